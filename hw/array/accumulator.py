@@ -1,0 +1,132 @@
+"""Accumulator: two halves, filled by the array and emptied by the vector engine in turn."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data
+from amaranth.lib.data import ArrayLayout
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.config import NpuConfig
+from celosia.hw.memory.ports import AccRead
+
+__all__ = ["Accumulator", "tag_layout"]
+
+
+def tag_layout(config: NpuConfig) -> data.StructLayout:
+    """Return what travels beside a wave to the accumulator."""
+    return data.StructLayout(
+        {
+            "valid": unsigned(1),  # the sums belong to an output
+            "index": (config.acc_depth - 1).bit_length(),  # which vector of the half
+            "overwrite": unsigned(1),  # write, do not add
+            "half": unsigned(1),
+            "give": unsigned(1),  # afterwards the half is full
+        }
+    )
+
+
+class Accumulator(Component):
+    """Two memories of acc_depth vectors of N int32.
+
+    A tag that comes at cycle t reads the old vector; the sums are expected at cycle t + 2; the new
+    vector is written at t + 3, so the same vector may come again 4 cycles later.
+
+    Members
+    -------
+    tag : In(tag_layout)
+    sums : In(N x signed)
+        Of the tag that came 2 cycles ago.
+    take : In(1)
+        The array begins to fill a half; only while `free`.
+    free : Out(1)
+        There is a half that nobody holds.
+    reader : In(AccRead)
+    idle : Out(1)
+        No write is under way.
+    """
+
+    def __init__(self, config: NpuConfig, *, sum_bits: int) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "tag": In(tag_layout(config)),
+                "sums": In(ArrayLayout(signed(sum_bits), config.cols)),
+                "take": In(1),
+                "free": Out(1),
+                "reader": In(AccRead(config)),
+                "idle": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        cols = config.cols
+        layout = tag_layout(config)
+        tags = [self.tag]
+        for stage in range(3):
+            tag = Signal(layout, name=f"tag_d{stage + 1}")
+            m.d.sync += tag.eq(tags[-1])
+            tags.append(tag)
+        reader_half = Signal()
+
+        old: list[Signal] = []
+        new = Signal(32 * cols, reset_less=True)
+        for half in range(2):
+            m.submodules[f"half_{half}"] = memory = Memory(
+                shape=32 * cols, depth=config.acc_depth, init=[]
+            )
+            read, write = memory.read_port(domain="sync"), memory.write_port()
+            output = Signal(32 * cols, name=f"output_{half}", reset_less=True)
+            m.d.comb += [
+                read.en.eq(1),
+                read.addr.eq(
+                    Mux(
+                        self.reader.avail & (reader_half == half),
+                        self.reader.index,
+                        self.tag.index,
+                    )
+                ),
+                write.addr.eq(tags[3].index),
+                write.data.eq(new),
+                write.en.eq(tags[3].valid & (tags[3].half == half)),
+            ]
+            m.d.sync += output.eq(read.data)
+            old.append(output)
+
+        kept = Signal(32 * cols)
+        m.d.comb += kept.eq(Mux(tags[2].half, old[1], old[0]))
+        columns = []
+        for c in range(cols):
+            before = kept[32 * c : 32 * c + 32]
+            columns.append((Mux(tags[2].overwrite, 0, before).as_signed() + self.sums[c])[:32])
+        m.d.sync += new.eq(Cat(columns))
+        self._elaborate_halves(m, tags, old, reader_half)
+        return m
+
+    def _elaborate_halves(
+        self, m: Module, tags: list[Signal], old: list[Signal], reader_half: Signal
+    ) -> None:
+        """Count free and full halves, and let the reader read the oldest full one."""
+        free, full = Signal(2, init=2), Signal(2)
+        given = Signal()
+        m.d.comb += [
+            given.eq(tags[3].give),
+            self.free.eq(free.any()),
+            self.reader.avail.eq(full.any()),
+            self.idle.eq(~Cat(tag.valid | tag.give for tag in tags).any()),
+        ]
+        m.d.sync += [
+            free.eq(free + self.reader.release - self.take),
+            full.eq(full + given - self.reader.release),
+        ]
+        # The last read may be asked for in the cycle of the release: its half counts then.
+        read_half = [reader_half]
+        for stage in range(2):
+            following = Signal(name=f"reader_half_d{stage + 1}")
+            m.d.sync += following.eq(read_half[-1])
+            read_half.append(following)
+        with m.If(self.reader.release):
+            m.d.sync += reader_half.eq(~reader_half)
+        m.d.comb += self.reader.data.eq(Mux(read_half[2], old[1], old[0]))

@@ -1,0 +1,166 @@
+"""Array engine: runs Conv commands."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib.data import View
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
+from celosia.hw.array.accumulator import Accumulator
+from celosia.hw.array.feed import Feed
+from celosia.hw.array.grid import SystolicArray
+from celosia.hw.array.passes import PassWalker
+from celosia.hw.array.streamer import Streamer
+from celosia.hw.array.weights import WeightLoader
+from celosia.hw.config import NpuConfig
+from celosia.hw.control.decode import command_layout
+from celosia.hw.control.ports import CommandPort, FaultPort
+from celosia.hw.isa import Conv, Mode
+from celosia.hw.memory.act import ArrayRead
+from celosia.hw.memory.ports import AccRead, LineRead
+from celosia.hw.regs import ErrorCause
+
+__all__ = ["ArrayEngine"]
+
+
+class ArrayEngine(Component):
+    """Convolutions and fully connected layers, a window a cycle.
+
+    ::
+
+        cmd --> passes --> streamer --> feed --> systolic array --> accumulator --> vector engine
+                  weights -----------------------^
+
+    Members
+    -------
+    cmd : In(CommandPort)
+    fault : Out(FaultPort)
+    act : Out(ArrayRead)
+        Activation SRAM, never refused.
+    wgt : Out(LineRead)
+        Weight SRAM.
+    acc : In(AccRead)
+        The vector engine reads accumulator halves here.
+    active : Out(1)
+        A command or a wave is under way.
+    busy, wait_weights, wait_acc, starting : Out(1)
+        For the performance counters; at most one is high.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "cmd": In(CommandPort()),
+                "fault": Out(FaultPort()),
+                "act": Out(ArrayRead(config)),
+                "wgt": Out(LineRead(config)),
+                "acc": In(AccRead(config)),
+                "active": Out(1),
+                "busy": Out(1),
+                "wait_weights": Out(1),
+                "wait_acc": Out(1),
+                "starting": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        m.submodules.walker = walker = PassWalker(config)
+        m.submodules.weights = weights = WeightLoader(config)
+        m.submodules.streamer = streamer = Streamer(config)
+        m.submodules.grid = grid = SystolicArray(config)
+        sum_bits = grid.sums[0].shape().width
+        # The accumulator wants the tag two cycles before the sums.
+        m.submodules.feed = feed = Feed(config, tag_delay_cycles=grid.latency_cycles - 2)
+        m.submodules.accumulator = accumulator = Accumulator(config, sum_bits=sum_bits)
+
+        conv = View(command_layout(Conv), self.cmd.payload)
+        started, start, finished = Signal(), Signal(), Signal()
+        connect(m, walker.passes, streamer.passes)
+        connect(m, flipped(self.act), feed.act)
+        connect(m, flipped(self.wgt), weights.wgt)
+        connect(m, flipped(self.acc), accumulator.reader)
+        m.d.comb += [
+            walker.conv.eq(conv),
+            weights.conv.eq(conv),
+            streamer.conv.eq(conv),
+            walker.start.eq(start),
+            weights.start.eq(start),
+            streamer.weights_ready.eq(weights.ready),
+            streamer.acc_free.eq(accumulator.free),
+            weights.take.eq(streamer.take_weights),
+            accumulator.take.eq(streamer.take_acc),
+            feed.wave.eq(streamer.wave),
+            grid.swap.eq(feed.swap),
+            grid.mode.eq(feed.mode),
+            grid.window.eq(feed.window),
+            grid.pixels.eq(feed.pixels),
+            grid.load_en.eq(weights.load_en),
+            grid.load_row.eq(weights.load_row),
+            grid.load_data.eq(weights.load_data),
+            accumulator.tag.eq(feed.tag),
+            accumulator.sums.eq(grid.sums),
+        ]
+        # The last waves of a command are padded after it is complete; the first of the next one
+        # come 6 cycles after its start at the earliest.
+        start_d1, start_d2 = Signal(), Signal()
+        m.d.sync += [start_d1.eq(start), start_d2.eq(start_d1)]
+        with m.If(start_d2):
+            m.d.sync += feed.zero_point.eq(conv.zero_point)
+
+        illegal = Signal()
+        m.d.comb += [
+            illegal.eq(
+                (conv.mode > Mode.ROWS)
+                | ~Cat(
+                    getattr(conv, name).any()
+                    for name in (
+                        "out_w", "out_h", "tile_rows", "row_len", "stride_x", "n_ky", "n_kx",
+                        "n_ic", "n_oc",
+                    )
+                ).all()
+            ),
+            start.eq(self.cmd.valid & ~started & ~illegal),
+            self.active.eq(self.cmd.valid | ~feed.idle | ~accumulator.idle),
+            self.busy.eq(streamer.busy),
+            self.wait_weights.eq(streamer.wait_weights),
+            self.wait_acc.eq(streamer.wait_acc),
+            self.starting.eq(
+                self.active & ~(streamer.busy | streamer.wait_weights | streamer.wait_acc)
+            ),
+        ]
+        with m.If(start):
+            m.d.sync += started.eq(1)
+        with m.If(streamer.last):
+            m.d.sync += finished.eq(1)
+        # The last wave's reads are granted by now; the weights were all read before it.
+        with m.If(finished):
+            m.d.comb += self.cmd.ready.eq(1)
+            m.d.sync += [started.eq(0), finished.eq(0)]
+        self._elaborate_faults(m, conv, illegal & ~started, weights, streamer, feed)
+        return m
+
+    def _elaborate_faults(
+        self,
+        m: Module,
+        conv: View,
+        illegal: Signal,
+        weights: WeightLoader,
+        streamer: Streamer,
+        feed: Feed,
+    ) -> None:
+        line_bytes = self._config.line_bytes
+        for condition, cause, address in (
+            (self.cmd.valid & illegal, ErrorCause.ILLEGAL_FIELD, 0),
+            (streamer.acc_overflow, ErrorCause.ACC_OVERFLOW, 0),
+            (weights.out_of_range, ErrorCause.WGT_RANGE, weights.wgt.line * line_bytes),
+            (feed.bank_conflict, ErrorCause.BANK_CONFLICT, feed.wave.addr[0]),
+            (feed.act_range, ErrorCause.ACT_RANGE, feed.fault_line * line_bytes),
+        ):
+            with m.If(condition):
+                m.d.comb += [
+                    self.fault.valid.eq(1),
+                    self.fault.cause.eq(cause),
+                    self.fault.address.eq(address),
+                ]

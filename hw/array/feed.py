@@ -1,0 +1,180 @@
+"""Feed: from a wave's reads of the activation SRAM to the array's operands."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib.data import ArrayLayout
+from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.array.accumulator import tag_layout
+from celosia.hw.array.streamer import wave_layout
+from celosia.hw.config import NpuConfig
+from celosia.hw.isa import Mode
+from celosia.hw.memory.act import SEGMENTS, ArrayRead
+
+__all__ = ["Feed"]
+
+
+class Feed(Component):
+    """Reads the lines of each wave, rotates windows into place and puts in the padding.
+
+    A wave taken at cycle i enters the array at cycle i + 4; its tag comes out at
+    i + 4 + tag_delay_cycles.
+
+    Members
+    -------
+    wave : In(wave_layout)
+    zero_point : In(signed(8))
+        Value of padding.
+    act : Out(ArrayRead)
+    swap, mode, window, pixels : Out
+        To the array.
+    tag : Out(tag_layout)
+        To the accumulator.
+    idle : Out(1)
+        Nothing is under way.
+    act_range, bank_conflict : Out(1)
+        The wave taken 2 cycles ago reads beyond the memory; the current one, a bank twice.
+    fault_line : Out(16)
+        Line that act_range is about.
+    """
+
+    def __init__(self, config: NpuConfig, *, tag_delay_cycles: int) -> None:
+        self._config = config
+        self._tag_delay_cycles = tag_delay_cycles
+        size = config.rows
+        super().__init__(
+            {
+                "wave": In(wave_layout(config)),
+                "zero_point": In(signed(8)),
+                "act": Out(ArrayRead(config)),
+                "swap": Out(1),
+                "mode": Out(2),
+                "window": Out(ArrayLayout(signed(8), size)),
+                "pixels": Out(ArrayLayout(ArrayLayout(signed(8), size), SEGMENTS)),
+                "tag": Out(tag_layout(config)),
+                "idle": Out(1),
+                "act_range": Out(1),
+                "bank_conflict": Out(1),
+                "fault_line": Out(16),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        offset_bits = (config.line_bytes - 1).bit_length()
+        wave = self.wave
+        window_mode, rows_mode = Signal(), Signal()
+        unaligned = wave.addr[0][:offset_bits].any()
+        m.d.comb += [
+            window_mode.eq(wave.mode == Mode.WINDOW),
+            rows_mode.eq(wave.mode == Mode.ROWS),
+            self.act.req[0].eq(wave.valid & wave.inside[0]),
+            self.act.req[1].eq(
+                wave.valid
+                & Mux(window_mode, wave.inside[0] & unaligned, rows_mode & wave.inside[1])
+            ),
+            self.act.req[2].eq(
+                wave.valid & rows_mode & wave.inside[2] & int(config.dw_segments > 2)
+            ),
+        ]
+        if config.dw_segments < 2:
+            with m.If(~window_mode):
+                m.d.comb += self.act.req[1].eq(0)
+        for s in range(SEGMENTS):
+            m.d.comb += self.act.line[s].eq(wave.addr[s] >> offset_bits)
+
+        waves = [wave]
+        for stage in range(4):
+            following = Signal(wave_layout(config), name=f"wave_d{stage + 1}")
+            m.d.sync += following.eq(waves[-1])
+            waves.append(following)
+        self._elaborate_operands(m, waves)
+        self._elaborate_checks(m, waves)
+
+        m.d.comb += [
+            self.swap.eq(waves[4].valid & waves[4].swap),
+            self.mode.eq(waves[4].mode),
+        ]
+        tags = [waves[4].tag]
+        for stage in range(self._tag_delay_cycles):
+            tag = Signal(tag_layout(config), name=f"tag_d{stage + 1}")
+            m.d.sync += tag.eq(tags[-1])
+            tags.append(tag)
+        m.d.comb += [
+            self.tag.eq(tags[-1]),
+            self.idle.eq(
+                ~Cat(
+                    (w.valid for w in waves), (t.valid | t.give for t in tags)
+                ).any()
+            ),
+        ]
+        return m
+
+    def _elaborate_operands(self, m: Module, waves: list) -> None:
+        """Rotate in the cycle after the data comes, put in the padding in the next."""
+        config = self._config
+        size = config.line_bytes
+        offset_bits = (size - 1).bit_length()
+        offset = waves[2].addr[0][:offset_bits]
+        rotated = Signal(8 * size, reset_less=True)
+        pair = Cat(self.act.data[0], self.act.data[1])
+        m.d.sync += rotated.eq((pair >> (offset << 3))[: 8 * size])
+        lines = []
+        for s in range(1, SEGMENTS):
+            line = Signal(8 * size, name=f"line_{s}", reset_less=True)
+            m.d.sync += line.eq(self.act.data[s])
+            lines.append(line)
+
+        wave = waves[3]
+        inside = Signal(size)
+        for i in range(size):
+            m.d.comb += inside[i].eq((wave.left <= i) & (wave.right > i))
+        for i in range(size):
+            byte = slice(8 * i, 8 * i + 8)
+            first = Mux(inside[i] & wave.inside[0], rotated[byte].as_signed(), self.zero_point)
+            m.d.sync += [self.window[i].eq(first), self.pixels[0][i].eq(first)]
+            for s in range(1, SEGMENTS):
+                m.d.sync += self.pixels[s][i].eq(
+                    Mux(
+                        inside[i] & wave.inside[s],
+                        lines[s - 1][byte].as_signed(),
+                        self.zero_point,
+                    )
+                )
+
+    def _elaborate_checks(self, m: Module, waves: list) -> None:
+        """Report reads that matter and lie beyond the memory, and lines of the same bank."""
+        config = self._config
+        size = config.line_bytes
+        offset_bits = (size - 1).bit_length()
+        bank_bits = (config.act_banks - 1).bit_length()
+        requests = [self.act.req[s] for s in range(SEGMENTS)]
+        banks = [self.act.line[s][:bank_bits] for s in range(SEGMENTS)]
+        clash = [
+            requests[a] & requests[b] & (banks[a] == banks[b])
+            for a in range(SEGMENTS)
+            for b in range(a)
+        ]
+        m.d.comb += self.bank_conflict.eq(Cat(clash).any())
+
+        # Which lines hold a byte that is not padding.
+        wave = waves[1]
+        in_first = size - wave.addr[0][:offset_bits]
+        some = wave.left < wave.right
+        window = wave.mode == Mode.WINDOW
+        used = [
+            some & wave.inside[0] & (~window | (wave.left < in_first)),
+            some & Mux(window, wave.inside[0] & (wave.right > in_first), wave.inside[1]),
+            some & wave.inside[2],
+        ]
+        fetched = []
+        for s in range(SEGMENTS):
+            request = Signal(name=f"request_{s}")
+            m.d.sync += request.eq(requests[s])
+            fetched.append(request)
+        m.d.sync += self.act_range.eq(0)
+        for s in range(SEGMENTS):
+            line = wave.addr[s] >> offset_bits
+            with m.If(fetched[s] & used[s] & (line >= config.act_lines)):
+                m.d.sync += [self.act_range.eq(1), self.fault_line.eq(line)]

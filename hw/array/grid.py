@@ -1,0 +1,157 @@
+"""The systolic array itself: N x N multipliers, weight-stationary."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib.data import ArrayLayout
+from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.config import NpuConfig
+from celosia.hw.isa import Mode
+from celosia.hw.memory.act import SEGMENTS
+
+__all__ = ["SystolicArray", "segment_of_row"]
+
+TAPS_A_SEGMENT = 3
+
+
+def segment_of_row(row: int, segments: int) -> int:
+    """Return the kernel row (segment) that an array row belongs to in mode ROWS."""
+    return min(row // TAPS_A_SEGMENT, segments - 1)
+
+
+class SystolicArray(Component):
+    """N x N multipliers; partial sums move down one row a cycle.
+
+    ::
+
+        window byte r --> [delay r] --.
+                                       mux --> x --> + --> partial sum of row r
+        pixel of column c (segment) --'        |     ^
+                                     weight r,c      partial sum of row r - 1
+
+    A wave enters with its window (or pixels) and is in row r's multiplexer 1 + r cycles later.
+    Its sums are on ``sums`` :attr:`latency_cycles` cycles after it entered. ``swap`` makes the rows
+    take over their shadow weights as the wave reaches them.
+
+    Parameters
+    ----------
+    config : NpuConfig
+
+    Members
+    -------
+    swap : In(1)
+        This wave is the first of a pass.
+    mode : In(2)
+        :class:`celosia.hw.isa.Mode` of this wave.
+    window : In(N x signed(8))
+        Mode WINDOW: byte r goes to row r.
+    pixels : In(3 x N x signed(8))
+        Other modes: byte c of segment s's pixel goes to column c.
+    load_en, load_row, load_data : In
+        Writes one row of shadow weights.
+    sums : Out(N x signed)
+        Sum of each column.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        self._config = config
+        size = config.rows
+        self._sum_bits = 16 + (size - 1).bit_length()
+        super().__init__(
+            {
+                "swap": In(1),
+                "mode": In(2),
+                "window": In(ArrayLayout(signed(8), size)),
+                "pixels": In(ArrayLayout(ArrayLayout(signed(8), size), SEGMENTS)),
+                "load_en": In(1),
+                "load_row": In(range(size)),
+                "load_data": In(ArrayLayout(signed(8), size)),
+                "sums": Out(ArrayLayout(signed(self._sum_bits), size)),
+            }
+        )
+
+    @property
+    def latency_cycles(self) -> int:
+        """Cycles from a wave's entry to its sums."""
+        return self._config.rows + 2
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        size = self._config.rows
+        segments = max(1, self._config.dw_segments)
+        buses = self._column_buses(m, segments)
+        windows = self._skewed_windows(m)
+        # Control runs down the rows with the wave. Entry to row 0's multiplexer: one register.
+        swap, window_mode = self.swap, Signal()
+        m.d.comb += window_mode.eq(self.mode == Mode.WINDOW)
+        above: list[Signal] = []
+        for r in range(size):
+            row_mode = Signal(name=f"row_mode_{r}")
+            row_swap = Signal(name=f"row_swap_{r}")
+            m.d.sync += row_mode.eq(window_mode)
+            if r:
+                m.d.sync += row_swap.eq(swap)
+            else:
+                m.d.comb += row_swap.eq(swap)
+            window_mode, swap = row_mode, row_swap
+            sums = []
+            for c in range(size):
+                shadow = Signal(signed(8), name=f"shadow_{r}_{c}", reset_less=True)
+                weight = Signal(signed(8), name=f"weight_{r}_{c}", reset_less=True)
+                product = Signal(signed(16), name=f"product_{r}_{c}", reset_less=True)
+                total = Signal(signed(self._sum_bits), name=f"sum_{r}_{c}", reset_less=True)
+                operand = Signal(signed(8), name=f"operand_{r}_{c}")
+                with m.If(self.load_en & (self.load_row == r)):
+                    m.d.sync += shadow.eq(self.load_data[c])
+                with m.If(row_swap):
+                    m.d.sync += weight.eq(shadow)
+                bus = buses[segment_of_row(r, segments)][c]
+                m.d.comb += operand.eq(Mux(row_mode, windows[r], bus))
+                m.d.sync += [
+                    product.eq(operand * weight),
+                    total.eq(product + above[c] if r else product),
+                ]
+                sums.append(total)
+            above = sums
+        m.d.comb += Cat(self.sums.as_value()).eq(Cat(above))
+        return m
+
+    def _skewed_windows(self, m: Module) -> list[Signal]:
+        """Delay byte r of the window by 1 + r cycles."""
+        skewed = []
+        for r in range(self._config.rows):
+            value = self.window[r]
+            for stage in range(1 + r):
+                following = Signal(signed(8), name=f"window_{r}_{stage}", reset_less=True)
+                m.d.sync += following.eq(value)
+                value = following
+            skewed.append(value)
+        return skewed
+
+    def _column_buses(self, m: Module, segments: int) -> list[list[Signal]]:
+        """Give each segment its pixel: its own, three cycles a segment late, or the first one."""
+        size = self._config.rows
+        buses = []
+        rows_mode = Signal()
+        m.d.comb += rows_mode.eq(self.mode == Mode.ROWS)
+        for s in range(segments):
+            pixel = [self.pixels[s][c] for c in range(size)]
+            if s:
+                for stage in range(TAPS_A_SEGMENT):
+                    late_mode = Signal(name=f"rows_mode_{s}_{stage}")
+                    m.d.sync += late_mode.eq(rows_mode)
+                    rows_mode = late_mode
+                for stage in range(TAPS_A_SEGMENT * s):
+                    late = [
+                        Signal(signed(8), name=f"pixel_{s}_{stage}_{c}", reset_less=True)
+                        for c in range(size)
+                    ]
+                    m.d.sync += [a.eq(b) for a, b in zip(late, pixel, strict=True)]
+                    pixel = late
+                pixel = [
+                    Mux(rows_mode, pixel[c], self.pixels[0][c]) for c in range(size)
+                ]
+            bus = [Signal(signed(8), name=f"bus_{s}_{c}", reset_less=True) for c in range(size)]
+            m.d.sync += [a.eq(b) for a, b in zip(bus, pixel, strict=True)]
+            buses.append(bus)
+        return buses

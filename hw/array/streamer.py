@@ -1,0 +1,191 @@
+"""Streamer: one position a cycle of the current pass, as reads of the activation SRAM."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.array.accumulator import tag_layout
+from celosia.hw.array.passes import PASS, X_BITS, Y_BITS
+from celosia.hw.config import NpuConfig
+from celosia.hw.control.decode import command_layout
+from celosia.hw.isa import Conv, Mode
+from celosia.hw.memory.act import SEGMENTS
+from celosia.hw.memory.ports import ADDR_BITS
+
+__all__ = ["Streamer", "wave_layout"]
+
+
+def wave_layout(config: NpuConfig) -> data.StructLayout:
+    """Return a wave as it is asked of the activation SRAM.
+
+    Bytes `left` to `right` - 1 of the window are inside the input row; the others are padding.
+    """
+    count = unsigned(config.line_bytes.bit_length())
+    return data.StructLayout(
+        {
+            "valid": unsigned(1),
+            "swap": unsigned(1),
+            "mode": unsigned(2),
+            "addr": data.ArrayLayout(unsigned(ADDR_BITS), SEGMENTS),
+            "inside": data.ArrayLayout(unsigned(1), SEGMENTS),  # input row of each segment exists
+            "left": count,
+            "right": count,
+            "tag": tag_layout(config),
+        }
+    )
+
+
+class Streamer(Component):
+    """Streams the positions of a pass; passes follow one another without a gap.
+
+    Members
+    -------
+    conv : In(command_layout(Conv))
+    passes : In(stream of PASS)
+    weights_ready : In(1)
+        The weights of the pass at hand are on their way.
+    acc_free : In(1)
+        There is a free accumulator half.
+    take_weights, take_acc : Out(1)
+    wave : Out(wave_layout)
+        Registered: one cycle after the position.
+    last : Out(1)
+        The last position of the command is taken in this cycle.
+    busy, wait_weights, wait_acc : Out(1)
+        For the performance counters; at most one is high.
+    acc_overflow : Out(1)
+        An output beyond the accumulator's depth.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "conv": In(command_layout(Conv)),
+                "passes": In(stream.Signature(PASS)),
+                "weights_ready": In(1),
+                "acc_free": In(1),
+                "take_weights": Out(1),
+                "take_acc": Out(1),
+                "wave": Out(wave_layout(config)),
+                "last": Out(1),
+                "busy": Out(1),
+                "wait_weights": Out(1),
+                "wait_acc": Out(1),
+                "acc_overflow": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        conv = self.conv
+        config = self._config
+        at = Signal(PASS)  # the pass at hand; addr, x, y are of the current position
+        active, begin, in_extra = Signal(), Signal(), Signal()
+        row_addr, first_x = Signal(ADDR_BITS), Signal(signed(X_BITS))
+        position, row = Signal(12), Signal(12)
+        phase, column = Signal(4), Signal(12)
+        index = Signal(config.acc_depth.bit_length())
+        half = Signal()
+
+        go = Signal()
+        position_end, pass_end = Signal(), Signal()
+        output = Signal()
+        m.d.comb += [
+            go.eq(active & (~begin | (self.weights_ready & (self.acc_free | ~at.take)))),
+            self.busy.eq(go),
+            self.wait_weights.eq(active & begin & ~self.weights_ready),
+            self.wait_acc.eq(active & begin & self.weights_ready & ~go),
+            self.take_weights.eq(go & begin),
+            self.take_acc.eq(go & begin & at.take),
+            position_end.eq(position == Mux(in_extra, conv.extra, conv.row_len) - 1),
+            pass_end.eq(
+                position_end & (in_extra | ((row == at.rows - 1) & ~conv.extra.any()))
+            ),
+            output.eq(~phase.any() & (column < conv.out_w) & ~in_extra),
+            self.passes.ready.eq(~active | (go & pass_end)),
+            self.last.eq(go & pass_end & at.last),
+            self.acc_overflow.eq(go & output & index[-1]),
+        ]
+        with m.If(go):
+            m.d.sync += [begin.eq(0), index.eq(index + output)]
+            with m.If(~position_end):
+                m.d.sync += [
+                    position.eq(position + 1),
+                    at.addr.eq(at.addr + conv.step_x),
+                    at.x.eq(at.x + conv.step_x),
+                    phase.eq(Mux(phase == conv.stride_x - 1, 0, phase + 1)),
+                    column.eq(column + ~phase.any()),
+                ]
+            with m.Else():
+                m.d.sync += [
+                    position.eq(0),
+                    row_addr.eq(row_addr + conv.step_y),
+                    at.addr.eq(row_addr + conv.step_y),
+                    at.x.eq(first_x),
+                    at.y.eq(at.y + conv.stride_y),
+                    phase.eq(0),
+                    column.eq(0),
+                    row.eq(row + 1),
+                    in_extra.eq(row == at.rows - 1),
+                ]
+                with m.If(pass_end):
+                    m.d.sync += active.eq(0)
+                    with m.If(at.give):
+                        m.d.sync += half.eq(~half)
+        with m.If(self.passes.valid & self.passes.ready):
+            m.d.sync += [
+                at.eq(self.passes.payload),
+                row_addr.eq(self.passes.payload.addr),
+                first_x.eq(self.passes.payload.x),
+                active.eq(1),
+                begin.eq(1),
+                in_extra.eq(0),
+                position.eq(0),
+                row.eq(0),
+                phase.eq(0),
+                column.eq(0),
+                index.eq(0),
+            ]
+        self._elaborate_wave(m, at, go, begin, pass_end, output, index, half)
+        return m
+
+    def _elaborate_wave(
+        self,
+        m: Module,
+        at: data.View,
+        go: Signal,
+        begin: Signal,
+        pass_end: Signal,
+        output: Signal,
+        index: Signal,
+        half: Signal,
+    ) -> None:
+        """Register what the memory and the array need to know of the position."""
+        conv, wave = self.conv, self.wave
+        line_bytes = self._config.line_bytes
+        window = conv.mode == Mode.WINDOW
+        to_end = Signal(signed(X_BITS + 1))
+        m.d.comb += to_end.eq(conv.row_bytes - at.x)
+        m.d.sync += [
+            wave.valid.eq(go),
+            wave.swap.eq(go & begin),
+            wave.mode.eq(conv.mode),
+            wave.addr[0].eq(at.addr),
+            wave.addr[1].eq(at.addr + Mux(window, line_bytes, conv.row_pitch)),
+            wave.addr[2].eq(at.addr + (conv.row_pitch << 1)),
+            wave.left.eq(Mux(at.x >= 0, 0, Mux(at.x <= -line_bytes, line_bytes, -at.x))),
+            wave.right.eq(
+                Mux(to_end <= 0, 0, Mux(to_end >= line_bytes, line_bytes, to_end))
+            ),
+            wave.tag.valid.eq(go & output),
+            wave.tag.index.eq(index),
+            wave.tag.overwrite.eq(at.overwrite),
+            wave.tag.half.eq(half),
+            wave.tag.give.eq(go & pass_end & at.give),
+        ]
+        for s in range(SEGMENTS):
+            y = Signal(signed(Y_BITS), name=f"y_{s}")
+            m.d.comb += y.eq(at.y + s)
+            m.d.sync += wave.inside[s].eq((y >= 0) & (y < conv.in_h))

@@ -1,0 +1,297 @@
+"""From several memory ports to one pipelined Wishbone initiator."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.bus.buffer import StreamBuffer, StreamQueue
+from celosia.hw.bus.ports import MemPort, initiator_signature, request_layout, word_addr_bits
+from celosia.hw.bus.wishbone import BurstType, CycleType
+from celosia.hw.config import NpuConfig
+from celosia.hw.control.ports import FaultPort
+from celosia.hw.regs import ErrorCause
+
+__all__ = ["BusArbiter"]
+
+MAX_BURST_WORDS = 16
+"""After so many words of one port another one that waits has its turn."""
+
+
+class _Grant(Component):
+    """Chooses the port of the next request.
+
+    The last port keeps the bus to the end of its burst, or to MAX_BURST_WORDS words; then the
+    turn goes round. A port that has nothing to ask loses its turn.
+
+    Members
+    -------
+    valid : In(ports)
+        Ports with a request.
+    last : In(1)
+        The chosen request ends its burst.
+    take : In(1)
+        The chosen request is taken.
+    index : Out(range(ports))
+        The port chosen.
+    continues : Out(1)
+        The chosen request is for the word after that of the last request taken.
+    """
+
+    def __init__(self, ports: int) -> None:
+        self._ports = ports
+        super().__init__(
+            {
+                "valid": In(ports),
+                "last": In(1),
+                "take": In(1),
+                "index": Out(range(ports)),
+                "continues": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        owner = Signal(range(self._ports))
+        in_burst = Signal()
+        words = Signal(range(MAX_BURST_WORDS))
+        sticky = Signal()
+        m.d.comb += [
+            sticky.eq(in_burst & (words != MAX_BURST_WORDS - 1)),
+            self.continues.eq(in_burst & (self.index == owner)),
+        ]
+        with m.Switch(owner):
+            for index in range(self._ports):
+                with m.Case(index):
+                    # From the least to the most preferred: the later assignment counts.
+                    m.d.comb += self.index.eq(index)
+                    for step in reversed(range(1, self._ports)):
+                        other = (index + step) % self._ports
+                        with m.If(self.valid[other]):
+                            m.d.comb += self.index.eq(other)
+                    with m.If(sticky & self.valid[index]):
+                        m.d.comb += self.index.eq(index)
+        with m.If(self.take):
+            m.d.sync += [
+                owner.eq(self.index),
+                in_burst.eq(~self.last),
+                words.eq(Mux(sticky & self.continues, words + 1, 0)),
+            ]
+        return m
+
+
+class _Issue(Component):
+    """Drives the initiator: requests out, registered answers in.
+
+    Members
+    -------
+    request : In(stream)
+        Requests, with ``continues``.
+    follower_continues : In(1)
+        The request after the one in `request` is known and continues its burst.
+    bus : Out(Wishbone)
+    ack, err : Out(1)
+        The bus's answers, one cycle later.
+    dat_r : Out(bus_bits)
+    wait : Out(1)
+        A request was stalled, or nothing answered one in flight.
+    busy : Out(1)
+        A request is on the bus or in flight.
+    """
+
+    def __init__(self, config: NpuConfig, layout: data.StructLayout) -> None:
+        self._config = config
+        self._layout = layout
+        super().__init__(
+            {
+                "request": In(stream.Signature(layout)),
+                "follower_continues": In(1),
+                "bus": Out(initiator_signature(config)),
+                "ack": Out(1),
+                "err": Out(1),
+                "dat_r": Out(config.bus_bits),
+                "wait": Out(1),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        bus = self.bus
+        current = Signal(self._layout)
+        held = Signal()
+        in_flight = Signal(range(self._config.max_outstanding + 1))
+        room = Signal(init=1)
+        issued = Signal()
+        answered = Signal()
+        after = Signal.like(in_flight)
+        m.d.comb += [
+            bus.adr.eq(current.adr),
+            bus.we.eq(current.we),
+            bus.dat_w.eq(current.dat_w),
+            bus.sel.eq(current.sel),
+            bus.bte.eq(BurstType.LINEAR),
+            bus.stb.eq(held & room),
+            bus.cyc.eq(self.busy),
+            self.busy.eq(held | (in_flight != 0)),
+            issued.eq(bus.stb & ~bus.stall),
+            # An answer to nothing is ignored: it may be one to a request from before a reset.
+            answered.eq((bus.ack | bus.err) & (issued | (in_flight != 0))),
+            after.eq(in_flight + issued - answered),
+            self.request.ready.eq(~held | issued),
+        ]
+        m.d.sync += [
+            in_flight.eq(after),
+            room.eq(after != self._config.max_outstanding),
+            self.ack.eq(answered & ~bus.err),
+            self.err.eq(answered & bus.err),
+            self.dat_r.eq(bus.dat_r),
+            self.wait.eq(self.busy & ~answered & ((bus.stb & bus.stall) | (in_flight != 0))),
+        ]
+        with m.If(self.request.ready):
+            m.d.sync += [held.eq(self.request.valid), current.eq(self.request.payload)]
+            # The hint must not change while a request waits, so it is fixed here.
+            with m.If(self.follower_continues):
+                m.d.sync += bus.cti.eq(CycleType.INCR_BURST)
+            with m.Elif(self.request.payload.continues):
+                m.d.sync += bus.cti.eq(CycleType.END_OF_BURST)
+            with m.Else():
+                m.d.sync += bus.cti.eq(CycleType.CLASSIC)
+        return m
+
+
+class BusArbiter(Component):
+    """Several memory ports on one pipelined Wishbone initiator.
+
+    Round robin by bursts. A request takes two cycles to the bus, an answer one cycle from it; one
+    request a cycle. ``cti`` is 2 when the very next request on the bus is for the next word of the
+    same burst, 7 at the end of such a sequence, 0 for a single access.
+
+    Parameters
+    ----------
+    config : NpuConfig
+    ports : int
+        Number of memory ports.
+
+    Members
+    -------
+    ports : In(MemPort).array(ports)
+    bus : Out(Wishbone)
+    timeout : In(32)
+        Cycles that one answer may take; 0: no limit.
+    fault : Out(FaultPort)
+        BUS_ERROR or BUS_TIMEOUT with the byte address of the oldest request in flight.
+    fault_port : Out(range(ports))
+        Port that the fault belongs to.
+    read, write, wait : Out(1)
+        Counter pulses: a word read, a word written, a cycle of waiting.
+    idle : Out(1)
+        Nothing asked and nothing in flight.
+    """
+
+    def __init__(self, config: NpuConfig, *, ports: int) -> None:
+        if ports < 1:
+            raise ValueError(f"ports must be positive, not {ports!r}")
+        self._config = config
+        self._ports = ports
+        super().__init__(
+            {
+                "ports": In(MemPort(config)).array(ports),
+                "bus": Out(initiator_signature(config)),
+                "timeout": In(32),
+                "fault": Out(FaultPort()),
+                "fault_port": Out(range(ports)),
+                "read": Out(1),
+                "write": Out(1),
+                "wait": Out(1),
+                "idle": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        entry = data.StructLayout({**dict(_shapes(request_layout(config))), "continues": 1})
+        owner_layout = data.StructLayout(
+            {"port": range(self._ports), "we": 1, "adr": word_addr_bits(config)}
+        )
+        m.submodules.grant = grant = _Grant(self._ports)
+        m.submodules.buffer = buffer = StreamBuffer(entry)
+        # Also room for what waits for the bus, so that only the bus's own limit counts.
+        m.submodules.owners = owners = StreamQueue(owner_layout, depth=2 * config.max_outstanding)
+        m.submodules.issue = issue = _Issue(config, entry)
+
+        chosen = Signal(request_layout(config))
+        any_valid = Signal()
+        room = Signal()
+        m.d.comb += [
+            any_valid.eq(grant.valid.any()),
+            room.eq(buffer.i.ready & owners.i.ready),
+            grant.last.eq(chosen.last),
+            grant.take.eq(any_valid & room),
+            buffer.i.valid.eq(grant.take),
+            buffer.i.payload.continues.eq(grant.continues),
+            owners.i.valid.eq(grant.take),
+            owners.i.payload.port.eq(grant.index),
+            owners.i.payload.we.eq(chosen.we),
+            owners.i.payload.adr.eq(chosen.adr),
+        ]
+        for name in ("adr", "we", "dat_w", "sel", "last"):
+            m.d.comb += buffer.i.payload[name].eq(chosen[name])
+        with m.Switch(grant.index):
+            for index in range(self._ports):
+                request = self.ports[index].request
+                m.d.comb += grant.valid[index].eq(request.valid)
+                with m.Case(index):
+                    m.d.comb += [chosen.eq(request.payload), request.ready.eq(room)]
+
+        m.d.comb += [
+            issue.request.valid.eq(buffer.o.valid),
+            issue.request.payload.eq(buffer.o.payload),
+            buffer.o.ready.eq(issue.request.ready),
+            issue.follower_continues.eq(
+                buffer.o.valid & buffer.follower.valid & buffer.follower.payload.continues
+            ),
+            owners.o.ready.eq(issue.ack | issue.err),
+            self.idle.eq(~issue.busy & ~buffer.o.valid & ~any_valid),
+        ]
+        self._connect_bus(m, issue)
+        oldest = owners.o.payload
+        for index in range(self._ports):
+            m.d.comb += [
+                self.ports[index].ack.eq(issue.ack & (oldest.port == index)),
+                self.ports[index].dat_r.eq(issue.dat_r),
+            ]
+        m.d.comb += [
+            self.read.eq(issue.ack & ~oldest.we),
+            self.write.eq(issue.ack & oldest.we),
+            self.wait.eq(issue.wait),
+        ]
+        self._watch(m, issue, oldest.adr, oldest.port)
+        return m
+
+    def _connect_bus(self, m: Module, issue: _Issue) -> None:
+        for name in ("adr", "dat_w", "sel", "cyc", "stb", "we", "cti", "bte"):
+            m.d.comb += getattr(self.bus, name).eq(getattr(issue.bus, name))
+        for name in ("dat_r", "ack", "err", "stall"):
+            m.d.comb += getattr(issue.bus, name).eq(getattr(self.bus, name))
+
+    def _watch(self, m: Module, issue: _Issue, adr: Value, port: Value) -> None:
+        """Report errors and answers that do not come."""
+        waited = Signal(32)
+        expired = Signal()
+        m.d.sync += expired.eq((waited == self.timeout) & (self.timeout != 0) & issue.busy)
+        with m.If(issue.ack | issue.err | ~issue.busy):
+            m.d.sync += waited.eq(0)
+        with m.Else():
+            m.d.sync += waited.eq(waited + 1)
+        m.d.comb += [
+            self.fault.valid.eq(issue.err | (expired & ~issue.ack)),
+            self.fault.cause.eq(Mux(issue.err, ErrorCause.BUS_ERROR, ErrorCause.BUS_TIMEOUT)),
+            self.fault.address.eq(adr << (32 - len(adr))),
+            self.fault_port.eq(port),
+        ]
+
+
+def _shapes(layout: data.StructLayout) -> list[tuple[str, object]]:
+    return [(name, field.shape) for name, field in layout]

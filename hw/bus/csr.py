@@ -1,0 +1,149 @@
+"""The register file behind the Wishbone target, made from the map in :mod:`celosia.hw.regs`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib.wiring import Component, In, Out, Signature
+from celosia.hw.bus.wishbone import Wishbone
+from celosia.hw.regs import ACCESS, REGISTERS, Register, RegisterField
+
+__all__ = ["RegisterFile", "csr_signature"]
+
+WORD_BYTES = 4
+WORD_BITS = 32
+
+
+def _word_addr_bits(registers: Sequence[Register]) -> int:
+    return max(1, (max(entry.address for entry in registers) // WORD_BYTES).bit_length())
+
+
+def csr_signature(registers: Sequence[Register] = REGISTERS) -> Wishbone:
+    """Return the signature of the register bus, seen from its initiator: words of 32 bits."""
+    return Wishbone(
+        addr_width=_word_addr_bits(registers), data_width=WORD_BITS, features=("err", "stall")
+    )
+
+
+def _field_flow(field: RegisterField) -> Any:
+    if field.access is ACCESS.R:
+        return In(field.width_bits)
+    if field.access is ACCESS.RW1C:
+        return Out(Signature({"set": In(field.width_bits), "value": Out(field.width_bits)}))
+    return Out(field.width_bits)
+
+
+class RegisterFile(Component):
+    """A 32-bit Wishbone target with the registers of the map.
+
+    Safe in classic and in pipelined mode: the answer comes one cycle after the request, and in
+    that cycle ``stall`` is high, so that a classic initiator, which still shows the request it has
+    the answer of, is not taken to ask twice. An address without a register is answered by ``err``.
+    Bytes that ``sel`` leaves out are not written.
+
+    Parameters
+    ----------
+    registers : sequence of Register
+        The map.
+
+    Members
+    -------
+    bus : In(Wishbone)
+    regs : Out(Signature)
+        A member for every register, in it one for every field:
+
+        - R: ``In(width)``, the value;
+        - RW: ``Out(width)``, the value, 0 at reset;
+        - W: ``Out(width)``, what is written, for one cycle, else 0;
+        - RW1C: ``set`` ``In(width)``, bits to set, and ``value`` ``Out(width)``. Setting wins
+          over clearing.
+
+    Attributes
+    ----------
+    fields : dict of dict
+        The same by name: ``csr.fields["status"]["busy"]``.
+    """
+
+    def __init__(self, registers: Sequence[Register] = REGISTERS) -> None:
+        self._registers = tuple(registers)
+        for entry in self._registers:
+            if entry.address % WORD_BYTES:
+                raise ValueError(f"register {entry.name} is at 0x{entry.address:x}, not aligned")
+        super().__init__(
+            {
+                "bus": In(csr_signature(self._registers)),
+                "regs": Out(
+                    Signature(
+                        {
+                            entry.name: Out(
+                                Signature({f.name: _field_flow(f) for f in entry.fields})
+                            )
+                            for entry in self._registers
+                        }
+                    )
+                ),
+            }
+        )
+
+    @property
+    def fields(self) -> dict[str, dict[str, Any]]:
+        """Ports of the fields, by names of register and field."""
+        return {
+            entry.name: {
+                f.name: getattr(getattr(self.regs, entry.name), f.name) for f in entry.fields
+            }
+            for entry in self._registers
+        }
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        bus = self.bus
+        answered = Signal()
+        unmapped = Signal()
+        request = Signal()
+        write_mask = Signal(WORD_BITS)
+        m.d.comb += [
+            request.eq(bus.cyc & bus.stb & ~answered),
+            bus.stall.eq(answered),
+            bus.ack.eq(bus.cyc & answered & ~unmapped),
+            bus.err.eq(bus.cyc & answered & unmapped),
+            write_mask.eq(Cat(bit.replicate(8) for bit in bus.sel)),
+        ]
+        with m.If(request & bus.we):
+            m.d.comb += write_mask.eq(Cat(bit.replicate(8) for bit in bus.sel))
+        m.d.sync += [answered.eq(request), unmapped.eq(0)]
+        with m.Switch(bus.adr):
+            for entry in self._registers:
+                selected = Signal(name=f"select_{entry.name}")
+                m.d.comb += selected.eq(request & bus.we & (bus.adr == entry.address // WORD_BYTES))
+                with m.Case(entry.address // WORD_BYTES):
+                    m.d.sync += bus.dat_r.eq(self._read_value(entry))
+                self._write(m, entry, selected, write_mask)
+            with m.Default():
+                m.d.sync += [unmapped.eq(1), bus.dat_r.eq(0)]
+        return m
+
+    def _read_value(self, entry: Register) -> Value:
+        word: Value = Const(0, WORD_BITS)
+        for field in entry.fields:
+            port = self.fields[entry.name][field.name]
+            if field.access is ACCESS.RW1C:
+                port = port.value
+            if field.access is not ACCESS.W:
+                word = word | (port << field.offset_bits)
+        return word[:WORD_BITS]
+
+    def _write(self, m: Module, entry: Register, selected: Signal, mask: Signal) -> None:
+        for field in entry.fields:
+            port = self.fields[entry.name][field.name]
+            place = slice(field.offset_bits, field.offset_bits + field.width_bits)
+            data = self.bus.dat_w[place]
+            enable = Mux(selected, mask[place], 0)
+            if field.access is ACCESS.RW:
+                m.d.sync += port.eq((port & ~enable) | (data & enable))
+            elif field.access is ACCESS.W:
+                m.d.comb += port.eq(data & enable)
+            elif field.access is ACCESS.RW1C:
+                m.d.sync += port.value.eq((port.value & ~(data & enable)) | port.set)

@@ -1,0 +1,107 @@
+"""The load engine: system memory to on-chip memories."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data
+from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.bus.buffer import StreamQueue
+from celosia.hw.bus.ports import REGION_TABLE, MemPort
+from celosia.hw.config import NpuConfig
+from celosia.hw.control.decode import command_layout
+from celosia.hw.control.ports import CommandPort, FaultPort
+from celosia.hw.dma.transfer import TransferWalk
+from celosia.hw.isa import Load
+from celosia.hw.memory.ports import ADDR_BITS, WindowWrite
+
+__all__ = ["LoadEngine"]
+
+
+class LoadEngine(Component):
+    """Executes `Load`: one bus word a cycle as long as memory and the write port keep up.
+
+    Every bus word is one window write. Reads are asked for only while there is room for their
+    answers: twice ``max_outstanding`` words, which covers the way through the arbiter and back.
+    ``command.ready`` comes in the cycle after the last write was granted.
+
+    Parameters
+    ----------
+    config : NpuConfig
+
+    Members
+    -------
+    command : In(CommandPort)
+    regions : In(REGION_TABLE)
+    mem : Out(MemPort)
+    write : Out(WindowWrite)
+    fault : Out(FaultPort)
+        ILLEGAL_FIELD, MEM_WINDOW, ACT_RANGE, WGT_RANGE or PARAM_RANGE (also for TABLE).
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "command": In(CommandPort()),
+                "regions": In(REGION_TABLE),
+                "mem": Out(MemPort(config)),
+                "write": Out(WindowWrite(config)),
+                "fault": Out(FaultPort()),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        depth = 2 * config.max_outstanding
+        place = data.StructLayout({"sram": ADDR_BITS, "mask": config.bus_bytes})
+        m.submodules.walk = walk = TransferWalk(config, kind=Load)
+        m.submodules.places = places = StreamQueue(place, depth=depth)
+        m.submodules.answers = answers = StreamQueue(config.bus_bits, depth=depth)
+
+        in_use = Signal(range(depth + 1))
+        room = Signal()
+        asked = Signal()
+        written = Signal()
+        word = walk.words.payload
+        request = self.mem.request
+        m.d.comb += [
+            walk.command.valid.eq(self.command.valid),
+            walk.command.payload.eq(self.command.payload),
+            self.command.ready.eq(walk.command.ready),
+            walk.regions.eq(self.regions),
+            walk.drained.eq(in_use == 0),
+            self.fault.valid.eq(walk.fault.valid),
+            self.fault.cause.eq(walk.fault.cause),
+            self.fault.address.eq(walk.fault.address),
+        ]
+        # Requests.
+        m.d.comb += [
+            room.eq(in_use != depth),
+            request.valid.eq(walk.words.valid & room),
+            request.payload.adr.eq(word.adr),
+            request.payload.sel.eq(~0),
+            request.payload.last.eq(word.last),
+            walk.words.ready.eq(request.ready & room),
+            asked.eq(request.valid & request.ready),
+            places.i.valid.eq(asked),
+            places.i.payload.sram.eq(word.sram),
+            places.i.payload.mask.eq(word.mask),
+        ]
+        # Answers.
+        m.d.comb += [
+            answers.i.valid.eq(self.mem.ack),
+            answers.i.payload.eq(self.mem.dat_r),
+            self.write.req.eq(answers.o.valid & places.o.valid),
+            self.write.space.eq(
+                data.View(command_layout(Load), self.command.payload).space,
+            ),
+            self.write.addr.eq(places.o.payload.sram),
+            self.write.data.eq(answers.o.payload),
+            self.write.mask.eq(places.o.payload.mask),
+            written.eq(self.write.req & self.write.gnt),
+            answers.o.ready.eq(written),
+            places.o.ready.eq(written),
+        ]
+        m.d.sync += in_use.eq(in_use + asked - written)
+        return m

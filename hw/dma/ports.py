@@ -1,0 +1,59 @@
+"""Ports inside the load and store engines."""
+
+from __future__ import annotations
+
+from amaranth.lib import data
+from amaranth.lib.wiring import In, Out, Signature
+from celosia.hw.bus.ports import word_addr_bits
+from celosia.hw.config import NpuConfig
+from celosia.hw.control.decode import command_layout
+from celosia.hw.isa import Load
+from celosia.hw.memory.ports import ADDR_BITS
+
+__all__ = ["TransferPort", "word_layout"]
+
+
+def word_layout(config: NpuConfig) -> data.StructLayout:
+    """Return the layout of one bus word of a transfer.
+
+    ``adr`` is the word's address on the bus, ``sram`` the byte address on chip of its byte 0
+    (modulo 2^20), ``mask`` has a bit for each byte that belongs to the run, ``last`` marks the
+    last word of a run.
+    """
+    return data.StructLayout(
+        {
+            "adr": word_addr_bits(config),
+            "sram": ADDR_BITS,
+            "mask": config.bus_bytes,
+            "last": 1,
+        }
+    )
+
+
+class TransferPort(Signature):
+    """Handshake of an engine with its sequencer, seen from the engine.
+
+    Members
+    -------
+    start : Out(1)
+        Begin with `command`; it and the region stay stable until the last word.
+    command : Out(command_layout(Load))
+        A Store has the same fields.
+    region_base, region_size : Out(32)
+    busy : In(1)
+        Words are still to come.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "start": Out(1),
+                "command": Out(command_layout(Load)),
+                "region_base": Out(32),
+                "region_size": Out(32),
+                "busy": In(1),
+            }
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TransferPort)

@@ -1,0 +1,118 @@
+"""The store engine: activation SRAM to system memory."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import data
+from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.bus.buffer import StreamQueue
+from celosia.hw.bus.ports import REGION_TABLE, MemPort, word_addr_bits
+from celosia.hw.config import NpuConfig
+from celosia.hw.control.ports import CommandPort, FaultPort
+from celosia.hw.dma.transfer import TransferWalk
+from celosia.hw.isa import Store
+from celosia.hw.memory.ports import WindowRead
+
+__all__ = ["StoreEngine"]
+
+READ_LATENCY_CYCLES = 3
+"""From the grant of a window read to its data."""
+
+QUEUE_DEPTH = 8
+"""Words between the SRAM and the bus: covers the read's and the queue's latency."""
+
+MAX_UNACKNOWLEDGED_WORDS = 255
+
+
+class StoreEngine(Component):
+    """Executes `Store`: one bus word a cycle as long as memory and the read port keep up.
+
+    ``command.ready`` comes in the cycle after the memory's last acknowledgement. At the edges of
+    a run only the bytes that belong to it are written.
+
+    Parameters
+    ----------
+    config : NpuConfig
+
+    Members
+    -------
+    command : In(CommandPort)
+    regions : In(REGION_TABLE)
+    mem : Out(MemPort)
+    read : Out(WindowRead)
+    fault : Out(FaultPort)
+        ILLEGAL_FIELD, MEM_WINDOW or ACT_RANGE.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "command": In(CommandPort()),
+                "regions": In(REGION_TABLE),
+                "mem": Out(MemPort(config)),
+                "read": Out(WindowRead(config)),
+                "fault": Out(FaultPort()),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        place = data.StructLayout(
+            {"adr": word_addr_bits(config), "mask": config.bus_bytes, "last": 1}
+        )
+        m.submodules.walk = walk = TransferWalk(config, kind=Store)
+        m.submodules.places = places = StreamQueue(place, depth=QUEUE_DEPTH)
+        m.submodules.bytes = words = StreamQueue(config.bus_bits, depth=QUEUE_DEPTH)
+
+        queued = Signal(range(QUEUE_DEPTH + 1))
+        unacknowledged = Signal(range(MAX_UNACKNOWLEDGED_WORDS + 1))
+        reading = Signal(READ_LATENCY_CYCLES)
+        room = Signal()
+        granted = Signal()
+        sent = Signal()
+        word = walk.words.payload
+        request = self.mem.request
+        m.d.comb += [
+            walk.command.valid.eq(self.command.valid),
+            walk.command.payload.eq(self.command.payload),
+            self.command.ready.eq(walk.command.ready),
+            walk.regions.eq(self.regions),
+            walk.drained.eq(unacknowledged == 0),
+            self.fault.valid.eq(walk.fault.valid),
+            self.fault.cause.eq(walk.fault.cause),
+            self.fault.address.eq(walk.fault.address),
+        ]
+        # Window reads.
+        m.d.comb += [
+            room.eq((queued != QUEUE_DEPTH) & (unacknowledged != MAX_UNACKNOWLEDGED_WORDS)),
+            self.read.req.eq(walk.words.valid & room),
+            self.read.addr.eq(word.sram),
+            granted.eq(self.read.req & self.read.gnt),
+            walk.words.ready.eq(granted),
+            places.i.valid.eq(granted),
+            places.i.payload.adr.eq(word.adr),
+            places.i.payload.mask.eq(word.mask),
+            places.i.payload.last.eq(word.last),
+            words.i.valid.eq(reading[-1]),
+            words.i.payload.eq(self.read.data[: config.bus_bits]),
+        ]
+        m.d.sync += reading.eq(Cat(granted, reading[:-1]))
+        # Writes to memory.
+        m.d.comb += [
+            request.valid.eq(places.o.valid & words.o.valid),
+            request.payload.we.eq(1),
+            request.payload.adr.eq(places.o.payload.adr),
+            request.payload.sel.eq(places.o.payload.mask),
+            request.payload.last.eq(places.o.payload.last),
+            request.payload.dat_w.eq(words.o.payload),
+            sent.eq(request.valid & request.ready),
+            places.o.ready.eq(sent),
+            words.o.ready.eq(sent),
+        ]
+        m.d.sync += [
+            queued.eq(queued + granted - sent),
+            unacknowledged.eq(unacknowledged + granted - self.mem.ack),
+        ]
+        return m

@@ -1,0 +1,121 @@
+"""What the load and the store engine share: checking a command and walking through it."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.bus.ports import REGION_TABLE
+from celosia.hw.config import NpuConfig
+from celosia.hw.control.decode import command_layout
+from celosia.hw.control.ports import CommandPort, FaultPort
+from celosia.hw.dma.ports import word_layout
+from celosia.hw.dma.runs import RunSequencer
+from celosia.hw.isa import Load, Space, Store
+from celosia.hw.regs import ErrorCause
+
+__all__ = ["TransferWalk"]
+
+
+class TransferWalk(Component):
+    """Takes a `Load` or `Store`, checks it, yields its bus words and completes it.
+
+    A field of no meaning gives ILLEGAL_FIELD: no bytes or no turns; for spaces other than ACT an
+    address, a stride or a length that is no multiple of the bus word; for a `Store` a space other
+    than ACT. Ranges are checked run by run (see :class:`RunSequencer`). After a fault the walk
+    stands still until it is reset.
+
+    Parameters
+    ----------
+    config : NpuConfig
+    kind : type
+        :class:`Load` or :class:`Store`.
+
+    Members
+    -------
+    command : In(CommandPort)
+    regions : In(REGION_TABLE)
+    words : Out(stream of word_layout)
+    drained : In(1)
+        Every word that was taken has got where it should.
+    fault : Out(FaultPort)
+    """
+
+    def __init__(self, config: NpuConfig, *, kind: type[Load] | type[Store]) -> None:
+        self._config = config
+        self._kind = kind
+        super().__init__(
+            {
+                "command": In(CommandPort()),
+                "regions": In(REGION_TABLE),
+                "words": Out(stream.Signature(word_layout(config))),
+                "drained": In(1),
+                "fault": Out(FaultPort()),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.runs = runs = RunSequencer(self._config)
+        command = data.View(command_layout(self._kind), self.command.payload)
+        region = Signal.like(self.regions[0])
+        bad_field = Signal()
+        lane_bits = self._config.bus_bytes.bit_length() - 1
+        m.d.comb += [
+            region.eq(self.regions[command.region]),
+            runs.transfer.command.as_value().eq(self.command.payload),
+            self.words.valid.eq(runs.o.valid),
+            self.words.payload.eq(runs.o.payload),
+            runs.o.ready.eq(self.words.ready),
+        ]
+        m.d.sync += [
+            # The host promises an aligned base; the low bits would shift the lanes.
+            runs.transfer.region_base.eq(Cat(region.base[:lane_bits] & 0, region.base[lane_bits:])),
+            runs.transfer.region_size.eq(region.size),
+            bad_field.eq(self._bad_field(command)),
+        ]
+        with m.FSM():
+            with m.State("IDLE"):
+                with m.If(self.command.valid):
+                    m.next = "CHECK"
+            with m.State("CHECK"):
+                with m.If(bad_field):
+                    m.d.comb += [
+                        self.fault.valid.eq(1),
+                        self.fault.cause.eq(ErrorCause.ILLEGAL_FIELD),
+                    ]
+                    m.next = "STOPPED"
+                with m.Else():
+                    m.d.comb += runs.transfer.start.eq(1)
+                    m.next = "WALK"
+            with m.State("WALK"):
+                m.d.comb += [
+                    self.command.ready.eq(~runs.transfer.busy & ~runs.o.valid & self.drained),
+                    self.fault.valid.eq(runs.fault),
+                    self.fault.cause.eq(runs.cause),
+                    self.fault.address.eq(runs.address),
+                ]
+                with m.If(self.command.ready):
+                    m.next = "IDLE"
+            with m.State("STOPPED"):
+                pass
+        return m
+
+    def _bad_field(self, command: data.View) -> object:
+        lane_bits = self._config.bus_bytes.bit_length() - 1
+        empty = (command.row_bytes == 0) | (command.n1 == 0) | (command.n2 == 0)
+        if self._kind is Store:
+            return empty | (command.space != Space.ACT)
+        lanes = [
+            command[name][:lane_bits]
+            for name in (
+                "mem_addr",
+                "sram_addr",
+                "row_bytes",
+                "mem_stride1",
+                "sram_stride1",
+                "mem_stride2",
+                "sram_stride2",
+            )
+        ]
+        return empty | ((command.space != Space.ACT) & Cat(lanes).any())

@@ -1,0 +1,205 @@
+"""Activation SRAM: four line-interleaved banks, shared by the array, the vector engine and DMA."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Array, Cat, Module, Signal
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import Component, In, Out, Signature
+from celosia.hw.config import NpuConfig
+from celosia.hw.memory.ports import LINE_BITS, LineRead, LineWrite, WindowRead, WindowWrite
+
+__all__ = ["ActSram", "ArrayRead", "SEGMENTS"]
+
+SEGMENTS = 3
+"""Lines that the array may ask for in one cycle."""
+
+
+class ArrayRead(Signature):
+    """The array's read port: up to three lines of three different banks, never refused.
+
+    Members
+    -------
+    req : Out(1) x 3
+        Line s is wanted.
+    line : Out(16) x 3
+        Its address. Two wanted lines of one bank are the requester's error.
+    data : In(8 * line_bytes) x 3
+        The line, exactly 2 cycles after the request.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        super().__init__(
+            {
+                "req": Out(1).array(SEGMENTS),
+                "line": Out(LINE_BITS).array(SEGMENTS),
+                "data": In(8 * config.line_bytes).array(SEGMENTS),
+            }
+        )
+
+
+class ActSram(Component):
+    """Activation SRAM.
+
+    Line l is word l // 4 of bank l % 4. A bank is one block memory with one read and one write
+    port and a registered output. Reads: the array before the vector engine before the store
+    engine. Writes: the vector engine before the load engine.
+
+    Members
+    -------
+    array : In(ArrayRead)
+    vector : In(LineRead)
+    store : In(WindowRead)
+    result : In(LineWrite)
+        Written by the vector engine.
+    load : In(WindowWrite)
+        Written by the load engine; the caller has decoded ``space``.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "array": In(ArrayRead(config)),
+                "vector": In(LineRead(config)),
+                "store": In(WindowRead(config)),
+                "result": In(LineWrite(config)),
+                "load": In(WindowWrite(config)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        banks = config.act_banks
+        self._reads = []
+        self._writes = []
+        for b in range(banks):
+            m.submodules[f"bank_{b}"] = memory = Memory(
+                shape=8 * config.line_bytes, depth=config.act_lines // banks, init=[]
+            )
+            self._reads.append(memory.read_port(domain="sync"))
+            self._writes.append(memory.write_port(granularity=8))
+        self._elaborate_reads(m)
+        self._elaborate_writes(m)
+        return m
+
+    def _split(self, addr: Signal) -> tuple[Signal, Signal]:
+        """Return the line and the byte in the line of a byte address."""
+        shift_bits = (self._config.line_bytes - 1).bit_length()
+        return addr[shift_bits:], addr[:shift_bits]
+
+    def _elaborate_reads(self, m: Module) -> None:
+        config = self._config
+        banks = config.act_banks
+        bank_bits = (banks - 1).bit_length()
+        store_line, store_offset = self._split(self.store.addr)
+        store_next = Signal(LINE_BITS)
+        m.d.comb += store_next.eq(store_line + 1)
+
+        array_hits = Signal(banks)
+        vector_hits = Signal(banks)
+        store_refused = Signal()
+        outputs = []
+        for b, port in enumerate(self._reads):
+            hits = [
+                self.array.req[s] & (self.array.line[s][:bank_bits] == b)
+                for s in range(SEGMENTS)
+            ]
+            vector_hit = self.vector.req & (self.vector.line[:bank_bits] == b)
+            m.d.comb += [
+                array_hits[b].eq(Cat(hits).any()),
+                vector_hits[b].eq(vector_hit),
+                port.en.eq(1),
+                # With no other requester the store engine's lines: the one in this bank.
+                port.addr.eq(
+                    (
+                        Array([store_line, store_next])[store_next[:bank_bits] == b] >> bank_bits
+                    )
+                ),
+            ]
+            with m.If(vector_hit):
+                m.d.comb += port.addr.eq(self.vector.line >> bank_bits)
+            for s in reversed(range(SEGMENTS)):
+                with m.If(hits[s]):
+                    m.d.comb += port.addr.eq(self.array.line[s] >> bank_bits)
+            # An unaligned window needs two banks.
+            needed = (store_line[:bank_bits] == b) | (
+                (store_next[:bank_bits] == b) & store_offset.any()
+            )
+            with m.If(needed & (array_hits[b] | vector_hits[b])):
+                m.d.comb += store_refused.eq(1)
+            output = Signal(8 * config.line_bytes, name=f"output_{b}", reset_less=True)
+            m.d.sync += output.eq(port.data)
+            outputs.append(output)
+        m.d.comb += [
+            self.vector.gnt.eq(self.vector.req & ~(array_hits & vector_hits).any()),
+            self.store.gnt.eq(self.store.req & ~store_refused),
+        ]
+
+        def delayed(signal: Signal, cycles: int, name: str) -> Signal:
+            for stage in range(cycles):
+                following = Signal(len(signal), name=f"{name}_d{stage + 1}", reset_less=True)
+                m.d.sync += following.eq(signal)
+                signal = following
+            return signal
+
+        bank_outputs = Array(outputs)
+        for s in range(SEGMENTS):
+            bank = delayed(self.array.line[s][:bank_bits], 2, f"array_bank{s}")
+            m.d.comb += self.array.data[s].eq(bank_outputs[bank])
+        bank = delayed(self.vector.line[:bank_bits], 2, "vector_bank")
+        m.d.comb += self.vector.data.eq(bank_outputs[bank])
+
+        bank = delayed(store_line[:bank_bits], 2, "store_bank")
+        following_bank = Signal(bank_bits)
+        m.d.comb += following_bank.eq(bank + 1)
+        offset = delayed(store_offset, 2, "store_offset")
+        pair = Cat(bank_outputs[bank], bank_outputs[following_bank])
+        m.d.sync += self.store.data.eq((pair >> (offset << 3))[: 8 * config.line_bytes])
+
+    def _elaborate_writes(self, m: Module) -> None:
+        config = self._config
+        line_bytes = config.line_bytes
+        bank_bits = (config.act_banks - 1).bit_length()
+        line, offset = self._split(self.load.addr)
+        following = Signal(LINE_BITS)
+        m.d.comb += following.eq(line + 1)
+
+        # Byte j of either line is byte j - offset of the window.
+        data = Signal(8 * line_bytes)
+        mask = Signal(line_bytes)
+        upper = Signal(line_bytes)
+        with m.Switch(offset):
+            for o in range(line_bytes):
+                with m.Case(o):
+                    m.d.comb += [
+                        data.eq(self.load.data.rotate_left(8 * o)),
+                        mask.eq(self.load.mask.rotate_left(o)),
+                        upper.eq((1 << o) - 1),
+                    ]
+        refused = Signal()
+        for b, port in enumerate(self._writes):
+            in_line = line[:bank_bits] == b
+            in_following = following[:bank_bits] == b
+            lanes = Signal(line_bytes, name=f"lanes_{b}")
+            with m.If(self.load.req & in_line):
+                m.d.comb += lanes.eq(mask & ~upper)
+            with m.Elif(self.load.req & in_following):
+                m.d.comb += lanes.eq(mask & upper)
+            with m.If(self.result.req & (self.result.line[:bank_bits] == b)):
+                m.d.comb += [
+                    port.addr.eq(self.result.line >> bank_bits),
+                    port.data.eq(self.result.data),
+                    port.en.eq((1 << line_bytes) - 1),
+                ]
+                with m.If(lanes.any()):
+                    m.d.comb += refused.eq(1)
+            with m.Else():
+                # A window goes to both its banks at once or to neither.
+                m.d.comb += [
+                    port.addr.eq(Array([line, following])[in_following] >> bank_bits),
+                    port.data.eq(data),
+                ]
+                with m.If(self.load.gnt):
+                    m.d.comb += port.en.eq(lanes)
+        m.d.comb += self.load.gnt.eq(self.load.req & ~refused)

@@ -1,0 +1,73 @@
+"""A memory of lines that is filled from the bus and read a line at a time."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import Component, In
+from celosia.hw.config import NpuConfig
+from celosia.hw.memory.ports import LineRead, WindowWrite
+
+__all__ = ["LineMemory"]
+
+
+class LineMemory(Component):
+    """Weight or parameter memory: one write port, one read port, in block RAM.
+
+    Neither port ever waits. A write becomes visible to a read granted in the next cycle. Addresses
+    beyond the end wrap; whoever makes them checks them.
+
+    Parameters
+    ----------
+    config : NpuConfig
+    lines : int
+        Lines of the memory.
+
+    Members
+    -------
+    write : In(WindowWrite)
+        Writes of one bus word, aligned to the bus word: bytes ``bus_bytes`` and up of ``data`` and
+        ``mask`` are not looked at, nor is ``space``: who connects several memories gates ``req``.
+    read : In(LineRead)
+        Data two cycles after the request (registered memory output).
+    """
+
+    def __init__(self, config: NpuConfig, *, lines: int) -> None:
+        if lines < 2:
+            raise ValueError(f"lines must be at least 2, not {lines!r}")
+        self._config = config
+        self._lines = lines
+        super().__init__({"write": In(WindowWrite(config)), "read": In(LineRead(config))})
+
+    @property
+    def lines(self) -> int:
+        """Lines of the memory."""
+        return self._lines
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        line_bytes, bus_bytes = self._config.line_bytes, self._config.bus_bytes
+        words = line_bytes // bus_bytes
+        byte_bits = bus_bytes.bit_length() - 1
+        line_bits = line_bytes.bit_length() - 1
+        m.submodules.memory = memory = Memory(shape=8 * line_bytes, depth=self._lines, init=[])
+        write_port = memory.write_port(granularity=8)
+        read_port = memory.read_port()
+
+        place = self.write.addr[byte_bits:line_bits]
+        word_mask = self.write.mask[:bus_bytes]
+        m.d.comb += [
+            self.write.gnt.eq(1),
+            write_port.addr.eq(self.write.addr[line_bits:]),
+            write_port.data.eq(self.write.data[: 8 * bus_bytes].replicate(words)),
+            write_port.en.eq(
+                Cat(
+                    word_mask & (self.write.req & (place == word)).replicate(bus_bytes)
+                    for word in range(words)
+                )
+            ),
+            self.read.gnt.eq(1),
+            read_port.addr.eq(self.read.line),
+        ]
+        m.d.sync += self.read.data.eq(read_port.data)
+        return m

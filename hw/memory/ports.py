@@ -1,0 +1,165 @@
+"""Ports of the on-chip memories, from the requester's view.
+
+All of them are described, with their timing, in ``docs/machine.md``, "Memory ports". A *line* is
+``config.line_bytes`` bytes.
+"""
+
+from __future__ import annotations
+
+from amaranth.lib.wiring import In, Out, Signature
+from celosia.hw.config import NpuConfig
+
+__all__ = [
+    "ADDR_BITS",
+    "LINE_BITS",
+    "AccRead",
+    "LineRead",
+    "LineWrite",
+    "WindowRead",
+    "WindowWrite",
+]
+
+ADDR_BITS = 20
+"""Width of an on-chip byte address."""
+
+LINE_BITS = 16
+"""Width of an on-chip line address."""
+
+
+class _MemoryPort(Signature):
+    """Signatures of the same class with the same members are equal."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.members == other.members
+
+
+class LineRead(_MemoryPort):
+    """Read of one line.
+
+    Members
+    -------
+    req : Out(1)
+        A line is wanted.
+    line : Out(16)
+        Its address.
+    gnt : In(1)
+        Granted; a cycle of ``req & gnt`` is one read.
+    data : In(8 * line_bytes)
+        The line, exactly 2 cycles after the grant (and only then).
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        super().__init__(
+            {
+                "req": Out(1),
+                "line": Out(LINE_BITS),
+                "gnt": In(1),
+                "data": In(8 * config.line_bytes),
+            }
+        )
+
+
+class WindowRead(_MemoryPort):
+    """Read of ``line_bytes`` bytes from any byte address.
+
+    Members
+    -------
+    req : Out(1)
+        A window is wanted.
+    addr : Out(20)
+        Byte address of its first byte.
+    gnt : In(1)
+        Granted; a cycle of ``req & gnt`` is one read.
+    data : In(8 * line_bytes)
+        The window, exactly 3 cycles after the grant (and only then).
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        super().__init__(
+            {
+                "req": Out(1),
+                "addr": Out(ADDR_BITS),
+                "gnt": In(1),
+                "data": In(8 * config.line_bytes),
+            }
+        )
+
+
+class LineWrite(_MemoryPort):
+    """Write of one line; never refused, visible to a read granted in the next cycle or later.
+
+    Members
+    -------
+    req : Out(1)
+        Write in this cycle.
+    line : Out(16)
+        Address of the line.
+    data : Out(8 * line_bytes)
+        The line.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        super().__init__(
+            {"req": Out(1), "line": Out(LINE_BITS), "data": Out(8 * config.line_bytes)}
+        )
+
+
+class WindowWrite(_MemoryPort):
+    """Write of up to ``line_bytes`` bytes from any byte address.
+
+    Members
+    -------
+    req : Out(1)
+        A write is wanted; held, with everything else, until it is granted.
+    space : Out(2)
+        On-chip memory, :class:`celosia.hw.isa.Space`.
+    addr : Out(20)
+        Byte i of `data` goes to ``addr + i`` modulo 2^20.
+    data : Out(8 * line_bytes)
+        The bytes.
+    mask : Out(line_bytes)
+        Bit i: byte i is written.
+    gnt : In(1)
+        Granted; a cycle of ``req & gnt`` is one write.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        super().__init__(
+            {
+                "req": Out(1),
+                "space": Out(2),
+                "addr": Out(ADDR_BITS),
+                "data": Out(8 * config.line_bytes),
+                "mask": Out(config.line_bytes),
+                "gnt": In(1),
+            }
+        )
+
+
+class AccRead(_MemoryPort):
+    """Read of the oldest full half of the accumulator.
+
+    Members
+    -------
+    avail : In(1)
+        The oldest full half belongs to the reader.
+    req : Out(1)
+        Read a vector of it.
+    index : Out(range(acc_depth))
+        Which one.
+    data : In(32 * cols)
+        The vector of int32, exactly 2 cycles after `req`.
+    release : Out(1)
+        Give the half back; reads asked for before or in this cycle still complete.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        super().__init__(
+            {
+                "avail": In(1),
+                "req": Out(1),
+                "index": Out(range(config.acc_depth)),
+                "data": In(32 * config.cols),
+                "release": Out(1),
+            }
+        )

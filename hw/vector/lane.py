@@ -1,0 +1,208 @@
+"""The arithmetic of one lane, stages 2 to 14 (see :mod:`celosia.hw.vector.uop`)."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, enum
+from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.vector.multiplier import Multiplier, add_with_carry
+from celosia.hw.vector.uop import Source
+
+__all__ = ["Kind", "Lane", "LaneControl", "RoundMode"]
+
+MAGNITUDE_BITS = 24
+"""Of the sum of 255 x 255 int8 values, half of their number included."""
+
+
+class Kind(enum.Enum, shape=unsigned(2)):
+    """Which value is multiplied."""
+
+    SUM = 0
+    AVERAGE = 1
+    MAX = 2
+    TABLE = 3
+
+
+class RoundMode(enum.Enum, shape=unsigned(2)):
+    """How the product is brought back: ``docs/arithmetic.md``, "Requantise"."""
+
+    DOUBLE = 0
+    SINGLE = 1
+    FLOOR = 2
+
+
+class LaneControl(data.Struct):
+    """What all lanes are told, each member in the stage that its name ends in."""
+
+    source_2: Source
+    offset_2: signed(9)
+    """Added to int8 values: the zero point, negated."""
+    accumulate_3: unsigned(1)
+    channel_3: unsigned(1)
+    """Use the left shift of the parameter block, not `left_3`."""
+    left_3: unsigned(5)
+    half_4: unsigned(16)
+    kind_4: Kind
+    kind_5: Kind
+    channel_5: unsigned(1)
+    mult_5: unsigned(31)
+    channel_8: unsigned(1)
+    right_8: unsigned(5)
+    mode_9: RoundMode
+    mode_10: RoundMode
+    zero_12: signed(8)
+    min_13: signed(8)
+    max_13: signed(8)
+
+
+class Lane(Component):
+    """One lane: a value a cycle, never held up.
+
+    Members
+    -------
+    control : In(LaneControl)
+        The same for all lanes.
+    acc, act, middle, term_a, term_b : In
+        The possible sources, in stage 2.
+    bias, left, mult, right : In
+        Parameters of the lane's channel, in stages 2, 3, 5 and 8.
+    table_index : Out(8)
+        In stage 3; `table_value` answers in stage 5.
+    term : Out(signed(32))
+        Rescaled value, in stage 12.
+    result : Out(signed(8))
+        With zero point, clamped, in stage 14.
+    """
+
+    control: In(LaneControl)
+    acc: In(signed(32))
+    act: In(signed(8))
+    middle: In(signed(8))
+    term_a: In(signed(32))
+    term_b: In(signed(32))
+    bias: In(signed(32))
+    left: In(unsigned(5))
+    mult: In(unsigned(31))
+    right: In(unsigned(5))
+    table_index: Out(unsigned(8))
+    table_value: In(signed(8))
+    term: Out(signed(32))
+    result: Out(signed(8))
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.multiplier = multiplier = Multiplier()
+        self._elaborate_operands(m, multiplier)
+        self._elaborate_rounding(m, multiplier)
+        return m
+
+    def _elaborate_operands(self, m: Module, multiplier: Multiplier) -> None:
+        c = self.control
+
+        # Stage 2: operands of the first sum.
+        augend = Signal(signed(32), reset_less=True)
+        addend = Signal(signed(32), reset_less=True)
+        m.d.sync += [augend.eq(self.act), addend.eq(c.offset_2)]
+        with m.Switch(c.source_2):
+            with m.Case(Source.ACC):
+                m.d.sync += [augend.eq(self.acc), addend.eq(self.bias)]
+            with m.Case(Source.MIDDLE):
+                m.d.sync += augend.eq(self.middle)
+            with m.Case(Source.TERMS):
+                m.d.sync += [augend.eq(self.term_a), addend.eq(self.term_b)]
+
+        # Stage 3: the sum, of a window too, and the maximum.
+        total = Signal(signed(32), reset_less=True)
+        best = Signal(signed(8), reset_less=True)
+        left = Signal(5, reset_less=True)
+        value = augend[:8].as_signed()
+        m.d.comb += self.table_index.eq(value)
+        m.d.sync += [
+            total.eq(augend + Mux(c.accumulate_3, total, addend)),
+            left.eq(Mux(c.channel_3, self.left, c.left_3)),
+        ]
+        with m.If(~(c.accumulate_3 & (best > value))):
+            m.d.sync += best.eq(value)
+
+        # Stage 4. The left shift wraps at 32 bits, as the reference does.
+        negative = total[-1] & (c.kind_4 == Kind.AVERAGE)
+        shifted = Signal(signed(32), reset_less=True)
+        magnitude = Signal(MAGNITUDE_BITS, reset_less=True)
+        best_5 = Signal(signed(8), reset_less=True)
+        self._negative_5 = Signal(reset_less=True)
+        flipped = Cat(*(bit ^ total[-1] for bit in total[:MAGNITUDE_BITS]))
+        m.d.sync += [
+            shifted.eq((total << left)[:32].as_signed()),
+            magnitude.eq(add_with_carry(flipped, c.half_4, total[-1], MAGNITUDE_BITS)),
+            best_5.eq(best),
+            self._negative_5.eq(negative),
+        ]
+
+        # Stage 5. What is only rounded down comes doubled, since one bit is always rounded off.
+        x = Signal(signed(32), reset_less=True)
+        mult = Signal(31, reset_less=True)
+        with m.Switch(c.kind_5):
+            with m.Case(Kind.SUM):
+                m.d.sync += x.eq(shifted)
+            with m.Case(Kind.AVERAGE):
+                m.d.sync += x.eq(magnitude << 1)
+            with m.Case(Kind.MAX):
+                m.d.sync += x.eq(best_5 << 1)
+            with m.Case(Kind.TABLE):
+                m.d.sync += x.eq(self.table_value << 1)
+        m.d.sync += mult.eq(Mux(c.channel_5, self.mult, c.mult_5))
+        m.d.comb += [multiplier.x.eq(x), multiplier.m.eq(mult)]
+
+    def _elaborate_rounding(self, m: Module, multiplier: Multiplier) -> None:
+        c = self.control
+
+        right_9 = Signal(5, reset_less=True)
+        right_10 = Signal(5, reset_less=True)
+        right_11 = Signal(5, reset_less=True)
+        m.d.sync += [
+            right_9.eq(Mux(c.channel_8, self.right, c.right_8)),
+            right_10.eq(right_9),
+            right_11.eq(right_10),
+        ]
+
+        # Stage 9: the first rounding (SINGLE: only if there is no right shift after it).
+        high = Signal(signed(32), reset_less=True)
+        mask = Signal(31, reset_less=True)
+        round_up = multiplier.t[0] & (
+            (c.mode_9 == RoundMode.DOUBLE) | ((c.mode_9 == RoundMode.SINGLE) & ~right_9.any())
+        )
+        m.d.sync += [
+            high.eq(add_with_carry(multiplier.t[1:].as_signed(), Const(0, 1), round_up, 32)),
+            mask.eq(
+                Mux(
+                    c.mode_9 == RoundMode.FLOOR, 0, Cat(*(right_9 > bit + 1 for bit in range(31)))
+                )
+            ),
+        ]
+
+        # Stage 10: half of what is shifted out, less one if halves go down (below zero, DOUBLE).
+        rounded = Signal(signed(33), reset_less=True)
+        half_up = right_10.any() & (
+            (c.mode_10 == RoundMode.SINGLE) | ((c.mode_10 == RoundMode.DOUBLE) & ~high[-1])
+        )
+        m.d.sync += rounded.eq(add_with_carry(high, mask, half_up, 33).as_signed())
+
+        # Stage 11.
+        m.d.sync += self.term.eq(rounded >> right_11)
+
+        # Stage 12: the sign of an average; the zero point.
+        negative = self._negative_5
+        for stage in range(6, 13):
+            following = Signal(reset_less=True, name=f"negative_{stage}")
+            m.d.sync += following.eq(negative)
+            negative = following
+        signed_term = Cat(*(bit ^ negative for bit in self.term)).as_signed()
+        output = Signal(signed(33), reset_less=True)
+        m.d.sync += output.eq(add_with_carry(signed_term, c.zero_12, negative, 33).as_signed())
+
+        # Stage 13.
+        m.d.sync += self.result.eq(output)
+        with m.If(output < c.min_13):
+            m.d.sync += self.result.eq(c.min_13)
+        with m.Elif(output > c.max_13):
+            m.d.sync += self.result.eq(c.max_13)

@@ -1,0 +1,77 @@
+"""The 32-bit multiplier of a lane, made for 18 x 18-bit DSP blocks."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Signal, Value, signed, unsigned
+from amaranth.lib.wiring import Component, In, Out
+
+__all__ = ["Multiplier", "add_with_carry"]
+
+
+def add_with_carry(a: Value, b: Value, carry: Value, width_bits: int) -> Value:
+    """Return the low `width_bits` bits of ``a + b + carry`` as one adder, not two.
+
+    The carry enters through one more bit below the others.
+    """
+    left = Cat(Const(1, 1), _extended(a, width_bits))
+    right = Cat(carry, _extended(b, width_bits))
+    return (left + right)[1 : width_bits + 1]
+
+
+def _extended(value: Value, width_bits: int) -> Value:
+    """Return `value` brought to exactly `width_bits` bits by its own signedness."""
+    if len(value) >= width_bits:
+        return value[:width_bits]
+    missing_bits = width_bits - len(value)
+    if value.shape().signed:
+        return Cat(value, value[-1].replicate(missing_bits))
+    return Cat(value, Const(0, missing_bits))
+
+
+class Multiplier(Component):
+    """Product of a signed and a non-negative 32-bit number, without its low 30 bits.
+
+    Latency 3 cycles from `x` and `m`, which should come from registers; one product a cycle.
+    Four partial products of at most 17 x 17 bits, registered, two sums, registered.
+
+    Members
+    -------
+    x : In(signed(32))
+        Multiplicand.
+    m : In(31)
+        Multiplier, Q31.
+    t : Out(signed(33))
+        ``(x * m) >> 30``.
+    """
+
+    x: In(signed(32))
+    m: In(unsigned(31))
+    t: Out(signed(33))
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        x_low, x_high = self.x[:16], self.x[16:].as_signed()
+        m_low, m_high = self.m[:16], self.m[16:]
+
+        low_low = Signal(32, reset_less=True)
+        low_high = Signal(31, reset_less=True)
+        high_low = Signal(signed(32), reset_less=True)
+        high_high = Signal(signed(31), reset_less=True)
+        m.d.sync += [
+            low_low.eq(x_low * m_low),
+            low_high.eq(x_low * m_high),
+            high_low.eq(x_high * m_low),
+            high_high.eq(x_high * m_high),
+        ]
+
+        # Bits 16 and up: the outer products side by side, the inner ones added to them.
+        inner = Signal(signed(34), reset_less=True)
+        outer = Signal(signed(47), reset_less=True)
+        upper = Signal(signed(47), reset_less=True)
+        m.d.sync += [
+            inner.eq(high_low + low_high),
+            outer.eq(Cat(low_low[16:], high_high)),
+            upper.eq(outer + inner),
+        ]
+        m.d.comb += self.t.eq(upper[14:].as_signed())
+        return m

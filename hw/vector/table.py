@@ -1,0 +1,69 @@
+"""The look-up tables: one of 256 bytes in each lane."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.config import NpuConfig
+from celosia.hw.memory.ports import WindowWrite
+
+__all__ = ["TABLE_ENTRIES", "Table"]
+
+TABLE_ENTRIES = 256
+
+
+class Table(Component):
+    """N block memories of 256 bytes: entry i of lane j is byte j of line i.
+
+    Read latency 2 cycles (memory and output register).
+
+    Members
+    -------
+    write : In(WindowWrite)
+        Always granted; ``space`` has been decoded by the caller. A bus word, aligned, in the low
+        bytes of ``data``. Lines from 256 on do not exist and are not written.
+    index : In
+        Entry wanted of each lane.
+    data : Out
+        The entries.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "write": In(WindowWrite(config)),
+                "index": In(data.ArrayLayout(8, config.cols)),
+                "data": Out(data.ArrayLayout(8, config.cols)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        lanes, word_bytes = self._config.cols, self._config.bus_bytes
+        byte_bits = (lanes - 1).bit_length()
+        offset = self.write.addr[:byte_bits]
+        line = self.write.addr[byte_bits:]
+        exists = ~line[8:].any()
+        m.d.comb += self.write.gnt.eq(self.write.req)
+        for j in range(lanes):
+            m.submodules[f"table_{j}"] = memory = Memory(shape=8, depth=TABLE_ENTRIES, init=[])
+            write = memory.write_port()
+            read = memory.read_port()
+            output = Signal(8, name=f"output_{j}", reset_less=True)
+            # An aligned word leaves each lane one byte of the word to choose.
+            word_here = offset == j - j % word_bytes
+            m.d.comb += [
+                write.en.eq(
+                    self.write.req & exists & word_here & self.write.mask[j % word_bytes]
+                ),
+                write.addr.eq(line),
+                write.data.eq(self.write.data.word_select(j % word_bytes, 8)),
+                read.en.eq(1),
+                read.addr.eq(self.index[j]),
+                self.data[j].eq(output),
+            ]
+            m.d.sync += output.eq(read.data)
+        return m

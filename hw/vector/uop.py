@@ -1,0 +1,108 @@
+"""What travels down the vector engine's pipeline with each vector.
+
+Stages are counted from the cycle in which the vector's read is asked for (stage 0):
+
+===== ==================================================================================
+stage what happens, ending in registers of the next stage
+===== ==================================================================================
+0     read of the accumulator or of the activation SRAM is granted
+2     its data is there; scratch memories are read; both operands of the first sum
+3     first sum (bias, zero point, sum of the terms, window) or maximum; table is read
+4     left shift; magnitude of a window's sum
+5     multiplicand and multiplier are chosen
+6-8   32 x 31-bit product (:mod:`celosia.hw.vector.multiplier`)
+9     its bits 31 and up, rounded
+10    rounding constant of the right shift
+11    right shift
+12    terms go to the scratch memories; sign and zero point
+13    clamp
+14    line is written; requantised values go to the scratch memory
+===== ==================================================================================
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import unsigned
+from amaranth.lib import data, enum
+
+__all__ = [
+    "GROUP",
+    "GROUP_BITS",
+    "HAZARD",
+    "LINE_SUM_BITS",
+    "STAGE_RESULT",
+    "STAGE_TERM",
+    "Constants",
+    "Dest",
+    "Source",
+    "Uop",
+]
+
+GROUP_BITS = 4
+GROUP = 1 << GROUP_BITS
+"""Vectors that the scratch memories hold between the phases of an addition."""
+
+STAGE_SCRATCH = 2
+STAGE_TERM = 12
+"""Stage in which a term is written to its scratch memory."""
+
+STAGE_RESULT = 14
+"""Stage in which a clamped vector is written, to the SRAM or to its scratch memory."""
+
+HAZARD = STAGE_RESULT + 1 - STAGE_SCRATCH
+"""Cycles from a vector's issue to the first one in which its result can be asked for again."""
+
+LINE_SUM_BITS = 17
+"""A line address and one carry: the sum of a legal line and any stride does not wrap."""
+
+
+class Source(enum.Enum, shape=unsigned(2)):
+    """Where a vector comes from."""
+
+    ACC = 0
+    ACT = 1
+    MIDDLE = 2
+    """Requantised values of REQUANT_ADD, from the scratch memory."""
+    TERMS = 3
+    """Both scaled terms of an addition, from the scratch memories."""
+
+
+class Dest(enum.Enum, shape=unsigned(2)):
+    """Where its result goes."""
+
+    LINE = 0
+    MIDDLE = 1
+    TERM_A = 2
+    TERM_B = 3
+
+
+class Constants(enum.Enum, shape=unsigned(3)):
+    """Which multiplier, shifts and zero point it gets."""
+
+    CHANNEL = 0
+    """Those of the parameter block, one for each lane."""
+    TERM_A = 1
+    TERM_B = 2
+    OUTPUT = 3
+    PASS = 4
+    """A product that leaves the value as it is."""
+
+
+class Uop(data.Struct):
+    """One vector, or one element of a window, on its way."""
+
+    source: Source
+    dest: Dest
+    constants: Constants
+    index: unsigned(GROUP_BITS)
+    """Place in the scratch memories."""
+    first: unsigned(1)
+    """First of its window: starts the sum or the maximum."""
+    emit: unsigned(1)
+    """Last of its window: has a result."""
+    new_oc: unsigned(1)
+    """First one that uses the next parameter block."""
+    last_of_oc: unsigned(1)
+    """Last line written of a channel tile."""
+    last: unsigned(1)
+    """Last line written of the command."""
