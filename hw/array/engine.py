@@ -116,8 +116,15 @@ class ArrayEngine(Component):
                 | ~Cat(
                     getattr(conv, name).any()
                     for name in (
-                        "out_w", "out_h", "tile_rows", "row_len", "stride_x", "n_ky", "n_kx",
-                        "n_ic", "n_oc",
+                        "out_w",
+                        "out_h",
+                        "tile_rows",
+                        "row_len",
+                        "stride_x",
+                        "n_ky",
+                        "n_kx",
+                        "n_ic",
+                        "n_oc",
                     )
                 ).all()
             ),

@@ -103,11 +103,7 @@ class Feed(Component):
             tags.append(tag)
         m.d.comb += [
             self.tag.eq(tags[-1]),
-            self.idle.eq(
-                ~Cat(
-                    (w.valid for w in waves), (t.valid | t.give for t in tags)
-                ).any()
-            ),
+            self.idle.eq(~Cat((w.valid for w in waves), (t.valid | t.give for t in tags)).any()),
         ]
         return m
 

@@ -148,9 +148,7 @@ class SystolicArray(Component):
                     ]
                     m.d.sync += [a.eq(b) for a, b in zip(late, pixel, strict=True)]
                     pixel = late
-                pixel = [
-                    Mux(rows_mode, pixel[c], self.pixels[0][c]) for c in range(size)
-                ]
+                pixel = [Mux(rows_mode, pixel[c], self.pixels[0][c]) for c in range(size)]
             bus = [Signal(signed(8), name=f"bus_{s}_{c}", reset_less=True) for c in range(size)]
             m.d.sync += [a.eq(b) for a, b in zip(bus, pixel, strict=True)]
             buses.append(bus)

@@ -100,9 +100,7 @@ class Streamer(Component):
             self.take_weights.eq(go & begin),
             self.take_acc.eq(go & begin & at.take),
             position_end.eq(position == Mux(in_extra, conv.extra, conv.row_len) - 1),
-            pass_end.eq(
-                position_end & (in_extra | ((row == at.rows - 1) & ~conv.extra.any()))
-            ),
+            pass_end.eq(position_end & (in_extra | ((row == at.rows - 1) & ~conv.extra.any()))),
             output.eq(~phase.any() & (column < conv.out_w) & ~in_extra),
             self.passes.ready.eq(~active | (go & pass_end)),
             self.last.eq(go & pass_end & at.last),
@@ -176,9 +174,7 @@ class Streamer(Component):
             wave.addr[1].eq(at.addr + Mux(window, line_bytes, conv.row_pitch)),
             wave.addr[2].eq(at.addr + (conv.row_pitch << 1)),
             wave.left.eq(Mux(at.x >= 0, 0, Mux(at.x <= -line_bytes, line_bytes, -at.x))),
-            wave.right.eq(
-                Mux(to_end <= 0, 0, Mux(to_end >= line_bytes, line_bytes, to_end))
-            ),
+            wave.right.eq(Mux(to_end <= 0, 0, Mux(to_end >= line_bytes, line_bytes, to_end))),
             wave.tag.valid.eq(go & output),
             wave.tag.index.eq(index),
             wave.tag.overwrite.eq(at.overwrite),

@@ -65,9 +65,7 @@ class WeightLoader(Component):
         last_tile, tile_end = Signal(), Signal()
         m.d.comb += [
             last_tile.eq(rows_left <= conv.tile_rows),
-            tile_end.eq(
-                (ic == conv.n_ic - 1) & (kx == conv.n_kx - 1) & (ky == conv.n_ky - 1)
-            ),
+            tile_end.eq((ic == conv.n_ic - 1) & (kx == conv.n_kx - 1) & (ky == conv.n_ky - 1)),
         ]
         # The shadow registers are free one cycle after the wave that takes them was asked for. One
         # more keeps passes at least four cycles apart, as the accumulator needs.

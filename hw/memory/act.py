@@ -102,8 +102,7 @@ class ActSram(Component):
         outputs = []
         for b, port in enumerate(self._reads):
             hits = [
-                self.array.req[s] & (self.array.line[s][:bank_bits] == b)
-                for s in range(SEGMENTS)
+                self.array.req[s] & (self.array.line[s][:bank_bits] == b) for s in range(SEGMENTS)
             ]
             vector_hit = self.vector.req & (self.vector.line[:bank_bits] == b)
             m.d.comb += [
@@ -112,9 +111,7 @@ class ActSram(Component):
                 port.en.eq(1),
                 # With no other requester the store engine's lines: the one in this bank.
                 port.addr.eq(
-                    (
-                        Array([store_line, store_next])[store_next[:bank_bits] == b] >> bank_bits
-                    )
+                    Array([store_line, store_next])[store_next[:bank_bits] == b] >> bank_bits
                 ),
             ]
             with m.If(vector_hit):
