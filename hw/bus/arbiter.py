@@ -153,7 +153,7 @@ class _Issue(Component):
             # The hint must not change while a request waits, so it is fixed here.
             with m.If(self.follower_continues):
                 m.d.sync += bus.cti.eq(CycleType.INCR_BURST)
-            with m.Elif(self.request.payload.continues):
+            with m.Elif(bus.cti == CycleType.INCR_BURST):
                 m.d.sync += bus.cti.eq(CycleType.END_OF_BURST)
             with m.Else():
                 m.d.sync += bus.cti.eq(CycleType.CLASSIC)

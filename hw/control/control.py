@@ -1,0 +1,356 @@
+"""The register shell: start and end of a program, errors, interrupt, watchdog, counters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
+from celosia.hw.bus.csr import RegisterFile, csr_signature
+from celosia.hw.bus.ports import REGION_TABLE
+from celosia.hw.config import NpuConfig
+from celosia.hw.control.ports import FaultPort, Unit
+from celosia.hw.isa import Engine, Region
+from celosia.hw.regs import COUNTERS, IDENTITY, VERSION, ErrorCause, capability_words
+
+__all__ = ["EVENTS", "Control"]
+
+ENGINES = len(Engine)
+COUNTER_BITS = 32
+
+_FROM_GATES = (
+    ("array_wait_token", "wait_token", Engine.ARRAY),
+    ("vector_wait_token", "wait_token", Engine.VECTOR),
+    ("load_wait_token", "wait_token", Engine.LOAD),
+    ("load_busy", "busy", Engine.LOAD),
+    ("store_busy", "busy", Engine.STORE),
+)
+
+EVENTS = tuple(
+    name
+    for name, _ in COUNTERS
+    if name not in {"total", "idle", *(entry[0] for entry in _FROM_GATES)}
+)
+"""Counters whose pulses come from outside; the others are counted from the ports of the gates."""
+
+
+class _ErrorLatch(Component):
+    """Keeps the first error while it is armed.
+
+    Members
+    -------
+    faults : In(FaultPort).array(5)
+        By :class:`Unit`; of several errors in one cycle the first in this order counts, then
+        `overflow`, `bus_fault`, `watchdog`.
+    tags : In(16).array(5)
+        Tag of each unit's command.
+    overflow : In(4)
+        TOKEN_OVERFLOW, by :class:`Engine`.
+    bus_fault : In(FaultPort)
+    bus_unit : In(3)
+        :class:`Unit` that the bus fault belongs to.
+    watchdog : In(1)
+        WATCHDOG, of unit FETCH.
+    armed : In(1)
+    clear : In(1)
+    error : Out(1)
+        There is an error in this cycle; the registers follow in the next one.
+    cause, unit : Out(8)
+    tag : Out(16)
+    address : Out(32)
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "faults": In(FaultPort()).array(len(Unit)),
+                "tags": In(16).array(len(Unit)),
+                "overflow": In(ENGINES),
+                "bus_fault": In(FaultPort()),
+                "bus_unit": In(range(len(Unit))),
+                "watchdog": In(1),
+                "armed": In(1),
+                "clear": In(1),
+                "error": Out(1),
+                "cause": Out(8),
+                "unit": Out(8),
+                "tag": Out(16),
+                "address": Out(32),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        sources: list[tuple[Value, Any, Any, Any]] = []
+        for unit in Unit:
+            fault = self.faults[unit]
+            sources.append((fault.valid, fault.cause, int(unit), fault.address))
+        for engine in Engine:
+            sources.append((self.overflow[engine], ErrorCause.TOKEN_OVERFLOW, int(engine), 0))
+        sources.append(
+            (
+                self.bus_fault.valid,
+                self.bus_fault.cause,
+                self.bus_unit,
+                self.bus_fault.address,
+            )
+        )
+        sources.append((self.watchdog, ErrorCause.WATCHDOG, int(Unit.FETCH), 0))
+
+        # Two steps, so that the choice does not lengthen the engines' paths.
+        caught = [Signal(name=f"caught_{place}") for place in range(len(sources))]
+        m.d.comb += self.error.eq(self.armed & Cat(caught).any())
+        held = []
+        for place, (valid, cause, unit, address) in enumerate(sources):
+            cause_now = Signal(8, name=f"cause_{place}")
+            unit_now = Signal(range(len(Unit)), name=f"unit_{place}")
+            address_now = Signal(32, name=f"address_{place}")
+            m.d.sync += [
+                caught[place].eq(valid & self.armed & ~self.error),
+                cause_now.eq(cause),
+                unit_now.eq(unit),
+                address_now.eq(address),
+            ]
+            held.append((cause_now, unit_now, address_now))
+        chosen = Signal(range(len(Unit)))
+        for place, (cause_now, unit_now, address_now) in enumerate(held):
+            with m.If(caught[place]) if place == 0 else m.Elif(caught[place]):
+                m.d.comb += chosen.eq(unit_now)
+                with m.If(self.armed):
+                    m.d.sync += [
+                        self.cause.eq(cause_now),
+                        self.unit.eq(unit_now),
+                        self.address.eq(address_now),
+                    ]
+        with m.If(self.error):
+            with m.Switch(chosen):
+                for unit in Unit:
+                    with m.Case(int(unit)):
+                        m.d.sync += self.tag.eq(self.tags[unit])
+        with m.If(self.clear):
+            m.d.sync += [self.cause.eq(0), self.unit.eq(0), self.tag.eq(0), self.address.eq(0)]
+        return m
+
+
+class _Counters(Component):
+    """One counter for each of :data:`COUNTERS`.
+
+    Members
+    -------
+    events : In(number of counters)
+        One bit a counter: counts in this cycle.
+    count : In(1)
+        Counters count; else they stand still.
+    clear : In(1)
+    values : Out(32).array(number of counters)
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "events": In(len(COUNTERS)),
+                "count": In(1),
+                "clear": In(1),
+                "values": Out(COUNTER_BITS).array(len(COUNTERS)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        pulses = Signal(len(COUNTERS))
+        m.d.sync += pulses.eq(self.events & self.count.replicate(len(COUNTERS)))
+        for place, value in enumerate(self.values):
+            with m.If(pulses[place]):
+                m.d.sync += value.eq(value + 1)
+        with m.If(self.clear):
+            m.d.sync += [pulses.eq(0), *(value.eq(0) for value in self.values)]
+        return m
+
+
+class Control(Component):
+    """Registers and what hangs on them. Not part of what `halt` resets.
+
+    Wrap the rest of the machine so that `halt` resets it even while `sleep` holds its clock
+    enable: ``ResetInserter(control.halt)(EnableInserter(~control.sleep)(core))``.
+
+    Parameters
+    ----------
+    config : NpuConfig
+
+    Members
+    -------
+    bus : In(Wishbone)
+        The register bus.
+    irq : Out(1)
+        An enabled interrupt is pending.
+    start : Out(1)
+        Doorbell; one cycle.
+    done : In(1)
+        The program has run to its End; one cycle.
+    halt : Out(1)
+        Reset of everything else: from an error to the soft reset, and for one cycle by the soft
+        reset itself.
+    sleep : Out(1)
+        No program runs and the sleep bit is set; the doorbell wakes.
+    regions : Out(REGION_TABLE)
+    bus_timeout : Out(32)
+    faults : In(FaultPort).array(5), tags : In(16).array(5)
+        By :class:`Unit`.
+    overflow, active, busy, wait_token : In(4)
+        From :class:`TokenGates`.
+    bus_fault : In(FaultPort), bus_unit : In(3)
+        From the arbiter, with the :class:`Unit` that it belongs to.
+    events : In(Signature)
+        One pulse for each of :data:`EVENTS`, by name.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "bus": In(csr_signature()),
+                "irq": Out(1),
+                "start": Out(1),
+                "done": In(1),
+                "halt": Out(1),
+                "sleep": Out(1),
+                "regions": Out(REGION_TABLE),
+                "bus_timeout": Out(32),
+                "faults": In(FaultPort()).array(len(Unit)),
+                "tags": In(16).array(len(Unit)),
+                "overflow": In(ENGINES),
+                "active": In(ENGINES),
+                "busy": In(ENGINES),
+                "wait_token": In(ENGINES),
+                "bus_fault": In(FaultPort()),
+                "bus_unit": In(range(len(Unit))),
+                "events": In(Signature({name: Out(1) for name in EVENTS})),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.csr = csr = RegisterFile()
+        m.submodules.errors = errors = _ErrorLatch()
+        m.submodules.counters = counters = _Counters()
+        fields = csr.fields
+        connect(m, flipped(self.bus), csr.bus)
+        self._constants(m, fields)
+        running = Signal()
+        done = Signal()
+        failed = Signal()
+        ended = Signal()
+        doorbell = Signal()
+        reset = Signal()
+        m.d.comb += [
+            doorbell.eq(fields["doorbell"]["start"] & ~running & ~failed),
+            self.halt.eq(failed | reset),
+            self.sleep.eq(fields["control"]["sleep"] & ~running),
+            errors.armed.eq(running),
+            errors.clear.eq(doorbell),
+        ]
+        m.d.sync += [
+            self.start.eq(doorbell),
+            reset.eq(fields["control"]["soft_reset"]),
+            # As late as an error is, so that an error in the last cycle is not lost.
+            ended.eq(self.done & running),
+        ]
+        with m.If(fields["control"]["soft_reset"]):
+            m.d.sync += [running.eq(0), done.eq(0), failed.eq(0), ended.eq(0)]
+        with m.Elif(errors.error):
+            m.d.sync += [running.eq(0), failed.eq(1)]
+            m.d.comb += fields["irq_pending"]["error"].set.eq(1)
+        with m.Elif(ended & running):
+            m.d.sync += [running.eq(0), done.eq(1)]
+            m.d.comb += fields["irq_pending"]["done"].set.eq(1)
+        with m.Elif(doorbell):
+            m.d.sync += [running.eq(1), done.eq(0)]
+        self._status(m, fields, running, done, failed)
+        self._errors(m, fields, errors, counters, running)
+        self._count(m, fields, counters, running, doorbell)
+        return m
+
+    def _constants(self, m: Module, fields: dict[str, dict[str, Any]]) -> None:
+        words = capability_words(self._config)
+        for register, value in (
+            ("identity", IDENTITY),
+            ("version", VERSION),
+            ("config_hash", self._config.hash),
+        ):
+            m.d.comb += fields[register]["value"].eq(value)
+        for index, word in enumerate(words):
+            ports: Sequence[Any] = list(fields[f"capability{index}"].values())
+            # The fields of these registers follow one another without a gap.
+            m.d.comb += Cat(*ports).eq(word)
+
+    def _status(
+        self,
+        m: Module,
+        fields: dict[str, dict[str, Any]],
+        running: Signal,
+        done: Signal,
+        failed: Signal,
+    ) -> None:
+        pending, enable = fields["irq_pending"], fields["irq_enable"]
+        m.d.comb += [
+            fields["status"]["busy"].eq(running),
+            fields["status"]["done"].eq(done),
+            fields["status"]["error"].eq(failed),
+            self.bus_timeout.eq(fields["bus_timeout"]["value"]),
+        ]
+        for engine in Engine:
+            m.d.comb += fields["status"][f"{engine.name.lower()}_active"].eq(self.active[engine])
+        for region in Region:
+            for part in ("base", "size"):
+                m.d.comb += self.regions[region][part].eq(fields[f"region{region}_{part}"]["value"])
+        m.d.sync += self.irq.eq(
+            (pending["done"].value & enable["done"]) | (pending["error"].value & enable["error"])
+        )
+
+    def _errors(
+        self,
+        m: Module,
+        fields: dict[str, dict[str, Any]],
+        errors: _ErrorLatch,
+        counters: _Counters,
+        running: Signal,
+    ) -> None:
+        for unit in Unit:
+            for name in ("valid", "cause", "address"):
+                m.d.comb += getattr(errors.faults[unit], name).eq(getattr(self.faults[unit], name))
+            m.d.comb += errors.tags[unit].eq(self.tags[unit])
+        for name in ("valid", "cause", "address"):
+            m.d.comb += getattr(errors.bus_fault, name).eq(getattr(self.bus_fault, name))
+        limit = fields["watchdog"]["value"]
+        total = counters.values[[name for name, _ in COUNTERS].index("total")]
+        m.d.sync += errors.watchdog.eq((total >= limit) & (limit != 0) & running)
+        m.d.comb += [
+            errors.overflow.eq(self.overflow),
+            errors.bus_unit.eq(self.bus_unit),
+            fields["error_cause"]["cause"].eq(errors.cause),
+            fields["error_cause"]["unit"].eq(errors.unit),
+            fields["error_cause"]["tag"].eq(errors.tag),
+            fields["error_address"]["value"].eq(errors.address),
+        ]
+
+    def _count(
+        self,
+        m: Module,
+        fields: dict[str, dict[str, Any]],
+        counters: _Counters,
+        running: Signal,
+        doorbell: Signal,
+    ) -> None:
+        events: dict[str, Value] = {name: getattr(self.events, name) for name in EVENTS}
+        for name, port, engine in _FROM_GATES:
+            events[name] = getattr(self, port)[engine]
+        events["total"] = running
+        events["idle"] = ~self.busy.any()
+        m.d.comb += [
+            counters.events.eq(Cat(events[name] for name, _ in COUNTERS)),
+            counters.count.eq(running),
+            counters.clear.eq(doorbell),
+        ]
+        for value, (name, _) in zip(counters.values, COUNTERS, strict=True):
+            m.d.comb += fields[f"count_{name}"]["value"].eq(value)

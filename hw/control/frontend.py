@@ -1,0 +1,105 @@
+"""Everything between the command stream in memory and the engines."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
+from celosia.hw.bus.ports import REGION_TABLE, MemPort
+from celosia.hw.config import NpuConfig
+from celosia.hw.control.dispatch import Dispatcher
+from celosia.hw.control.fetch import CommandFetch
+from celosia.hw.control.ports import CommandPort, FaultPort
+from celosia.hw.control.queue import CommandQueue
+from celosia.hw.control.tokens import TokenGates
+from celosia.hw.isa import Engine
+
+__all__ = ["FrontEnd"]
+
+ENGINES = len(Engine)
+
+
+class FrontEnd(Component):
+    """Fetch, dispatcher, queues and token gates.
+
+    Parameters
+    ----------
+    config : NpuConfig
+
+    Members
+    -------
+    start : In(1)
+        Run the program at offset 0 of region CODE.
+    done : Out(1)
+        It has run to its `End`; one cycle.
+    regions : In(REGION_TABLE)
+    mem : Out(MemPort)
+    commands : Out(CommandPort).array(4)
+        By :class:`Engine`.
+    fault : Out(FaultPort)
+        FETCH_WINDOW, ILLEGAL_OPCODE or ILLEGAL_FIELD.
+    tag : Out(16)
+        Tag of the command that was dispatched last.
+    tags : Out(16).array(4)
+        Tag of each engine's command.
+    active, busy, wait_token, overflow : Out(4)
+        See :class:`TokenGates`.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "start": In(1),
+                "done": Out(1),
+                "regions": In(REGION_TABLE),
+                "mem": Out(MemPort(config)),
+                "commands": Out(CommandPort()).array(ENGINES),
+                "fault": Out(FaultPort()),
+                "tag": Out(16),
+                "tags": Out(16).array(ENGINES),
+                "active": Out(ENGINES),
+                "busy": Out(ENGINES),
+                "wait_token": Out(ENGINES),
+                "overflow": Out(ENGINES),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.fetch = fetch = CommandFetch(self._config)
+        m.submodules.dispatch = dispatch = Dispatcher()
+        m.submodules.gates = gates = TokenGates()
+        empty = []
+        connect(m, fetch.words, dispatch.words)
+        connect(m, fetch.mem, flipped(self.mem))
+        for engine in Engine:
+            queue = CommandQueue(self._config, engine=engine)
+            m.submodules[f"queue_{engine.name.lower()}"] = queue
+            connect(m, dispatch.queues[engine], queue.i)
+            connect(m, queue.o, gates.i[engine])
+            connect(m, gates.o[engine], flipped(self.commands[engine]))
+            m.d.comb += self.tags[engine].eq(gates.tags[engine])
+            empty.append(queue.empty)
+        m.d.comb += [
+            fetch.start.eq(self.start),
+            dispatch.start.eq(self.start),
+            fetch.regions.eq(self.regions),
+            fetch.stop.eq(dispatch.stop),
+            fetch.starved.eq(dispatch.starved),
+            dispatch.idle.eq(Cat(empty).all() & fetch.idle),
+            self.done.eq(dispatch.done),
+            self.fault.valid.eq(dispatch.fault.valid | fetch.fault.valid),
+            self.fault.cause.eq(dispatch.fault.cause),
+            self.fault.address.eq(0),
+            self.tag.eq(dispatch.tag),
+            self.active.eq(gates.active),
+            self.busy.eq(gates.busy),
+            self.wait_token.eq(gates.wait_token),
+            self.overflow.eq(gates.overflow),
+        ]
+        with m.If(~dispatch.fault.valid):
+            m.d.comb += [
+                self.fault.cause.eq(fetch.fault.cause),
+                self.fault.address.eq(fetch.fault.address),
+            ]
+        return m

@@ -1,0 +1,134 @@
+"""The queue of one engine's commands."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import stream
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.config import NpuConfig
+from celosia.hw.control.ports import CommandPort
+from celosia.hw.isa import COMMAND_BITS, COMMANDS, Engine, fields_of
+
+__all__ = ["CommandQueue", "WORD_BITS", "WORDS_PER_COMMAND"]
+
+WORD_BITS = 64
+WORDS_PER_COMMAND = COMMAND_BITS // WORD_BITS
+_INDEX_BITS = WORDS_PER_COMMAND.bit_length() - 1
+
+
+def _used_bits(engine: Engine) -> int:
+    """Return the bits that the longest of the engine's commands has fields in."""
+    kinds = [kind for kind in COMMANDS.values() if engine == (kind.OPCODE >> 4) - 1]
+    return max(sum(spec.width_bits for spec in fields_of(kind)) for kind in kinds)
+
+
+class CommandQueue(Component):
+    """Commands in 64-bit words in, whole commands out.
+
+    The words wait in one block RAM. The command at the head is put together in registers while
+    the one before it runs, so that it can follow in the next cycle. Only words in which the
+    engine's commands have fields are kept; the dispatcher has checked that the rest is zero.
+
+    Parameters
+    ----------
+    config : NpuConfig
+    engine : Engine
+        Whose commands they are.
+
+    Members
+    -------
+    i : In(stream of 64)
+        Words, eight a command.
+    o : Out(CommandPort)
+    empty : Out(1)
+        There is no command, and no part of one.
+    """
+
+    def __init__(self, config: NpuConfig, *, engine: Engine) -> None:
+        self._config = config
+        self._used_bits = _used_bits(engine)
+        super().__init__(
+            {
+                "i": In(stream.Signature(WORD_BITS)),
+                "o": Out(CommandPort()),
+                "empty": Out(1),
+            }
+        )
+
+    @property
+    def depth(self) -> int:
+        """Commands that the memory holds."""
+        return self._config.queue_depth
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        slot_bits = self.depth.bit_length()  # one more than an address needs: full or empty
+        used_words = -(-self._used_bits // WORD_BITS)
+        m.submodules.memory = memory = Memory(
+            shape=WORD_BITS, depth=self.depth * WORDS_PER_COMMAND, init=[]
+        )
+        write_port = memory.write_port()
+        read_port = memory.read_port()
+
+        write_index = Signal(_INDEX_BITS)
+        write_slot = Signal(slot_bits)
+        read_index = Signal(_INDEX_BITS)
+        read_slot = Signal(slot_bits)
+        kept_index = Signal(_INDEX_BITS)
+        taken = Signal()
+        # Write.
+        m.d.comb += [
+            self.i.ready.eq((write_slot - read_slot)[:slot_bits] != self.depth),
+            taken.eq(self.i.valid & self.i.ready),
+            write_port.addr.eq(Cat(write_index, write_slot[:-1])),
+            write_port.data.eq(self.i.payload),
+            write_port.en.eq(taken & (write_index < used_words)),
+        ]
+        with m.If(taken):
+            m.d.sync += write_index.eq(write_index + 1)
+            with m.If(write_index == WORDS_PER_COMMAND - 1):
+                m.d.sync += [kept_index.eq(0), write_slot.eq(write_slot + 1)]
+            with m.Elif(write_index < used_words - 1):
+                m.d.sync += kept_index.eq(write_index + 1)
+
+        # Read, word by word, until a command is complete. The last word is held back until all of
+        # the command is here: the dispatcher may yet refuse it.
+        issue = Signal()
+        complete = Signal()
+        arrived = Signal()
+        arrived_index = Signal(_INDEX_BITS)
+        following = Signal(self._used_bits)
+        following_valid = Signal()
+        move = Signal()
+        m.d.comb += [
+            read_port.addr.eq(Cat(read_index, read_slot[:-1])),
+            issue.eq(~complete & ((read_slot != write_slot) | (read_index != kept_index))),
+            move.eq(following_valid & (~self.o.valid | self.o.ready)),
+            self.empty.eq(
+                (read_slot == write_slot) & (write_index == 0) & ~complete & ~self.o.valid
+            ),
+        ]
+        m.d.sync += [arrived.eq(issue), arrived_index.eq(read_index)]
+        with m.If(issue):
+            m.d.sync += read_index.eq(read_index + 1)
+            with m.If(read_index == used_words - 1):
+                m.d.sync += [read_index.eq(0), read_slot.eq(read_slot + 1), complete.eq(1)]
+        for index in range(used_words):
+            with m.If(arrived & (arrived_index == index)):
+                word = following[index * WORD_BITS : (index + 1) * WORD_BITS]
+                m.d.sync += word.eq(read_port.data)
+        with m.If(arrived & (arrived_index == used_words - 1)):
+            m.d.sync += following_valid.eq(1)
+
+        # Show.
+        with m.If(move):
+            m.d.sync += [
+                self.o.valid.eq(1),
+                self.o.payload.eq(following),
+                following_valid.eq(0),
+                complete.eq(0),
+            ]
+        with m.Elif(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        return m

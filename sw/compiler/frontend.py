@@ -1,0 +1,283 @@
+"""Reads a ``.tflite`` file into the compiler's graph.
+
+`load` accepts any bytes: the result is a verified graph of `TfliteOp`, or a `ModelError` that
+says what is wrong with the file and what to do about it.
+"""
+
+from __future__ import annotations
+
+import os
+from math import prod
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from celosia.sw.compiler.frontend_check import check_model
+from celosia.sw.compiler.frontend_reader import FlatModel, damaged, guard
+from celosia.sw.compiler.frontend_schema import tensor_type
+from celosia.sw.compiler.ir import DType, Graph, Op, Tensor, TfliteOp
+from celosia.sw.compiler.verify import verify
+from celosia.sw.errors import ModelError, UnsupportedError
+
+__all__ = ["load"]
+
+MAX_ELEMENTS = 1 << 28
+"""More elements than any tensor of a microcontroller network; a larger shape is damage."""
+MAX_RANK = 8
+
+
+def load(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> Graph:
+    """Read a TensorFlow Lite model.
+
+    Parameters
+    ----------
+    source : path or bytes
+        The file, or its contents.
+    name : str, optional
+        Name of the graph; by default the file's stem, or ``model``.
+
+    Returns
+    -------
+    Graph
+        Operators of the source level, in execution order; constants hold read-only arrays that
+        may share the file's memory.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read, is damaged, or contradicts itself.
+    UnsupportedError
+        If the model as a whole is of a kind the NPU does not run: not int8, several subgraphs,
+        a batch, dynamic shapes.
+    """
+    if isinstance(source, bytes):
+        data, file, stem = source, "<bytes>", "model"
+    else:
+        path = Path(source)
+        data, file, stem = _read(path), str(path), path.stem
+    flat = FlatModel.open(data, file)
+    graph = _Converter(flat, name if name is not None else stem).convert()
+    check_model(graph, file)
+    verify(graph, file)
+    return graph
+
+
+def _read(path: Path) -> bytes:
+    remedy = "check the path and its permissions"
+    try:
+        if not path.is_file():
+            cause = "it is not a regular file" if path.exists() else "there is no such file"
+            raise ModelError(f"cannot read model {path}", cause, remedy, file=str(path))
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise ModelError(f"cannot read model {path}", str(error), remedy, file=str(path)) from error
+
+
+class _Converter:
+    """Builds a `Graph` from the tables of one file."""
+
+    def __init__(self, flat: FlatModel, name: str) -> None:
+        self._flat = flat
+        self._file = flat.file
+        self._graph_name = name
+        self._names: list[str] = []
+
+    def convert(self) -> Graph:
+        flat = self._flat
+        with guard(self._file, "the model table"):
+            subgraphs = flat.length(flat.model, "Subgraphs")
+            self._opcodes = flat.length(flat.model, "OperatorCodes")
+        if subgraphs == 0:
+            raise damaged(self._file, "it has no subgraph")
+        if subgraphs > 1:
+            raise UnsupportedError(
+                f"cannot compile model {self._file}",
+                f"it has {subgraphs} subgraphs (control flow or several signatures)",
+                "export one inference function without IF, WHILE or CALL",
+                file=self._file,
+            )
+        with guard(self._file, "the subgraph"):
+            subgraph = flat.model.Subgraphs(0)
+            tensor_count = flat.length(subgraph, "Tensors")
+            operator_count = flat.length(subgraph, "Operators")
+            inputs = flat.ints(subgraph, "Inputs")
+            outputs = flat.ints(subgraph, "Outputs")
+        tensors: dict[str, Tensor] = {}
+        for index in range(tensor_count):
+            with guard(self._file, f"tensor {index}"):
+                tensor = self._tensor(subgraph.Tensors(index), index, taken=tensors)
+            tensors[tensor.name] = tensor
+            self._names.append(tensor.name)
+        ops: list[Op] = []
+        for index in range(operator_count):
+            with guard(self._file, f"operator {index}"):
+                table = subgraph.Operators(index)
+                op_type = self._operator_type(table)
+            where = f"operator {index} ({op_type})"
+            with guard(self._file, where, op_index=index, op_type=op_type):
+                ops.append(self._operator(table, index, op_type))
+        graph = Graph(
+            name=self._graph_name,
+            tensors=tensors,
+            ops=ops,
+            inputs=[self._tensor_name(i, "the list of inputs") for i in inputs],
+            outputs=[self._tensor_name(i, "the list of outputs") for i in outputs],
+        )
+        return _drop_unused(graph)
+
+    # ------------------------------------------------------------------ tensors
+
+    def _tensor(self, table: Any, index: int, taken: dict[str, Tensor]) -> Tensor:
+        flat = self._flat
+        name = self._unique(flat.name(table) or f"tensor_{index}", index, taken)
+        shape = flat.ints(table, "Shape")
+        self._check_shape(shape, flat.ints(table, "ShapeSignature"), index, name)
+        code = int(table.Type())
+        dtype = tensor_type(code)
+        if dtype is None:
+            raise ValueError(f"unknown element type {code}")
+        if table.Sparsity() is not None:
+            raise UnsupportedError(
+                f"cannot compile model {self._file}",
+                f"tensor {index} {name!r} is stored sparse",
+                "convert without the EXPERIMENTAL_SPARSITY optimisation",
+                file=self._file,
+                tensor=name,
+            )
+        if table.IsVariable():
+            raise UnsupportedError(
+                f"cannot compile model {self._file}",
+                f"tensor {index} {name!r} keeps state between inferences",
+                "pass the state as an input and an output of the model",
+                file=self._file,
+                tensor=name,
+            )
+        scales, zero_points, axis = self._quantization(table, shape)
+        per_channel = len(scales) > 1
+        return Tensor(
+            name=name,
+            shape=shape,
+            dtype=dtype,
+            tflite_index=index,
+            scale=float(scales[0]) if len(scales) == 1 else None,
+            zero_point=zero_points[0] if len(zero_points) else 0,
+            channel_scales=scales if per_channel else None,
+            channel_axis=axis if per_channel else None,
+            data=self._constant(int(table.Buffer()), shape, dtype),
+        )
+
+    def _check_shape(
+        self, shape: tuple[int, ...], signature: tuple[int, ...], index: int, name: str
+    ) -> None:
+        # A free batch (first dimension) is usual: converters write 1 into the shape beside it.
+        if any(d == -1 for d in shape) or any(d == -1 for d in signature[1:]):
+            raise UnsupportedError(
+                f"cannot compile model {self._file}",
+                f"tensor {index} {name!r} has a dynamic shape {list(signature or shape)}",
+                "convert with a fixed input shape, for example tf.TensorSpec([1, 96, 96, 3])",
+                file=self._file,
+                tensor=name,
+            )
+        if len(shape) > MAX_RANK or any(d < 1 for d in shape) or prod(shape) > MAX_ELEMENTS:
+            raise ValueError(f"impossible shape {list(shape)[:12]}")
+
+    def _quantization(
+        self, table: Any, shape: tuple[int, ...]
+    ) -> tuple[npt.NDArray[np.float32], tuple[int, ...], int]:
+        quantization = table.Quantization()
+        if quantization is None:
+            return np.zeros(0, np.float32), (), 0
+        scales = self._flat.floats(quantization, "Scale")
+        zero_points = self._flat.ints(quantization, "ZeroPoint")
+        axis = int(quantization.QuantizedDimension())
+        if not np.all(np.isfinite(scales)) or np.any(scales < 0):
+            raise ValueError("a scale is negative or not finite")
+        if len(scales) > 1:
+            if not 0 <= axis < len(shape) or shape[axis] != len(scales):
+                raise ValueError(f"{len(scales)} scales along axis {axis} of {list(shape)}")
+            if any(zero_points):
+                raise ValueError("per-channel scales with zero points other than 0")
+        elif len(zero_points) > 1:
+            raise ValueError(f"{len(zero_points)} zero points for {len(scales)} scales")
+        if any(abs(z) > 1 << 31 for z in zero_points):
+            raise ValueError("a zero point does not fit in 32 bits")
+        if len(scales) == 1 and scales[0] == 0:
+            # Some converters write 0 for tensors without quantisation, such as shapes.
+            scales = scales[:0]
+        return scales, zero_points, axis
+
+    def _constant(
+        self, buffer: int, shape: tuple[int, ...], dtype: DType
+    ) -> npt.NDArray[Any] | None:
+        # Buffer 0 is empty by convention, and activations have empty buffers of their own.
+        content = self._flat.buffer(buffer)
+        if content is None:
+            return None
+        numpy_type = dtype.numpy
+        if numpy_type is None:
+            raise UnsupportedError(
+                f"cannot compile model {self._file}",
+                f"it has a constant of type {dtype}, shape {list(shape)}",
+                "quantise weights to int8",
+                file=self._file,
+            )
+        expected = prod(shape) * numpy_type.itemsize
+        if len(content) != expected:
+            raise ValueError(f"{len(content)} bytes of data for {list(shape)} {dtype}")
+        array = np.frombuffer(content, numpy_type).reshape(shape)
+        array.flags.writeable = False
+        return array
+
+    @staticmethod
+    def _unique(name: str, index: int, taken: dict[str, Tensor]) -> str:
+        if name not in taken:
+            return name
+        candidate = f"{name}#{index}"
+        while candidate in taken:
+            candidate += "'"
+        return candidate
+
+    # ------------------------------------------------------------------ operators
+
+    def _operator_type(self, table: Any) -> str:
+        opcode_index = int(table.OpcodeIndex())
+        if opcode_index >= self._opcodes:
+            raise ValueError(f"operator code {opcode_index} does not exist")
+        return self._flat.opcode(opcode_index)
+
+    def _operator(self, table: Any, index: int, name: str) -> TfliteOp:
+        flat = self._flat
+        where = f"operator {index} ({name})"
+        operands = tuple(
+            None if i == -1 else self._tensor_name(i, where) for i in flat.ints(table, "Inputs")
+        )
+        results = tuple(self._tensor_name(i, where) for i in flat.ints(table, "Outputs"))
+        return TfliteOp(
+            tflite_index=index,
+            tflite_name=name,
+            operands=operands,
+            results=results,
+            options=MappingProxyType(flat.options(name, table)),
+        )
+
+    def _tensor_name(self, index: int, where: str) -> str:
+        if not 0 <= index < len(self._names):
+            raise damaged(self._file, f"{where} names tensor {index}; there are {len(self._names)}")
+        return self._names[index]
+
+
+def _drop_unused(graph: Graph) -> Graph:
+    """Leave out tensors nothing refers to, which some converters and most fuzzers leave behind."""
+    used = {*graph.inputs, *graph.outputs}
+    for op in graph.ops:
+        used.update(op.inputs, op.outputs)
+    tensors = {name: t for name, t in graph.tensors.items() if name in used}
+    return Graph(
+        name=graph.name,
+        tensors=tensors,
+        ops=graph.ops,
+        inputs=graph.inputs,
+        outputs=graph.outputs,
+    )

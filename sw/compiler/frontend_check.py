@@ -1,0 +1,160 @@
+"""Refuses, in words, models that are sound but of a kind the NPU does not run.
+
+Only what the outputs depend on counts: a float branch nobody reads is no reason to refuse.
+"""
+
+from __future__ import annotations
+
+from celosia.sw.compiler.ir import DType, Graph, Op, Tensor
+from celosia.sw.errors import ModelError, UnsupportedError
+
+__all__ = ["check_model"]
+
+FLOATS = frozenset({DType.FLOAT16, DType.BFLOAT16, DType.FLOAT32, DType.FLOAT64})
+BOUNDARY_OPS = frozenset({"QUANTIZE", "DEQUANTIZE"})
+MAX_LISTED = 5
+
+_QUANTISE = (
+    "quantise it fully to int8: set converter.optimizations = [tf.lite.Optimize.DEFAULT], "
+    "converter.representative_dataset, converter.target_spec.supported_ops = "
+    "[tf.lite.OpsSet.TFLITE_BUILTINS_INT8] and inference_input_type = inference_output_type = "
+    "tf.int8"
+)
+
+
+def check_model(graph: Graph, file: str) -> None:
+    """Check the element types, the batch and the interface of a source-level graph.
+
+    Parameters
+    ----------
+    graph : Graph
+        As read from the file.
+    file : str
+        Name for messages.
+
+    Raises
+    ------
+    ModelError
+        If the model has no inputs, no outputs or no operators, or an int8 activation has no
+        quantisation parameters.
+    UnsupportedError
+        If it is not int8 throughout, or its batch is not 1.
+    """
+    for part, present in (
+        ("inputs", graph.inputs),
+        ("outputs", graph.outputs),
+        ("operators", graph.ops),
+    ):
+        if not present:
+            raise ModelError(
+                f"cannot compile model {file}",
+                f"it has no {part}",
+                "export the inference function of a trained network",
+                file=file,
+            )
+    ops = _live_ops(graph)
+    activations = _activations(graph, ops)
+    _check_types(graph, ops, activations, file)
+    _check_quantisation(activations, file)
+    _check_batch(graph, file)
+
+
+def _live_ops(graph: Graph) -> list[Op]:
+    needed = set(graph.outputs)
+    live: list[Op] = []
+    for op in reversed(graph.ops):
+        if needed.intersection(op.outputs):
+            needed.update(op.inputs)
+            live.append(op)
+    return live[::-1]
+
+
+def _activations(graph: Graph, ops: list[Op]) -> list[Tensor]:
+    names = dict.fromkeys(graph.inputs)
+    for op in ops:
+        names.update(dict.fromkeys(op.outputs))
+    return [graph.tensors[name] for name in names]
+
+
+def _check_types(graph: Graph, ops: list[Op], activations: list[Tensor], file: str) -> None:
+    what = f"cannot compile model {file}"
+    floats = [t for t in activations if t.dtype in FLOATS]
+    if floats:
+        between = {name for op in ops if op.tflite_name not in BOUNDARY_OPS for name in op.outputs}
+        if any(t.dtype is DType.INT8 for t in activations) and not any(
+            t.name in between for t in floats
+        ):
+            raise UnsupportedError(
+                what,
+                f"its inputs or outputs are {floats[0].dtype} ({_listed(floats)})",
+                "convert with inference_input_type = inference_output_type = tf.int8, so that "
+                "the host quantises",
+                file=file,
+                tensor=floats[0].name,
+            )
+        cause = f"model is {floats[0].dtype}"
+        if any(t.dtype is DType.INT8 for t in graph.tensors.values()):
+            cause = f"model computes in {floats[0].dtype} in part ({_listed(floats)})"
+        raise UnsupportedError(what, cause, _QUANTISE, file=file, tensor=floats[0].name)
+    for dtype, remedy in (
+        (DType.UINT8, f"uint8 is TensorFlow 1's scheme; {_QUANTISE}"),
+        (DType.INT16, f"16-bit activations are not supported; {_QUANTISE}"),
+        (DType.INT4, _QUANTISE),
+    ):
+        wrong = [t for t in activations if t.dtype is dtype]
+        if wrong:
+            cause = f"it has {dtype} activations ({_listed(wrong)})"
+            raise UnsupportedError(what, cause, remedy, file=file, tensor=wrong[0].name)
+    # Integer results inside the graph may compute shapes, which folding removes; at the
+    # interface they are data.
+    for name in (*graph.inputs, *graph.outputs):
+        tensor = graph.tensors[name]
+        if tensor.dtype is not DType.INT8:
+            raise UnsupportedError(
+                what,
+                f"tensor {name!r} of its interface is {tensor.dtype}",
+                "only int8 inputs and outputs are supported",
+                file=file,
+                tensor=name,
+            )
+
+
+def _check_quantisation(activations: list[Tensor], file: str) -> None:
+    for tensor in activations:
+        if tensor.dtype is not DType.INT8:
+            continue
+        if tensor.scale is None:
+            kind = "per-channel" if tensor.channel_scales is not None else "no"
+            raise ModelError(
+                f"cannot compile model {file}",
+                f"int8 activation {tensor.name!r} has {kind} quantisation parameters",
+                _QUANTISE,
+                file=file,
+                tensor=tensor.name,
+            )
+        if not -128 <= tensor.zero_point <= 127:
+            raise ModelError(
+                f"cannot compile model {file}",
+                f"zero point {tensor.zero_point} of {tensor.name!r} is not an int8 value",
+                "convert the model again",
+                file=file,
+                tensor=tensor.name,
+            )
+
+
+def _check_batch(graph: Graph, file: str) -> None:
+    for name in graph.inputs:
+        shape = graph.tensors[name].shape
+        if len(shape) > 2 and shape[0] != 1:
+            raise UnsupportedError(
+                f"cannot compile model {file}",
+                f"input {name!r} has a batch of {shape[0]} (shape {list(shape)})",
+                "convert with batch size 1 and run the inferences one after the other",
+                file=file,
+                tensor=name,
+            )
+
+
+def _listed(tensors: list[Tensor]) -> str:
+    names = ", ".join(repr(t.name) for t in tensors[:MAX_LISTED])
+    return names if len(tensors) <= MAX_LISTED else f"{names} and {len(tensors) - MAX_LISTED} more"

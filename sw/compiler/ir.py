@@ -1,0 +1,542 @@
+"""The compiler's intermediate representation.
+
+One `Graph` type carries two levels of operators. The front end produces `TfliteOp`, which says
+what the file says; `celosia.sw.compiler.passes.pipeline.lower` turns these into the NPU
+operators (`ConvOp`, `AddOp`, `PoolOp`, `TableOp`, `SoftmaxOp`, `ReshapeOp`), whose fields hold
+everything the back half needs: no quantisation arithmetic is left to do after lowering.
+
+Conventions
+-----------
+* Activations are int8, NHWC, batch 1, in dense order. `hwc` gives the view [H, W, C] that every
+  NPU operator uses: [1, H, W, C] is itself, any other rank is a column of pixels.
+* A requantisation *multiplier* is a Q0.31 int32 in [2**30, 2**31) or 0 (negative only where
+  said), a *shift* has TFLite's sign: positive shifts left before the multiplication, negative
+  shifts right after it.
+* Graphs, tensors and operators are immutable; a pass builds a new graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import prod
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "AddOp",
+    "ConvOp",
+    "DType",
+    "Graph",
+    "Int8Array",
+    "Int32Array",
+    "NpuOp",
+    "Op",
+    "PoolOp",
+    "ReshapeOp",
+    "SoftmaxOp",
+    "TableOp",
+    "Tensor",
+    "TfliteOp",
+    "hwc",
+]
+
+Int8Array = npt.NDArray[np.int8]
+Int32Array = npt.NDArray[np.int32]
+Float32Array = npt.NDArray[np.float32]
+
+
+class DType(StrEnum):
+    """Element types a TFLite file can hold and this compiler can at least name."""
+
+    INT4 = "int4"
+    INT8 = "int8"
+    INT16 = "int16"
+    INT32 = "int32"
+    INT64 = "int64"
+    UINT8 = "uint8"
+    UINT16 = "uint16"
+    UINT32 = "uint32"
+    UINT64 = "uint64"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+    BOOL = "bool"
+    COMPLEX64 = "complex64"
+    COMPLEX128 = "complex128"
+    STRING = "string"
+    RESOURCE = "resource"
+    VARIANT = "variant"
+
+    @property
+    def numpy(self) -> np.dtype[Any] | None:
+        """The little-endian numpy type, or None when numpy has no such type."""
+        if self in _NO_NUMPY:
+            return None
+        return np.dtype(self.value).newbyteorder("<")
+
+
+_NO_NUMPY = frozenset({DType.INT4, DType.BFLOAT16, DType.STRING, DType.RESOURCE, DType.VARIANT})
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Tensor:
+    """One tensor: an activation, or a constant when `data` is not None.
+
+    Attributes
+    ----------
+    name : str
+        Unique in its graph (TFLite repeats names; the front end makes them distinct).
+    shape : tuple of int
+        All dimensions positive.
+    dtype : DType
+        Element type.
+    tflite_index : int
+        Number of the tensor in the file, -1 for one the compiler made.
+    scale : float or None
+        Per-tensor scale, exactly the file's float32; None when not quantised or per channel.
+    zero_point : int
+        Per-tensor zero point; 0 for per-channel tensors.
+    channel_scales : ndarray of float32, shape [n], or None
+        Per-channel scales, n > 1.
+    channel_axis : int or None
+        The dimension `channel_scales` runs along.
+    data : ndarray or None
+        Value of a constant, shape `shape`, read-only.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: DType
+    tflite_index: int = -1
+    scale: float | None = None
+    zero_point: int = 0
+    channel_scales: Float32Array | None = None
+    channel_axis: int | None = None
+    data: npt.NDArray[Any] | None = None
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the value is known at compile time."""
+        return self.data is not None
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the dense tensor; 0 for element types numpy does not have."""
+        dtype = self.dtype.numpy
+        return 0 if dtype is None else self.elements * dtype.itemsize
+
+
+def hwc(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """View a dense shape as [H, W, C].
+
+    Parameters
+    ----------
+    shape : tuple of int
+        [1, H, W, C], or any other rank: the last dimension is C, and the product of the others
+        is H, with W = 1. So [B, K] is B pixels of K channels and [K] is one pixel.
+
+    Returns
+    -------
+    tuple of int
+        Height, width and channels.
+
+    Raises
+    ------
+    ValueError
+        For rank 4 with a batch other than 1.
+    """
+    if len(shape) == 4:
+        if shape[0] != 1:
+            raise ValueError(f"shape {list(shape)} has a batch of {shape[0]}")
+        return shape[1], shape[2], shape[3]
+    if not shape:
+        return 1, 1, 1
+    return prod(shape[:-1]), 1, shape[-1]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Op:
+    """What all operators share.
+
+    Attributes
+    ----------
+    tflite_index : int
+        Number of the operator in the file; for a fused operator the one that does the work.
+    tflite_name : str
+        Its TFLite name, for example ``CONV_2D``.
+    fused : tuple of int
+        Numbers of further operators of the file that this one also performs.
+    """
+
+    tflite_index: int
+    tflite_name: str
+    fused: tuple[int, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the tensors read."""
+        raise NotImplementedError
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the tensors written."""
+        raise NotImplementedError
+
+    @property
+    def label(self) -> str:
+        """How messages and reports call this operator, for example ``CONV_2D #3``."""
+        return f"{self.tflite_name} #{self.tflite_index}"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TfliteOp(Op):
+    """An operator as the file has it.
+
+    Attributes
+    ----------
+    operands : tuple of (str or None)
+        Input tensors by position; None for an optional input that is absent.
+    results : tuple of str
+        Output tensors by position.
+    options : mapping
+        Built-in options by TFLite's snake-case field names; enumerations as their TFLite names
+        (``padding`` is ``"SAME"``, ``fused_activation_function`` is ``"RELU6"``).
+    """
+
+    operands: tuple[str | None, ...]
+    results: tuple[str, ...]
+    options: Mapping[str, int | float | str | bool | tuple[int, ...]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return tuple(name for name in self.operands if name is not None)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return self.results
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NpuOp(Op):
+    """An operator of the lowered level; all write one int8 tensor.
+
+    Attributes
+    ----------
+    output : str
+        The tensor written.
+    """
+
+    output: str
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return (self.output,)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ConvOp(NpuOp):
+    """Convolution, depthwise convolution or fully connected layer with requantisation.
+
+    For output pixel (y, x) and channel n, with zero-padding expressed as `input_zero_point`::
+
+        acc = bias[n] + sum over (i, j, c) of input[yy, xx, c] * weights[i, j, c, n]
+              with yy = y * stride_h + i - pad_top, xx = x * stride_w + j - pad_left
+        out = clamp(requantise(acc, multiplier[n], shift[n]) + output_zero_point)
+
+    The input is used as it is: its zero point is already inside `bias`. A tap outside the image
+    contributes ``input_zero_point * weight``. Depthwise: c = n, and `weights` has no last axis.
+    The accumulator and `bias` wrap modulo 2**32.
+
+    Attributes
+    ----------
+    input : str
+        int8, viewed by `hwc` as [H, W, cin].
+    weights : ndarray of int8
+        [kh, kw, cin, cout], or [kh, kw, c] when `depthwise`.
+    bias : ndarray of int32, shape [cout]
+        ``bias - input_zero_point * sum(weights)``, wrapped to 32 bits.
+    multiplier, shift : ndarray of int32 and int8, shape [cout]
+        Requantisation of each output channel; shift in TFLite's sign.
+    rounding : {"double", "single"}
+        ``double``: saturating rounding doubling high multiply, then rounding right shift with
+        halves away from zero. ``single``: one rounding of the 64-bit product, half up:
+        ``(acc * multiplier + 2**(30 - shift)) >> (31 - shift)``.
+    depthwise : bool
+        One kernel per channel, depth multiplier 1.
+    stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right : int
+        In pixels. The pads are those actually read, so that
+        ``out = (in + pads - kernel) // stride + 1`` holds.
+    input_zero_point, output_zero_point, act_min, act_max : int
+        int8 values.
+    exact : bool
+        Whether every reachable accumulator gives the reference's result. False only for a fully
+        connected layer whose scale is too fine for a 32-bit multiplier.
+    macs : int
+        Multiply-accumulates as the TFLite operator counts them: out pixels * kh * kw * cin * cout,
+        for depthwise out elements * kh * kw.
+    """
+
+    input: str
+    weights: Int8Array
+    bias: Int32Array
+    multiplier: Int32Array
+    shift: Int8Array
+    rounding: Literal["double", "single"]
+    depthwise: bool = False
+    stride_h: int = 1
+    stride_w: int = 1
+    pad_top: int = 0
+    pad_bottom: int = 0
+    pad_left: int = 0
+    pad_right: int = 0
+    input_zero_point: int
+    output_zero_point: int
+    act_min: int = -128
+    act_max: int = 127
+    exact: bool = True
+    macs: int
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+    @property
+    def kernel_h(self) -> int:
+        """Kernel height in pixels."""
+        return int(self.weights.shape[0])
+
+    @property
+    def kernel_w(self) -> int:
+        """Kernel width in pixels."""
+        return int(self.weights.shape[1])
+
+    @property
+    def cin(self) -> int:
+        """Input channels."""
+        return int(self.weights.shape[2])
+
+    @property
+    def cout(self) -> int:
+        """Output channels."""
+        return int(self.weights.shape[-1])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AddOp(NpuOp):
+    """Quantised element-wise addition (and subtraction) of two tensors of one shape.
+
+    ::
+
+        a = rdp(srdhm((in_a - zero_point_a) << left_shift, multiplier_a), -shift_a)
+        b = rdp(srdhm((in_b - zero_point_b) << left_shift, multiplier_b), -shift_b)
+        out = clamp(rdp(srdhm(a + b, multiplier_out), -shift_out) + zero_point_out)
+
+    where srdhm is the saturating rounding doubling high multiply and rdp the rounding division by
+    a power of two, halves away from zero. Source: TFLite `reference_integer_ops::Add`.
+
+    Attributes
+    ----------
+    input_a, input_b : str
+        int8 tensors; may be the same one.
+    zero_point_a, zero_point_b, zero_point_out : int
+        int8 zero points.
+    left_shift : int
+        Headroom shift in bits.
+    multiplier_a, multiplier_b, multiplier_out : int
+        Q0.31. `multiplier_b` is negative for a subtraction.
+    shift_a, shift_b, shift_out : int
+        TFLite's sign, all <= 0.
+    act_min, act_max : int
+        int8 clamp.
+    """
+
+    input_a: str
+    input_b: str
+    zero_point_a: int
+    zero_point_b: int
+    zero_point_out: int
+    left_shift: int = 20
+    multiplier_a: int
+    shift_a: int
+    multiplier_b: int
+    shift_b: int
+    multiplier_out: int
+    shift_out: int
+    act_min: int = -128
+    act_max: int = 127
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input_a, self.input_b)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PoolOp(NpuOp):
+    """Average or maximum pooling; padding takes no part in either.
+
+    The average divides by the number of pixels inside the image, halves away from zero. Input and
+    output have the same scale and zero point.
+
+    Attributes
+    ----------
+    input : str
+        int8, viewed as [H, W, C].
+    kind : {"avg", "max"}
+        The reduction.
+    kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right : int
+        In pixels; pads as in `ConvOp`.
+    act_min, act_max : int
+        int8 clamp.
+    """
+
+    input: str
+    kind: Literal["avg", "max"]
+    kernel_h: int
+    kernel_w: int
+    stride_h: int
+    stride_w: int
+    pad_top: int = 0
+    pad_bottom: int = 0
+    pad_left: int = 0
+    pad_right: int = 0
+    act_min: int = -128
+    act_max: int = 127
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TableOp(NpuOp):
+    """Unary element-wise function by table.
+
+    Attributes
+    ----------
+    input : str
+        int8 tensor.
+    table : ndarray of int8, shape [256]
+        Indexed by ``value & 0xFF``: entries 0..127 are for 0..127, 128..255 for -128..-1.
+    """
+
+    input: str
+    table: Int8Array
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SoftmaxOp(NpuOp):
+    """Softmax over the last dimension, TFLite's fixed-point int8 reference.
+
+    Output scale 1/256 and zero point -128 always.
+
+    Attributes
+    ----------
+    input : str
+        int8 tensor of `rows` * `channels` elements.
+    rows, channels : int
+        Product of the leading dimensions, and the last one.
+    beta : float
+        As in the file; already inside `exp_table`.
+    exp_table : ndarray of int32, shape [256]
+        exp(-d * scale * beta) in Q0.31 for d = max - x in 0..255; 0 for differences that the
+        reference leaves out, which are exactly the d >= `cutoff`.
+    cutoff : int
+        Number of leading entries of `exp_table` that take part, 1..256.
+    """
+
+    input: str
+    rows: int
+    channels: int
+    beta: float
+    exp_table: Int32Array
+    cutoff: int
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ReshapeOp(NpuOp):
+    """The same bytes under another shape; costs nothing when the output aliases the input.
+
+    Attributes
+    ----------
+    input : str
+        Tensor of as many elements as the output.
+    """
+
+    input: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Graph:
+    """A model at one level of the compiler.
+
+    Attributes
+    ----------
+    name : str
+        For messages and reports: the file's stem.
+    tensors : dict of str to Tensor
+        By name. Not to be modified.
+    ops : list of Op
+        Topologically ordered. Not to be modified.
+    inputs, outputs : list of str
+        Names of the model's inputs and outputs, in the file's order.
+    """
+
+    name: str
+    tensors: dict[str, Tensor]
+    ops: list[Op]
+    inputs: list[str]
+    outputs: list[str]
+
+    @property
+    def npu_ops(self) -> list[NpuOp]:
+        """The operators of a lowered graph.
+
+        Raises
+        ------
+        TypeError
+            If an operator has not been lowered.
+        """
+        ops: list[NpuOp] = []
+        for op in self.ops:
+            if not isinstance(op, NpuOp):
+                raise TypeError(f"{op.label} has not been lowered")
+            ops.append(op)
+        return ops
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference, as TFLite counts them; lowered graphs only."""
+        return sum(op.macs for op in self.ops if isinstance(op, ConvOp))
+
+    def producer(self, name: str) -> Op | None:
+        """Return the operator that writes tensor `name`; None for inputs and constants."""
+        return next((op for op in self.ops if name in op.outputs), None)
+
+    def consumers(self, name: str) -> list[Op]:
+        """Return the operators that read tensor `name`, in order."""
+        return [op for op in self.ops if name in op.inputs]

@@ -1,0 +1,1 @@
+"""Passes that rewrite the graph, one a file; `pipeline.lower` runs them in order."""

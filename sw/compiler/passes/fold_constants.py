@@ -1,0 +1,75 @@
+"""Evaluates operators whose operands are all constant."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from celosia.sw.compiler.ir import DType, Graph, Op, Tensor, TfliteOp
+from celosia.sw.compiler.passes.rewrite import with_ops
+
+__all__ = ["fold_constants"]
+
+_RESHAPES = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
+
+
+def fold_constants(graph: Graph) -> Graph:
+    """Replace reshaped, quantised and dequantised constants by their values."""
+    tensors = dict(graph.tensors)
+    ops: list[Op] = []
+    for op in graph.ops:
+        value = _evaluate(op, tensors) if isinstance(op, TfliteOp) else None
+        if value is None:
+            ops.append(op)
+            continue
+        value.flags.writeable = False
+        name = op.outputs[0]
+        tensors[name] = replace(tensors[name], data=value)
+    return with_ops(graph, ops, tensors.values())
+
+
+def _evaluate(op: TfliteOp, tensors: dict[str, Tensor]) -> npt.NDArray[Any] | None:
+    """Value of the operator's result, or None when it is not foldable."""
+    if not op.inputs:
+        return None
+    source, result = tensors[op.inputs[0]], tensors[op.results[0]]
+    if source.data is None:
+        return None
+    if op.tflite_name in _RESHAPES:
+        if source.elements != result.elements or source.dtype != result.dtype:
+            return None
+        return source.data.reshape(result.shape).copy()
+    if source.shape != result.shape:
+        return None
+    if op.tflite_name == "DEQUANTIZE":
+        return _dequantize(source, result)
+    if op.tflite_name == "QUANTIZE":
+        return _quantize(source, result)
+    return None
+
+
+def _dequantize(source: Tensor, result: Tensor) -> npt.NDArray[np.float32] | None:
+    if source.data is None or result.dtype is not DType.FLOAT32 or source.scale is None:
+        return None
+    if source.dtype not in (DType.INT8, DType.UINT8, DType.INT16, DType.INT32):
+        return None
+    centred = (source.data.astype(np.int64) - source.zero_point).astype(np.float32)
+    return np.asarray(np.float32(source.scale) * centred, np.float32)
+
+
+def _quantize(source: Tensor, result: Tensor) -> npt.NDArray[np.int8] | None:
+    """Affine quantisation, halves away from zero, in single precision as the reference."""
+    if source.data is None or source.dtype is not DType.FLOAT32 or result.dtype is not DType.INT8:
+        return None
+    if result.scale is None or not np.all(np.isfinite(source.data)):
+        return None
+    with np.errstate(over="ignore"):
+        ratio = (source.data / np.float32(result.scale)).astype(np.float64)
+    ratio = np.clip(ratio, -1024.0, 1024.0)  # far outside int8: only avoids the overflow
+    rounded = np.trunc(ratio + np.copysign(0.5, ratio))
+    quantised: npt.NDArray[np.int8] = np.clip(rounded + result.zero_point, -128, 127).astype(
+        np.int8
+    )
+    return quantised

@@ -1,0 +1,203 @@
+"""Lowers element-wise operators: ADD and SUB to `AddOp`, functions of one tensor to `TableOp`.
+
+ADD, SUB and MUL with a constant of one value are functions of one tensor too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from celosia.sw.compiler import quantize_tables as tables
+from celosia.sw.compiler.ir import AddOp, DType, Graph, Int8Array, TableOp, Tensor, TfliteOp
+from celosia.sw.compiler.passes.rewrite import contradiction, unsupported
+from celosia.sw.compiler.quantize import (
+    activation_range,
+    add_parameters,
+    multiply_by_quantized_multiplier,
+    quantize_multiplier,
+    rounding_divide_by_pot,
+    saturating_rounding_doubling_high_mul,
+)
+
+__all__ = ["UNARY", "lower_add", "lower_mul", "lower_unary"]
+
+
+@dataclass(frozen=True)
+class _Binary:
+    """Tensors and scales of ADD, SUB or MUL."""
+
+    a: Tensor
+    b: Tensor
+    result: Tensor
+    scale_a: float
+    scale_b: float
+    scale_out: float
+    act_min: int
+    act_max: int
+
+
+def lower_add(graph: Graph, op: TfliteOp) -> AddOp | TableOp:
+    """Lower ADD or SUB."""
+    x = _binary(graph, op)
+    parameters = add_parameters(x.scale_a, x.scale_b, x.scale_out, subtract=op.tflite_name == "SUB")
+
+    def add(a: int, b: int) -> int:
+        high = saturating_rounding_doubling_high_mul
+        p = parameters
+        scaled_a = rounding_divide_by_pot(
+            high((a - x.a.zero_point) << p.left_shift, p.multiplier_a), -p.shift_a
+        )
+        scaled_b = rounding_divide_by_pot(
+            high((b - x.b.zero_point) << p.left_shift, p.multiplier_b), -p.shift_b
+        )
+        total = rounding_divide_by_pot(high(scaled_a + scaled_b, p.multiplier_out), -p.shift_out)
+        return min(max(total + x.result.zero_point, x.act_min), x.act_max)
+
+    table = _by_constant(op, x, add)
+    if table is not None:
+        return table
+    return AddOp(
+        tflite_index=op.tflite_index,
+        tflite_name=op.tflite_name,
+        fused=op.fused,
+        input_a=x.a.name,
+        input_b=x.b.name,
+        output=x.result.name,
+        zero_point_a=x.a.zero_point,
+        zero_point_b=x.b.zero_point,
+        zero_point_out=x.result.zero_point,
+        left_shift=parameters.left_shift,
+        multiplier_a=parameters.multiplier_a,
+        shift_a=parameters.shift_a,
+        multiplier_b=parameters.multiplier_b,
+        shift_b=parameters.shift_b,
+        multiplier_out=parameters.multiplier_out,
+        shift_out=parameters.shift_out,
+        act_min=x.act_min,
+        act_max=x.act_max,
+    )
+
+
+def lower_mul(graph: Graph, op: TfliteOp) -> TableOp:
+    """Lower MUL by a constant of one value."""
+    x = _binary(graph, op)
+    # All in single precision, then widened: the reference's Prepare of MUL.
+    real = np.float32(x.scale_a) * np.float32(x.scale_b) / np.float32(x.scale_out)
+    multiplier, shift = quantize_multiplier(float(real))
+
+    def mul(a: int, b: int) -> int:
+        product = (a - x.a.zero_point) * (b - x.b.zero_point)
+        scaled = multiply_by_quantized_multiplier(product, multiplier, shift)
+        return min(max(scaled + x.result.zero_point, x.act_min), x.act_max)
+
+    table = _by_constant(op, x, mul)
+    if table is None:
+        raise unsupported(op, "product of two activations", "multiply by a constant only")
+    return table
+
+
+def lower_unary(graph: Graph, op: TfliteOp) -> TableOp:
+    """Lower an operator of `UNARY`."""
+    source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
+    if source.scale is None or result.scale is None:
+        raise contradiction(op, "input or output has no scale")
+    if source.shape != result.shape:
+        raise contradiction(op, f"input {list(source.shape)}, output {list(result.shape)}")
+    arguments = (source.scale, source.zero_point, result.scale, result.zero_point)
+    return _table_op(op, source, result, UNARY[op.tflite_name](op, arguments))
+
+
+def _binary(graph: Graph, op: TfliteOp) -> _Binary:
+    a, b = (graph.tensors[name] for name in op.inputs)
+    result = graph.tensors[op.results[0]]
+    if {a.dtype, b.dtype} != {DType.INT8}:
+        raise unsupported(op, f"operands are {a.dtype} and {b.dtype}", "quantise both to int8")
+    if a.scale is None or b.scale is None or result.scale is None:
+        raise contradiction(op, "an operand has no scale")
+    activation = str(op.options.get("fused_activation_function", "NONE"))
+    act_min, act_max = activation_range(activation, result.scale, result.zero_point)
+    return _Binary(
+        a=a,
+        b=b,
+        result=result,
+        scale_a=a.scale,
+        scale_b=b.scale,
+        scale_out=result.scale,
+        act_min=act_min,
+        act_max=act_max,
+    )
+
+
+def _by_constant(op: TfliteOp, x: _Binary, function: Callable[[int, int], int]) -> TableOp | None:
+    """Tabulate the operator when one operand has one value; None when both are activations."""
+    for constant, other, swapped in ((x.b, x.a, False), (x.a, x.b, True)):
+        if constant.data is None:
+            continue
+        values = np.unique(constant.data)
+        if values.size != 1:
+            raise unsupported(
+                op,
+                f"a constant operand of {values.size} different values ({constant.name!r})",
+                "fold it into the bias of the layer before, or use one value",
+            )
+        if other.shape != x.result.shape:
+            break
+        unary = _fix_second(function, int(values[0]))
+        if swapped:
+            unary = _fix_first(function, int(values[0]))
+        return _table_op(op, other, x.result, tables.table_from(unary))
+    shapes = [list(t.shape) for t in (x.a, x.b, x.result)]
+    if shapes[0] != shapes[1]:
+        raise unsupported(
+            op,
+            f"broadcast of {shapes[0]} and {shapes[1]}",
+            "give both operands the same shape",
+        )
+    if shapes[0] != shapes[2]:
+        raise contradiction(op, f"operands {shapes[0]}, output {shapes[2]}")
+    return None
+
+
+def _fix_first(function: Callable[[int, int], int], value: int) -> Callable[[int], int]:
+    return lambda v: function(value, v)
+
+
+def _fix_second(function: Callable[[int, int], int], value: int) -> Callable[[int], int]:
+    return lambda v: function(v, value)
+
+
+def _table_op(op: TfliteOp, source: Tensor, result: Tensor, table: Int8Array) -> TableOp:
+    return TableOp(
+        tflite_index=op.tflite_index,
+        tflite_name=op.tflite_name,
+        fused=op.fused,
+        input=source.name,
+        output=result.name,
+        table=table,
+    )
+
+
+_Quantisation = tuple[float, int, float, int]
+
+
+def _leaky_relu(op: TfliteOp, arguments: _Quantisation) -> Int8Array:
+    alpha = op.options.get("alpha")
+    if not isinstance(alpha, float):
+        raise contradiction(op, f"alpha is {alpha}")
+    return tables.leaky_relu_table(alpha, *arguments)
+
+
+UNARY: dict[str, Callable[[TfliteOp, _Quantisation], Int8Array]] = {
+    "LOGISTIC": lambda op, q: tables.logistic_table(*q),
+    "TANH": lambda op, q: tables.tanh_table(*q),
+    "HARD_SWISH": lambda op, q: tables.hard_swish_table(*q),
+    "LEAKY_RELU": _leaky_relu,
+    "QUANTIZE": lambda op, q: tables.requantize_table(*q),
+    "RELU": lambda op, q: tables.relu_table("RELU", *q),
+    "RELU6": lambda op, q: tables.relu_table("RELU6", *q),
+    "RELU_N1_TO_1": lambda op, q: tables.relu_table("RELU_N1_TO_1", *q),
+}
+"""Table of each supported function of one tensor; every one is equal to the reference for all 256
+inputs."""

@@ -1,0 +1,317 @@
+"""Lowers CONV_2D, DEPTHWISE_CONV_2D and FULLY_CONNECTED to `ConvOp`.
+
+Also PAD on its own, which is a depthwise 1x1 convolution by one with explicit pads: the identity
+inside, the zero point outside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from celosia.sw.compiler.ir import (
+    ConvOp,
+    DType,
+    Float32Array,
+    Graph,
+    Int8Array,
+    Int32Array,
+    NpuOp,
+    ReshapeOp,
+    Tensor,
+    TfliteOp,
+    hwc,
+)
+from celosia.sw.compiler.passes.fold_pad import spatial_pads
+from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
+from celosia.sw.compiler.passes.window import Window, require_nhwc, window_of
+from celosia.sw.compiler.quantize import (
+    INT32_MAX,
+    INT32_MIN,
+    activation_range,
+    channel_multipliers,
+)
+from celosia.sw.compiler.quantize_exact import ExactMultiplier, exact_multiplier
+
+__all__ = ["lower_conv", "lower_depthwise", "lower_fully_connected", "lower_pad"]
+
+MAX_DENSE_WEIGHTS = 1 << 24
+"""Bound on what expanding a depth multiplier may allocate, in bytes."""
+
+
+@dataclass(frozen=True)
+class _Operands:
+    """Tensors of a weighted operator, of the right types and with quantisation."""
+
+    source: Tensor
+    weights: Int8Array
+    filter_scales: Float32Array
+    bias: Int32Array | None
+    result: Tensor
+    in_scale: float
+    out_scale: float
+
+
+def lower_conv(graph: Graph, op: TfliteOp) -> ConvOp:
+    """Lower CONV_2D; weights come as [cout, kh, kw, cin]."""
+    x = _operands(graph, op, rank=4, channel_axis=0)
+    cout, kernel_h, kernel_w, cin = x.weights.shape
+    _, _, channels = require_nhwc(op, x.source)
+    if channels != cin:
+        if channels % cin == 0:
+            groups = channels // cin
+            raise unsupported(op, f"grouped convolution ({groups} groups)", "use groups=1")
+        raise contradiction(op, f"weights for {cin} input channels, the input has {channels}")
+    _require_channels(op, x.result, cout)
+    window = window_of(op, x.source, x.result, (kernel_h, kernel_w))
+    weights = np.ascontiguousarray(x.weights.transpose(1, 2, 3, 0))
+    return ConvOp(
+        **_common(op, x, weights, cout, sum_axes=(0, 1, 2)),
+        **_geometry(window),
+        rounding="double",
+        macs=window.out_h * window.out_w * weights.size,
+    )
+
+
+def lower_depthwise(graph: Graph, op: TfliteOp) -> ConvOp:
+    """Lower DEPTHWISE_CONV_2D; weights come as [1, kh, kw, cout].
+
+    With a depth multiplier, output channel n reads input channel n // multiplier: that becomes a
+    dense convolution whose other weights are zero, which changes no sum.
+    """
+    x = _operands(graph, op, rank=4, channel_axis=3)
+    one, kernel_h, kernel_w, cout = x.weights.shape
+    _, _, cin = require_nhwc(op, x.source)
+    declared = op.options.get("depth_multiplier")
+    if one != 1 or cout % cin or declared not in (0, cout // cin):
+        raise contradiction(
+            op,
+            f"weights {list(x.weights.shape)} with depth multiplier {declared} for {cin} channels",
+        )
+    _require_channels(op, x.result, cout)
+    window = window_of(op, x.source, x.result, (kernel_h, kernel_w))
+    depthwise = cout == cin
+    weights = np.ascontiguousarray(x.weights[0])
+    if not depthwise:
+        if weights.size * cin > MAX_DENSE_WEIGHTS:
+            raise unsupported(
+                op,
+                f"depth multiplier {cout // cin} on {cin} channels expands to too many weights",
+                "use a depth multiplier of 1 followed by a 1x1 convolution",
+            )
+        dense = np.zeros((kernel_h, kernel_w, cin, cout), np.int8)
+        channels = np.arange(cout)
+        dense[:, :, channels // (cout // cin), channels] = weights
+        weights = dense
+    return ConvOp(
+        **_common(op, x, weights, cout, sum_axes=(0, 1) if depthwise else (0, 1, 2)),
+        **_geometry(window),
+        rounding="double",
+        depthwise=depthwise,
+        macs=window.out_h * window.out_w * cout * kernel_h * kernel_w,
+    )
+
+
+def lower_fully_connected(graph: Graph, op: TfliteOp) -> tuple[list[NpuOp], list[Tensor]]:
+    """Lower FULLY_CONNECTED; weights come as [cout, depth].
+
+    Returns
+    -------
+    ops : list of NpuOp
+        A `ConvOp`, behind a `ReshapeOp` where the input has no fitting [H, W, C] view.
+    tensors : list of Tensor
+        The reshaped input, if there is one.
+    """
+    x = _operands(graph, op, rank=2, channel_axis=0)
+    cout, depth = x.weights.shape
+    if op.options.get("weights_format") != 0:
+        raise unsupported(op, "shuffled weights", "convert without a microcontroller-specific step")
+    if x.source.elements % depth:
+        raise contradiction(op, f"weights of depth {depth} for input {list(x.source.shape)}")
+    batch = x.source.elements // depth
+    if x.result.elements != batch * cout or x.result.shape[-1:] != (cout,):
+        raise contradiction(op, f"output {list(x.result.shape)} for {batch} rows of {cout}")
+    ops: list[NpuOp] = []
+    tensors: list[Tensor] = []
+    source = x.source
+    height, width, channels = 0, 0, 0
+    if len(source.shape) != 4 or source.shape[0] == 1:
+        height, width, channels = hwc(source.shape)
+    pixels = batch == 1 and height * width * channels == depth
+    rows = channels == depth and (height, width, cout) == hwc(x.result.shape)
+    if not pixels and not rows:
+        source = Tensor(
+            name=f"{x.result.name}/rows",
+            shape=(batch, depth),
+            dtype=DType.INT8,
+            scale=x.source.scale,
+            zero_point=x.source.zero_point,
+        )
+        tensors.append(source)
+        ops.append(
+            ReshapeOp(
+                tflite_index=op.tflite_index,
+                tflite_name=op.tflite_name,
+                input=x.source.name,
+                output=source.name,
+            )
+        )
+    kernel = (height, width, channels) if pixels else (1, 1, depth)
+    weights = np.ascontiguousarray(x.weights.reshape(cout, *kernel).transpose(1, 2, 3, 0))
+    common = _common(op, x, weights, cout, sum_axes=(0, 1, 2))
+    common["input"] = source.name
+    common.update(_exact_scaling(x, common))
+    ops.append(ConvOp(**common, rounding="single", macs=batch * depth * cout))
+    return ops, tensors
+
+
+def lower_pad(graph: Graph, op: TfliteOp) -> ConvOp:
+    """Lower a PAD that no convolution could take in."""
+    source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
+    top, bottom, left, right = spatial_pads(graph, op)
+    if not same_quantisation(source, result):
+        raise unsupported(op, "input and output have different quantisation", "convert again")
+    _, _, channels = require_nhwc(op, source)
+    return ConvOp(
+        tflite_index=op.tflite_index,
+        tflite_name=op.tflite_name,
+        fused=op.fused,
+        input=source.name,
+        output=result.name,
+        weights=np.ones((1, 1, channels), np.int8),
+        bias=np.full(channels, -source.zero_point, np.int32),
+        # 2**30 in Q0.31 after one left shift: exactly 1.
+        multiplier=np.full(channels, 1 << 30, np.int32),
+        shift=np.ones(channels, np.int8),
+        rounding="double",
+        depthwise=True,
+        pad_top=top,
+        pad_bottom=bottom,
+        pad_left=left,
+        pad_right=right,
+        input_zero_point=source.zero_point,
+        output_zero_point=result.zero_point,
+        macs=0,
+    )
+
+
+def _exact_scaling(x: _Operands, common: dict[str, Any]) -> dict[str, Any]:
+    """Requantisation of FULLY_CONNECTED, whose reference scales in double precision."""
+    weights = common["weights"].reshape(-1, common["weights"].shape[-1]).astype(np.int64)
+    # The accumulator's range over all int8 inputs, widened to int32 where it would wrap.
+    bias = common["bias"].astype(np.int64)
+    acc_min = bias + np.minimum(-128 * weights, 127 * weights).sum(axis=0)
+    acc_max = bias + np.maximum(-128 * weights, 127 * weights).sum(axis=0)
+    wraps = (acc_min < INT32_MIN) | (acc_max > INT32_MAX)
+    acc_min, acc_max = np.where(wraps, INT32_MIN, acc_min), np.where(wraps, INT32_MAX, acc_max)
+    low = common["act_min"] - common["output_zero_point"]
+    high = common["act_max"] - common["output_zero_point"]
+    cout = weights.shape[1]
+    found: list[ExactMultiplier]
+    if len(x.filter_scales) == 1:
+        real = x.in_scale * float(x.filter_scales[0]) / x.out_scale
+        found = [exact_multiplier(real, low, high, int(acc_min.min()), int(acc_max.max()))] * cout
+    else:
+        found = [
+            exact_multiplier(
+                x.in_scale * float(scale) / x.out_scale, low, high, int(first), int(last)
+            )
+            for scale, first, last in zip(x.filter_scales, acc_min, acc_max, strict=True)
+        ]
+    return {
+        "multiplier": np.array([f.multiplier for f in found], np.int32),
+        "shift": np.array([f.shift for f in found], np.int8),
+        "exact": all(f.exact for f in found),
+    }
+
+
+def _operands(graph: Graph, op: TfliteOp, *, rank: int, channel_axis: int) -> _Operands:
+    source, filter_, result = (
+        graph.tensors[name] for name in (op.inputs[0], op.inputs[1], op.results[0])
+    )
+    if filter_.data is None:
+        raise unsupported(op, "its weights are computed at run time", "use constant weights")
+    if filter_.dtype is not DType.INT8:
+        raise unsupported(op, f"its weights are {filter_.dtype}", "quantise the weights to int8")
+    if source.scale is None or result.scale is None:
+        raise contradiction(op, "input or output has no scale")
+    if len(filter_.shape) != rank:
+        raise contradiction(op, f"weights of shape {list(filter_.shape)}, expected rank {rank}")
+    cout = filter_.shape[channel_axis]
+    if filter_.channel_scales is not None:
+        if filter_.channel_axis != channel_axis:
+            raise contradiction(op, f"weights quantised along axis {filter_.channel_axis}")
+        scales = filter_.channel_scales
+    elif filter_.scale is not None:
+        scales = np.array([filter_.scale], np.float32)
+    else:
+        raise contradiction(op, "its weights have no scale")
+    return _Operands(
+        source=source,
+        weights=filter_.data,
+        filter_scales=scales,
+        bias=_bias(graph, op, cout),
+        result=result,
+        in_scale=source.scale,
+        out_scale=result.scale,
+    )
+
+
+def _bias(graph: Graph, op: TfliteOp, cout: int) -> Int32Array | None:
+    name = op.operands[2] if len(op.operands) > 2 else None
+    if name is None:
+        return None
+    bias = graph.tensors[name]
+    if bias.data is None:
+        raise unsupported(op, "its bias is computed at run time", "use a constant bias")
+    if bias.dtype is not DType.INT32 or bias.elements != cout:
+        raise contradiction(op, f"bias is {bias.dtype}{list(bias.shape)} for {cout} channels")
+    return bias.data.reshape(cout)
+
+
+def _common(
+    op: TfliteOp,
+    x: _Operands,
+    weights: Int8Array,
+    cout: int,
+    *,
+    sum_axes: tuple[int, ...],
+) -> dict[str, Any]:
+    """Fields that do not depend on the operator's geometry."""
+    multiplier, shift = channel_multipliers(x.in_scale, x.filter_scales, x.out_scale, cout)
+    activation = str(op.options.get("fused_activation_function", "NONE"))
+    act_min, act_max = activation_range(activation, x.out_scale, x.result.zero_point)
+    bias = np.zeros(cout, np.int64) if x.bias is None else x.bias.astype(np.int64)
+    folded = bias - x.source.zero_point * weights.sum(axis=sum_axes, dtype=np.int64)
+    return {
+        "tflite_index": op.tflite_index,
+        "tflite_name": op.tflite_name,
+        "fused": op.fused,
+        "input": x.source.name,
+        "output": x.result.name,
+        "weights": weights,
+        "bias": folded.astype(np.int32),  # wraps, as the 32-bit accumulator does
+        "multiplier": multiplier,
+        "shift": shift,
+        "input_zero_point": x.source.zero_point,
+        "output_zero_point": x.result.zero_point,
+        "act_min": act_min,
+        "act_max": act_max,
+    }
+
+
+def _geometry(window: Window) -> dict[str, Any]:
+    return {
+        "stride_h": window.stride_h,
+        "stride_w": window.stride_w,
+        "pad_top": window.pad_top,
+        "pad_bottom": window.pad_bottom,
+        "pad_left": window.pad_left,
+        "pad_right": window.pad_right,
+    }
+
+
+def _require_channels(op: TfliteOp, result: Tensor, cout: int) -> None:
+    if result.shape[-1:] != (cout,):
+        raise contradiction(op, f"output {list(result.shape)} for {cout} channels")

@@ -1,0 +1,193 @@
+"""The verifier that runs after reading a model and after every pass.
+
+At the source level a violation is the file's fault and raises `ModelError`. At the NPU level it
+is the compiler's, and raises `CompileError` asking for a report.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import NoReturn
+
+import numpy as np
+from celosia.sw.compiler.ir import DType, Graph, NpuOp, Op, Tensor, TfliteOp
+from celosia.sw.compiler.verify_npu import npu_violation
+from celosia.sw.errors import CompileError, ModelError
+
+__all__ = ["verify"]
+
+# Operands an operator must have: (fewest, most). Others are checked when they are lowered.
+_ARITY = {
+    "CONV_2D": (2, 3),
+    "DEPTHWISE_CONV_2D": (2, 3),
+    "FULLY_CONNECTED": (2, 3),
+    "ADD": (2, 2),
+    "SUB": (2, 2),
+    "MUL": (2, 2),
+    "AVERAGE_POOL_2D": (1, 1),
+    "MAX_POOL_2D": (1, 1),
+    "SOFTMAX": (1, 1),
+    "LOGISTIC": (1, 1),
+    "TANH": (1, 1),
+    "RELU": (1, 1),
+    "RELU6": (1, 1),
+    "RELU_N1_TO_1": (1, 1),
+    "RELU_0_TO_1": (1, 1),
+    "LEAKY_RELU": (1, 1),
+    "HARD_SWISH": (1, 1),
+    "QUANTIZE": (1, 1),
+    "DEQUANTIZE": (1, 1),
+    "RESHAPE": (1, 2),
+    "SQUEEZE": (1, 1),
+    "EXPAND_DIMS": (2, 2),
+    "PAD": (2, 2),
+    "MEAN": (2, 2),
+}
+_WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
+BIAS_TOLERANCE = 0.02
+"""The reference's own bound on |bias scale - input * weight scale| / output scale."""
+
+
+def verify(graph: Graph, file: str | None = None) -> None:
+    """Check the invariants of a graph of either level.
+
+    Parameters
+    ----------
+    graph : Graph
+        Source level, lowered, or between.
+    file : str, optional
+        Name for messages; by default the graph's name.
+
+    Raises
+    ------
+    ModelError
+        If the model contradicts itself.
+    CompileError
+        If a pass produced a graph that does not make sense.
+    """
+    where = file if file is not None else graph.name
+    _check_names(graph, where)
+    _check_order(graph, where)
+    for op in graph.ops:
+        if isinstance(op, TfliteOp):
+            _check_source_op(graph, op, where)
+        elif isinstance(op, NpuOp):
+            violation = npu_violation(graph, op)
+            if violation is not None:
+                raise CompileError(
+                    f"cannot compile model {where}",
+                    f"internal error: {op.label} was lowered wrongly ({violation})",
+                    "please report this with the model",
+                )
+
+
+def _fail(where: str, cause: str, op: Op | None = None, tensor: str = "") -> NoReturn:
+    raise ModelError(
+        f"cannot compile model {where}",
+        cause,
+        "the file contradicts itself: convert the model again",
+        file=where,
+        op_index=op.tflite_index if op else None,
+        op_type=op.tflite_name if op else "",
+        tensor=tensor,
+    )
+
+
+def _check_names(graph: Graph, where: str) -> None:
+    for name, tensor in graph.tensors.items():
+        if name != tensor.name:
+            raise CompileError(
+                f"cannot compile model {where}",
+                f"internal error: tensor {tensor.name!r} is filed under {name!r}",
+                "please report this with the model",
+            )
+    for kind, names in (("input", graph.inputs), ("output", graph.outputs)):
+        if len(set(names)) != len(names):
+            _fail(where, f"an {kind} is listed twice")
+    mentioned = {*graph.inputs, *graph.outputs}
+    for op in graph.ops:
+        mentioned.update(op.inputs, op.outputs)
+    for name in mentioned - graph.tensors.keys():
+        raise CompileError(
+            f"cannot compile model {where}",
+            f"internal error: tensor {name!r} does not exist",
+            "please report this with the model",
+        )
+
+
+def _check_order(graph: Graph, where: str) -> None:
+    constants = {name for name, tensor in graph.tensors.items() if tensor.is_constant}
+    for name in graph.inputs:
+        if name in constants:
+            _fail(where, f"input {name!r} has a constant value", tensor=name)
+    known = constants | set(graph.inputs)
+    for op in graph.ops:
+        for name in op.inputs:
+            if name not in known:
+                _fail(where, f"{op.label} reads {name!r} before it is written", op, name)
+        if not op.outputs:
+            _fail(where, f"{op.label} has no output", op)
+        for name in op.outputs:
+            if name in known:
+                _fail(where, f"{op.label} writes {name!r}, which already has a value", op, name)
+            known.add(name)
+    for name in graph.outputs:
+        if name not in known:
+            _fail(where, f"no operator writes output {name!r}", tensor=name)
+
+
+def _check_source_op(graph: Graph, op: TfliteOp, where: str) -> None:
+    if op.tflite_name in _ARITY:
+        fewest, most = _ARITY[op.tflite_name]
+        if not fewest <= len(op.operands) <= most or None in op.operands[:fewest]:
+            _fail(where, f"{op.label} has {len(op.inputs)} inputs", op)
+        if len(op.results) != 1:
+            _fail(where, f"{op.label} has {len(op.results)} outputs", op)
+    if op.tflite_name in _WEIGHTED:
+        _check_weighted(graph, op, where)
+
+
+def _check_weighted(graph: Graph, op: TfliteOp, where: str) -> None:
+    """Quantisation of weights and bias, when the operator is an int8 one."""
+    source, weights = graph.tensors[op.inputs[0]], graph.tensors[op.inputs[1]]
+    result = graph.tensors[op.results[0]]
+    if {source.dtype, weights.dtype, result.dtype} != {DType.INT8}:
+        return
+    if weights.zero_point != 0:
+        _fail(
+            where,
+            f"{op.label} has weights with zero point {weights.zero_point}; int8 weights are "
+            "symmetric",
+            op,
+            weights.name,
+        )
+    if weights.scale is None and weights.channel_scales is None:
+        _fail(where, f"the weights of {op.label} have no scale", op, weights.name)
+    bias_name = op.operands[2] if len(op.operands) > 2 else None
+    if bias_name is None or source.scale is None or result.scale is None:
+        return
+    bias = graph.tensors[bias_name]
+    if bias.dtype is not DType.INT32:
+        _fail(where, f"the bias of {op.label} is {bias.dtype}, expected int32", op, bias.name)
+    expected = source.scale * _scales(weights)
+    actual = _scales(bias)
+    if actual.size == 0:  # some converters leave the bias scale out; the kernels do not use it
+        return
+    if actual.size not in (1, expected.size) or expected.size not in (1, actual.size):
+        if actual.size != 1:
+            _fail(where, f"the bias of {op.label} has {actual.size} scales", op, bias.name)
+        return
+    difference = float(np.max(np.abs(actual - expected))) / result.scale
+    if not isfinite(difference) or difference > BIAS_TOLERANCE:
+        _fail(
+            where,
+            f"the bias scale of {op.label} is not input scale times weight scale",
+            op,
+            bias.name,
+        )
+
+
+def _scales(tensor: Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    if tensor.channel_scales is not None:
+        return tensor.channel_scales.astype(np.float64)
+    return np.array([] if tensor.scale is None else [tensor.scale], np.float64)

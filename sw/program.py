@@ -1,0 +1,362 @@
+"""The program file: everything a device needs to run a compiled model.
+
+The format is described in ``docs/program_file.md``. The bytes depend on the program alone, so the
+same model and configuration give the same file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import tempfile
+import zlib
+from dataclasses import asdict, dataclass, field, fields
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from celosia.hw import isa
+from celosia.hw.config import ConfigError, NpuConfig
+from celosia.hw.isa import COMMAND_BYTES, Command, IsaError, Region
+from celosia.sw.errors import ProgramError
+from celosia.sw.program_tensors import TensorInfo
+
+__all__ = [
+    "FORMAT_VERSION",
+    "HEADER_BYTES",
+    "LayerInfo",
+    "MAGIC",
+    "MemoryPlan",
+    "Program",
+    "Section",
+    "TensorInfo",
+]
+
+MAGIC = b"CELOSIA\0"
+FORMAT_VERSION = 1
+"""Version of the file; that of the instruction set is a field of its own."""
+SECTION_ALIGNMENT = 64
+"""So that commands and constants can be mapped from the file onto any bus."""
+
+_HEADER = struct.Struct("<8sIIIQII")
+_ENTRY = struct.Struct("<IIQQ")
+HEADER_BYTES = _HEADER.size
+_CRC_OFFSET = HEADER_BYTES - 4
+_REBUILD = "compile the model again"
+
+_T = TypeVar("_T", "LayerInfo", "MemoryPlan", TensorInfo)
+
+
+class Section(IntEnum):
+    """What the sections of a file hold."""
+
+    CONFIG = 1
+    COMMANDS = 2
+    CONSTANTS = 3
+    TENSORS = 4
+    MEMORY = 5
+    LAYERS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryPlan:
+    """What a program needs of system memory, and how the compiler placed things on chip.
+
+    Parameters
+    ----------
+    region_bytes : dict
+        Bytes needed of each region, by the name of `Region`.
+    plan : list of dict
+        For people and reports: one entry an allocation, as the compiler chooses to describe it.
+    """
+
+    region_bytes: dict[str, int] = field(default_factory=dict)
+    plan: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerInfo:
+    """Debug information of one layer.
+
+    Parameters
+    ----------
+    name, op : str
+        The layer's name and its TFLite operator.
+    tflite_index : int
+        Number of the operator in the model; -1 if the compiler made the layer.
+    first_tag, last_tag : int
+        Tags of its commands, both included; -1 if it has none.
+    tiles : int
+        Accumulator tiles.
+    macs : int
+        Multiplications that the layer's definition needs.
+    predicted_cycles : int
+        The compiler's estimate.
+    sram_bytes, dram_bytes : int
+        Activations and weights held on chip; bytes that cross the bus.
+    runs_on : str
+        "npu" or "host".
+    reason : str
+        Why it runs there.
+    """
+
+    name: str
+    op: str
+    tflite_index: int = -1
+    first_tag: int = -1
+    last_tag: int = -1
+    tiles: int = 0
+    macs: int = 0
+    predicted_cycles: int = 0
+    sram_bytes: int = 0
+    dram_bytes: int = 0
+    runs_on: str = "npu"
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A compiled program.
+
+    Parameters
+    ----------
+    config : NpuConfig
+        The configuration it was compiled for.
+    commands : bytes
+        The command stream (region CODE).
+    constants : bytes
+        Weights and parameters (region CONST).
+    inputs, outputs, intermediates : tuple of TensorInfo
+        Where tensors lie in system memory; `intermediates` only if they were asked for.
+    memory : MemoryPlan
+        Bytes per region.
+    layers : tuple of LayerInfo
+        One entry a layer, in order.
+    model : str
+        Name of the model, for people.
+    """
+
+    config: NpuConfig
+    commands: bytes
+    constants: bytes = b""
+    inputs: tuple[TensorInfo, ...] = ()
+    outputs: tuple[TensorInfo, ...] = ()
+    intermediates: tuple[TensorInfo, ...] = ()
+    memory: MemoryPlan = field(default_factory=MemoryPlan)
+    layers: tuple[LayerInfo, ...] = ()
+    model: str = ""
+
+    def decode(self) -> list[Command]:
+        """Return the commands up to and including `End`.
+
+        Raises
+        ------
+        ProgramError
+            Naming the command that cannot be decoded.
+        """
+        if len(self.commands) % COMMAND_BYTES:
+            raise ProgramError(
+                "the program's command stream",
+                f"{len(self.commands)} bytes are no whole number of commands",
+                _REBUILD,
+            )
+        try:
+            return isa.disassemble(self.commands)
+        except IsaError as error:
+            raise ProgramError("the program's command stream", str(error), _REBUILD) from None
+
+    def region_bytes(self, region: Region) -> int:
+        """Return the bytes that a region must have at least."""
+        own = {Region.CODE: len(self.commands), Region.CONST: len(self.constants)}
+        return max(own.get(region, 0), self.memory.region_bytes.get(region.name, 0))
+
+    def require(self, config: NpuConfig) -> None:
+        """Refuse to run on another configuration than the program's own.
+
+        Raises
+        ------
+        ProgramError
+            Naming the parameters that differ.
+        """
+        if config.hash == self.config.hash:
+            return
+        theirs, ours = asdict(config), asdict(self.config)
+        different = ", ".join(
+            f"{name} is {theirs[name]}, the program needs {ours[name]}"
+            for name in ours
+            if name != "name" and theirs[name] != ours[name]
+        )
+        raise ProgramError(
+            f"the program does not fit configuration {config.name!r}",
+            different,
+            f"compile the model for {config.name!r}",
+        )
+
+    def to_bytes(self) -> bytes:
+        """Return the file's bytes."""
+        tensors = {
+            kind: [asdict(tensor) for tensor in getattr(self, kind)]
+            for kind in ("inputs", "outputs", "intermediates")
+        }
+        contents = {
+            Section.CONFIG: _json({"model": self.model, "npu": asdict(self.config)}),
+            Section.COMMANDS: self.commands,
+            Section.CONSTANTS: self.constants,
+            Section.TENSORS: _json(tensors),
+            Section.MEMORY: _json(asdict(self.memory)),
+            Section.LAYERS: _json([asdict(layer) for layer in self.layers]),
+        }
+        body = bytearray(HEADER_BYTES + _ENTRY.size * len(contents))
+        for index, (section, data) in enumerate(contents.items()):
+            body += bytes(-len(body) % SECTION_ALIGNMENT)
+            _ENTRY.pack_into(
+                body, HEADER_BYTES + _ENTRY.size * index, section, 0, len(body), len(data)
+            )
+            body += data
+        _HEADER.pack_into(
+            body,
+            0,
+            MAGIC,
+            FORMAT_VERSION,
+            isa.FORMAT_VERSION,
+            self.config.hash,
+            len(body),
+            len(contents),
+            0,
+        )
+        struct.pack_into("<I", body, _CRC_OFFSET, _checksum(body))
+        return bytes(body)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file; a reader sees the old file or the whole new one, never a part.
+
+        Raises
+        ------
+        OSError
+            If the folder cannot be written.
+        """
+        target = Path(path)
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(self.to_bytes())
+                file.flush()
+                os.fsync(file.fileno())
+            # mkstemp makes files that only their owner can read.
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Program:
+        """Read a file.
+
+        Raises
+        ------
+        ProgramError
+            If the file cannot be read, is damaged, or is of a version that is not known.
+        """
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise ProgramError(
+                f"program file {os.fspath(path)}", error.strerror or str(error), "check the path"
+            ) from None
+        return cls.from_bytes(data, os.fspath(path))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, source: str = "program") -> Program:
+        """Return the program that `data` holds; `source` names it in errors.
+
+        Raises
+        ------
+        ProgramError
+            If the data is damaged, or of a version that is not known.
+        """
+        sections = _sections(data, source)
+        header = struct.unpack_from("<I", data, 16)[0]
+        try:
+            about = json.loads(sections[Section.CONFIG])
+            config = NpuConfig(**about["npu"])
+            if config.hash != header:
+                raise ValueError("the configuration is not the one that the header names")
+            tensors = json.loads(sections[Section.TENSORS])
+            kinds = {
+                kind: tuple(_build(TensorInfo, entry) for entry in tensors[kind])
+                for kind in ("inputs", "outputs", "intermediates")
+            }
+            return cls(
+                config=config,
+                commands=sections[Section.COMMANDS],
+                constants=sections[Section.CONSTANTS],
+                memory=_build(MemoryPlan, json.loads(sections[Section.MEMORY])),
+                layers=tuple(
+                    _build(LayerInfo, entry) for entry in json.loads(sections[Section.LAYERS])
+                ),
+                model=str(about["model"]),
+                **kinds,
+            )
+        except (ConfigError, KeyError, TypeError, ValueError) as error:
+            raise ProgramError(f"program file {source}", f"damaged: {error}", _REBUILD) from None
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _build(kind: type[_T], entry: dict[str, Any]) -> _T:
+    """Make a `kind` from its JSON; lists become tuples where the field is one."""
+    known = {item.name for item in fields(kind)}
+    if set(entry) - known:
+        raise ValueError(f"{kind.__name__} has no field {sorted(set(entry) - known)[0]!r}")
+    if "shape" in entry:
+        entry = {**entry, "shape": tuple(entry["shape"])}
+    return kind(**entry)
+
+
+def _checksum(data: bytes | bytearray) -> int:
+    """CRC-32 of everything but the four bytes that hold it."""
+    return zlib.crc32(data[_CRC_OFFSET + 4 :], zlib.crc32(data[:_CRC_OFFSET]))
+
+
+def _sections(data: bytes, source: str) -> dict[int, bytes]:
+    """Check the header and return the sections."""
+
+    def damaged(cause: str, remedy: str = _REBUILD) -> ProgramError:
+        return ProgramError(f"program file {source}", cause, remedy)
+
+    if data[: len(MAGIC)] != MAGIC:
+        raise damaged("not a Celosia program", "give a file that the compiler wrote")
+    if len(data) < HEADER_BYTES:
+        raise damaged(f"truncated: {len(data)} bytes are less than a header")
+    _, version, isa_version, _, length, count, checksum = _HEADER.unpack_from(data)
+    if length != len(data):
+        raise damaged(f"truncated or extended: {len(data)} bytes, the header says {length}")
+    if checksum != _checksum(data):
+        # A version is believed only if the checksum proves that it was written so.
+        raise damaged("damaged: the checksum is wrong")
+    if version > FORMAT_VERSION or isa_version > isa.FORMAT_VERSION:
+        raise damaged(
+            f"file version {version}, instruction set {isa_version}; this software knows"
+            f" {FORMAT_VERSION} and {isa.FORMAT_VERSION}",
+            "update the software, or compile the model again",
+        )
+    if version != FORMAT_VERSION or isa_version != isa.FORMAT_VERSION:
+        raise damaged(f"outdated: file version {version}, instruction set {isa_version}")
+    if HEADER_BYTES + count * _ENTRY.size > length:
+        raise damaged("damaged: the section table leaves the file")
+    sections: dict[int, bytes] = {}
+    for index in range(count):
+        section, _, offset, size = _ENTRY.unpack_from(data, HEADER_BYTES + index * _ENTRY.size)
+        if offset + size > length:
+            raise damaged(f"damaged: section {section} leaves the file")
+        if section in sections:
+            raise damaged(f"damaged: section {section} is there twice")
+        sections[section] = data[offset : offset + size]
+    for needed in Section:
+        if needed not in sections:
+            raise damaged(f"damaged: section {needed.name} is missing")
+    return sections

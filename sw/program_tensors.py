@@ -1,0 +1,144 @@
+"""Where a tensor lies in system memory, and how the host reads and writes it there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from celosia.hw.isa import Region
+from celosia.sw.errors import InputError, ProgramError
+
+__all__ = ["TensorInfo"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorInfo:
+    """One tensor of a program.
+
+    The last axis of `shape` is the channels and is contiguous; the one before it is the pixels of
+    a row; all others together are the rows. Channel c of pixel x of row y is at byte
+    ``offset + y * row_pitch + x * pixel_pitch + c * itemsize`` of the region.
+
+    Parameters
+    ----------
+    name : str
+        As in the model.
+    shape : tuple of int
+        As in the model, NHWC.
+    dtype : str
+        numpy's name, for example "int8".
+    scale : float
+        0 if the tensor is not quantised.
+    zero_point : int
+        Of the quantisation.
+    region : str
+        Name of the `Region`.
+    offset, row_pitch, pixel_pitch : int
+        Bytes.
+
+    Raises
+    ------
+    ProgramError
+        If the fields contradict each other.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "int8"
+    scale: float = 0.0
+    zero_point: int = 0
+    region: str = "IO"
+    offset: int = 0
+    row_pitch: int
+    pixel_pitch: int
+
+    def __post_init__(self) -> None:
+        what = f"tensor {self.name!r}"
+        remedy = "compile the model again"
+        try:
+            np.dtype(self.dtype)
+        except TypeError:
+            raise ProgramError(what, f"unknown dtype {self.dtype!r}", remedy) from None
+        if self.region not in Region.__members__:
+            raise ProgramError(what, f"unknown region {self.region!r}", remedy)
+        rows, pixels, channels = self.extents
+        if min(self.offset, self.row_pitch, self.pixel_pitch, rows, pixels, channels) < 0:
+            raise ProgramError(what, "a place or size is negative", remedy)
+        if pixels > 1 and self.pixel_pitch < channels * self.item.itemsize:
+            raise ProgramError(what, "pixels overlap", remedy)
+        if rows > 1 and self.row_pitch < self._row_bytes:
+            raise ProgramError(what, "rows overlap", remedy)
+
+    @property
+    def item(self) -> np.dtype[np.generic]:
+        """Type of an element, little-endian."""
+        return np.dtype(self.dtype).newbyteorder("<")
+
+    @property
+    def extents(self) -> tuple[int, int, int]:
+        """Rows, pixels of a row and channels."""
+        padded = (1, 1, *self.shape)
+        rows = int(np.prod(padded[:-2], dtype=np.int64))
+        return rows, padded[-2], padded[-1]
+
+    @property
+    def _row_bytes(self) -> int:
+        _, pixels, channels = self.extents
+        return max(pixels - 1, 0) * self.pixel_pitch + channels * self.item.itemsize
+
+    @property
+    def end(self) -> int:
+        """Offset in the region of the byte after the tensor's last."""
+        rows = self.extents[0]
+        return self.offset + max(rows - 1, 0) * self.row_pitch + self._row_bytes
+
+    def gather(self, memory: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
+        """Return a copy of the tensor, in its shape.
+
+        Parameters
+        ----------
+        memory : numpy.ndarray
+            uint8, the contents of the region from its start.
+
+        Raises
+        ------
+        InputError
+            If the region is too small.
+        """
+        rows = memory[self._places(memory)].view(self.item)
+        return rows.reshape(self.shape)
+
+    def scatter(self, memory: npt.NDArray[np.uint8], values: npt.NDArray[np.generic]) -> None:
+        """Write `values` to their places; bytes between pixels keep their value.
+
+        Raises
+        ------
+        InputError
+            If shape or dtype is not the tensor's, or the region is too small.
+        """
+        if values.shape != self.shape or values.dtype != np.dtype(self.dtype):
+            raise InputError(
+                f"tensor {self.name!r}",
+                f"got {values.dtype} {values.shape}, needs {self.dtype} {self.shape}",
+                "convert the array first",
+            )
+        places = self._places(memory)
+        data = np.ascontiguousarray(values.astype(self.item, copy=False))
+        memory[places] = data.reshape(-1).view(np.uint8).reshape(places.shape)
+
+    def _places(self, memory: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+        if self.end > len(memory):
+            raise InputError(
+                f"tensor {self.name!r}",
+                f"region {self.region} has {len(memory)} bytes, the tensor ends at {self.end}",
+                "make the region as large as the program's memory plan says",
+            )
+        rows, pixels, channels = self.extents
+        places: npt.NDArray[np.int64] = (
+            self.offset
+            + np.arange(rows, dtype=np.int64)[:, None, None] * self.row_pitch
+            + np.arange(pixels, dtype=np.int64)[:, None] * self.pixel_pitch
+            + np.arange(channels * self.item.itemsize, dtype=np.int64)
+        )
+        return places
