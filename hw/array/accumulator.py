@@ -43,7 +43,7 @@ class Accumulator(Component):
         There is a half that nobody holds.
     reader : In(AccRead)
     idle : Out(1)
-        No write is under way.
+        No write and no read is under way.
     """
 
     def __init__(self, config: NpuConfig, *, sum_bits: int) -> None:
@@ -115,8 +115,14 @@ class Accumulator(Component):
             given.eq(tags[3].give),
             self.free.eq(free.any()),
             self.reader.avail.eq(full.any()),
-            self.idle.eq(~Cat(tag.valid | tag.give for tag in tags).any()),
         ]
+        # The reader's last vector comes two cycles after it has given the half back.
+        avail = [self.reader.avail]
+        for stage in range(2):
+            following = Signal(name=f"avail_d{stage + 1}")
+            m.d.sync += following.eq(avail[-1])
+            avail.append(following)
+        m.d.comb += self.idle.eq(~Cat((tag.valid | tag.give for tag in tags), avail).any())
         m.d.sync += [
             free.eq(free + self.reader.release - self.take),
             full.eq(full + given - self.reader.release),

@@ -41,7 +41,7 @@ class ArrayEngine(Component):
     acc : In(AccRead)
         The vector engine reads accumulator halves here.
     active : Out(1)
-        A command or a wave is under way.
+        A command, a wave or a read of the accumulator is under way: the clock is needed.
     busy, wait_weights, wait_acc, starting : Out(1)
         For the performance counters; at most one is high.
     """
@@ -141,8 +141,9 @@ class ArrayEngine(Component):
             m.d.sync += started.eq(1)
         with m.If(streamer.last):
             m.d.sync += finished.eq(1)
-        # The last wave's reads are granted by now; the weights were all read before it.
-        with m.If(finished):
+        # The last wave's reads are granted by now; with fewer positions than rows its weights are
+        # still being read.
+        with m.If(finished & weights.done):
             m.d.comb += self.cmd.ready.eq(1)
             m.d.sync += [started.eq(0), finished.eq(0)]
         self._elaborate_faults(m, conv, illegal & ~started, weights, streamer, feed)

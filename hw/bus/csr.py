@@ -111,8 +111,6 @@ class RegisterFile(Component):
             bus.err.eq(bus.cyc & answered & unmapped),
             write_mask.eq(Cat(bit.replicate(8) for bit in bus.sel)),
         ]
-        with m.If(request & bus.we):
-            m.d.comb += write_mask.eq(Cat(bit.replicate(8) for bit in bus.sel))
         m.d.sync += [answered.eq(request), unmapped.eq(0)]
         with m.Switch(bus.adr):
             for entry in self._registers:

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.vector.multiplier import Multiplier, add_with_carry
 from celosia.hw.vector.uop import Source
 
-__all__ = ["Kind", "Lane", "LaneControl", "RoundMode"]
+__all__ = ["Kind", "Lane", "LANE_CONTROL_LAYOUT", "RoundMode"]
 
 MAGNITUDE_BITS = 24
 """Of the sum of 255 x 255 int8 values, half of their number included."""
@@ -31,28 +31,33 @@ class RoundMode(enum.Enum, shape=unsigned(2)):
     FLOOR = 2
 
 
-class LaneControl(data.Struct):
-    """What all lanes are told, each member in the stage that its name ends in."""
-
-    source_2: Source
-    offset_2: signed(9)
-    """Added to int8 values: the zero point, negated."""
-    accumulate_3: unsigned(1)
-    channel_3: unsigned(1)
-    """Use the left shift of the parameter block, not `left_3`."""
-    left_3: unsigned(5)
-    half_4: unsigned(16)
-    kind_4: Kind
-    kind_5: Kind
-    channel_5: unsigned(1)
-    mult_5: unsigned(31)
-    channel_8: unsigned(1)
-    right_8: unsigned(5)
-    mode_9: RoundMode
-    mode_10: RoundMode
-    zero_12: signed(8)
-    min_13: signed(8)
-    max_13: signed(8)
+LANE_CONTROL_LAYOUT = data.StructLayout(
+    {
+        "source_2": Source,
+        # Added to int8 values: the zero point, negated.
+        "offset_2": signed(9),
+        "valid_3": 1,
+        # Not the first of its window.
+        "accumulate_3": 1,
+        # Use the left shift of the parameter block, not `left_3`.
+        "channel_3": 1,
+        "left_3": 5,
+        "half_4": 16,
+        "kind_4": Kind,
+        "kind_5": Kind,
+        # Use the multiplier, the right shift of the parameter block.
+        "channel_5": 1,
+        "mult_5": signed(32),
+        "channel_8": 1,
+        "right_8": 5,
+        "mode_9": RoundMode,
+        "mode_10": RoundMode,
+        "zero_12": signed(8),
+        "min_13": signed(8),
+        "max_13": signed(8),
+    }
+)
+"""What all lanes are told, each member in the stage that its name ends in."""
 
 
 class Lane(Component):
@@ -60,7 +65,7 @@ class Lane(Component):
 
     Members
     -------
-    control : In(LaneControl)
+    control : In(LANE_CONTROL_LAYOUT)
         The same for all lanes.
     acc, act, middle, term_a, term_b : In
         The possible sources, in stage 2.
@@ -74,20 +79,25 @@ class Lane(Component):
         With zero point, clamped, in stage 14.
     """
 
-    control: In(LaneControl)
-    acc: In(signed(32))
-    act: In(signed(8))
-    middle: In(signed(8))
-    term_a: In(signed(32))
-    term_b: In(signed(32))
-    bias: In(signed(32))
-    left: In(unsigned(5))
-    mult: In(unsigned(31))
-    right: In(unsigned(5))
-    table_index: Out(unsigned(8))
-    table_value: In(signed(8))
-    term: Out(signed(32))
-    result: Out(signed(8))
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "control": In(LANE_CONTROL_LAYOUT),
+                "acc": In(signed(32)),
+                "act": In(signed(8)),
+                "middle": In(signed(8)),
+                "term_a": In(signed(32)),
+                "term_b": In(signed(32)),
+                "bias": In(signed(32)),
+                "left": In(unsigned(5)),
+                "mult": In(signed(32)),
+                "right": In(unsigned(5)),
+                "table_index": Out(unsigned(8)),
+                "table_value": In(signed(8)),
+                "term": Out(signed(32)),
+                "result": Out(signed(8)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -117,11 +127,10 @@ class Lane(Component):
         left = Signal(5, reset_less=True)
         value = augend[:8].as_signed()
         m.d.comb += self.table_index.eq(value)
-        m.d.sync += [
-            total.eq(augend + Mux(c.accumulate_3, total, addend)),
-            left.eq(Mux(c.channel_3, self.left, c.left_3)),
-        ]
-        with m.If(~(c.accumulate_3 & (best > value))):
+        m.d.sync += left.eq(Mux(c.channel_3, self.left, c.left_3))
+        with m.If(c.valid_3):
+            m.d.sync += total.eq(augend + Mux(c.accumulate_3, total, addend))
+        with m.If(c.valid_3 & ~(c.accumulate_3 & (best > value))):
             m.d.sync += best.eq(value)
 
         # Stage 4. The left shift wraps at 32 bits, as the reference does.
@@ -140,7 +149,7 @@ class Lane(Component):
 
         # Stage 5. What is only rounded down comes doubled, since one bit is always rounded off.
         x = Signal(signed(32), reset_less=True)
-        mult = Signal(31, reset_less=True)
+        mult = Signal(signed(32), reset_less=True)
         with m.Switch(c.kind_5):
             with m.Case(Kind.SUM):
                 m.d.sync += x.eq(shifted)
@@ -174,9 +183,7 @@ class Lane(Component):
         m.d.sync += [
             high.eq(add_with_carry(multiplier.t[1:].as_signed(), Const(0, 1), round_up, 32)),
             mask.eq(
-                Mux(
-                    c.mode_9 == RoundMode.FLOOR, 0, Cat(*(right_9 > bit + 1 for bit in range(31)))
-                )
+                Mux(c.mode_9 == RoundMode.FLOOR, 0, Cat(*(right_9 > bit + 1 for bit in range(31))))
             ),
         ]
 

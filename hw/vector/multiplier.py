@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
 from amaranth.lib.wiring import Component, In, Out
 
 __all__ = ["Multiplier", "add_with_carry"]
@@ -29,7 +29,7 @@ def _extended(value: Value, width_bits: int) -> Value:
 
 
 class Multiplier(Component):
-    """Product of a signed and a non-negative 32-bit number, without its low 30 bits.
+    """Product of two signed 32-bit numbers, not both -2^31, without its low 30 bits.
 
     Latency 3 cycles from `x` and `m`, which should come from registers; one product a cycle.
     Four partial products of at most 17 x 17 bits, registered, two sums, registered.
@@ -38,24 +38,24 @@ class Multiplier(Component):
     -------
     x : In(signed(32))
         Multiplicand.
-    m : In(31)
+    m : In(signed(32))
         Multiplier, Q31.
     t : Out(signed(33))
         ``(x * m) >> 30``.
     """
 
-    x: In(signed(32))
-    m: In(unsigned(31))
-    t: Out(signed(33))
+    def __init__(self) -> None:
+        super().__init__({"x": In(signed(32)), "m": In(signed(32)), "t": Out(signed(33))})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         x_low, x_high = self.x[:16], self.x[16:].as_signed()
-        m_low, m_high = self.m[:16], self.m[16:]
+        m_low, m_high = self.m[:16], self.m[16:].as_signed()
 
         low_low = Signal(32, reset_less=True)
-        low_high = Signal(31, reset_less=True)
+        low_high = Signal(signed(32), reset_less=True)
         high_low = Signal(signed(32), reset_less=True)
+        # One bit short for -2^15 * -2^15; the whole product fits again.
         high_high = Signal(signed(31), reset_less=True)
         m.d.sync += [
             low_low.eq(x_low * m_low),
@@ -65,7 +65,7 @@ class Multiplier(Component):
         ]
 
         # Bits 16 and up: the outer products side by side, the inner ones added to them.
-        inner = Signal(signed(34), reset_less=True)
+        inner = Signal(signed(33), reset_less=True)
         outer = Signal(signed(47), reset_less=True)
         upper = Signal(signed(47), reset_less=True)
         m.d.sync += [

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
 from celosia.hw.memory.ports import LineRead
 from celosia.hw.vector.uop import LINE_SUM_BITS
 
-__all__ = ["LaneParams", "ParamLoader"]
+__all__ = ["LANE_PARAMS_LAYOUT", "ParamLoader"]
 
 
-class LaneParams(data.Struct):
-    """Parameters of one output channel."""
-
-    bias: unsigned(32)
-    mult: unsigned(31)
-    left: unsigned(5)
-    right: unsigned(5)
+LANE_PARAMS_LAYOUT = data.StructLayout(
+    {"bias": signed(32), "mult": signed(32), "left": 5, "right": 5}
+)
+"""Parameters of one output channel; `left` and `right` are the shift, by its sign."""
 
 
 class ParamLoader(Component):
@@ -62,7 +59,7 @@ class ParamLoader(Component):
                 "copy_left": In(1),
                 "copy_mult": In(1),
                 "copy_right": In(1),
-                "lanes": Out(data.ArrayLayout(LaneParams, config.cols)),
+                "lanes": Out(data.ArrayLayout(LANE_PARAMS_LAYOUT, config.cols)),
                 "param": Out(LineRead(config)),
                 "outside": Out(1),
                 "line": Out(LINE_SUM_BITS),
@@ -112,8 +109,8 @@ class ParamLoader(Component):
         lanes_per_line = self._config.cols // 4
         line = self.param.data
         for j in range(self._config.cols):
-            shadow = Signal(LaneParams, name=f"shadow_{j}", reset_less=True)
-            active = Signal(LaneParams, name=f"active_{j}", reset_less=True)
+            shadow = Signal(LANE_PARAMS_LAYOUT, name=f"shadow_{j}", reset_less=True)
+            active = Signal(LANE_PARAMS_LAYOUT, name=f"active_{j}", reset_less=True)
             quarter, place = divmod(j, lanes_per_line)
             word = line.word_select(place, 32)
             shift = line.word_select(j, 8).as_signed()

@@ -14,10 +14,10 @@ from celosia.hw.vector.uop import (
     GROUP_BITS,
     HAZARD,
     LINE_SUM_BITS,
+    UOP_LAYOUT,
     Constants,
     Dest,
     Source,
-    Uop,
 )
 from celosia.hw.vector.walker import Walker, WindowWalker
 
@@ -74,7 +74,7 @@ class Sequencer(Component):
                 "params_taken": Out(1),
                 "params_reload": Out(1),
                 "issue": Out(1),
-                "uop": Out(Uop),
+                "uop": Out(UOP_LAYOUT),
                 "outside": Out(1),
                 "line": Out(LINE_SUM_BITS),
                 "wait_acc": Out(1),
@@ -90,13 +90,11 @@ class Sequencer(Component):
         # What kind of command it is, decoded once.
         self._grouped = Signal()
         self._from_acc = Signal()
-        self._windowed = Signal()
         op = self.command.op
         with m.If(self.start):
             m.d.sync += [
                 self._grouped.eq((op == VectorOp.ADD) | (op == VectorOp.REQUANT_ADD)),
                 self._from_acc.eq((op == VectorOp.REQUANT) | (op == VectorOp.REQUANT_ADD)),
-                self._windowed.eq((op == VectorOp.AVERAGE) | (op == VectorOp.MAX)),
             ]
 
         self._running = Signal()
@@ -147,10 +145,8 @@ class Sequencer(Component):
         with m.Elif(needs_scratch):
             m.d.comb += self.issue.eq(live & (self._pause == 0))
         with m.Else():
-            m.d.comb += self.issue.eq(
-                live & self.acc.avail & (self.params_ready | ~self._new_oc)
-            )
-        m.d.comb += self._vector_done.eq(self.issue & (a.last | ~self._windowed))
+            m.d.comb += self.issue.eq(live & self.acc.avail & (self.params_ready | ~self._new_oc))
+        m.d.comb += self._vector_done.eq(self.issue & a.last)
 
         m.d.comb += [
             a.start.eq(self.start),
@@ -290,9 +286,8 @@ class Sequencer(Component):
                         Mux(self._place < HAZARD - 1, HAZARD - 1 - self._place, 0)
                     )
 
-        is_final = Mux(self._grouped, self._phase == Phase.TOTAL, 1)
         self._is_final = Signal()
-        m.d.comb += self._is_final.eq(is_final)
+        m.d.comb += self._is_final.eq(~self._grouped | (self._phase == Phase.TOTAL))
         with m.If(self._vector_done & self._is_final & self._ends_command):
             m.d.sync += self._running.eq(0)
 
@@ -300,8 +295,9 @@ class Sequencer(Component):
         uop, a = self.uop, self._walker_a
         m.d.comb += [
             uop.index.eq(self._place),
-            uop.first.eq(a.first | ~self._windowed),
-            uop.emit.eq(a.last | ~self._windowed),
+            # Without a window every element is both.
+            uop.first.eq(a.first),
+            uop.emit.eq(a.last),
             uop.new_oc.eq(self.params_taken),
             uop.last_of_oc.eq(self._is_final & self._ends_oc),
             uop.last.eq(self._is_final & self._ends_command),

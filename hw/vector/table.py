@@ -56,9 +56,7 @@ class Table(Component):
             # An aligned word leaves each lane one byte of the word to choose.
             word_here = offset == j - j % word_bytes
             m.d.comb += [
-                write.en.eq(
-                    self.write.req & exists & word_here & self.write.mask[j % word_bytes]
-                ),
+                write.en.eq(self.write.req & exists & word_here & self.write.mask[j % word_bytes]),
                 write.addr.eq(line),
                 write.data.eq(self.write.data.word_select(j % word_bytes, 8)),
                 read.en.eq(1),

@@ -35,7 +35,7 @@ __all__ = [
     "Constants",
     "Dest",
     "Source",
-    "Uop",
+    "UOP_LAYOUT",
 ]
 
 GROUP_BITS = 4
@@ -88,21 +88,22 @@ class Constants(enum.Enum, shape=unsigned(3)):
     """A product that leaves the value as it is."""
 
 
-class Uop(data.Struct):
-    """One vector, or one element of a window, on its way."""
-
-    source: Source
-    dest: Dest
-    constants: Constants
-    index: unsigned(GROUP_BITS)
-    """Place in the scratch memories."""
-    first: unsigned(1)
-    """First of its window: starts the sum or the maximum."""
-    emit: unsigned(1)
-    """Last of its window: has a result."""
-    new_oc: unsigned(1)
-    """First one that uses the next parameter block."""
-    last_of_oc: unsigned(1)
-    """Last line written of a channel tile."""
-    last: unsigned(1)
-    """Last line written of the command."""
+UOP_LAYOUT = data.StructLayout(
+    {
+        "source": Source,
+        "dest": Dest,
+        "constants": Constants,
+        # Place in the scratch memories.
+        "index": GROUP_BITS,
+        # First of its window: starts the sum or the maximum.
+        "first": 1,
+        # Last of its window: has a result.
+        "emit": 1,
+        # First one that uses the next parameter block.
+        "new_oc": 1,
+        # Last line written of a channel tile, of the command.
+        "last_of_oc": 1,
+        "last": 1,
+    }
+)
+"""One vector, or one element of a window, on its way."""

@@ -29,14 +29,19 @@ class Walker(Component):
         Current line.
     """
 
-    start: In(1)
-    base: In(16)
-    stride_x: In(12)
-    stride_y: In(16)
-    row_last: In(12)
-    step: In(1)
-    step_oc: In(1)
-    line: Out(unsigned(LINE_SUM_BITS))
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "start": In(1),
+                "base": In(16),
+                "stride_x": In(12),
+                "stride_y": In(16),
+                "row_last": In(12),
+                "step": In(1),
+                "step_oc": In(1),
+                "line": Out(unsigned(LINE_SUM_BITS)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -91,20 +96,25 @@ class WindowWalker(Component):
         The current line is the first, the last of its window.
     """
 
-    start: In(1)
-    base: In(16)
-    stride_x: In(12)
-    stride_y: In(16)
-    stride_kx: In(12)
-    stride_ky: In(16)
-    row_last: In(12)
-    kx_last: In(8)
-    ky_last: In(8)
-    step: In(1)
-    step_oc: In(1)
-    line: Out(unsigned(LINE_SUM_BITS))
-    first: Out(1)
-    last: Out(1)
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "start": In(1),
+                "base": In(16),
+                "stride_x": In(12),
+                "stride_y": In(16),
+                "stride_kx": In(12),
+                "stride_ky": In(16),
+                "row_last": In(12),
+                "kx_last": In(8),
+                "ky_last": In(8),
+                "step": In(1),
+                "step_oc": In(1),
+                "line": Out(unsigned(LINE_SUM_BITS)),
+                "first": Out(1),
+                "last": Out(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

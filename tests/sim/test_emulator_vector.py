@@ -64,7 +64,7 @@ def test_requantise_is_the_published_arithmetic(x: int, multiplier: int, shift: 
     high = abs(product + nudge) // 2**31 * (1 if product + nudge >= 0 else -1)
     # Half away from zero, in exact rational arithmetic.
     double = int(math.copysign((2 * abs(high) + 2**right) // 2 ** (right + 1), high))
-    single = int(math.copysign((abs(product) + 2 ** (30 + right)) // 2 ** (31 + right), product))
+    single = (product + 2 ** (30 + right)) // 2 ** (31 + right)  # half up
     values = np.array([x], np.int64)
     assert int(requantise(values, multiplier, shift, Rounding.DOUBLE)[0]) == double
     assert int(requantise(values, multiplier, shift, Rounding.SINGLE)[0]) == single

@@ -1,0 +1,242 @@
+"""The vector engine: command handling, and the wiring of its parts."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
+from celosia.hw.config import NpuConfig
+from celosia.hw.control.decode import command_layout
+from celosia.hw.control.ports import CommandPort, FaultPort
+from celosia.hw.isa import COMMAND_BITS, Opcode, Softmax, Vector, VectorOp
+from celosia.hw.memory.ports import AccRead, LineRead, LineWrite, WindowWrite
+from celosia.hw.regs import ErrorCause
+from celosia.hw.vector.params import ParamLoader
+from celosia.hw.vector.pipeline import Pipeline
+from celosia.hw.vector.sequencer import Sequencer
+from celosia.hw.vector.softmax import SoftmaxUnit
+from celosia.hw.vector.table import Table
+from celosia.hw.vector.walker import Walker
+
+__all__ = ["VectorEngine"]
+
+
+class VectorEngine(Component):
+    """Executes `Vector` and `Softmax` commands.
+
+    A command starts two cycles after ``cmd.valid`` and is answered in the cycle after its last
+    line has been written; the first vector takes 14 cycles from its read to its write, and a
+    parameter block (REQUANT*) 9 cycles before that. After a fault nothing more is issued until
+    the engine is reset from outside.
+
+    Members
+    -------
+    cmd : In(CommandPort)
+    fault : Out(FaultPort)
+        ACT_RANGE and PARAM_RANGE with the byte address, ILLEGAL_FIELD, ILLEGAL_OPCODE.
+    acc : Out(AccRead)
+        Halves of the accumulator.
+    act : Out(LineRead), dst : Out(LineWrite)
+        Activation SRAM.
+    param : Out(LineRead)
+        Parameter SRAM.
+    table : In(WindowWrite)
+        Loads the look-up tables (see :class:`celosia.hw.vector.table.Table`).
+    busy : Out(1)
+        A vector, or an element of a window or of a softmax, was issued in this cycle.
+    wait_acc, wait_act : Out(1)
+        Nothing was issued for want of a full accumulator half, of the activation SRAM's port.
+    active : Out(1)
+        There is a command: a clock enable of the engine is this or ``table.req``.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "cmd": In(CommandPort()),
+                "fault": Out(FaultPort()),
+                "acc": Out(AccRead(config)),
+                "act": Out(LineRead(config)),
+                "dst": Out(LineWrite(config)),
+                "param": Out(LineRead(config)),
+                "table": In(WindowWrite(config)),
+                "busy": Out(1),
+                "wait_acc": Out(1),
+                "wait_act": Out(1),
+                "active": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        m.submodules.sequencer = self._sequencer = Sequencer(config)
+        m.submodules.pipeline = self._pipeline = Pipeline(config)
+        m.submodules.params = self._params = ParamLoader(config)
+        m.submodules.table_ram = self._table = Table(config)
+        m.submodules.softmax = self._softmax = SoftmaxUnit(config)
+        m.submodules.walker_d = self._walker_d = Walker()
+
+        # The command in registers of its own: its fields drive wide and long paths.
+        word = Signal(COMMAND_BITS, reset_less=True)
+        self._vector = data.View(command_layout(Vector), word)
+        self._softmax_fields = data.View(command_layout(Softmax), word)
+        self._is_softmax = Signal()
+        self._start = Signal()
+        self._halt = Signal()
+        self._elaborate_wiring(m)
+        self._elaborate_memories(m)
+        self._elaborate_control(m, word)
+        self._elaborate_faults(m)
+        return m
+
+    def _elaborate_wiring(self, m: Module) -> None:
+        sequencer, pipeline, params = self._sequencer, self._pipeline, self._params
+        vector, walker = self._vector, self._walker_d
+        start = self._start & ~self._is_softmax
+        m.d.comb += [
+            sequencer.command.eq(vector),
+            sequencer.start.eq(start),
+            sequencer.halt.eq(self._halt),
+            sequencer.params_ready.eq(params.ready),
+            params.start.eq(
+                start & ((vector.op == VectorOp.REQUANT) | (vector.op == VectorOp.REQUANT_ADD))
+            ),
+            params.base.eq(vector.param_addr),
+            params.taken.eq(sequencer.params_taken),
+            params.reload.eq(sequencer.params_reload),
+            params.copy_bias.eq(pipeline.copy_bias),
+            params.copy_left.eq(pipeline.copy_left),
+            params.copy_mult.eq(pipeline.copy_mult),
+            params.copy_right.eq(pipeline.copy_right),
+            pipeline.command.eq(vector),
+            pipeline.issue.eq(sequencer.issue),
+            pipeline.uop.eq(sequencer.uop),
+            pipeline.params.eq(params.lanes),
+            walker.start.eq(start),
+            walker.base.eq(vector.d_addr),
+            walker.stride_x.eq(vector.d_x),
+            walker.stride_y.eq(vector.d_y),
+            walker.row_last.eq(vector.out_w - 1),
+            walker.step.eq(pipeline.write),
+            walker.step_oc.eq(pipeline.write_last_of_oc),
+            self._softmax.command.eq(self._softmax_fields),
+            self._softmax.start.eq(self._start & self._is_softmax),
+            self._softmax.halt.eq(self._halt),
+        ]
+
+    def _elaborate_memories(self, m: Module) -> None:
+        sequencer, pipeline, softmax = self._sequencer, self._pipeline, self._softmax
+        connect(m, sequencer.acc, flipped(self.acc))
+        connect(m, self._params.param, flipped(self.param))
+        m.d.comb += [
+            pipeline.acc.eq(self.acc.data),
+            pipeline.act.eq(self.act.data),
+            softmax.act.data.eq(self.act.data),
+            self.act.req.eq(sequencer.act.req | softmax.act.req),
+            self.act.line.eq(Mux(self._is_softmax, softmax.act.line, sequencer.act.line)),
+            sequencer.act.gnt.eq(self.act.gnt & ~self._is_softmax),
+            softmax.act.gnt.eq(self.act.gnt & self._is_softmax),
+        ]
+
+        # Softmax has the table to itself while it works: all lanes read its entry.
+        table = self._table
+        connect(m, flipped(self.table), table.write)
+        for j in range(self._config.cols):
+            m.d.comb += table.index[j].eq(
+                Mux(self._is_softmax, softmax.table_index, pipeline.table_index[j])
+            )
+        m.d.comb += [
+            pipeline.table_data.eq(table.data),
+            softmax.table_data.eq(Cat(*(table.data[j] for j in range(4)))),
+        ]
+
+        # Results. A line that does not exist is not written.
+        self._dst_line = Mux(self._is_softmax, softmax.dst_line, self._walker_d.line)
+        size_bits = (self._config.act_lines - 1).bit_length()
+        self._dst_outside = Signal()
+        wanted = Mux(self._is_softmax, softmax.write, pipeline.write)
+        m.d.comb += [
+            self._dst_outside.eq(wanted & self._dst_line[size_bits:].any()),
+            self.dst.req.eq(wanted & ~self._dst_outside & ~self._halt),
+            self.dst.line.eq(self._dst_line),
+            self.dst.data.eq(Mux(self._is_softmax, softmax.result, pipeline.result)),
+        ]
+
+    def _elaborate_control(self, m: Module, word: Signal) -> None:
+        vector, softmax = self._vector, self._softmax_fields
+        op, opcode = vector.op, vector.opcode
+        from_acc = (op == VectorOp.REQUANT) | (op == VectorOp.REQUANT_ADD)
+        windowed = (op == VectorOp.AVERAGE) | (op == VectorOp.MAX)
+        illegal = Signal()
+        self._illegal = Signal()
+        self._unknown = Signal()
+        m.d.comb += illegal.eq(
+            Mux(
+                self._is_softmax,
+                (softmax.channels == 0) | (softmax.n_rows == 0),
+                (vector.n_oc == 0)
+                | (vector.out_h == 0)
+                | (vector.out_w == 0)
+                | (from_acc & (vector.tile_rows == 0))
+                | (windowed & ((vector.n_kx == 0) | (vector.n_ky == 0)))
+                | (op > max(VectorOp)),
+            )
+        )
+
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.sync += [
+                    word.eq(self.cmd.payload),
+                    self._is_softmax.eq(
+                        self.cmd.payload[:8] == Opcode.SOFTMAX.value  # decides before the start
+                    ),
+                ]
+                with m.If(self.cmd.valid & ~self._halt):
+                    m.next = "CHECK"
+            with m.State("CHECK"):
+                with m.If(~self._is_softmax & (opcode != Opcode.VECTOR)):
+                    m.d.comb += self._unknown.eq(1)
+                    m.next = "IDLE"
+                with m.Elif(illegal):
+                    m.d.comb += self._illegal.eq(1)
+                    m.next = "IDLE"
+                with m.Else():
+                    m.d.comb += self._start.eq(1)
+                    m.next = "RUN"
+            with m.State("RUN"):
+                with m.If(self._pipeline.write_last | self._softmax.done):
+                    m.next = "DONE"
+            with m.State("DONE"):
+                m.d.comb += self.cmd.ready.eq(~self._halt)
+                m.next = "IDLE"
+
+        sequencer = self._sequencer
+        m.d.comb += [
+            self.active.eq(self.cmd.valid),
+            self.busy.eq(sequencer.issue | self._softmax.busy),
+            self.wait_acc.eq(sequencer.wait_acc),
+            self.wait_act.eq(sequencer.wait_act | self._softmax.wait_act),
+        ]
+
+    def _elaborate_faults(self, m: Module) -> None:
+        """The first fault is registered and held; it halts the engine."""
+        sequencer, params, softmax = self._sequencer, self._params, self._softmax
+        line_bits = (self._config.line_bytes - 1).bit_length()
+        m.d.comb += self._halt.eq(self.fault.valid)
+        with m.If(~self.fault.valid):
+            for condition, cause, address in (
+                (self._unknown, ErrorCause.ILLEGAL_OPCODE, 0),
+                (self._illegal, ErrorCause.ILLEGAL_FIELD, 0),
+                (params.outside, ErrorCause.PARAM_RANGE, params.line << line_bits),
+                (sequencer.outside, ErrorCause.ACT_RANGE, sequencer.line << line_bits),
+                (softmax.outside, ErrorCause.ACT_RANGE, softmax.line << line_bits),
+                (self._dst_outside, ErrorCause.ACT_RANGE, self._dst_line << line_bits),
+            ):
+                with m.If(condition):
+                    m.d.sync += [
+                        self.fault.valid.eq(1),
+                        self.fault.cause.eq(cause),
+                        self.fault.address.eq(address),
+                    ]

@@ -1,0 +1,229 @@
+"""The N lanes and what tells them, stage by stage, what to do."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data
+from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.config import NpuConfig
+from celosia.hw.control.decode import command_layout
+from celosia.hw.isa import Rounding, Vector, VectorOp
+from celosia.hw.vector.lane import LANE_CONTROL_LAYOUT, Kind, Lane, RoundMode
+from celosia.hw.vector.params import LANE_PARAMS_LAYOUT
+from celosia.hw.vector.scratch import Scratch
+from celosia.hw.vector.uop import (
+    STAGE_RESULT,
+    STAGE_SCRATCH,
+    STAGE_TERM,
+    UOP_LAYOUT,
+    Constants,
+    Dest,
+)
+
+__all__ = ["Pipeline"]
+
+ADD_LEFT_SHIFT = 20
+"""TFLite's ADD works on inputs shifted left by this much."""
+
+UNITY = 1 << 30
+"""The multiplier that leaves a doubled value as it was (see Lane, stage 5)."""
+
+
+class Pipeline(Component):
+    """Latency 14 cycles from `issue` to `write`; one vector a cycle, never held up.
+
+    Members
+    -------
+    command : In
+        Stable while anything is in the pipeline.
+    issue : In(1), uop : In(UOP_LAYOUT)
+        Stage 0.
+    acc, act : In
+        Data of the accumulator and of the activation SRAM, in stage 2.
+    params : In
+        Parameters of the lanes.
+    copy_bias, copy_left, copy_mult, copy_right : Out(1)
+        The first vector with new parameters is in stage 1, 2, 4, 7.
+    table_index : Out, table_data : In
+        Table look-up of each lane, stages 3 to 5.
+    write : Out(1)
+        `result` is a line of the result, the one after the line of the last `write`.
+    write_last_of_oc, write_last : Out(1)
+        With `write`: last line of its channel tile, of the command.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        self._config = config
+        lanes = config.cols
+        super().__init__(
+            {
+                "command": In(command_layout(Vector)),
+                "issue": In(1),
+                "uop": In(UOP_LAYOUT),
+                "acc": In(32 * lanes),
+                "act": In(8 * lanes),
+                "params": In(data.ArrayLayout(LANE_PARAMS_LAYOUT, lanes)),
+                "copy_bias": Out(1),
+                "copy_left": Out(1),
+                "copy_mult": Out(1),
+                "copy_right": Out(1),
+                "table_index": Out(data.ArrayLayout(8, lanes)),
+                "table_data": In(data.ArrayLayout(8, lanes)),
+                "write": Out(1),
+                "write_last_of_oc": Out(1),
+                "write_last": Out(1),
+                "result": Out(8 * lanes),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        lanes = self._config.cols
+        m.submodules.scratch_middle = scratch_middle = Scratch(width_bits=8 * lanes)
+        m.submodules.scratch_a = scratch_a = Scratch(width_bits=32 * lanes)
+        m.submodules.scratch_b = scratch_b = Scratch(width_bits=32 * lanes)
+
+        self._elaborate_stages(m)
+        control = Signal(LANE_CONTROL_LAYOUT)
+        self._elaborate_control(m, control)
+
+        for j in range(lanes):
+            m.submodules[f"lane_{j}"] = lane = Lane()
+            m.d.comb += [
+                lane.control.eq(control),
+                lane.acc.eq(self.acc.word_select(j, 32)),
+                lane.act.eq(self.act.word_select(j, 8)),
+                lane.middle.eq(scratch_middle.read_data.word_select(j, 8)),
+                lane.term_a.eq(scratch_a.read_data.word_select(j, 32)),
+                lane.term_b.eq(scratch_b.read_data.word_select(j, 32)),
+                lane.bias.eq(self.params[j].bias),
+                lane.left.eq(self.params[j].left),
+                lane.mult.eq(self.params[j].mult),
+                lane.right.eq(self.params[j].right),
+                self.table_index[j].eq(lane.table_index),
+                lane.table_value.eq(self.table_data[j]),
+                self.result.word_select(j, 8).eq(lane.result),
+                scratch_middle.write_data.word_select(j, 8).eq(lane.result),
+                scratch_a.write_data.word_select(j, 32).eq(lane.term),
+                scratch_b.write_data.word_select(j, 32).eq(lane.term),
+            ]
+
+        for scratch, dest, stage in (
+            (scratch_middle, Dest.MIDDLE, STAGE_RESULT),
+            (scratch_a, Dest.TERM_A, STAGE_TERM),
+            (scratch_b, Dest.TERM_B, STAGE_TERM),
+        ):
+            uop = self._uops[stage]
+            m.d.comb += [
+                scratch.read_index.eq(self._uops[STAGE_SCRATCH].index),
+                scratch.write.eq(self._valid[stage] & (uop.dest == dest)),
+                scratch.write_index.eq(uop.index),
+            ]
+        return m
+
+    def _elaborate_stages(self, m: Module) -> None:
+        """Carry each vector's description along with it."""
+        self._valid = [self.issue]
+        self._uops = [self.uop]
+        for stage in range(1, STAGE_RESULT + 1):
+            valid = Signal(name=f"valid_{stage}")
+            uop = Signal(UOP_LAYOUT, name=f"uop_{stage}", reset_less=True)
+            m.d.sync += [valid.eq(self._valid[-1]), uop.eq(self._uops[-1])]
+            if stage == 4:
+                # Only a window's last element, whose sum is complete, has a result.
+                m.d.sync += valid.eq(self._valid[-1] & self._uops[-1].emit)
+            self._valid.append(valid)
+            self._uops.append(uop)
+
+        for copy, stage in (
+            (self.copy_bias, 1),
+            (self.copy_left, 2),
+            (self.copy_mult, 4),
+            (self.copy_right, 7),
+        ):
+            m.d.comb += copy.eq(self._valid[stage] & self._uops[stage].new_oc)
+        last = self._uops[STAGE_RESULT]
+        m.d.comb += [
+            self.write.eq(self._valid[STAGE_RESULT] & (last.dest == Dest.LINE)),
+            self.write_last_of_oc.eq(last.last_of_oc),
+            self.write_last.eq(self.write & last.last),
+        ]
+
+    def _elaborate_control(self, m: Module, control: Signal) -> None:
+        """Registered selections, made one stage before the one that uses them."""
+        command, uops = self.command, self._uops
+
+        kind = Signal(Kind)
+        with m.Switch(command.op):
+            with m.Case(VectorOp.AVERAGE):
+                m.d.comb += kind.eq(Kind.AVERAGE)
+            with m.Case(VectorOp.MAX):
+                m.d.comb += kind.eq(Kind.MAX)
+            with m.Case(VectorOp.TABLE):
+                m.d.comb += kind.eq(Kind.TABLE)
+
+        def registered(name: str, stage: int) -> Signal:
+            """Register that feeds a member of the control word, set in the stage before."""
+            member = f"{name}_{stage}"
+            signal = Signal(LANE_CONTROL_LAYOUT[member].shape, name=member, reset_less=True)
+            m.d.comb += control[member].eq(signal)
+            return signal
+
+        def is_channel(stage: int) -> Signal:
+            return uops[stage].constants == Constants.CHANNEL
+
+        offset, left = registered("offset", 2), registered("left", 3)
+        m.d.sync += offset.eq(0)
+        with m.Switch(uops[1].constants):
+            with m.Case(Constants.TERM_A):
+                m.d.sync += offset.eq(-command.zero_a)
+            with m.Case(Constants.TERM_B):
+                m.d.sync += offset.eq(-command.zero_b)
+        term_in_2 = (uops[2].constants == Constants.TERM_A) | (
+            uops[2].constants == Constants.TERM_B
+        )
+        m.d.sync += [
+            left.eq(Mux(term_in_2, ADD_LEFT_SHIFT, 0)),
+            registered("channel", 3).eq(is_channel(2)),
+            registered("channel", 5).eq(is_channel(4)),
+            registered("channel", 8).eq(is_channel(7)),
+        ]
+
+        mult, right = registered("mult", 5), registered("right", 8)
+        m.d.sync += [mult.eq(UNITY), right.eq(0)]
+        for constants, mult_value, right_value in (
+            (Constants.TERM_A, command.mult_a, command.shift_a),
+            (Constants.TERM_B, command.mult_b, command.shift_b),
+            (Constants.OUTPUT, command.mult_o, command.shift_o),
+        ):
+            with m.If(uops[4].constants == constants):
+                m.d.sync += mult.eq(mult_value)
+            with m.If(uops[7].constants == constants):
+                m.d.sync += right.eq(right_value)
+
+        mode_9, mode_10 = registered("mode", 9), registered("mode", 10)
+        m.d.sync += [mode_9.eq(RoundMode.DOUBLE), mode_10.eq(mode_9)]
+        with m.If(kind != Kind.SUM):
+            m.d.sync += mode_9.eq(RoundMode.FLOOR)
+        with m.Elif(is_channel(8) & (command.rounding == Rounding.SINGLE)):
+            m.d.sync += mode_9.eq(RoundMode.SINGLE)
+
+        zero, least, most = registered("zero", 12), registered("min", 13), registered("max", 13)
+        m.d.sync += [zero.eq(0), least.eq(command.act_min), most.eq(command.act_max)]
+        with m.If(is_channel(11)):
+            m.d.sync += zero.eq(command.zero_a)
+        with m.Elif((uops[11].constants == Constants.OUTPUT) & (kind == Kind.SUM)):
+            m.d.sync += zero.eq(command.zero_out)
+        with m.If(uops[12].dest == Dest.MIDDLE):
+            m.d.sync += [least.eq(command.mid_min), most.eq(command.mid_max)]
+        with m.Elif(kind == Kind.TABLE):
+            m.d.sync += [least.eq(-128), most.eq(127)]
+
+        m.d.comb += [
+            control.source_2.eq(uops[2].source),
+            control.valid_3.eq(self._valid[3]),
+            control.accumulate_3.eq(~uops[3].first),
+            control.half_4.eq(command.half),
+            control.kind_4.eq(kind),
+            control.kind_5.eq(kind),
+        ]

@@ -1,0 +1,100 @@
+"""Reads the elements of a row, one by one, from the activation SRAM."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.config import NpuConfig
+from celosia.hw.memory.ports import LineRead
+from celosia.hw.vector.uop import LINE_SUM_BITS
+
+__all__ = ["ElementReader"]
+
+
+class ElementReader(Component):
+    """``count`` bytes from the start of line `base` on: one a cycle, 3 cycles more for each line.
+
+    Members
+    -------
+    start : In(1)
+        Begin; `base` and `count` are taken.
+    base : In(17)
+        First line.
+    count : In(16)
+        Elements, at least 1.
+    halt : In(1)
+        Ask for no more lines.
+    act : Out(LineRead)
+    valid : Out(1)
+        An element is there.
+    value : Out(8)
+        The element.
+    place : Out(range(line_bytes))
+        Its byte in its line.
+    last_of_line, last : Out(1)
+        It is the last one of its line; of the row.
+    outside : Out(1)
+        Line `line` is wanted and does not exist.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "start": In(1),
+                "base": In(LINE_SUM_BITS),
+                "count": In(16),
+                "halt": In(1),
+                "act": Out(LineRead(config)),
+                "valid": Out(1),
+                "value": Out(8),
+                "place": Out(range(config.line_bytes)),
+                "last_of_line": Out(1),
+                "last": Out(1),
+                "outside": Out(1),
+                "line": Out(LINE_SUM_BITS),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        size_bits = (config.act_lines - 1).bit_length()
+        buffer = Signal(8 * config.line_bytes, reset_less=True)
+        left = Signal(16, reset_less=True)
+        m.d.comb += [
+            self.act.line.eq(self.line),
+            self.value.eq(buffer[:8]),
+            self.last.eq(left == 0),
+            self.last_of_line.eq((self.place == config.line_bytes - 1) | self.last),
+        ]
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.sync += [self.line.eq(self.base), left.eq(self.count - 1)]
+                with m.If(self.start):
+                    m.next = "REQUEST"
+            with m.State("REQUEST"):
+                m.d.comb += [
+                    self.outside.eq(self.line[size_bits:].any()),
+                    self.act.req.eq(~self.outside & ~self.halt),
+                ]
+                with m.If(self.act.req & self.act.gnt):
+                    m.d.sync += self.line.eq(self.line + 1)
+                    m.next = "WAIT"
+            with m.State("WAIT"):
+                m.next = "TAKE_LINE"
+            with m.State("TAKE_LINE"):
+                m.d.sync += [buffer.eq(self.act.data), self.place.eq(0)]
+                m.next = "ELEMENTS"
+            with m.State("ELEMENTS"):
+                m.d.comb += self.valid.eq(1)
+                m.d.sync += [
+                    buffer.eq(buffer >> 8),
+                    self.place.eq(self.place + 1),
+                    left.eq(left - 1),
+                ]
+                with m.If(self.last):
+                    m.next = "IDLE"
+                with m.Elif(self.last_of_line):
+                    m.next = "REQUEST"
+        return m

@@ -1,0 +1,251 @@
+"""Softmax, an element at a time: ``docs/arithmetic.md``, "SOFTMAX"."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
+from celosia.hw.config import NpuConfig
+from celosia.hw.control.decode import command_layout
+from celosia.hw.isa import Softmax
+from celosia.hw.memory.ports import LineRead
+from celosia.hw.vector.multiplier import Multiplier
+from celosia.hw.vector.reader import ElementReader
+from celosia.hw.vector.reciprocal import HighMul, Reciprocal
+from celosia.hw.vector.uop import LINE_SUM_BITS
+
+__all__ = ["SoftmaxUnit"]
+
+ACCUMULATION_INTEGER_BITS = 12
+"""The sum is Q12.19."""
+
+TABLE_STAGE = 3
+"""Stage, counted from an element's arrival, in which its exponential is there."""
+
+BYTE_STAGE = 10
+"""Stage in which its result is there."""
+
+PRODUCT_FLOOR_BITS = 22
+"""Bits that the last right shift (23 to 35) always drops."""
+
+
+class SoftmaxUnit(Component):
+    """Three passes over each row: maximum, sum of exponentials, results.
+
+    About ``3 * (channels + 3 * lines) + 75`` cycles a row.
+
+    Members
+    -------
+    command : In
+        Stable from `start` to `done`.
+    start : In(1), done : Out(1)
+        `done` comes after the last write.
+    halt : In(1)
+        Ask for nothing more: there was an error.
+    act : Out(LineRead)
+    table_index : Out(8)
+        Entry wanted.
+    table_data : In(signed(32))
+        The entry, 2 cycles later.
+    write : Out(1), dst_line : Out(17), result : Out
+        Lines of the result.
+    outside : Out(1)
+        Line `line` is to be read and does not exist.
+    busy, wait_act : Out(1)
+        An element is taken; a read is refused.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "command": In(command_layout(Softmax)),
+                "start": In(1),
+                "halt": In(1),
+                "done": Out(1),
+                "act": Out(LineRead(config)),
+                "table_index": Out(8),
+                "table_data": In(signed(32)),
+                "write": Out(1),
+                "dst_line": Out(LINE_SUM_BITS),
+                "result": Out(8 * config.line_bytes),
+                "outside": Out(1),
+                "line": Out(LINE_SUM_BITS),
+                "busy": Out(1),
+                "wait_act": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        m.submodules.reader = self._reader = ElementReader(config)
+        m.submodules.reciprocal = self._reciprocal = Reciprocal()
+        m.submodules.multiplier = self._multiplier = Multiplier()
+        m.submodules.high_mul = self._high_mul = HighMul()
+
+        reader = self._reader
+        connect(m, reader.act, flipped(self.act))
+        m.d.comb += [
+            reader.halt.eq(self.halt),
+            self.outside.eq(reader.outside),
+            self.line.eq(reader.line),
+            self.busy.eq(reader.valid),
+            self.wait_act.eq(self.act.req & ~self.act.gnt),
+        ]
+        self._maximum_pass = Signal()
+        self._sum_pass = Signal()
+        self._result_pass = Signal()
+        self._sum = Signal(32, reset_less=True)
+        self._dst_row = Signal(LINE_SUM_BITS, reset_less=True)
+        self._elaborate_stages(m)
+        self._elaborate_datapath(m)
+        self._elaborate_passes(m)
+        return m
+
+    def _elaborate_stages(self, m: Module) -> None:
+        """Carry along with each element where it belongs."""
+        layout = data.StructLayout(
+            {
+                "valid": 1,
+                "place": range(self._config.line_bytes),
+                "last_of_line": 1,
+                "last": 1,
+            }
+        )
+        reader = self._reader
+        first = Signal(layout, name="stage_0")
+        m.d.comb += [
+            first.valid.eq(reader.valid),
+            first.place.eq(reader.place),
+            first.last_of_line.eq(reader.last_of_line),
+            first.last.eq(reader.last),
+        ]
+        self._stages = [first]
+        for number in range(1, BYTE_STAGE + 2):
+            stage = Signal(layout, name=f"stage_{number}")
+            m.d.sync += stage.eq(self._stages[-1])
+            self._stages.append(stage)
+
+    def _elaborate_datapath(self, m: Module) -> None:
+        reader, stages = self._reader, self._stages
+        reciprocal, multiplier, high_mul = self._reciprocal, self._multiplier, self._high_mul
+
+        # First pass.
+        maximum = Signal(signed(8), reset_less=True)
+        value = reader.value.as_signed()
+        begin = Signal()
+        self._begin_row = begin
+        with m.If(begin):
+            m.d.sync += maximum.eq(-128)
+        with m.Elif(self._maximum_pass & reader.valid & (value > maximum)):
+            m.d.sync += maximum.eq(value)
+
+        # The difference is 0 to 255.
+        m.d.sync += self.table_index.eq(maximum - value)
+
+        # Second pass. Exponentials are not negative, so half away from zero is half up.
+        term = Signal(20, reset_less=True)
+        m.d.sync += term.eq(
+            (self.table_data[:31] + (1 << (ACCUMULATION_INTEGER_BITS - 1)))
+            >> ACCUMULATION_INTEGER_BITS
+        )
+        with m.If(begin):
+            m.d.sync += self._sum.eq(0)
+        with m.Elif(self._sum_pass & stages[TABLE_STAGE + 1].valid):
+            m.d.sync += self._sum.eq(self._sum + term)
+
+        # The multiplier serves the reciprocal between the passes.
+        x = Signal(signed(32), reset_less=True)
+        mult = Signal(31, reset_less=True)
+        m.d.sync += [x.eq(reciprocal.x), mult.eq(reciprocal.m)]
+        with m.If(self._result_pass):
+            m.d.sync += [x.eq(self.table_data), mult.eq(reciprocal.scale)]
+        m.d.comb += [
+            multiplier.x.eq(x),
+            multiplier.m.eq(mult),
+            high_mul.t.eq(multiplier.t),
+            reciprocal.high.eq(high_mul.high),
+            reciprocal.sum.eq(self._sum),
+        ]
+
+        # Third pass. Rounding right shift by 23 + k, of which 22 are wires.
+        k = Signal(range(ACCUMULATION_INTEGER_BITS + 1))
+        rounded = Signal(14, reset_less=True)
+        byte = Signal(8, reset_less=True)
+        m.d.sync += k.eq(ACCUMULATION_INTEGER_BITS - reciprocal.leading_zeros)
+        m.d.sync += rounded.eq(high_mul.high[PRODUCT_FLOOR_BITS:31] + (1 << k))
+        probability = rounded >> (k + 1)
+        m.d.sync += byte.eq(Mux(probability[8:].any(), 0x7F, probability[:8] ^ 0x80))
+
+        # Pack. What is left of a last line stays zero.
+        at_byte, at_write = stages[BYTE_STAGE], stages[BYTE_STAGE + 1]
+        lanes = self._config.line_bytes
+        packed = [Signal(8, name=f"packed_{j}", reset_less=True) for j in range(lanes)]
+        for j, entry in enumerate(packed):
+            with m.If(at_byte.valid & (at_byte.place == j)):
+                m.d.sync += entry.eq(byte)
+            with m.Elif(at_byte.valid & (at_byte.place == 0)):
+                m.d.sync += entry.eq(0)
+        m.d.comb += [
+            self.result.eq(Cat(*packed)),
+            self.write.eq(self._result_pass & at_write.valid & at_write.last_of_line),
+        ]
+
+    def _elaborate_passes(self, m: Module) -> None:
+        command, reader, stages = self.command, self._reader, self._stages
+        src_row = Signal(LINE_SUM_BITS, reset_less=True)
+        rows_left = Signal(12, reset_less=True)
+        m.d.comb += [reader.base.eq(src_row), reader.count.eq(command.channels)]
+        with m.If(self.write):
+            m.d.sync += self.dst_line.eq(self.dst_line + 1)
+
+        summed = stages[TABLE_STAGE + 2]
+        written = stages[BYTE_STAGE + 1]
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.sync += [
+                    src_row.eq(command.a_addr),
+                    self._dst_row.eq(command.d_addr),
+                    rows_left.eq(command.n_rows - 1),
+                ]
+                with m.If(self.start):
+                    m.next = "BEGIN_ROW"
+            with m.State("BEGIN_ROW"):
+                m.d.comb += [self._begin_row.eq(1), reader.start.eq(1)]
+                m.d.sync += self.dst_line.eq(self._dst_row)
+                m.next = "MAXIMUM"
+            with m.State("MAXIMUM"):
+                m.d.comb += self._maximum_pass.eq(1)
+                with m.If(reader.valid & reader.last):
+                    m.next = "BEGIN_SUM"
+            with m.State("BEGIN_SUM"):
+                m.d.comb += reader.start.eq(1)
+                m.next = "DRAIN_MAXIMUM"
+            with m.State("DRAIN_MAXIMUM"):
+                # The line is still on its way; the last element of the first pass must be past.
+                with m.If(summed.valid & summed.last):
+                    m.next = "SUM"
+            with m.State("SUM"):
+                m.d.comb += self._sum_pass.eq(1)
+                with m.If(summed.valid & summed.last):
+                    m.d.comb += self._reciprocal.start.eq(1)
+                    m.next = "RECIPROCAL"
+            with m.State("RECIPROCAL"):
+                with m.If(self._reciprocal.done):
+                    m.d.comb += reader.start.eq(1)
+                    m.next = "RESULTS"
+            with m.State("RESULTS"):
+                m.d.comb += self._result_pass.eq(1)
+                with m.If(written.valid & written.last):
+                    m.d.sync += [
+                        src_row.eq(src_row + command.a_y),
+                        self._dst_row.eq(self._dst_row + command.d_y),
+                        rows_left.eq(rows_left - 1),
+                    ]
+                    m.next = "BEGIN_ROW"
+                    with m.If(rows_left == 0):
+                        m.next = "DONE"
+            with m.State("DONE"):
+                m.d.comb += self.done.eq(1)
+                m.next = "IDLE"

@@ -1,0 +1,126 @@
+"""Celosia: an open microNPU in Python.
+
+>>> import celosia
+>>> program = celosia.compile("model.tflite", config="base")   # doctest: +SKIP
+>>> with celosia.open("emu", config="base") as device:         # doctest: +SKIP
+...     result = device.run(program, image)
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from celosia.hw.config import PRESETS, ConfigError, NpuConfig
+from celosia.sw.errors import (
+    CelosiaError,
+    CompileError,
+    DeviceError,
+    InputError,
+    ModelError,
+    ProgramError,
+    UnsupportedError,
+)
+
+if TYPE_CHECKING:
+    from celosia.sw.driver.device import Device
+    from celosia.sw.driver.result import Result
+    from celosia.sw.program import Program
+
+__all__ = [
+    "PRESETS",
+    "CelosiaError",
+    "CompileError",
+    "ConfigError",
+    "Device",
+    "DeviceError",
+    "InputError",
+    "ModelError",
+    "NpuConfig",
+    "Program",
+    "ProgramError",
+    "Result",
+    "UnsupportedError",
+    "compile",
+    "load_program",
+    "open",
+]
+
+# Found on first use, so that `import celosia` stays quick.
+_LAZY = {
+    "Device": "celosia.sw.driver.device",
+    "Program": "celosia.sw.program",
+    "Result": "celosia.sw.driver.result",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'celosia' has no attribute {name!r}")
+
+
+def open(kind: str, config: str | NpuConfig = "base", **options: Any) -> Device:
+    """Open a device; a context manager.
+
+    Parameters
+    ----------
+    kind : str
+        ``emu``, the bit-exact emulator, or ``sim``, the gateware under Verilator.
+    config : str or NpuConfig
+        Name of a preset, or a configuration.
+    **options
+        See `celosia.sw.driver.opening.open_device`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such preset.
+    DeviceError
+        If there is no such device or option, or the simulator cannot be built.
+    """
+    from celosia.sw.driver.opening import open_device
+
+    return open_device(kind, config, **options)
+
+
+def compile(
+    model: str | os.PathLike[str] | bytes, config: str | NpuConfig = "base", **options: Any
+) -> Program:
+    """Compile an int8 TFLite model.
+
+    Parameters
+    ----------
+    model : path or bytes
+        The ``.tflite`` file or its contents.
+    config : str or NpuConfig
+        Name of a preset, or a configuration.
+    **options
+        See `celosia.sw.compiler.build.compile_model`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such preset.
+    ModelError, UnsupportedError, CompileError
+        If the model is damaged, uses what the NPU does not do, or does not fit.
+    """
+    from celosia.sw.driver.opening import resolve_config
+
+    build = import_module("celosia.sw.compiler.build")
+    program: Program = build.compile_model(model, resolve_config(config), **options)
+    return program
+
+
+def load_program(path: str | os.PathLike[str]) -> Program:
+    """Read a program file.
+
+    Raises
+    ------
+    ProgramError
+        If it cannot be read, is damaged, or is of a version that is not known.
+    """
+    from celosia.sw.program import Program
+
+    return Program.load(path)

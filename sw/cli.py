@@ -1,0 +1,64 @@
+"""The command line, ``celosia``: one module for each group of commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from celosia.sw import cli_compile, cli_demo, cli_run, cli_tools
+from celosia.sw.cli_common import CommandGroup, help_text, output_console
+
+__all__ = ["app", "main"]
+
+HELP = """
+Celosia: an open microNPU for FPGAs, and the tools to use it.
+
+Compiles int8 .tflite models to programs for the NPU, and runs them on the gateware itself
+(simulated cycle by cycle) or on a bit-exact emulator.
+
+Start with: [bold]celosia demo[/]
+
+Exit codes: 0 done, 1 a check found a difference, 2 it could not be done (the message says why and
+what helps).
+"""
+
+app = typer.Typer(
+    cls=CommandGroup,
+    help=help_text(HELP),
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        output_console().print(f"celosia {version('celosia')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+cli_demo.register(app)
+cli_compile.register(app)
+cli_run.register(app)
+cli_tools.register(app)
+
+
+def main() -> None:
+    """Run the command line (the entry point of the installed script)."""
+    app()

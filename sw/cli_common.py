@@ -1,0 +1,151 @@
+"""What the commands share: errors, configurations, consoles and option types."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from celosia.hw.config import PRESETS, ConfigError, NpuConfig, preset
+from celosia.sw.errors import CelosiaError
+from rich.console import Console
+from typer.core import TyperGroup
+
+__all__ = [
+    "CHECK_FAILED",
+    "COULD_NOT",
+    "CommandGroup",
+    "ConfigOption",
+    "JsonOption",
+    "error_console",
+    "help_text",
+    "output_console",
+    "parse_config",
+    "show_error",
+]
+
+CHECK_FAILED = 1
+"""Exit code: the command did its work, and what it checked is wrong."""
+COULD_NOT = 2
+"""Exit code: the command could not do its work."""
+PIPE_WIDTH = 132
+"""Columns of a table that is not written to a terminal."""
+
+ConfigOption = Annotated[
+    str,
+    typer.Option(
+        "--config",
+        metavar="NAME|FILE.json",
+        help=f"Hardware configuration: {', '.join(PRESETS)}, or a JSON file with fields of"
+        " NpuConfig ('celosia info' shows the presets).",
+    ),
+]
+JsonOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--json", metavar="FILE", dir_okay=False, help="Also write all figures to FILE as JSON."
+    ),
+]
+
+
+def help_text(text: str) -> str:
+    """Return help in the form that typer prints as it is meant.
+
+    Lines of a paragraph become one, to be wrapped to the terminal's width; indented lines
+    (commands to copy) stay lines of their own.
+    """
+    paragraphs = text.strip().split("\n\n")
+    return "\n\n".join(
+        paragraph if paragraph.startswith("  ") else " ".join(paragraph.split())
+        for paragraph in paragraphs
+    )
+
+
+def output_console() -> Console:
+    """Return the console for results; made anew, since tests replace standard output."""
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    return Console(width=width, highlight=False)
+
+
+def error_console() -> Console:
+    """Return the console for errors and progress."""
+    return Console(stderr=True, highlight=False)
+
+
+def show_error(error: CelosiaError) -> None:
+    """Print an error: what failed and why, then what to do about it."""
+    console = error_console()
+    text = f"{error.what}: {error.cause}" if error.cause else error.what
+    console.print(f"[bold red]error[/]: {_escaped(text)}", soft_wrap=True)
+    if error.remedy:
+        remedy = f"{error.remedy[:1].upper()}{error.remedy[1:]}"
+        console.print(f"  {_escaped(remedy)}", soft_wrap=True)
+
+
+class CommandGroup(TyperGroup):
+    """Commands whose Celosia errors become messages."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; end with a message and an exit code instead of a traceback."""
+        try:
+            return super().invoke(ctx)
+        except CelosiaError as error:
+            show_error(error)
+            raise typer.Exit(COULD_NOT) from None
+
+
+def parse_config(text: str) -> NpuConfig:
+    """Return the configuration that ``--config`` names.
+
+    Parameters
+    ----------
+    text : str
+        A preset, or the path of a JSON file: an object with fields of `NpuConfig`; those that are
+        missing have their defaults, those of ``base``.
+
+    Raises
+    ------
+    CelosiaError
+        If there is no such preset or file, or its contents are no configuration.
+    """
+    if text in PRESETS:
+        return preset(text)
+    path = Path(text)
+    what = f"configuration {text}"
+    if path.suffix != ".json" and not path.is_file():
+        raise CelosiaError(
+            what, "no such preset", f"choose {', '.join(PRESETS)}, or give a JSON file"
+        )
+    known = [entry.name for entry in fields(NpuConfig)]
+    remedy = f"write an object with fields of {', '.join(known)}"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CelosiaError(what, error.strerror or str(error), "check the path") from None
+    except ValueError as error:
+        raise CelosiaError(
+            what, f"not JSON: {error}", "write an object of NpuConfig's fields"
+        ) from None
+    if not isinstance(content, dict):
+        raise CelosiaError(what, "it is not a JSON object", remedy)
+    unknown = sorted(set(content) - set(known))
+    if unknown:
+        raise CelosiaError(what, f"there is no field {unknown[0]!r}", remedy)
+    for name, value in content.items():
+        wanted = str if name == "name" else int
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            kind = "a text" if wanted is str else "a whole number"
+            raise CelosiaError(what, f"{name} must be {kind}, not {value!r}", "correct the file")
+    content.setdefault("name", path.stem)
+    try:
+        return NpuConfig(**content)
+    except ConfigError as error:
+        raise CelosiaError(what, str(error), "correct the file") from None
+
+
+def _escaped(text: str) -> str:
+    """Keep shapes such as [1, 2] from being taken for markup."""
+    return text.replace("[", "\\[")

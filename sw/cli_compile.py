@@ -1,0 +1,91 @@
+"""``celosia compile``: from a ``.tflite`` file to a program file."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from celosia.hw.isa import COMMAND_BYTES
+from celosia.sw.cli_common import ConfigOption, JsonOption, help_text, output_console, parse_config
+from celosia.sw.program import Program
+from celosia.sw.report.files import require_writable, write_bytes, write_json
+from celosia.sw.report.tables import program_table
+
+__all__ = ["program_figures", "register"]
+
+HELP = """
+Compile an int8 .tflite model to a program for the NPU.
+
+The table says for each operator where it runs and why (how it is laid onto the array), in how many
+tiles, what it holds in the on-chip SRAM, what it moves over the bus and how many cycles it is
+expected to take.
+
+Examples:
+
+  celosia compile kws_int8.tflite -o kws.celosia
+
+  celosia compile resnet8_int8.tflite -o resnet8.celosia --config large --json report.json
+"""
+
+
+def program_figures(program: Program) -> dict[str, Any]:
+    """Return the figures of a program for ``--json``."""
+    layers = program.layers
+    return {
+        "model": program.model,
+        "config": asdict(program.config),
+        "config_hash": f"{program.config.hash:08x}",
+        "macs": sum(layer.macs for layer in layers),
+        "predicted_cycles": sum(layer.predicted_cycles for layer in layers),
+        "commands": len(program.commands) // COMMAND_BYTES,
+        "constant_bytes": len(program.constants),
+        "region_bytes": dict(program.memory.region_bytes),
+        "layers": [asdict(layer) for layer in layers],
+    }
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("compile", help=help_text(HELP))(compile_command)
+
+
+def compile_command(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL.tflite", help="Model, fully quantised to int8.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="OUT.celosia", help="Program file to write."),
+    ],
+    config: ConfigOption = "base",
+    keep_tensors: Annotated[
+        bool,
+        typer.Option(
+            "--keep-tensors",
+            help="Also leave every intermediate tensor in memory, for debugging (slower).",
+        ),
+    ] = False,
+    json: JsonOption = None,
+) -> None:
+    """Compile a model and print the report."""
+    from celosia.sw.compiler.build import compile_model
+
+    require_writable(output, json)
+    chosen = parse_config(config)
+    program = compile_model(model, chosen, keep_tensors=keep_tensors)
+    # Both at the end: a failure leaves no files.
+    data = program.to_bytes()
+    write_bytes(output, data)
+    figures = program_figures(program)
+    if json is not None:
+        write_json(json, {**figures, "program": str(output), "program_bytes": len(data)})
+    console = output_console()
+    console.print(program_table(program))
+    console.print(
+        f"{output}: {len(data):,} bytes for configuration {chosen.name},"
+        f" {figures['commands']} commands, {figures['constant_bytes']:,} bytes of constants,"
+        f" {figures['predicted_cycles']:,} cycles predicted",
+        soft_wrap=True,
+    )

@@ -1,0 +1,363 @@
+"""``celosia run``: inferences on a device, checked if asked for."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from celosia.hw.config import NpuConfig
+from celosia.hw.regs import COUNTERS
+from celosia.sw.cli_common import (
+    CHECK_FAILED,
+    JsonOption,
+    error_console,
+    help_text,
+    output_console,
+    parse_config,
+)
+from celosia.sw.driver.device import Device
+from celosia.sw.driver.result import Result
+from celosia.sw.errors import CelosiaError, InputError
+from celosia.sw.program import Program
+from celosia.sw.report.files import require_writable, write_arrays, write_json
+from celosia.sw.report.samples import Sample, load_labels, load_samples, random_samples
+from rich.console import Console
+
+__all__ = ["check_line", "open_device_for", "register", "timing_lines"]
+
+HELP = """
+Run a model on the NPU and print the result and the cycles it took.
+
+MODEL is a .tflite file, which is compiled first, or a program that 'celosia compile' wrote. The
+device 'sim' is the gateware itself, simulated cycle by cycle; its simulator is built the first time
+(about a minute) and kept in a cache. 'emu' is the bit-exact emulator: no clock, nothing to build.
+
+Inputs are int8 arrays of the model's input shape; one more dimension in front (or a longer batch
+dimension) is as many samples, run one after the other. Without --input and --random one random
+input is used.
+
+--check compares every tensor of the network with the golden model, and with TFLite's reference
+kernels if ai-edge-litert is installed. If something differs, it names the first tensor that does,
+the element, and the layer, tile and command that computed it, and ends with exit code 1.
+
+Examples:
+
+  celosia run kws_int8.tflite --input kws_int8.npy --check
+
+  celosia run kws_int8.tflite --random 20 --seed 1 --check --config large --json kws.json
+
+  celosia run ad01_int8.tflite --input windows_float.npy --quantize --save out.npz
+
+  celosia run kws.celosia --device emu
+"""
+MEMORY_BYTES = 16 * 1024 * 1024
+LATENCY_CYCLES = 8
+MAX_LISTED_SAMPLES = 50
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """How the simulated system memory behaves; None: as the device does by itself."""
+
+    latency_cycles: int | None
+    stalls: float | None
+    seed: int
+
+    def options(self, device: str) -> dict[str, Any]:
+        if self.latency_cycles is None and self.stalls is None:
+            return {}
+        if device != "sim":
+            raise CelosiaError(
+                f"device {device!r}",
+                "--latency and --stalls are about time, which only the device 'sim' has",
+                "leave them out, or use --device sim",
+            )
+        from celosia.sim.rtl import MemoryModel
+
+        stalls = self.stalls or 0.0
+        return {
+            "memory_model": MemoryModel(
+                latency_cycles=self.latency_cycles or LATENCY_CYCLES,
+                stall_probability=stalls,
+                delay_probability=stalls,
+                seed=self.seed + 1,
+            )
+        }
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("run", help=help_text(HELP))(run_command)
+
+
+def run_command(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A .tflite model or a .celosia program.")
+    ],
+    input_: Annotated[
+        Path | None,
+        typer.Option("--input", "-i", metavar="X.npy|X.npz", help="Inputs, one sample or many."),
+    ] = None,
+    array: Annotated[
+        str | None,
+        typer.Option("--array", metavar="NAME", help="The array of X.npz to use."),
+    ] = None,
+    quantize: Annotated[
+        bool,
+        typer.Option("--quantize", help="Quantise float inputs with the model's parameters."),
+    ] = False,
+    random: Annotated[
+        int,
+        typer.Option("--random", metavar="N", min=0, help="Also run N random inputs."),
+    ] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="S", min=0, help="Seed of random inputs and stalls.")
+    ] = 0,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config",
+            metavar="NAME|FILE.json",
+            help="Hardware configuration: a preset or a JSON file with fields of NpuConfig."
+            " Default: base, or what the program was compiled for.",
+        ),
+    ] = None,
+    device: Annotated[
+        str,
+        typer.Option("--device", metavar="sim|emu", help="The gateware, or the emulator."),
+    ] = "sim",
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare every tensor with the golden model.")
+    ] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against", metavar="M.tflite", help="The model of a .celosia program, for --check."
+        ),
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option("--save", metavar="Y.npz", help="Write the outputs, by tensor name."),
+    ] = None,
+    json: JsonOption = None,
+    latency: Annotated[
+        int | None,
+        typer.Option(
+            "--latency",
+            metavar="CYCLES",
+            min=1,
+            help=f"Latency of the simulated memory. Default: {LATENCY_CYCLES}.",
+        ),
+    ] = None,
+    stalls: Annotated[
+        float | None,
+        typer.Option(
+            "--stalls",
+            metavar="P",
+            min=0.0,
+            max=0.99,
+            help="Chance, each cycle, that the simulated memory refuses or delays. Default: 0.",
+        ),
+    ] = None,
+    counters: Annotated[
+        bool, typer.Option("--counters", help="Also print the performance counters.")
+    ] = False,
+) -> None:
+    """Run inferences."""
+    require_writable(save, json)
+    memory = _Memory(latency, stalls, seed).options(device)
+    program, source = _program(model, config, against, check=check)
+    console = output_console()
+    samples, labels = _samples(console, program, input_, array, random, seed, quantize=quantize)
+    with open_device_for(program, device, **memory) as opened:
+        figures, results = _run(program, source if check else None, opened, device, samples)
+    _print_results(console, program, results, figures)
+    right = _right(results, labels)
+    if right is not None:
+        console.print(f"class equal to the label: {right} of {len(labels)}")
+        figures |= {"right": right, "labelled": len(labels)}
+    if counters and results[0].counters:
+        from celosia.sw.report.tables import counter_table
+
+        console.print(counter_table(results[0].counters, dict(COUNTERS)))
+    if check:
+        console.print(check_line(figures), soft_wrap=True, markup=False)
+    figures |= {"program": str(model), "seed": seed, "input": str(input_) if input_ else None}
+    if save is not None:
+        write_arrays(save, _stacked(results))
+    if json is not None:
+        write_json(json, figures)
+    if figures["equal"] is False:
+        raise typer.Exit(CHECK_FAILED)
+
+
+def open_device_for(program: Program, device: str, **options: Any) -> Device:
+    """Open a device with the program's configuration; a build shows its progress on stderr."""
+    from celosia.sw.driver.opening import open_device
+
+    if device == "sim":
+        console = error_console()
+        options["console"] = console if console.is_terminal else None
+    needed = len(program.commands) + len(program.constants)
+    needed += sum(program.memory.region_bytes.values())
+    # Twice: the instrumented program of a check keeps every tensor.
+    return open_device(
+        device, program.config, memory_bytes=max(MEMORY_BYTES, _whole_mib(2 * needed)), **options
+    )
+
+
+def timing_lines(program: Program, result: Result, figures: dict[str, Any]) -> list[str]:
+    """Return cycles, prediction and utilisation in words."""
+    predicted = figures["predicted_cycles"]
+    macs = figures["macs"]
+    if result.cycles is None:
+        return [f"cycles: none on the emulator, {predicted:,} predicted; {macs:,} MACs"]
+    error = (predicted - result.cycles) / result.cycles
+    return [
+        f"cycles: {result.cycles:,} ({predicted:,} predicted, {error:+.1%})",
+        f"utilisation: {figures['utilisation']:.1%} ({macs:,} MACs on"
+        f" {program.config.rows}x{program.config.cols})",
+    ]
+
+
+def check_line(figures: dict[str, Any]) -> str:
+    """Return the result of a check in words."""
+    check = figures["check"]
+    if check["difference"] is not None:
+        return f"NOT EQUAL. {check['difference']['text']}"
+    samples = figures["samples"]
+    times = f" in each of {samples} inferences" if samples > 1 else ""
+    text = f"all {check['tensors']} tensors equal{times} ({' and '.join(check['sources'])})"
+    if check["absent"]:
+        count = len(check["absent"])
+        text += f"; {count} more {'is' if count == 1 else 'are'} folded into other operators"
+    return text
+
+
+def _whole_mib(size: int) -> int:
+    mib = 1024 * 1024
+    return -(-size // mib) * mib
+
+
+def _program(
+    model: Path, config: str | None, against: Path | None, *, check: bool
+) -> tuple[Program, Path]:
+    """Return the program to run, and the model that it is checked against."""
+    from celosia.sw.compiler.build import compile_model
+
+    chosen: NpuConfig | None = None if config is None else parse_config(config)
+    if model.suffix != ".celosia":
+        if against is not None:
+            raise CelosiaError("--against", f"{model} is the model itself", "leave --against out")
+        return compile_model(model, chosen or parse_config("base")), model
+    program = Program.load(model)
+    if chosen is not None:
+        program.require(chosen)
+    if check and against is None:
+        raise CelosiaError(
+            f"cannot check {model}",
+            "a program does not contain the model it was compiled from",
+            "name the model with --against MODEL.tflite",
+        )
+    return program, against or model
+
+
+def _samples(
+    console: Console,
+    program: Program,
+    path: Path | None,
+    array: str | None,
+    count: int,
+    seed: int,
+    *,
+    quantize: bool,
+) -> tuple[list[Sample], list[int]]:
+    """Return the inputs, and the labels of the first of them if the file has any."""
+    samples: list[Sample] = []
+    labels: list[int] = []
+    if path is not None:
+        samples += load_samples(program.inputs, path, array=array, quantize=quantize)
+        found = load_labels(path, len(samples))
+        labels = [] if found is None else [int(label) for label in found]
+    elif array is not None or quantize:
+        raise InputError(
+            "--array" if array is not None else "--quantize", "it needs an --input", "add one"
+        )
+    elif count == 0:
+        console.print(f"no --input given: one random input, seed {seed}")
+        count = 1
+    return samples + random_samples(program.inputs, count, seed), labels
+
+
+def _run(
+    program: Program, source: Path | None, device: Device, kind: str, samples: list[Sample]
+) -> tuple[dict[str, Any], list[Result]]:
+    """Run all samples; with a source, checked."""
+    from celosia.sw.report.check import check_model
+    from celosia.sw.report.figures import check_figures, run_figures
+
+    started = time.monotonic()
+    status_console = error_console()
+    with status_console.status("running") as status:
+
+        def progress(done: int) -> None:
+            status.update(f"running: {done} of {len(samples)} done")
+
+        if source is None:
+            results = []
+            for sample in samples:
+                results.append(device.run(program, sample))
+                progress(len(results))
+            seconds = time.monotonic() - started
+            return run_figures(program, kind, results, seconds), results
+        report = check_model(
+            source, program.config, device, samples, program=program, progress=progress
+        )
+    seconds = time.monotonic() - started
+    figures = run_figures(program, kind, report.results, seconds) | check_figures(report)
+    return figures, report.results
+
+
+def _print_results(
+    console: Console, program: Program, results: list[Result], figures: dict[str, Any]
+) -> None:
+    console.print(
+        f"{program.model} on {figures['device']}, configuration {program.config.name}",
+        soft_wrap=True,
+        markup=False,
+    )
+    for number, run in enumerate(figures["runs"][:MAX_LISTED_SAMPLES]):
+        for name, text in run["outputs"].items():
+            which = f"sample {number}: " if len(results) > 1 else ""
+            console.print(f"{which}{name}: {text}", soft_wrap=True, markup=False)
+    if len(results) > MAX_LISTED_SAMPLES:
+        console.print(f"... {len(results) - MAX_LISTED_SAMPLES} more samples")
+    for line in timing_lines(program, results[0], figures):
+        console.print(line, soft_wrap=True)
+    cycles = {result.cycles for result in results if result.cycles is not None}
+    if len(cycles) > 1:
+        console.print(f"over all samples: {min(cycles):,} to {max(cycles):,} cycles")
+
+
+def _right(results: list[Result], labels: list[int]) -> int | None:
+    """Return how many of the labelled samples got the highest score for their label."""
+    if not labels or len(results) < len(labels) or len(results[0].outputs) != 1:
+        return None
+    scores = [result.output.reshape(-1) for result in results[: len(labels)]]
+    if not all(0 <= label < scores[0].size for label in labels):
+        return None
+    return sum(int(s.argmax()) == label for s, label in zip(scores, labels, strict=True))
+
+
+def _stacked(results: list[Result]) -> dict[str, Any]:
+    """Return the outputs by name; with several samples, those along a new first dimension."""
+    import numpy as np
+
+    if len(results) == 1:
+        return dict(results[0].outputs)
+    return {
+        name: np.stack([result.outputs[name] for result in results]) for name in results[0].outputs
+    }

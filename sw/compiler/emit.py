@@ -1,0 +1,238 @@
+"""Makes the program: encoded commands, tensor tables, memory plan and what reports need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celosia.hw.config import NpuConfig
+from celosia.hw.isa import COMMAND_BYTES, Command, Conv, End, IsaError, Region, Transfer
+from celosia.sw.compiler.fold_input import FoldOp
+from celosia.sw.compiler.ir import ConvOp, Graph
+from celosia.sw.compiler.layout import ceil_div
+from celosia.sw.compiler.plan import MemoryPlan, WorkPlan
+from celosia.sw.compiler.predict import Prediction
+from celosia.sw.compiler.schedule import Schedule
+from celosia.sw.compiler.works import Work
+from celosia.sw.errors import CompileError
+from celosia.sw.program import LayerInfo, Program, TensorInfo
+from celosia.sw.program import MemoryPlan as ProgramMemory
+
+__all__ = ["emit_program"]
+
+MAX_COMMANDS = 1 << 16
+
+
+def emit_program(
+    graph: Graph,
+    plan: MemoryPlan,
+    schedule: Schedule,
+    commands: list[Command],
+    layers: list[int],
+    prediction: Prediction,
+    config: NpuConfig,
+    *,
+    keep_tensors: bool,
+) -> Program:
+    """Return the program.
+
+    Parameters
+    ----------
+    graph : Graph
+        Lowered.
+    plan, schedule
+        Its placement and schedule.
+    commands : list of Command
+        With tokens and tags, without `End`.
+    layers : list of int
+        The work that each command is for.
+    prediction : Prediction
+        Times of the commands.
+    config : NpuConfig
+        The machine.
+    keep_tensors : bool
+        List the intermediate tensors.
+
+    Raises
+    ------
+    CompileError
+        If a value does not fit its field, naming the layer.
+    """
+    works = [work_plan.work for work_plan in plan.works]
+    code = _encode(commands, layers, works)
+    io = {*graph.inputs, *graph.outputs}
+    kept = [name for name in plan.home_plan.homes if name not in io] if keep_tensors else []
+    region_bytes = {
+        Region.CODE.name: len(code),
+        Region.CONST.name: len(schedule.constants),
+        Region.IO.name: plan.home_plan.io_bytes,
+        Region.SCRATCH.name: plan.home_plan.scratch_bytes,
+    }
+    return Program(
+        config=config,
+        commands=code,
+        constants=schedule.constants,
+        inputs=tuple(_tensor(graph, plan, name) for name in graph.inputs),
+        outputs=tuple(_tensor(graph, plan, name) for name in graph.outputs),
+        intermediates=tuple(_tensor(graph, plan, name) for name in kept),
+        memory=ProgramMemory(region_bytes=region_bytes, plan=_allocations(plan)),
+        layers=_layers(plan, schedule, commands, layers, prediction, config),
+        model=graph.name,
+    )
+
+
+def _encode(commands: list[Command], layers: list[int], works: list[Work]) -> bytes:
+    if len(commands) >= MAX_COMMANDS:
+        raise CompileError(
+            "the program",
+            f"it takes {len(commands)} commands, tags have room for {MAX_COMMANDS - 1}",
+            "use a configuration with larger memories",
+        )
+    code = bytearray()
+    for command, layer in zip(commands, layers, strict=True):
+        try:
+            code += command.encode()
+        except IsaError as error:
+            raise CompileError(
+                works[layer].name,
+                f"a value is too large for its field: {error}",
+                "make the layer smaller",
+            ) from None
+    return bytes(code + End(tag=len(commands)).encode())
+
+
+def _tensor(graph: Graph, plan: MemoryPlan, name: str) -> TensorInfo:
+    tensor, home = graph.tensors[name], plan.home_plan.homes[name]
+    pixels = tensor.shape[-2] if len(tensor.shape) > 1 else 1
+    return TensorInfo(
+        name=name,
+        shape=tensor.shape,
+        scale=float(tensor.scale or 0.0),
+        zero_point=tensor.zero_point,
+        region=home.region.name,
+        offset=home.offset,
+        row_pitch=pixels * home.pixel_pitch,
+        pixel_pitch=home.pixel_pitch,
+    )
+
+
+def _allocations(plan: MemoryPlan) -> list[dict[str, Any]]:
+    """Describe where tensors and stripe buffers are on chip, and when."""
+    entries: list[dict[str, Any]] = []
+    for name, storage in plan.table.storages.items():
+        if name in plan.addresses:
+            entries.append(
+                {
+                    "memory": "ACT",
+                    "what": ", ".join(storage.tensors),
+                    "address": plan.addresses[name],
+                    "bytes": storage.size_bytes,
+                    "first_layer": storage.first,
+                    "last_layer": storage.last,
+                }
+            )
+    for work_plan in plan.works:
+        if work_plan.tiling is None:
+            continue
+        sizes = (*work_plan.tiling.in_bytes, work_plan.tiling.out_bytes)
+        buffers = (*work_plan.in_buffers, work_plan.out_buffers)
+        names = (*work_plan.work.inputs, work_plan.work.output)
+        for name, size, addresses in zip(names, sizes, buffers, strict=True):
+            for address in addresses:
+                entries.append(
+                    {
+                        "memory": "ACT",
+                        "what": f"stripe of {name}",
+                        "address": address,
+                        "bytes": size,
+                        "first_layer": work_plan.work.index,
+                        "last_layer": work_plan.work.index,
+                    }
+                )
+    for name, home in plan.home_plan.homes.items():
+        entries.append(
+            {
+                "memory": home.region.name,
+                "what": name,
+                "address": home.offset,
+                "bytes": home.size_bytes(plan.table.tensors[name].height),
+            }
+        )
+    return entries
+
+
+def _layers(
+    plan: MemoryPlan,
+    schedule: Schedule,
+    commands: list[Command],
+    layers: list[int],
+    prediction: Prediction,
+    config: NpuConfig,
+) -> tuple[LayerInfo, ...]:
+    tags: dict[int, list[int]] = {}
+    for index, layer in enumerate(layers):
+        tags.setdefault(layer, []).append(index)
+    infos = []
+    done_cycles = 0
+    for work_plan in plan.works:
+        work = work_plan.work
+        own = tags.get(work.index, [])
+        end_cycles = max((prediction.commands[tag].end for tag in own), default=0)
+        infos.append(
+            LayerInfo(
+                name=work.output,
+                op=work.op.tflite_name if work.add is None else f"{work.op.tflite_name} + ADD",
+                tflite_index=work.op.tflite_index,
+                first_tag=min(own, default=-1),
+                last_tag=max(own, default=-1),
+                tiles=sum(_tiles(commands[tag]) for tag in own),
+                macs=work.op.macs if isinstance(work.op, ConvOp) else 0,
+                # What the layer adds to the time at which all layers so far are complete.
+                predicted_cycles=max(0, end_cycles - done_cycles),
+                sram_bytes=_sram_bytes(work_plan, plan) + schedule.weight_bytes[work.index],
+                dram_bytes=sum(_transferred(commands[tag]) for tag in own)
+                + COMMAND_BYTES * len(own),
+                reason=_reason(work_plan, config),
+            )
+        )
+        done_cycles = max(done_cycles, end_cycles)
+    return tuple(infos)
+
+
+def _tiles(command: Command) -> int:
+    if not isinstance(command, Conv) or command.hold:
+        return 0
+    return command.n_oc * ceil_div(command.out_h, command.tile_rows)
+
+
+def _transferred(command: Command) -> int:
+    if not isinstance(command, Transfer):
+        return 0
+    return command.row_bytes * command.n1 * command.n2
+
+
+def _sram_bytes(work_plan: WorkPlan, plan: MemoryPlan) -> int:
+    """Bytes of a work's operands on chip: whole tensors, or all of its stripe buffers."""
+    work, total = work_plan.work, 0
+    for name in dict.fromkeys([*work.inputs, work.output]):
+        if name in plan.addresses:
+            total += plan.table.tensors[name].chip_bytes
+    if work_plan.tiling is not None:
+        total += sum(work_plan.tiling.buffer_sizes)
+    return total
+
+
+def _reason(work_plan: WorkPlan, config: NpuConfig) -> str:
+    tiling, op = work_plan.tiling, work_plan.work.op
+    if isinstance(op, FoldOp):
+        folding = op.folding
+        return f"loaded folded, {folding.rows} rows x {folding.pixels} pixels"
+    if tiling is None:
+        return "moves no data" if not work_plan.out_buffers else "copy through the chip"
+    if isinstance(op, ConvOp) and tiling.mapping is not None:
+        text = tiling.mapping.describe(op)
+    else:
+        text = f"vector engine, {config.cols} lanes"
+    streamed = any((*tiling.in_bytes, tiling.out_bytes))
+    if streamed:
+        text += f"; {len(tiling.stripes)} stripes x {len(tiling.groups)} channel groups"
+    return text

@@ -1,0 +1,211 @@
+"""Where the bytes of a tensor are, on chip and in system memory.
+
+On chip a tensor is NHWC. Its pixels take whole lines (channels padded to a multiple of the array's
+size; what the padding holds does not matter, since the weights for it are zero), except for
+*packed* tensors, which only convolutions in mode WINDOW read, at any byte address. Rows may be a
+line further apart than their pixels need: mode ROWS reads three rows at once from different banks,
+which takes a row pitch of an odd number of lines.
+
+A `Slab` is the part of a tensor that is on chip: a range of rows, and for operators that treat
+every channel alone a range of channel tiles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from celosia.hw.isa import Load, Region, Space, Store
+from celosia.sw.compiler.steps import Footprint, Place, Step
+
+__all__ = ["ActLayout", "MemoryHome", "Slab", "act_layout", "ceil_div", "round_up", "transfer_step"]
+
+
+def ceil_div(value: int, divisor: int) -> int:
+    """Return ``value / divisor``, rounded up."""
+    return -(-value // divisor)
+
+
+def round_up(value: int, multiple: int) -> int:
+    """Return the least multiple of `multiple` that is not below `value`."""
+    return ceil_div(value, multiple) * multiple
+
+
+@dataclass(frozen=True)
+class ActLayout:
+    """Pitches of a tensor on chip, in bytes; all but packed ones are whole lines."""
+
+    width: int
+    channels: int
+    pixel_pitch: int
+    row_pitch: int
+
+    def size_bytes(self, rows: int) -> int:
+        """Bytes from the first to behind the last pixel of `rows` rows."""
+        return (rows - 1) * self.row_pitch + self.width * self.pixel_pitch
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether nothing lies between the rows."""
+        return self.row_pitch == self.width * self.pixel_pitch
+
+
+def act_layout(
+    width: int,
+    channels: int,
+    line_bytes: int,
+    *,
+    packed: bool = False,
+    odd_rows: bool = False,
+    odd_pixels: bool = False,
+) -> ActLayout:
+    """Return the layout of a tensor on chip.
+
+    Parameters
+    ----------
+    width, channels : int
+        Pixels of a row, channels of a pixel.
+    line_bytes : int
+        The array's size.
+    packed : bool
+        Pixels follow one another without padding.
+    odd_rows : bool
+        The row pitch shall be an odd number of lines: for mode ROWS along the image's rows.
+    odd_pixels : bool
+        The pixel pitch shall be an odd number of lines: for mode ROWS along its columns.
+    """
+    if packed:
+        return ActLayout(width, channels, channels, width * channels)
+    pixel_pitch = round_up(channels, line_bytes)
+    if odd_pixels and pixel_pitch // line_bytes % 2 == 0:
+        pixel_pitch += line_bytes
+    row_pitch = width * pixel_pitch
+    if odd_rows and row_pitch // line_bytes % 2 == 0:
+        row_pitch += line_bytes
+    return ActLayout(width, channels, pixel_pitch, row_pitch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slab:
+    """Rows ``y_first`` to ``y_end - 1`` of channels from ``channel_first`` on, on chip.
+
+    Attributes
+    ----------
+    base : int
+        Byte address of channel `channel_first` of pixel (y_first, 0).
+    y_first, y_end : int
+        Rows of the tensor that are here.
+    channel_first : int
+        First channel that is here, a multiple of the line.
+    layout : ActLayout
+        Pitches; its channels are those of the slab.
+    """
+
+    base: int
+    y_first: int
+    y_end: int
+    channel_first: int
+    layout: ActLayout
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes it covers."""
+        return self.layout.size_bytes(self.y_end - self.y_first)
+
+    def address(self, y: int, x: int = 0, channel: int | None = None) -> int:
+        """Byte address of a pixel; also outside the slab, where it may be negative."""
+        channel = self.channel_first if channel is None else channel
+        return (
+            self.base
+            + (y - self.y_first) * self.layout.row_pitch
+            + x * self.layout.pixel_pitch
+            + channel
+            - self.channel_first
+        )
+
+    def rows(self, y_first: int, y_end: int) -> Slab:
+        """Return the part with fewer rows."""
+        assert self.y_first <= y_first < y_end <= self.y_end, "rows that are not on chip"
+        return replace(self, base=self.address(y_first), y_first=y_first, y_end=y_end)
+
+    @property
+    def footprint(self) -> Footprint:
+        """The bytes it covers, up to the end of the last line."""
+        return Footprint(Place.ACT, self.base, self.base + self.size_bytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryHome:
+    """A tensor in system memory, rows one after the other without gaps.
+
+    Attributes
+    ----------
+    region, offset : Region, int
+        Where its first byte is.
+    width, channels : int
+        Pixels of a row, channels of a pixel.
+    pixel_pitch : int
+        Bytes from pixel to pixel: `channels` (dense), or padded to whole lines.
+    """
+
+    region: Region
+    offset: int
+    width: int
+    channels: int
+    pixel_pitch: int
+
+    @property
+    def row_pitch(self) -> int:
+        """Bytes from row to row."""
+        return self.width * self.pixel_pitch
+
+    def size_bytes(self, height: int) -> int:
+        """Bytes of `height` rows."""
+        return height * self.row_pitch
+
+
+def transfer_step(kind: type[Load] | type[Store], slab: Slab, home: MemoryHome, layer: int) -> Step:
+    """Return the command that moves a slab's bytes from (`Load`) or to (`Store`) memory.
+
+    Runs are as long as the two layouts allow: all rows, a row, or the channels of a pixel.
+    """
+    layout = slab.layout
+    height = slab.y_end - slab.y_first
+    mem_addr = home.offset + slab.y_first * home.row_pitch + slab.channel_first
+    # Padded channels are copied along where both sides have them: whole lines are faster.
+    run = min(layout.pixel_pitch, home.pixel_pitch - slab.channel_first)
+    if home.width == 1 or run == layout.pixel_pitch == home.pixel_pitch:
+        run *= home.width
+        span = run
+        if height == 1 or layout.row_pitch == home.row_pitch == run:
+            fields = {"row_bytes": run * height}
+        else:
+            fields = {
+                "row_bytes": run,
+                "n1": height,
+                "mem_stride1": home.row_pitch,
+                "sram_stride1": layout.row_pitch,
+            }
+    else:
+        span = (home.width - 1) * home.pixel_pitch + run
+        fields = {
+            "row_bytes": run,
+            "n1": home.width,
+            "mem_stride1": home.pixel_pitch,
+            "sram_stride1": layout.pixel_pitch,
+            "n2": height,
+            "mem_stride2": home.row_pitch,
+            "sram_stride2": layout.row_pitch,
+        }
+    command = kind(
+        region=int(home.region),
+        space=int(Space.ACT),
+        mem_addr=mem_addr,
+        sram_addr=slab.base,
+        **fields,
+    )
+    mem_end = mem_addr + (height - 1) * home.row_pitch + span
+    memory = Footprint(Place.of_region(home.region), mem_addr, mem_end)
+    chip = slab.footprint
+    if kind is Load:
+        return Step(command=command, reads=(memory,), writes=(chip,), layer=layer)
+    return Step(command=command, reads=(chip,), writes=(memory,), layer=layer)

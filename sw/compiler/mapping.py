@@ -1,0 +1,273 @@
+"""How a convolution is laid onto the array: mode, passes and the order of the weights.
+
+Three ways (see docs/machine.md):
+
+* ``WINDOW``: dense convolutions. A pass takes `rows` bytes of every window. In a packed tensor,
+  whose pixels follow one another without padding, a kernel row is one run of bytes and a pass
+  takes any `rows` of them; otherwise a pass takes `rows` channels of one tap.
+* ``TAPS``: depthwise, `rows` taps along the stream at a time.
+* ``ROWS``: depthwise, up to three taps along the stream of up to three kernel rows at a time.
+
+Depthwise streams run along the image's rows, or (*swapped*) along its columns: a 15 x 1 kernel
+has its taps there, and a long narrow image wastes less on padding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from celosia.hw.config import NpuConfig
+from celosia.hw.isa import Mode
+from celosia.sw.compiler.fold_input import FoldedConvOp
+from celosia.sw.compiler.ir import ConvOp
+from celosia.sw.compiler.layout import ActLayout, ceil_div, round_up
+
+__all__ = [
+    "Axis",
+    "ConvMapping",
+    "ROWS_TAPS",
+    "conv_axes",
+    "map_conv",
+    "pack_parameters",
+    "pack_weights",
+]
+
+ROWS_TAPS = 3
+"""Taps of a segment in mode ROWS."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One direction of a convolution, in pixels."""
+
+    kernel: int
+    stride: int
+    pad_before: int
+    size: int
+    out_size: int
+
+    def stream(self, first: int, count: int) -> tuple[int, int]:
+        """Return positions to stream for outputs `first` to ``first + count - 1``.
+
+        Returns
+        -------
+        length : int
+            Positions of a row that its successor does not share.
+        extra : int
+            Positions that a row shares with the next: its last ones and the next row's first
+            ones are all padding. They are streamed once more after the last row.
+        """
+        start = first * self.stride - self.pad_before
+        full = (count - 1) * self.stride + self.kernel
+        before = max(0, -start)
+        after = max(0, start + full - self.size)
+        shared = min(before, after, full - 1, 15)
+        # The last output must begin inside the row.
+        shared = min(shared, full - 1 - (count - 1) * self.stride)
+        return full - shared, shared
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvMapping:
+    """The passes of one convolution.
+
+    Attributes
+    ----------
+    mode : Mode
+        How the array's rows are fed.
+    packed : bool
+        A kernel row is one run of bytes (WINDOW).
+    swapped : bool
+        The stream runs along the columns (TAPS, ROWS).
+    n_ky, n_kx, n_ic : int
+        Loops of passes.
+    ky_rows : int
+        Kernel rows of a pass.
+    """
+
+    mode: Mode
+    packed: bool = False
+    swapped: bool = False
+    n_ky: int
+    n_kx: int
+    n_ic: int
+    ky_rows: int = 1
+
+    @property
+    def passes(self) -> int:
+        """Weight matrices of a tile of output channels."""
+        return self.n_ky * self.n_kx * self.n_ic
+
+    def tile_weight_bytes(self, config: NpuConfig) -> int:
+        """Bytes of the weights of a tile of output channels."""
+        return self.passes * config.rows * config.cols
+
+    def describe(self, op: ConvOp) -> str:
+        """Say it in words, for reports."""
+        kernel = f"{op.kernel_h}x{op.kernel_w}"
+        if self.mode == Mode.WINDOW:
+            folded = " of the folded input" if isinstance(op, FoldedConvOp) else ""
+            how = f"window {kernel}{folded}, {'packed kx*C' if self.packed else 'channels'}"
+        else:
+            kind = f"rows x{self.ky_rows}" if self.mode == Mode.ROWS else "taps"
+            how = f"depthwise {kernel}, {kind}{', along columns' if self.swapped else ''}"
+        return f"{how}, {self.passes} passes"
+
+
+def conv_axes(op: ConvOp, in_size: tuple[int, int], out_size: tuple[int, int]) -> tuple[Axis, Axis]:
+    """Return the axes along height and width."""
+    return (
+        Axis(op.kernel_h, op.stride_h, op.pad_top, in_size[0], out_size[0]),
+        Axis(op.kernel_w, op.stride_w, op.pad_left, in_size[1], out_size[1]),
+    )
+
+
+def map_conv(
+    op: ConvOp,
+    layout: ActLayout,
+    in_height: int,
+    out_size: tuple[int, int],
+    config: NpuConfig,
+) -> ConvMapping:
+    """Choose the mapping with the fewest array cycles for an input of a given layout.
+
+    Parameters
+    ----------
+    op : ConvOp
+        The convolution.
+    layout : ActLayout
+        The input on chip.
+    in_height : int
+        Rows of the input.
+    out_size : tuple of int
+        Rows and columns of the output.
+    config : NpuConfig
+        The machine.
+    """
+    size = config.rows
+    if not op.depthwise:
+        dilation = op.dilation_h if isinstance(op, FoldedConvOp) else 1
+        packed = layout.pixel_pitch % size != 0
+        if packed:
+            return ConvMapping(
+                mode=Mode.WINDOW,
+                packed=True,
+                n_ky=op.kernel_h,
+                n_kx=1,
+                n_ic=ceil_div(op.kernel_w * layout.pixel_pitch, size),
+                ky_rows=dilation,
+            )
+        return ConvMapping(
+            mode=Mode.WINDOW,
+            n_ky=op.kernel_h,
+            n_kx=op.kernel_w,
+            n_ic=ceil_div(op.cin, size),
+            ky_rows=dilation,
+        )
+    axes = conv_axes(op, (in_height, layout.width), out_size)
+    candidates = []
+    for swapped in (False, True):
+        lines, stream = (axes[1], axes[0]) if swapped else axes
+        pitch = layout.pixel_pitch if swapped else layout.row_pitch
+        length, extra = stream.stream(0, stream.out_size)
+        positions = lines.out_size * length + extra
+        taps = ConvMapping(
+            mode=Mode.TAPS,
+            swapped=swapped,
+            n_ky=lines.kernel,
+            n_kx=ceil_div(stream.kernel, size),
+            n_ic=1,
+        )
+        candidates.append((taps.passes * max(positions, size), swapped, 1, taps))
+        segments = config.dw_segments
+        if (
+            stream.kernel <= ROWS_TAPS
+            and lines.kernel > 1
+            and segments > 1
+            and pitch // size % 2 == 1
+        ):
+            rows = ConvMapping(
+                mode=Mode.ROWS,
+                swapped=swapped,
+                n_ky=ceil_div(lines.kernel, segments),
+                n_kx=1,
+                n_ic=1,
+                ky_rows=segments,
+            )
+            candidates.append((rows.passes * max(positions, size), swapped, 0, rows))
+    return min(candidates, key=lambda candidate: candidate[:3])[3]
+
+
+def pack_weights(
+    op: ConvOp, mapping: ConvMapping, pixel_pitch: int, size: int
+) -> npt.NDArray[np.int8]:
+    """Return the weights in the order in which the array reads them.
+
+    Parameters
+    ----------
+    op : ConvOp
+        The convolution.
+    mapping : ConvMapping
+        Its mapping.
+    pixel_pitch : int
+        Bytes from pixel to pixel of the input; for packed windows.
+    size : int
+        Rows and columns of the array.
+
+    Returns
+    -------
+    ndarray of int8, shape [tiles of output channels, passes, size, size]
+        One matrix a pass: a line for each array row, a byte for each column.
+    """
+    if op.depthwise:
+        return _pack_depthwise(op, mapping, size)
+    kh, kw, cin, cout = op.weights.shape
+    n_oc = ceil_div(cout, size)
+    if mapping.packed:
+        runs = np.zeros((kh, mapping.n_ic * size, n_oc * size), np.int8)
+        padded = np.zeros((kh, kw, pixel_pitch, cout), np.int8)
+        padded[:, :, :cin] = op.weights
+        runs[:, : kw * pixel_pitch, :cout] = padded.reshape(kh, kw * pixel_pitch, cout)
+    else:
+        runs = np.zeros((kh * kw, mapping.n_ic * size, n_oc * size), np.int8)
+        runs[:, :cin, :cout] = op.weights.reshape(kh * kw, cin, cout)
+    matrices = runs.reshape(-1, size, n_oc, size).transpose(2, 0, 1, 3)
+    return np.ascontiguousarray(matrices)
+
+
+def _pack_depthwise(op: ConvOp, mapping: ConvMapping, size: int) -> npt.NDArray[np.int8]:
+    kernel = op.weights.transpose(1, 0, 2) if mapping.swapped else op.weights
+    lines, taps, channels = kernel.shape
+    n_oc = ceil_div(channels, size)
+    if mapping.mode == Mode.ROWS:
+        padded = np.zeros((mapping.n_ky * mapping.ky_rows, ROWS_TAPS, n_oc * size), np.int8)
+        padded[:lines, :taps, :channels] = kernel
+        used = mapping.ky_rows * ROWS_TAPS
+        matrices = np.zeros((mapping.n_ky, size, n_oc * size), np.int8)
+        matrices[:, :used] = padded.reshape(mapping.n_ky, used, n_oc * size)
+    else:
+        matrices = np.zeros((lines, mapping.n_kx * size, n_oc * size), np.int8)
+        matrices[:, :taps, :channels] = kernel
+    tiles = matrices.reshape(-1, size, n_oc, size).transpose(2, 0, 1, 3)
+    return np.ascontiguousarray(tiles)
+
+
+def pack_parameters(op: ConvOp, size: int) -> npt.NDArray[np.uint8]:
+    """Return the parameter blocks, [tiles of output channels, 9 * size] bytes.
+
+    A block holds bias and multiplier (int32) and shift (int8) of `size` channels; channels that do
+    not exist get zeros.
+    """
+    channels = round_up(op.cout, size)
+    n_oc = channels // size
+
+    def padded(values: npt.NDArray[np.generic], dtype: str) -> npt.NDArray[np.uint8]:
+        full = np.zeros(channels, dtype)
+        full[: op.cout] = values
+        return full.reshape(n_oc, size).view(np.uint8)
+
+    return np.concatenate(
+        [padded(op.bias, "<i4"), padded(op.multiplier, "<i4"), padded(op.shift, "i1")], axis=1
+    )

@@ -1,0 +1,207 @@
+"""Predicts cycles: what each command takes, and when each ends if the engines run side by side.
+
+The model is deliberately small: the array streams a window a cycle, the vector engine works a
+vector in a fixed number of cycles, transfers move a bus word a cycle after a latency, commands wait
+for their engine, their tokens and their place in the queue. It is compared with the RTL by the
+reports; the constants below are where it is adjusted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from celosia.hw.config import NpuConfig
+from celosia.hw.isa import (
+    COMMAND_BYTES,
+    Command,
+    Conv,
+    Engine,
+    Load,
+    Mode,
+    Softmax,
+    Store,
+    Transfer,
+    Vector,
+    VectorOp,
+)
+from celosia.sw.compiler.layout import ceil_div
+
+__all__ = ["CommandTimes", "Prediction", "predict"]
+
+MEMORY_LATENCY_CYCLES = 8
+TRANSFER_SETUP_CYCLES = 6
+ARRAY_SETUP_CYCLES = 8
+TILE_SETUP_CYCLES = 2
+VECTOR_SETUP_CYCLES = 8
+VECTOR_PIPELINE_CYCLES = 12
+TOKEN_CYCLES = 2
+SOFTMAX_ROW_CYCLES = 80
+SOFTMAX_ELEMENT_CYCLES = 10
+ACC_HALVES = 2
+
+_VECTOR_CYCLES = {
+    VectorOp.REQUANT: 1,
+    VectorOp.ADD: 3,
+    VectorOp.AVERAGE: 1,
+    VectorOp.MAX: 1,
+    VectorOp.TABLE: 1,
+    VectorOp.REQUANT_ADD: 4,
+}
+
+
+@dataclass(frozen=True)
+class CommandTimes:
+    """When a command starts and is complete, in cycles from the doorbell."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Times of a program.
+
+    Attributes
+    ----------
+    commands : list of CommandTimes
+        One a command, `End` excluded.
+    cycles : int
+        From the doorbell to the interrupt.
+    """
+
+    commands: list[CommandTimes]
+    cycles: int
+
+
+def transfer_cycles(transfer: Transfer, config: NpuConfig) -> int:
+    """Cycles of a transfer on a bus that it has for itself."""
+    words = ceil_div(transfer.row_bytes, config.bus_bytes)
+    if transfer.row_bytes % config.bus_bytes or transfer.mem_addr % config.bus_bytes:
+        words += int(transfer.mem_addr % config.bus_bytes != 0)
+    runs = transfer.n1 * transfer.n2
+    return TRANSFER_SETUP_CYCLES + MEMORY_LATENCY_CYCLES + runs * words
+
+
+def conv_tile_cycles(conv: Conv, config: NpuConfig) -> list[int]:
+    """Cycles of the array for each tile of one tile of output channels."""
+    passes = conv.n_ky * conv.n_kx * conv.n_ic
+    cycles = []
+    for first in range(0, conv.out_h, conv.tile_rows):
+        rows = min(conv.tile_rows, conv.out_h - first)
+        positions = rows * conv.row_len
+        if conv.mode != Mode.WINDOW:
+            positions += conv.extra
+        cycles.append(passes * max(positions, config.rows) + TILE_SETUP_CYCLES)
+    return cycles
+
+
+def vector_cycles(vector: Vector) -> int:
+    """Cycles of the vector engine for all vectors of a command."""
+    count = vector.n_oc * vector.out_h * vector.out_w * vector.n_ky * vector.n_kx
+    return count * _VECTOR_CYCLES[VectorOp(vector.op)]
+
+
+def predict(commands: Sequence[Command], config: NpuConfig) -> Prediction:
+    """Simulate a program's commands, each a single event.
+
+    Parameters
+    ----------
+    commands : sequence of Command
+        With their tokens, in program order; without `End`.
+    config : NpuConfig
+        The machine.
+    """
+    return _Simulation(config).run(commands)
+
+
+class _Simulation:
+    """All commands depend on earlier ones only (and a Conv on its Vector), so one walk will do."""
+
+    def __init__(self, config: NpuConfig) -> None:
+        self.config = config
+        self.free = dict.fromkeys(Engine, 0)
+        self.tokens: dict[tuple[int, Engine], deque[int]] = {}
+        self.queues: dict[Engine, deque[int]] = {engine: deque() for engine in Engine}
+        self.dispatched = 0
+        self.convs: list[tuple[int, int, Conv]] = []
+        self.halves: deque[int] = deque([0] * ACC_HALVES)
+        self.times: list[CommandTimes] = []
+        self.fetched = 0
+
+    def run(self, commands: Sequence[Command]) -> Prediction:
+        fetch_cycles = COMMAND_BYTES // self.config.bus_bytes
+        for index, command in enumerate(commands):
+            engine = command.engine
+            assert engine is not None, "End is not simulated"
+            self.fetched += 1
+            self.dispatched = max(self.dispatched + fetch_cycles, self._queue_space(engine))
+            start = max(self.dispatched, self.free[engine], self._tokens(command, engine))
+            self.times.append(CommandTimes(start, start))
+            if isinstance(command, Conv):
+                self.convs.append((index, start, command))
+                if command.hold:
+                    cycles = ARRAY_SETUP_CYCLES + sum(conv_tile_cycles(command, self.config))
+                    self._complete(index, command, start, start + cycles)
+                continue
+            if isinstance(command, Vector) and command.op in (
+                VectorOp.REQUANT,
+                VectorOp.REQUANT_ADD,
+            ):
+                self._requantise(index, command, start)
+            else:
+                self._complete(index, command, start, start + self._cycles(command))
+        end = max((times.end for times in self.times), default=0)
+        return Prediction(self.times, end + fetch_cycles)
+
+    def _queue_space(self, engine: Engine) -> int:
+        queue = self.queues[engine]
+        return queue.popleft() if len(queue) >= self.config.queue_depth else 0
+
+    def _tokens(self, command: Command, engine: Engine) -> int:
+        ready = 0
+        for other in Engine:
+            if command.wait >> other & 1:
+                ready = max(ready, self.tokens[other, engine].popleft() + TOKEN_CYCLES)
+        return ready
+
+    def _complete(self, index: int, command: Command, start: int, end: int) -> None:
+        engine = command.engine
+        assert engine is not None
+        self.times[index] = CommandTimes(start, end)
+        self.free[engine] = end
+        self.queues[engine].append(end)
+        for other in Engine:
+            if command.signal >> other & 1:
+                self.tokens.setdefault((engine, other), deque()).append(end)
+
+    def _cycles(self, command: Command) -> int:
+        if isinstance(command, Load | Store):
+            # Commands are fetched over the same bus.
+            fetch_cycles = self.fetched * (COMMAND_BYTES // self.config.bus_bytes)
+            self.fetched = 0
+            return transfer_cycles(command, self.config) + fetch_cycles
+        if isinstance(command, Softmax):
+            per_row = SOFTMAX_ROW_CYCLES + SOFTMAX_ELEMENT_CYCLES * command.channels
+            return VECTOR_SETUP_CYCLES + command.n_rows * per_row
+        assert isinstance(command, Vector)
+        return VECTOR_SETUP_CYCLES + VECTOR_PIPELINE_CYCLES + vector_cycles(command)
+
+    def _requantise(self, index: int, vector: Vector, start: int) -> None:
+        """Let the array fill halves and the vector engine empty them, tile by tile."""
+        conv_index, conv_start, conv = self.convs[-1]
+        per_oc = conv_tile_cycles(conv, self.config)
+        array = conv_start + ARRAY_SETUP_CYCLES
+        drain = start + VECTOR_SETUP_CYCLES
+        cycles = _VECTOR_CYCLES[VectorOp(vector.op)]
+        for _ in range(conv.n_oc):
+            for tile, tile_cycles in enumerate(per_oc):
+                rows = min(conv.tile_rows, conv.out_h - tile * conv.tile_rows)
+                # A half that is held has been waited for already.
+                array = max(array, self.halves.popleft()) + tile_cycles
+                drain = max(drain, array + self.config.rows) + rows * conv.out_w * cycles
+                self.halves.append(drain)
+        self._complete(conv_index, conv, conv_start, array + self.config.rows)
+        self._complete(index, vector, start, drain + VECTOR_PIPELINE_CYCLES)
+        self.convs.clear()

@@ -1,0 +1,553 @@
+"""Turns placed works into steps, in an order that is right when they run one after the other.
+
+For each group of output channels and each stripe of rows: load what has to be loaded, compute,
+store what has to be stored. Loads are moved ahead later (`prefetch`), and what may overlap is
+decided by tokens (`tokens`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from celosia.hw.config import NpuConfig
+from celosia.hw.isa import Load, Space, Store
+from celosia.sw.compiler.constants import ConstantPool, Ring, constant_load
+from celosia.sw.compiler.fold_input import FoldOp
+from celosia.sw.compiler.ir import (
+    AddOp,
+    ConvOp,
+    Graph,
+    PoolOp,
+    ReshapeOp,
+    SoftmaxOp,
+    TableOp,
+)
+from celosia.sw.compiler.layout import ActLayout, Slab, ceil_div, transfer_step
+from celosia.sw.compiler.mapping import ConvMapping, pack_parameters, pack_weights
+from celosia.sw.compiler.plan import COPY_LINES, MemoryPlan, WorkPlan
+from celosia.sw.compiler.schedule_conv import ConvJob, conv_steps, split_reduction_steps
+from celosia.sw.compiler.schedule_fold import fold_steps
+from celosia.sw.compiler.schedule_vector import (
+    VectorJob,
+    add_step,
+    pool_steps,
+    softmax_steps,
+    table_step,
+)
+from celosia.sw.compiler.steps import Footprint, Place, Step
+from celosia.sw.compiler.tiling import Tiling, split
+from celosia.sw.compiler.works import Work, image
+
+__all__ = ["Schedule", "schedule_works"]
+
+Range = tuple[int, int]
+
+INPUT_STRIPE_CYCLES = 400
+"""A graph input whose load takes longer is loaded in parts, to begin with the first ones."""
+MAX_INPUT_STRIPES = 8
+POOL_CHUNKS = 4
+"""Parts of a convolution between which the pooling behind it is done."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Steps in program order, and the constants they load.
+
+    Attributes
+    ----------
+    steps : list of Step
+        All commands but `End`.
+    constants : bytes
+        Region CONST.
+    weight_bytes : list of int
+        Bytes of the weights and parameters of each work on chip at a time.
+    """
+
+    steps: list[Step]
+    constants: bytes
+    weight_bytes: list[int]
+
+
+def schedule_works(
+    graph: Graph, plan: MemoryPlan, config: NpuConfig, *, weight_chunks: int = 2
+) -> Schedule:
+    """Return the steps of all works.
+
+    Parameters
+    ----------
+    graph : Graph
+        Lowered.
+    plan : MemoryPlan
+        From `plan_memory`.
+    config : NpuConfig
+        The machine.
+    weight_chunks : int
+        A part of a layer whose weights are loaded together takes at most the weight memory
+        divided by this (a tile of output channels at least). Many small parts keep the bus busy
+        where weights come slower than they are used; few large ones take fewer commands.
+    """
+    return _Scheduler(graph, plan, config, weight_chunks).run()
+
+
+@dataclass
+class _Chunk:
+    """Channel tiles whose weights and parameters are loaded together, and where they are now."""
+
+    tiles: Range
+    wgt_addr: int = 0
+    param_addr: int = 0
+
+
+class _Scheduler:
+    def __init__(
+        self, graph: Graph, plan: MemoryPlan, config: NpuConfig, weight_chunks: int
+    ) -> None:
+        self.weight_chunks = weight_chunks
+        self.graph = graph
+        self.plan = plan
+        self.config = config
+        self.steps: list[Step] = []
+        self.pool = ConstantPool(config.bus_bytes)
+        self.wgt = Ring(config.wgt_bytes)
+        self.param = Ring(config.param_bytes)
+        self.table: bytes | None = None
+        self.loaded_rows: dict[str, int] = {}
+        self.weight_bytes = [0] * len(plan.works)
+
+    def run(self) -> Schedule:
+        done_early: set[int] = set()
+        for work_plan, successor in zip(self.plan.works, [*self.plan.works[1:], None], strict=True):
+            if work_plan.work.index in done_early:
+                continue
+            if isinstance(work_plan.work.op, ReshapeOp):
+                self._reshape(work_plan)
+            elif isinstance(work_plan.work.op, FoldOp):
+                self._fold(work_plan.work, work_plan.work.op)
+            elif successor is not None and self._can_interleave(work_plan, successor):
+                self._work(work_plan, pool=successor.work)
+                done_early.add(successor.work.index)
+            else:
+                self._work(work_plan)
+        return Schedule(self.steps, self.pool.data, self.weight_bytes)
+
+    # Tensors --------------------------------------------------------------------------------
+
+    def _whole(self, name: str) -> Slab:
+        """Return the slab of a resident tensor."""
+        tensor = self.plan.table.tensors[name]
+        return Slab(
+            base=self.plan.addresses[name],
+            y_first=0,
+            y_end=tensor.height,
+            channel_first=0,
+            layout=tensor.layout,
+        )
+
+    def _transfer(self, kind: type[Load] | type[Store], slab: Slab, name: str, layer: int) -> None:
+        self.steps.append(transfer_step(kind, slab, self.plan.home_plan.homes[name], layer))
+
+    def _load_graph_input(self, name: str, layer: int, end: int | None = None) -> None:
+        """Load a resident graph input before its first use, or what is missing of it up to a row.
+
+        Parameters
+        ----------
+        name : str
+            A resident tensor; nothing happens unless it is a graph input or a view of one.
+        layer : int
+            The work that needs it.
+        end : int, optional
+            The first row that need not be there yet; by default all rows are loaded.
+        """
+        storage = self.plan.table.tensors[name].chip
+        if storage not in self.graph.inputs:
+            return
+        whole = self._whole(storage)
+        first = self.loaded_rows.get(storage, 0)
+        end = whole.y_end if end is None else end
+        if end > first:
+            self.loaded_rows[storage] = end
+            self._transfer(Load, whole.rows(first, end), storage, layer)
+
+    def _input_stripes(self, work: Work, tiling: Tiling) -> tuple[Range, ...]:
+        """Return the stripes of a work; more than one if its resident input is yet to be loaded.
+
+        A convolution can begin with the first rows of a graph input while the others arrive, if
+        its weights stay for all stripes.
+        """
+        name = work.inputs[0]
+        tensor = self.plan.table.tensors[name]
+        waits = name in self.graph.inputs and name in self.plan.addresses
+        if (
+            not waits
+            or name in self.loaded_rows
+            or len(tiling.stripes) > 1
+            or not isinstance(work.op, ConvOp)
+            or not self._fit_together(tiling.mapping, tiling.groups[0])
+        ):
+            return tiling.stripes
+        rows = tiling.stripes[0][1]
+        cycles = tensor.height * tensor.layout.row_pitch // self.config.bus_bytes
+        count = min(rows, MAX_INPUT_STRIPES, max(1, cycles // INPUT_STRIPE_CYCLES))
+        return split(rows, ceil_div(rows, count))
+
+    def _reshape(self, work_plan: WorkPlan) -> None:
+        work = work_plan.work
+        source, result = (self.plan.table.tensors[name] for name in (work.inputs[0], work.output))
+        if source.memory != result.memory:
+            self._copy(work, work_plan.out_buffers[0])
+        if result.name in self.plan.addresses and source.chip != result.chip:
+            self._transfer(Load, self._whole(result.name), result.name, work.index)
+        # A view of a graph input is loaded with it.
+        if result.name in self.plan.addresses and source.chip == result.chip:
+            self._load_graph_input(result.name, work.index)
+
+    def _copy(self, work: Work, buffer: int) -> None:
+        """Copy a dense graph input to a dense graph output, through the chip."""
+        homes = self.plan.home_plan.homes
+        source, target = homes[work.inputs[0]], homes[work.output]
+        total = source.row_pitch * self.plan.table.tensors[work.inputs[0]].height
+        for first, end in split(total, COPY_LINES * self.config.line_bytes):
+            chip = Footprint(Place.ACT, buffer, buffer + end - first)
+            for kind, home in ((Load, source), (Store, target)):
+                memory = Footprint(
+                    Place.of_region(home.region), home.offset + first, home.offset + end
+                )
+                command = kind(
+                    region=int(home.region),
+                    space=int(Space.ACT),
+                    mem_addr=home.offset + first,
+                    sram_addr=buffer,
+                    row_bytes=end - first,
+                )
+                reads, writes = ((memory,), (chip,)) if kind is Load else ((chip,), (memory,))
+                self.steps.append(
+                    Step(command=command, reads=reads, writes=writes, layer=work.index)
+                )
+
+    def _fold(self, work: Work, op: FoldOp) -> None:
+        """Load a graph input folded."""
+        size_bytes = op.folding.size_bytes
+        fill, _ = self.pool.place(
+            ("fill", work.index), lambda: bytes([op.zero_point & 0xFF]) * size_bytes
+        )
+        self.steps.extend(
+            fold_steps(
+                op,
+                image(self.graph, op.input),
+                self.plan.home_plan.homes[op.input],
+                self._whole(work.output),
+                fill,
+                work.index,
+            )
+        )
+
+    # Units ----------------------------------------------------------------------------------
+
+    def _can_interleave(self, work_plan: WorkPlan, successor: WorkPlan) -> bool:
+        """Whether the next work pools this convolution's channels as they are computed.
+
+        The vector engine is idle most of the time while a convolution runs; pooling one tile of
+        channels then costs nothing while the array computes the next.
+        """
+        tiling, pool = work_plan.tiling, successor.work
+        chip = self.plan.table.tensors
+        operands = [*work_plan.work.inputs, work_plan.work.output, pool.output]
+        return (
+            isinstance(pool.op, PoolOp)
+            and isinstance(work_plan.work.op, ConvOp)
+            and tiling is not None
+            and len(tiling.stripes) == len(tiling.groups) == 1
+            and pool.inputs == (work_plan.work.output,)
+            and all(name in self.plan.addresses for name in operands)
+            and not any(
+                self.plan.addresses[pool.output] < self.plan.addresses[name] + chip[name].chip_bytes
+                and self.plan.addresses[name]
+                < self.plan.addresses[pool.output] + chip[pool.output].chip_bytes
+                for name in operands[:-1]
+            )
+        )
+
+    def _work(self, work_plan: WorkPlan, pool: Work | None = None) -> None:
+        work, tiling = work_plan.work, work_plan.tiling
+        assert tiling is not None, "this kind of work is not cut"
+        self._load_table(work)
+        stripes = self._input_stripes(work, tiling)
+        if len(stripes) == len(tiling.stripes):
+            for name in work.inputs:
+                if name in self.plan.addresses:
+                    self._load_graph_input(name, work.index)
+        unit = 0
+        for group in tiling.groups:
+            chunks = self._chunks(tiling.mapping, group, parts=1 if pool is None else POOL_CHUNKS)
+            kept = chunks is not None and self._fit_together(tiling.mapping, group)
+            if kept and chunks is not None and len(stripes) > 1:
+                self._reserve(tiling.mapping, chunks)
+            for index, rows in enumerate(stripes):
+                buffer = unit % tiling.buffers
+                sources = [
+                    self._source(work_plan, operand, rows, group, buffer)
+                    for operand in range(len(work.inputs))
+                ]
+                target = self._target(work_plan, rows, group, buffer)
+                if isinstance(work.op, ConvOp):
+                    load = index == 0 or not kept
+                    self._convolve(
+                        work, tiling, sources, target, rows, group, chunks, load=load, pool=pool
+                    )
+                else:
+                    self._vector(work, sources, target, rows, group)
+                if work.output in self.plan.home_plan.homes:
+                    self._transfer(Store, target, work.output, work.index)
+                unit += 1
+        if pool is not None and pool.output in self.plan.home_plan.homes:
+            self._transfer(Store, self._whole(pool.output), pool.output, pool.index)
+
+    def _source(
+        self, work_plan: WorkPlan, operand: int, rows: Range, group: Range, buffer: int
+    ) -> Slab:
+        """Return an input's rows on chip; loads them when the input is in memory."""
+        work, tiling = work_plan.work, work_plan.tiling
+        assert tiling is not None
+        name = work.inputs[operand]
+        tensor = self.plan.table.tensors[name]
+        needed = work.input_rows(operand, tensor.height, rows)
+        if name in self.plan.addresses:
+            last = rows[1] == self.plan.table.tensors[work.output].height
+            self._load_graph_input(name, work.index, None if last else needed[1])
+            return self._whole(name).rows(*needed)
+        alone = work.per_channel or operand > 0
+        slab = self._streamed(
+            tiling.in_layouts[operand],
+            work_plan.in_buffers[operand][buffer],
+            needed,
+            group if alone else None,
+            tensor.layout.channels,
+        )
+        self._transfer(Load, slab, name, work.index)
+        return slab
+
+    def _target(self, work_plan: WorkPlan, rows: Range, group: Range, buffer: int) -> Slab:
+        work, tiling = work_plan.work, work_plan.tiling
+        assert tiling is not None
+        name = work.output
+        if name in self.plan.addresses:
+            return self._whole(name).rows(*rows)
+        return self._streamed(
+            tiling.out_layout,
+            work_plan.out_buffers[buffer],
+            rows,
+            group,
+            self.plan.table.tensors[name].layout.channels,
+        )
+
+    def _streamed(
+        self, layout: ActLayout, base: int, rows: Range, group: Range | None, channels: int
+    ) -> Slab:
+        line = self.config.line_bytes
+        first = 0 if group is None else group[0] * line
+        if group is not None:
+            # The last group may have fewer channels than the buffer's pixels have room for.
+            channels = min(group[1] * line, channels) - first
+        return Slab(
+            base=base,
+            y_first=rows[0],
+            y_end=rows[1],
+            channel_first=first,
+            layout=ActLayout(layout.width, channels, layout.pixel_pitch, layout.row_pitch),
+        )
+
+    # Vector works ---------------------------------------------------------------------------
+
+    def _load_table(self, work: Work) -> None:
+        line = self.config.line_bytes
+        if isinstance(work.op, TableOp):
+            lanes = np.repeat(work.op.table.view(np.uint8), line)
+            self._set_table(work, lanes.tobytes())
+        elif isinstance(work.op, SoftmaxOp):
+            entries = np.zeros((256, line), np.uint8)
+            entries[:, :4] = work.op.exp_table.astype("<i4").view(np.uint8).reshape(256, 4)
+            self._set_table(work, entries.tobytes())
+
+    def _set_table(self, work: Work, content: bytes) -> None:
+        if content == self.table:
+            return
+        self.table = content
+        offset, size = self.pool.place(("table", content), lambda: content)
+        self.steps.append(constant_load(Space.TABLE, 0, offset, size, work.index, self.config))
+
+    def _vector(
+        self, work: Work, sources: list[Slab], target: Slab, rows: Range, group: Range
+    ) -> None:
+        job = VectorJob(
+            sources=tuple(sources),
+            target=target,
+            in_height=self.plan.table.tensors[work.inputs[0]].height,
+            width=target.layout.width,
+            rows=rows,
+            tiles=group,
+            layer=work.index,
+        )
+        op = work.op
+        if isinstance(op, AddOp):
+            self.steps.append(add_step(op, job, self.config))
+        elif isinstance(op, PoolOp):
+            self.steps.extend(pool_steps(op, job, self.config))
+        elif isinstance(op, TableOp):
+            self.steps.append(table_step(job, self.config))
+        else:
+            assert isinstance(op, SoftmaxOp), f"no schedule for {type(op).__name__}"
+            self.steps.extend(softmax_steps(op, job, self.config))
+
+    # Convolutions ---------------------------------------------------------------------------
+
+    def _param_tile_bytes(self) -> int:
+        return self.config.param_block_lines * self.config.line_bytes
+
+    def _chunks(
+        self, mapping: ConvMapping | None, group: Range, *, parts: int
+    ) -> list[_Chunk] | None:
+        """Cut a group into at least `parts` chunks of weights; None when not one tile fits."""
+        if mapping is None:
+            return []
+        tile_bytes = mapping.tile_weight_bytes(self.config)
+        if tile_bytes > self.config.wgt_bytes:
+            return None
+        most = max(1, self.config.wgt_bytes // self.weight_chunks // tile_bytes)
+        if not self._parameters_together(group):
+            most = min(most, max(1, self.config.param_bytes // 2 // self._param_tile_bytes()))
+        count = max(ceil_div(group[1] - group[0], most), min(parts, group[1] - group[0]))
+        size = ceil_div(group[1] - group[0], count)
+        return [
+            _Chunk((group[0] + first, group[0] + end))
+            for first, end in split(group[1] - group[0], size)
+        ]
+
+    def _parameters_together(self, group: Range) -> bool:
+        """Whether the parameters of a group are few enough to be loaded with one command."""
+        return (group[1] - group[0]) * self._param_tile_bytes() <= self.config.param_bytes // 2
+
+    def _fit_together(self, mapping: ConvMapping | None, group: Range) -> bool:
+        """Whether the weights and parameters of a whole group can stay for all stripes."""
+        if mapping is None:
+            return False
+        tiles = group[1] - group[0]
+        return (
+            tiles * mapping.tile_weight_bytes(self.config) <= self.config.wgt_bytes
+            and tiles * self._param_tile_bytes() <= self.config.param_bytes
+        )
+
+    def _reserve(self, mapping: ConvMapping | None, chunks: list[_Chunk]) -> None:
+        assert mapping is not None
+        tiles = chunks[-1].tiles[1] - chunks[0].tiles[0]
+        self.wgt.reserve(tiles * mapping.tile_weight_bytes(self.config))
+        self.param.reserve(tiles * self._param_tile_bytes())
+
+    def _load_parameters(self, work: Work, op: ConvOp, tiles: Range) -> int:
+        def content() -> bytes:
+            return pack_parameters(op, self.config.rows)[tiles[0] : tiles[1]].tobytes()
+
+        offset, size = self.pool.place(("param", work.index, tiles), content)
+        address = self.param.take(size)
+        self.steps.append(
+            constant_load(Space.PARAM, address, offset, size, work.index, self.config)
+        )
+        return address
+
+    def _load_group_parameters(
+        self, work: Work, op: ConvOp, group: Range, chunks: list[_Chunk]
+    ) -> None:
+        address = self._load_parameters(work, op, group)
+        for chunk in chunks:
+            chunk.param_addr = address + (chunk.tiles[0] - group[0]) * self._param_tile_bytes()
+
+    def _load_weights(
+        self, work: Work, op: ConvOp, tiling: Tiling, tiles: Range, passes: Range | None = None
+    ) -> tuple[Step, int]:
+        mapping = tiling.mapping
+        assert mapping is not None
+
+        def content() -> bytes:
+            packed = pack_weights(op, mapping, tiling.in_layouts[0].pixel_pitch, self.config.rows)[
+                tiles[0] : tiles[1]
+            ]
+            if passes is not None:
+                packed = packed[:, passes[0] : passes[1]]
+            return packed.tobytes()
+
+        offset, size = self.pool.place(("wgt", work.index, tiles, passes), content)
+        address = self.wgt.take(size)
+        step = constant_load(Space.WGT, address, offset, size, work.index, self.config)
+        return step, address
+
+    def _convolve(
+        self,
+        work: Work,
+        tiling: Tiling,
+        sources: list[Slab],
+        target: Slab,
+        rows: Range,
+        group: Range,
+        chunks: list[_Chunk] | None,
+        *,
+        load: bool,
+        pool: Work | None,
+    ) -> None:
+        op, mapping = work.op, tiling.mapping
+        assert isinstance(op, ConvOp)
+        assert mapping is not None
+        output = self.plan.table.tensors[work.output]
+
+        def job(tiles: Range) -> ConvJob:
+            return ConvJob(
+                op=op,
+                mapping=mapping,
+                add=work.add,
+                source=sources[0],
+                target=target,
+                other=sources[1] if work.add is not None else None,
+                in_height=self.plan.table.tensors[work.inputs[0]].height,
+                out_size=(output.height, output.layout.width),
+                rows=rows,
+                tiles=tiles,
+                layer=work.index,
+            )
+
+        if chunks is None:
+            # Split reductions are slow enough for a pooling behind them not to matter.
+            for tile in range(*group):
+                tiles = (tile, tile + 1)
+                param_addr = self._load_parameters(work, op, tiles)
+
+                def load_piece(passes: Range, tiles: Range = tiles) -> tuple[Step, int]:
+                    return self._load_weights(work, op, tiling, tiles, passes)
+
+                self.steps.extend(
+                    split_reduction_steps(job(tiles), load_piece, param_addr, self.config)
+                )
+            self.weight_bytes[work.index] = self.config.wgt_bytes
+            if pool is not None:
+                self._pool_part(pool, target, group)
+            return
+        for chunk in chunks:
+            if load:
+                step, chunk.wgt_addr = self._load_weights(work, op, tiling, chunk.tiles)
+                self.steps.append(step)
+                if not self._parameters_together(group):
+                    chunk.param_addr = self._load_parameters(work, op, chunk.tiles)
+                elif chunk is chunks[0]:
+                    self._load_group_parameters(work, op, group, chunks)
+            self.steps.extend(
+                conv_steps(job(chunk.tiles), chunk.wgt_addr, chunk.param_addr, self.config)
+            )
+            if pool is not None:
+                self._pool_part(pool, target, chunk.tiles)
+            tiles_bytes = mapping.tile_weight_bytes(self.config) + self._param_tile_bytes()
+            self.weight_bytes[work.index] = max(
+                self.weight_bytes[work.index],
+                (chunk.tiles[1] - chunk.tiles[0]) * tiles_bytes,
+            )
+
+    def _pool_part(self, pool: Work, source: Slab, tiles: Range) -> None:
+        target = self._whole(pool.output)
+        self._vector(pool, [source], target, (target.y_first, target.y_end), tiles)

@@ -1,0 +1,376 @@
+"""The commands of a convolution: `Conv` and the `Vector` that empties its accumulator tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from celosia.hw.config import NpuConfig
+from celosia.hw.isa import Conv, Mode, Rounding, Vector, VectorOp
+from celosia.sw.compiler.ir import AddOp, ConvOp
+from celosia.sw.compiler.layout import Slab, ceil_div
+from celosia.sw.compiler.mapping import ConvMapping, conv_axes
+from celosia.sw.compiler.steps import Footprint, Place, Step
+from celosia.sw.compiler.tiling import split
+
+__all__ = ["ConvJob", "conv_steps", "split_reduction_steps"]
+
+ADDRESS_MASK = (1 << 20) - 1
+Range = tuple[int, int]
+
+TILE_OVERHEAD_CYCLES = 8
+"""Guess of what starting an accumulator tile costs; only used to choose the size of tiles."""
+REQUANT_ADD_CYCLES = 4
+"""Cycles of the vector engine for a vector of REQUANT_ADD; REQUANT takes one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvJob:
+    """A part of a convolution whose operands are on chip.
+
+    Attributes
+    ----------
+    op, mapping, add
+        The operator, its mapping, and the ADD fused to it.
+    source, target, other : Slab
+        Input, output and the ADD's other operand.
+    in_height, out_size
+        Rows of the input, rows and columns of the output, as a whole.
+    rows, tiles : (int, int)
+        Output rows and output channel tiles to compute.
+    layer : int
+        Index of the work.
+    """
+
+    op: ConvOp
+    mapping: ConvMapping
+    add: AddOp | None
+    source: Slab
+    target: Slab
+    other: Slab | None
+    in_height: int
+    out_size: tuple[int, int]
+    rows: Range
+    tiles: Range
+    layer: int
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A rectangle of outputs as the engines see it: lines of vectors (swapped: columns)."""
+
+    conv: Conv
+    line_first: int
+    line_end: int
+    first: int
+    end: int
+
+
+def conv_steps(job: ConvJob, wgt_addr: int, param_addr: int, config: NpuConfig) -> Iterator[Step]:
+    """Yield the commands; weights and parameters of the job's tiles are loaded.
+
+    Parameters
+    ----------
+    job : ConvJob
+        What to compute.
+    wgt_addr, param_addr : int
+        Byte addresses of the weights and parameters of the first channel tile.
+    config : NpuConfig
+        The machine.
+    """
+    n_oc = job.tiles[1] - job.tiles[0]
+    weights = Footprint(
+        Place.WGT, wgt_addr, wgt_addr + n_oc * job.mapping.tile_weight_bytes(config)
+    )
+    for block in _blocks(job, config):
+        conv = replace(block.conv, wgt_addr=wgt_addr // config.line_bytes)
+        yield _conv_step(job, conv, weights)
+        yield _vector_step(job, block, param_addr, config)
+
+
+def split_reduction_steps(
+    job: ConvJob,
+    load_piece: Callable[[Range], tuple[Step, int]],
+    param_addr: int,
+    config: NpuConfig,
+) -> Iterator[Step]:
+    """Yield the commands of one channel tile whose weights exceed the weight memory.
+
+    Parameters
+    ----------
+    job : ConvJob
+        What to compute, one channel tile.
+    load_piece : callable
+        Returns the load of a range of passes and the byte address of their weights.
+    param_addr : int
+        Byte address of the tile's parameters.
+    config : NpuConfig
+        The machine.
+    """
+    assert job.tiles[1] - job.tiles[0] == 1, "one tile of output channels at a time"
+    matrix_bytes = config.rows * config.line_bytes
+    # Half of the memory each, so that the next piece is loaded while one is used.
+    most = max(1, config.wgt_bytes // 2 // matrix_bytes)
+    for block in _blocks(job, config):
+        for lines in split(block.conv.out_h, block.conv.tile_rows):
+            height = lines[1] - lines[0]
+            tile = replace(
+                block.conv,
+                act_addr=(block.conv.act_addr + lines[0] * block.conv.step_y) & ADDRESS_MASK,
+                y0=block.conv.y0 + lines[0] * block.conv.stride_y,
+                out_h=height,
+                tile_rows=height,
+            )
+            pieces = list(_pieces(tile, most))
+            for index, (passes, piece) in enumerate(pieces):
+                load, address = load_piece(passes)
+                yield load
+                conv = replace(
+                    piece,
+                    wgt_addr=address // config.line_bytes,
+                    accumulate=int(index > 0),
+                    hold=int(index < len(pieces) - 1),
+                )
+                size = (passes[1] - passes[0]) * matrix_bytes
+                yield _conv_step(job, conv, Footprint(Place.WGT, address, address + size))
+            part = _Block(
+                tile,
+                block.line_first + lines[0],
+                block.line_first + lines[1],
+                block.first,
+                block.end,
+            )
+            yield _vector_step(job, part, param_addr, config)
+
+
+def _pieces(conv: Conv, most: int) -> Iterator[tuple[Range, Conv]]:
+    """Cut the passes of a command into commands of at most `most` passes, in order."""
+    if conv.n_kx * conv.n_ic <= most:
+        per_step = conv.n_kx * conv.n_ic
+        for first, end in split(conv.n_ky, most // per_step):
+            yield (first * per_step, end * per_step), _shifted(conv, ky=(first, end))
+        return
+    for ky in range(conv.n_ky):
+        if conv.n_ic <= most:
+            for kx in split(conv.n_kx, most // conv.n_ic):
+                first = (ky * conv.n_kx + kx[0]) * conv.n_ic
+                passes = (first, first + (kx[1] - kx[0]) * conv.n_ic)
+                yield passes, _shifted(conv, ky=(ky, ky + 1), kx=kx)
+            continue
+        for kx_one in range(conv.n_kx):
+            for ic in split(conv.n_ic, most):
+                first = (ky * conv.n_kx + kx_one) * conv.n_ic
+                yield (
+                    (first + ic[0], first + ic[1]),
+                    _shifted(conv, ky=(ky, ky + 1), kx=(kx_one, kx_one + 1), ic=ic),
+                )
+
+
+def _shifted(conv: Conv, ky: Range, kx: Range | None = None, ic: Range | None = None) -> Conv:
+    kx = kx or (0, conv.n_kx)
+    ic = ic or (0, conv.n_ic)
+    along_row = kx[0] * conv.step_kx + ic[0] * conv.step_ic
+    return replace(
+        conv,
+        act_addr=(conv.act_addr + ky[0] * conv.step_ky + along_row) & ADDRESS_MASK,
+        y0=conv.y0 + ky[0] * conv.ky_rows,
+        x0=conv.x0 + along_row,
+        n_ky=ky[1] - ky[0],
+        n_kx=kx[1] - kx[0],
+        n_ic=ic[1] - ic[0],
+    )
+
+
+def _blocks(job: ConvJob, config: NpuConfig) -> Iterator[_Block]:
+    """Yield the job's rectangles: as wide as a tile of the accumulator allows."""
+    if job.mapping.swapped:
+        lines, along = (0, job.out_size[1]), job.rows
+    else:
+        lines, along = job.rows, (0, job.out_size[1])
+    width = along[1] - along[0]
+    width = ceil_div(width, ceil_div(width, config.acc_depth))
+    for first, end in split(along[1] - along[0], width):
+        first, end = first + along[0], end + along[0]
+        if job.mapping.mode == Mode.WINDOW:
+            conv = _window_conv(job, lines, (first, end), config)
+        else:
+            conv = _depthwise_conv(job, lines, (first, end), config)
+        yield _Block(conv, lines[0], lines[1], first, end)
+
+
+def _window_conv(job: ConvJob, rows: Range, columns: Range, config: NpuConfig) -> Conv:
+    op, source, mapping = job.op, job.source, job.mapping
+    layout = source.layout
+    y0 = rows[0] * op.stride_h - op.pad_top
+    x0 = columns[0] * op.stride_w - op.pad_left
+    out_w = columns[1] - columns[0]
+    return Conv(
+        mode=int(Mode.WINDOW),
+        zero_point=op.input_zero_point,
+        act_addr=source.address(y0, x0) & ADDRESS_MASK,
+        y0=y0,
+        x0=x0 * layout.pixel_pitch,
+        in_h=source.y_end,
+        row_bytes=layout.width * layout.pixel_pitch,
+        row_pitch=layout.row_pitch,
+        out_w=out_w,
+        out_h=rows[1] - rows[0],
+        tile_rows=_tile_rows(job, rows[1] - rows[0], out_w, out_w, config),
+        row_len=out_w,
+        extra=0,
+        stride_x=1,
+        stride_y=op.stride_h,
+        step_x=op.stride_w * layout.pixel_pitch,
+        step_y=op.stride_h * layout.row_pitch,
+        n_ky=mapping.n_ky,
+        ky_rows=mapping.ky_rows,
+        step_ky=mapping.ky_rows * layout.row_pitch,
+        n_kx=mapping.n_kx,
+        step_kx=layout.pixel_pitch,
+        n_ic=mapping.n_ic,
+        step_ic=config.line_bytes,
+        n_oc=job.tiles[1] - job.tiles[0],
+        step_oc=0,
+    )
+
+
+def _depthwise_conv(job: ConvJob, lines: Range, along: Range, config: NpuConfig) -> Conv:
+    op, source, mapping = job.op, job.source, job.mapping
+    layout = source.layout
+    axes = conv_axes(op, (job.in_height, layout.width), job.out_size)
+    if mapping.swapped:
+        line_axis, stream_axis = axes[1], axes[0]
+        line_pitch, stream_pitch = layout.pixel_pitch, layout.row_pitch
+        in_lines, in_stream = layout.width, source.y_end
+    else:
+        line_axis, stream_axis = axes
+        line_pitch, stream_pitch = layout.row_pitch, layout.pixel_pitch
+        in_lines, in_stream = source.y_end, layout.width
+    line0 = lines[0] * line_axis.stride - line_axis.pad_before
+    stream0 = along[0] * stream_axis.stride - stream_axis.pad_before
+    y0, x0 = (stream0, line0) if mapping.swapped else (line0, stream0)
+    out_w = along[1] - along[0]
+    row_len, extra = stream_axis.stream(along[0], out_w)
+    return Conv(
+        mode=int(mapping.mode),
+        zero_point=op.input_zero_point,
+        act_addr=source.address(y0, x0, job.tiles[0] * config.line_bytes) & ADDRESS_MASK,
+        y0=line0,
+        x0=stream0 * stream_pitch,
+        in_h=in_lines,
+        row_bytes=in_stream * stream_pitch,
+        row_pitch=line_pitch,
+        out_w=out_w,
+        out_h=lines[1] - lines[0],
+        tile_rows=_tile_rows(job, lines[1] - lines[0], out_w, row_len, config),
+        row_len=row_len,
+        extra=extra,
+        stride_x=stream_axis.stride,
+        stride_y=line_axis.stride,
+        step_x=stream_pitch,
+        step_y=line_axis.stride * line_pitch,
+        n_ky=mapping.n_ky,
+        ky_rows=mapping.ky_rows,
+        step_ky=mapping.ky_rows * line_pitch,
+        n_kx=mapping.n_kx,
+        step_kx=config.rows * stream_pitch,
+        n_ic=1,
+        step_ic=0,
+        n_oc=job.tiles[1] - job.tiles[0],
+        step_oc=config.line_bytes,
+    )
+
+
+def _tile_rows(job: ConvJob, out_h: int, out_w: int, row_len: int, config: NpuConfig) -> int:
+    """Choose the rows of an accumulator tile.
+
+    Large tiles mean few starts; but when the array is done, the vector engine still has the last
+    tile to empty, which small tiles make short.
+    """
+    most = min(out_h, config.acc_depth // out_w)
+    vector_cycles = 1 if job.add is None else REQUANT_ADD_CYCLES
+    n_oc = job.tiles[1] - job.tiles[0]
+    passes = job.mapping.passes
+
+    def cost(rows: int) -> float:
+        count = ceil_div(out_h, rows)
+        stream = max(rows * row_len, config.rows) * passes
+        drain = rows * out_w * vector_cycles
+        return n_oc * count * (max(stream, drain) + TILE_OVERHEAD_CYCLES) + drain
+
+    heights = {ceil_div(out_h, count) for count in range(ceil_div(out_h, most), out_h + 1)}
+    return min((rows for rows in heights if rows <= most), key=lambda rows: (cost(rows), -rows))
+
+
+def _conv_step(job: ConvJob, conv: Conv, weights: Footprint) -> Step:
+    return Step(command=conv, reads=(job.source.footprint, weights), writes=(), layer=job.layer)
+
+
+def _vector_step(job: ConvJob, block: _Block, param_addr: int, config: NpuConfig) -> Step:
+    op, conv, line = job.op, block.conv, config.line_bytes
+    n_oc = conv.n_oc
+    fields: dict[str, int] = {
+        "op": int(VectorOp.REQUANT),
+        "rounding": int(Rounding.DOUBLE if op.rounding == "double" else Rounding.SINGLE),
+        "n_oc": n_oc,
+        "out_h": conv.out_h,
+        "out_w": conv.out_w,
+        "tile_rows": conv.tile_rows,
+        "param_addr": param_addr // line,
+        "zero_a": op.output_zero_point,
+        "act_min": op.act_min,
+        "act_max": op.act_max,
+    }
+    fields |= _operand("d", job, job.target, block, line)
+    reads = [
+        Footprint(Place.PARAM, param_addr, param_addr + n_oc * config.param_block_lines * line)
+    ]
+    if job.add is not None:
+        assert job.other is not None, "a fused ADD has another operand"
+        fields |= _fused_add(op, job.add) | _operand("b", job, job.other, block, line)
+        reads.append(job.other.footprint)
+    return Step(
+        command=Vector(**fields),
+        reads=tuple(reads),
+        writes=(job.target.footprint,),
+        layer=job.layer,
+    )
+
+
+def _operand(name: str, job: ConvJob, slab: Slab, block: _Block, line: int) -> dict[str, int]:
+    layout = slab.layout
+    y, x = block.line_first, block.first
+    pitch_y, pitch_x = layout.row_pitch, layout.pixel_pitch
+    if job.mapping.swapped:
+        y, x = x, y
+        pitch_y, pitch_x = pitch_x, pitch_y
+    return {
+        f"{name}_addr": slab.address(y, x, job.tiles[0] * line) // line,
+        f"{name}_y": pitch_y // line,
+        f"{name}_x": pitch_x // line,
+    }
+
+
+def _fused_add(op: ConvOp, add: AddOp) -> dict[str, int]:
+    # Addition commutes: the convolution's result is always operand A of the command.
+    first = add.input_a == op.output
+    mine = (add.zero_point_a, add.multiplier_a, add.shift_a)
+    others = (add.zero_point_b, add.multiplier_b, add.shift_b)
+    if not first:
+        mine, others = others, mine
+    assert mine[0] == op.output_zero_point, "the ADD's zero point is its operand's"
+    return {
+        "op": int(VectorOp.REQUANT_ADD),
+        "mid_min": op.act_min,
+        "mid_max": op.act_max,
+        "zero_b": others[0],
+        "zero_out": add.zero_point_out,
+        "act_min": add.act_min,
+        "act_max": add.act_max,
+        "mult_a": mine[1],
+        "shift_a": -mine[2],
+        "mult_b": others[1],
+        "shift_b": -others[2],
+        "mult_o": add.multiplier_out,
+        "shift_o": -add.shift_out,
+    }

@@ -1,0 +1,103 @@
+"""One command on its way into a program, with what it reads and writes.
+
+Footprints are byte intervals in one memory each. An interval may be larger than what the command
+really touches (strided transfers, channel tiles of a tensor): that costs at most a needless wait,
+never a race.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from celosia.hw.isa import Command, Conv, Engine, Region, Space, Vector, VectorOp
+
+__all__ = ["Footprint", "Place", "Step", "conflict", "is_holding", "is_requantise"]
+
+
+class Place(IntEnum):
+    """The memories that commands communicate through."""
+
+    ACT = 0
+    WGT = 1
+    PARAM = 2
+    TABLE = 3
+    CODE = 4
+    CONST = 5
+    IO = 6
+    SCRATCH = 7
+
+    @staticmethod
+    def of_space(space: Space) -> Place:
+        """Return the place of an on-chip memory."""
+        return Place(int(space))
+
+    @staticmethod
+    def of_region(region: Region) -> Place:
+        """Return the place of a window of system memory."""
+        return Place(4 + int(region))
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes ``start`` to ``end - 1`` of one memory."""
+
+    place: Place
+    start: int
+    end: int
+
+    def overlaps(self, other: Footprint) -> bool:
+        """Whether the two have a byte in common."""
+        return self.place == other.place and self.start < other.end and other.start < self.end
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A command without tag and tokens.
+
+    Attributes
+    ----------
+    command : Command
+        `wait`, `signal` and `tag` are still zero.
+    reads, writes : tuple of Footprint
+        Everything the command touches; reads of constants in memory are left out, since nothing
+        writes them.
+    layer : int
+        Index of the layer that the command works for.
+    """
+
+    command: Command
+    reads: tuple[Footprint, ...]
+    writes: tuple[Footprint, ...]
+    layer: int
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that runs the command."""
+        engine = self.command.engine
+        assert engine is not None, "End has no engine"
+        return engine
+
+
+def _any_overlap(one: tuple[Footprint, ...], other: tuple[Footprint, ...]) -> bool:
+    return any(a.overlaps(b) for a in one for b in other)
+
+
+def conflict(earlier: Step, later: Step) -> bool:
+    """Whether the order of two steps matters: read after write, write after read or write."""
+    return (
+        _any_overlap(earlier.writes, later.reads)
+        or _any_overlap(earlier.reads, later.writes)
+        or _any_overlap(earlier.writes, later.writes)
+    )
+
+
+def is_requantise(step: Step) -> bool:
+    """Whether the step empties the accumulator tiles of the `Conv` before it."""
+    command = step.command
+    return isinstance(command, Vector) and command.op in (VectorOp.REQUANT, VectorOp.REQUANT_ADD)
+
+
+def is_holding(step: Step) -> bool:
+    """Whether the step is a `Conv` that keeps its accumulator half for the next one."""
+    return isinstance(step.command, Conv) and bool(step.command.hold)

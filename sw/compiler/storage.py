@@ -1,0 +1,293 @@
+"""Which tensors share bytes, how each is laid out, and where it lives in system memory.
+
+A RESHAPE moves no byte when its two tensors have the same bytes in the same places. On chip that is
+so when both are whole lines without gaps (or the same image); in memory it is always so once both
+are dense. A RESHAPE whose tensors differ on chip therefore goes through memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from celosia.hw.config import NpuConfig
+from celosia.hw.isa import Region
+from celosia.sw.compiler.fold_input import FoldOp
+from celosia.sw.compiler.ir import ConvOp, Graph, ReshapeOp
+from celosia.sw.compiler.layout import ActLayout, MemoryHome, act_layout, round_up
+from celosia.sw.compiler.mapping import ROWS_TAPS, conv_axes
+from celosia.sw.compiler.works import Work, image
+
+__all__ = ["HomePlan", "Storage", "TensorLayout", "TensorTable", "layout_tensors", "plan_homes"]
+
+COLUMNS_GAIN = 0.95
+"""A larger pixel pitch takes memory: it has to save this much of the positions streamed."""
+MEMORY_ALIGNMENT_BYTES = 16
+"""Tensors in memory start at multiples of the widest bus word."""
+
+
+@dataclass(frozen=True)
+class TensorLayout:
+    """One tensor of the graph: its image, its bytes on chip, and the groups it shares bytes with.
+
+    Attributes
+    ----------
+    height, layout
+        Rows, and their place on chip.
+    chip : str
+        Name of the storage on chip: tensors of one storage have the same address.
+    memory : str
+        Name of the storage in memory.
+    """
+
+    name: str
+    height: int
+    layout: ActLayout
+    chip: str
+    memory: str
+    dense_memory: bool
+
+    @property
+    def chip_bytes(self) -> int:
+        """Bytes on chip."""
+        return self.layout.size_bytes(self.height)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Tensors that share an address on chip, and the works between which they are alive."""
+
+    name: str
+    tensors: tuple[str, ...]
+    size_bytes: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class TensorTable:
+    """All tensors that the works touch.
+
+    Attributes
+    ----------
+    tensors : dict of str to TensorLayout
+        By name.
+    storages : dict of str to Storage
+        On-chip storages by name.
+    """
+
+    tensors: dict[str, TensorLayout]
+    storages: dict[str, Storage]
+
+
+@dataclass(frozen=True)
+class HomePlan:
+    """Where tensors are in system memory.
+
+    Attributes
+    ----------
+    homes : dict of str to MemoryHome
+        By tensor, for those that have one.
+    io_bytes, scratch_bytes : int
+        Sizes of the two regions.
+    """
+
+    homes: dict[str, MemoryHome]
+    io_bytes: int
+    scratch_bytes: int
+
+
+def layout_tensors(graph: Graph, works: list[Work], config: NpuConfig) -> TensorTable:
+    """Decide layouts and which tensors share storage."""
+    names = list(dict.fromkeys([*graph.inputs, *(n for w in works for n in (*w.inputs, w.output))]))
+    consumers: dict[str, list[Work]] = {name: [] for name in names}
+    producer: dict[str, int] = {}
+    for work in works:
+        producer[work.output] = work.index
+        for name in work.inputs:
+            consumers[name].append(work)
+    reshapes = [work for work in works if isinstance(work.op, ReshapeOp)]
+    odd = {name for name in names if _wants_odd_rows(graph, name, consumers[name], config)}
+    columns = {name for name in names if _wants_odd_pixels(graph, name, consumers[name], config)}
+    odd -= columns
+    for work in reshapes:
+        # Views of one another have no gaps; rows of an even number of lines use mode TAPS then.
+        odd -= {work.inputs[0], work.output}
+        columns -= {work.inputs[0], work.output}
+    packed = {name for name in graph.inputs if _may_pack(name, consumers[name], graph)}
+    packed |= {work.output for work in works if isinstance(work.op, FoldOp)}
+    layouts = {}
+    for name in names:
+        _, width, channels = image(graph, name)
+        layouts[name] = act_layout(
+            width,
+            channels,
+            config.line_bytes,
+            packed=name in packed,
+            odd_rows=name in odd,
+            odd_pixels=name in columns,
+        )
+
+    chip = {name: name for name in names}
+    memory = {name: name for name in names}
+    dense: set[str] = set()
+    for work in reshapes:
+        source, result = work.inputs[0], work.output
+        both_io = _root(memory, source) in graph.inputs and result in graph.outputs
+        if both_io:
+            continue
+        memory[result] = source
+        if _same_bytes(graph, layouts, source, result):
+            chip[result] = source
+        else:
+            dense |= {source, result}
+    # Density is a property of the whole storage: all of its views are dense or none.
+    dense_roots = {_root(memory, name) for name in dense}
+    tensors = {}
+    for name in names:
+        tensors[name] = TensorLayout(
+            name=name,
+            height=image(graph, name)[0],
+            layout=layouts[name],
+            chip=_root(chip, name),
+            memory=_root(memory, name),
+            dense_memory=_root(memory, name) in dense_roots,
+        )
+    storages = {}
+    for root in dict.fromkeys(t.chip for t in tensors.values()):
+        members = tuple(name for name in names if tensors[name].chip == root)
+        born = [producer[name] for name in members if name in producer]
+        used = [work.index for name in members for work in consumers[name]]
+        first = min([*born, *used], default=0)
+        if root not in producer:
+            first = min(used, default=0)
+        storages[root] = Storage(
+            name=root,
+            tensors=members,
+            size_bytes=round_up(max(tensors[n].chip_bytes for n in members), config.line_bytes),
+            first=first,
+            last=max([*born, *used], default=0),
+        )
+    return TensorTable(tensors, storages)
+
+
+def plan_homes(
+    graph: Graph, works: list[Work], table: TensorTable, config: NpuConfig, in_memory: set[str]
+) -> HomePlan:
+    """Give every tensor of `in_memory`, and the graph's inputs and outputs, a place in memory.
+
+    Parameters
+    ----------
+    in_memory : set of str
+        Tensors that have to be in memory.
+
+    Returns
+    -------
+    HomePlan
+        Inputs and outputs dense in region IO, the others in SCRATCH without reuse.
+    """
+    names = [n for n in table.tensors if n in in_memory]
+    homes: dict[str, MemoryHome] = {}
+    offsets: dict[str, tuple[Region, int, bool]] = {}
+    sizes = {Region.IO: 0, Region.SCRATCH: 0}
+
+    def place(name: str, region: Region, *, dense: bool) -> None:
+        tensor = table.tensors[name]
+        if tensor.memory not in offsets:
+            dense = dense or tensor.dense_memory
+            offsets[tensor.memory] = (region, sizes[region], dense)
+            views = [t for t in table.tensors.values() if t.memory == tensor.memory]
+            size = max(
+                t.height * t.layout.width * _pixel_pitch(t, config, dense=dense) for t in views
+            )
+            sizes[region] += round_up(size, MEMORY_ALIGNMENT_BYTES)
+        region, offset, dense = offsets[tensor.memory]
+        homes[name] = MemoryHome(
+            region=region,
+            offset=offset,
+            width=tensor.layout.width,
+            channels=tensor.layout.channels,
+            pixel_pitch=_pixel_pitch(tensor, config, dense=dense),
+        )
+
+    for name in dict.fromkeys([*graph.inputs, *graph.outputs]):
+        if name in table.tensors:
+            place(name, Region.IO, dense=True)
+    for name in names:
+        place(name, Region.SCRATCH, dense=False)
+    # Views of a tensor in memory are in memory too.
+    for name, tensor in table.tensors.items():
+        if tensor.memory in offsets:
+            place(name, Region.SCRATCH, dense=False)
+    return HomePlan(homes, sizes[Region.IO], sizes[Region.SCRATCH])
+
+
+def _pixel_pitch(tensor: TensorLayout, config: NpuConfig, *, dense: bool) -> int:
+    channels = tensor.layout.channels
+    return channels if dense else round_up(channels, config.line_bytes)
+
+
+def _root(parents: dict[str, str], name: str) -> str:
+    while parents[name] != name:
+        name = parents[name]
+    return name
+
+
+def _same_bytes(graph: Graph, layouts: dict[str, ActLayout], source: str, result: str) -> bool:
+    if image(graph, source) == image(graph, result):
+        return layouts[source] == layouts[result]
+    return all(
+        layouts[name].is_dense and layouts[name].pixel_pitch == layouts[name].channels
+        for name in (source, result)
+    )
+
+
+def _wants_odd_rows(graph: Graph, name: str, consumers: list[Work], config: NpuConfig) -> bool:
+    """Whether a depthwise convolution would read the tensor in mode ROWS along its rows."""
+    return image(graph, name)[1] > 1 and any(
+        isinstance(work.op, ConvOp)
+        and work.op.depthwise
+        and name == work.inputs[0]
+        and work.op.kernel_w <= 3
+        and work.op.kernel_h > 1
+        and config.dw_segments > 1
+        for work in consumers
+    )
+
+
+def _wants_odd_pixels(graph: Graph, name: str, consumers: list[Work], config: NpuConfig) -> bool:
+    """Whether all readers are depthwise convolutions that gain by running along the columns.
+
+    Every row of a stream pays for its padding, so the longer axis should stream. Other readers and
+    the writer do not mind the larger pitch, but memory does.
+    """
+    height, width, _ = image(graph, name)
+    if width == 1 or name in graph.inputs or name in graph.outputs or not consumers:
+        return False
+    rows_cost = columns_cost = 0
+    for work in consumers:
+        op = work.op
+        if not (isinstance(op, ConvOp) and op.depthwise and name == work.inputs[0]):
+            continue
+        if op.kernel_h > ROWS_TAPS or op.kernel_w == 1 or config.dw_segments == 1:
+            return False
+        out_h, out_w, _ = image(graph, op.output)
+        axes = conv_axes(op, (height, width), (out_h, out_w))
+        for_rows, for_columns = axes[1].stream(0, out_w), axes[0].stream(0, out_h)
+        rows_cost += out_h * for_rows[0] + for_rows[1]
+        columns_cost += out_w * for_columns[0] + for_columns[1]
+    return columns_cost < COLUMNS_GAIN * rows_cost
+
+
+def _may_pack(name: str, consumers: list[Work], graph: Graph) -> bool:
+    """Whether only convolutions in mode WINDOW read the tensor."""
+    return (
+        name not in graph.outputs
+        and bool(consumers)
+        and all(
+            isinstance(work.op, ConvOp)
+            and not work.op.depthwise
+            and [n for n in work.inputs if n == name] == [name]
+            and work.inputs[0] == name
+            for work in consumers
+        )
+    )

@@ -1,0 +1,373 @@
+"""The interface of every device, and how a program runs on one.
+
+A device gives six primitives (registers, memory, interrupt, close); everything else is here and is
+the same for the emulator, the RTL simulator and a board.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+from celosia.hw.config import NpuConfig
+from celosia.hw.isa import Region
+from celosia.hw.regs import COUNTERS, IDENTITY, VERSION, capability_words, register
+from celosia.sw.driver.faults import Fault, fault_error
+from celosia.sw.driver.inputs import Inputs, prepare_inputs
+from celosia.sw.driver.layout import Layout
+from celosia.sw.driver.result import Result
+from celosia.sw.errors import DeviceError
+from celosia.sw.program import Program, TensorInfo
+
+__all__ = ["Device", "field_of"]
+
+FIRST_ADDRESS = 0x1000
+"""Not 0, so that an address without its region's base never works by chance."""
+WATCHDOG_MARGIN = 8
+WATCHDOG_LEAST_CYCLES = 10_000_000
+WATCHDOG_MOST_CYCLES = (1 << 32) - 1
+BUS_TIMEOUT_CYCLES = 100_000
+HOST_EXTRA_CYCLES = 1_000_000
+"""What the host waits beyond the watchdog, which is expected to speak first."""
+RESET_POLLS = 1000
+
+
+def field_of(name: str, field: str, value: int) -> int:
+    """Return one field of a register's value.
+
+    Parameters
+    ----------
+    name, field : str
+        As in ``celosia.hw.regs``.
+    value : int
+        The register's 32 bits.
+    """
+    for entry in register(name).fields:
+        if entry.name == field:
+            return value >> entry.offset_bits & ((1 << entry.width_bits) - 1)
+    raise KeyError(f"register {name} has no field {field}")
+
+
+def _bit(name: str, field: str) -> int:
+    """Return the value of a register in which this one-bit field is set."""
+    return 1 << next(entry.offset_bits for entry in register(name).fields if entry.name == field)
+
+
+class Device(ABC):
+    """An NPU with its system memory.
+
+    Parameters
+    ----------
+    config : NpuConfig
+        What the device is expected to be.
+    memory_bytes : int
+        Size of its system memory.
+    watchdog_cycles : int, optional
+        Cycles a program may take; by default eight times the compiler's estimate, at least 10 M.
+    bus_timeout_cycles : int
+        Cycles one answer of system memory may take.
+    """
+
+    timed: ClassVar[bool] = True
+    """Whether cycles mean anything on this device."""
+
+    def __init__(
+        self,
+        config: NpuConfig,
+        *,
+        memory_bytes: int,
+        watchdog_cycles: int | None = None,
+        bus_timeout_cycles: int = BUS_TIMEOUT_CYCLES,
+    ) -> None:
+        for name, value in (("watchdog", watchdog_cycles), ("bus_timeout", bus_timeout_cycles)):
+            if value is not None and not 0 < value <= WATCHDOG_MOST_CYCLES:
+                raise DeviceError(
+                    "device", f"{name}_cycles is {value}", f"give 1 to {WATCHDOG_MOST_CYCLES}"
+                )
+        self.config = config
+        self.memory_bytes = memory_bytes
+        self._watchdog_cycles = watchdog_cycles
+        self._bus_timeout_cycles = bus_timeout_cycles
+        self._loaded: tuple[Program, Layout] | None = None
+
+    # Primitives -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def read_register(self, name: str) -> int:
+        """Return the 32 bits of the register called `name`."""
+
+    @abstractmethod
+    def write_register(self, name: str, value: int) -> None:
+        """Write the 32 bits of the register called `name`."""
+
+    @abstractmethod
+    def _read_memory(self, address: int, count: int) -> npt.NDArray[np.uint8]:
+        """Return a copy of system memory; the range has been checked."""
+
+    @abstractmethod
+    def _write_memory(self, address: int, data: npt.NDArray[np.uint8]) -> None:
+        """Write system memory; the range has been checked."""
+
+    @abstractmethod
+    def wait(self, timeout_cycles: int) -> bool:
+        """Wait for the interrupt and return whether it came within `timeout_cycles`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up the device; may be called again."""
+
+    def fault_detail(self) -> str:
+        """Return what the device knows about the last error beyond its registers."""
+        return ""
+
+    # What all devices share -------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def read_memory(self, address: int, count: int) -> bytes:
+        """Return `count` bytes of system memory.
+
+        Raises
+        ------
+        DeviceError
+            If the range leaves the memory.
+        """
+        self._check_range(address, count)
+        return self._read_memory(address, count).tobytes()
+
+    def write_memory(self, address: int, data: bytes | npt.NDArray[np.uint8]) -> None:
+        """Write bytes to system memory.
+
+        Raises
+        ------
+        DeviceError
+            If the range leaves the memory.
+        """
+        content = np.frombuffer(bytes(data), np.uint8)
+        self._check_range(address, content.size)
+        if self._loaded is not None:
+            layout = self._loaded[1]
+            if address < layout[Region.CONST].end and address + content.size > FIRST_ADDRESS:
+                self._loaded = None  # the program is no longer what was loaded
+        self._write_memory(address, content)
+
+    def read_field(self, name: str, field: str) -> int:
+        """Return one field of a register."""
+        return field_of(name, field, self.read_register(name))
+
+    def identify(self) -> None:
+        """Check that the device is a Celosia NPU of the expected configuration.
+
+        Raises
+        ------
+        DeviceError
+            Saying what it is instead.
+        """
+        identity = self.read_register("identity")
+        if identity != IDENTITY:
+            raise DeviceError(
+                "device",
+                f"it is not a Celosia NPU (identity 0x{identity:08x}, not 0x{IDENTITY:08x})",
+                "check the address, the cable and the bitstream",
+            )
+        version = self.read_register("version")
+        if version >> 16 != VERSION >> 16:
+            raise DeviceError(
+                "device",
+                f"its interface has version {version >> 16}.{version & 0xFFFF}, this software"
+                f" speaks {VERSION >> 16}.{VERSION & 0xFFFF}",
+                "install the software or the bitstream of the other's version",
+            )
+        found = self.read_register("config_hash")
+        if found != self.config.hash:
+            different = []
+            for index, expected in enumerate(capability_words(self.config)):
+                name = f"capability{index}"
+                value = self.read_register(name)
+                for field in register(name).fields:
+                    got, wanted = (field_of(name, field.name, v) for v in (value, expected))
+                    if got != wanted:
+                        different.append(f"{field.name} is {got}, not {wanted}")
+            raise DeviceError(
+                "device",
+                f"it is not of configuration {self.config.name!r}: "
+                + (", ".join(different) or f"its hash is 0x{found:08x}"),
+                "open it with the configuration it was built from",
+            )
+
+    def soft_reset(self) -> None:
+        """Return the NPU to its start; registers and system memory keep their contents.
+
+        Raises
+        ------
+        DeviceError
+            If it stays busy.
+        """
+        self.write_register("control", _bit("control", "soft_reset"))
+        for _ in range(RESET_POLLS):
+            if not self.read_field("status", "busy"):
+                self.write_register("irq_pending", self._all_interrupts)
+                return
+        raise DeviceError("device", "it is busy after a soft reset", "reset or reprogram it")
+
+    def load(self, program: Program) -> None:
+        """Put a program and its weights into system memory, unless they are there already.
+
+        Raises
+        ------
+        ProgramError
+            If the program was compiled for another configuration.
+        DeviceError
+            If it does not fit into memory.
+        """
+        if self._loaded is not None and self._loaded[0] is program:
+            return
+        program.require(self.config)
+        layout = Layout.of(program, first=FIRST_ADDRESS, memory_bytes=self.memory_bytes)
+        self._loaded = None
+        for region, content in (
+            (Region.CODE, program.commands),
+            (Region.CONST, program.constants),
+        ):
+            self._write_memory(layout[region].base, np.frombuffer(content, np.uint8))
+        self._loaded = program, layout
+
+    def run(self, program: Program, inputs: Inputs, *, quantize: bool = False) -> Result:
+        """Run one inference.
+
+        Parameters
+        ----------
+        program : Program
+            Compiled for this device's configuration.
+        inputs : Inputs
+            Arrays by tensor name or in the model's order; one array for a model with one input.
+        quantize : bool
+            Convert floating-point inputs with each tensor's scale and zero point.
+
+        Returns
+        -------
+        Result
+            Outputs, cycles and counters.
+
+        Raises
+        ------
+        InputError
+            If an input is missing or of the wrong shape or dtype.
+        ProgramError
+            If the program was compiled for another configuration.
+        DeviceError
+            If the device stops with a fault or does not end. It has been reset and runs the next
+            program correctly.
+        """
+        program.require(self.config)
+        arrays = prepare_inputs(program.inputs, inputs, quantize=quantize)
+        self.load(program)
+        assert self._loaded is not None
+        layout = self._loaded[1]
+        for tensor in program.inputs:
+            self._put(tensor, arrays[tensor.name], layout)
+        self._execute(program, layout)
+        counters: dict[str, int] = {}
+        if self.timed:
+            counters = {name: self.read_register(f"count_{name}") for name, _ in COUNTERS}
+        return Result(
+            outputs={tensor.name: self._get(tensor, layout) for tensor in program.outputs},
+            cycles=counters.get("total"),
+            counters=counters,
+            tensors={tensor.name: self._get(tensor, layout) for tensor in program.intermediates},
+        )
+
+    # Steps of a run ---------------------------------------------------------------------------
+
+    @property
+    def _all_interrupts(self) -> int:
+        return _bit("irq_enable", "done") | _bit("irq_enable", "error")
+
+    def _execute(self, program: Program, layout: Layout) -> None:
+        if self.read_field("status", "busy") or self.read_field("status", "error"):
+            self.soft_reset()  # an interrupted run, or a fault nobody handled
+        watchdog = self._watchdog_cycles or self._default_watchdog(program)
+        for region in Region:
+            place = layout[region]
+            self.write_register(f"region{region.value}_base", place.base)
+            self.write_register(f"region{region.value}_size", place.size)
+        self.write_register("control", 0)  # awake
+        self.write_register("watchdog", watchdog)
+        self.write_register("bus_timeout", self._bus_timeout_cycles)
+        self.write_register("irq_pending", self._all_interrupts)
+        self.write_register("irq_enable", self._all_interrupts)
+        self.write_register("doorbell", _bit("doorbell", "start"))
+        came = self.wait(watchdog + HOST_EXTRA_CYCLES)
+        status = self.read_register("status")
+        if field_of("status", "error", status):
+            fault = self._read_fault()
+            self.soft_reset()
+            raise fault_error(fault, program, layout)
+        if not came or not field_of("status", "done", status):
+            self.soft_reset()
+            raise DeviceError(
+                f"program {program.model!r}",
+                f"the device gave no interrupt (status 0x{status:08x}) and its watchdog is silent",
+                "check that the device's clock runs and the bitstream is the right one",
+            )
+        self.write_register("irq_pending", self._all_interrupts)
+
+    def _read_fault(self) -> Fault:
+        value = self.read_register("error_cause")
+        return Fault(
+            cause=field_of("error_cause", "cause", value),
+            unit=field_of("error_cause", "unit", value),
+            tag=field_of("error_cause", "tag", value),
+            address=self.read_register("error_address"),
+            detail=self.fault_detail(),
+        )
+
+    @staticmethod
+    def _default_watchdog(program: Program) -> int:
+        predicted = sum(layer.predicted_cycles for layer in program.layers)
+        wanted = max(WATCHDOG_MARGIN * predicted, WATCHDOG_LEAST_CYCLES)
+        return min(wanted, WATCHDOG_MOST_CYCLES)
+
+    def _put(self, tensor: TensorInfo, values: npt.NDArray[Any], layout: Layout) -> None:
+        at_start, place = self._span(tensor, layout)
+        content = np.zeros(at_start.end, np.uint8)
+        at_start.scatter(content, values)
+        self._write_memory(place, content)
+
+    def _get(self, tensor: TensorInfo, layout: Layout) -> npt.NDArray[Any]:
+        at_start, place = self._span(tensor, layout)
+        return at_start.gather(self._read_memory(place, at_start.end))
+
+    @staticmethod
+    def _span(tensor: TensorInfo, layout: Layout) -> tuple[TensorInfo, int]:
+        """Return the tensor as if it lay at 0, and the address where it does lie."""
+        place = layout[Region[tensor.region]]
+        if tensor.end > place.size:
+            raise DeviceError(
+                f"tensor {tensor.name!r}",
+                f"it ends at byte {tensor.end} of region {tensor.region}, which has {place.size}",
+                "compile the model again",
+            )
+        return dataclasses.replace(tensor, offset=0), place.base + tensor.offset
+
+    def _check_range(self, address: int, count: int) -> None:
+        if address < 0 or count < 0 or address + count > self.memory_bytes:
+            raise DeviceError(
+                "system memory",
+                f"bytes {address} to {address + count} are not in its {self.memory_bytes}",
+                "open the device with more memory_bytes",
+                address=address,
+            )

@@ -1,0 +1,135 @@
+"""The emulator as a device: same registers, same faults, no clock."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from celosia.hw.config import NpuConfig
+from celosia.hw.isa import Region
+from celosia.hw.regs import (
+    ACCESS,
+    IDENTITY,
+    REGISTERS,
+    VERSION,
+    ErrorCause,
+    capability_words,
+    register,
+)
+from celosia.sim.emulator import Emulator, EmulatorError, EmulatorFault, Order
+from celosia.sw.driver.device import BUS_TIMEOUT_CYCLES, Device, field_of
+
+__all__ = ["EmuDevice"]
+
+DONE, ERROR = 1, 2
+"""Bits of the interrupt registers."""
+STATUS_DONE, STATUS_ERROR = 2, 4
+
+
+class EmuDevice(Device):
+    """The emulated NPU.
+
+    Parameters
+    ----------
+    config : NpuConfig
+        The machine.
+    memory_bytes : int
+        System memory.
+    order : "program" or "random"
+        In which order engines that could run at the same time do.
+    seed : int
+        Of the random order.
+    watchdog_cycles, bus_timeout_cycles : int, optional
+        Accepted as on every device, without effect: there is no clock. A program that cannot end
+        is found at once and reported as WATCHDOG.
+    """
+
+    timed = False
+
+    def __init__(
+        self,
+        config: NpuConfig,
+        *,
+        memory_bytes: int,
+        order: Order = "program",
+        seed: int = 0,
+        watchdog_cycles: int | None = None,
+        bus_timeout_cycles: int = BUS_TIMEOUT_CYCLES,
+    ) -> None:
+        super().__init__(
+            config,
+            memory_bytes=memory_bytes,
+            watchdog_cycles=watchdog_cycles,
+            bus_timeout_cycles=bus_timeout_cycles,
+        )
+        self.emulator = Emulator(config, memory_bytes)
+        self._order = order
+        self._seed = seed
+        self._detail = ""
+        self._registers = {entry.name: 0 for entry in REGISTERS}
+        constants = zip(
+            ("capability0", "capability1", "capability2"), capability_words(config), strict=True
+        )
+        self._registers |= {
+            "identity": IDENTITY,
+            "version": VERSION,
+            "config_hash": config.hash,
+            **dict(constants),
+        }
+
+    def read_register(self, name: str) -> int:
+        register(name)  # KeyError for a name that does not exist
+        return self._registers[name]
+
+    def write_register(self, name: str, value: int) -> None:
+        for field in register(name).fields:
+            mask = ((1 << field.width_bits) - 1) << field.offset_bits
+            old = self._registers[name]
+            if field.access is ACCESS.RW:
+                self._registers[name] = old & ~mask | value & mask
+            elif field.access is ACCESS.RW1C:
+                self._registers[name] = old & ~(value & mask)
+        if name == "doorbell" and field_of(name, "start", value):
+            self._run()
+        elif name == "control" and field_of(name, "soft_reset", value):
+            self._clear()
+
+    def wait(self, timeout_cycles: int) -> bool:
+        return bool(self._registers["irq_pending"] & self._registers["irq_enable"])
+
+    def close(self) -> None:
+        pass
+
+    def fault_detail(self) -> str:
+        return self._detail
+
+    def _read_memory(self, address: int, count: int) -> npt.NDArray[np.uint8]:
+        return self.emulator.memory[address : address + count].copy()
+
+    def _write_memory(self, address: int, data: npt.NDArray[np.uint8]) -> None:
+        self.emulator.memory[address : address + data.size] = data
+
+    def _clear(self) -> None:
+        self._detail = ""
+        self._registers |= {"status": 0, "error_cause": 0, "error_address": 0}
+
+    def _run(self) -> None:
+        self._clear()
+        for region in Region:
+            base = self._registers[f"region{region.value}_base"]
+            self.emulator.set_region(region, base, self._registers[f"region{region.value}_size"])
+        try:
+            self.emulator.run(self._order, self._seed)
+        except EmulatorFault as fault:
+            self._stop(fault.cause, fault.unit, fault.tag, fault.address, fault.detail)
+        except EmulatorError as error:
+            self._stop(ErrorCause.WATCHDOG, 0, 0, 0, str(error))
+        else:
+            self._registers["status"] = STATUS_DONE
+            self._registers["irq_pending"] |= DONE
+
+    def _stop(self, cause: ErrorCause, unit: int, tag: int, address: int, detail: str) -> None:
+        self._detail = detail
+        self._registers["status"] = STATUS_ERROR
+        self._registers["irq_pending"] |= ERROR
+        self._registers["error_cause"] = cause | unit << 8 | tag << 16
+        self._registers["error_address"] = address & 0xFFFF_FFFF

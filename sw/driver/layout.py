@@ -1,0 +1,72 @@
+"""Where a program's regions lie in system memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from celosia.hw.isa import Region
+from celosia.sw.errors import DeviceError
+from celosia.sw.program import Program
+
+__all__ = ["Layout", "RegionPlace"]
+
+ALIGNMENT_BYTES = 64
+"""A command, and a multiple of every bus word."""
+
+
+@dataclass(frozen=True)
+class RegionPlace:
+    """A region in system memory: base address and size, in bytes."""
+
+    base: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        """Address of the byte after the last."""
+        return self.base + self.size
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Places of all regions."""
+
+    places: Mapping[Region, RegionPlace]
+
+    @classmethod
+    def of(cls, program: Program, *, first: int, memory_bytes: int) -> Layout:
+        """Place a program's regions one after the other.
+
+        Parameters
+        ----------
+        program : Program
+            Whose regions.
+        first : int
+            Address from which memory may be used.
+        memory_bytes : int
+            Address of the end of memory.
+
+        Raises
+        ------
+        DeviceError
+            If they do not fit.
+        """
+        places: dict[Region, RegionPlace] = {}
+        address = first
+        for region in Region:
+            address += -address % ALIGNMENT_BYTES
+            places[region] = RegionPlace(address, program.region_bytes(region))
+            address = places[region].end
+        # The machine reads and writes whole bus words.
+        address += -address % ALIGNMENT_BYTES
+        if address > memory_bytes:
+            raise DeviceError(
+                f"program {program.model!r}",
+                f"needs {address} bytes of system memory, there are {memory_bytes}",
+                f"open the device with memory_bytes={address} or more",
+            )
+        return cls(places)
+
+    def __getitem__(self, region: Region) -> RegionPlace:
+        return self.places[region]

@@ -1,0 +1,51 @@
+"""What a run gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy.typing as npt
+from celosia.sw.errors import InputError
+
+__all__ = ["Result"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """Outputs and measurements of one inference.
+
+    Attributes
+    ----------
+    outputs : mapping of str to ndarray
+        By tensor name, in the model's order, shape and dtype.
+    cycles : int or None
+        Clock cycles from doorbell to end; None on the emulator, which has no clock.
+    counters : mapping of str to int
+        The performance counters by name (see ``celosia.hw.regs.COUNTERS``); empty on the emulator.
+    tensors : mapping of str to ndarray
+        Intermediate tensors, if the program was compiled to keep them.
+    """
+
+    outputs: Mapping[str, npt.NDArray[Any]]
+    cycles: int | None = None
+    counters: Mapping[str, int] = field(default_factory=dict)
+    tensors: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def output(self) -> npt.NDArray[Any]:
+        """The output of a model that has one.
+
+        Raises
+        ------
+        InputError
+            If there are several.
+        """
+        if len(self.outputs) != 1:
+            raise InputError(
+                "result.output",
+                f"the model has {len(self.outputs)} outputs",
+                f"use result.outputs[name] with one of {', '.join(self.outputs)}",
+            )
+        return next(iter(self.outputs.values()))

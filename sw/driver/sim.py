@@ -1,0 +1,89 @@
+"""The RTL simulation as a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from celosia.hw.config import NpuConfig
+from celosia.hw.regs import address_of
+from celosia.sw.driver.device import BUS_TIMEOUT_CYCLES, Device
+
+if TYPE_CHECKING:
+    from celosia.sim.rtl import MemoryModel
+    from rich.console import Console
+
+__all__ = ["SimDevice"]
+
+
+class SimDevice(Device):
+    """The gateware itself, under Verilator in this process.
+
+    Parameters
+    ----------
+    config : NpuConfig
+        The machine; its simulator is built the first time (about a minute) and kept in a cache.
+    memory_bytes : int
+        System memory.
+    memory_model : MemoryModel, optional
+        How it behaves; by default 8 cycles of latency, then one word a cycle.
+    trace : path, optional
+        Write a VCD trace there.
+    console : rich.console.Console, optional
+        Where the progress of a build is shown.
+    watchdog_cycles, bus_timeout_cycles : int, optional
+        See `Device`.
+
+    Raises
+    ------
+    BuildError
+        If the simulator cannot be built; names the tool that is missing.
+    """
+
+    def __init__(
+        self,
+        config: NpuConfig,
+        *,
+        memory_bytes: int,
+        memory_model: MemoryModel | None = None,
+        trace: str | Path | None = None,
+        console: Console | None = None,
+        watchdog_cycles: int | None = None,
+        bus_timeout_cycles: int = BUS_TIMEOUT_CYCLES,
+    ) -> None:
+        super().__init__(
+            config,
+            memory_bytes=memory_bytes,
+            watchdog_cycles=watchdog_cycles,
+            bus_timeout_cycles=bus_timeout_cycles,
+        )
+        from celosia.sim.rtl import RtlSimulator
+        from celosia.sim.verilator import build_npu
+
+        self.rtl = RtlSimulator(
+            build_npu(config, trace=trace is not None, console=console),
+            memory_bytes=memory_bytes,
+            memory_model=memory_model,
+        )
+        if trace is not None:
+            self.rtl.trace(trace)
+
+    def read_register(self, name: str) -> int:
+        return self.rtl.read_csr(address_of(name))
+
+    def write_register(self, name: str, value: int) -> None:
+        self.rtl.write_csr(address_of(name), value)
+
+    def wait(self, timeout_cycles: int) -> bool:
+        return self.rtl.run_until_irq(timeout_cycles) is not None
+
+    def close(self) -> None:
+        self.rtl.close()
+
+    def _read_memory(self, address: int, count: int) -> npt.NDArray[np.uint8]:
+        return self.rtl.memory[address : address + count].copy()
+
+    def _write_memory(self, address: int, data: npt.NDArray[np.uint8]) -> None:
+        self.rtl.memory[address : address + data.size] = data

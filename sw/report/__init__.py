@@ -1,0 +1,1 @@
+"""What is shown and written about compiled programs and runs: tables, checks, files."""

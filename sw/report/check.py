@@ -1,0 +1,218 @@
+"""Runs a model and compares every tensor with what it must be.
+
+Two programs are run: the plain one, whose outputs and cycles count, and an instrumented one that
+leaves every intermediate tensor in system memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from celosia.hw.config import NpuConfig
+from celosia.sw.compiler.build import compile_model
+from celosia.sw.driver.device import Device
+from celosia.sw.driver.result import Result
+from celosia.sw.program import Program
+from celosia.sw.report.locate import Origin, find_origin
+from celosia.sw.report.reference import Expected, ReferenceModel
+
+__all__ = ["CheckReport", "Difference", "check_model"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """The first tensor, in the model's order, that is not what it must be.
+
+    Attributes
+    ----------
+    tensor : str
+        Its name.
+    index : tuple of int
+        The first element that differs.
+    got, expected : int
+        That element.
+    wrong, elements : int
+        How many elements differ, of how many.
+    source : str
+        What it was compared with.
+    sample : int
+        Number of the inference.
+    program : str
+        ``plain`` or ``instrumented``.
+    origin : Origin
+        What computed the element.
+    """
+
+    tensor: str
+    index: tuple[int, ...]
+    got: int
+    expected: int
+    wrong: int
+    elements: int
+    source: str
+    sample: int
+    program: str
+    origin: Origin
+
+    def __str__(self) -> str:
+        return (
+            f"sample {self.sample}: tensor {self.tensor!r} differs from the {self.source}:"
+            f" element {list(self.index)} is {self.got}, must be {self.expected}"
+            f" ({self.wrong} of {self.elements} elements differ).\n"
+            f"{self.program} program: {self.origin}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckReport:
+    """The result of `check_model`.
+
+    Attributes
+    ----------
+    program : Program
+        The plain program.
+    results : list of Result
+        Its result for each sample.
+    tensors : int
+        Tensors compared in each inference, outputs included.
+    absent : tuple of str
+        Tensors of the model that do not exist on the NPU: folded into the operators around them.
+    sources : tuple of str
+        What they were compared with.
+    difference : Difference or None
+        The first one, if there is any.
+    """
+
+    program: Program
+    results: list[Result]
+    tensors: int
+    absent: tuple[str, ...]
+    sources: tuple[str, ...]
+    difference: Difference | None
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing differs."""
+        return self.difference is None
+
+
+def check_model(
+    path: Path,
+    config: NpuConfig,
+    device: Device,
+    inputs: Sequence[Mapping[str, Array]],
+    *,
+    program: Program | None = None,
+    interpreter: bool | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> CheckReport:
+    """Run a model on a device and compare every tensor with the golden model's.
+
+    Parameters
+    ----------
+    path : Path
+        The ``.tflite`` file.
+    config : NpuConfig
+        What to compile for; the device's configuration.
+    device : Device
+        An open device.
+    inputs : sequence of mapping
+        One entry an inference: int8 arrays by input name.
+    program : Program, optional
+        The plain program, if it is compiled already.
+    interpreter : bool, optional
+        Whether to compare with the reference interpreter too; by default if it is installed.
+    progress : callable, optional
+        Called with the number of samples that are done.
+
+    Returns
+    -------
+    CheckReport
+        Ends at the first sample with a difference.
+
+    Raises
+    ------
+    CelosiaError
+        If the model cannot be compiled or checked, or the device fails.
+    """
+    reference = ReferenceModel(path, interpreter=interpreter)
+    plain = program if program is not None else compile_model(path, config)
+    instrumented = compile_model(path, config, keep_tensors=True)
+    results: list[Result] = []
+    compared: set[str] = set()
+    difference: Difference | None = None
+    for number, sample in enumerate(inputs):
+        expected = reference.run(sample)
+        results.append(device.run(plain, sample))
+        kept = device.run(instrumented, sample)
+        compare = _Comparison(expected, reference.operators, number)
+        # The instrumented program first: it knows which layer went wrong, not only that one did.
+        difference = compare.first_difference(
+            instrumented, "instrumented", {**kept.tensors, **kept.outputs}
+        ) or compare.first_difference(plain, "plain", results[-1].outputs)
+        compared |= compare.compared
+        if progress is not None:
+            progress(number + 1)
+        if difference is not None:
+            break
+    return CheckReport(
+        program=plain,
+        results=results,
+        tensors=len(compared),
+        absent=tuple(name for name in reference.operators if name not in compared),
+        sources=reference.sources,
+        difference=difference,
+    )
+
+
+class _Comparison:
+    """Compares the tensors of one sample."""
+
+    def __init__(
+        self, expected: Sequence[Expected], operators: Mapping[str, int], sample: int
+    ) -> None:
+        self._expected = expected
+        self._operators = operators
+        self._sample = sample
+        self.compared: set[str] = set()
+
+    def first_difference(
+        self, program: Program, kind: str, tensors: Mapping[str, Array]
+    ) -> Difference | None:
+        missing = [info.name for info in program.outputs if info.name not in tensors]
+        assert not missing, f"the device returned no {missing}"
+        for name, op_index in self._operators.items():
+            if name not in tensors:
+                continue
+            self.compared.add(name)
+            got = np.asarray(tensors[name])
+            for source in self._expected:
+                wanted = source.tensors[name]
+                # Equal bytes of another shape are equal: a batch of one comes and goes.
+                wrong = got.reshape(-1) != wanted.reshape(-1) if got.size == wanted.size else None
+                if wrong is not None and not wrong.any():
+                    continue
+                assert wrong is not None, f"{name!r} is {got.shape}, must be {wanted.shape}"
+                first = int(np.argmax(wrong))
+                index = tuple(int(i) for i in np.unravel_index(first, got.shape))
+                infos = {info.name: info for info in (*program.intermediates, *program.outputs)}
+                return Difference(
+                    tensor=name,
+                    index=index,
+                    got=int(got.reshape(-1)[first]),
+                    expected=int(wanted.reshape(-1)[first]),
+                    wrong=int(wrong.sum()),
+                    elements=got.size,
+                    source=source.source,
+                    sample=self._sample,
+                    program=kind,
+                    origin=find_origin(program, infos[name], index, op_index),
+                )
+        return None

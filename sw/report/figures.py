@@ -1,0 +1,111 @@
+"""The figures of a run, for the terminal and for ``--json``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from celosia.sw.driver.result import Result
+from celosia.sw.program import Program, TensorInfo
+from celosia.sw.report.check import CheckReport
+
+__all__ = ["check_figures", "describe_output", "run_figures", "utilisation"]
+
+MAX_CLASSES = 1000
+"""An output vector of at most so many elements is taken for class scores."""
+
+
+def utilisation(program: Program, cycles: int | None) -> float | None:
+    """Return the share of the multipliers' cycles that the model's own products take.
+
+    ``MACs / (cycles * rows * cols)``; None without cycles.
+    """
+    if not cycles:
+        return None
+    macs = sum(layer.macs for layer in program.layers)
+    return macs / (cycles * program.config.macs_per_cycle)
+
+
+def run_figures(
+    program: Program, device: str, results: Sequence[Result], seconds: float
+) -> dict[str, Any]:
+    """Return what is known of some inferences.
+
+    Parameters
+    ----------
+    program : Program
+        The program that was run.
+    device : str
+        The device's kind.
+    results : sequence of Result
+        One entry an inference.
+    seconds : float
+        Wall-clock time of all of them.
+
+    Returns
+    -------
+    dict
+        ``cycles``, ``utilisation`` and ``counters`` are those of the first inference; ``runs`` has
+        the cycles of each.
+    """
+    cycles = results[0].cycles
+    return {
+        "model": program.model,
+        "config": program.config.name,
+        "config_fields": asdict(program.config),
+        "device": device,
+        "samples": len(results),
+        "cycles": cycles,
+        "predicted_cycles": sum(layer.predicted_cycles for layer in program.layers),
+        "macs": sum(layer.macs for layer in program.layers),
+        "utilisation": utilisation(program, cycles),
+        "seconds": seconds,
+        "equal": None,
+        "counters": dict(results[0].counters),
+        "layers": [asdict(layer) for layer in program.layers],
+        "runs": [
+            {
+                "cycles": result.cycles,
+                "outputs": {
+                    info.name: describe_output(info, result.outputs[info.name])
+                    for info in program.outputs
+                },
+            }
+            for result in results
+        ],
+    }
+
+
+def check_figures(report: CheckReport) -> dict[str, Any]:
+    """Return the part of the figures that a check adds."""
+    difference = None
+    if report.difference is not None:
+        difference = asdict(report.difference)
+        difference["text"] = str(report.difference)
+    return {
+        "equal": report.equal,
+        "check": {
+            "tensors": report.tensors,
+            "absent": list(report.absent),
+            "sources": list(report.sources),
+            "difference": difference,
+        },
+    }
+
+
+def describe_output(info: TensorInfo, values: npt.NDArray[Any]) -> str:
+    """Say in a few words what an output is: the class of a classifier, the range of others."""
+    flat = values.reshape(-1)
+    if flat.size == max(values.shape, default=1) and 1 < flat.size <= MAX_CLASSES:
+        best = int(np.argmax(flat))
+        return f"class {best} = {int(flat[best])}{_real(info, int(flat[best]))}"
+    if flat.size == 1:
+        return f"{int(flat[0])}{_real(info, int(flat[0]))}"
+    return f"{list(values.shape)}, {int(flat.min())} to {int(flat.max())}, mean {flat.mean():.2f}"
+
+
+def _real(info: TensorInfo, value: int) -> str:
+    return f" ({(value - info.zero_point) * info.scale:.3g})" if info.scale > 0 else ""

@@ -1,0 +1,220 @@
+"""From a wrong element back to the command that computed it, by reading the command stream.
+
+A kept tensor lies in system memory. The last `Store` that covers an element's address says where
+it was on chip; the last command before it that wrote there computed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from celosia.hw.isa import (
+    Command,
+    Conv,
+    Load,
+    Region,
+    Softmax,
+    Space,
+    Store,
+    Transfer,
+    Vector,
+    VectorOp,
+)
+from celosia.sw.program import LayerInfo, Program, TensorInfo
+from celosia.sw.report.labels import layer_label
+
+__all__ = ["Origin", "find_origin"]
+
+ADDRESS_MASK = (1 << 20) - 1
+"""On-chip byte addresses wrap."""
+ACC_OPS = (VectorOp.REQUANT, VectorOp.REQUANT_ADD)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where an element of a tensor comes from.
+
+    Attributes
+    ----------
+    layer : LayerInfo or None
+        The layer that writes the tensor.
+    tile, tiles : int or None
+        Accumulator tile, counted from 0, and how many the command has; only for convolutions.
+    command : int or None
+        Index of the command that computed the element.
+    kind : str
+        That command's name, for example ``Vector REQUANT``.
+    conv : int or None
+        Index of the `Conv` that filled the tile.
+    store : int or None
+        Index of the `Store` that moved the element to system memory.
+    """
+
+    layer: LayerInfo | None = None
+    tile: int | None = None
+    tiles: int | None = None
+    command: int | None = None
+    kind: str = ""
+    conv: int | None = None
+    store: int | None = None
+
+    def __str__(self) -> str:
+        parts = []
+        if self.layer is not None:
+            parts.append(f"layer {layer_label(self.layer)}")
+        if self.tile is not None:
+            parts.append(f"tile {self.tile} of {self.tiles}")
+        if self.command is not None:
+            parts.append(f"command {self.command} ({self.kind})")
+        if self.conv is not None:
+            parts.append(f"fed by command {self.conv} (Conv)")
+        if self.store is not None:
+            parts.append(f"stored by command {self.store}")
+        if self.layer is not None and self.layer.first_tag >= 0:
+            parts.append(f"the layer's commands are {self.layer.first_tag}-{self.layer.last_tag}")
+        return ", ".join(parts)
+
+
+def find_origin(
+    program: Program, tensor: TensorInfo, index: Sequence[int], op_index: int = -1
+) -> Origin:
+    """Return what computed one element of a tensor that a program leaves in system memory.
+
+    Parameters
+    ----------
+    program : Program
+        The program that was run.
+    tensor : TensorInfo
+        One of its outputs or intermediates.
+    index : sequence of int
+        The element, in the tensor's shape.
+    op_index : int
+        Number of the operator in the model that writes the tensor, to find its layer; -1: unknown.
+    """
+    commands = program.decode()
+    address = _memory_address(tensor, index)
+    store, sram = _last_transfer(commands, Store, Region[tensor.region], address)
+    if store is None or sram is None:
+        return Origin(layer=_layer(program, op_index, None))
+    line_bytes = program.config.line_bytes
+    for position in range(store - 1, -1, -1):
+        command = commands[position]
+        tile = _written_tile(command, sram, line_bytes)
+        if tile is None:
+            continue
+        found = Origin(
+            layer=_layer(program, op_index, position),
+            command=position,
+            kind=_kind(command),
+            store=store,
+        )
+        if isinstance(command, Vector) and command.op in ACC_OPS:
+            per_channel_tile = -(-command.out_h // command.tile_rows)
+            return Origin(
+                layer=found.layer,
+                command=found.command,
+                kind=found.kind,
+                store=found.store,
+                tile=tile,
+                tiles=command.n_oc * per_channel_tile,
+                conv=_feeding_conv(commands, position),
+            )
+        return found
+    return Origin(layer=_layer(program, op_index, store), store=store)
+
+
+def _memory_address(tensor: TensorInfo, index: Sequence[int]) -> int:
+    flat = 0
+    for size, position in zip(tensor.shape, index, strict=True):
+        flat = flat * size + position
+    _, pixels, channels = tensor.extents
+    pixel, channel = divmod(flat, channels)
+    row, column = divmod(pixel, pixels)
+    return (
+        tensor.offset
+        + row * tensor.row_pitch
+        + column * tensor.pixel_pitch
+        + channel * tensor.item.itemsize
+    )
+
+
+def _last_transfer(
+    commands: Sequence[Command], kind: type[Transfer], region: Region, address: int
+) -> tuple[int | None, int | None]:
+    """Return the last transfer that touches a byte of memory, and that byte's place on chip."""
+    for position in range(len(commands) - 1, -1, -1):
+        command = commands[position]
+        if not isinstance(command, kind) or command.region != region:
+            continue
+        for outer in range(command.n2):
+            for inner in range(command.n1):
+                start = command.mem_addr + inner * command.mem_stride1 + outer * command.mem_stride2
+                if start <= address < start + command.row_bytes:
+                    on_chip = (
+                        command.sram_addr
+                        + inner * command.sram_stride1
+                        + outer * command.sram_stride2
+                    )
+                    return position, (on_chip + address - start) & ADDRESS_MASK
+    return None, None
+
+
+def _written_tile(command: Command, sram: int, line_bytes: int) -> int | None:
+    """Return the tile in which a command writes a byte of ACT (0 without tiles), or None."""
+    line = sram // line_bytes
+    if isinstance(command, Vector):
+        tile_rows = command.tile_rows if command.op in ACC_OPS else command.out_h
+        tiles_of_oc = -(-command.out_h // max(tile_rows, 1))
+        for oc in range(command.n_oc):
+            for y in range(command.out_h):
+                first = command.d_addr + oc + y * command.d_y
+                x, rest = divmod(line - first, command.d_x) if command.d_x else (0, line - first)
+                if rest == 0 and 0 <= x < command.out_w:
+                    return oc * tiles_of_oc + y // max(tile_rows, 1)
+    elif isinstance(command, Softmax):
+        lines = -(-command.channels // line_bytes)
+        for row in range(command.n_rows):
+            if 0 <= line - command.d_addr - row * command.d_y < lines:
+                return 0
+    elif isinstance(command, Load) and command.space == Space.ACT:
+        for outer in range(command.n2):
+            for inner in range(command.n1):
+                start = (
+                    command.sram_addr + inner * command.sram_stride1 + outer * command.sram_stride2
+                )
+                if (sram - start) & ADDRESS_MASK < command.row_bytes:
+                    return 0
+    return None
+
+
+def _feeding_conv(commands: Sequence[Command], position: int) -> int | None:
+    """Return the `Conv` whose tiles the accumulator operation at `position` empties.
+
+    Both sides work in program order, one accumulator operation for each `Conv` that hands over.
+    """
+    turn = sum(
+        isinstance(command, Vector) and command.op in ACC_OPS for command in commands[:position]
+    )
+    handing_over = [
+        index
+        for index, command in enumerate(commands)
+        if isinstance(command, Conv) and not command.hold
+    ]
+    return handing_over[turn] if turn < len(handing_over) else None
+
+
+def _layer(program: Program, op_index: int, position: int | None) -> LayerInfo | None:
+    for layer in program.layers:
+        if op_index >= 0 and layer.tflite_index == op_index:
+            return layer
+    if position is None:
+        return None
+    # Commands of neighbouring layers interleave: of several, the one that began last.
+    around = [layer for layer in program.layers if layer.first_tag <= position <= layer.last_tag]
+    return max(around, key=lambda layer: layer.first_tag, default=None)
+
+
+def _kind(command: Command) -> str:
+    name = type(command).__name__
+    return f"{name} {VectorOp(command.op).name}" if isinstance(command, Vector) else name

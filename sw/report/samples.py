@@ -1,0 +1,197 @@
+"""Inputs of a run: from ``.npy`` and ``.npz`` files, or random."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from celosia.sw.driver.inputs import quantize_array
+from celosia.sw.errors import InputError
+from celosia.sw.program import TensorInfo
+
+__all__ = ["Sample", "load_labels", "load_samples", "random_samples"]
+
+Array = npt.NDArray[Any]
+Sample = dict[str, Array]
+"""One inference's inputs, by tensor name."""
+
+
+def random_samples(inputs: Sequence[TensorInfo], count: int, seed: int) -> list[Sample]:
+    """Draw inputs, uniform over all int8 values.
+
+    Parameters
+    ----------
+    inputs : sequence of TensorInfo
+        The model's inputs.
+    count : int
+        Inferences.
+    seed : int
+        Sample i depends on the seed and i alone, so more samples begin with the same ones.
+    """
+    samples = []
+    for index in range(count):
+        rng = np.random.default_rng((seed, index))
+        samples.append(
+            {info.name: rng.integers(-128, 128, info.shape, dtype=np.int8) for info in inputs}
+        )
+    return samples
+
+
+def load_samples(
+    inputs: Sequence[TensorInfo],
+    path: Path,
+    *,
+    array: str | None = None,
+    quantize: bool = False,
+) -> list[Sample]:
+    """Read the inputs of one or many inferences.
+
+    Parameters
+    ----------
+    inputs : sequence of TensorInfo
+        The model's inputs.
+    path : Path
+        ``.npy`` (models with one input) or ``.npz`` (arrays by tensor name; with one input its
+        only array serves).
+    array : str, optional
+        The array of the ``.npz`` to take, for a model with one input.
+    quantize : bool
+        Whether floats are quantised with the model's parameters.
+
+    Returns
+    -------
+    list of dict
+        One entry a sample. An array of the input's shape is one sample; with one more leading
+        dimension, or more than one entry in the batch dimension, it is as many as it has entries.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or does not fit the model.
+    """
+    arrays = _read(inputs, path, array)
+    split = {info.name: _split(info, arrays[info.name], path, quantize=quantize) for info in inputs}
+    counts = {name: len(values) for name, values in split.items()}
+    if len(set(counts.values())) != 1:
+        listed = ", ".join(f"{name!r} has {count}" for name, count in counts.items())
+        raise InputError(
+            f"input file {path}", f"different numbers of samples: {listed}", "give equally many"
+        )
+    number = next(iter(counts.values()))
+    if number == 0:
+        raise InputError(f"input file {path}", "it has no samples", "give at least one")
+    return [{name: split[name][index] for name in split} for index in range(number)]
+
+
+def load_labels(path: Path, count: int) -> npt.NDArray[np.int64] | None:
+    """Return the array ``labels`` of an ``.npz`` that `load_samples` has read, if it fits.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    count : int
+        Samples in it.
+
+    Returns
+    -------
+    ndarray of int64, shape [count], or None
+        The class of each sample; None when the file has no such array.
+    """
+    content = np.load(path, allow_pickle=False)
+    if isinstance(content, np.ndarray):
+        return None
+    with content:
+        labels = content["labels"] if "labels" in content.files else None
+    if labels is None or labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
+        return None
+    return np.asarray(labels, np.int64)
+
+
+def _read(inputs: Sequence[TensorInfo], path: Path, array: str | None) -> Sample:
+    if not path.is_file():
+        cause = "it is not a regular file" if path.exists() else "there is no such file"
+        raise InputError(f"cannot read input {path}", cause, "check the path")
+    try:
+        with path.open("rb") as file:
+            # Never pickles: a data file must not run code.
+            content = np.load(file, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                loaded: Sample | Array = content
+            else:
+                loaded = {name: content[name] for name in content.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"cannot read input {path}",
+            f"not a NumPy array file ({error})",
+            "write it with numpy.save or numpy.savez",
+        ) from None
+    names = [info.name for info in inputs]
+    if isinstance(loaded, np.ndarray):
+        if len(names) != 1:
+            listed = ", ".join(map(repr, names))
+            raise InputError(
+                f"input file {path}",
+                f"it holds one array, the model has {len(names)} inputs",
+                f"give an .npz with arrays {listed}",
+            )
+        return {names[0]: loaded}
+    return _choose(names, loaded, path, array)
+
+
+def _choose(names: list[str], loaded: Sample, path: Path, array: str | None) -> Sample:
+    present = ", ".join(map(repr, loaded)) or "none"
+    if array is not None:
+        if array not in loaded or len(names) != 1:
+            cause = (
+                f"it has no array {array!r}; it has {present}"
+                if array not in loaded
+                else f"the model has {len(names)} inputs"
+            )
+            raise InputError(f"input file {path}", cause, "choose another --array, or name none")
+        return {names[0]: loaded[array]}
+    if all(name in loaded for name in names):
+        return {name: loaded[name] for name in names}
+    if len(names) == len(loaded) == 1:
+        return {names[0]: next(iter(loaded.values()))}
+    wanted = ", ".join(map(repr, names))
+    remedy = "choose one with --array" if len(names) == 1 else "name the arrays after the inputs"
+    raise InputError(
+        f"input file {path}", f"it has arrays {present}, the model's inputs are {wanted}", remedy
+    )
+
+
+def _split(info: TensorInfo, values: Array, path: Path, *, quantize: bool) -> list[Array]:
+    what = f"input file {path}"
+    if np.issubdtype(values.dtype, np.floating):
+        if not quantize:
+            raise InputError(
+                what,
+                f"input {info.name!r} is {info.dtype}, the array is {values.dtype}",
+                "quantise it first, or add --quantize to do so with the model's parameters",
+            )
+        values = quantize_array(info, values)
+    elif values.dtype != np.dtype(info.dtype):
+        raise InputError(
+            what,
+            f"input {info.name!r} is {info.dtype}, the array is {values.dtype}",
+            f"convert it to {info.dtype}",
+        )
+    shape = tuple(info.shape)
+    if values.shape == shape:
+        return [values]
+    if values.shape[1:] == shape:
+        return list(values)
+    if shape[:1] == (1,) and values.shape[1:] == shape[1:]:
+        return [entry[np.newaxis] for entry in values]
+    if (1, *values.shape) == shape:
+        return [values[np.newaxis]]
+    raise InputError(
+        what,
+        f"input {info.name!r} has shape {list(shape)}, the array {list(values.shape)}",
+        f"give {list(shape)}, or [samples, {', '.join(map(str, shape))}]",
+    )

@@ -1,0 +1,107 @@
+"""Tables of compiled programs and configurations, for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from celosia.hw.config import NpuConfig
+from celosia.sw.program import Program
+from celosia.sw.report.labels import layer_label
+from rich.table import Table
+
+__all__ = ["config_table", "counter_table", "layer_table", "program_table"]
+
+KIB = 1024
+
+
+def _table(*columns: str, numbers: Iterable[str] = (), title: str = "") -> Table:
+    table = Table(title=title or None, title_justify="left", header_style="bold", box=None)
+    numeric = set(numbers)
+    for column in columns:
+        right = column in numeric
+        table.add_column(
+            column, justify="right" if right else "left", no_wrap=right or column == "operator"
+        )
+    return table
+
+
+def _number(value: int) -> str:
+    return f"{value:,}"
+
+
+def program_table(program: Program) -> Table:
+    """Return the compiler's report: a line for each operator, and totals."""
+    numbers = ("tiles", "MACs", "SRAM bytes", "DRAM bytes", "predicted cycles")
+    table = _table("operator", "runs on", "why", *numbers, numbers=numbers)
+    for layer in program.layers:
+        table.add_row(
+            layer_label(layer),
+            layer.runs_on,
+            layer.reason,
+            _number(layer.tiles),
+            _number(layer.macs),
+            _number(layer.sram_bytes),
+            _number(layer.dram_bytes),
+            _number(layer.predicted_cycles),
+        )
+    table.add_section()
+    layers = program.layers
+    table.add_row(
+        f"total: {len(layers)} layers",
+        "",
+        "",
+        _number(sum(layer.tiles for layer in layers)),
+        _number(sum(layer.macs for layer in layers)),
+        # The layers share the SRAM one after the other: the total is the largest.
+        f"max {_number(max((layer.sram_bytes for layer in layers), default=0))}",
+        _number(sum(layer.dram_bytes for layer in layers)),
+        _number(sum(layer.predicted_cycles for layer in layers)),
+        style="bold",
+    )
+    return table
+
+
+def layer_table(program: Program) -> Table:
+    """Return a short table of a program's layers: what each one needs and how long it may take."""
+    numbers = ("tiles", "MACs", "predicted cycles", "of the array")
+    table = _table("operator", "how", *numbers, numbers=numbers)
+    per_cycle = program.config.macs_per_cycle
+    for layer in program.layers:
+        cycles = layer.predicted_cycles
+        share = f"{layer.macs / (cycles * per_cycle):.0%}" if cycles and layer.macs else ""
+        table.add_row(
+            layer_label(layer),
+            layer.reason,
+            _number(layer.tiles),
+            _number(layer.macs),
+            _number(cycles),
+            share,
+        )
+    return table
+
+
+def counter_table(counters: Mapping[str, int], documentation: Mapping[str, str]) -> Table:
+    """Return the hardware's performance counters."""
+    table = _table("counter", "value", "meaning", numbers=("value",))
+    for name, value in counters.items():
+        table.add_row(name, _number(value), documentation.get(name, ""))
+    return table
+
+
+def config_table(configs: Iterable[NpuConfig]) -> Table:
+    """Return configurations, one a line."""
+    numbers = ("array", "bus bits", "ACT KiB", "WGT KiB", "PARAM KiB", "ACC vectors", "MAC/cycle")
+    table = _table("preset", *numbers, "hash", numbers=numbers)
+    for config in configs:
+        table.add_row(
+            config.name,
+            f"{config.rows}x{config.cols}",
+            str(config.bus_bits),
+            f"{config.act_bytes / KIB:g}",
+            f"{config.wgt_bytes / KIB:g}",
+            f"{config.param_bytes / KIB:g}",
+            f"2x{config.acc_depth}",
+            str(config.macs_per_cycle),
+            f"{config.hash:08x}",
+        )
+    return table

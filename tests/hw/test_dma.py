@@ -1,0 +1,407 @@
+"""Load and store engines, through the arbiter, against a memory model."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from amaranth.back import verilog
+from amaranth.hdl import Module, ResetInserter, Signal
+from amaranth.lib.wiring import connect
+from celosia.hw.bus.arbiter import BusArbiter
+from celosia.hw.config import NpuConfig
+from celosia.hw.dma.load import LoadEngine
+from celosia.hw.dma.store import StoreEngine
+from celosia.hw.isa import Load, Region, Space, Store
+from celosia.hw.memory.lines import LineMemory
+from celosia.hw.regs import ErrorCause
+
+MEMORY_BYTES = 16 * 1024
+BASE = 1024
+SIZE = 8 * 1024
+ADDRESS_SPACE = 1 << 20
+
+
+def space_bytes(config: NpuConfig, space: int) -> int:
+    """Return the size of an on-chip memory."""
+    return {
+        Space.ACT: config.act_bytes,
+        Space.WGT: config.wgt_bytes,
+        Space.PARAM: config.param_bytes,
+        Space.TABLE: 256 * config.line_bytes,
+    }[Space(space)]
+
+
+def runs_of(command: Load | Store) -> list[tuple[int, int]]:
+    """Return the offset in the region and the address on chip of every run."""
+    return [
+        (
+            command.mem_addr + y * command.mem_stride2 + x * command.mem_stride1,
+            (command.sram_addr + y * command.sram_stride2 + x * command.sram_stride1)
+            % ADDRESS_SPACE,
+        )
+        for y in range(command.n2)
+        for x in range(command.n1)
+    ]
+
+
+def in_range(config: NpuConfig, command: Load | Store) -> bool:
+    """Whether every run lies in the region and in the on-chip memory."""
+    limit = space_bytes(config, command.space)
+    return all(
+        offset >= 0 and offset + command.row_bytes <= SIZE and place + command.row_bytes <= limit
+        for offset, place in runs_of(command)
+    )
+
+
+def random_transfer(rng: random.Random, config: NpuConfig, kind: Any) -> Any:
+    """Return a random command that is in range."""
+    while True:
+        space = Space.ACT if kind is Store or rng.random() < 0.6 else Space(rng.randrange(1, 4))
+        unit = 1 if space is Space.ACT else config.bus_bytes
+        wide = rng.choice((4, 20, 150 if space is Space.ACT else 40))
+        command = kind(
+            region=Region.IO,
+            space=space,
+            mem_addr=unit * rng.randrange(SIZE // unit),
+            sram_addr=unit * rng.randrange(space_bytes(config, space) // unit),
+            row_bytes=unit * rng.randint(1, wide),
+            n1=rng.randint(1, 7),
+            n2=rng.randint(1, 3),
+            mem_stride1=unit * rng.randint(-wide, 2 * wide),
+            mem_stride2=unit * rng.randint(-300, 600),
+            sram_stride1=unit * rng.randint(-wide, 2 * wide) % ADDRESS_SPACE,
+            sram_stride2=unit * rng.randint(-300, 600) % ADDRESS_SPACE,
+        )
+        if in_range(config, command):
+            return command
+
+
+class OnChip:
+    """The on-chip memories behind a write and a read port."""
+
+    def __init__(self, config: NpuConfig, *, refuse: float, seed: int) -> None:
+        rng = random.Random(seed)
+        self.data = {space: bytearray(rng.randbytes(space_bytes(config, space))) for space in Space}
+        self.refuse = refuse
+        self.rng = rng
+        self.line_bytes = config.line_bytes
+
+    def writer(self, port: Any) -> Any:
+        async def process(ctx: Any) -> None:
+            held = None
+            while True:
+                ctx.set(port.gnt, self.rng.random() >= self.refuse)
+                _, _, req, gnt, space, addr, data, mask = await ctx.tick().sample(
+                    port.req, port.gnt, port.space, port.addr, port.data, port.mask
+                )
+                assert held is None or (req, space, addr, data, mask) == held
+                held = (req, space, addr, data, mask) if req and not gnt else None
+                if req and gnt:
+                    self._write(space, addr, data, mask)
+
+        return process
+
+    def _write(self, space: int, addr: int, data: int, mask: int) -> None:
+        for lane in range(self.line_bytes):
+            if mask >> lane & 1:
+                self.data[Space(space)][(addr + lane) % ADDRESS_SPACE] = data >> 8 * lane & 0xFF
+
+    def reader(self, port: Any) -> Any:
+        async def process(ctx: Any) -> None:
+            coming: list[int | None] = [None] * 2
+            memory = self.data[Space.ACT]
+            while True:
+                ctx.set(port.gnt, self.rng.random() >= self.refuse)
+                _, _, req, gnt, addr = await ctx.tick().sample(port.req, port.gnt, port.addr)
+                value = None
+                if req and gnt:
+                    window = bytes(memory[(addr + i) % len(memory)] for i in range(self.line_bytes))
+                    value = int.from_bytes(window, "little")
+                coming.append(value)
+                now = coming.pop(0)
+                garbage = self.rng.getrandbits(8 * self.line_bytes)
+                ctx.set(port.data, garbage if now is None else now)
+
+        return process
+
+
+class Rig:
+    """Both engines on one arbiter."""
+
+    def __init__(
+        self,
+        kit: SimpleNamespace,
+        config: NpuConfig,
+        *,
+        seed: int = 0,
+        refuse: float = 0.0,
+        **memory: Any,
+    ) -> None:
+        m = Module()
+        self.reset = Signal()
+        self.module = ResetInserter(self.reset)(m)
+        m.submodules.load = self.load = LoadEngine(config)
+        m.submodules.store = self.store = StoreEngine(config)
+        m.submodules.arbiter = self.arbiter = BusArbiter(config, ports=2)
+        connect(m, self.load.mem, self.arbiter.ports[0])
+        connect(m, self.store.mem, self.arbiter.ports[1])
+        for engine in (self.load, self.store):
+            m.d.comb += [
+                engine.regions[Region.IO].base.eq(BASE),
+                engine.regions[Region.IO].size.eq(SIZE),
+            ]
+        self.memory = kit.WishboneMemory(self.arbiter.bus, size=MEMORY_BYTES, seed=seed, **memory)
+        self.chip = OnChip(config, refuse=refuse, seed=seed)
+        self.processes = [
+            self.memory.process,
+            self.chip.writer(self.load.write),
+            self.chip.reader(self.store.read),
+        ]
+        self.kit = kit
+
+    def simulate(self, bench: Any, **options: Any) -> int:
+        cycles: int = self.kit.simulate(self.module, bench, processes=self.processes, **options)
+        return cycles
+
+
+async def execute(ctx: Any, port: Any, command: Load | Store) -> int:
+    """Run one command; return the cycles from ``valid`` to ``ready``."""
+    ctx.set(port.payload, int.from_bytes(command.encode(), "little"))
+    ctx.set(port.valid, 1)
+    cycles = 0
+    while True:
+        _, _, ready = await ctx.tick().sample(port.ready)
+        cycles += 1
+        if ready:
+            ctx.set(port.valid, 0)
+            return cycles
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_load_moves_every_byte(kit: SimpleNamespace, config: NpuConfig, seed: int) -> None:
+    rng = random.Random(seed)
+    stall, delay, refuse = ((0, 0, 0), (0.3, 0.3, 0.3), (0.05, 0.5, 0.6))[seed]
+    rig = Rig(kit, config, seed=seed, stall=stall, delay=delay, refuse=refuse, latency=1 + 4 * seed)
+    expected = {space: bytearray(data) for space, data in rig.chip.data.items()}
+
+    async def bench(ctx: Any) -> None:
+        for _ in range(4):
+            command = random_transfer(rng, config, Load)
+            await execute(ctx, rig.load.command, command)
+            for offset, place in runs_of(command):
+                run = rig.memory.data[BASE + offset : BASE + offset + command.row_bytes]
+                expected[Space(command.space)][place : place + command.row_bytes] = run
+            assert rig.chip.data == expected, command
+            for _ in range(rng.randrange(3)):
+                await ctx.tick()
+
+    rig.simulate(bench)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_store_moves_every_byte(kit: SimpleNamespace, config: NpuConfig, seed: int) -> None:
+    rng = random.Random(seed)
+    stall, delay, refuse = ((0, 0, 0), (0.3, 0.3, 0.3), (0.05, 0.5, 0.6))[seed]
+    rig = Rig(kit, config, seed=seed, stall=stall, delay=delay, refuse=refuse, latency=1 + 4 * seed)
+    expected = bytearray(rig.memory.data)
+
+    async def bench(ctx: Any) -> None:
+        for _ in range(4):
+            command = random_transfer(rng, config, Store)
+            await execute(ctx, rig.store.command, command)
+            for offset, place in runs_of(command):
+                run = rig.chip.data[Space.ACT][place : place + command.row_bytes]
+                expected[BASE + offset : BASE + offset + command.row_bytes] = run
+            assert rig.memory.data == expected, command
+
+    rig.simulate(bench)
+
+
+def test_load_and_store_together(kit: SimpleNamespace, config: NpuConfig) -> None:
+    rig = Rig(kit, config, seed=5, stall=0.1, delay=0.1, refuse=0.1)
+    half = SIZE // 2
+    load = Load(region=Region.IO, mem_addr=3, sram_addr=5, row_bytes=601, n1=3, mem_stride1=700,
+                sram_stride1=650)  # fmt: skip
+    store = Store(region=Region.IO, mem_addr=half + 1, sram_addr=4099, row_bytes=601, n1=3,
+                  mem_stride1=650, sram_stride1=700)  # fmt: skip
+    before = bytes(rig.chip.data[Space.ACT])
+
+    async def bench(ctx: Any) -> None:
+        open_engines: list[Any] = [rig.load, rig.store]
+        for engine, command in zip(open_engines, (load, store), strict=True):
+            ctx.set(engine.command.payload, int.from_bytes(command.encode(), "little"))
+            ctx.set(engine.command.valid, 1)
+        while open_engines:
+            _, _, *ready = await ctx.tick().sample(*(e.command.ready for e in open_engines))
+            for engine, is_ready in zip(tuple(open_engines), ready, strict=True):
+                if is_ready:
+                    ctx.set(engine.command.valid, 0)
+                    open_engines.remove(engine)
+        for run in range(3):
+            d, s = BASE + 3 + 700 * run, 5 + 650 * run
+            assert rig.chip.data[Space.ACT][s : s + 601] == rig.memory.data[d : d + 601]
+            d, s = BASE + half + 1 + 650 * run, 4099 + 700 * run
+            assert rig.memory.data[d : d + 601] == before[s : s + 601]
+
+    rig.simulate(bench)
+    kinds = [we for we, _, _ in rig.memory.requests]
+    assert True in kinds[: len(kinds) // 4]
+    assert False in kinds[: len(kinds) // 4]
+
+
+@pytest.mark.parametrize("kind", [Load, Store])
+@pytest.mark.parametrize("rows", [1, 64])
+def test_one_word_a_cycle(kit: SimpleNamespace, config: NpuConfig, kind: Any, rows: int) -> None:
+    words = 512
+    row_bytes = config.bus_bytes * words // rows
+    stride = row_bytes if rows == 1 else row_bytes * 2 % (SIZE - row_bytes)
+    command = kind(
+        region=Region.IO,
+        row_bytes=min(row_bytes, 512 * config.bus_bytes),
+        n1=rows,
+        mem_stride1=min(stride, (SIZE - row_bytes) // max(1, rows - 1)) // 16 * 16,
+        sram_stride1=0,
+    )
+    rig = Rig(kit, config, latency=8)
+    taken = []
+
+    async def bench(ctx: Any) -> None:
+        port = rig.load.command if kind is Load else rig.store.command
+        taken.append(await execute(ctx, port, command))
+
+    rig.simulate(bench)
+    assert len(rig.memory.requests) == words
+    assert taken[0] <= words + 32, f"{taken[0]} cycles for {words} words"
+    # Between the first and the last request the bus never rests.
+    assert rig.memory.cycles[-1] - rig.memory.cycles[0] == words - 1
+    assert rig.memory.max_in_flight <= config.max_outstanding
+
+
+def test_runs_of_one_word_follow_without_a_gap(kit: SimpleNamespace) -> None:
+    config = kit.make_config(8, 8)
+    command = Load(region=Region.IO, row_bytes=5, mem_addr=1, n1=10, n2=10, mem_stride1=24,
+                   mem_stride2=320, sram_stride1=5, sram_stride2=50)  # fmt: skip
+    rig = Rig(kit, config, latency=8)
+
+    async def bench(ctx: Any) -> None:
+        await execute(ctx, rig.load.command, command)
+
+    rig.simulate(bench)
+    assert rig.memory.cycles[-1] - rig.memory.cycles[0] == 99
+
+
+def faulty(config: NpuConfig) -> list[tuple[str, Any, ErrorCause, int]]:
+    """Return commands that are wrong, with the cause and the address expected."""
+    word = config.bus_bytes
+    io = {"region": Region.IO, "row_bytes": word}
+    act, wgt, param = config.act_bytes, config.wgt_bytes, config.param_bytes
+    table = 256 * config.line_bytes
+    cause = ErrorCause
+    return [
+        ("no bytes", Load(region=Region.IO), cause.ILLEGAL_FIELD, 0),
+        ("no runs", Load(**io, n1=0), cause.ILLEGAL_FIELD, 0),
+        ("no turns", Store(**io, n2=0), cause.ILLEGAL_FIELD, 0),
+        ("store of weights", Store(**io, space=Space.WGT), cause.ILLEGAL_FIELD, 0),
+        ("odd address", Load(**io, space=Space.WGT, mem_addr=1), cause.ILLEGAL_FIELD, 0),
+        ("odd stride", Load(**io, space=Space.TABLE, mem_stride2=-1), cause.ILLEGAL_FIELD, 0),
+        ("act", Load(**io, sram_addr=act - 1), cause.ACT_RANGE, act - 1),
+        ("act store", Store(**io, n1=2, sram_stride1=act), cause.ACT_RANGE, act % ADDRESS_SPACE),
+        ("wgt", Load(**io, space=Space.WGT, sram_addr=wgt), cause.WGT_RANGE, wgt),
+        ("param", Load(**io, space=Space.PARAM, sram_addr=param), cause.PARAM_RANGE, param),
+        ("table", Load(**io, space=Space.TABLE, sram_addr=table), cause.PARAM_RANGE, table),
+        ("behind", Load(**io, mem_addr=SIZE - word + 1), cause.MEM_WINDOW, BASE + SIZE - word + 1),
+        ("before", Load(**io, mem_addr=word, n2=2, mem_stride2=-2 * word), cause.MEM_WINDOW,
+         BASE - word),
+        ("far", Store(**io, mem_addr=0xFFFF_FFFF), cause.MEM_WINDOW, BASE - 1),
+        ("no region", Store(region=Region.SCRATCH, row_bytes=1), cause.MEM_WINDOW, 0),
+    ]  # fmt: skip
+
+
+def test_faults_stop_the_engine_until_it_is_reset(kit: SimpleNamespace, config: NpuConfig) -> None:
+    rig = Rig(kit, config, latency=2)
+    good = Load(region=Region.IO, mem_addr=1, sram_addr=2, row_bytes=200)
+
+    async def reset(ctx: Any) -> None:
+        ctx.set(rig.reset, 1)
+        await ctx.tick()
+        ctx.set(rig.reset, 0)
+
+    async def bench(ctx: Any) -> None:
+        for name, command, cause, address in faulty(config):
+            rig.memory.requests.clear()
+            engine: Any = rig.load if isinstance(command, Load) else rig.store
+            fault = engine.fault
+            seen: list[tuple[int, ...]] = []
+            ctx.set(engine.command.payload, int.from_bytes(command.encode(), "little"))
+            ctx.set(engine.command.valid, 1)
+            for _ in range(30):
+                _, _, ready, valid, *report = await ctx.tick().sample(
+                    engine.command.ready, fault.valid, fault.cause, fault.address
+                )
+                assert not ready
+                if valid and not seen:
+                    seen.append(tuple(report))
+            ctx.set(engine.command.valid, 0)
+            assert seen == [(cause, address)], name
+            for _, word, _ in rig.memory.requests:
+                assert BASE <= word * config.bus_bytes < BASE + SIZE, name
+            await reset(ctx)
+        # A reset with requests in flight, then business as usual.
+        ctx.set(rig.load.command.payload, int.from_bytes(good.encode(), "little"))
+        ctx.set(rig.load.command.valid, 1)
+        await ctx.tick().repeat(18)
+        assert ctx.get(rig.arbiter.bus.cyc)
+        ctx.set(rig.load.command.valid, 0)
+        await reset(ctx)
+        rig.chip.data[Space.ACT][:] = bytes(config.act_bytes)
+        await execute(ctx, rig.load.command, good)
+        moved = rig.memory.data[BASE + 1 : BASE + 201]
+        assert rig.chip.data[Space.ACT][:210] == bytes(2) + moved + bytes(8)
+
+    rig.simulate(bench)
+
+
+def test_line_memory_keeps_what_was_written(kit: SimpleNamespace, config: NpuConfig) -> None:
+    rng = random.Random(3)
+    dut = LineMemory(config, lines=32)
+    expected = bytearray(32 * config.line_bytes)
+
+    async def bench(ctx: Any) -> None:
+        coming: list[int | None] = [None]
+        for cycle in range(400):
+            addr = rng.randrange(len(expected)) // config.bus_bytes * config.bus_bytes
+            word = rng.randbytes(config.bus_bytes)
+            mask = rng.choice((-1, rng.getrandbits(config.bus_bytes))) % (1 << config.bus_bytes)
+            ctx.set(dut.write.req, cycle % 3 != 0)
+            ctx.set(dut.write.addr, addr)
+            ctx.set(dut.write.data, int.from_bytes(word, "little"))
+            ctx.set(dut.write.mask, mask)
+            line = rng.randrange(32)
+            ctx.set(dut.read.line, line)
+            ctx.set(dut.read.req, 1)
+            place = line * config.line_bytes
+            coming.append(int.from_bytes(expected[place : place + config.line_bytes], "little"))
+            _, _, gnt, data = await ctx.tick().sample(dut.read.gnt, dut.read.data)
+            assert gnt
+            if len(coming) > 2:
+                assert data == coming.pop(0) or cycle < 3
+            if cycle % 3 != 0:
+                for lane in range(config.bus_bytes):
+                    if mask >> lane & 1:
+                        expected[addr + lane] = word[lane]
+
+    kit.simulate(dut, bench)
+
+
+@pytest.mark.parametrize("part", [LoadEngine, StoreEngine])
+def test_verilog_export(kit: SimpleNamespace, part: Any) -> None:
+    assert "module top" in verilog.convert(part(kit.make_config(4, 8)))
+
+
+def test_line_memory_is_a_memory(kit: SimpleNamespace) -> None:
+    config = kit.make_config(4, 8)
+    text = verilog.convert(LineMemory(config, lines=config.wgt_lines))
+    assert f"reg [{8 * config.line_bytes - 1}:0] memory [{config.wgt_lines - 1}:0]" in text

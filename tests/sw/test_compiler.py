@@ -1,0 +1,332 @@
+"""The compiler's back half: its parts one by one, and what it promises about whole programs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from celosia.hw.config import NpuConfig, preset
+from celosia.hw.isa import COMMAND_BYTES, Conv, Engine, Load, Region, Space, Vector, VectorOp
+from celosia.sim.random_models import random_network
+from celosia.sim.tflite_builder import ModelBuilder
+from celosia.sw.check import check_program
+from celosia.sw.compiler.alloc import Item, pack, place_in_gaps
+from celosia.sw.compiler.build import compile_model
+from celosia.sw.compiler.constants import Ring
+from celosia.sw.compiler.layout import act_layout
+from celosia.sw.compiler.mapping import Axis
+from celosia.sw.compiler.prefetch import prefetch_loads
+from celosia.sw.compiler.steps import Footprint, Place, Step, conflict
+from celosia.sw.compiler.tokens import place_tokens
+from celosia.sw.errors import CompileError, ProgramError
+from celosia.sw.program import Program
+
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = ROOT.parent / "shared" / "mlperf_tiny"
+
+
+def benchmark(name: str) -> Path:
+    path = MODELS / f"{name}_int8.tflite"
+    if not path.exists():
+        pytest.skip(f"needs {path}")
+    return path
+
+
+# ------------------------------------------------------------------------------ placement
+
+
+def test_pack_keeps_items_that_are_alive_together_apart() -> None:
+    rng = np.random.default_rng(0)
+    placed = 0
+    for _ in range(200):
+        items = []
+        for _ in range(int(rng.integers(1, 12))):
+            first = int(rng.integers(0, 10))
+            items.append(Item(int(rng.integers(1, 40)), first, first + int(rng.integers(0, 4))))
+        addresses = pack(items, 100)
+        if addresses is None:
+            continue
+        placed += 1
+        for i, (one, a) in enumerate(zip(items, addresses, strict=True)):
+            assert a >= 0
+            assert a + one.size_bytes <= 100
+            for other, b in zip(items[:i], addresses[:i], strict=True):
+                together = one.first <= other.last and other.first <= one.last
+                apart = a + one.size_bytes <= b or b + other.size_bytes <= a
+                assert apart or not together
+    assert placed > 100
+
+
+def test_pack_says_when_nothing_fits() -> None:
+    assert pack([Item(60, 0, 1), Item(50, 1, 2)], 100) is None
+    assert pack([Item(60, 0, 0), Item(50, 1, 2)], 100) == [0, 0]
+
+
+def test_buffers_go_into_the_smallest_gap_that_takes_them() -> None:
+    assert place_in_gaps([8, 32], [(0, 64), (100, 132), (200, 208)]) == [200, 100]
+    assert place_in_gaps([40, 40], [(0, 64), (100, 132)]) is None
+
+
+def test_ring_never_cuts_a_block_in_two() -> None:
+    ring = Ring(100)
+    assert [ring.take(size) for size in (40, 40, 40, 60, 10)] == [0, 40, 0, 40, 0]
+    ring.reserve(95)
+    assert [ring.take(50), ring.take(45)] == [0, 50]
+
+
+@pytest.mark.parametrize("width", range(1, 12))
+@pytest.mark.parametrize("channels", [1, 8, 9, 16, 24])
+def test_odd_pitches_are_odd(width: int, channels: int) -> None:
+    rows = act_layout(width, channels, 8, odd_rows=True)
+    assert rows.row_pitch // 8 % 2 == 1
+    assert 0 <= rows.row_pitch - width * rows.pixel_pitch <= 8
+    pixels = act_layout(width, channels, 8, odd_pixels=True)
+    assert pixels.pixel_pitch // 8 % 2 == 1
+    assert pixels.row_pitch == width * pixels.pixel_pitch
+
+
+# ------------------------------------------------------------------------------ mapping
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5, 9])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("pad", [0, 1, 2, 4])
+def test_rows_of_a_stream_share_only_padding(kernel: int, stride: int, pad: int) -> None:
+    """Every tap of every output meets the right pixel in the rows laid end to end."""
+    if pad >= kernel:
+        pytest.skip("no window of its own in the padding")
+    for size in range(1, 10):
+        out_size = (size + 2 * pad - kernel) // stride + 1
+        if out_size < 1:
+            continue
+        axis = Axis(kernel, stride, pad, size, out_size)
+        for first in range(out_size):
+            for count in range(1, out_size - first + 1):
+                length, extra = axis.stream(first, count)
+                start = first * stride - pad
+                row = [start + p for p in range(length)]
+                image = [x if 0 <= x < size else None for x in row]
+                last = [start + p for p in range(length, length + extra)]
+                tail = [x if 0 <= x < size else None for x in last]
+                for following in (image, tail):
+                    stream = image + following
+                    for out in range(count):
+                        for tap in range(kernel):
+                            x = start + out * stride + tap
+                            want = x if 0 <= x < size else None
+                            assert stream[out * stride + tap] == want
+
+
+# ------------------------------------------------------------------------------ order, tokens
+
+
+def _step(engine: Engine, reads: list[int], writes: list[int]) -> Step:
+    command = {
+        Engine.LOAD: Load(row_bytes=1),
+        Engine.ARRAY: Conv(),
+        Engine.VECTOR: Vector(op=int(VectorOp.TABLE)),
+    }[engine]
+
+    def footprints(cells: list[int]) -> tuple[Footprint, ...]:
+        return tuple(Footprint(Place.ACT, cell, cell + 1) for cell in cells)
+
+    return Step(command=command, reads=footprints(reads), writes=footprints(writes), layer=0)
+
+
+def _random_steps(rng: np.random.Generator, count: int) -> list[Step]:
+    engines = [Engine.LOAD, Engine.ARRAY, Engine.VECTOR]
+    steps = []
+    for _ in range(count):
+        engine = engines[int(rng.integers(3))]
+        reads = [int(c) for c in rng.integers(0, 12, 2)] if engine != Engine.LOAD else []
+        writes = [int(rng.integers(0, 12))] if engine != Engine.ARRAY else []
+        steps.append(_step(engine, reads, writes))
+    return steps
+
+
+def test_tokens_order_every_conflict() -> None:
+    """Happens-before, closed over engines and tokens, contains every pair that conflicts."""
+    rng = np.random.default_rng(1)
+    for _ in range(60):
+        steps = _random_steps(rng, 30)
+        commands = place_tokens(steps, queue_depth=4)
+        before: list[set[int]] = []
+        signals: dict[tuple[int, Engine], list[int]] = {}
+        taken: dict[tuple[int, Engine], int] = {}
+        for index, (step, command) in enumerate(zip(steps, commands, strict=True)):
+            earlier: set[int] = set()
+            own = [i for i in range(index) if steps[i].engine == step.engine]
+            sources = own[-1:]
+            for other in Engine:
+                if command.wait >> other & 1:
+                    key = (int(other), step.engine)
+                    sources.append(signals[key][taken.get(key, 0)])
+                    taken[key] = taken.get(key, 0) + 1
+            for source in sources:
+                earlier |= before[source] | {source}
+            before.append(earlier)
+            for to in Engine:
+                if command.signal >> to & 1:
+                    signals.setdefault((int(step.engine), to), []).append(index)
+            for other_index in range(index):
+                if conflict(steps[other_index], step):
+                    assert other_index in earlier
+        assert all(len(given) == taken[key] for key, given in signals.items())
+
+
+def test_prefetch_keeps_conflicts_and_the_order_of_loads() -> None:
+    rng = np.random.default_rng(2)
+    moved = 0
+    for _ in range(60):
+        steps = _random_steps(rng, 40)
+        # A Conv and the Vector behind it stay together; here nothing follows one another so.
+        steps = [step for step in steps if step.engine != Engine.ARRAY]
+        result = prefetch_loads(steps, queue_depth=4)
+        origin = {id(step): index for index, step in enumerate(steps)}
+        place = {id(step): index for index, step in enumerate(result)}
+        assert sorted(place) == sorted(id(step) for step in steps)
+        moved += result != steps
+        for later in range(len(steps)):
+            for earlier in range(later):
+                one, other = steps[earlier], steps[later]
+                both_loads = one.engine == other.engine == Engine.LOAD
+                if conflict(one, other) or both_loads:
+                    assert place[id(one)] < place[id(other)]
+        for index, step in enumerate(result):
+            if step.engine != Engine.LOAD:
+                natural = [s for s in steps[: origin[id(step)]] if s.engine == Engine.LOAD]
+                loads = [s for s in result[:index] if s.engine == Engine.LOAD]
+                assert len(loads) - len(natural) <= 3
+    assert moved > 30
+
+
+def test_every_token_of_a_program_is_needed_by_the_check() -> None:
+    """Dropping any one pair of wait and signal leaves a race or a deadlock."""
+    model = random_network(np.random.default_rng(5), depth=5, size=(10, 9))
+    config = NpuConfig(rows=8, cols=8, act_bytes=512, wgt_bytes=256, acc_depth=32)
+    program = compile_model(model.model, config)
+    commands = program.decode()
+    refused = total = 0
+    for source in Engine:
+        for to in Engine:
+            waits = [i for i, c in enumerate(commands) if c.engine == to and c.wait >> source & 1]
+            signals = [
+                i for i, c in enumerate(commands) if c.engine == source and c.signal >> to & 1
+            ]
+            assert len(waits) == len(signals)
+            for wait, signal in zip(waits, signals, strict=True):
+                changed = list(commands)
+                changed[wait] = replace(changed[wait], wait=changed[wait].wait & ~(1 << source))
+                changed[signal] = replace(
+                    changed[signal], signal=changed[signal].signal & ~(1 << to)
+                )
+                code = b"".join(command.encode() for command in changed)
+                total += 1
+                try:
+                    check_program(replace(program, commands=code))
+                except ProgramError:
+                    refused += 1
+    assert total > 20
+    # Footprints are intervals, so a few tokens are more careful than the check.
+    assert refused >= 0.8 * total
+
+
+# ------------------------------------------------------------------------------ programs
+
+
+def _weight_loads(program: Program) -> list[Load]:
+    return [
+        command
+        for command in program.decode()
+        if isinstance(command, Load) and command.region == Region.CONST
+    ]
+
+
+def test_constants_lie_in_the_order_in_which_they_are_loaded() -> None:
+    program = compile_model(benchmark("ad01"), preset("base"))
+    loads = _weight_loads(program)
+    end = 0
+    for load in loads:
+        assert load.mem_addr == end
+        end += load.row_bytes
+    assert end == len(program.constants)
+
+
+@pytest.mark.parametrize("config", ["base", "large"])
+@pytest.mark.parametrize("name", ["kws", "sww", "ad01", "resnet8", "vww_96"])
+def test_benchmark_models_need_no_scratch_memory(name: str, config: str) -> None:
+    program = compile_model(benchmark(name), preset(config))
+    assert program.region_bytes(Region.SCRATCH) == 0
+    macs = sum(layer.macs for layer in program.layers)
+    cycles = sum(layer.predicted_cycles for layer in program.layers)
+    assert cycles > macs / program.config.macs_per_cycle
+
+
+def test_residual_additions_are_fused() -> None:
+    path = benchmark("resnet8")
+    ops = [
+        VectorOp(command.op)
+        for command in compile_model(path, preset("base")).decode()
+        if isinstance(command, Vector)
+    ]
+    assert VectorOp.REQUANT_ADD in ops
+    assert VectorOp.ADD not in ops
+    separate = compile_model(path, preset("base"), fuse=False)
+    assert sum(isinstance(c, Vector) and c.op == VectorOp.ADD for c in separate.decode()) == 3
+
+
+def test_the_same_model_gives_the_same_bytes() -> None:
+    model = random_network(np.random.default_rng(7))
+    first, second = (compile_model(model.model, preset("tiny")) for _ in range(2))
+    assert first.to_bytes() == second.to_bytes()
+
+
+def test_layers_cover_all_commands() -> None:
+    program = compile_model(benchmark("vww_96"), preset("tiny"))
+    commands = program.decode()
+    assert len(program.commands) == COMMAND_BYTES * len(commands)
+    covered = set()
+    for layer in program.layers:
+        covered.update(range(layer.first_tag, layer.last_tag + 1))
+        assert layer.reason
+        assert layer.runs_on == "npu"
+    assert covered == set(range(len(commands) - 1))
+    assert sum(layer.macs for layer in program.layers) == 7_489_664
+
+
+def _conv_model(size: int, channels: int, cout: int) -> bytes:
+    builder = ModelBuilder()
+    x = builder.input((1, size, size, channels), scale=0.1)
+    y = builder.conv2d(
+        x, np.ones((cout, 3, 3, channels), np.int8), w_scales=0.01, scale=0.2, padding="SAME"
+    )
+    return builder.finish([y])
+
+
+def test_a_layer_that_cannot_be_cut_is_refused_in_words() -> None:
+    config = preset("nano").with_(act_bytes=64)
+    with pytest.raises(CompileError) as caught:
+        compile_model(_conv_model(32, 16, 16), config)
+    text = str(caught.value)
+    assert "CONV_2D #0" in text
+    assert "64" in text
+    assert "act_bytes" in text
+
+
+def test_a_value_too_large_for_its_field_is_refused_in_words() -> None:
+    builder = ModelBuilder()
+    x = builder.input((1, 300, 1, 8), scale=0.1)
+    y = builder.average_pool2d(x, size=(300, 1))
+    with pytest.raises(CompileError, match="AVERAGE_POOL_2D #0.*n_ky"):
+        compile_model(builder.finish([y]), preset("base"))
+
+
+def test_weights_larger_than_their_memory_are_loaded_in_pieces() -> None:
+    config = preset("base").with_(wgt_bytes=1024)
+    program = compile_model(_conv_model(6, 32, 16), config)
+    convs = [command for command in program.decode() if isinstance(command, Conv)]
+    assert any(conv.hold for conv in convs)
+    assert any(conv.accumulate for conv in convs)
+    assert all(load.row_bytes <= 512 for load in _weight_loads(program) if load.space == Space.WGT)
