@@ -31,7 +31,7 @@ class NpuCore(Component):
     Members
     -------
     bus : Out(Wishbone)
-    start : In(1), done : Out(1)
+    start : In(1), sleep : In(1), done : Out(1)
     regions, bus_timeout : In
     faults, tags, overflow, active, busy, wait_token, bus_fault, bus_unit, events : Out
         As :class:`celosia.hw.control.control.Control` takes them.
@@ -43,6 +43,7 @@ class NpuCore(Component):
             {
                 "bus": Out(initiator_signature(config)),
                 "start": In(1),
+                "sleep": In(1),
                 "done": Out(1),
                 "regions": In(REGION_TABLE),
                 "bus_timeout": In(32),
@@ -61,14 +62,18 @@ class NpuCore(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        frontend = m.submodules.frontend = FrontEnd(config)
-        arbiter = m.submodules.arbiter = BusArbiter(config, ports=len(BUS_PORTS))
-        load = m.submodules.load = LoadEngine(config)
-        store = m.submodules.store = StoreEngine(config)
-        vector = m.submodules.vector = VectorEngine(config)
-        # The array is most of the machine: its clock enable falls while it has nothing to do.
-        array = ArrayEngine(config)
+        # The clock enable of an engine falls while it has nothing to do, which is so whenever
+        # the machine sleeps; that of the rest falls then.
+        frontend, arbiter = FrontEnd(config), BusArbiter(config, ports=len(BUS_PORTS))
+        load, store = LoadEngine(config), StoreEngine(config)
+        array, vector = ArrayEngine(config), VectorEngine(config)
+        awake = ~self.sleep
+        m.submodules.frontend = EnableInserter(awake)(frontend)
+        m.submodules.arbiter = EnableInserter(awake)(arbiter)
+        m.submodules.load = EnableInserter(load.command.valid)(load)
+        m.submodules.store = EnableInserter(store.command.valid)(store)
         m.submodules.array = EnableInserter(array.active)(array)
+        m.submodules.vector = EnableInserter(vector.active | vector.table.req)(vector)
         act = m.submodules.act = ActSram(config)
         wgt = m.submodules.wgt = LineMemory(config, lines=config.wgt_lines)
         param = m.submodules.param = LineMemory(config, lines=config.param_lines)
@@ -208,12 +213,13 @@ class Npu(Component):
         m = Module()
         control = m.submodules.control = Control(self._config)
         core = NpuCore(self._config)
-        m.submodules.core = ResetInserter(control.halt)(EnableInserter(~control.sleep)(core))
+        m.submodules.core = ResetInserter(control.halt)(core)
         connect(m, flipped(self.csr), control.bus)
         connect(m, core.bus, flipped(self.bus))
         m.d.comb += [
             self.irq.eq(control.irq),
             core.start.eq(control.start),
+            core.sleep.eq(control.sleep),
             control.done.eq(core.done),
             core.regions.eq(control.regions),
             core.bus_timeout.eq(control.bus_timeout),

@@ -92,6 +92,10 @@ _INITIAL_MEMORY = re.compile(
     r"^  initial begin\n(?P<body>(?:    \S+\[\d+\] = \S+;\n)+)  end\n", re.M
 )
 
+_REPEATED_BIT = re.compile(
+    r"(?<=[{ ])(?P<bit>(?:\\\S+ |[\w$]+)(?: ?\[\d+\])?)(?P<more>(?:, (?P=bit)){2,})(?=[, }])"
+)
+
 Step = Callable[[str], None]
 
 
@@ -246,7 +250,16 @@ def export_verilog(component: Any, name: str = "npu") -> str:
     text: str = rtlil.convert(SimTop(component), name=name, emit_src=False)
     script = YOSYS_SCRIPT.format(rtlil=text)
     verilog = run_tool([*yosys, "-q", "-"], stdin=script, timeout_s=VERILOG_TIME_OUT_S)
-    return _INITIAL_MEMORY.sub(_initial_loop, verilog)
+    return _REPEATED_BIT.sub(_replication, _INITIAL_MEMORY.sub(_initial_loop, verilog))
+
+
+def _replication(run: re.Match[str]) -> str:
+    """Return ``{x, x, x}`` as ``{{3{x}}}``: Verilator makes one operation of it, not three.
+
+    Sign extensions come as a bit a time.
+    """
+    count = 1 + len(run["more"]) // len(f", {run['bit']}")
+    return f"{{{count}{{{run['bit']}}}}}"
 
 
 def _initial_loop(block: re.Match[str]) -> str:

@@ -17,9 +17,11 @@ from celosia.sw.cli_common import (
     output_console,
     parse_config,
 )
+from celosia.sw.cli_device import open_device_for
 from celosia.sw.errors import InputError
 from celosia.sw.report.example import load_digits
 from celosia.sw.report.files import require_writable, write_json
+from celosia.sw.report.lines import check_line, timing_lines
 from celosia.sw.report.picture import draw
 from celosia.sw.report.tables import layer_table
 
@@ -60,7 +62,6 @@ def demo_command(
     json: JsonOption = None,
 ) -> None:
     """Compile, run and check the example."""
-    from celosia.sw.cli_run import check_line, open_device_for, timing_lines
     from celosia.sw.compiler.build import compile_model
     from celosia.sw.report.check import check_model
     from celosia.sw.report.figures import check_figures, run_figures

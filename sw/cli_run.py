@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,15 +17,17 @@ from celosia.sw.cli_common import (
     output_console,
     parse_config,
 )
+from celosia.sw.cli_device import LATENCY_CYCLES, memory_options, open_device_for
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.result import Result
 from celosia.sw.errors import CelosiaError, InputError
 from celosia.sw.program import Program
 from celosia.sw.report.files import require_writable, write_arrays, write_json
+from celosia.sw.report.lines import check_line, timing_lines
 from celosia.sw.report.samples import Sample, load_labels, load_samples, random_samples
 from rich.console import Console
 
-__all__ = ["check_line", "open_device_for", "register", "timing_lines"]
+__all__ = ["register"]
 
 HELP = """
 Run a model on the NPU and print the result and the cycles it took.
@@ -53,39 +54,7 @@ Examples:
 
   celosia run kws.celosia --device emu
 """
-MEMORY_BYTES = 16 * 1024 * 1024
-LATENCY_CYCLES = 8
 MAX_LISTED_SAMPLES = 50
-
-
-@dataclass(frozen=True)
-class _Memory:
-    """How the simulated system memory behaves; None: as the device does by itself."""
-
-    latency_cycles: int | None
-    stalls: float | None
-    seed: int
-
-    def options(self, device: str) -> dict[str, Any]:
-        if self.latency_cycles is None and self.stalls is None:
-            return {}
-        if device != "sim":
-            raise CelosiaError(
-                f"device {device!r}",
-                "--latency and --stalls are about time, which only the device 'sim' has",
-                "leave them out, or use --device sim",
-            )
-        from celosia.sim.rtl import MemoryModel
-
-        stalls = self.stalls or 0.0
-        return {
-            "memory_model": MemoryModel(
-                latency_cycles=self.latency_cycles or LATENCY_CYCLES,
-                stall_probability=stalls,
-                delay_probability=stalls,
-                seed=self.seed + 1,
-            )
-        }
 
 
 def register(app: typer.Typer) -> None:
@@ -168,7 +137,7 @@ def run_command(
 ) -> None:
     """Run inferences."""
     require_writable(save, json)
-    memory = _Memory(latency, stalls, seed).options(device)
+    memory = memory_options(device, latency, stalls, seed)
     program, source = _program(model, config, against, check=check)
     console = output_console()
     samples, labels = _samples(console, program, input_, array, random, seed, quantize=quantize)
@@ -192,54 +161,6 @@ def run_command(
         write_json(json, figures)
     if figures["equal"] is False:
         raise typer.Exit(CHECK_FAILED)
-
-
-def open_device_for(program: Program, device: str, **options: Any) -> Device:
-    """Open a device with the program's configuration; a build shows its progress on stderr."""
-    from celosia.sw.driver.opening import open_device
-
-    if device == "sim":
-        console = error_console()
-        options["console"] = console if console.is_terminal else None
-    needed = len(program.commands) + len(program.constants)
-    needed += sum(program.memory.region_bytes.values())
-    # Twice: the instrumented program of a check keeps every tensor.
-    return open_device(
-        device, program.config, memory_bytes=max(MEMORY_BYTES, _whole_mib(2 * needed)), **options
-    )
-
-
-def timing_lines(program: Program, result: Result, figures: dict[str, Any]) -> list[str]:
-    """Return cycles, prediction and utilisation in words."""
-    predicted = figures["predicted_cycles"]
-    macs = figures["macs"]
-    if result.cycles is None:
-        return [f"cycles: none on the emulator, {predicted:,} predicted; {macs:,} MACs"]
-    error = (predicted - result.cycles) / result.cycles
-    return [
-        f"cycles: {result.cycles:,} ({predicted:,} predicted, {error:+.1%})",
-        f"utilisation: {figures['utilisation']:.1%} ({macs:,} MACs on"
-        f" {program.config.rows}x{program.config.cols})",
-    ]
-
-
-def check_line(figures: dict[str, Any]) -> str:
-    """Return the result of a check in words."""
-    check = figures["check"]
-    if check["difference"] is not None:
-        return f"NOT EQUAL. {check['difference']['text']}"
-    samples = figures["samples"]
-    times = f" in each of {samples} inferences" if samples > 1 else ""
-    text = f"all {check['tensors']} tensors equal{times} ({' and '.join(check['sources'])})"
-    if check["absent"]:
-        count = len(check["absent"])
-        text += f"; {count} more {'is' if count == 1 else 'are'} folded into other operators"
-    return text
-
-
-def _whole_mib(size: int) -> int:
-    mib = 1024 * 1024
-    return -(-size // mib) * mib
 
 
 def _program(
@@ -337,9 +258,12 @@ def _print_results(
         console.print(f"... {len(results) - MAX_LISTED_SAMPLES} more samples")
     for line in timing_lines(program, results[0], figures):
         console.print(line, soft_wrap=True)
-    cycles = {result.cycles for result in results if result.cycles is not None}
-    if len(cycles) > 1:
+    cycles = [result.cycles for result in results if result.cycles is not None]
+    if len(set(cycles)) > 1:
         console.print(f"over all samples: {min(cycles):,} to {max(cycles):,} cycles")
+    if cycles and figures["equal"] is None:  # a check takes time of its own
+        speed = sum(cycles) / figures["seconds"]
+        console.print(f"simulated in {figures['seconds']:.3g} s: {speed / 1e6:.2f} M cycles/s")
 
 
 def _right(results: list[Result], labels: list[int]) -> int | None:

@@ -107,7 +107,7 @@ class Feed(Component):
         ]
         return m
 
-    def _elaborate_operands(self, m: Module, waves: list) -> None:
+    def _elaborate_operands(self, m: Module, waves: list[Any]) -> None:
         """Rotate in the cycle after the data comes, put in the padding in the next."""
         config = self._config
         size = config.line_bytes
@@ -139,7 +139,7 @@ class Feed(Component):
                     )
                 )
 
-    def _elaborate_checks(self, m: Module, waves: list) -> None:
+    def _elaborate_checks(self, m: Module, waves: list[Any]) -> None:
         """Report reads that matter and lie beyond the memory, and lines of the same bank."""
         config = self._config
         size = config.line_bytes

@@ -104,7 +104,7 @@ class PassWalker(Component):
             out.last.eq(final & last_tile & oc_end),
         ]
 
-        def enter_tile(at: Signal, at_y: Signal) -> list:
+        def enter_tile(at: Signal, at_y: Signal) -> list[Any]:
             return [
                 tile_addr.eq(at),
                 tile_y.eq(at_y),

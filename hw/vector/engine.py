@@ -118,7 +118,7 @@ class VectorEngine(Component):
             walker.base.eq(vector.d_addr),
             walker.stride_x.eq(vector.d_x),
             walker.stride_y.eq(vector.d_y),
-            walker.row_last.eq(vector.out_w - 1),
+            walker.out_w.eq(vector.out_w),
             walker.step.eq(pipeline.write),
             walker.step_oc.eq(pipeline.write_last_of_oc),
             self._softmax.command.eq(self._softmax_fields),

@@ -139,7 +139,7 @@ class Lane(Component):
         magnitude = Signal(MAGNITUDE_BITS, reset_less=True)
         best_5 = Signal(signed(8), reset_less=True)
         self._negative_5 = Signal(reset_less=True)
-        flipped = Cat(*(bit ^ total[-1] for bit in total[:MAGNITUDE_BITS]))
+        flipped = total[:MAGNITUDE_BITS] ^ total[-1].replicate(MAGNITUDE_BITS)
         m.d.sync += [
             shifted.eq((total << left)[:32].as_signed()),
             magnitude.eq(add_with_carry(flipped, c.half_4, total[-1], MAGNITUDE_BITS)),
@@ -183,7 +183,7 @@ class Lane(Component):
         m.d.sync += [
             high.eq(add_with_carry(multiplier.t[1:].as_signed(), Const(0, 1), round_up, 32)),
             mask.eq(
-                Mux(c.mode_9 == RoundMode.FLOOR, 0, Cat(*(right_9 > bit + 1 for bit in range(31))))
+                Mux(c.mode_9 == RoundMode.FLOOR, 0, ~(Const(0xFFFFFFFF, 32) << right_9)[1:32])
             ),
         ]
 
@@ -203,7 +203,7 @@ class Lane(Component):
             following = Signal(reset_less=True, name=f"negative_{stage}")
             m.d.sync += following.eq(negative)
             negative = following
-        signed_term = Cat(*(bit ^ negative for bit in self.term)).as_signed()
+        signed_term = (self.term[:32] ^ negative.replicate(32)).as_signed()
         output = Signal(signed(33), reset_less=True)
         m.d.sync += output.eq(add_with_carry(signed_term, c.zero_12, negative, 33).as_signed())
 

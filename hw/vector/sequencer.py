@@ -9,6 +9,7 @@ from celosia.hw.config import NpuConfig
 from celosia.hw.control.decode import command_layout
 from celosia.hw.isa import Vector, VectorOp
 from celosia.hw.memory.ports import AccRead, LineRead
+from celosia.hw.vector.counter import LoopCounter
 from celosia.hw.vector.uop import (
     GROUP,
     GROUP_BITS,
@@ -155,20 +156,22 @@ class Sequencer(Component):
             a.stride_y.eq(command.a_y),
             a.stride_kx.eq(command.a_kx),
             a.stride_ky.eq(command.a_ky),
-            a.row_last.eq(command.out_w - 1),
+            a.out_w.eq(command.out_w),
             a.step.eq(self.issue & in_a),
             a.step_oc.eq(self._ends_oc),
             b.start.eq(self.start),
             b.base.eq(command.b_addr),
             b.stride_x.eq(command.b_x),
             b.stride_y.eq(command.b_y),
-            b.row_last.eq(command.out_w - 1),
+            b.out_w.eq(command.out_w),
             b.step.eq(self.issue & in_b),
             b.step_oc.eq(self._ends_oc),
         ]
         windowed = (command.op == VectorOp.AVERAGE) | (command.op == VectorOp.MAX)
         with m.If(windowed):
-            m.d.comb += [a.kx_last.eq(command.n_kx - 1), a.ky_last.eq(command.n_ky - 1)]
+            m.d.comb += [a.n_kx.eq(command.n_kx), a.n_ky.eq(command.n_ky)]
+        with m.Else():
+            m.d.comb += [a.n_kx.eq(1), a.n_ky.eq(1)]
 
         # The half is read from 0 up and given back with its last vector.
         index = Signal.like(self.acc.index)
@@ -188,52 +191,44 @@ class Sequencer(Component):
     def _elaborate_loops(self, m: Module) -> None:
         """The loops over x, y, tiles and oc; they go with the first phase of each group."""
         command = self.command
-        x_left = Signal(12, reset_less=True)
-        rows_left = Signal(12, reset_less=True)
-        tile_rows_left = Signal(12, reset_less=True)
-        oc_left = Signal(12, reset_less=True)
-        row_end = Signal()
+        m.submodules.x = x = LoopCounter(width_bits=12)
+        m.submodules.rows = rows = LoopCounter(width_bits=12)
+        m.submodules.tile_rows = tile_rows = LoopCounter(width_bits=12)
+        m.submodules.oc = oc = LoopCounter(width_bits=12)
+        step = Signal()
         m.d.comb += [
-            row_end.eq(x_left == 0),
-            self._oc_end.eq(row_end & (rows_left == 0)),
-            self._tile_end.eq(
-                self._from_acc & row_end & ((rows_left == 0) | (tile_rows_left == 0))
-            ),
-            self._command_end.eq(self._oc_end & (oc_left == 0)),
-            self.params_reload.eq(self.params_taken & (oc_left != 0)),
+            step.eq(self._vector_done & self._master),
+            self._oc_end.eq(x.last & rows.last),
+            self._tile_end.eq(self._from_acc & x.last & (rows.last | tile_rows.last)),
+            self._command_end.eq(self._oc_end & oc.last),
+            self.params_reload.eq(self.params_taken & ~oc.last),
+            x.count.eq(command.out_w),
+            x.start.eq(self.start),
+            x.step.eq(step),
+            rows.count.eq(command.out_h),
+            rows.start.eq(self.start),
+            rows.step.eq(step & x.last),
+            # The last tile of an oc may be shorter than the others.
+            tile_rows.count.eq(command.tile_rows),
+            tile_rows.start.eq(self.start | (step & self._tile_end)),
+            tile_rows.step.eq(step & x.last),
+            oc.count.eq(command.n_oc),
+            oc.start.eq(self.start),
+            oc.step.eq(step & self._oc_end),
         ]
-        first_x, first_y = command.out_w - 1, command.out_h - 1
-        with m.If(self._vector_done & self._master):
-            m.d.sync += x_left.eq(x_left - 1)
-            with m.If(row_end):
-                m.d.sync += [
-                    x_left.eq(first_x),
-                    rows_left.eq(rows_left - 1),
-                    tile_rows_left.eq(tile_rows_left - 1),
-                ]
-            with m.If(self._tile_end):
-                m.d.sync += tile_rows_left.eq(command.tile_rows - 1)
-            with m.If(self._oc_end):
-                m.d.sync += [rows_left.eq(first_y), oc_left.eq(oc_left - 1)]
-        with m.If(self.start):
-            m.d.sync += [
-                x_left.eq(first_x),
-                rows_left.eq(first_y),
-                tile_rows_left.eq(command.tile_rows - 1),
-                oc_left.eq(command.n_oc - 1),
-            ]
 
     def _elaborate_phases(self, m: Module) -> None:
         """Groups of up to 16 vectors go through the phases one after another."""
         self._place = Signal(GROUP_BITS)
         group_last = Signal(GROUP_BITS, reset_less=True)
+        left = Signal(GROUP_BITS, reset_less=True)
         group_ends_oc = Signal(reset_less=True)
         group_ends_command = Signal(reset_less=True)
         first_phase = Signal(Phase, reset_less=True)
         phase_end = Signal()
 
         with m.If(self.start):
-            m.d.sync += [self._running.eq(1), self._place.eq(0)]
+            m.d.sync += [self._running.eq(1), self._master.eq(1), self._place.eq(0)]
             for phase, ops in (
                 (Phase.MIDDLE, (VectorOp.REQUANT, VectorOp.REQUANT_ADD)),
                 (Phase.TERM_B, (VectorOp.ADD,)),
@@ -243,7 +238,6 @@ class Sequencer(Component):
                     with m.Case(*ops):
                         m.d.sync += [self._phase.eq(phase), first_phase.eq(phase)]
 
-        m.d.comb += self._master.eq(self._phase == first_phase)
         with m.If(self._master):
             # The first phase decides how long the group is.
             m.d.comb += [
@@ -253,7 +247,7 @@ class Sequencer(Component):
             ]
         with m.Else():
             m.d.comb += [
-                phase_end.eq(self._place == group_last),
+                phase_end.eq(left == 0),
                 self._ends_oc.eq(phase_end & group_ends_oc),
                 self._ends_command.eq(phase_end & group_ends_command),
             ]
@@ -261,7 +255,7 @@ class Sequencer(Component):
         with m.If(self._pause != 0):
             m.d.sync += self._pause.eq(self._pause - 1)
         with m.If(self._grouped & self.issue):
-            m.d.sync += self._place.eq(self._place + 1)
+            m.d.sync += [self._place.eq(self._place + 1), left.eq(left - 1)]
             with m.If(self._master):
                 m.d.sync += [
                     group_last.eq(self._place),
@@ -269,7 +263,11 @@ class Sequencer(Component):
                     group_ends_command.eq(self._command_end),
                 ]
             with m.If(phase_end):
-                m.d.sync += self._place.eq(0)
+                m.d.sync += [
+                    self._place.eq(0),
+                    left.eq(Mux(self._master, self._place, group_last)),
+                    self._master.eq(self._phase == Phase.TOTAL),
+                ]
                 with m.Switch(self._phase):
                     with m.Case(Phase.MIDDLE):
                         m.d.sync += self._phase.eq(Phase.TERM_B)

@@ -171,11 +171,17 @@ class SoftmaxUnit(Component):
 
         # Third pass. Rounding right shift by 23 + k, of which 22 are wires.
         k = Signal(range(ACCUMULATION_INTEGER_BITS + 1))
+        half = Signal(ACCUMULATION_INTEGER_BITS + 1)
+        shift = Signal(range(ACCUMULATION_INTEGER_BITS + 2))
         rounded = Signal(14, reset_less=True)
         byte = Signal(8, reset_less=True)
-        m.d.sync += k.eq(ACCUMULATION_INTEGER_BITS - reciprocal.leading_zeros)
-        m.d.sync += rounded.eq(high_mul.high[PRODUCT_FLOOR_BITS:31] + (1 << k))
-        probability = rounded >> (k + 1)
+        m.d.sync += [
+            k.eq(ACCUMULATION_INTEGER_BITS - reciprocal.leading_zeros),
+            half.eq(1 << k),
+            shift.eq(k + 1),
+            rounded.eq(high_mul.high[PRODUCT_FLOOR_BITS:31] + half),
+        ]
+        probability = rounded >> shift
         m.d.sync += byte.eq(Mux(probability[8:].any(), 0x7F, probability[:8] ^ 0x80))
 
         # Pack. What is left of a last line stays zero.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Module, Signal, unsigned
 from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.vector.counter import LoopCounter
 from celosia.hw.vector.uop import LINE_SUM_BITS
 
 __all__ = ["Walker", "WindowWalker"]
@@ -12,7 +13,7 @@ __all__ = ["Walker", "WindowWalker"]
 class Walker(Component):
     """Lines of a tensor: ``base + oc + y * stride_y + x * stride_x``.
 
-    Strides and `row_last` are stable from `start` to the last step. The line has one bit more
+    Strides and counts are stable from `start` to the last step. The line has one bit more
     than an address, so a sum that leaves the address space is seen to be out of range.
 
     Members
@@ -22,9 +23,9 @@ class Walker(Component):
     step : In(1)
         Go on to the next line: of the row, or of the next row.
     step_oc : In(1)
-        With `step`: go to the start of the next channel tile instead.
-    row_last : In(12)
-        Vectors of a row, less one.
+        With the last `step` of a channel tile: go to the start of the next one.
+    out_w : In(12)
+        Vectors of a row.
     line : Out(17)
         Current line.
     """
@@ -36,7 +37,7 @@ class Walker(Component):
                 "base": In(16),
                 "stride_x": In(12),
                 "stride_y": In(16),
-                "row_last": In(12),
+                "out_w": In(12),
                 "step": In(1),
                 "step_oc": In(1),
                 "line": Out(unsigned(LINE_SUM_BITS)),
@@ -47,7 +48,8 @@ class Walker(Component):
         m = Module()
         tile = Signal(LINE_SUM_BITS, reset_less=True)
         row = Signal(LINE_SUM_BITS, reset_less=True)
-        x_left = Signal(12, reset_less=True)
+        m.submodules.x = x = LoopCounter(width_bits=12)
+        m.d.comb += [x.count.eq(self.out_w), x.start.eq(self.start), x.step.eq(self.step)]
 
         next_tile = Signal(LINE_SUM_BITS)
         next_row = Signal(LINE_SUM_BITS)
@@ -57,7 +59,6 @@ class Walker(Component):
                 tile.eq(self.base),
                 row.eq(self.base),
                 self.line.eq(self.base),
-                x_left.eq(self.row_last),
             ]
         with m.Elif(self.step):
             with m.If(self.step_oc):
@@ -65,18 +66,15 @@ class Walker(Component):
                     tile.eq(next_tile),
                     row.eq(next_tile),
                     self.line.eq(next_tile),
-                    x_left.eq(self.row_last),
                 ]
-            with m.Elif(x_left == 0):
+            with m.Elif(x.last):
                 m.d.sync += [
                     row.eq(next_row),
                     self.line.eq(next_row),
-                    x_left.eq(self.row_last),
                 ]
             with m.Else():
                 m.d.sync += [
                     self.line.eq(self.line + self.stride_x),
-                    x_left.eq(x_left - 1),
                 ]
         return m
 
@@ -90,8 +88,8 @@ class WindowWalker(Component):
         As for :class:`Walker`; `step` goes from element to element of the window first.
     stride_kx, stride_ky : In
         Lines from column to column and from row to row of the window.
-    kx_last, ky_last : In(8)
-        Its columns and rows, less one.
+    n_kx, n_ky : In(8)
+        Its columns and rows.
     first, last : Out(1)
         The current line is the first, the last of its window.
     """
@@ -105,9 +103,9 @@ class WindowWalker(Component):
                 "stride_y": In(16),
                 "stride_kx": In(12),
                 "stride_ky": In(16),
-                "row_last": In(12),
-                "kx_last": In(8),
-                "ky_last": In(8),
+                "out_w": In(12),
+                "n_kx": In(8),
+                "n_ky": In(8),
                 "step": In(1),
                 "step_oc": In(1),
                 "line": Out(unsigned(LINE_SUM_BITS)),
@@ -122,9 +120,21 @@ class WindowWalker(Component):
         row = Signal(LINE_SUM_BITS, reset_less=True)
         place = Signal(LINE_SUM_BITS, reset_less=True)
         window_row = Signal(LINE_SUM_BITS, reset_less=True)
-        x_left = Signal(12, reset_less=True)
-        kx_left = Signal(8, reset_less=True)
-        ky_left = Signal(8, reset_less=True)
+        m.submodules.x = x = LoopCounter(width_bits=12)
+        m.submodules.kx = kx = LoopCounter(width_bits=8)
+        m.submodules.ky = ky = LoopCounter(width_bits=8)
+        m.d.comb += [
+            self.last.eq(kx.last & ky.last),
+            kx.count.eq(self.n_kx),
+            kx.start.eq(self.start),
+            kx.step.eq(self.step),
+            ky.count.eq(self.n_ky),
+            ky.start.eq(self.start),
+            ky.step.eq(self.step & kx.last),
+            x.count.eq(self.out_w),
+            x.start.eq(self.start),
+            x.step.eq(self.step & self.last),
+        ]
 
         # The next place, at the end of a window.
         following = Signal(LINE_SUM_BITS)
@@ -139,14 +149,11 @@ class WindowWalker(Component):
         ]
         with m.If(self.step_oc):
             m.d.comb += [following.eq(next_tile), following_row.eq(next_tile)]
-        with m.Elif(x_left == 0):
+        with m.Elif(x.last):
             m.d.comb += [following.eq(next_row), following_row.eq(next_row)]
 
         next_window_row = Signal(LINE_SUM_BITS)
-        m.d.comb += [
-            next_window_row.eq(window_row + self.stride_ky),
-            self.last.eq((kx_left == 0) & (ky_left == 0)),
-        ]
+        m.d.comb += next_window_row.eq(window_row + self.stride_ky)
         with m.If(self.start):
             m.d.sync += [
                 tile.eq(self.base),
@@ -154,9 +161,6 @@ class WindowWalker(Component):
                 place.eq(self.base),
                 window_row.eq(self.base),
                 self.line.eq(self.base),
-                x_left.eq(self.row_last),
-                kx_left.eq(self.kx_last),
-                ky_left.eq(self.ky_last),
                 self.first.eq(1),
             ]
         with m.Elif(self.step):
@@ -167,24 +171,16 @@ class WindowWalker(Component):
                     place.eq(following),
                     window_row.eq(following),
                     self.line.eq(following),
-                    x_left.eq(x_left - 1),
-                    kx_left.eq(self.kx_last),
-                    ky_left.eq(self.ky_last),
                 ]
                 with m.If(self.step_oc):
                     m.d.sync += tile.eq(next_tile)
-                with m.If(self.step_oc | (x_left == 0)):
-                    m.d.sync += x_left.eq(self.row_last)
-            with m.Elif(kx_left == 0):
+            with m.Elif(kx.last):
                 m.d.sync += [
                     window_row.eq(next_window_row),
                     self.line.eq(next_window_row),
-                    kx_left.eq(self.kx_last),
-                    ky_left.eq(ky_left - 1),
                 ]
             with m.Else():
                 m.d.sync += [
                     self.line.eq(self.line + self.stride_kx),
-                    kx_left.eq(kx_left - 1),
                 ]
         return m

@@ -7,8 +7,9 @@ So the image is loaded *folded*: pixel j of row s of the folded image holds the 
 
     folded[s, j, r, p, c] = image[s * F - pad_top + r, j * P - pad_left + p, c]
 
-P divides the horizontal stride; F, the greatest common divisor of R and the vertical stride, is
-how far folded rows are apart (rows are there R / F times). The convolution becomes one of a smaller
+P divides the horizontal stride; F is how far folded rows are apart: the greatest common divisor of
+R and the vertical stride, or that stride where one group of R rows is the whole kernel. Rows are
+there R / F times. The convolution becomes one of a smaller
 kernel without padding, with the same products. The price is a load of many short runs of P * C
 bytes instead of one long one; the pass folds only where the array gains clearly more.
 """
@@ -26,8 +27,6 @@ from celosia.sw.compiler.layout import ceil_div
 
 __all__ = ["FoldOp", "FoldedConvOp", "Folding", "Run", "fold_input", "fold_runs"]
 
-RUN_CYCLES = 2
-"""Estimate of what a run of a few bytes costs the load engine, in cycles."""
 TRANSFER_CYCLES = 20
 """Estimate of what a command of the load engine costs beside its runs, in cycles."""
 LEAST_GAIN_CYCLES = 500
@@ -232,16 +231,22 @@ def _best_folding(graph: Graph, op: ConvOp, config: NpuConfig) -> Folding | None
             )
             runs = list(fold_runs(fold, image))
             spent = folding.size_bytes // config.bus_bytes + sum(
-                TRANSFER_CYCLES + RUN_CYCLES * run.count * run.height for run in runs
+                TRANSFER_CYCLES + _run_words(run, config) * run.count * run.height for run in runs
             )
             if saved - spent > best_gain:
                 best, best_gain = folding, saved - spent
     return best
 
 
+def _run_words(run: Run, config: NpuConfig) -> float:
+    """Return the bus words of a run that begins anywhere in a word, on average."""
+    return 1 + (run.size_bytes - 1) / config.bus_bytes
+
+
 def _folding(op: ConvOp, rows: int, pixels: int, out_h: int, out_w: int) -> Folding:
-    row_step = gcd(rows, op.stride_h)
     kernel_h, kernel_w = ceil_div(op.kernel_h, rows), ceil_div(op.kernel_w, pixels)
+    # Windows begin at every stride, and their groups of rows at every R of those.
+    row_step = op.stride_h if kernel_h == 1 else gcd(rows, op.stride_h)
     return Folding(
         rows=rows,
         row_step=row_step,

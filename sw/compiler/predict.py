@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from celosia.hw.config import NpuConfig
 from celosia.hw.isa import (
     COMMAND_BYTES,
@@ -31,14 +32,14 @@ from celosia.sw.compiler.layout import ceil_div
 __all__ = ["CommandTimes", "Prediction", "predict"]
 
 MEMORY_LATENCY_CYCLES = 8
-TRANSFER_SETUP_CYCLES = 6
+TRANSFER_SETUP_CYCLES = 9
 ARRAY_SETUP_CYCLES = 8
 TILE_SETUP_CYCLES = 2
-VECTOR_SETUP_CYCLES = 8
-VECTOR_PIPELINE_CYCLES = 12
+VECTOR_SETUP_CYCLES = 11
+VECTOR_PIPELINE_CYCLES = 14
 TOKEN_CYCLES = 2
-SOFTMAX_ROW_CYCLES = 80
-SOFTMAX_ELEMENT_CYCLES = 10
+SOFTMAX_ROW_CYCLES = 75
+SOFTMAX_PASSES = 3
 ACC_HALVES = 2
 
 _VECTOR_CYCLES = {
@@ -76,12 +77,17 @@ class Prediction:
 
 
 def transfer_cycles(transfer: Transfer, config: NpuConfig) -> int:
-    """Cycles of a transfer on a bus that it has for itself."""
-    words = ceil_div(transfer.row_bytes, config.bus_bytes)
-    if transfer.row_bytes % config.bus_bytes or transfer.mem_addr % config.bus_bytes:
-        words += int(transfer.mem_addr % config.bus_bytes != 0)
-    runs = transfer.n1 * transfer.n2
-    return TRANSFER_SETUP_CYCLES + MEMORY_LATENCY_CYCLES + runs * words
+    """Cycles of a transfer on a bus that it has for itself: a word a cycle, runs without gaps."""
+    bus_bytes = config.bus_bytes
+    first = transfer.mem_addr
+    if transfer.row_bytes % bus_bytes == 0 and first % bus_bytes == 0:
+        words = transfer.n1 * transfer.n2 * (transfer.row_bytes // bus_bytes)
+    else:
+        inner = np.arange(transfer.n1) * transfer.mem_stride1
+        outer = np.arange(transfer.n2) * transfer.mem_stride2
+        inside = (first + inner[None, :] + outer[:, None]) % bus_bytes
+        words = int(((inside + transfer.row_bytes + bus_bytes - 1) // bus_bytes).sum())
+    return TRANSFER_SETUP_CYCLES + MEMORY_LATENCY_CYCLES + words
 
 
 def conv_tile_cycles(conv: Conv, config: NpuConfig) -> list[int]:
@@ -177,13 +183,16 @@ class _Simulation:
                 self.tokens.setdefault((engine, other), deque()).append(end)
 
     def _cycles(self, command: Command) -> int:
-        if isinstance(command, Load | Store):
+        if isinstance(command, Load):
             # Commands are fetched over the same bus.
             fetch_cycles = self.fetched * (COMMAND_BYTES // self.config.bus_bytes)
             self.fetched = 0
             return transfer_cycles(command, self.config) + fetch_cycles
+        if isinstance(command, Store):
+            return transfer_cycles(command, self.config)
         if isinstance(command, Softmax):
-            per_row = SOFTMAX_ROW_CYCLES + SOFTMAX_ELEMENT_CYCLES * command.channels
+            lines = ceil_div(command.channels, self.config.line_bytes)
+            per_row = SOFTMAX_ROW_CYCLES + SOFTMAX_PASSES * (command.channels + 3 * lines)
             return VECTOR_SETUP_CYCLES + command.n_rows * per_row
         assert isinstance(command, Vector)
         return VECTOR_SETUP_CYCLES + VECTOR_PIPELINE_CYCLES + vector_cycles(command)

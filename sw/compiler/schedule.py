@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from celosia.hw.config import NpuConfig
 from celosia.hw.isa import Load, Space, Store
-from celosia.sw.compiler.constants import ConstantPool, Ring, constant_load
+from celosia.sw.compiler.chunks import Chunk, ChunkLoader, WeightedLayer
+from celosia.sw.compiler.constants import ConstantPool, constant_load
 from celosia.sw.compiler.fold_input import FoldOp
 from celosia.sw.compiler.ir import (
     AddOp,
@@ -24,7 +25,6 @@ from celosia.sw.compiler.ir import (
     TableOp,
 )
 from celosia.sw.compiler.layout import ActLayout, Slab, ceil_div, transfer_step
-from celosia.sw.compiler.mapping import ConvMapping, pack_parameters, pack_weights
 from celosia.sw.compiler.plan import COPY_LINES, MemoryPlan, WorkPlan
 from celosia.sw.compiler.schedule_conv import ConvJob, conv_steps, split_reduction_steps
 from celosia.sw.compiler.schedule_fold import fold_steps
@@ -90,27 +90,18 @@ def schedule_works(
     return _Scheduler(graph, plan, config, weight_chunks).run()
 
 
-@dataclass
-class _Chunk:
-    """Channel tiles whose weights and parameters are loaded together, and where they are now."""
-
-    tiles: Range
-    wgt_addr: int = 0
-    param_addr: int = 0
-
-
 class _Scheduler:
     def __init__(
         self, graph: Graph, plan: MemoryPlan, config: NpuConfig, weight_chunks: int
     ) -> None:
-        self.weight_chunks = weight_chunks
         self.graph = graph
         self.plan = plan
         self.config = config
         self.steps: list[Step] = []
         self.pool = ConstantPool(config.bus_bytes)
-        self.wgt = Ring(config.wgt_bytes)
-        self.param = Ring(config.param_bytes)
+        self.chunks = ChunkLoader(config, self.pool, weight_chunks)
+        weighted = [p.work.index for p in plan.works if isinstance(p.work.op, ConvOp)]
+        self.last_weighted = max(weighted, default=-1)
         self.table: bytes | None = None
         self.loaded_rows: dict[str, int] = {}
         self.weight_bytes = [0] * len(plan.works)
@@ -183,7 +174,7 @@ class _Scheduler:
             or name in self.loaded_rows
             or len(tiling.stripes) > 1
             or not isinstance(work.op, ConvOp)
-            or not self._fit_together(tiling.mapping, tiling.groups[0])
+            or not self._kept(work, tiling, tiling.groups[0])
         ):
             return tiling.stripes
         rows = tiling.stripes[0][1]
@@ -279,10 +270,10 @@ class _Scheduler:
                     self._load_graph_input(name, work.index)
         unit = 0
         for group in tiling.groups:
-            chunks = self._chunks(tiling.mapping, group, parts=1 if pool is None else POOL_CHUNKS)
-            kept = chunks is not None and self._fit_together(tiling.mapping, group)
-            if kept and chunks is not None and len(stripes) > 1:
-                self._reserve(tiling.mapping, chunks)
+            kept = self._kept(work, tiling, group)
+            chunks = self._cut(work, tiling, group, len(stripes), pool)
+            if kept and len(stripes) > 1:
+                self.chunks.reserve(self._layer(work, tiling), group)
             for index, rows in enumerate(stripes):
                 buffer = unit % tiling.buffers
                 sources = [
@@ -401,84 +392,29 @@ class _Scheduler:
 
     # Convolutions ---------------------------------------------------------------------------
 
-    def _param_tile_bytes(self) -> int:
-        return self.config.param_block_lines * self.config.line_bytes
+    def _layer(self, work: Work, tiling: Tiling) -> WeightedLayer:
+        op, mapping = work.op, tiling.mapping
+        assert isinstance(op, ConvOp)
+        assert mapping is not None, "a convolution has a mapping"
+        return WeightedLayer(work.index, op, mapping, tiling.in_layouts[0].pixel_pitch)
 
-    def _chunks(
-        self, mapping: ConvMapping | None, group: Range, *, parts: int
-    ) -> list[_Chunk] | None:
-        """Cut a group into at least `parts` chunks of weights; None when not one tile fits."""
-        if mapping is None:
+    def _kept(self, work: Work, tiling: Tiling, group: Range) -> bool:
+        """Whether a group's weights stay on chip for all stripes."""
+        return isinstance(work.op, ConvOp) and self.chunks.fits_together(
+            self._layer(work, tiling), group
+        )
+
+    def _cut(
+        self, work: Work, tiling: Tiling, group: Range, stripes: int, pool: Work | None
+    ) -> list[Chunk] | None:
+        if not isinstance(work.op, ConvOp):
             return []
-        tile_bytes = mapping.tile_weight_bytes(self.config)
-        if tile_bytes > self.config.wgt_bytes:
-            return None
-        most = max(1, self.config.wgt_bytes // self.weight_chunks // tile_bytes)
-        if not self._parameters_together(group):
-            most = min(most, max(1, self.config.param_bytes // 2 // self._param_tile_bytes()))
-        count = max(ceil_div(group[1] - group[0], most), min(parts, group[1] - group[0]))
-        size = ceil_div(group[1] - group[0], count)
-        return [
-            _Chunk((group[0] + first, group[0] + end))
-            for first, end in split(group[1] - group[0], size)
-        ]
-
-    def _parameters_together(self, group: Range) -> bool:
-        """Whether the parameters of a group are few enough to be loaded with one command."""
-        return (group[1] - group[0]) * self._param_tile_bytes() <= self.config.param_bytes // 2
-
-    def _fit_together(self, mapping: ConvMapping | None, group: Range) -> bool:
-        """Whether the weights and parameters of a whole group can stay for all stripes."""
-        if mapping is None:
-            return False
-        tiles = group[1] - group[0]
-        return (
-            tiles * mapping.tile_weight_bytes(self.config) <= self.config.wgt_bytes
-            and tiles * self._param_tile_bytes() <= self.config.param_bytes
+        return self.chunks.cut(
+            self._layer(work, tiling),
+            group,
+            parts=1 if pool is None else POOL_CHUNKS,
+            taper=work.index == self.last_weighted and stripes == 1,
         )
-
-    def _reserve(self, mapping: ConvMapping | None, chunks: list[_Chunk]) -> None:
-        assert mapping is not None
-        tiles = chunks[-1].tiles[1] - chunks[0].tiles[0]
-        self.wgt.reserve(tiles * mapping.tile_weight_bytes(self.config))
-        self.param.reserve(tiles * self._param_tile_bytes())
-
-    def _load_parameters(self, work: Work, op: ConvOp, tiles: Range) -> int:
-        def content() -> bytes:
-            return pack_parameters(op, self.config.rows)[tiles[0] : tiles[1]].tobytes()
-
-        offset, size = self.pool.place(("param", work.index, tiles), content)
-        address = self.param.take(size)
-        self.steps.append(
-            constant_load(Space.PARAM, address, offset, size, work.index, self.config)
-        )
-        return address
-
-    def _load_group_parameters(
-        self, work: Work, op: ConvOp, group: Range, chunks: list[_Chunk]
-    ) -> None:
-        address = self._load_parameters(work, op, group)
-        for chunk in chunks:
-            chunk.param_addr = address + (chunk.tiles[0] - group[0]) * self._param_tile_bytes()
-
-    def _load_weights(
-        self, work: Work, op: ConvOp, tiling: Tiling, tiles: Range, passes: Range | None = None
-    ) -> tuple[Step, int]:
-        mapping = tiling.mapping
-        assert mapping is not None
-
-        def content() -> bytes:
-            packed = pack_weights(op, mapping, tiling.in_layouts[0].pixel_pitch, self.config.rows)[
-                tiles[0] : tiles[1]
-            ]
-            if passes is not None:
-                packed = packed[:, passes[0] : passes[1]]
-            return packed.tobytes()
-
-        offset, size = self.pool.place(("wgt", work.index, tiles, passes), content)
-        address = self.wgt.take(size)
-        step = constant_load(Space.WGT, address, offset, size, work.index, self.config)
-        return step, address
 
     def _convolve(
         self,
@@ -488,7 +424,7 @@ class _Scheduler:
         target: Slab,
         rows: Range,
         group: Range,
-        chunks: list[_Chunk] | None,
+        chunks: list[Chunk] | None,
         *,
         load: bool,
         pool: Work | None,
@@ -497,6 +433,7 @@ class _Scheduler:
         assert isinstance(op, ConvOp)
         assert mapping is not None
         output = self.plan.table.tensors[work.output]
+        layer = self._layer(work, tiling)
 
         def job(tiles: Range) -> ConvJob:
             return ConvJob(
@@ -517,10 +454,11 @@ class _Scheduler:
             # Split reductions are slow enough for a pooling behind them not to matter.
             for tile in range(*group):
                 tiles = (tile, tile + 1)
-                param_addr = self._load_parameters(work, op, tiles)
+                parameters, param_addr = self.chunks.load_parameters(layer, tiles)
+                self.steps.append(parameters)
 
                 def load_piece(passes: Range, tiles: Range = tiles) -> tuple[Step, int]:
-                    return self._load_weights(work, op, tiling, tiles, passes)
+                    return self.chunks.load_weights(layer, tiles, passes)
 
                 self.steps.extend(
                     split_reduction_steps(job(tiles), load_piece, param_addr, self.config)
@@ -531,21 +469,14 @@ class _Scheduler:
             return
         for chunk in chunks:
             if load:
-                step, chunk.wgt_addr = self._load_weights(work, op, tiling, chunk.tiles)
-                self.steps.append(step)
-                if not self._parameters_together(group):
-                    chunk.param_addr = self._load_parameters(work, op, chunk.tiles)
-                elif chunk is chunks[0]:
-                    self._load_group_parameters(work, op, group, chunks)
+                self.steps.extend(self.chunks.load(layer, chunk))
             self.steps.extend(
                 conv_steps(job(chunk.tiles), chunk.wgt_addr, chunk.param_addr, self.config)
             )
             if pool is not None:
                 self._pool_part(pool, target, chunk.tiles)
-            tiles_bytes = mapping.tile_weight_bytes(self.config) + self._param_tile_bytes()
             self.weight_bytes[work.index] = max(
-                self.weight_bytes[work.index],
-                (chunk.tiles[1] - chunk.tiles[0]) * tiles_bytes,
+                self.weight_bytes[work.index], self.chunks.chunk_bytes(layer, chunk)
             )
 
     def _pool_part(self, pool: Work, source: Slab, tiles: Range) -> None:

@@ -14,8 +14,8 @@ from celosia.sw.report.check import CheckReport
 
 __all__ = ["check_figures", "describe_output", "run_figures", "utilisation"]
 
-MAX_CLASSES = 1000
-"""An output vector of at most so many elements is taken for class scores."""
+MAX_SCORES = 32
+"""Of a vector of at most so many elements the greatest one is shown, else the range."""
 
 
 def utilisation(program: Program, cycles: int | None) -> float | None:
@@ -99,12 +99,19 @@ def check_figures(report: CheckReport) -> dict[str, Any]:
 def describe_output(info: TensorInfo, values: npt.NDArray[Any]) -> str:
     """Say in a few words what an output is: the class of a classifier, the range of others."""
     flat = values.reshape(-1)
-    if flat.size == max(values.shape, default=1) and 1 < flat.size <= MAX_CLASSES:
-        best = int(np.argmax(flat))
-        return f"class {best} = {int(flat[best])}{_real(info, int(flat[best]))}"
+    if flat.size > MAX_SCORES and not _is_softmax(info):
+        low, high = int(flat.min()), int(flat.max())
+        return f"{list(values.shape)}, {low} to {high}, mean {flat.mean():.2f}"
+    best = int(np.argmax(flat))
+    score = f"{int(flat[best])}{_real(info, int(flat[best]))}"
     if flat.size == 1:
-        return f"{int(flat[0])}{_real(info, int(flat[0]))}"
-    return f"{list(values.shape)}, {int(flat.min())} to {int(flat.max())}, mean {flat.mean():.2f}"
+        return score
+    return f"{'class' if _is_softmax(info) else 'greatest is element'} {best} = {score}"
+
+
+def _is_softmax(info: TensorInfo) -> bool:
+    """Whether a tensor has the quantisation that TFLite prescribes for probabilities."""
+    return info.scale == 1 / 256 and info.zero_point == -128
 
 
 def _real(info: TensorInfo, value: int) -> str:

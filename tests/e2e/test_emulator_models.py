@@ -19,7 +19,10 @@ from celosia.hw.isa import Region
 from celosia.sim.emulator import Emulator, Order
 from celosia.sim.golden_model import GoldenModel
 from celosia.sim.random_models import OPERATORS, RandomModel, random_network, random_operator
-from celosia.sw.compiler.build import compile_model
+from celosia.sim.tflite_builder import ModelBuilder
+from celosia.sw.compiler import fold_input, frontend
+from celosia.sw.compiler.build import compile_graph, compile_model
+from celosia.sw.compiler.passes.pipeline import lower
 from celosia.sw.errors import CompileError, UnsupportedError
 from celosia.sw.program import Program
 
@@ -138,6 +141,40 @@ def random_model(rng: np.random.Generator) -> RandomModel:
         return random_operator(OPERATORS[int(rng.integers(len(OPERATORS)))], rng)
     size = (int(rng.integers(1, 25)), int(rng.integers(1, 25)))
     return random_network(rng, depth=int(rng.integers(2, 8)), size=size)
+
+
+def test_folded_inputs_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folding pays for few shapes; here it is done whether it pays or not."""
+    monkeypatch.setattr(fold_input, "LEAST_GAIN_CYCLES", -(10**9))
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        size, channels, cout = rng.integers(1, 21, 2), int(rng.integers(1, 5)), 9
+        kernel = int(rng.integers(2, 11)), int(rng.integers(1, 6))
+        fits = all(k <= n for k, n in zip(kernel, size, strict=True))
+        builder = ModelBuilder()
+        x = builder.input(
+            (1, int(size[0]), int(size[1]), channels),
+            scale=0.1,
+            zero_point=int(rng.integers(-128, 128)),
+        )
+        y = builder.conv2d(
+            x,
+            rng.integers(-127, 128, (cout, *kernel, channels), dtype=np.int8),
+            w_scales=0.01,
+            scale=1.0,
+            zero_point=int(rng.integers(-128, 128)),
+            strides=(int(rng.integers(1, 4)), int(rng.integers(1, 5))),
+            padding="VALID" if fits and seed % 2 else "SAME",
+        )
+        model = builder.finish([y])
+        config = preset(("nano", "base", "large")[seed % 3]).with_(act_bytes=1 << 15)
+        graph = lower(frontend.load(model))
+        folded = fold_input.fold_input(graph, config)
+        assert any(isinstance(op, fold_input.FoldOp) for op in folded.ops)
+        inputs = [rng.integers(-128, 128, x.shape, dtype=np.int8)]
+        want = dict(GoldenModel(model).run(inputs))
+        program = compile_graph(folded, config)
+        assert assert_equal(run(program, inputs, "random", seed), want, f"seed {seed}") == 1
 
 
 def test_random_models_on_machines_that_are_too_small_are_exact() -> None:

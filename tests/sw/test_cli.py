@@ -14,6 +14,7 @@ from celosia.hw.config import PRESETS
 from celosia.hw.isa import COMMAND_BYTES
 from celosia.sim.golden_model import GoldenModel
 from celosia.sim.tflite_builder import ModelBuilder
+from celosia.sim.toolchain import missing_tools
 from celosia.sw.cli import app
 from celosia.sw.program import Program
 from celosia.sw.report.example import load_digits
@@ -97,6 +98,32 @@ def test_demo_shows_its_one_mistake(cli: Cli) -> None:
     result = cli("demo", "--device", "emu", "--sample", "8", "--config", "tiny")
     assert result.exit_code == 0, result.output
     assert "prediction: 9   label: 3" in result.output
+
+
+@pytest.mark.skipif(bool(missing_tools()), reason=missing_tools() or "all tools are there")
+@pytest.mark.xdist_group("rtl-base")
+def test_demo_on_the_rtl(cli: Cli) -> None:
+    """What ``make demo`` runs."""
+    result = cli("demo", "--json", "demo.json")
+    assert result.exit_code == 0, result.output
+    assert "prediction: 8   label: 8" in result.output
+    assert "tensors equal" in result.output
+    figures = loaded("demo.json")
+    assert figures["equal"] is True
+    assert figures["cycles"] == figures["counters"]["total"] > 173_184 / 64
+    assert figures["utilisation"] == pytest.approx(173_184 / (figures["cycles"] * 64))
+
+
+@pytest.mark.skipif(bool(missing_tools()), reason=missing_tools() or "all tools are there")
+@pytest.mark.xdist_group("rtl-base")
+def test_memory_changes_cycles_but_no_results(cli: Cli) -> None:
+    cycles = []
+    for options in ([], ["--latency", "60"], ["--stalls", "0.5"]):
+        result = cli("run", "digits.tflite", "--check", "--counters", "--json", "r.json", *options)
+        assert result.exit_code == 0, result.output
+        assert "array_busy" in result.output
+        cycles.append(loaded("r.json")["cycles"])
+    assert cycles[0] < min(cycles[1:])
 
 
 def test_compile_writes_a_program_and_a_report(cli: Cli, tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+# `make demo` and `make test` need nothing but this checkout and the system packages of README.md:
+# they create .venv, install into it from PyPI, and run.
+
+PYTHON ?= python3
+JOBS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# Stamps: an extra is installed again only when pyproject.toml has changed.
+DEMO_STAMP := $(VENV)/.installed-demo
+DEV_STAMP := $(VENV)/.installed-dev
+
+.PHONY: help demo test lint format docs clean
+
+help:
+	@echo "make demo    compile the digit classifier, run it on the RTL, check every tensor"
+	@echo "make test    everything: lint, unit tests, RTL, formal proofs"
+	@echo "make lint    ruff, mypy, codespell"
+	@echo "make format  let ruff rewrite the sources"
+	@echo "make docs    write docs/isa.md, docs/registers.md and the C header anew"
+	@echo "make clean   remove build products (not $(VENV), not the simulator cache)"
+
+demo: $(DEMO_STAMP)
+	$(BIN)/celosia demo
+
+# One process a core; tests of one xdist group share what they build.
+test: $(DEV_STAMP)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+lint: $(DEV_STAMP)
+	$(BIN)/python -m pytest --quiet tests/test_lint.py
+
+format: $(DEV_STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(DEV_STAMP)
+	$(BIN)/python -m celosia.sw.docgen
+
+clean:
+	rm -rf build sim_build results.xml .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Celosia needs Python 3.11 or newer: make PYTHON=python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# What the tests need includes what the demo needs.
+$(DEMO_STAMP): pyproject.toml | $(BIN)/python
+	@test $(DEV_STAMP) -nt pyproject.toml || \
+		{ echo "installing celosia[sim,check] into $(VENV)"; $(PIP) --editable '.[sim,check]'; }
+	@touch $@
+
+$(DEV_STAMP): pyproject.toml | $(BIN)/python
+	@echo "installing celosia[dev] into $(VENV)"
+	@$(PIP) --editable '.[dev]'
+	@touch $@

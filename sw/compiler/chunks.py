@@ -1,0 +1,198 @@
+"""Loading weights and parameters in chunks of output channel tiles.
+
+A chunk is what one `Conv` works through: its weights are loaded with one command. Parameters are
+few, so one command loads those of several chunks (a *section*).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from celosia.hw.config import NpuConfig
+from celosia.hw.isa import Space
+from celosia.sw.compiler.constants import ConstantPool, Ring, constant_load
+from celosia.sw.compiler.ir import ConvOp
+from celosia.sw.compiler.layout import ceil_div
+from celosia.sw.compiler.mapping import ConvMapping, pack_parameters, pack_weights
+from celosia.sw.compiler.steps import Step
+from celosia.sw.compiler.tiling import split
+
+__all__ = ["Chunk", "ChunkLoader", "WeightedLayer"]
+
+Range = tuple[int, int]
+
+LEAST_TAPERED_BYTES = 1024
+"""Step by which the chunks at the end of a program become smaller."""
+
+
+@dataclass
+class Chunk:
+    """Channel tiles whose weights are loaded together, and where they are at the moment.
+
+    Attributes
+    ----------
+    tiles : (int, int)
+        Output channel tiles.
+    section : (int, int) or None
+        Tiles whose parameters are loaded with this chunk; None: an earlier chunk's load had them.
+    wgt_addr, param_addr : int
+        Byte addresses of the chunk's weights and parameters.
+    """
+
+    tiles: Range
+    section: Range | None = None
+    wgt_addr: int = 0
+    param_addr: int = 0
+
+
+@dataclass(frozen=True)
+class WeightedLayer:
+    """A convolution as the loader sees it."""
+
+    index: int
+    op: ConvOp
+    mapping: ConvMapping
+    pixel_pitch: int
+
+
+class ChunkLoader:
+    """Makes the loads into WGT and PARAM.
+
+    Parameters
+    ----------
+    config : NpuConfig
+        The machine.
+    pool : ConstantPool
+        Where the constants go.
+    weight_chunks : int
+        A chunk takes at most the weight memory divided by this, or one tile.
+    """
+
+    def __init__(self, config: NpuConfig, pool: ConstantPool, weight_chunks: int) -> None:
+        self._config = config
+        self._pool = pool
+        self._weight_chunks = weight_chunks
+        self._wgt = Ring(config.wgt_bytes)
+        self._param = Ring(config.param_bytes)
+        self._section_addr = 0
+        self._section_first = 0
+
+    @property
+    def _param_tile_bytes(self) -> int:
+        return self._config.param_block_lines * self._config.line_bytes
+
+    def chunk_bytes(self, layer: WeightedLayer, chunk: Chunk) -> int:
+        """Bytes of a chunk's weights and parameters on chip."""
+        tile_bytes = layer.mapping.tile_weight_bytes(self._config) + self._param_tile_bytes
+        return (chunk.tiles[1] - chunk.tiles[0]) * tile_bytes
+
+    def cut(
+        self, layer: WeightedLayer, group: Range, *, parts: int, taper: bool
+    ) -> list[Chunk] | None:
+        """Cut a group of channel tiles into chunks; None when not even one tile fits.
+
+        Parameters
+        ----------
+        layer : WeightedLayer
+            Whose weights.
+        group : (int, int)
+            Channel tiles.
+        parts : int
+            Chunks there shall be at least, as far as there are tiles.
+        taper : bool
+            Make the last chunks smaller and smaller: the array lags behind the bus by a chunk,
+            and once the last weights of a program have come, nothing hides what it still does.
+        """
+        tile_bytes = layer.mapping.tile_weight_bytes(self._config)
+        if tile_bytes > self._config.wgt_bytes:
+            return None
+        total = group[1] - group[0]
+        section = max(1, self._config.param_bytes // 2 // self._param_tile_bytes)
+        most = max(1, self._config.wgt_bytes // self._weight_chunks // tile_bytes)
+        count = max(ceil_div(total, min(most, section)), min(parts, total))
+        size = ceil_div(total, count)
+        ranges = (
+            _tapered(total, size, max(1, LEAST_TAPERED_BYTES // tile_bytes))
+            if taper
+            else (list(split(total, size)))
+        )
+        chunks: list[Chunk] = []
+        section_end = 0
+        for first, end in ranges:
+            covers = None
+            if end > section_end:
+                section_end = min(total, first + section)
+                # Only whole chunks: the ranges that end inside.
+                section_end = max(e for _, e in ranges if e <= section_end)
+                covers = (group[0] + first, group[0] + section_end)
+            chunks.append(Chunk((group[0] + first, group[0] + end), covers))
+        return chunks
+
+    def fits_together(self, layer: WeightedLayer, group: Range) -> bool:
+        """Whether the weights and parameters of a whole group can stay for all stripes."""
+        tiles = group[1] - group[0]
+        return (
+            tiles * layer.mapping.tile_weight_bytes(self._config) <= self._config.wgt_bytes
+            and tiles * self._param_tile_bytes <= self._config.param_bytes
+        )
+
+    def reserve(self, layer: WeightedLayer, group: Range) -> None:
+        """Make the next loads, of a group that `fits_together`, leave one another alone."""
+        tiles = group[1] - group[0]
+        self._wgt.reserve(tiles * layer.mapping.tile_weight_bytes(self._config))
+        self._param.reserve(tiles * self._param_tile_bytes)
+
+    def load(self, layer: WeightedLayer, chunk: Chunk) -> list[Step]:
+        """Return the loads of a chunk, and note in it where they put things."""
+        step, chunk.wgt_addr = self.load_weights(layer, chunk.tiles)
+        steps = [step]
+        if chunk.section is not None:
+            step, self._section_addr = self.load_parameters(layer, chunk.section)
+            self._section_first = chunk.section[0]
+            steps.append(step)
+        behind = (chunk.tiles[0] - self._section_first) * self._param_tile_bytes
+        chunk.param_addr = self._section_addr + behind
+        return steps
+
+    def load_weights(
+        self, layer: WeightedLayer, tiles: Range, passes: Range | None = None
+    ) -> tuple[Step, int]:
+        """Return the load of the weights of some tiles (and passes), and their address."""
+
+        def content() -> bytes:
+            packed = pack_weights(layer.op, layer.mapping, layer.pixel_pitch, self._config.rows)[
+                tiles[0] : tiles[1]
+            ]
+            if passes is not None:
+                packed = packed[:, passes[0] : passes[1]]
+            return packed.tobytes()
+
+        offset, size = self._pool.place(("wgt", layer.index, tiles, passes), content)
+        address = self._wgt.take(size)
+        step = constant_load(Space.WGT, address, offset, size, layer.index, self._config)
+        return step, address
+
+    def load_parameters(self, layer: WeightedLayer, tiles: Range) -> tuple[Step, int]:
+        """Return the load of the parameters of some tiles, and their address."""
+
+        def content() -> bytes:
+            return pack_parameters(layer.op, self._config.rows)[tiles[0] : tiles[1]].tobytes()
+
+        offset, size = self._pool.place(("param", layer.index, tiles), content)
+        address = self._param.take(size)
+        step = constant_load(Space.PARAM, address, offset, size, layer.index, self._config)
+        return step, address
+
+
+def _tapered(total: int, size: int, step: int) -> list[Range]:
+    """Cut ``range(total)`` into ranges of `size`, the last ones smaller and smaller by `step`."""
+    sizes: list[int] = []
+    left = total
+    while left > 0:
+        sizes.append(min(size, step * (len(sizes) + 1), left))
+        left -= sizes[-1]
+    ranges, first = [], 0
+    for length in sorted(sizes, reverse=True):
+        ranges.append((first, first + length))
+        first += length
+    return ranges

@@ -1,0 +1,38 @@
+"""The figures of a run in words, a line each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celosia.sw.driver.result import Result
+from celosia.sw.program import Program
+
+__all__ = ["check_line", "timing_lines"]
+
+
+def timing_lines(program: Program, result: Result, figures: dict[str, Any]) -> list[str]:
+    """Return cycles, prediction and utilisation in words."""
+    predicted = figures["predicted_cycles"]
+    macs = figures["macs"]
+    if result.cycles is None:
+        return [f"cycles: none on the emulator, {predicted:,} predicted; {macs:,} MACs"]
+    error = (predicted - result.cycles) / result.cycles
+    return [
+        f"cycles: {result.cycles:,} ({predicted:,} predicted, {error:+.1%})",
+        f"utilisation: {figures['utilisation']:.1%} ({macs:,} MACs on"
+        f" {program.config.rows}x{program.config.cols})",
+    ]
+
+
+def check_line(figures: dict[str, Any]) -> str:
+    """Return the result of a check in words."""
+    check = figures["check"]
+    if check["difference"] is not None:
+        return f"NOT EQUAL. {check['difference']['text']}"
+    samples = figures["samples"]
+    times = f" in each of {samples} inferences" if samples > 1 else ""
+    text = f"all {check['tensors']} tensors equal{times} ({' and '.join(check['sources'])})"
+    if check["absent"]:
+        count = len(check["absent"])
+        text += f"; {count} more {'is' if count == 1 else 'are'} folded into other operators"
+    return text
