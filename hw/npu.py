@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import EnableInserter, Module, ResetInserter, Signal
+from amaranth.hdl import Cat, EnableInserter, Module, ResetInserter, Signal
 from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
 from celosia.hw.array.engine import ArrayEngine
 from celosia.hw.bus.arbiter import BusArbiter
@@ -17,12 +17,31 @@ from celosia.hw.dma.store import StoreEngine
 from celosia.hw.isa import Engine, Space
 from celosia.hw.memory.act import ActSram
 from celosia.hw.memory.lines import LineMemory
+from celosia.hw.trace import TAG_BITS, TRACE_STATES
 from celosia.hw.vector.engine import VectorEngine
 
-__all__ = ["Npu", "NpuCore"]
+__all__ = ["Npu", "NpuCore", "TracePort"]
 
 BUS_PORTS = (Unit.FETCH, Unit.LOAD, Unit.STORE)
 """Who uses the bus, by port of the arbiter."""
+
+
+class TracePort(Signature):
+    """What the engines do in this cycle, for profilers and testbenches, seen from the NPU.
+
+    Plain wires to signals that are there anyway: left unconnected they cost nothing.
+
+    Members
+    -------
+    tags : Out(64)
+        Tag of the command of each :class:`celosia.hw.isa.Engine`, 16 bits each, LOAD's lowest;
+        means something while the engine is active.
+    state : Out(14)
+        Bits by :data:`celosia.hw.trace.TRACE_STATES`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"tags": Out(TAG_BITS * ENGINES), "state": Out(len(TRACE_STATES))})
 
 
 class NpuCore(Component):
@@ -35,6 +54,7 @@ class NpuCore(Component):
     regions, bus_timeout : In
     faults, tags, overflow, active, busy, wait_token, bus_fault, bus_unit, events : Out
         As :class:`celosia.hw.control.control.Control` takes them.
+    trace : Out(TracePort)
     """
 
     def __init__(self, config: NpuConfig) -> None:
@@ -56,6 +76,7 @@ class NpuCore(Component):
                 "bus_fault": Out(FaultPort()),
                 "bus_unit": Out(range(len(Unit))),
                 "events": Out(Signature({name: Out(1) for name in EVENTS})),
+                "trace": Out(TracePort()),
             }
         )
 
@@ -120,6 +141,7 @@ class NpuCore(Component):
         ]
         self._report(m, frontend, arbiter, [load, store, array, vector])
         self._count(m, arbiter, array, vector)
+        self._trace(m, frontend)
         return m
 
     def _route_loads(self, m: Module, load: LoadEngine, targets: dict[Space, Signature]) -> None:
@@ -176,6 +198,25 @@ class NpuCore(Component):
             events.bus_wait.eq(arbiter.wait),
         ]
 
+    def _trace(self, m: Module, frontend: FrontEnd) -> None:
+        events = self.events
+        signals = {
+            "array_stream": events.array_busy,
+            "array_wait_weights": events.array_wait_weights,
+            "array_wait_acc": events.array_wait_acc,
+            "vector_stream": events.vector_busy,
+            "vector_wait_acc": events.vector_wait_acc,
+            "vector_wait_act": events.vector_wait_act,
+        }
+        for engine in Engine:
+            name = engine.name.lower()
+            signals[f"{name}_active"] = frontend.active[engine]
+            signals[f"{name}_busy"] = frontend.busy[engine]
+        m.d.comb += [
+            self.trace.tags.eq(Cat(frontend.tags[engine] for engine in Engine)),
+            self.trace.state.eq(Cat(signals[name] for name in TRACE_STATES)),
+        ]
+
 
 class Npu(Component):
     """Celosia: a microNPU with a Wishbone target for its registers and a Wishbone initiator.
@@ -192,6 +233,8 @@ class Npu(Component):
         To system memory: B4 pipelined, ``config.bus_bits`` wide, word addresses.
     irq : Out(1)
         Level; see ``irq_enable`` and ``irq_pending``.
+    trace : Out(TracePort)
+        For profilers; leave it unconnected in a design.
     """
 
     def __init__(self, config: NpuConfig) -> None:
@@ -201,6 +244,7 @@ class Npu(Component):
                 "csr": In(csr_signature()),
                 "bus": Out(initiator_signature(config)),
                 "irq": Out(1),
+                "trace": Out(TracePort()),
             }
         )
 
@@ -216,6 +260,7 @@ class Npu(Component):
         m.submodules.core = ResetInserter(control.halt)(core)
         connect(m, flipped(self.csr), control.bus)
         connect(m, core.bus, flipped(self.bus))
+        connect(m, core.trace, flipped(self.trace))
         m.d.comb += [
             self.irq.eq(control.irq),
             core.start.eq(control.start),

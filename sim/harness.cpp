@@ -25,6 +25,7 @@
 // Ports are bus__adr and so on in Verilog; Verilator spells the second underscore so.
 #define BUS(port) bus___05F##port
 #define CSR(port) csr___05F##port
+#define TRACE(port) trace___05F##port
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "bus words are copied as bytes");
 
@@ -65,6 +66,30 @@ struct MemoryModel {
 
 }  // namespace
 
+// Equal cycles that follow one another. Read by celosia.sim.rtl: the order is part of the C
+// interface.
+struct NpuSample {
+  uint64_t tags;
+  uint32_t state;
+  uint32_t cycles;
+};
+
+namespace {
+
+// Small components that are simulated by themselves have no trace port.
+template <typename Top>
+auto read_trace(const Top& top, NpuSample& sample, int) -> decltype(top.TRACE(tags), bool()) {
+  sample.tags = top.TRACE(tags);
+  sample.state = top.TRACE(state);
+  return true;
+}
+template <typename Top>
+bool read_trace(const Top&, NpuSample&, long) {
+  return false;
+}
+
+}  // namespace
+
 // Read by celosia.sim.rtl: the order is part of the C interface.
 struct NpuStatistics {
   uint64_t cycles;
@@ -91,6 +116,7 @@ struct Npu {
   uint64_t stalled_adr = 0;
   bool stalled_we = false;
   std::string message;
+  std::vector<NpuSample> profile;
 #ifdef CELOSIA_TRACE
   std::unique_ptr<VerilatedVcdC> trace;
 #endif
@@ -211,6 +237,19 @@ struct Npu {
     edge();
   }
 
+  // One cycle, with what the engines did in it appended to the profile.
+  void sampled_cycle() {
+    settle();
+    NpuSample sample{0, 0, 1};
+    if (!read_trace(*top, sample, 0)) throw std::runtime_error("the model has no trace port");
+    if (!profile.empty() && profile.back().tags == sample.tags &&
+        profile.back().state == sample.state && profile.back().cycles != UINT32_MAX)
+      ++profile.back().cycles;
+    else
+      profile.push_back(sample);
+    edge();
+  }
+
   void reset() {
     top->CSR(cyc) = 0;
     top->CSR(stb) = 0;
@@ -314,6 +353,25 @@ int32_t npu_run_until_irq(Npu* npu, uint64_t max_cycles, uint64_t* cycles) {
   });
   *cycles = npu->statistics.cycles - start;
   return status;
+}
+
+// As npu_run_until_irq, at a lower speed, and keeps what the engines did until the next call.
+int32_t npu_profile_until_irq(Npu* npu, uint64_t max_cycles, uint64_t* cycles) {
+  const uint64_t start = npu->statistics.cycles;
+  npu->profile.clear();
+  const int32_t status = guarded(npu, [&] {
+    for (uint64_t i = 0; i < max_cycles && !npu->top->irq; ++i) npu->sampled_cycle();
+    return npu->top->irq ? kOk : kTimeOut;
+  });
+  *cycles = npu->statistics.cycles - start;
+  return status;
+}
+
+uint64_t npu_profile_length(const Npu* npu) { return npu->profile.size(); }
+
+void npu_profile_copy(const Npu* npu, NpuSample* samples) {
+  if (!npu->profile.empty())
+    std::memcpy(samples, npu->profile.data(), npu->profile.size() * sizeof(NpuSample));
 }
 
 int32_t npu_irq(const Npu* npu) { return npu->top->irq; }

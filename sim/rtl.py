@@ -18,11 +18,15 @@ from celosia.sim.toolchain import BuildError
 from celosia.sim.verilator import Build
 from celosia.sw.errors import DeviceError
 
-__all__ = ["BusStatistics", "MemoryModel", "RtlSimulator"]
+__all__ = ["SAMPLE_DTYPE", "BusStatistics", "MemoryModel", "RtlSimulator"]
 
 OK, TIME_OUT, BUS_ERROR, FATAL = range(4)
 CSR_LIMIT_CYCLES = 1000
 PROBABILITY_ONE = 0xFFFF_FFFF
+
+SAMPLE_DTYPE = np.dtype([("tags", np.uint16, 4), ("state", np.uint32), ("cycles", np.uint32)])
+"""A run of equal cycles of a profile: tag of each engine's command, bits of ``hw/trace.py``, how
+many cycles."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +125,9 @@ def _load(path: Path) -> ctypes.CDLL:
         ("npu_csr_write", i32, handle, u32, u32, u64),
         ("npu_step", i32, handle, u64),
         ("npu_run_until_irq", i32, handle, u64, ctypes.POINTER(u64)),
+        ("npu_profile_until_irq", i32, handle, u64, ctypes.POINTER(u64)),
+        ("npu_profile_length", u64, handle),
+        ("npu_profile_copy", None, handle, ctypes.c_void_p),
         ("npu_irq", i32, handle),
         ("npu_set_memory_model", None, handle, u64, u32, u32, u64, u64, u64, u64, u64, i32),
         ("npu_statistics", None, handle, ctypes.POINTER(BusStatistics)),
@@ -260,6 +267,35 @@ class RtlSimulator:
             return None
         self._check(status, "simulation")
         return cycles.value
+
+    def profile_until_irq(self, max_cycles: int) -> npt.NDArray[np.void] | None:
+        """Run until the interrupt is high and return what the engines did in every cycle.
+
+        Parameters
+        ----------
+        max_cycles : int
+            Give up after so many.
+
+        Returns
+        -------
+        ndarray of SAMPLE_DTYPE, shape [runs], or None
+            Runs of equal cycles, in order; None when the interrupt did not come.
+
+        Raises
+        ------
+        DeviceError
+            If the component has no trace port.
+        """
+        cycles = ctypes.c_uint64()
+        status = self._library.npu_profile_until_irq(
+            self._open(), max_cycles, ctypes.byref(cycles)
+        )
+        if status == TIME_OUT:
+            return None
+        self._check(status, "simulation")
+        samples = np.empty(self._library.npu_profile_length(self._open()), SAMPLE_DTYPE)
+        self._library.npu_profile_copy(self._open(), samples.ctypes.data)
+        return samples
 
     @property
     def irq(self) -> bool:

@@ -76,7 +76,7 @@ class VectorEngine(Component):
         m.submodules.params = self._params = ParamLoader(config)
         m.submodules.table_ram = self._table = Table(config)
         m.submodules.softmax = self._softmax = SoftmaxUnit(config)
-        m.submodules.walker_d = self._walker_d = Walker()
+        m.submodules.walker_d = self._walker_d = Walker(windowed=False)
 
         # The command in registers of its own: its fields drive wide and long paths.
         word = Signal(COMMAND_BITS, reset_less=True)
@@ -120,7 +120,7 @@ class VectorEngine(Component):
             walker.stride_y.eq(vector.d_y),
             walker.out_w.eq(vector.out_w),
             walker.step.eq(pipeline.write),
-            walker.step_oc.eq(pipeline.write_last_of_oc),
+            walker.out_h.eq(vector.out_h),
             self._softmax.command.eq(self._softmax_fields),
             self._softmax.start.eq(self._start & self._is_softmax),
             self._softmax.halt.eq(self._halt),
@@ -180,7 +180,9 @@ class VectorEngine(Component):
                 | (vector.out_h == 0)
                 | (vector.out_w == 0)
                 | (from_acc & (vector.tile_rows == 0))
-                | (windowed & ((vector.n_kx == 0) | (vector.n_ky == 0)))
+                | (vector.n_kx == 0)
+                | (vector.n_ky == 0)
+                | (~windowed & ((vector.n_kx != 1) | (vector.n_ky != 1)))
                 | (op > max(VectorOp)),
             )
         )
@@ -196,15 +198,13 @@ class VectorEngine(Component):
                 with m.If(self.cmd.valid & ~self._halt):
                     m.next = "CHECK"
             with m.State("CHECK"):
-                with m.If(~self._is_softmax & (opcode != Opcode.VECTOR)):
-                    m.d.comb += self._unknown.eq(1)
-                    m.next = "IDLE"
-                with m.Elif(illegal):
-                    m.d.comb += self._illegal.eq(1)
-                    m.next = "IDLE"
-                with m.Else():
-                    m.d.comb += self._start.eq(1)
-                    m.next = "RUN"
+                # It starts whatever it is: an error halts it before it has done anything.
+                m.d.comb += [
+                    self._start.eq(1),
+                    self._unknown.eq(~self._is_softmax & (opcode != Opcode.VECTOR)),
+                    self._illegal.eq(illegal & ~self._unknown),
+                ]
+                m.next = "RUN"
             with m.State("RUN"):
                 with m.If(self._pipeline.write_last | self._softmax.done):
                     m.next = "DONE"

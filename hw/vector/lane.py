@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, enum
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.vector.multiplier import Multiplier, add_with_carry
@@ -182,9 +182,7 @@ class Lane(Component):
         )
         m.d.sync += [
             high.eq(add_with_carry(multiplier.t[1:].as_signed(), Const(0, 1), round_up, 32)),
-            mask.eq(
-                Mux(c.mode_9 == RoundMode.FLOOR, 0, ~(Const(0xFFFFFFFF, 32) << right_9)[1:32])
-            ),
+            mask.eq(Mux(c.mode_9 == RoundMode.FLOOR, 0, ~(Const(0xFFFFFFFF, 32) << right_9)[1:32])),
         ]
 
         # Stage 10: half of what is shifted out, less one if halves go down (below zero, DOUBLE).

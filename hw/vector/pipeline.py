@@ -48,8 +48,8 @@ class Pipeline(Component):
         Table look-up of each lane, stages 3 to 5.
     write : Out(1)
         `result` is a line of the result, the one after the line of the last `write`.
-    write_last_of_oc, write_last : Out(1)
-        With `write`: last line of its channel tile, of the command.
+    write_last : Out(1)
+        It is the last line of the command.
     """
 
     def __init__(self, config: NpuConfig) -> None:
@@ -70,7 +70,6 @@ class Pipeline(Component):
                 "table_index": Out(data.ArrayLayout(8, lanes)),
                 "table_data": In(data.ArrayLayout(8, lanes)),
                 "write": Out(1),
-                "write_last_of_oc": Out(1),
                 "write_last": Out(1),
                 "result": Out(8 * lanes),
             }
@@ -145,7 +144,6 @@ class Pipeline(Component):
         last = self._uops[STAGE_RESULT]
         m.d.comb += [
             self.write.eq(self._valid[STAGE_RESULT] & (last.dest == Dest.LINE)),
-            self.write_last_of_oc.eq(last.last_of_oc),
             self.write_last.eq(self.write & last.last),
         ]
 

@@ -20,7 +20,7 @@ from celosia.hw.vector.uop import (
     Dest,
     Source,
 )
-from celosia.hw.vector.walker import Walker, WindowWalker
+from celosia.hw.vector.walker import Walker
 
 __all__ = ["Phase", "Sequencer"]
 
@@ -85,8 +85,8 @@ class Sequencer(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.walker_a = self._walker_a = WindowWalker()
-        m.submodules.walker_b = self._walker_b = Walker()
+        m.submodules.walker_a = self._walker_a = Walker(windowed=True)
+        m.submodules.walker_b = self._walker_b = Walker(windowed=False)
 
         # What kind of command it is, decoded once.
         self._grouped = Signal()
@@ -105,7 +105,6 @@ class Sequencer(Component):
         self._oc_end = Signal()
         self._tile_end = Signal()
         self._command_end = Signal()
-        self._ends_oc = Signal()
         self._ends_command = Signal()
         self._new_oc = Signal()
         self._elaborate_issue(m)
@@ -157,22 +156,18 @@ class Sequencer(Component):
             a.stride_kx.eq(command.a_kx),
             a.stride_ky.eq(command.a_ky),
             a.out_w.eq(command.out_w),
+            a.out_h.eq(command.out_h),
+            a.n_kx.eq(command.n_kx),
+            a.n_ky.eq(command.n_ky),
             a.step.eq(self.issue & in_a),
-            a.step_oc.eq(self._ends_oc),
             b.start.eq(self.start),
             b.base.eq(command.b_addr),
             b.stride_x.eq(command.b_x),
             b.stride_y.eq(command.b_y),
             b.out_w.eq(command.out_w),
+            b.out_h.eq(command.out_h),
             b.step.eq(self.issue & in_b),
-            b.step_oc.eq(self._ends_oc),
         ]
-        windowed = (command.op == VectorOp.AVERAGE) | (command.op == VectorOp.MAX)
-        with m.If(windowed):
-            m.d.comb += [a.n_kx.eq(command.n_kx), a.n_ky.eq(command.n_ky)]
-        with m.Else():
-            m.d.comb += [a.n_kx.eq(1), a.n_ky.eq(1)]
-
         # The half is read from 0 up and given back with its last vector.
         index = Signal.like(self.acc.index)
         m.d.comb += [
@@ -222,7 +217,6 @@ class Sequencer(Component):
         self._place = Signal(GROUP_BITS)
         group_last = Signal(GROUP_BITS, reset_less=True)
         left = Signal(GROUP_BITS, reset_less=True)
-        group_ends_oc = Signal(reset_less=True)
         group_ends_command = Signal(reset_less=True)
         first_phase = Signal(Phase, reset_less=True)
         phase_end = Signal()
@@ -241,14 +235,12 @@ class Sequencer(Component):
         with m.If(self._master):
             # The first phase decides how long the group is.
             m.d.comb += [
-                self._ends_oc.eq(self._oc_end),
                 self._ends_command.eq(self._command_end),
                 phase_end.eq((self._place == GROUP - 1) | self._oc_end | self._tile_end),
             ]
         with m.Else():
             m.d.comb += [
                 phase_end.eq(left == 0),
-                self._ends_oc.eq(phase_end & group_ends_oc),
                 self._ends_command.eq(phase_end & group_ends_command),
             ]
 
@@ -259,7 +251,6 @@ class Sequencer(Component):
             with m.If(self._master):
                 m.d.sync += [
                     group_last.eq(self._place),
-                    group_ends_oc.eq(self._oc_end),
                     group_ends_command.eq(self._command_end),
                 ]
             with m.If(phase_end):
@@ -297,7 +288,6 @@ class Sequencer(Component):
             uop.first.eq(a.first),
             uop.emit.eq(a.last),
             uop.new_oc.eq(self.params_taken),
-            uop.last_of_oc.eq(self._is_final & self._ends_oc),
             uop.last.eq(self._is_final & self._ends_command),
         ]
         with m.Switch(self._phase):

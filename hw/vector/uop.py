@@ -101,8 +101,7 @@ UOP_LAYOUT = data.StructLayout(
         "emit": 1,
         # First one that uses the next parameter block.
         "new_oc": 1,
-        # Last line written of a channel tile, of the command.
-        "last_of_oc": 1,
+        # Last line written of the command.
         "last": 1,
     }
 )

@@ -2,185 +2,133 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, unsigned
+from amaranth.hdl import Module, Signal
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.vector.counter import LoopCounter
 from celosia.hw.vector.uop import LINE_SUM_BITS
 
-__all__ = ["Walker", "WindowWalker"]
+__all__ = ["Walker"]
 
 
 class Walker(Component):
-    """Lines of a tensor: ``base + oc + y * stride_y + x * stride_x``.
+    """Lines of a tensor, one a step, in the order of the command's loops.
 
-    Strides and counts are stable from `start` to the last step. The line has one bit more
-    than an address, so a sum that leaves the address space is seen to be out of range.
+    ``base + oc + y * stride_y + x * stride_x + ky * stride_ky + kx * stride_kx``
+
+    Counts and strides are stable from `start` to the last step. It counts its loops itself, so
+    that a step depends on nothing but its own registers. The line has one bit more than an
+    address: a sum that leaves the address space is seen to be out of range.
+
+    Parameters
+    ----------
+    windowed : bool
+        Whether there is a window; without, its members do not exist.
 
     Members
     -------
     start : In(1)
         Go to `base`.
     step : In(1)
-        Go on to the next line: of the row, or of the next row.
-    step_oc : In(1)
-        With the last `step` of a channel tile: go to the start of the next one.
-    out_w : In(12)
-        Vectors of a row.
+        Go on to the next line.
+    base, stride_x, stride_y, stride_kx, stride_ky : In
+        Lines.
+    out_w, out_h, n_kx, n_ky : In
+        Turns of the loops, at least 1.
     line : Out(17)
         Current line.
+    first, last : Out(1)
+        With a window: the current line is the first, the last of its window.
     """
 
-    def __init__(self) -> None:
-        super().__init__(
-            {
-                "start": In(1),
-                "base": In(16),
-                "stride_x": In(12),
-                "stride_y": In(16),
-                "out_w": In(12),
-                "step": In(1),
-                "step_oc": In(1),
-                "line": Out(unsigned(LINE_SUM_BITS)),
+    def __init__(self, *, windowed: bool) -> None:
+        self._windowed = windowed
+        members = {
+            "start": In(1),
+            "step": In(1),
+            "base": In(16),
+            "stride_x": In(12),
+            "stride_y": In(16),
+            "out_w": In(12),
+            "out_h": In(12),
+            "line": Out(LINE_SUM_BITS),
+        }
+        if windowed:
+            members |= {
+                "stride_kx": In(12),
+                "stride_ky": In(16),
+                "n_kx": In(8),
+                "n_ky": In(8),
+                "first": Out(1),
+                "last": Out(1),
             }
-        )
+        super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        tile = Signal(LINE_SUM_BITS, reset_less=True)
+        # Where the window, the row and the channel tile begin.
+        place = Signal(LINE_SUM_BITS, reset_less=True)
         row = Signal(LINE_SUM_BITS, reset_less=True)
+        tile = Signal(LINE_SUM_BITS, reset_less=True)
+        window_last = Signal()
         m.submodules.x = x = LoopCounter(width_bits=12)
-        m.d.comb += [x.count.eq(self.out_w), x.start.eq(self.start), x.step.eq(self.step)]
-
-        next_tile = Signal(LINE_SUM_BITS)
+        m.submodules.y = y = LoopCounter(width_bits=12)
+        next_place = Signal(LINE_SUM_BITS)
         next_row = Signal(LINE_SUM_BITS)
-        m.d.comb += [next_tile.eq(tile + 1), next_row.eq(row + self.stride_y)]
+        m.d.comb += [
+            x.count.eq(self.out_w),
+            x.start.eq(self.start),
+            x.step.eq(self.step & window_last),
+            y.count.eq(self.out_h),
+            y.start.eq(self.start),
+            y.step.eq(self.step & window_last & x.last),
+        ]
+        with m.If(x.last & y.last):
+            m.d.comb += [next_place.eq(tile + 1), next_row.eq(tile + 1)]
+        with m.Elif(x.last):
+            m.d.comb += [next_place.eq(row + self.stride_y), next_row.eq(row + self.stride_y)]
+        with m.Else():
+            m.d.comb += [next_place.eq(place + self.stride_x), next_row.eq(row)]
+
         with m.If(self.start):
             m.d.sync += [
                 tile.eq(self.base),
                 row.eq(self.base),
+                place.eq(self.base),
                 self.line.eq(self.base),
             ]
-        with m.Elif(self.step):
-            with m.If(self.step_oc):
-                m.d.sync += [
-                    tile.eq(next_tile),
-                    row.eq(next_tile),
-                    self.line.eq(next_tile),
-                ]
-            with m.Elif(x.last):
-                m.d.sync += [
-                    row.eq(next_row),
-                    self.line.eq(next_row),
-                ]
-            with m.Else():
-                m.d.sync += [
-                    self.line.eq(self.line + self.stride_x),
-                ]
+        with m.Elif(self.step & window_last):
+            m.d.sync += [row.eq(next_row), place.eq(next_place), self.line.eq(next_place)]
+            with m.If(x.last & y.last):
+                m.d.sync += tile.eq(tile + 1)
+        if self._windowed:
+            self._elaborate_window(m, next_place)
+            m.d.comb += window_last.eq(self.last)
+        else:
+            m.d.comb += window_last.eq(1)
         return m
 
-
-class WindowWalker(Component):
-    """As :class:`Walker`, with a window of lines at each place.
-
-    Members
-    -------
-    start, step, step_oc, line
-        As for :class:`Walker`; `step` goes from element to element of the window first.
-    stride_kx, stride_ky : In
-        Lines from column to column and from row to row of the window.
-    n_kx, n_ky : In(8)
-        Its columns and rows.
-    first, last : Out(1)
-        The current line is the first, the last of its window.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(
-            {
-                "start": In(1),
-                "base": In(16),
-                "stride_x": In(12),
-                "stride_y": In(16),
-                "stride_kx": In(12),
-                "stride_ky": In(16),
-                "out_w": In(12),
-                "n_kx": In(8),
-                "n_ky": In(8),
-                "step": In(1),
-                "step_oc": In(1),
-                "line": Out(unsigned(LINE_SUM_BITS)),
-                "first": Out(1),
-                "last": Out(1),
-            }
-        )
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        tile = Signal(LINE_SUM_BITS, reset_less=True)
-        row = Signal(LINE_SUM_BITS, reset_less=True)
-        place = Signal(LINE_SUM_BITS, reset_less=True)
-        window_row = Signal(LINE_SUM_BITS, reset_less=True)
-        m.submodules.x = x = LoopCounter(width_bits=12)
+    def _elaborate_window(self, m: Module, next_place: Signal) -> None:
         m.submodules.kx = kx = LoopCounter(width_bits=8)
         m.submodules.ky = ky = LoopCounter(width_bits=8)
+        window_row = Signal(LINE_SUM_BITS, reset_less=True)
+        next_window_row = Signal(LINE_SUM_BITS)
         m.d.comb += [
             self.last.eq(kx.last & ky.last),
+            next_window_row.eq(window_row + self.stride_ky),
             kx.count.eq(self.n_kx),
             kx.start.eq(self.start),
             kx.step.eq(self.step),
             ky.count.eq(self.n_ky),
             ky.start.eq(self.start),
             ky.step.eq(self.step & kx.last),
-            x.count.eq(self.out_w),
-            x.start.eq(self.start),
-            x.step.eq(self.step & self.last),
         ]
-
-        # The next place, at the end of a window.
-        following = Signal(LINE_SUM_BITS)
-        following_row = Signal(LINE_SUM_BITS)
-        next_row = Signal(LINE_SUM_BITS)
-        next_tile = Signal(LINE_SUM_BITS)
-        m.d.comb += [
-            next_tile.eq(tile + 1),
-            next_row.eq(row + self.stride_y),
-            following.eq(place + self.stride_x),
-            following_row.eq(row),
-        ]
-        with m.If(self.step_oc):
-            m.d.comb += [following.eq(next_tile), following_row.eq(next_tile)]
-        with m.Elif(x.last):
-            m.d.comb += [following.eq(next_row), following_row.eq(next_row)]
-
-        next_window_row = Signal(LINE_SUM_BITS)
-        m.d.comb += next_window_row.eq(window_row + self.stride_ky)
         with m.If(self.start):
-            m.d.sync += [
-                tile.eq(self.base),
-                row.eq(self.base),
-                place.eq(self.base),
-                window_row.eq(self.base),
-                self.line.eq(self.base),
-                self.first.eq(1),
-            ]
+            m.d.sync += [window_row.eq(self.base), self.first.eq(1)]
         with m.Elif(self.step):
             m.d.sync += self.first.eq(self.last)
             with m.If(self.last):
-                m.d.sync += [
-                    row.eq(following_row),
-                    place.eq(following),
-                    window_row.eq(following),
-                    self.line.eq(following),
-                ]
-                with m.If(self.step_oc):
-                    m.d.sync += tile.eq(next_tile)
+                m.d.sync += window_row.eq(next_place)
             with m.Elif(kx.last):
-                m.d.sync += [
-                    window_row.eq(next_window_row),
-                    self.line.eq(next_window_row),
-                ]
+                m.d.sync += [window_row.eq(next_window_row), self.line.eq(next_window_row)]
             with m.Else():
-                m.d.sync += [
-                    self.line.eq(self.line + self.stride_kx),
-                ]
-        return m
+                m.d.sync += self.line.eq(self.line + self.stride_kx)

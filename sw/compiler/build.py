@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,13 +25,13 @@ from celosia.sw.compiler.predict import Prediction, predict
 from celosia.sw.compiler.prefetch import prefetch_loads
 from celosia.sw.compiler.schedule import Schedule, schedule_works
 from celosia.sw.compiler.tokens import place_tokens
-from celosia.sw.compiler.works import works_of
+from celosia.sw.compiler.works import Fusion, Work, works_of
 from celosia.sw.errors import CompileError
 from celosia.sw.program import Program
 
 __all__ = ["compile_graph", "compile_model"]
 
-WEIGHT_CHUNKS = (2, 4, 8, 16)
+WEIGHT_CHUNKS = (2, 3, 4, 8, 16)
 """Sizes of weight chunks to try, as parts of the weight memory; the fastest by prediction wins."""
 MAX_COMMANDS_FOR_SEARCH = 600
 """Longer programs are built once: they are long because memories are small, not for chunks."""
@@ -78,16 +79,21 @@ def compile_graph(
     graph: Graph, config: NpuConfig, *, keep_tensors: bool = False, fuse: bool = True
 ) -> Program:
     """Compile a lowered graph; see `compile_model`."""
-    fuse = fuse and not keep_tensors
-    best = _best_variant(graph, config, keep_tensors=keep_tensors, fuse=fuse)
-    folded = fold_input(graph, config)
-    if folded is not graph:
+    graphs = list(dict.fromkeys([graph, fold_input(graph, config)]))
+    best: _Variant | None = None
+    problem: CompileError | None = None
+    for works_graph, works in _distinct_works(graphs, fuse=fuse and not keep_tensors):
         try:
-            other = _best_variant(folded, config, keep_tensors=keep_tensors, fuse=fuse)
-        except CompileError:
-            # The folded image is larger and has to stay on chip.
-            other = best
-        best = min((best, other), key=lambda variant: variant.prediction.cycles)
+            variant = _best_schedule(works_graph, works, config, keep_tensors=keep_tensors)
+        except CompileError as error:
+            # Folded images and reordered layers may need more room: the first way has it.
+            problem = problem or error
+            continue
+        if best is None or variant.prediction.cycles < best.prediction.cycles:
+            best = variant
+    if best is None:
+        assert problem is not None, "at least one way was tried"
+        raise problem
     program = emit_program(
         best.graph,
         best.plan,
@@ -114,8 +120,22 @@ class _Variant:
     prediction: Prediction
 
 
-def _best_variant(graph: Graph, config: NpuConfig, *, keep_tensors: bool, fuse: bool) -> _Variant:
-    works = works_of(graph, fuse=fuse)
+def _distinct_works(graphs: list[Graph], *, fuse: bool) -> Iterator[tuple[Graph, list[Work]]]:
+    """Yield the ways to make works of the graphs, leaving out those that come out the same."""
+    fusions = (Fusion.LATEST, Fusion.HEAVIEST) if fuse else (Fusion.NONE,)
+    for graph in graphs:
+        seen = []
+        for fusion in fusions:
+            works = works_of(graph, fusion=fusion)
+            what = [(id(work.op), id(work.add)) for work in works]
+            if what not in seen:
+                seen.append(what)
+                yield graph, works
+
+
+def _best_schedule(
+    graph: Graph, works: list[Work], config: NpuConfig, *, keep_tensors: bool
+) -> _Variant:
     plan = plan_memory(graph, works, config, keep_tensors=keep_tensors)
     best = _build(graph, plan, config, WEIGHT_CHUNKS[0])
     if len(best.commands) <= MAX_COMMANDS_FOR_SEARCH:

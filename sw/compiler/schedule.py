@@ -27,6 +27,7 @@ from celosia.sw.compiler.ir import (
 from celosia.sw.compiler.layout import ActLayout, Slab, ceil_div, transfer_step
 from celosia.sw.compiler.plan import COPY_LINES, MemoryPlan, WorkPlan
 from celosia.sw.compiler.schedule_conv import ConvJob, conv_steps, split_reduction_steps
+from celosia.sw.compiler.schedule_copy import copy_steps
 from celosia.sw.compiler.schedule_fold import fold_steps
 from celosia.sw.compiler.schedule_vector import (
     VectorJob,
@@ -35,7 +36,7 @@ from celosia.sw.compiler.schedule_vector import (
     softmax_steps,
     table_step,
 )
-from celosia.sw.compiler.steps import Footprint, Place, Step
+from celosia.sw.compiler.steps import Step
 from celosia.sw.compiler.tiling import Tiling, split
 from celosia.sw.compiler.works import Work, image
 
@@ -194,27 +195,12 @@ class _Scheduler:
             self._load_graph_input(result.name, work.index)
 
     def _copy(self, work: Work, buffer: int) -> None:
-        """Copy a dense graph input to a dense graph output, through the chip."""
+        """Copy a graph input to a graph output of another shape."""
         homes = self.plan.home_plan.homes
         source, target = homes[work.inputs[0]], homes[work.output]
-        total = source.row_pitch * self.plan.table.tensors[work.inputs[0]].height
-        for first, end in split(total, COPY_LINES * self.config.line_bytes):
-            chip = Footprint(Place.ACT, buffer, buffer + end - first)
-            for kind, home in ((Load, source), (Store, target)):
-                memory = Footprint(
-                    Place.of_region(home.region), home.offset + first, home.offset + end
-                )
-                command = kind(
-                    region=int(home.region),
-                    space=int(Space.ACT),
-                    mem_addr=home.offset + first,
-                    sram_addr=buffer,
-                    row_bytes=end - first,
-                )
-                reads, writes = ((memory,), (chip,)) if kind is Load else ((chip,), (memory,))
-                self.steps.append(
-                    Step(command=command, reads=reads, writes=writes, layer=work.index)
-                )
+        total_bytes = source.size_bytes(self.plan.table.tensors[work.inputs[0]].height)
+        place = buffer, COPY_LINES * self.config.line_bytes
+        self.steps.extend(copy_steps(source, target, total_bytes, place, work.index))
 
     def _fold(self, work: Work, op: FoldOp) -> None:
         """Load a graph input folded."""

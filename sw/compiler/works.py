@@ -7,6 +7,7 @@ convolution's own output never exists.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from math import prod
 
 from celosia.sw.compiler.fold_input import FoldedConvOp, FoldOp
@@ -21,7 +22,7 @@ from celosia.sw.compiler.ir import (
     hwc,
 )
 
-__all__ = ["Work", "image", "works_of"]
+__all__ = ["Fusion", "Work", "image", "works_of"]
 
 Range = tuple[int, int]
 
@@ -85,50 +86,75 @@ class Work:
         return rows
 
 
-def works_of(graph: Graph, *, fuse: bool) -> list[Work]:
+class Fusion(Enum):
+    """Which convolution takes in an ADD of two convolutions' results."""
+
+    NONE = "none"
+    LATEST = "latest"
+    """The one computed last: the order of the operators stays as it is."""
+    HEAVIEST = "heaviest"
+    """The one with most work for the array, which hides the vector engine's; it runs last."""
+
+
+def works_of(graph: Graph, *, fusion: Fusion) -> list[Work]:
     """Return the works of a lowered graph, in order.
 
     Parameters
     ----------
     graph : Graph
         Lowered.
-    fuse : bool
-        Whether to fuse convolutions with the ADD behind them.
+    fusion : Fusion
+        Whether and how to fuse convolutions with the ADD behind them.
     """
     ops = graph.npu_ops
-    partner = _fusions(graph, ops) if fuse else {}
-    fused_adds = {id(add) for add in partner.values()}
+    position = {op.output: index for index, op in enumerate(ops)}
+    partner = _fusions(graph, ops, position, fusion)
+    absorbed = {id(op) for pair in partner.values() for op in pair}
     works: list[Work] = []
-    for op in ops:
-        if id(op) in fused_adds:
-            continue
-        add = partner.get(id(op))
-        if add is None:
-            inputs, output = op.inputs, op.output
-        else:
-            other = add.input_b if add.input_a == op.output else add.input_a
-            inputs, output = (*op.inputs, other), add.output
+
+    def append(op: NpuOp, add: AddOp | None, inputs: tuple[str, ...], output: str) -> None:
         works.append(Work(index=len(works), op=op, add=add, inputs=inputs, output=output))
+
+    # A fused pair takes the place of the later of the ADD's operands.
+    due: dict[int, list[tuple[ConvOp, AddOp]]] = {}
+    for conv, add in partner.values():
+        due.setdefault(max(position.get(name, -1) for name in add.inputs), []).append((conv, add))
+    for index, op in enumerate(ops):
+        if id(op) not in absorbed:
+            append(op, None, op.inputs, op.output)
+        for conv, add in due.get(index, []):
+            other = add.input_b if add.input_a == conv.output else add.input_a
+            append(conv, add, (*conv.inputs, other), add.output)
     return works
 
 
-def _fusions(graph: Graph, ops: list[NpuOp]) -> dict[int, AddOp]:
-    """Return the ADD of each convolution that takes one in, by the convolution's identity."""
-    position = {op.output: index for index, op in enumerate(ops)}
+def _fusions(
+    graph: Graph, ops: list[NpuOp], position: dict[str, int], fusion: Fusion
+) -> dict[str, tuple[ConvOp, AddOp]]:
+    """Return the pairs to fuse, by the convolution's output."""
+    partner: dict[str, tuple[ConvOp, AddOp]] = {}
+    if fusion is Fusion.NONE:
+        return partner
     uses: dict[str, int] = {}
     for op in ops:
         for name in op.inputs:
             uses[name] = uses.get(name, 0) + 1
-    partner: dict[int, AddOp] = {}
     for op in ops:
         if not isinstance(op, AddOp) or op.input_a == op.input_b or op.left_shift != 20:
             continue
-        # The later operand: when it is computed, the other one is there already.
-        last = max(op.inputs, key=lambda name: position.get(name, -1))
-        index = position.get(last, -1)
-        if index < 0 or uses[last] != 1 or last in graph.outputs:
-            continue
-        producer = ops[index]
-        if isinstance(producer, ConvOp):
-            partner[id(producer)] = op
+        producers = [ops[position[name]] for name in op.inputs if name in position]
+        convs = [
+            conv
+            for conv in producers
+            if isinstance(conv, ConvOp)
+            and uses[conv.output] == 1
+            and conv.output not in graph.outputs
+        ]
+        if fusion is Fusion.LATEST:
+            # Only what is computed last finds the other operand there without moving.
+            last = max(position.get(name, -1) for name in op.inputs)
+            convs = [conv for conv in convs if position[conv.output] == last]
+        if convs:
+            chosen = max(convs, key=lambda conv: (conv.macs, position[conv.output]))
+            partner[chosen.output] = (chosen, op)
     return partner

@@ -33,8 +33,15 @@ class SimDevice(Device):
         Write a VCD trace there.
     console : rich.console.Console, optional
         Where the progress of a build is shown.
+    profile : bool
+        Keep what the engines did in every cycle of the last run; slower.
     watchdog_cycles, bus_timeout_cycles : int, optional
         See `Device`.
+
+    Attributes
+    ----------
+    samples : ndarray of celosia.sim.rtl.SAMPLE_DTYPE, shape [runs], or None
+        Of the last run with `profile`, from a few cycles after the doorbell to the interrupt.
 
     Raises
     ------
@@ -50,6 +57,7 @@ class SimDevice(Device):
         memory_model: MemoryModel | None = None,
         trace: str | Path | None = None,
         console: Console | None = None,
+        profile: bool = False,
         watchdog_cycles: int | None = None,
         bus_timeout_cycles: int = BUS_TIMEOUT_CYCLES,
     ) -> None:
@@ -67,6 +75,8 @@ class SimDevice(Device):
             memory_bytes=memory_bytes,
             memory_model=memory_model,
         )
+        self.profile = profile
+        self.samples: npt.NDArray[np.void] | None = None
         if trace is not None:
             self.rtl.trace(trace)
 
@@ -77,6 +87,9 @@ class SimDevice(Device):
         self.rtl.write_csr(address_of(name), value)
 
     def wait(self, timeout_cycles: int) -> bool:
+        if self.profile:
+            self.samples = self.rtl.profile_until_irq(timeout_cycles)
+            return self.samples is not None
         return self.rtl.run_until_irq(timeout_cycles) is not None
 
     def close(self) -> None:

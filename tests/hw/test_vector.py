@@ -517,6 +517,8 @@ LAST = SMALL.act_lines - 1
         (plain(VectorOp.TABLE, out_h=0), ErrorCause.ILLEGAL_FIELD, 0),
         (plain(VectorOp.MAX, n_ky=0), ErrorCause.ILLEGAL_FIELD, 0),
         (plain(VectorOp.AVERAGE, n_kx=0), ErrorCause.ILLEGAL_FIELD, 0),
+        (plain(VectorOp.TABLE, n_kx=2), ErrorCause.ILLEGAL_FIELD, 0),
+        (plain(VectorOp.REQUANT, n_ky=0), ErrorCause.ILLEGAL_FIELD, 0),
         (replace(plain(VectorOp.TABLE), op=6), ErrorCause.ILLEGAL_FIELD, 0),
         (replace(plain(VectorOp.TABLE), op=7), ErrorCause.ILLEGAL_FIELD, 0),
         (Softmax(channels=0, n_rows=1), ErrorCause.ILLEGAL_FIELD, 0),

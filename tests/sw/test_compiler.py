@@ -297,6 +297,12 @@ def test_residual_additions_are_fused() -> None:
     ]
     assert VectorOp.REQUANT_ADD in ops
     assert VectorOp.ADD not in ops
+    # The addition takes four cycles a vector: it goes with the convolution that has most passes.
+    commands = compile_model(path, preset("base")).decode()
+    for before, command in zip(commands, commands[1:], strict=False):
+        if isinstance(command, Vector) and command.op == VectorOp.REQUANT_ADD:
+            assert isinstance(before, Conv)
+            assert before.n_ky * before.n_kx == 9
     separate = compile_model(path, preset("base"), fuse=False)
     assert sum(isinstance(c, Vector) and c.op == VectorOp.ADD for c in separate.decode()) == 3
 
@@ -311,7 +317,7 @@ def test_layers_cover_all_commands() -> None:
     program = compile_model(benchmark("vww_96"), preset("tiny"))
     commands = program.decode()
     assert len(program.commands) == COMMAND_BYTES * len(commands)
-    covered = set()
+    covered: set[int] = set()
     for layer in program.layers:
         covered.update(range(layer.first_tag, layer.last_tag + 1))
         assert layer.reason

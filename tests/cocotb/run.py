@@ -1,0 +1,234 @@
+"""Builds a design under Verilator and runs its cocotb bench; pytest calls it, and so can you.
+
+    python tests/cocotb/run.py dma_narrow --seed 5 --waves
+
+The executable is kept under ``build/cocotb`` by a hash of all that it is made from. Exit code 0:
+every cocotb test has passed. 1: one has failed. 77: a tool is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from celosia.hw.config import NpuConfig
+from celosia.sim.toolchain import (
+    BuildError,
+    distribution_version,
+    find_compiler,
+    find_verilator,
+    find_yosys,
+)
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+BUILD = ROOT / "build" / "cocotb"
+TOP = "dut"
+TOOL_MISSING = 77
+
+VERILATOR_ARGS = (
+    "-Wno-fatal",
+    "-Wno-lint",
+    "-O3",
+    "--no-timing",
+    "--x-assign",
+    "fast",
+    "--x-initial",
+    "fast",
+    # Only the ports of the top level are visible: three times the speed of all signals.
+    "--no-public-flat-rw",
+    "--public-depth",
+    "1",
+)
+# Runs are short: what the compiler saves counts for more than what the model gains.
+MAKE_VARIABLES = {
+    "PYTHON3": sys.executable,
+    "CFG_CXXFLAGS_PCH_I": "-include",
+    "CFG_LDLIBS_THREADS": "-pthread -latomic",
+    "CFG_CXXFLAGS_STD": "-std=gnu++17",
+    "OPT_FAST": "-O1",
+    "OPT_SLOW": "-O0",
+    "OPT_GLOBAL": "-O1",
+}
+
+
+def prepare_tools(shim: Path) -> None:
+    """Put Verilator, and where there is none a C++ compiler, first on PATH; set make's variables.
+
+    Raises
+    ------
+    BuildError
+        If a tool is missing.
+    """
+    find_yosys()
+    verilator = find_verilator()
+    shim.mkdir(parents=True, exist_ok=True)
+    link = shim / "verilator"
+    if link.is_symlink() and link.resolve() != verilator.script.resolve():
+        link.unlink()
+    if not link.is_symlink():
+        link.symlink_to(verilator.script)
+    variables = dict(MAKE_VARIABLES)
+    for name in ("g++", "clang++"):
+        if shutil.which(name) is not None:
+            compiler = name
+            break
+    else:
+        # The wheel's compiler under a name that make can call.
+        zig = find_compiler()
+        script = shim / "zig-c++"
+        words = " ".join(f"'{word}'" for word in (*zig.command, *zig.flags))
+        script.write_text(f'#!/bin/sh\nexec {words} "$@"\n', encoding="utf-8")
+        script.chmod(0o755)
+        compiler = str(script)
+        variables["CFG_LDLIBS_THREADS"] = "-pthread"
+    if compiler != "g++":
+        variables |= {"CFG_CXXFLAGS_PCH_I": "-include-pch", "CFG_GCH_IF_CLANG": ".gch"}
+    variables |= {"CXX": compiler, "LINK": compiler}
+    os.environ["PATH"] = f"{shim}{os.pathsep}{os.environ['PATH']}"
+    escaped = (f"{name}={value}".replace(" ", r"\ ") for name, value in variables.items())
+    os.environ["MAKEFLAGS"] = " ".join([os.environ.get("MAKEFLAGS", ""), *escaped]).strip()
+
+
+def build_key(name: str, config: NpuConfig, waves: bool) -> str:
+    """Return a hash of all that an executable is made from."""
+    parts = [name, f"{config.hash:08x}", f"waves={waves}", *VERILATOR_ARGS, str(MAKE_VARIABLES)]
+    parts += [
+        distribution_version(package) for package in ("amaranth", "verilator", "cocotb", "ziglang")
+    ]
+    sources = [*sorted((ROOT / "hw").rglob("*.py")), HERE / "tops.py"]
+    sources += [ROOT / "sim" / "sim_top.py"]
+    parts += [source.read_text(encoding="utf-8") for source in sources]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def runtime_key(waves: bool) -> str:
+    """Return a hash of all that Verilator's run-time library is made from."""
+    versions = [distribution_version(package) for package in ("verilator", "cocotb", "ziglang")]
+    parts = [f"waves={waves}", *versions, os.environ["MAKEFLAGS"]]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def keep_runtime(work: Path, runtime: Path) -> None:
+    """Keep the objects that are the same for every design: most of a small one's build."""
+    if runtime.exists():
+        return
+    copy = Path(tempfile.mkdtemp(dir=BUILD, prefix="runtime-new-"))
+    for file in work.glob("verilat*.[od]"):
+        shutil.copy(file, copy)
+    try:
+        copy.rename(runtime)
+    except OSError:  # another process was first
+        shutil.rmtree(copy)
+
+
+def build(name: str, *, waves: bool) -> Path:
+    """Return the folder with the executable of a design, built unless it is there."""
+    sys.path.insert(0, str(HERE))
+    from celosia.sim.verilator import export_verilog
+    from cocotb_tools.runner import get_runner
+    from tops import DESIGNS
+
+    design = DESIGNS[name]
+    key = build_key(name, design.config, waves)
+    target = BUILD / f"{name}-{key}"
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with (BUILD / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (target / TOP).exists():
+            return target
+        for old in BUILD.glob(f"{name}-*"):
+            shutil.rmtree(old, ignore_errors=True)
+        started = time.monotonic()
+        work = BUILD / f"{name}-work"
+        work.mkdir()
+        runtime = BUILD / f"runtime-{runtime_key(waves)}"
+        if runtime.exists():
+            for file in runtime.iterdir():
+                shutil.copy(file, work)
+        source = work / f"{TOP}.v"
+        source.write_text(export_verilog(design.top(design.config), name=TOP), encoding="utf-8")
+        exported = time.monotonic()
+        get_runner("verilator").build(
+            sources=[source],
+            hdl_toplevel=TOP,
+            build_dir=work,
+            build_args=list(VERILATOR_ARGS),
+            timescale=("1ns", "1ps"),
+            waves=waves,
+            log_file=work / "build.log",
+        )
+        done = time.monotonic()
+        keep_runtime(work, runtime)
+        # The executable stands alone; objects and C++ would be many megabytes.
+        made = BUILD / f"{name}-made"
+        made.mkdir()
+        for keep in (TOP, f"{TOP}.v", "build.log"):
+            (work / keep).rename(made / keep)
+        shutil.rmtree(work)
+        made.rename(target)
+        print(
+            f"{name}: Verilog in {exported - started:.1f} s, executable in {done - exported:.1f} s"
+        )
+    return target
+
+
+def run(name: str, *, seed: int, waves: bool, tests: str | None) -> int:
+    """Run the bench of a design; return the number of cocotb tests that failed."""
+    folder = build(name, waves=waves)
+    from cocotb_tools.check_results import get_results
+    from cocotb_tools.runner import get_runner
+    from tops import DESIGNS
+
+    results = get_runner("verilator").test(
+        test_module=DESIGNS[name].bench,
+        hdl_toplevel=TOP,
+        hdl_toplevel_lang="verilog",
+        build_dir=folder,
+        test_dir=folder,
+        seed=seed,
+        waves=waves,
+        timescale=("1ns", "1ps"),
+        results_xml=str(folder / f"results-{os.getpid()}.xml"),
+        extra_env={"CELOSIA_DESIGN": name, "COCOTB_ANSI_OUTPUT": "0"},
+        test_filter=tests,
+    )
+    count, failed = get_results(results)
+    results.unlink()
+    print(f"{name}: {count} cocotb tests, {failed} failed, seed {seed}")
+    if count == 0:
+        print("no cocotb test was run")
+        return 1
+    return failed
+
+
+def main() -> int:
+    """Parse the command line, build and run."""
+    parser = argparse.ArgumentParser(description="Run a cocotb bench under Verilator.")
+    parser.add_argument("design", help="see tests/cocotb/tops.py")
+    parser.add_argument("--seed", type=int, default=1, help="of everything random")
+    parser.add_argument("--waves", action="store_true", help="write a VCD trace")
+    parser.add_argument("--tests", help="regular expression of cocotb tests")
+    parser.add_argument("--build-only", action="store_true")
+    options = parser.parse_args()
+    try:
+        prepare_tools(BUILD / "bin")
+    except BuildError as error:
+        print(error)
+        return TOOL_MISSING
+    if options.build_only:
+        print(build(options.design, waves=options.waves))
+        return 0
+    failed = run(options.design, seed=options.seed, waves=options.waves, tests=options.tests)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

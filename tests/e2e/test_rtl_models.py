@@ -1,0 +1,239 @@
+"""Whole models on the RTL: every tensor against the golden model and the reference interpreter.
+
+What the tests do with a few inputs, this does with many::
+
+    python tests/e2e/test_rtl_models.py --random 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import celosia
+import numpy as np
+import numpy.typing as npt
+import pytest
+from celosia.hw.config import preset
+from celosia.sim.toolchain import missing_tools
+from celosia.sw.compiler.build import compile_model
+from celosia.sw.driver.inputs import quantize_array
+from celosia.sw.driver.sim import SimDevice
+from celosia.sw.program import Program
+from celosia.sw.report.check import CheckReport, check_model
+from celosia.sw.report.reference import ReferenceModel
+from celosia.sw.report.samples import Sample, random_samples
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCHMARK = ROOT.parent / "shared" / "mlperf_tiny"
+DIGITS = ROOT / "examples" / "digits"
+MODELS = {
+    "nano": ("kws", "sww"),
+    "tiny": ("kws", "sww", "ad01", "resnet8", "vww_96"),
+    "base": ("kws", "sww", "ad01", "resnet8", "vww_96"),
+    "large": ("kws", "sww", "ad01", "resnet8", "vww_96"),
+}
+REAL_SAMPLES = 2
+"""Of the models that have more; `main` takes all."""
+RANDOM_SAMPLES = 2
+SEED = 2026
+KWS_CLASS, KWS_CLASSES = 5, 12
+SWW_RIGHT, SWW_SAMPLES = 41, 45
+
+MISSING = missing_tools()
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING or "all tools are there")
+
+
+def on(config: str) -> Any:
+    """Return a configuration as a parameter of `device`; one process builds and keeps it."""
+    return pytest.param(config, marks=pytest.mark.xdist_group(f"rtl-{config}"), id=config)
+
+
+@pytest.fixture(scope="module")
+def device(request: pytest.FixtureRequest) -> Iterator[SimDevice]:
+    """The RTL of a preset, built or from the cache."""
+    with celosia.open("sim", request.param) as opened:
+        assert isinstance(opened, SimDevice)
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def ordinary_memory(device: SimDevice) -> None:
+    """Begin every test with memory as the device opens with it."""
+    from celosia.sim.rtl import MemoryModel
+
+    device.rtl.set_memory_model(MemoryModel())
+
+
+def model_path(name: str) -> Path:
+    path = BENCHMARK / f"{name}_int8.tflite"
+    if not path.exists():
+        pytest.skip(f"needs the benchmark's models and inputs in {BENCHMARK}")
+    return path
+
+
+@cache
+def program_of(path: Path, config: str) -> Program:
+    return compile_model(path, preset(config))
+
+
+def real_samples(name: str, program: Program) -> list[Sample]:
+    """Return the real inputs of a benchmark model, made as the data's README says."""
+    info = program.inputs[0]
+    folder = BENCHMARK / "inputs"
+    if name == "kws":
+        batch = np.load(folder / "kws_int8.npy")
+    elif name == "sww":
+        batch = quantize_array(info, np.load(folder / "sww_specs_float.npz")["specs"])
+    elif name == "ad01":
+        batch = quantize_array(info, np.load(folder / "ad_windows_float.npy"))
+    elif name == "vww_96":
+        grey = np.load(folder / "vww_gray_float.npy").reshape(96, 96, 1)
+        batch = quantize_array(info, (np.repeat(grey, 3, axis=2) + 1) / 2)
+    else:
+        return []  # resnet8 comes without inputs
+    assert batch.dtype == np.int8
+    return [{info.name: sample} for sample in batch.reshape(-1, *info.shape)]
+
+
+def check(
+    name: str, path: Path, config: str, device: SimDevice, samples: list[Sample]
+) -> CheckReport:
+    """Run samples on the plain and the instrumented program; assert that nothing differs.
+
+    The first sample is run again at the end, on a slow memory that stalls.
+    """
+    from celosia.sim.rtl import MemoryModel
+
+    def slow_memory(done: int) -> None:
+        if done == len(samples):
+            device.rtl.set_memory_model(
+                MemoryModel(
+                    latency_cycles=23, stall_probability=0.3, delay_probability=0.2, seed=SEED
+                )
+            )
+
+    program = program_of(path, config)
+    assert {layer.runs_on for layer in program.layers} == {"npu"}
+    report = check_model(
+        path,
+        preset(config),
+        device,
+        [*samples, samples[0]],
+        program=program,
+        progress=slow_memory,
+    )
+    assert report.equal, f"{name} at {config}: {report.difference}"
+    operators = len(ReferenceModel(path, interpreter=False).operators)
+    assert report.tensors + len(report.absent) == operators
+    # What is folded away is a pad or a reshape or two, never the bulk of a network.
+    assert len(report.absent) <= operators // 4, report.absent
+    assert device.rtl.statistics.violations == 0
+    *cycles, slow_cycles = (result.cycles or 0 for result in report.results)
+    assert len(cycles) == len(samples)
+    assert len(set(cycles)) == 1, f"cycles depend on the data: {cycles}"
+    assert slow_cycles > cycles[0] > 0
+    return report
+
+
+@pytest.mark.parametrize(
+    ("device", "config", "name"),
+    [
+        pytest.param(config, config, name, marks=pytest.mark.xdist_group(f"rtl-{config}"))
+        for config, names in MODELS.items()
+        for name in names
+    ],
+    indirect=["device"],
+    ids=lambda value: str(value),
+)
+def test_every_tensor_of_a_benchmark_model_is_exact(
+    device: SimDevice, config: str, name: str
+) -> None:
+    path = model_path(name)
+    program = program_of(path, config)
+    samples = real_samples(name, program)[:REAL_SAMPLES]
+    samples += random_samples(program.inputs, RANDOM_SAMPLES, SEED)
+    check(name, path, config, device, samples)
+
+
+@pytest.mark.parametrize("device", [on(config) for config in MODELS], indirect=True)
+def test_keyword_is_recognised(device: SimDevice) -> None:
+    program = program_of(model_path("kws"), device.config.name)
+    (sample,) = real_samples("kws", program)
+    scores = device.run(program, sample).output.reshape(-1)
+    expected = np.full(KWS_CLASSES, -128, np.int8)
+    expected[KWS_CLASS] = 127
+    np.testing.assert_array_equal(scores, expected)
+
+
+@pytest.mark.parametrize("device", [on("tiny")], indirect=True)
+def test_wake_words_are_recognised_as_by_the_reference(device: SimDevice) -> None:
+    path = model_path("sww")
+    program = program_of(path, device.config.name)
+    reference = ReferenceModel(path, interpreter=False)
+    labels = np.load(BENCHMARK / "inputs" / "sww_specs_float.npz")["labels"]
+    samples = real_samples("sww", program)
+    assert len(samples) == len(labels) == SWW_SAMPLES
+    right = 0
+    for sample, label in zip(samples, labels, strict=True):
+        scores = device.run(program, sample).output
+        (expected,) = reference.run(sample)
+        wanted: npt.NDArray[Any] = expected.tensors[program.outputs[0].name]
+        np.testing.assert_array_equal(scores, wanted)
+        right += int(scores.argmax()) == int(label)
+    assert right == SWW_RIGHT
+
+
+@pytest.mark.parametrize("device", [on(config) for config in MODELS], indirect=True)
+def test_shipped_example_is_exact(device: SimDevice) -> None:
+    path = DIGITS / "digits_int8.tflite"
+    program = program_of(path, device.config.name)
+    info = program.inputs[0]
+    with np.load(DIGITS / "samples.npz") as content:
+        inputs, labels = content["inputs"], content["labels"]
+    samples = [{info.name: image.reshape(info.shape)} for image in inputs]
+    report = check("digits", path, device.config.name, device, samples)
+    right = sum(
+        int(result.output.argmax()) == int(label)
+        for result, label in zip(report.results[: len(labels)], labels, strict=True)
+    )
+    assert right >= len(labels) - 1  # the network is wrong about one of its samples
+
+
+def main() -> int:
+    """Check all real inputs and many random ones; return the process's exit code."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--random", type=int, default=20, help="random inputs of each model")
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--configs", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--models", nargs="+", default=list(MODELS["base"]))
+    options = parser.parse_args()
+    failures = 0
+    for config in options.configs:
+        with celosia.open("sim", config) as opened:
+            assert isinstance(opened, SimDevice)
+            for name in (name for name in MODELS[config] if name in options.models):
+                started = time.monotonic()
+                path = BENCHMARK / f"{name}_int8.tflite"
+                program = program_of(path, config)
+                samples = real_samples(name, program)
+                samples += random_samples(program.inputs, options.random, options.seed)
+                report = check_model(path, preset(config), opened, samples, program=program)
+                failures += not report.equal
+                print(
+                    f"{config:6} {name:8} {len(report.results):3} inputs, {report.tensors} tensors"
+                    f" each, {report.results[0].cycles or 0:,} cycles:"
+                    f" {report.difference or 'all equal'}"
+                    f" ({time.monotonic() - started:.0f} s)",
+                    flush=True,
+                )
+    return int(failures > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

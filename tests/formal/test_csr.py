@@ -1,0 +1,142 @@
+"""The register file is a Wishbone B4 target, and its registers do what the map says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from amaranth.hdl import Assert, Cat, Cover, Module, Mux, Signal
+from amaranth.lib.wiring import Component, In
+from celosia.hw.bus import csr
+from celosia.hw.regs import ACCESS, REGISTERS, address_of
+
+
+class CsrHarness(Component):
+    """Any initiator, classic or pipelined, well behaved or not.
+
+    Members
+    -------
+    cyc, stb, we, adr, sel, dat_w : In
+        The register bus.
+    bit : In(32)
+        One-hot or not: what the fields that can only be read, or set, are fed with.
+    """
+
+    def __init__(self) -> None:
+        self.dut = csr.RegisterFile()
+        self.names = ("cyc", "stb", "we", "adr", "sel", "dat_w")
+        ports = {name: In(getattr(self.dut.bus, name).shape()) for name in self.names}
+        super().__init__(ports | {"set": In(2)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.dut = dut = self.dut
+        bus = dut.bus
+        for name in self.names:
+            m.d.comb += getattr(bus, name).eq(getattr(self, name))
+        accepted, waiting = Signal(), Signal()
+        m.d.comb += accepted.eq(bus.cyc & bus.stb & ~bus.stall)
+        # Of the request that was accepted in the last cycle:
+        word, write = Signal.like(bus.adr), Signal()
+        m.d.sync += [waiting.eq(accepted), word.eq(bus.adr), write.eq(bus.we)]
+        answer = bus.ack | bus.err
+        mapped = Cat(word == entry.address // 4 for entry in REGISTERS).any()
+        m.d.comb += [
+            Assert(~answer | waiting, "no answer without a request"),
+            Assert(~answer | bus.cyc, "no answer after cyc has fallen"),
+            Assert(~(bus.ack & bus.err), "never ack and err at once"),
+            Assert(~(waiting & bus.cyc) | answer, "every request is answered in the next cycle"),
+            Assert(~bus.ack | mapped, "ack only at the address of a register"),
+            Assert(~bus.err | ~mapped, "err only where no register is"),
+            Cover(bus.ack & write, "a write is acknowledged"),
+            Cover(bus.err, "an error"),
+            Cover(waiting & bus.cyc & bus.stb & bus.stall, "a classic initiator holds its request"),
+        ]
+        self._storage(m, accepted)
+        self._pending(m, accepted)
+        self._doorbell(m, accepted)
+        return m
+
+    def _storage(self, m: Module, accepted: Signal) -> None:
+        """A register that can be read and written holds what was written, byte by byte."""
+        bus = self.dut.bus
+        here = bus.adr == address_of("region0_base") // 4
+        mask = Cat(bit.replicate(8) for bit in bus.sel)
+        kept, expected, read = Signal(32), Signal(32), Signal()
+        with m.If(accepted & bus.we & here):
+            m.d.sync += kept.eq((kept & ~mask) | (bus.dat_w & mask))
+        m.d.sync += [read.eq(accepted & ~bus.we & here), expected.eq(kept)]
+        value = self.dut.fields["region0_base"]["value"]
+        m.d.comb += [
+            Assert(value == kept, "a register has what was written last"),
+            Assert(~read | ~bus.ack | (bus.dat_r == expected), "reads return the register"),
+            Cover(read & bus.ack & (bus.dat_r == 0x12003400), "a written value is read"),
+        ]
+
+    def _pending(self, m: Module, accepted: Signal) -> None:
+        """A pending interrupt goes by being set, and is cleared by writing 1 alone."""
+        bus = self.dut.bus
+        fields = self.dut.fields["irq_pending"]
+        here = accepted & bus.we & (bus.adr == address_of("irq_pending") // 4) & bus.sel[0]
+        for place, (name, port) in enumerate(fields.items()):
+            offset = next(
+                f.offset_bits
+                for entry in REGISTERS
+                if entry.name == "irq_pending"
+                for f in entry.fields
+                if f.name == name
+            )
+            model = Signal(name=f"model_{name}")
+            m.d.comb += port.set.eq(self.set[place])
+            cleared = here & bus.dat_w[offset]
+            m.d.sync += model.eq(Mux(self.set[place], 1, model & ~cleared))
+            m.d.comb += [
+                Assert(port.value == model, f"pending {name}: set wins, writing 1 clears"),
+                Cover(model & cleared, f"pending {name} is cleared"),
+            ]
+
+    def _doorbell(self, m: Module, accepted: Signal) -> None:
+        """What a write of a write-only field starts happens once, with the write."""
+        bus = self.dut.bus
+        here = accepted & bus.we & (bus.adr == address_of("doorbell") // 4) & bus.sel[0]
+        start = self.dut.fields["doorbell"]["start"]
+        m.d.comb += Assert(
+            start == (here & bus.dat_w[0]), "the doorbell rings once for each write"
+        )
+
+
+def test_csr(formal: Any) -> None:
+    assert any(f.access is ACCESS.RW1C for entry in REGISTERS for f in entry.fields)
+    formal.check(CsrHarness())
+
+
+BUGS = {
+    "answers the held request again": (
+        "request.eq(bus.cyc & bus.stb & ~answered)",
+        "request.eq(bus.cyc & bus.stb)",
+        "",
+    ),
+    "answers without cyc": (
+        "bus.ack.eq(bus.cyc & answered & ~unmapped)",
+        "bus.ack.eq(answered & ~unmapped)",
+        "after cyc",
+    ),
+    "ack beside err": (
+        "bus.ack.eq(bus.cyc & answered & ~unmapped)",
+        "bus.ack.eq(bus.cyc & answered)",
+        "",
+    ),
+    "sel ignored": ("enable = Mux(selected, mask[place], 0)", "enable = Mux(selected, ~0, 0)", ""),
+    "clearing wins": (
+        "(port.value & ~(data & enable)) | port.set",
+        "(port.value | port.set) & ~(data & enable)",
+        "set wins",
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", list(BUGS))
+def test_seeded_bug_is_found(formal: Any, bug: str) -> None:
+    right, wrong, claim = BUGS[bug]
+    formal.seed_bug(csr, "RegisterFile", right, wrong)
+    formal.refute(CsrHarness(), claim)

@@ -1,0 +1,191 @@
+"""Tokens are neither lost nor invented, and no command starts without its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from amaranth.hdl import Assert, Assume, Cat, Cover, Module, Signal
+from amaranth.lib import data
+from amaranth.lib.wiring import Component, In
+from celosia.hw.control import tokens
+from celosia.hw.control.decode import command_layout
+from celosia.hw.isa import Command, Engine
+
+ENGINES = len(Engine)
+
+
+class CounterHarness(Component):
+    """One counter and a count of its own, one bit wider.
+
+    Members
+    -------
+    give, take : In(1)
+        Nothing is taken from an empty counter.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"give": In(1), "take": In(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.dut = dut = tokens._TokenCounter()
+        full = (1 << tokens.TOKEN_BITS) - 1
+        # Given less taken, less those that were given too many.
+        held = Signal(tokens.TOKEN_BITS + 1)
+        lost = Signal()
+        m.d.comb += [
+            dut.give.eq(self.give),
+            dut.take.eq(self.take),
+            lost.eq(self.give & ~self.take & (held == full)),
+            Assume(~self.take | dut.present),
+            Assert(dut.present == (held != 0), "a token is present iff given and not taken"),
+            Assert(~self.take | (held != 0), "the count never falls below zero"),
+            Assert(held <= full, "the count never exceeds what the counter holds"),
+            Assert(dut.overflow == lost, "overflow is reported when a token is lost"),
+            Cover(self.take & (held == 1), "the last token is taken"),
+        ]
+        m.d.sync += held.eq(held + self.give - self.take - lost)
+        if tokens.TOKEN_BITS <= 4:
+            m.d.comb += Cover(dut.overflow, "an overflow")
+        return m
+
+
+class GatesHarness(Component):
+    """The gates of four engines with any commands.
+
+    Members
+    -------
+    valid : In(4), ready : In(4)
+        By engine: a command is there; the engine completes it.
+    wait, signal : In(16)
+        Four bits an engine: those fields of its command.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "valid": In(ENGINES),
+                "ready": In(ENGINES),
+                "wait": In(ENGINES * ENGINES),
+                "signal": In(ENGINES * ENGINES),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.dut = dut = tokens.TokenGates()
+        full = (1 << tokens.TOKEN_BITS) - 1
+        waits = [self.wait.word_select(engine, ENGINES) for engine in Engine]
+        signals = [self.signal.word_select(engine, ENGINES) for engine in Engine]
+        started, completed = Signal(ENGINES), Signal(ENGINES)
+        held = {
+            (giver, taker): Signal(
+                tokens.TOKEN_BITS + 1, name=f"held_{giver.name}_{taker.name}".lower()
+            )
+            for giver in Engine
+            for taker in Engine
+            if giver is not taker
+        }
+        for engine in Engine:
+            source, sink = dut.i[engine], dut.o[engine]
+            header = data.View(command_layout(Command), source.payload)
+            was_waiting, stays = Signal(name=f"was_{engine}"), Signal(name=f"stays_{engine}")
+            old_wait, old_signal = Signal(ENGINES), Signal(ENGINES)
+            present = Signal(name=f"present_{engine}")
+            m.d.comb += [
+                source.valid.eq(self.valid[engine]),
+                header.wait.eq(waits[engine]),
+                header.signal.eq(signals[engine]),
+                sink.ready.eq(self.ready[engine]),
+                completed[engine].eq(sink.valid & sink.ready),
+                present.eq(
+                    Cat(
+                        ~waits[engine][other] | (held[other, engine] != 0)
+                        for other in Engine
+                        if other is not engine
+                    ).all()
+                ),
+                started[engine].eq(source.valid & ~sink.valid & present),
+            ]
+            m.d.sync += [
+                was_waiting.eq(source.valid & ~sink.valid),
+                stays.eq(source.valid & ~source.ready),
+                old_wait.eq(waits[engine]),
+                old_signal.eq(signals[engine]),
+            ]
+            begun = Signal(name=f"begun_{engine}")
+            m.d.sync += begun.eq(started[engine])
+            m.d.comb += [
+                # The queue's side of the contract, and the dispatcher's check.
+                Assume(
+                    ~stays
+                    | (
+                        source.valid
+                        & (waits[engine] == old_wait)
+                        & (signals[engine] == old_signal)
+                    )
+                ),
+                Assume(~waits[engine][engine]),
+                Assert(~sink.valid | source.valid, "an engine only sees a command that is there"),
+                Assert(~was_waiting | (sink.valid == begun), "a command starts with its tokens"),
+                Assert(source.ready == completed[engine], "a command ends when its engine says so"),
+                Assert(dut.wait_token[engine] == (source.valid & ~sink.valid & ~present), "who waits is shown"),
+            ]
+        overflow = {engine: [] for engine in Engine}
+        for (giver, taker), count in held.items():
+            give, take, lost = (Signal(name=f"{n}_{giver}_{taker}") for n in ("g", "t", "l"))
+            m.d.comb += [
+                give.eq(completed[giver] & signals[giver][taker]),
+                take.eq(started[taker] & waits[taker][giver]),
+                lost.eq(give & ~take & (count == full)),
+                Assert(~take | (count != 0), "no token is taken that was not given"),
+            ]
+            m.d.sync += count.eq(count + give - take - lost)
+            overflow[giver].append(lost)
+        for engine in Engine:
+            m.d.comb += Assert(
+                dut.overflow[engine] == Cat(overflow[engine]).any(), "every lost token is reported"
+            )
+        m.d.comb += [
+            Cover(started[Engine.VECTOR] & waits[Engine.VECTOR].any(), "a wait is over"),
+            Cover(dut.overflow[Engine.LOAD], "an overflow"),
+        ]
+        return m
+
+
+@pytest.mark.parametrize("bits", [3, 8])
+def test_counter(formal: Any, monkeypatch: pytest.MonkeyPatch, bits: int) -> None:
+    monkeypatch.setattr(tokens, "TOKEN_BITS", bits)
+    formal.check(CounterHarness())
+
+
+def test_gates(formal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "TOKEN_BITS", 2)
+    formal.check(GatesHarness())
+
+
+BUGS = {
+    "wraps": ("_TokenCounter", "& ~self.overflow)", ")", "iff given"),
+    "taking forgets giving": (
+        "_TokenCounter",
+        "m.If(self.give & ~self.take & ~self.overflow)",
+        "m.If(self.give & ~self.overflow)",
+        "",
+    ),
+    "one token is enough": ("TokenGates", ").all()", ").any()", "starts with its tokens"),
+    "gives at the start": (
+        "TokenGates",
+        "counter.give.eq(complete & header.signal[other])",
+        "counter.give.eq(passes & header.signal[other])",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", list(BUGS))
+def test_seeded_bug_is_found(formal: Any, monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
+    cls, right, wrong, claim = BUGS[bug]
+    monkeypatch.setattr(tokens, "TOKEN_BITS", 2)
+    formal.seed_bug(tokens, cls, right, wrong)
+    formal.refute(CounterHarness() if cls == "_TokenCounter" else GatesHarness(), claim)
