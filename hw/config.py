@@ -130,6 +130,11 @@ class NpuConfig:
         return 9
 
     @property
+    def min_pass_cycles(self) -> int:
+        """Cycles from pass to pass at least: weights go in two rows a cycle (docs/machine.md)."""
+        return max(self.rows // 2 + 1, 4)
+
+    @property
     def dw_segments(self) -> int:
         """Kernel rows of a depthwise convolution that one pass covers (3 taps each)."""
         return min(3, self.rows // 3)

@@ -345,7 +345,7 @@ class Conv(Command):
     step_ic: int = _f(17, "Bytes from ic to ic")
     n_oc: int = _f(12, "Tiles of output channels")
     step_oc: int = _f(17, "Bytes from oc to oc (depthwise: one line; else 0)")
-    wgt_addr: int = _f(16, "Line of the first weight")
+    wgt_addr: int = _f(16, "Line of the first weight, even")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -362,7 +362,9 @@ class Vector(Command):
               D[d_addr + oc + y*d_y + x*d_x] = op(a, B[b_addr + oc + y*b_y + x*b_x])
 
     REQUANT and REQUANT_ADD read A from the accumulator instead, and take a parameter block
-    (bias, multiplier, shift of `cols` channels) at param_addr + 9*oc.
+    (bias, multiplier, shift of `cols` channels) at param_addr + 9*oc. With `shared` (REQUANT only)
+    every channel has the multiplier mult_a and the right shift shift_a, and a block is the 4 lines
+    of the biases.
     """
 
     OPCODE = Opcode.VECTOR
@@ -370,6 +372,7 @@ class Vector(Command):
 
     op: int = _f(3, "What is done", enum=VectorOp)
     rounding: int = _f(1, "Rounding of REQUANT", enum=Rounding)
+    shared: int = _f(1, "One multiplier and shift for all channels: mult_a, shift_a (REQUANT)")
     n_oc: int = _f(12, "Channel tiles")
     out_h: int = _f(12, "Rows")
     out_w: int = _f(12, "Vectors of a row")
@@ -404,6 +407,11 @@ class Vector(Command):
     )
     shift_o: int = _f(5, "Right shift of the sum")
     half: int = _f(16, "Added to the window sum's magnitude: half its size (AVERAGE)")
+
+    @property
+    def block_lines(self) -> int:
+        """Lines of a parameter block: 4 of biases, then 4 of multipliers and 1 of shifts."""
+        return 4 if self.shared else 9
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from celosia.hw.dma.store import StoreEngine
 from celosia.hw.isa import Engine, Space
 from celosia.hw.memory.act import ActSram
 from celosia.hw.memory.lines import LineMemory
+from celosia.hw.memory.weights import WeightMemory
 from celosia.hw.trace import TAG_BITS, TRACE_STATES
 from celosia.hw.vector.engine import VectorEngine
 
@@ -96,7 +97,7 @@ class NpuCore(Component):
         m.submodules.array = EnableInserter(array.active)(array)
         m.submodules.vector = EnableInserter(vector.active | vector.table.req)(vector)
         act = m.submodules.act = ActSram(config)
-        wgt = m.submodules.wgt = LineMemory(config, lines=config.wgt_lines)
+        wgt = m.submodules.wgt = WeightMemory(config)
         param = m.submodules.param = LineMemory(config, lines=config.param_lines)
 
         engines = {

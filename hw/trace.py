@@ -25,6 +25,6 @@ TRACE_STATES: tuple[str, ...] = (
 """Bits of ``trace.state``, the lowest first.
 
 ``*_active`` the engine has a command, ``*_busy`` that command runs (its tokens are taken). While a
-command runs at most one of the ``array_*`` bits is high: a window is taken, weights are shifted in,
-no accumulator half is free; with none of them it starts or drains. ``vector_*``: a vector is issued,
-there is no full accumulator half, the activation SRAM refuses."""
+command runs at most one of the ``array_*`` bits is high: a window is taken, weights are shifted
+in, no accumulator half is free; with none of them it starts or drains. ``vector_*``: a vector is
+issued, there is no full accumulator half, the activation SRAM refuses."""

@@ -26,7 +26,7 @@ from celosia.sim.emulator_state import (
     MachineState,
 )
 
-__all__ = ["Emulator", "EmulatorError", "EmulatorFault", "Order", "RunStats"]
+__all__ = ["FETCH_UNIT", "Emulator", "EmulatorError", "EmulatorFault", "Order", "RunStats"]
 
 Order = Literal["program", "random"]
 CommandHook = Callable[[int, Command], None]

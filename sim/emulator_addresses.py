@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from celosia.hw.isa import Conv, Mode, Softmax, Transfer, Vector
-from celosia.sim.emulator_state import ADDRESS_MASK, LINE_MASK
+from celosia.sim.emulator_state import ADDRESS_MASK
 
 __all__ = [
     "ConvStream",
@@ -92,9 +92,10 @@ def transfer_runs(transfer: Transfer) -> tuple[Ints, Ints]:
 
 
 def vector_lines(vector: Vector, operand: str) -> Ints:
-    """Return the lines of operand "a", "b" or "d", ``[n_oc, out_h, out_w]``, modulo 2^16.
+    """Return the lines of operand "a", "b" or "d", ``[n_oc, out_h, out_w]``.
 
-    For "a" two more axes follow, the window's rows and columns.
+    For "a" two more axes follow, the window's rows and columns. Lines do not wrap: one beyond the
+    memory is an error, however far.
     """
     oc = np.arange(vector.n_oc, dtype=np.int64)[:, None, None]
     y = np.arange(vector.out_h, dtype=np.int64)[None, :, None]
@@ -107,14 +108,14 @@ def vector_lines(vector: Vector, operand: str) -> Ints:
         ky = np.arange(vector.n_ky, dtype=np.int64)[:, None] * vector.a_ky
         kx = np.arange(vector.n_kx, dtype=np.int64)[None, :] * vector.a_kx
         lines = lines[..., None, None] + ky + kx
-    return lines & LINE_MASK
+    return lines
 
 
 def softmax_lines(softmax: Softmax, line_bytes: int, operand: str) -> Ints:
-    """Return the lines of operand "a" or "d", ``[n_rows, lines of a vector]``, modulo 2^16."""
+    """Return the lines of operand "a" or "d", ``[n_rows, lines of a vector]``."""
     row = np.arange(softmax.n_rows, dtype=np.int64)[:, None]
     column = np.arange(-(-softmax.channels // line_bytes), dtype=np.int64)
     base: int = getattr(softmax, f"{operand}_addr")
     step: int = getattr(softmax, f"{operand}_y")
     lines: Ints = base + row * step + column
-    return lines & LINE_MASK
+    return lines

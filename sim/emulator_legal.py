@@ -94,6 +94,8 @@ def _conv_problem(command: Conv, config: NpuConfig) -> Problem | None:
     problem = _zero_count(command, _CONV_COUNTS)
     if problem:
         return problem
+    if command.wgt_addr % 2:
+        return ErrorCause.ILLEGAL_FIELD, "Conv.wgt_addr is odd"
     if command.mode == Mode.WINDOW:
         if (command.row_len, command.extra, command.stride_x) != (command.out_w, 0, 1):
             return (
@@ -125,4 +127,6 @@ def _vector_problem(command: Vector) -> Problem | None:
             return problem
     if command.op not in WINDOW_OPS and (command.n_ky, command.n_kx) != (1, 1):
         return ErrorCause.ILLEGAL_FIELD, f"{VectorOp(command.op).name} has no window"
+    if command.shared and command.op != VectorOp.REQUANT:
+        return ErrorCause.ILLEGAL_FIELD, f"{VectorOp(command.op).name} has no shared multiplier"
     return None

@@ -58,11 +58,11 @@ def softmax(state: MachineState, command: Softmax) -> None:
     line_bytes = state.config.line_bytes
     source = softmax_lines(command, line_bytes, "a")
     target = softmax_lines(command, line_bytes, "d")
-    for lines in (source, target):
-        bad = (lines >= state.config.act_lines).ravel()
-        if bad.any():
-            line = int(lines.ravel()[int(bad.argmax())])
-            raise EngineFault(ErrorCause.ACT_RANGE, line * line_bytes)
+    # In the order in time: a vector is read, then written.
+    lines = np.concatenate([source, target], axis=1).ravel()
+    bad = lines >= state.config.act_lines
+    if bad.any():
+        raise EngineFault(ErrorCause.ACT_RANGE, int(lines[int(bad.argmax())]) * line_bytes)
     exponentials = np.ascontiguousarray(state.table[:, :4]).view("<i4").ravel()
     memory = state.act.view(np.int8).reshape(-1, line_bytes)
     for row in range(command.n_rows):

@@ -17,15 +17,12 @@ __all__ = [
     "EmulatorError",
     "EmulatorFault",
     "EngineFault",
-    "LINE_MASK",
     "MachineState",
     "TABLE_ENTRIES",
 ]
 
 ADDRESS_MASK = (1 << 20) - 1
 """On-chip byte addresses are 20 bits wide and wrap."""
-LINE_MASK = (1 << 16) - 1
-"""The vector engine's line addresses are 16 bits wide and wrap."""
 TABLE_ENTRIES = 256
 
 Bytes = npt.NDArray[np.uint8]

@@ -140,13 +140,17 @@ def requant_tile(state: MachineState, command: Vector, oc: int, tile: int, sums:
 
 def _parameters(state: MachineState, command: Vector, oc: int) -> tuple[Ints, Ints, Ints]:
     config = state.config
-    line = command.param_addr + config.param_block_lines * oc
-    if line + config.param_block_lines > config.param_lines:
+    line = command.param_addr + command.block_lines * oc
+    if line + command.block_lines > config.param_lines:
         beyond = max(line, config.param_lines)
         raise EngineFault(ErrorCause.PARAM_RANGE, beyond * config.line_bytes)
     start = line * config.line_bytes
-    block = state.param[start : start + config.param_block_lines * config.line_bytes]
+    block = state.param[start : start + command.block_lines * config.line_bytes]
     words = 4 * config.cols
+    if command.shared:
+        ones = np.ones(config.cols, np.int64)
+        bias = block.view("<i4").astype(np.int64)
+        return bias, command.mult_a * ones, -command.shift_a * ones
     shift = block[2 * words :].view(np.int8).astype(np.int64)
     if (np.abs(shift) > 31).any():
         raise EmulatorError(f"command tag {command.tag}: a shift parameter is beyond 31")

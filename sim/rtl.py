@@ -287,9 +287,7 @@ class RtlSimulator:
             If the component has no trace port.
         """
         cycles = ctypes.c_uint64()
-        status = self._library.npu_profile_until_irq(
-            self._open(), max_cycles, ctypes.byref(cycles)
-        )
+        status = self._library.npu_profile_until_irq(self._open(), max_cycles, ctypes.byref(cycles))
         if status == TIME_OUT:
             return None
         self._check(status, "simulation")

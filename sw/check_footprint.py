@@ -201,8 +201,8 @@ def _touch_pixels(
 def _vector(vector: Vector, config: NpuConfig) -> Iterator[Access]:
     op = VectorOp(vector.op)
     if op in ACC_OPS:
-        blocks = config.param_block_lines * np.arange(vector.n_oc, dtype=np.int64)
-        block_bytes = config.param_block_lines * config.line_bytes
+        blocks = vector.block_lines * np.arange(vector.n_oc, dtype=np.int64)
+        block_bytes = vector.block_lines * config.line_bytes
         starts = (vector.param_addr + blocks) * config.line_bytes
         yield _runs("PARAM", False, starts, block_bytes)
     else:

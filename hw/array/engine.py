@@ -16,7 +16,8 @@ from celosia.hw.control.decode import command_layout
 from celosia.hw.control.ports import CommandPort, FaultPort
 from celosia.hw.isa import Conv, Mode
 from celosia.hw.memory.act import ArrayRead
-from celosia.hw.memory.ports import AccRead, LineRead
+from celosia.hw.memory.ports import AccRead
+from celosia.hw.memory.weights import LINES_A_CYCLE, WeightRead
 from celosia.hw.regs import ErrorCause
 
 __all__ = ["ArrayEngine"]
@@ -36,7 +37,7 @@ class ArrayEngine(Component):
     fault : Out(FaultPort)
     act : Out(ArrayRead)
         Activation SRAM, never refused.
-    wgt : Out(LineRead)
+    wgt : Out(WeightRead)
         Weight SRAM.
     acc : In(AccRead)
         The vector engine reads accumulator halves here.
@@ -53,7 +54,7 @@ class ArrayEngine(Component):
                 "cmd": In(CommandPort()),
                 "fault": Out(FaultPort()),
                 "act": Out(ArrayRead(config)),
-                "wgt": Out(LineRead(config)),
+                "wgt": Out(WeightRead(config)),
                 "acc": In(AccRead(config)),
                 "active": Out(1),
                 "busy": Out(1),
@@ -97,8 +98,8 @@ class ArrayEngine(Component):
             grid.window.eq(feed.window),
             grid.pixels.eq(feed.pixels),
             grid.load_en.eq(weights.load_en),
-            grid.load_row.eq(weights.load_row),
-            grid.load_data.eq(weights.load_data),
+            grid.load_pair.eq(weights.load_pair),
+            *(grid.load_data[i].eq(weights.load_data[i]) for i in range(LINES_A_CYCLE)),
             accumulator.tag.eq(feed.tag),
             accumulator.sums.eq(grid.sums),
         ]
@@ -113,6 +114,7 @@ class ArrayEngine(Component):
         m.d.comb += [
             illegal.eq(
                 (conv.mode > Mode.ROWS)
+                | conv.wgt_addr[0]
                 | ~Cat(
                     getattr(conv, name).any()
                     for name in (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
@@ -10,6 +12,7 @@ from celosia.hw.array.streamer import wave_layout
 from celosia.hw.config import NpuConfig
 from celosia.hw.isa import Mode
 from celosia.hw.memory.act import SEGMENTS, ArrayRead
+from celosia.hw.memory.ports import ADDR_BITS
 
 __all__ = ["Feed"]
 
@@ -34,7 +37,7 @@ class Feed(Component):
         Nothing is under way.
     act_range, bank_conflict : Out(1)
         The wave taken 2 cycles ago reads beyond the memory; the current one, a bank twice.
-    fault_line : Out(16)
+    fault_line : Out(20)
         Line that act_range is about.
     """
 
@@ -55,7 +58,7 @@ class Feed(Component):
                 "idle": Out(1),
                 "act_range": Out(1),
                 "bank_conflict": Out(1),
-                "fault_line": Out(16),
+                "fault_line": Out(ADDR_BITS),
             }
         )
 

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
 from celosia.hw.isa import Mode
 from celosia.hw.memory.act import SEGMENTS
+from celosia.hw.memory.weights import LINES_A_CYCLE
 
 __all__ = ["SystolicArray", "segment_of_row"]
 
@@ -47,8 +48,8 @@ class SystolicArray(Component):
         Mode WINDOW: byte r goes to row r.
     pixels : In(3 x N x signed(8))
         Other modes: byte c of segment s's pixel goes to column c.
-    load_en, load_row, load_data : In
-        Writes one row of shadow weights.
+    load_en, load_pair, load_data : In
+        Writes two rows of shadow weights, 2 * load_pair and the one below.
     sums : Out(N x signed)
         Sum of each column.
     """
@@ -64,8 +65,8 @@ class SystolicArray(Component):
                 "window": In(ArrayLayout(signed(8), size)),
                 "pixels": In(ArrayLayout(ArrayLayout(signed(8), size), SEGMENTS)),
                 "load_en": In(1),
-                "load_row": In(range(size)),
-                "load_data": In(ArrayLayout(signed(8), size)),
+                "load_pair": In(range(size // LINES_A_CYCLE)),
+                "load_data": In(ArrayLayout(ArrayLayout(signed(8), size), LINES_A_CYCLE)),
                 "sums": Out(ArrayLayout(signed(self._sum_bits), size)),
             }
         )
@@ -101,8 +102,8 @@ class SystolicArray(Component):
                 product = Signal(signed(16), name=f"product_{r}_{c}", reset_less=True)
                 total = Signal(signed(self._sum_bits), name=f"sum_{r}_{c}", reset_less=True)
                 operand = Signal(signed(8), name=f"operand_{r}_{c}")
-                with m.If(self.load_en & (self.load_row == r)):
-                    m.d.sync += shadow.eq(self.load_data[c])
+                with m.If(self.load_en & (self.load_pair == r // LINES_A_CYCLE)):
+                    m.d.sync += shadow.eq(self.load_data[r % LINES_A_CYCLE][c])
                 with m.If(row_swap):
                     m.d.sync += weight.eq(shadow)
                 bus = buses[segment_of_row(r, segments)][c]

@@ -7,7 +7,8 @@ from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
 from celosia.hw.control.decode import command_layout
 from celosia.hw.isa import Conv
-from celosia.hw.memory.ports import LINE_BITS, LineRead
+from celosia.hw.memory.ports import LINE_BITS
+from celosia.hw.memory.weights import LINES_A_CYCLE, WeightRead
 
 __all__ = ["WeightLoader"]
 
@@ -15,8 +16,8 @@ __all__ = ["WeightLoader"]
 class WeightLoader(Component):
     """Loads `rows` lines a pass, in the order in which the passes stream.
 
-    The tiles of one oc read the same weights again. A row of shadow weights is written 3 cycles
-    after its line was asked for.
+    The tiles of one oc read the same weights again. Two rows of shadow weights are written 3
+    cycles after their lines were asked for.
 
     Members
     -------
@@ -24,13 +25,13 @@ class WeightLoader(Component):
     start : In(1)
         First cycle of a command.
     ready : Out(1)
-        A pass's weights are on their way: its first wave may be asked for.
+        The next pass is announced: its first wave may be asked for.
     take : In(1)
         The first wave of a pass is asked for in this cycle.
     done : Out(1)
         The command's last weights have been read.
-    wgt : Out(LineRead)
-    load_en, load_row, load_data : Out
+    wgt : Out(WeightRead)
+    load_en, load_pair, load_data : Out
         To the array.
     out_of_range : Out(1)
         A line beyond the weight SRAM was asked for.
@@ -45,99 +46,110 @@ class WeightLoader(Component):
                 "ready": Out(1),
                 "take": In(1),
                 "done": Out(1),
-                "wgt": Out(LineRead(config)),
+                "wgt": Out(WeightRead(config)),
                 "load_en": Out(1),
-                "load_row": Out(range(config.rows)),
-                "load_data": Out(8 * config.line_bytes),
+                "load_pair": Out(range(config.rows // LINES_A_CYCLE)),
+                "load_data": Out(8 * config.line_bytes).array(LINES_A_CYCLE),
                 "out_of_range": Out(1),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        conv = self.conv
         size = self._config.rows
-        line, oc_line = Signal(LINE_BITS + 1), Signal(LINE_BITS + 1)
-        row = Signal(range(size))
+        lines_taken = Signal(LINE_BITS + 1)
+        begin = Signal()
+        self._elaborate_passes(m, begin, lines_taken)
+
+        # Two cycles after a pass is announced its lines are read, a pair a cycle.
+        pairs = size // LINES_A_CYCLE
+        stages = [Cat(begin, lines_taken)]
+        for stage in range(2):
+            following = Signal(LINE_BITS + 2, name=f"begin_d{stage + 1}")
+            m.d.sync += following.eq(stages[-1])
+            stages.append(following)
+        reading = Signal()
+        pair = Signal(range(pairs))
+        line = Signal(LINE_BITS + 1)
+        with m.If(stages[2][0]):
+            m.d.sync += [reading.eq(1), pair.eq(0), line.eq(stages[2][1:])]
+        with m.Elif(reading):
+            m.d.sync += [line.eq(line + LINES_A_CYCLE), pair.eq(pair + 1)]
+            with m.If(pair == pairs - 1):
+                m.d.sync += reading.eq(0)
+        m.d.comb += [
+            self.wgt.req.eq(reading),
+            self.wgt.line.eq(line),
+            self.out_of_range.eq(reading & (line >= self._config.wgt_lines)),
+            self.done.eq(~self._walking & ~Cat(stages[1][0], stages[2][0], reading).any()),
+        ]
+        # The lines are on the port two cycles after the request.
+        arrives = [Cat(self.wgt.req, pair)]
+        for stage in range(2):
+            following = Signal(len(arrives[-1]), name=f"request_d{stage + 1}")
+            m.d.sync += following.eq(arrives[-1])
+            arrives.append(following)
+        m.d.comb += [
+            Cat(self.load_en, self.load_pair).eq(arrives[-1]),
+            *(self.load_data[i].eq(self.wgt.data[i]) for i in range(LINES_A_CYCLE)),
+        ]
+        return m
+
+    def _elaborate_passes(self, m: Module, begin: Signal, line: Signal) -> None:
+        """Announce pass after pass: `begin` for one cycle, with its first `line`.
+
+        The shadow rows fill twice as fast as the wave that empties them runs down; the last pair
+        must not be overtaken. So passes are rows / 2 + 1 cycles apart at least, and the four that
+        the accumulator needs.
+        """
+        conv = self.conv
+        apart_cycles = self._config.min_pass_cycles
+        cooldown = Signal(range(apart_cycles))
+        self._walking = walking = Signal()
+        oc_line = Signal(LINE_BITS + 1)
         # Loops as in PassWalker.
         ic, kx, ky, oc = Signal(12), Signal(8), Signal(8), Signal(12)
         rows_left = Signal(12)
-        last_tile, tile_end = Signal(), Signal()
+        ic_end, kx_end, ky_end, last_tile = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             last_tile.eq(rows_left <= conv.tile_rows),
-            tile_end.eq((ic == conv.n_ic - 1) & (kx == conv.n_kx - 1) & (ky == conv.n_ky - 1)),
+            ic_end.eq(ic == conv.n_ic - 1),
+            kx_end.eq(kx == conv.n_kx - 1),
+            ky_end.eq(ky == conv.n_ky - 1),
+            begin.eq(walking & ~self.ready & ~cooldown.any()),
         ]
-        # The shadow registers are free one cycle after the wave that takes them was asked for. One
-        # more keeps passes at least four cycles apart, as the accumulator needs.
-        taken, taken_late = Signal(), Signal()
-        m.d.sync += [taken.eq(self.take), taken_late.eq(taken)]
-        held = Signal()
-        m.d.comb += self.ready.eq(held & ~taken & ~taken_late)
-        with m.If(taken_late):
-            m.d.sync += held.eq(0)
-
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += self.done.eq(1)
-                m.d.sync += [
-                    line.eq(conv.wgt_addr),
-                    oc_line.eq(conv.wgt_addr),
-                    rows_left.eq(conv.out_h),
-                    ic.eq(0),
-                    kx.eq(0),
-                    ky.eq(0),
-                    oc.eq(0),
-                ]
-                with m.If(self.start):
-                    m.next = "WAIT_SHADOW"
-            with m.State("WAIT_SHADOW"):
-                with m.If(~held):
-                    m.d.sync += [held.eq(1), row.eq(0)]
-                    m.next = "LOAD"
-            with m.State("LOAD"):
-                m.d.comb += self.wgt.req.eq(1)
-                m.d.sync += [line.eq(line + 1), row.eq(row + 1)]
-                with m.If(row == size - 1):
-                    m.next = "WAIT_SHADOW"
-                    # With the shadow already free the next load follows without a gap.
-                    with m.If(~held & ~(tile_end & last_tile & (oc == conv.n_oc - 1))):
-                        m.d.sync += held.eq(1)
-                        m.next = "LOAD"
-                    with m.If(~tile_end):
-                        with m.If(ic != conv.n_ic - 1):
-                            m.d.sync += ic.eq(ic + 1)
-                        with m.Elif(kx != conv.n_kx - 1):
-                            m.d.sync += [ic.eq(0), kx.eq(kx + 1)]
-                        with m.Else():
-                            m.d.sync += [ic.eq(0), kx.eq(0), ky.eq(ky + 1)]
-                    with m.Else():
-                        m.d.sync += [ic.eq(0), kx.eq(0), ky.eq(0)]
-                        with m.If(~last_tile):
-                            m.d.sync += [
-                                rows_left.eq(rows_left - conv.tile_rows),
-                                line.eq(oc_line),
-                            ]
-                        with m.Elif(oc != conv.n_oc - 1):
-                            m.d.sync += [
-                                rows_left.eq(conv.out_h),
-                                oc.eq(oc + 1),
-                                oc_line.eq(line + 1),
-                            ]
-                        with m.Else():
-                            m.next = "IDLE"
-
-        m.d.comb += [
-            self.wgt.line.eq(line),
-            self.out_of_range.eq(self.wgt.req & (line >= self._config.wgt_lines)),
-        ]
-        # The line is on the port two cycles after the request.
-        stages = [Cat(self.wgt.req, row)]
-        for stage in range(2):
-            following = Signal(len(stages[-1]), name=f"request_d{stage + 1}")
-            m.d.sync += following.eq(stages[-1])
-            stages.append(following)
-        m.d.comb += [
-            Cat(self.load_en, self.load_row).eq(stages[-1]),
-            self.load_data.eq(self.wgt.data),
-        ]
-        return m
+        with m.If(self.take):
+            m.d.sync += [self.ready.eq(0), cooldown.eq(apart_cycles - 2)]
+        with m.Elif(cooldown.any()):
+            m.d.sync += cooldown.eq(cooldown - 1)
+        with m.If(self.start):
+            m.d.sync += [
+                walking.eq(1),
+                line.eq(conv.wgt_addr),
+                oc_line.eq(conv.wgt_addr),
+                rows_left.eq(conv.out_h),
+                ic.eq(0),
+                kx.eq(0),
+                ky.eq(0),
+                oc.eq(0),
+            ]
+        with m.Elif(begin):
+            m.d.sync += [self.ready.eq(1), line.eq(line + self._config.rows)]
+            with m.If(~ic_end):
+                m.d.sync += ic.eq(ic + 1)
+            with m.Elif(~kx_end):
+                m.d.sync += [ic.eq(0), kx.eq(kx + 1)]
+            with m.Elif(~ky_end):
+                m.d.sync += [ic.eq(0), kx.eq(0), ky.eq(ky + 1)]
+            with m.Else():
+                m.d.sync += [ic.eq(0), kx.eq(0), ky.eq(0)]
+                with m.If(~last_tile):
+                    m.d.sync += [rows_left.eq(rows_left - conv.tile_rows), line.eq(oc_line)]
+                with m.Elif(oc != conv.n_oc - 1):
+                    m.d.sync += [
+                        rows_left.eq(conv.out_h),
+                        oc.eq(oc + 1),
+                        oc_line.eq(line + self._config.rows),
+                    ]
+                with m.Else():
+                    m.d.sync += walking.eq(0)

@@ -185,12 +185,12 @@ class Control(Component):
     irq : Out(1)
         An enabled interrupt is pending.
     start : Out(1)
-        Doorbell; one cycle.
+        Doorbell, two cycles later; one cycle.
     done : In(1)
         The program has run to its End; one cycle.
     halt : Out(1)
         Reset of everything else: from an error to the soft reset, and for one cycle by the soft
-        reset itself.
+        reset itself and by the doorbell, before `start`.
     sleep : Out(1)
         No program runs and the sleep bit is set; the doorbell wakes.
     regions : Out(REGION_TABLE)
@@ -242,6 +242,7 @@ class Control(Component):
         failed = Signal()
         ended = Signal()
         doorbell = Signal()
+        rung = Signal()
         reset = Signal()
         m.d.comb += [
             doorbell.eq(fields["doorbell"]["start"] & ~running & ~failed),
@@ -251,8 +252,11 @@ class Control(Component):
             errors.clear.eq(doorbell),
         ]
         m.d.sync += [
-            self.start.eq(doorbell),
-            reset.eq(fields["control"]["soft_reset"]),
+            rung.eq(doorbell),
+            self.start.eq(rung),
+            # A program may end with tokens or full accumulator halves left over, and still run to
+            # its End: the next one begins with none.
+            reset.eq(fields["control"]["soft_reset"] | doorbell),
             # As late as an error is, so that an error in the last cycle is not lost.
             ended.eq(self.done & running),
         ]

@@ -104,6 +104,7 @@ class VectorEngine(Component):
                 start & ((vector.op == VectorOp.REQUANT) | (vector.op == VectorOp.REQUANT_ADD))
             ),
             params.base.eq(vector.param_addr),
+            params.shared.eq(vector.shared),
             params.taken.eq(sequencer.params_taken),
             params.reload.eq(sequencer.params_reload),
             params.copy_bias.eq(pipeline.copy_bias),
@@ -183,6 +184,7 @@ class VectorEngine(Component):
                 | (vector.n_kx == 0)
                 | (vector.n_ky == 0)
                 | (~windowed & ((vector.n_kx != 1) | (vector.n_ky != 1)))
+                | (vector.shared & (op != VectorOp.REQUANT))
                 | (op > max(VectorOp)),
             )
         )

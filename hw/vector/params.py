@@ -30,6 +30,8 @@ class ParamLoader(Component):
     -------
     start : In(1)
         Begin with the block at line `base`.
+    shared : In(1)
+        Blocks hold biases only.
     reload : In(1)
         The block in the shadow is being taken (stage 0 of its first vector): load the next one.
     taken : In(1)
@@ -51,6 +53,7 @@ class ParamLoader(Component):
         super().__init__(
             {
                 "start": In(1),
+                "shared": In(1),
                 "base": In(14),
                 "reload": In(1),
                 "taken": In(1),
@@ -69,7 +72,7 @@ class ParamLoader(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        last_line = config.param_block_lines - 1
+        last_line = Mux(self.shared, 3, config.param_block_lines - 1)
 
         loading = Signal()
         which = Signal(range(config.param_block_lines))
@@ -84,7 +87,7 @@ class ParamLoader(Component):
         with m.If(granted):
             m.d.sync += [self.line.eq(self.line + 1), which.eq(which + 1)]
             with m.If(which == last_line):
-                m.d.sync += [loading.eq(0), which.eq(0), self.ready.eq(1)]
+                m.d.sync += [loading.eq(0), which.eq(0), self.ready.eq(~self.shared)]
         with m.If(self.taken):
             m.d.sync += self.ready.eq(0)
         with m.If(self.start):
@@ -101,6 +104,9 @@ class ParamLoader(Component):
             which_1.eq(which),
             which_2.eq(which_1),
         ]
+        # Multipliers and shifts are used later than they come; biases have to be there.
+        with m.If(self.shared & arrives[1] & (which_2 == 3)):
+            m.d.sync += self.ready.eq(1)
         self._elaborate_lanes(m, arrives[1], which_2)
         return m
 

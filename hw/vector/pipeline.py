@@ -182,14 +182,15 @@ class Pipeline(Component):
         )
         m.d.sync += [
             left.eq(Mux(term_in_2, ADD_LEFT_SHIFT, 0)),
-            registered("channel", 3).eq(is_channel(2)),
-            registered("channel", 5).eq(is_channel(4)),
-            registered("channel", 8).eq(is_channel(7)),
+            registered("channel", 3).eq(is_channel(2) & ~command.shared),
+            registered("channel", 5).eq(is_channel(4) & ~command.shared),
+            registered("channel", 8).eq(is_channel(7) & ~command.shared),
         ]
 
         mult, right = registered("mult", 5), registered("right", 8)
         m.d.sync += [mult.eq(UNITY), right.eq(0)]
         for constants, mult_value, right_value in (
+            (Constants.CHANNEL, command.mult_a, command.shift_a),  # shared
             (Constants.TERM_A, command.mult_a, command.shift_a),
             (Constants.TERM_B, command.mult_b, command.shift_b),
             (Constants.OUTPUT, command.mult_o, command.shift_o),

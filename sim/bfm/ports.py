@@ -423,6 +423,7 @@ class AccReader:
         self._asked = self._released = False
         self._coming: deque[bool] = deque([False] * LINE_LATENCY_CYCLES)
         self._sizes_open: deque[int] = deque()
+        self._full = 0
         cycles.agents.append(self)
 
     @property

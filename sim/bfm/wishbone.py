@@ -92,6 +92,11 @@ class WishboneMemory:
         self._bytes = self._bits // 8
         cycles.agents.append(self)
 
+    @property
+    def in_flight(self) -> int:
+        """Requests that have not been answered."""
+        return len(self._pending)
+
     def sample(self) -> None:
         get = self._pins.get
         if not get("cyc"):
@@ -239,7 +244,8 @@ class RegisterBus:
         ack, err = get("ack"), get("err")
         assert not (ack and err), "both ack and err"
         if not self._open:
-            assert not (ack or err), "an answer to no request"
+            assert not ack, "an answer to no request"
+            assert not err, "an error of no request"
             return
         if self._strobe and not self._classic and not get("stall"):
             self._strobe = False

@@ -31,6 +31,7 @@ __all__ = [
     "conv_axes",
     "map_conv",
     "pack_parameters",
+    "shared_requantisation",
     "pack_weights",
 ]
 
@@ -180,7 +181,9 @@ def map_conv(
             n_kx=ceil_div(stream.kernel, size),
             n_ic=1,
         )
-        candidates.append((taps.passes * max(positions, size), swapped, 1, taps))
+        candidates.append(
+            (taps.passes * max(positions, config.min_pass_cycles), swapped, 1, taps)
+        )
         segments = config.dw_segments
         if (
             stream.kernel <= ROWS_TAPS
@@ -196,7 +199,9 @@ def map_conv(
                 n_ic=1,
                 ky_rows=segments,
             )
-            candidates.append((rows.passes * max(positions, size), swapped, 0, rows))
+            candidates.append(
+                (rows.passes * max(positions, config.min_pass_cycles), swapped, 0, rows)
+            )
     return min(candidates, key=lambda candidate: candidate[:3])[3]
 
 
@@ -254,11 +259,20 @@ def _pack_depthwise(op: ConvOp, mapping: ConvMapping, size: int) -> npt.NDArray[
     return np.ascontiguousarray(tiles)
 
 
-def pack_parameters(op: ConvOp, size: int) -> npt.NDArray[np.uint8]:
+def shared_requantisation(op: ConvOp) -> bool:
+    """Whether all output channels have one multiplier and one right shift: quantised per tensor."""
+    return bool(
+        (op.multiplier == op.multiplier[0]).all()
+        and (op.shift == op.shift[0]).all()
+        and -31 <= op.shift[0] <= 0
+    )
+
+
+def pack_parameters(op: ConvOp, size: int, *, shared: bool = False) -> npt.NDArray[np.uint8]:
     """Return the parameter blocks, [tiles of output channels, 9 * size] bytes.
 
-    A block holds bias and multiplier (int32) and shift (int8) of `size` channels; channels that do
-    not exist get zeros.
+    A block holds bias and multiplier (int32) and shift (int8) of `size` channels, with `shared` the
+    bias only; channels that do not exist get zeros.
     """
     channels = round_up(op.cout, size)
     n_oc = channels // size
@@ -268,6 +282,9 @@ def pack_parameters(op: ConvOp, size: int) -> npt.NDArray[np.uint8]:
         full[: op.cout] = values
         return full.reshape(n_oc, size).view(np.uint8)
 
+    bias = padded(op.bias, "<i4")
+    if shared:
+        return bias
     return np.concatenate(
-        [padded(op.bias, "<i4"), padded(op.multiplier, "<i4"), padded(op.shift, "i1")], axis=1
+        [bias, padded(op.multiplier, "<i4"), padded(op.shift, "i1")], axis=1
     )

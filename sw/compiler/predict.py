@@ -99,7 +99,7 @@ def conv_tile_cycles(conv: Conv, config: NpuConfig) -> list[int]:
         positions = rows * conv.row_len
         if conv.mode != Mode.WINDOW:
             positions += conv.extra
-        cycles.append(passes * max(positions, config.rows) + TILE_SETUP_CYCLES)
+        cycles.append(passes * max(positions, config.min_pass_cycles) + TILE_SETUP_CYCLES)
     return cycles
 
 

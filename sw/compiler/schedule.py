@@ -25,6 +25,7 @@ from celosia.sw.compiler.ir import (
     TableOp,
 )
 from celosia.sw.compiler.layout import ActLayout, Slab, ceil_div, transfer_step
+from celosia.sw.compiler.mapping import shared_requantisation
 from celosia.sw.compiler.plan import COPY_LINES, MemoryPlan, WorkPlan
 from celosia.sw.compiler.schedule_conv import ConvJob, conv_steps, split_reduction_steps
 from celosia.sw.compiler.schedule_copy import copy_steps
@@ -382,7 +383,8 @@ class _Scheduler:
         op, mapping = work.op, tiling.mapping
         assert isinstance(op, ConvOp)
         assert mapping is not None, "a convolution has a mapping"
-        return WeightedLayer(work.index, op, mapping, tiling.in_layouts[0].pixel_pitch)
+        shared = work.add is None and shared_requantisation(op)
+        return WeightedLayer(work.index, op, mapping, tiling.in_layouts[0].pixel_pitch, shared)
 
     def _kept(self, work: Work, tiling: Tiling, group: Range) -> bool:
         """Whether a group's weights stay on chip for all stripes."""

@@ -9,7 +9,7 @@ from celosia.hw.config import NpuConfig
 from celosia.hw.isa import Conv, Mode, Rounding, Vector, VectorOp
 from celosia.sw.compiler.ir import AddOp, ConvOp
 from celosia.sw.compiler.layout import Slab, ceil_div
-from celosia.sw.compiler.mapping import ConvMapping, conv_axes
+from celosia.sw.compiler.mapping import ConvMapping, conv_axes, shared_requantisation
 from celosia.sw.compiler.steps import Footprint, Place, Step
 from celosia.sw.compiler.tiling import split
 
@@ -294,7 +294,7 @@ def _tile_rows(job: ConvJob, out_h: int, out_w: int, row_len: int, config: NpuCo
 
     def cost(rows: int) -> float:
         count = ceil_div(out_h, rows)
-        stream = max(rows * row_len, config.rows) * passes
+        stream = max(rows * row_len, config.min_pass_cycles) * passes
         drain = rows * out_w * vector_cycles
         return n_oc * count * (max(stream, drain) + TILE_OVERHEAD_CYCLES) + drain
 
@@ -322,9 +322,10 @@ def _vector_step(job: ConvJob, block: _Block, param_addr: int, config: NpuConfig
         "act_max": op.act_max,
     }
     fields |= _operand("d", job, job.target, block, line)
-    reads = [
-        Footprint(Place.PARAM, param_addr, param_addr + n_oc * config.param_block_lines * line)
-    ]
+    if job.add is None and shared_requantisation(op):
+        fields |= {"shared": 1, "mult_a": int(op.multiplier[0]), "shift_a": -int(op.shift[0])}
+    param_bytes = n_oc * Vector(shared=fields.get("shared", 0)).block_lines * line
+    reads = [Footprint(Place.PARAM, param_addr, param_addr + param_bytes)]
     if job.add is not None:
         assert job.other is not None, "a fused ADD has another operand"
         fields |= _fused_add(op, job.add) | _operand("b", job, job.other, block, line)

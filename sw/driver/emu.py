@@ -15,7 +15,7 @@ from celosia.hw.regs import (
     capability_words,
     register,
 )
-from celosia.sim.emulator import Emulator, EmulatorError, EmulatorFault, Order
+from celosia.sim.emulator import FETCH_UNIT, Emulator, EmulatorError, EmulatorFault, Order
 from celosia.sw.driver.device import BUS_TIMEOUT_CYCLES, Device, field_of
 
 __all__ = ["EmuDevice"]
@@ -91,7 +91,7 @@ class EmuDevice(Device):
         if name == "doorbell" and field_of(name, "start", value):
             self._run()
         elif name == "control" and field_of(name, "soft_reset", value):
-            self._clear()
+            self._registers["status"] = 0  # the error registers last until the next doorbell
 
     def wait(self, timeout_cycles: int) -> bool:
         return bool(self._registers["irq_pending"] & self._registers["irq_enable"])
@@ -108,12 +108,9 @@ class EmuDevice(Device):
     def _write_memory(self, address: int, data: npt.NDArray[np.uint8]) -> None:
         self.emulator.memory[address : address + data.size] = data
 
-    def _clear(self) -> None:
+    def _run(self) -> None:
         self._detail = ""
         self._registers |= {"status": 0, "error_cause": 0, "error_address": 0}
-
-    def _run(self) -> None:
-        self._clear()
         for region in Region:
             base = self._registers[f"region{region.value}_base"]
             self.emulator.set_region(region, base, self._registers[f"region{region.value}_size"])
@@ -122,7 +119,7 @@ class EmuDevice(Device):
         except EmulatorFault as fault:
             self._stop(fault.cause, fault.unit, fault.tag, fault.address, fault.detail)
         except EmulatorError as error:
-            self._stop(ErrorCause.WATCHDOG, 0, 0, 0, str(error))
+            self._stop(ErrorCause.WATCHDOG, FETCH_UNIT, 0, 0, str(error))
         else:
             self._registers["status"] = STATUS_DONE
             self._registers["irq_pending"] |= DONE

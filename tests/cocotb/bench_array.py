@@ -199,15 +199,14 @@ async def faults_and_what_follows_a_reset(dut: Any) -> None:
         ({"mode": 3}, ErrorCause.ILLEGAL_FIELD),
         ({"n_ic": 0}, ErrorCause.ILLEGAL_FIELD),
         ({"act_addr": CONFIG.act_bytes - 2}, ErrorCause.ACT_RANGE),
-        ({"wgt_addr": CONFIG.wgt_lines - 1}, ErrorCause.WGT_RANGE),
+        ({"wgt_addr": 1}, ErrorCause.ILLEGAL_FIELD),
+        ({"wgt_addr": CONFIG.wgt_lines - 2}, ErrorCause.WGT_RANGE),
         ({"tile_rows": 100, "out_h": 100, "in_h": 600}, ErrorCause.ACC_OVERFLOW),
         ({"mode": 2, "row_pitch": 8 * LINE, "step_x": LINE}, ErrorCause.BANK_CONFLICT),
     ]
     rig.random.shuffle(faulty)
     for changes, cause in faulty:
-        rig.command.push(
-            dataclasses.replace(layer.command, **{"tile_rows": 4, **changes}).encode()
-        )
+        rig.command.push(dataclasses.replace(layer.command, **{"tile_rows": 4, **changes}).encode())
         await rig.cycles.until(lambda: rig.fault.seen is not None)
         await rig.cycles.wait(rig.random.randint(0, 30))
         assert rig.fault.seen is not None

@@ -141,7 +141,9 @@ async def random_traffic(dut: Any) -> None:
     errors = 0
     addresses = range(0, 4 << rig.bus.adr_bits, 4)
     for _ in range(400):
-        address = rig.random.choice((rig.random.choice(addresses), rig.random.choice([*BY_ADDRESS])))
+        address = rig.random.choice(
+            (rig.random.choice(addresses), rig.random.choice([*BY_ADDRESS]))
+        )
         value, sel = rig.random.getrandbits(32), rig.random.randrange(16)
         if address == address_of("doorbell"):
             value &= ~1
@@ -173,7 +175,7 @@ async def a_program_that_ends(dut: Any) -> None:
         assert rig.starts == before
         await rig.write("doorbell", 1)
         await rig.write("doorbell", 1)  # ignored while busy
-        await rig.cycles.wait(2)
+        await rig.cycles.wait(4)
         assert rig.starts == before + 1
         active = rig.random.randrange(16)
         rig.pins.set("active", active)
@@ -226,7 +228,7 @@ async def the_first_fault_is_kept_until_the_soft_reset(dut: Any) -> None:
         assert await rig.read("error_address") == address
         starts = rig.starts
         await rig.write("doorbell", 1)
-        await rig.cycles.wait(2)
+        await rig.cycles.wait(4)
         assert rig.starts == starts, "the doorbell works in spite of the error"
         await rig.write("control", 1)
         await rig.cycles.wait(3)
@@ -248,4 +250,3 @@ async def the_watchdog_ends_a_program(dut: Any) -> None:
     await rig.cycles.until(lambda: rig.pins.get("halt") == 1)
     assert limit <= rig.cycles.now - began <= limit + 8
     assert await rig.read("error_cause") & 0xFF == ErrorCause.WATCHDOG
-

@@ -127,7 +127,9 @@ class Rig:
             Space.WGT: LineReader(cycles, dut, "wgt", seed=seed()),
             Space.PARAM: LineReader(cycles, dut, "param", seed=seed()),
         }
-        self.array = Pins(dut, "array", [f"{name}__{s}" for s in range(3) for name in ("req", "line")])
+        self.array = Pins(
+            dut, "array", [f"{name}__{s}" for s in range(3) for name in ("req", "line")]
+        )
         self.result = LineWriter(cycles, dut, "result", noise=self._noise)
         self.table_port = WindowSink(
             cycles, dut, "table", self._write_table, seed=seed(), grant=1.0
@@ -157,7 +159,9 @@ class Rig:
         banks = self.random.sample(range(4), 3)
         for s in range(3):
             self.array.set(f"req__{s}", wanted and self.random.random() < 0.7)
-            self.array.set(f"line__{s}", 4 * self.random.randrange(CONFIG.act_lines // 4) + banks[s])
+            self.array.set(
+                f"line__{s}", 4 * self.random.randrange(CONFIG.act_lines // 4) + banks[s]
+            )
 
     async def start(self) -> None:
         """Reset, and bring the on-chip memories into a known state."""
@@ -242,7 +246,9 @@ async def loads_move_every_byte(dut: Any) -> None:
     rig = Rig(dut)
     await rig.start()
     for _ in range(25):
-        await rig.execute(*(random_transfer(rig.random, Load) for _ in range(rig.random.randint(1, 3))))
+        await rig.execute(
+            *(random_transfer(rig.random, Load) for _ in range(rig.random.randint(1, 3)))
+        )
 
 
 @cocotb.test()

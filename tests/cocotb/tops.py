@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from amaranth.hdl import EnableInserter, Module, ResetInserter
+from amaranth.hdl import EnableInserter, Module, Mux, ResetInserter, Signal
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw.array.engine import ArrayEngine
 from celosia.hw.bus.arbiter import BusArbiter
@@ -20,6 +20,7 @@ from celosia.hw.isa import Engine, Space
 from celosia.hw.memory.act import ActSram, ArrayRead
 from celosia.hw.memory.lines import LineMemory
 from celosia.hw.memory.ports import AccRead, LineRead, LineWrite, WindowWrite
+from celosia.hw.memory.weights import WeightMemory
 from celosia.hw.npu import Npu
 from celosia.hw.vector.engine import VectorEngine
 
@@ -107,7 +108,7 @@ class DmaTop(Component):
         for name, part in (("load", load), ("store", store), ("arbiter", arbiter)):
             m.submodules[name] = ResetInserter(self.halt)(part)
         act = m.submodules.act = ActSram(config)
-        wgt = m.submodules.wgt = LineMemory(config, lines=config.wgt_lines)
+        wgt = m.submodules.wgt = WeightMemory(config)
         param = m.submodules.param = LineMemory(config, lines=config.param_lines)
         connect(m, flipped(self.load), load.command)
         connect(m, flipped(self.store), store.command)
@@ -119,10 +120,18 @@ class DmaTop(Component):
             (self.array, act.array),
             (self.vector, act.vector),
             (self.result, act.result),
-            (self.wgt, wgt.read),
             (self.param, param.read),
         ):
             connect(m, flipped(outer), inner)
+        # The weight memory gives lines in pairs.
+        odd, odd_1 = Signal(), Signal()
+        m.d.sync += [odd_1.eq(self.wgt.line[0]), odd.eq(odd_1)]
+        m.d.comb += [
+            wgt.read.req.eq(self.wgt.req),
+            wgt.read.line.eq(self.wgt.line),
+            self.wgt.gnt.eq(1),
+            self.wgt.data.eq(Mux(odd, wgt.read.data[1], wgt.read.data[0])),
+        ]
         targets = ((Space.ACT, act.load), (Space.WGT, wgt.write), (Space.PARAM, param.write),
                    (Space.TABLE, self.table))  # fmt: skip
         for space, target in targets:
@@ -173,7 +182,7 @@ class ArrayTop(Component):
         engine = ArrayEngine(config)
         m.submodules.engine = ResetInserter(self.halt)(EnableInserter(engine.active)(engine))
         act = m.submodules.act = ActSram(config)
-        wgt = m.submodules.wgt = LineMemory(config, lines=config.wgt_lines)
+        wgt = m.submodules.wgt = WeightMemory(config)
         connect(m, engine.act, act.array)
         connect(m, engine.wgt, wgt.read)
         for outer, inner in (
@@ -189,7 +198,7 @@ class ArrayTop(Component):
 
 
 class VectorTop(Component):
-    """The vector engine with a reset; all its memories are models."""
+    """The vector engine, its clock enable as in the machine; all its memories are models."""
 
     def __init__(self, config: NpuConfig) -> None:
         self._config = config
@@ -209,7 +218,8 @@ class VectorTop(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         engine = VectorEngine(self._config)
-        m.submodules.engine = ResetInserter(self.halt)(engine)
+        enabled = EnableInserter(engine.active | engine.table.req)(engine)
+        m.submodules.engine = ResetInserter(self.halt)(enabled)
         for outer, inner in ((self.cmd, engine.cmd), (self.table, engine.table)):
             connect(m, flipped(outer), inner)
         for inner, outer in (

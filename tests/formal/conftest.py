@@ -122,7 +122,7 @@ class Formal:
         assert count == 1, f"{right!r} is {count} times in {module.__name__}.{name}, not once"
         space = dict(vars(module))
         code = "from __future__ import annotations\n" + source.replace(right, wrong)
-        exec(compile(code, f"<{name} with a seeded bug>", "exec"), space)  # noqa: S102
+        exec(compile(code, f"<{name} with a seeded bug>", "exec"), space)
         self.patch.setattr(module, name, space[name])
 
     def check(self, harness: Any, *, depth: int | None = None, reduce: bool = True) -> None:
@@ -248,7 +248,8 @@ class Formal:
         text = path.read_text()
         output = re.search(r"^# FALSIFYING OUTPUTS: po(\d+)", text, re.MULTILINE)
         length = re.search(r"^# COUNTEREXAMPLE LENGTH: (\d+)", text, re.MULTILINE)
-        assert output is not None and length is not None, text[:200]
+        assert output is not None, text[:200]
+        assert length is not None, text[:200]
         return int(output[1]), int(length[1])
 
     def _frames(self) -> int | None:
@@ -272,10 +273,13 @@ def _abc(name: str, commands: str) -> str:
 def _names(text: str) -> dict[str, tuple[str, str]]:
     """Return flavour and text of every check of a design by the name of its cell."""
     names = {}
-    for cell in re.finditer(r"^ *cell \$check (\S+)\n(.*?)^ *end\n", text, re.DOTALL | re.MULTILINE):
+    for cell in re.finditer(
+        r"^ *cell \$check (\S+)\n(.*?)^ *end\n", text, re.DOTALL | re.MULTILINE
+    ):
         flavor = re.search(r'\\FLAVOR "(\w+)"', cell[2])
         words = re.search(r'\\FORMAT "(.*)"', cell[2])
-        assert flavor is not None and words is not None, cell[0]
+        assert flavor is not None, cell[0]
+        assert words is not None, cell[0]
         names[cell[1]] = (flavor[1], words[1])
     return names
 

@@ -130,7 +130,13 @@ BUGS = {
         "_bits(self.i.payload)",
         "in order",
     ),
-    "too deep": ("queue", "StreamQueue", "depth=self._depth + 1", "depth=self._depth + 2", "capacity"),
+    "too deep": (
+        "queue",
+        "StreamQueue",
+        "depth=self._depth + 1",
+        "depth=self._depth + 2",
+        "capacity",
+    ),
     "always valid": (
         "queue",
         "StreamQueue",

@@ -83,10 +83,7 @@ class ArbiterHarness(Component):
             write = Signal(name=f"write_{port}")
             m.d.comb += [
                 request.valid.eq(self.valid[port] & ~self.halt),
-                *(
-                    request.payload[name].eq(getattr(self, f"{name}_{port}"))
-                    for name in FIELDS
-                ),
+                *(request.payload[name].eq(getattr(self, f"{name}_{port}")) for name in FIELDS),
                 Assume(~held | (self.valid[port] & (now == before))),
                 Assume(request.payload.sel.any()),
                 Assume(
@@ -151,9 +148,7 @@ class ArbiterHarness(Component):
                 ~(bus.stb & burst) | ((bus.adr == following) & (bus.we == write)),
                 "a burst goes on with the next word",
             ),
-            Assert(
-                ~(bus.stb & burst) | (bus.cti != CycleType.CLASSIC), "a burst ends as a burst"
-            ),
+            Assert(~(bus.stb & burst) | (bus.cti != CycleType.CLASSIC), "a burst ends as a burst"),
             Assert(
                 ~(bus.stb & (bus.cti == CycleType.END_OF_BURST)) | burst,
                 "only a burst ends as a burst",
@@ -201,16 +196,15 @@ class ArbiterHarness(Component):
                 with m.If(takes[index]):
                     m.d.sync += wanted.eq(Cat(request.payload[name] for name in fields))
         with m.If(self.halt):
-            m.d.sync += [
-                on_the_way.eq(0), unanswered.eq(0), watching.eq(0), over.eq(0), due.eq(0)
-            ]
+            m.d.sync += [on_the_way.eq(0), unanswered.eq(0), watching.eq(0), over.eq(0), due.eq(0)]
         acks = Cat(dut.ports[index].ack for index in range(PORTS))
         data = Mux(port, dut.ports[1].dat_r, dut.ports[0].dat_r)
         byte_address = wanted[: len(bus.adr)] << 32 - len(bus.adr)
         some_ack, some_error, limited = Signal(), Signal(), Signal()
         m.d.sync += [
             limited.eq(self.timeout != 0),
-            some_ack.eq(bus.ack & ~self.halt), some_error.eq(bus.err & ~self.halt)
+            some_ack.eq(bus.ack & ~self.halt),
+            some_error.eq(bus.err & ~self.halt),
         ]
         m.d.comb += [
             Assert(~takes.all(), "one request is taken at a time"),

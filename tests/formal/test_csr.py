@@ -100,9 +100,7 @@ class CsrHarness(Component):
         bus = self.dut.bus
         here = accepted & bus.we & (bus.adr == address_of("doorbell") // 4) & bus.sel[0]
         start = self.dut.fields["doorbell"]["start"]
-        m.d.comb += Assert(
-            start == (here & bus.dat_w[0]), "the doorbell rings once for each write"
-        )
+        m.d.comb += Assert(start == (here & bus.dat_w[0]), "the doorbell rings once for each write")
 
 
 def test_csr(formal: Any) -> None:

@@ -120,17 +120,16 @@ class GatesHarness(Component):
                 # The queue's side of the contract, and the dispatcher's check.
                 Assume(
                     ~stays
-                    | (
-                        source.valid
-                        & (waits[engine] == old_wait)
-                        & (signals[engine] == old_signal)
-                    )
+                    | (source.valid & (waits[engine] == old_wait) & (signals[engine] == old_signal))
                 ),
                 Assume(~waits[engine][engine]),
                 Assert(~sink.valid | source.valid, "an engine only sees a command that is there"),
                 Assert(~was_waiting | (sink.valid == begun), "a command starts with its tokens"),
                 Assert(source.ready == completed[engine], "a command ends when its engine says so"),
-                Assert(dut.wait_token[engine] == (source.valid & ~sink.valid & ~present), "who waits is shown"),
+                Assert(
+                    dut.wait_token[engine] == (source.valid & ~sink.valid & ~present),
+                    "who waits is shown",
+                ),
             ]
         overflow = {engine: [] for engine in Engine}
         for (giver, taker), count in held.items():

@@ -27,17 +27,21 @@ class ArrayTop(Elaboratable):
         self.config = config
         self.engine = ArrayEngine(config)
         self.act = ActSram(config)
-        self.weights = Memory(shape=8 * config.line_bytes, depth=config.wgt_lines, init=[])
+        self.weights = [
+            Memory(shape=8 * config.line_bytes, depth=config.wgt_lines // 2, init=[])
+            for _ in range(2)
+        ]
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.engine = self.engine
         m.submodules.act = self.act
-        m.submodules.weights = self.weights
         connect(m, self.engine.act, self.act.array)
-        port = self.weights.read_port()
-        m.d.comb += [port.addr.eq(self.engine.wgt.line), self.engine.wgt.gnt.eq(1)]
-        m.d.sync += self.engine.wgt.data.eq(port.data)
+        for parity, memory in enumerate(self.weights):
+            m.submodules[f"weights_{parity}"] = memory
+            port = memory.read_port()
+            m.d.comb += port.addr.eq(self.engine.wgt.line >> 1)
+            m.d.sync += self.engine.wgt.data[parity].eq(port.data)
         return m
 
 
@@ -77,7 +81,7 @@ def simulate(
             await ctx.tick()
         ctx.set(top.act.result.req, 0)
         for line, value in enumerate(lines_of(layer.wgt, size)):
-            ctx.set(top.weights.data[line], value)
+            ctx.set(top.weights[line % 2].data[line // 2], value)
         await ctx.tick()
         for command in commands:
             ctx.set(top.engine.cmd.payload, int.from_bytes(command.encode(), "little"))
@@ -390,8 +394,9 @@ def test_passes_follow_one_another_without_a_gap() -> None:
     [
         ({"mode": 3}, ErrorCause.ILLEGAL_FIELD),
         ({"n_ic": 0}, ErrorCause.ILLEGAL_FIELD),
+        ({"wgt_addr": 1}, ErrorCause.ILLEGAL_FIELD),
         ({"act_addr": 8190}, ErrorCause.ACT_RANGE),
-        ({"wgt_addr": 2047}, ErrorCause.WGT_RANGE),
+        ({"wgt_addr": 2046}, ErrorCause.WGT_RANGE),
         ({"tile_rows": 500, "out_h": 500, "in_h": 600}, ErrorCause.ACC_OVERFLOW),
         ({"mode": 2, "row_pitch": 64}, ErrorCause.BANK_CONFLICT),
     ],

@@ -395,7 +395,7 @@ EIGHT = preset("base").with_(act_bytes=16384)
 @pytest.mark.parametrize("op", list(VectorOp), ids=lambda op: op.name)
 @pytest.mark.parametrize(
     ("config", "count", "grant", "avail"),
-    [(SMALL, 10, 1.0, 1.0), (SMALL, 10, 0.5, 0.2), (EIGHT, 3, 0.7, 0.6)],
+    [(SMALL, 7, 1.0, 1.0), (SMALL, 7, 0.5, 0.2), (EIGHT, 3, 0.7, 0.6)],
     ids=["n4", "n4_refused", "n8_refused"],
 )
 def test_random_commands(

@@ -1,0 +1,309 @@
+"""``celosia bench``: cycles of models on the RTL, layer by layer, and what they went on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from celosia.hw.config import ConfigError, NpuConfig
+from celosia.sw.cli_common import (
+    CHECK_FAILED,
+    JsonOption,
+    error_console,
+    help_text,
+    output_console,
+    parse_config,
+)
+from celosia.sw.errors import CelosiaError
+from celosia.sw.report.bench import Bench, Conditions, Measurement, find_models
+from celosia.sw.report.bench_baselines import sources
+from celosia.sw.report.bench_doc import marked_tables, renew_tables, table_text
+from celosia.sw.report.bench_resident import NotResidentError
+from celosia.sw.report.bench_tables import (
+    SweepRow,
+    layer_table,
+    main_table,
+    reason_table,
+    resident_table,
+    sweep_table,
+)
+from celosia.sw.report.files import require_writable, write_json
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["register"]
+
+HELP = """
+Measure models on the RTL: cycles, what they went on, and how that compares.
+
+Every model is compiled for every configuration and run once, cold: weights come over the bus, from
+a memory that answers 8 cycles after a request and then gives a word a cycle. Cycles are those from
+the doorbell to the interrupt. The outputs of every run are compared with the golden model's; if one
+differs, the exit code is 1.
+
+The tables give utilisation (MACs / (cycles x multipliers)), the compiler's prediction and its
+error, what crossed the bus, and the ratio to the ideal (all multipliers always busy), to the
+roofline (memory ports as wide as the bus) and to an Ethos-U55 with as many multipliers, for models
+of MLPerf Tiny. Every cycle belongs to one layer and to one reason; docs/performance.md says how.
+
+Examples:
+
+  celosia bench
+
+  celosia bench --model kws_int8.tflite --config base --layers
+
+  celosia bench --resident --latency 1,8,32,100 --bus 32,64,128 --stalls 0.2 --json bench.json
+"""
+SCHEMA = 1
+"""Version of the JSON file's keys."""
+MODELS = Path("../shared/mlperf_tiny")
+DEFAULT_CONFIGS = ("base", "large")
+DEFAULT = Conditions()
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("bench", help=help_text(HELP))(bench_command)
+
+
+def bench_command(
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--config",
+            metavar="NAME|FILE.json",
+            help="Hardware configuration; may be given several times. Default: base and large.",
+        ),
+    ] = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(
+            "--models", metavar="DIR", help=f"Folder of .tflite models. Default: {MODELS}."
+        ),
+    ] = None,
+    model: Annotated[
+        list[Path] | None,
+        typer.Option("--model", metavar="M.tflite", help="One model; may be given several times."),
+    ] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Also a table of layers.")] = False,
+    resident: Annotated[
+        bool,
+        typer.Option(
+            "--resident", help="Also with the weights already on chip, where all of them fit."
+        ),
+    ] = False,
+    latency: Annotated[
+        str | None,
+        typer.Option(
+            "--latency", metavar="N,N,...", help="Also with memories of these latencies, in cycles."
+        ),
+    ] = None,
+    bus: Annotated[
+        str | None,
+        typer.Option("--bus", metavar="N,N,...", help="Also with buses of these widths, in bits."),
+    ] = None,
+    stalls: Annotated[
+        float | None,
+        typer.Option(
+            "--stalls",
+            metavar="P",
+            min=0.0,
+            max=0.99,
+            help="Also with a memory that refuses, and holds answers back, with this chance.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Of the random inputs and stalls.")
+    ] = 0,
+    renew: Annotated[
+        Path | None,
+        typer.Option(
+            "--renew",
+            metavar="FILE.md",
+            help="Replace the tables in a document that marks them, as docs/performance.md does.",
+        ),
+    ] = None,
+    json: JsonOption = None,
+) -> None:
+    """Measure models."""
+    require_writable(json, renew)
+    if renew is not None:
+        marked_tables(renew)
+    configs = [parse_config(name) for name in config or DEFAULT_CONFIGS]
+    latencies = _numbers("--latency", latency, low=1)
+    widths = _numbers("--bus", bus, low=1)
+    paths = list(model or [])
+    if models is not None or not paths:
+        paths += find_models(models or MODELS)
+    for path in paths:
+        if not path.is_file():
+            raise CelosiaError(f"model {path}", "there is no such file", "check the path")
+    errors = error_console()
+    bench = Bench(seed=seed, console=errors if errors.is_terminal else None)
+    session = _Session(bench, configs, paths, errors)
+    main = session.measure_all()
+    session.show("main", main_table(main))
+    session.show("reasons", reason_table(main))
+    for run in main if layers else ():
+        session.show(f"layers {run.model} {run.config.name}", layer_table(run))
+    if resident:
+        session.show("resident", resident_table(session.residents()))
+    session.sweep(
+        "latency",
+        "cycles by latency of system memory",
+        [(f"{n} cycles", {"latency_cycles": n}, None) for n in latencies],
+    )
+    session.sweep(
+        "bus", "cycles by width of the bus", [(f"{bits} bits", {}, bits) for bits in widths]
+    )
+    if stalls is not None:
+        session.sweep(
+            "stalls",
+            "cycles with random stalls of system memory",
+            [
+                (f"chance {p:g}", {"stall_probability": p}, None)
+                for p in dict.fromkeys([0.0, stalls])
+            ],
+        )
+    console = output_console()
+    different = [run for run in session.runs if not run.equal]
+    console.print(
+        f"{len(session.runs)} runs, "
+        + (
+            f"[bold red]{len(different)} NOT EQUAL to the golden model[/]"
+            if different
+            else "the outputs of each equal to the golden model's"
+        )
+    )
+    if json is not None:
+        write_json(json, session.figures(seed))
+    if renew is not None and not different:
+        renew_tables(renew, session.tables)
+    if different:
+        raise typer.Exit(CHECK_FAILED)
+
+
+Variation = tuple[str, dict[str, Any], "int | None"]
+"""Heading, changes of the conditions, bits of the bus if they change."""
+
+
+class _Session:
+    """The runs of one command; equal ones are made once."""
+
+    def __init__(
+        self, bench: Bench, configs: list[NpuConfig], paths: list[Path], console: Console
+    ) -> None:
+        self._bench = bench
+        self._configs = configs
+        self._paths = paths
+        self._console = console
+        self._known: dict[tuple[Path, NpuConfig, Conditions, bool], Measurement] = {}
+        self.impossible: list[dict[str, Any]] = []
+        self.tables: dict[str, str] = {}
+
+    @property
+    def runs(self) -> list[Measurement]:
+        """All measurements, in the order in which they were made."""
+        return list(self._known.values())
+
+    def show(self, name: str, table: Table) -> None:
+        """Print a table, and keep it by its name."""
+        console = output_console()
+        console.print(table)
+        console.print()
+        self.tables[name] = table_text(table)
+
+    def measure_all(self) -> list[Measurement]:
+        """Measure every model on every configuration under the default conditions."""
+        return [
+            self._measure(path, config, DEFAULT) for path in self._paths for config in self._configs
+        ]
+
+    def residents(self) -> list[tuple[Measurement, Measurement | str]]:
+        """Measure everything with its weights on chip; a text says why that is not possible."""
+        pairs: list[tuple[Measurement, Measurement | str]] = []
+        for path in self._paths:
+            for config in self._configs:
+                cold = self._measure(path, config, DEFAULT)
+                try:
+                    pairs.append((cold, self._measure(path, config, DEFAULT, resident=True)))
+                except NotResidentError as error:
+                    self.impossible.append(
+                        {
+                            "model": path.stem,
+                            "config": config.name,
+                            "resident": True,
+                            "reason": error.cause,
+                        }
+                    )
+                    pairs.append((cold, error.cause))
+        return pairs
+
+    def sweep(self, name: str, title: str, variations: list[Variation]) -> None:
+        """Measure everything under each variation and show a table; nothing without variations."""
+        if not variations:
+            return
+        rows: list[SweepRow] = []
+        for path in self._paths:
+            for config in self._configs:
+                cells: dict[str, Measurement | str] = {}
+                for heading, changes, bits in variations:
+                    cells[heading] = self._cell(path, config, replace(DEFAULT, **changes), bits)
+                rows.append((path.stem, config.name, cells))
+        self.show(name, sweep_table(title, [heading for heading, _, _ in variations], rows))
+
+    def _cell(
+        self, path: Path, config: NpuConfig, conditions: Conditions, bits: int | None
+    ) -> Measurement | str:
+        chosen = config
+        if bits is not None and bits != config.bus_bits:
+            try:
+                chosen = config.with_(bus_bits=bits, name=f"{config.name}-bus{bits}")
+            except ConfigError as error:
+                entry = {"config": config.name, "bus_bits": bits, "reason": str(error)}
+                if entry not in self.impossible:
+                    self.impossible.append(entry)
+                    self._console.print(
+                        f"{config.name} with {bits} bits: {error}", soft_wrap=True, markup=False
+                    )
+                return "not possible"
+        return self._measure(path, chosen, conditions)
+
+    def _measure(
+        self, path: Path, config: NpuConfig, conditions: Conditions, *, resident: bool = False
+    ) -> Measurement:
+        key = (path, config, conditions, resident)
+        if key not in self._known:
+            with self._console.status(f"{path.stem} on {config.name}"):
+                self._known[key] = self._bench.measure(path, config, conditions, resident=resident)
+        return self._known[key]
+
+    def figures(self, seed: int) -> dict[str, Any]:
+        """Return everything that was measured, for ``--json``."""
+        return {
+            "schema": SCHEMA,
+            "seed": seed,
+            "sources": sources(),
+            "equal": all(run.equal for run in self.runs),
+            "runs": [run.figures() for run in self.runs],
+            "impossible": self.impossible,
+        }
+
+
+def _numbers(option: str, text: str | None, *, low: int) -> list[int]:
+    """Return the numbers of a list such as ``1,8,32``."""
+    if text is None:
+        return []
+    try:
+        values = [int(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if not values or min(values) < low:
+        raise CelosiaError(
+            f"{option} {text}",
+            "it is not a list of whole numbers",
+            f"give numbers from {low}, with commas",
+        )
+    return list(dict.fromkeys(values))

@@ -1,0 +1,311 @@
+"""Runs models on the RTL under stated conditions and measures them.
+
+Every run is checked: its outputs are compared with the golden model's in the same run that is
+measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from celosia.hw.config import NpuConfig
+from celosia.sw.compiler.build import compile_model
+from celosia.sw.driver.opening import open_device
+from celosia.sw.driver.sim import SimDevice
+from celosia.sw.errors import CelosiaError
+from celosia.sw.program import Program
+from celosia.sw.report.bench_baselines import Baseline, baseline_of
+from celosia.sw.report.bench_profile import LayerProfile, Reason, attribute_cycles
+from celosia.sw.report.bench_resident import make_resident
+from celosia.sw.report.reference import ReferenceModel
+from celosia.sw.report.samples import random_samples
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Bench", "Conditions", "Measurement", "find_models"]
+
+MEMORY_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """How system memory behaves.
+
+    Attributes
+    ----------
+    latency_cycles : int
+        From the acceptance of a request to its answer; then one word a cycle.
+    stall_probability : float
+        Chance, each cycle, that requests are refused, and that a due answer is held back.
+    """
+
+    latency_cycles: int = 8
+    stall_probability: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One inference on the RTL.
+
+    Attributes
+    ----------
+    model : str
+        Name of the file, without its suffix.
+    config : NpuConfig
+        The machine.
+    conditions : Conditions
+        System memory.
+    resident : bool
+        Whether the weights were on chip already.
+    equal : bool
+        Whether all outputs are the golden model's.
+    cycles : int
+        From the doorbell to the end, by the machine's own counter.
+    macs : int
+        Of the model's definition.
+    predicted_cycles : int
+        By the compiler, for the default conditions.
+    words_read, words_written : int
+        Bus words.
+    layers : list of LayerProfile
+        They add up to `cycles`; the last one is the program's end.
+    baseline : Baseline
+        What it is compared with.
+    counters : mapping of str to int
+        The machine's performance counters.
+    """
+
+    model: str
+    config: NpuConfig
+    conditions: Conditions
+    resident: bool = False
+    equal: bool
+    cycles: int
+    macs: int
+    predicted_cycles: int
+    words_read: int
+    words_written: int
+    layers: list[LayerProfile]
+    baseline: Baseline
+    counters: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the multipliers' cycles that the model's own products take."""
+        return self.macs / (self.cycles * self.config.macs_per_cycle)
+
+    @property
+    def prediction_error(self) -> float:
+        """Predicted over measured cycles, less one."""
+        return self.predicted_cycles / self.cycles - 1
+
+    @property
+    def reasons(self) -> dict[Reason, int]:
+        """Cycles of all layers by reason."""
+        return {why: sum(layer.reasons[why] for layer in self.layers) for why in Reason}
+
+    def figures(self) -> dict[str, Any]:
+        """Return everything as plain values, for JSON; the keys are in ``docs/performance.md``."""
+        word_bytes = self.config.bus_bytes
+        return {
+            "model": self.model,
+            "config": self.config.name,
+            "config_fields": asdict(self.config),
+            "conditions": {**asdict(self.conditions), "resident": self.resident},
+            "equal": self.equal,
+            "cycles": self.cycles,
+            "macs": self.macs,
+            "utilisation": self.utilisation,
+            "predicted_cycles": self.predicted_cycles,
+            "prediction_error": self.prediction_error,
+            "bus_word_bytes": word_bytes,
+            "bus_words_read": self.words_read,
+            "bus_words_written": self.words_written,
+            "bus_bytes_read": self.words_read * word_bytes,
+            "bus_bytes_written": self.words_written * word_bytes,
+            "baseline": asdict(self.baseline),
+            "reasons": {why.value: count for why, count in self.reasons.items()},
+            "counters": dict(self.counters),
+            "layers": [_layer_figures(layer, self.config) for layer in self.layers],
+        }
+
+
+def _layer_figures(profile: LayerProfile, config: NpuConfig) -> dict[str, Any]:
+    layer = profile.layer
+    figures: dict[str, Any] = {
+        "op": "end" if layer is None else layer.op,
+        "cycles": profile.cycles,
+        "reasons": {why.value: count for why, count in profile.reasons.items()},
+    }
+    if layer is not None:
+        known = profile.cycles > 0
+        figures |= {
+            "name": layer.name,
+            "tflite_index": layer.tflite_index,
+            "how": layer.reason,
+            "macs": layer.macs,
+            "utilisation": (
+                layer.macs / (profile.cycles * config.macs_per_cycle) if known else None
+            ),
+            "predicted_cycles": layer.predicted_cycles,
+            "prediction_error": layer.predicted_cycles / profile.cycles - 1 if known else None,
+        }
+    return figures
+
+
+@dataclass(frozen=True)
+class _Reference:
+    content: bytes
+    sample: dict[str, npt.NDArray[Any]]
+    outputs: dict[str, npt.NDArray[Any]]
+
+    def equals(self, outputs: Mapping[str, npt.NDArray[Any]]) -> bool:
+        """Whether all of a run's outputs are as they must be; a batch of one comes and goes."""
+        return outputs.keys() == self.outputs.keys() and all(
+            np.array_equal(np.ravel(values), np.ravel(self.outputs[name]))
+            for name, values in outputs.items()
+        )
+
+
+class Bench:
+    """Measures models; compiles, and asks the golden model, once for each.
+
+    Parameters
+    ----------
+    seed : int
+        Of the random input that every run of a model gets.
+    console : rich.console.Console, optional
+        Where the progress of building a simulator is shown.
+    """
+
+    def __init__(self, *, seed: int = 0, console: Console | None = None) -> None:
+        self._seed = seed
+        self._console = console
+        self._programs: dict[tuple[Path, NpuConfig], Program] = {}
+        self._references: dict[tuple[Path, int], _Reference] = {}
+
+    def program(self, path: Path, config: NpuConfig) -> Program:
+        """Return a model compiled for a configuration.
+
+        Raises
+        ------
+        CelosiaError
+            If it cannot be.
+        """
+        key = (path, config)
+        if key not in self._programs:
+            self._programs[key] = compile_model(path, config)
+        return self._programs[key]
+
+    def measure(
+        self,
+        path: Path,
+        config: NpuConfig,
+        conditions: Conditions | None = None,
+        *,
+        resident: bool = False,
+    ) -> Measurement:
+        """Run one inference.
+
+        Parameters
+        ----------
+        path : Path
+            The ``.tflite`` file.
+        config : NpuConfig
+            The machine.
+        conditions : Conditions, optional
+            Of system memory.
+        resident : bool
+            Run an inference before it, of another input, that leaves the weights on chip.
+
+        Raises
+        ------
+        NotResidentError
+            If the weights do not fit on chip.
+        CelosiaError
+            If the model cannot be compiled or checked, or the run fails.
+        BuildError
+            If the simulator cannot be built.
+        """
+        from celosia.sim.rtl import MemoryModel
+
+        chosen = conditions or Conditions()
+        program = self.program(path, config)
+        runs = [(program, self._reference(path, program, 0))]
+        if resident:
+            variants = make_resident(program)
+            runs = [
+                (variants.filling, self._reference(path, program, 1)),
+                (variants.resident, runs[0][1]),
+            ]
+        memory = MemoryModel(
+            latency_cycles=chosen.latency_cycles,
+            stall_probability=chosen.stall_probability,
+            delay_probability=chosen.stall_probability,
+            seed=self._seed + 1,
+        )
+        equal = True
+        with open_device(
+            "sim",
+            config,
+            memory_bytes=MEMORY_BYTES,
+            memory_model=memory,
+            profile=True,
+            console=self._console,
+        ) as device:
+            assert isinstance(device, SimDevice)
+            for measured, reference in runs:
+                result = device.run(measured, reference.sample)
+                equal = equal and reference.equals(result.outputs)
+            assert result.cycles is not None
+            assert device.samples is not None
+            layers = attribute_cycles(measured, device.samples, result.cycles)
+        macs = sum(layer.macs for layer in measured.layers)
+        return Measurement(
+            model=path.stem,
+            config=config,
+            conditions=chosen,
+            resident=resident,
+            equal=equal,
+            cycles=result.cycles,
+            macs=macs,
+            predicted_cycles=sum(layer.predicted_cycles for layer in measured.layers),
+            words_read=result.counters["bus_read"],
+            words_written=result.counters["bus_write"],
+            layers=layers,
+            baseline=baseline_of(reference.content, macs, config),
+            counters=result.counters,
+        )
+
+    def _reference(self, path: Path, program: Program, number: int) -> _Reference:
+        key = (path, number)
+        if key not in self._references:
+            sample = random_samples(program.inputs, number + 1, self._seed)[number]
+            expected = ReferenceModel(path, interpreter=False).run(sample)[0].tensors
+            outputs = {info.name: expected[info.name] for info in program.outputs}
+            self._references[key] = _Reference(path.read_bytes(), sample, outputs)
+        return self._references[key]
+
+
+def find_models(folder: Path) -> list[Path]:
+    """Return the ``.tflite`` files of a folder, by name.
+
+    Raises
+    ------
+    CelosiaError
+        If there are none.
+    """
+    models = sorted(folder.glob("*.tflite")) if folder.is_dir() else []
+    if not models:
+        raise CelosiaError(
+            f"models in {folder}",
+            "it has no .tflite files" if folder.is_dir() else "there is no such folder",
+            "name a folder with --models, or files with --model",
+        )
+    return models

@@ -1,0 +1,243 @@
+"""Where the cycles of a run went: each one is laid to one layer and to one reason.
+
+Layer. A cycle belongs to the first layer, in the program's order, that has a command which is not
+complete. That is what a layer adds to the time at which all layers before it are done, and what the
+compiler predicts. What the machine does ahead for later layers costs them nothing then.
+
+Reason. The first of these that holds:
+
+==============  =================================================================================
+array           the array takes a window
+weights         the array has a command, and the next pass's weights are still being shifted in
+accumulators    the array has a command, and the vector engine has not emptied a half for it
+weights_bus     the array's next command waits for a LOAD of weights or parameters
+activations     the array's next command waits for activations: for the vector engine that makes
+                them or for a LOAD (of several tokens the one that comes last counts)
+start           the array's command starts, drains, or takes up its tokens
+vector          the array has no command, the vector engine runs one
+dma             neither has one that runs, a LOAD or STORE runs
+idle            nothing runs: fetch, dispatch, tokens
+==============  =================================================================================
+
+Cycles before the first sample (the doorbell's own register access) are ``idle`` of the first layer;
+those after the last command (`End`, the interrupt) are a line of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from celosia.hw.isa import Command, Conv, Engine, Load, Space, Vector, VectorOp
+from celosia.hw.trace import TRACE_STATES
+from celosia.sw.program import LayerInfo, Program
+
+__all__ = ["LayerProfile", "Reason", "attribute_cycles", "command_layers"]
+
+Ints = npt.NDArray[np.int64]
+
+LEAD_OUT_CYCLES = 1
+"""Samples between the end of the program and the interrupt, which the counters leave out."""
+MOST_MISSED_CYCLES = 16
+"""Of the doorbell's access, before the first sample. The first command takes longer to fetch."""
+
+
+class Reason(StrEnum):
+    """What a cycle went on; see the module's text."""
+
+    ARRAY = "array"
+    WEIGHTS = "weights"
+    ACCUMULATORS = "accumulators"
+    WEIGHTS_BUS = "weights_bus"
+    ACTIVATIONS = "activations"
+    START = "start"
+    VECTOR = "vector"
+    DMA = "dma"
+    IDLE = "idle"
+
+
+REASONS = tuple(Reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerProfile:
+    """Cycles of one layer.
+
+    Attributes
+    ----------
+    layer : LayerInfo or None
+        None for what comes after the last command.
+    cycles : int
+        All of them.
+    reasons : dict of Reason to int
+        The same by reason; all reasons are there.
+    """
+
+    layer: LayerInfo | None
+    cycles: int
+    reasons: dict[Reason, int]
+
+
+def command_layers(program: Program, commands: Sequence[Command]) -> Ints:
+    """Return the layer of each command, `End` excluded, from the layers' first and last commands.
+
+    Layers overlap, because loads stand ahead of the commands they are for and a pooling may run
+    between the parts of the convolution in front of it. Each engine has its commands in the order
+    of the layers otherwise, and the kind of a command tells convolutions from the rest.
+
+    Parameters
+    ----------
+    program : Program
+        Whose layers.
+    commands : sequence of Command
+        Decoded, with or without `End`.
+
+    Returns
+    -------
+    ndarray of int64, shape [commands without End]
+    """
+    engines = [command for command in commands if command.engine is not None]
+    result = np.full(len(engines), -1, np.int64)
+    for tag, command in enumerate(engines):
+        around = [
+            index
+            for index, layer in enumerate(program.layers)
+            if layer.first_tag <= tag <= layer.last_tag
+        ]
+        wanted = _of_convolution(command)
+        same = [index for index in around if (program.layers[index].macs > 0) is wanted]
+        candidates = (around if wanted is None else same) or around
+        assert candidates, f"command {tag} belongs to no layer"
+        # A load that stands in the range of several layers is for the last of them, which it was
+        # moved ahead for; any other command is for the first.
+        result[tag] = candidates[-1] if isinstance(command, Load) else candidates[0]
+    return result
+
+
+def _of_convolution(command: Command) -> bool | None:
+    """Whether only convolutions (True), or only other layers (False), have such a command."""
+    if isinstance(command, Conv):
+        return True
+    if isinstance(command, Vector):
+        return command.op in (VectorOp.REQUANT, VectorOp.REQUANT_ADD)
+    if isinstance(command, Load):
+        return True if command.space in (Space.WGT, Space.PARAM) else None
+    return None
+
+
+def attribute_cycles(
+    program: Program, samples: npt.NDArray[np.void], total_cycles: int
+) -> list[LayerProfile]:
+    """Lay every cycle of a run to a layer and a reason.
+
+    Parameters
+    ----------
+    program : Program
+        That was run.
+    samples : ndarray of celosia.sim.rtl.SAMPLE_DTYPE, shape [runs]
+        From the simulator.
+    total_cycles : int
+        From the counter ``total``; what the entries of the result add up to.
+
+    Returns
+    -------
+    list of LayerProfile
+        One entry a layer, in order, and one for the end of the program.
+    """
+    commands = [command for command in program.decode() if command.engine is not None]
+    cycles = samples["cycles"].astype(np.int64)
+    ends = np.cumsum(cycles)
+    done = _completion(samples, ends, len(commands))
+    layers = command_layers(program, commands)
+    layer_done = np.zeros(len(program.layers), np.int64)
+    np.maximum.at(layer_done, layers, done)
+    # A run of samples never goes beyond the completion of a command: a busy bit falls there.
+    owner = np.searchsorted(np.maximum.accumulate(layer_done), ends - cycles, side="right")
+    reason = _reasons(samples, _waits(commands, done))
+
+    table = np.zeros((len(program.layers) + 1, len(REASONS)), np.int64)
+    np.add.at(table, (owner, reason), cycles)
+    idle = REASONS.index(Reason.IDLE)
+    table[-1, idle] -= LEAD_OUT_CYCLES
+    missed = total_cycles - int(table.sum())
+    assert 0 <= missed <= MOST_MISSED_CYCLES, f"{missed} of {total_cycles} cycles are not sampled"
+    table[0, idle] += missed
+    entries: list[LayerInfo | None] = [*program.layers, None]
+    return [
+        LayerProfile(
+            layer=layer,
+            cycles=int(row.sum()),
+            reasons={reason: int(count) for reason, count in zip(REASONS, row, strict=True)},
+        )
+        for layer, row in zip(entries, table, strict=True)
+    ]
+
+
+def _state(samples: npt.NDArray[np.void], name: str) -> npt.NDArray[np.bool_]:
+    return (samples["state"] >> TRACE_STATES.index(name) & 1).astype(bool)
+
+
+def _completion(samples: npt.NDArray[np.void], ends: Ints, count: int) -> Ints:
+    """Return when each command was complete, in cycles from the first sample."""
+    done = np.full(count, -1, np.int64)
+    for engine in Engine:
+        busy = _state(samples, f"{engine.name.lower()}_busy")
+        np.maximum.at(done, samples["tags"][busy, engine].astype(np.int64), ends[busy])
+    assert (done >= 0).all(), "every command has run"
+    return done
+
+
+def _waits(commands: Sequence[Command], done: Ints) -> npt.NDArray[np.int64]:
+    """Return the reason, by index, for which each command has to wait before it starts.
+
+    Of the tokens that a command takes the one that is given last decides. The n-th wait of a pair
+    of engines takes the n-th signal.
+    """
+    reasons = np.full(len(commands), REASONS.index(Reason.START), np.int64)
+    latest = np.full(len(commands), -1, np.int64)
+    for giver in Engine:
+        for taker in Engine:
+            signals = _indices(commands, giver, lambda c, t=taker: c.signal >> t & 1)
+            waits = _indices(commands, taker, lambda c, g=giver: c.wait >> g & 1)
+            for wait, signal in zip(waits, signals, strict=True):
+                if done[signal] > latest[wait]:
+                    latest[wait] = done[signal]
+                    reasons[wait] = REASONS.index(_wait_reason(commands[signal]))
+    return reasons
+
+
+def _indices(commands: Sequence[Command], engine: Engine, chosen: Any) -> list[int]:
+    return [i for i, command in enumerate(commands) if command.engine is engine and chosen(command)]
+
+
+def _wait_reason(giver: Command) -> Reason:
+    if isinstance(giver, Load) and giver.space in (Space.WGT, Space.PARAM):
+        return Reason.WEIGHTS_BUS
+    return Reason.ACTIVATIONS
+
+
+def _reasons(samples: npt.NDArray[np.void], waits: npt.NDArray[np.int64]) -> Ints:
+    def state(name: str) -> npt.NDArray[np.bool_]:
+        return _state(samples, name)
+
+    array_busy = state("array_busy")
+    waiting = state("array_active") & ~array_busy
+    tags = np.minimum(samples["tags"][:, Engine.ARRAY], len(waits) - 1)
+    conditions = [
+        (state("array_stream"), Reason.ARRAY),
+        (array_busy & state("array_wait_weights"), Reason.WEIGHTS),
+        (array_busy & state("array_wait_acc"), Reason.ACCUMULATORS),
+        (waiting, None),
+        (array_busy, Reason.START),
+        (state("vector_busy"), Reason.VECTOR),
+        (state("load_busy") | state("store_busy"), Reason.DMA),
+    ]
+    return np.select(
+        [condition for condition, _ in conditions],
+        [waits[tags] if why is None else REASONS.index(why) for _, why in conditions],
+        default=REASONS.index(Reason.IDLE),
+    )

@@ -1,0 +1,190 @@
+"""Tables of measurements, for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from celosia.sw.report.bench import Measurement
+from celosia.sw.report.bench_profile import LayerProfile, Reason
+from celosia.sw.report.labels import layer_label
+from rich.table import Table
+
+__all__ = [
+    "SweepRow",
+    "layer_table",
+    "main_table",
+    "reason_table",
+    "resident_table",
+    "sweep_table",
+]
+
+KIB = 1024
+
+HEADINGS = {
+    Reason.ARRAY: "array",
+    Reason.WEIGHTS: "weights",
+    Reason.ACCUMULATORS: "accum.",
+    Reason.WEIGHTS_BUS: "weights bus",
+    Reason.ACTIVATIONS: "activ.",
+    Reason.START: "start",
+    Reason.VECTOR: "vector",
+    Reason.DMA: "dma",
+    Reason.IDLE: "idle",
+}
+
+SweepRow = tuple[str, str, dict[str, "Measurement | str"]]
+"""Model, configuration, and for each condition a measurement or why there is none."""
+
+
+def _table(title: str, *columns: str, texts: int) -> Table:
+    """Return a table whose first columns are texts, the others numbers."""
+    table = Table(title=title, title_justify="left", header_style="bold", box=None)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < texts else "right", no_wrap=True)
+    return table
+
+
+def _ratio(cycles: int, other: int | None) -> str:
+    return f"{cycles / other:.2f}" if other else ""
+
+
+def _yes(equal: bool) -> str:
+    return "yes" if equal else "[bold red]NO[/]"
+
+
+def main_table(measurements: Sequence[Measurement]) -> Table:
+    """Return a line for each model and configuration."""
+    table = _table(
+        "cycles of one inference",
+        *("model", "config", "cycles", "MACs", "util.", "predicted", "error", "read\nKiB"),
+        *("written\nKiB", "times\nideal", "times\nroofline", "Ethos-\nU55", "faster\nby", "equal"),
+        texts=2,
+    )
+    for run in measurements:
+        word_bytes, baseline = run.config.bus_bytes, run.baseline
+        u55 = baseline.ethos_u55_cycles
+        table.add_row(
+            run.model,
+            run.config.name,
+            f"{run.cycles:,}",
+            f"{run.macs:,}",
+            f"{run.utilisation:.1%}",
+            f"{run.predicted_cycles:,}",
+            f"{run.prediction_error:+.1%}",
+            f"{run.words_read * word_bytes / KIB:.1f}",
+            f"{run.words_written * word_bytes / KIB:.1f}",
+            _ratio(run.cycles, baseline.ideal_cycles),
+            _ratio(run.cycles, baseline.roofline_cycles),
+            f"{u55:,}" if u55 else "",
+            f"{u55 / run.cycles:.2f}" if u55 else "",
+            _yes(run.equal),
+        )
+    return table
+
+
+def reason_table(measurements: Sequence[Measurement]) -> Table:
+    """Return for each run the share of its cycles that went on each reason."""
+    table = _table(
+        "what the cycles went on", "model", "config", "cycles", *HEADINGS.values(), texts=2
+    )
+    for run in measurements:
+        shares = [run.reasons[why] / run.cycles for why in HEADINGS]
+        table.add_row(
+            run.model,
+            run.config.name,
+            f"{run.cycles:,}",
+            *(f"{share:.1%}" if share else "" for share in shares),
+        )
+    return table
+
+
+def layer_table(run: Measurement) -> Table:
+    """Return a run's layers, with cycles by reason."""
+    table = _table(
+        f"{run.model} on {run.config.name}, by layer",
+        *("operator", "cycles", "util.", "predicted", "error", *HEADINGS.values()),
+        texts=1,
+    )
+    for profile in run.layers:
+        table.add_row(*_layer_cells(profile, run.config.macs_per_cycle))
+    table.add_section()
+    table.add_row(
+        "total",
+        f"{run.cycles:,}",
+        f"{run.utilisation:.1%}",
+        f"{run.predicted_cycles:,}",
+        f"{run.prediction_error:+.1%}",
+        *(f"{count:,}" if count else "" for count in (run.reasons[why] for why in HEADINGS)),
+        style="bold",
+    )
+    return table
+
+
+def _layer_cells(profile: LayerProfile, macs_per_cycle: int) -> list[str]:
+    layer, cycles = profile.layer, profile.cycles
+    counts = [profile.reasons[why] for why in HEADINGS]
+    cells = [f"{count:,}" if count else "" for count in counts]
+    if layer is None:
+        return ["end of the program", f"{cycles:,}", "", "", "", *cells]
+    used = f"{layer.macs / (cycles * macs_per_cycle):.1%}" if layer.macs and cycles else ""
+    error = f"{layer.predicted_cycles / cycles - 1:+.1%}" if cycles else ""
+    return [layer_label(layer), f"{cycles:,}", used, f"{layer.predicted_cycles:,}", error, *cells]
+
+
+def sweep_table(title: str, conditions: Sequence[str], rows: Sequence[SweepRow]) -> Table:
+    """Return a line for each model and configuration, a column for each condition.
+
+    Parameters
+    ----------
+    title : str
+        What is varied.
+    conditions : sequence of str
+        Columns.
+    rows : sequence of SweepRow
+        One entry a line. Cycles, and how much they are above the line's least.
+    """
+    table = _table(title, "model", "config", *conditions, "equal", texts=2)
+    for model, config, cells in rows:
+        runs = {name: run for name, run in cells.items() if isinstance(run, Measurement)}
+        least = min((run.cycles for run in runs.values()), default=0)
+        texts = []
+        for name in conditions:
+            cell = cells[name]
+            if isinstance(cell, str):
+                texts.append(cell)
+            else:
+                more = cell.cycles / least - 1
+                texts.append(f"{cell.cycles:,} ({more:+.1%})" if more else f"{cell.cycles:,}")
+        table.add_row(model, config, *texts, _yes(all(run.equal for run in runs.values())))
+    return table
+
+
+def resident_table(pairs: Sequence[tuple[Measurement, Measurement | str]]) -> Table:
+    """Return a line for each model and configuration: cold, and with the weights on chip.
+
+    Parameters
+    ----------
+    pairs : sequence of (Measurement, Measurement or str)
+        The cold run, and the other one or why there is none.
+    """
+    table = _table(
+        "weights already on chip",
+        *("model", "config", "cold", "resident", "of cold", "util.", "read KiB", "equal", ""),
+        texts=2,
+    )
+    table.columns[-1].justify = "left"
+    for cold, resident in pairs:
+        cells = [cold.model, cold.config.name, f"{cold.cycles:,}"]
+        if isinstance(resident, str):
+            table.add_row(*cells, "", "", "", "", "", f"not possible: {resident}")
+            continue
+        read = resident.words_read * resident.config.bus_bytes
+        table.add_row(
+            *cells,
+            f"{resident.cycles:,}",
+            f"{resident.cycles / cold.cycles:.1%}",
+            f"{resident.utilisation:.1%}",
+            f"{read / KIB:.1f}",
+            _yes(resident.equal),
+        )
+    return table

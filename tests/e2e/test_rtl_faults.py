@@ -1,0 +1,793 @@
+"""What goes wrong ends in a clear error, and the device runs the next program correctly.
+
+All of it on one device: whatever a broken program leaves behind, the next test meets it. Broken
+commands run on the emulator too, which has to stop with the same cause, unit, tag and address.
+More random damage than the tests do::
+
+    python tests/e2e/test_rtl_faults.py --seeds 1000 3000
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import celosia
+import numpy as np
+import numpy.typing as npt
+import pytest
+from celosia.hw.config import preset
+from celosia.hw.isa import (
+    COMMAND_BITS,
+    COMMAND_BYTES,
+    Command,
+    Conv,
+    End,
+    Engine,
+    IsaError,
+    Load,
+    Mode,
+    Region,
+    Softmax,
+    Space,
+    Store,
+    Vector,
+    VectorOp,
+    fields_of,
+)
+from celosia.hw.regs import ErrorCause
+from celosia.sim.emulator_legal import field_problem
+from celosia.sim.golden_model import GoldenModel
+from celosia.sim.tflite_builder import ModelBuilder
+from celosia.sim.toolchain import missing_tools
+from celosia.sw.compiler.build import compile_model
+from celosia.sw.driver.device import Device
+from celosia.sw.driver.emu import EmuDevice
+from celosia.sw.driver.layout import Layout
+from celosia.sw.driver.sim import SimDevice
+from celosia.sw.errors import DeviceError, InputError, ProgramError
+from celosia.sw.program import MemoryPlan, Program, TensorInfo
+
+MISSING = missing_tools()
+rtl_only = pytest.mark.skipif(bool(MISSING), reason=MISSING or "all tools are there")
+CONFIG = preset("tiny")
+LINE = CONFIG.line_bytes
+MEMORY_BYTES = 1 << 18
+FIRST_ADDRESS = 0x1000
+WATCHDOG_CYCLES = 60_000
+"""Ten times what the good program takes, fifty times what a broken one needs."""
+BUS_TIMEOUT_CYCLES = 500
+FETCH = 4
+REGION_BYTES = 2048
+FLIP_SEEDS = 300
+EMULATED_LIMIT = 1 << 24
+"""Bytes that the emulator is asked to move for one damaged command."""
+
+Int8 = npt.NDArray[np.int8]
+
+
+# The good program ---------------------------------------------------------------------------------
+
+
+def good_model() -> bytes:
+    """Return a network that uses every engine, every kind of command and most vector operations."""
+    rng = np.random.default_rng(0)
+
+    def weights(*shape: int) -> Int8:
+        return rng.integers(-127, 128, shape, dtype=np.int8)
+
+    def scale_of(terms: int) -> float:
+        return 73 * 74 * terms**0.5 / 60 * 0.01 * 0.05
+
+    builder = ModelBuilder()
+    x = builder.input((1, 9, 9, 3), scale=0.05, zero_point=-3)
+    x = builder.conv2d(
+        x, weights(8, 3, 3, 3), w_scales=0.01, scale=scale_of(27), zero_point=4, padding="SAME"
+    )
+    y = builder.depthwise_conv2d(
+        x, weights(1, 3, 3, 8), w_scales=0.01, scale=scale_of(9), zero_point=-5, padding="SAME"
+    )
+    x = builder.add(x, y, scale=0.5, zero_point=7)
+    x = builder.logistic(x, zero_point=-128)
+    x = builder.max_pool2d(x, size=(3, 3), strides=(2, 2), padding="VALID")
+    x = builder.average_pool2d(x, size=(4, 4))
+    x = builder.fully_connected(
+        builder.reshape(x, (1, -1)), weights(10, 8), w_scales=0.01, scale=0.02, zero_point=1
+    )
+    return builder.finish([builder.softmax(x)])
+
+
+class Bench:
+    """A device and a program that must work on it at any time."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        model = good_model()
+        self.golden = GoldenModel(model)
+        self.program = compile_model(model, CONFIG)
+        self.instrumented = compile_model(model, CONFIG, keep_tensors=True)
+        self.rng = np.random.default_rng(1)
+
+    def assert_works(self, *, every_tensor: bool = True) -> None:
+        """Run the good programs on a new input; all is as it must be."""
+        info = self.program.inputs[0]
+        given = self.rng.integers(-128, 128, info.shape, dtype=np.int8)
+        want = dict(self.golden.run([given]))
+        for program in (self.program, *([self.instrumented] if every_tensor else [])):
+            result = self.device.run(program, given)
+            for name, values in {**result.tensors, **result.outputs}.items():
+                np.testing.assert_array_equal(values, want[name], err_msg=f"tensor {name}")
+
+    def fault(self) -> tuple[str, int, int]:
+        """Return cause, unit and tag that the registers still hold."""
+        cause, unit, tag = (
+            self.device.read_field("error_cause", field) for field in ("cause", "unit", "tag")
+        )
+        return ErrorCause(cause).name, unit, tag
+
+    def stopped(self, program: Program) -> DeviceError:
+        """Run a program that must be stopped, return the error; nothing else is harmed."""
+        with pytest.raises(DeviceError) as caught:
+            self.device.run(program, [])
+        error = caught.value
+        assert error.fault == self.fault()[0]
+        assert error.fault in str(error)
+        assert error.remedy
+        assert not self.device.read_field("status", "busy")
+        return error
+
+
+@pytest.fixture(scope="module")
+def rtl() -> Iterator[Bench]:
+    """The RTL."""
+    if MISSING:
+        pytest.skip(MISSING)
+    with celosia.open(
+        "sim",
+        CONFIG,
+        memory_bytes=MEMORY_BYTES,
+        watchdog_cycles=WATCHDOG_CYCLES,
+        bus_timeout_cycles=BUS_TIMEOUT_CYCLES,
+    ) as device:
+        bench = Bench(device)
+        bench.assert_works()
+        yield bench
+
+
+@pytest.fixture(scope="module")
+def emu() -> Bench:
+    """The emulator."""
+    return Bench(celosia.open("emu", CONFIG, memory_bytes=MEMORY_BYTES))
+
+
+def simulated(bench: Bench) -> SimDevice:
+    assert isinstance(bench.device, SimDevice)
+    return bench.device
+
+
+def raw_program(commands: Sequence[Command | bytes], **changes: Any) -> Program:
+    """Return a program of commands that no compiler wrote; nothing checks it."""
+    code = b"".join(c if isinstance(c, bytes) else c.encode() for c in commands)
+    plan = MemoryPlan(region_bytes={"IO": REGION_BYTES, "SCRATCH": REGION_BYTES})
+    values: dict[str, Any] = {
+        "config": CONFIG,
+        "commands": code,
+        "constants": bytes(REGION_BYTES),
+        "memory": plan,
+        "model": "broken",
+    }
+    return Program(**{**values, **changes})
+
+
+@cache
+def guard_bytes(size: int) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(5).integers(0, 256, size, np.uint8)
+
+
+def guarded_run(bench: Bench, program: Program) -> DeviceError | None:
+    """Run a program between guard areas; return its error, if it has one."""
+    device = simulated(bench)
+    memory = device.rtl.memory
+    memory[:] = guard_bytes(memory.size)
+    inputs = [np.zeros(info.shape, info.item) for info in program.inputs]
+    layout = Layout.of(program, first=FIRST_ADDRESS, memory_bytes=MEMORY_BYTES)
+    before = memory.copy()
+    error = None
+    try:
+        device.run(program, inputs)
+    except DeviceError as caught:
+        error = caught
+    changed = np.flatnonzero(memory != before)
+    for region in Region:
+        changed = changed[(changed < layout[region].base) | (changed >= layout[region].end)]
+    assert not changed.size, f"byte {changed[0]:#x} outside of all regions was written"
+    assert device.rtl.statistics.violations == 0
+    if error is not None:
+        assert error.fault, f"the watchdog was silent: {error}"
+    return error
+
+
+# Commands that are illegal ------------------------------------------------------------------------
+
+LOAD = Load(region=Region.IO, row_bytes=64)
+STORE = Store(region=Region.IO, row_bytes=64)
+CONV = Conv(
+    in_h=4, row_bytes=4 * LINE, row_pitch=4 * LINE, out_w=4, out_h=4, tile_rows=4, row_len=4,
+    stride_x=1, stride_y=1, step_x=LINE, step_y=4 * LINE, n_ky=1, n_kx=1, n_ic=1, n_oc=1,
+)  # fmt: skip
+REQUANT = Vector(
+    op=VectorOp.REQUANT, n_oc=1, out_h=4, out_w=4, tile_rows=4, d_addr=64, d_y=4, d_x=1,
+    act_min=-128, act_max=127,
+)  # fmt: skip
+ADD = Vector(
+    op=VectorOp.ADD, n_oc=1, out_h=4, out_w=4, a_y=4, a_x=1, b_addr=32, b_y=4, b_x=1, d_addr=64,
+    d_y=4, d_x=1, mult_a=1 << 30, mult_b=1 << 30, mult_o=1 << 30, act_min=-128, act_max=127,
+)  # fmt: skip
+MAX = dataclasses.replace(ADD, op=VectorOp.MAX, n_ky=2, n_kx=2, a_ky=4, a_kx=1)
+SOFTMAX = Softmax(channels=10, n_rows=2, a_y=2, d_addr=64, d_y=2)
+ROWS = dataclasses.replace(
+    CONV,
+    mode=Mode.ROWS,
+    row_bytes=5 * LINE,
+    row_pitch=5 * LINE,
+    step_y=5 * LINE,
+    row_len=5,
+    extra=2,
+)
+BEYOND = CONFIG.act_lines - 2
+"""An activation line after which there is only one more."""
+
+replace = dataclasses.replace
+
+
+def with_bits(command: Command, bits: int) -> bytes:
+    return (int.from_bytes(command.encode(), "little") | bits).to_bytes(COMMAND_BYTES, "little")
+
+
+def with_field(command: Command, name: str, value: int) -> bytes:
+    """Encode a value that the schema would refuse."""
+    spec = next(spec for spec in fields_of(type(command)) if spec.name == name)
+    mask = ((1 << spec.width_bits) - 1) << spec.offset_bits
+    word = int.from_bytes(command.encode(), "little") & ~mask | value << spec.offset_bits
+    return word.to_bytes(COMMAND_BYTES, "little")
+
+
+def used_bits(command: Command) -> int:
+    return sum(spec.width_bits for spec in fields_of(type(command)))
+
+
+Stream = list[Command | bytes]
+Case = tuple[str, Stream, str, int]
+
+
+def illegal_streams() -> Iterator[Case]:
+    """Yield names, streams (the bad command has tag 7), causes and units."""
+    for opcode in (0x00, 0x02, 0x0F, 0x11, 0x42, 0x50, 0x77, 0xFF):
+        data = bytes([opcode, 0, 7, 0]) + bytes(COMMAND_BYTES - 4)
+        yield f"opcode {opcode:#04x}", [data], "ILLEGAL_OPCODE", FETCH
+    for command in (LOAD, STORE, CONV, ADD, SOFTMAX, End()):
+        kind = type(command).__name__
+        tagged = replace(command, tag=7)
+        for bit in {used_bits(command), COMMAND_BITS - 1, (used_bits(command) | 63) + 1}:
+            data = with_bits(tagged, 1 << min(bit, COMMAND_BITS - 1))
+            yield f"{kind}: reserved bit {bit}", [data], "ILLEGAL_FIELD", FETCH
+        for field in ("wait", "signal"):
+            own = 1 << command.engine if command.engine is not None else 1
+            stream: Stream = [replace(tagged, **{field: own})]
+            yield f"{kind}: own token in {field}", stream, "ILLEGAL_FIELD", FETCH
+    counts: list[tuple[Command, tuple[str, ...]]] = [
+        (LOAD, ("row_bytes", "n1", "n2")),
+        (STORE, ("row_bytes", "n1", "n2")),
+        (CONV, ("out_w", "out_h", "tile_rows", "row_len", "stride_x", "n_ky", "n_kx", "n_ic",
+                "n_oc")),
+        (ADD, ("n_oc", "out_h", "out_w", "n_ky", "n_kx")),
+        (REQUANT, ("n_oc", "out_h", "out_w", "tile_rows")),
+        (MAX, ("n_ky", "n_kx")),
+        (SOFTMAX, ("channels", "n_rows")),
+    ]  # fmt: skip
+    for command, names in counts:
+        unit = int(command.engine or 0)
+        for name in names:
+            data = with_field(replace(command, tag=7), name, 0)
+            yield f"{type(command).__name__}: {name} is 0", [data], "ILLEGAL_FIELD", unit
+    yield "Conv: unknown mode", [with_field(replace(CONV, tag=7), "mode", 3)], "ILLEGAL_FIELD", 2
+    for op in (6, 7):
+        data = with_field(replace(ADD, tag=7), "op", op)
+        yield f"Vector: unknown operation {op}", [data], "ILLEGAL_FIELD", 3
+    for command in (replace(ADD, n_kx=2), replace(REQUANT, n_ky=2)):
+        yield "Vector: a window where none is", [replace(command, tag=7)], "ILLEGAL_FIELD", 3
+    yield "Store from WGT", [replace(STORE, space=Space.WGT, tag=7)], "ILLEGAL_FIELD", 1
+    for space in (Space.WGT, Space.PARAM, Space.TABLE):
+        for field in ("mem_addr", "sram_addr", "row_bytes", "mem_stride1", "sram_stride2"):
+            odd = replace(LOAD, space=space, tag=7, **{field: getattr(LOAD, field) + 1})
+            yield f"Load to {space.name}: odd {field}", [odd], "ILLEGAL_FIELD", 0
+
+
+def streams_out_of_range() -> Iterator[Case]:
+    for space, size, cause in (
+        (Space.ACT, CONFIG.act_bytes, "ACT_RANGE"),
+        (Space.WGT, CONFIG.wgt_bytes, "WGT_RANGE"),
+        (Space.PARAM, CONFIG.param_bytes, "PARAM_RANGE"),
+        (Space.TABLE, 256 * LINE, "PARAM_RANGE"),
+    ):
+        load = replace(LOAD, space=space, tag=7)
+        yield f"Load to {space.name}", [replace(load, sram_addr=size - 60)], cause, 0
+        runs = replace(load, n1=3, sram_stride1=(size // 2) & ~63)
+        yield f"third run to {space.name}", [replace(runs, sram_addr=64)], cause, 0
+    stored = replace(STORE, sram_addr=CONFIG.act_bytes - 63, tag=7)
+    yield "Store from ACT", [stored], "ACT_RANGE", 1
+    yield "Conv: windows", [replace(CONV, act_addr=BEYOND * LINE, tag=7)], "ACT_RANGE", 2
+    yield "Conv: pixels", [replace(ROWS, act_addr=BEYOND * LINE, tag=7)], "ACT_RANGE", 2
+    for line in (CONFIG.wgt_lines - 4, CONFIG.wgt_lines, (1 << 16) - 2):
+        yield f"Conv: weights at {line}", [replace(CONV, wgt_addr=line, tag=7)], "WGT_RANGE", 2
+    many = replace(CONV, n_ic=CONFIG.wgt_lines // LINE, n_oc=2, tag=7)
+    yield "Conv: weights of the second tile", [many, replace(REQUANT, n_oc=2)], "WGT_RANGE", 2
+    for line in (CONFIG.param_lines - 8, CONFIG.param_lines):
+        yield f"REQUANT: parameters at {line}", [
+            CONV, replace(REQUANT, param_addr=line, tag=7),
+        ], "PARAM_RANGE", 3  # fmt: skip
+    yield "REQUANT: result", [CONV, replace(REQUANT, d_addr=BEYOND, tag=7)], "ACT_RANGE", 3
+    fused = replace(REQUANT, op=VectorOp.REQUANT_ADD, b_addr=BEYOND, b_y=4, b_x=1, tag=7)
+    yield "REQUANT_ADD: second operand", [CONV, fused], "ACT_RANGE", 3
+    for name in ("a_addr", "b_addr", "d_addr"):
+        yield f"ADD: {name}", [replace(ADD, tag=7, **{name: BEYOND})], "ACT_RANGE", 3
+    for name in ("a_y", "b_y", "d_y"):
+        # Lines do not wrap: a stride cannot lead back.
+        yield f"ADD: {name} beyond 16 bits", [replace(ADD, tag=7, **{name: 65535})], "ACT_RANGE", 3
+    far = replace(CONV, act_addr=1 << 19, tag=7)
+    yield "Conv: an address whose line takes 17 bits", [far], "ACT_RANGE", 2
+    yield "MAX: window", [replace(MAX, a_addr=BEYOND, tag=7)], "ACT_RANGE", 3
+    for name in ("a_addr", "d_addr"):
+        yield f"Softmax: {name}", [replace(SOFTMAX, tag=7, **{name: BEYOND})], "ACT_RANGE", 3
+
+
+def streams_of_other_faults() -> Iterator[Case]:
+    wide = replace(CONV, out_w=32, row_len=32, out_h=9, tile_rows=9, tag=7)
+    yield "a tile larger than the accumulator", [wide], "ACC_OVERFLOW", 2
+    rows = replace(ROWS, row_pitch=4 * LINE, row_bytes=4 * LINE, step_y=4 * LINE, tag=7)
+    yield "two kernel rows in one bank", [rows], "BANK_CONFLICT", 2
+    given = [replace(LOAD, row_bytes=4, signal=1 << Engine.STORE, tag=7)] * 256
+    yield "256 tokens", [*given], "TOKEN_OVERFLOW", 0
+    for name, command, unit in (
+        ("Load beyond IO", replace(LOAD, mem_addr=REGION_BYTES - 63), 0),
+        ("Load far beyond IO", replace(LOAD, mem_addr=0xFFFF_FFFF), 0),
+        ("Load below CONST", replace(LOAD, region=Region.CONST, mem_addr=64, n1=3,
+                                     mem_stride1=-64), 0),
+        ("Load beyond CODE", replace(LOAD, region=Region.CODE, row_bytes=192), 0),
+        ("Store beyond SCRATCH", replace(STORE, region=Region.SCRATCH, mem_addr=REGION_BYTES,
+                                         row_bytes=1), 1),
+        ("Store: third turn", replace(STORE, n2=3, mem_stride2=1000), 1),
+    ):  # fmt: skip
+        yield name, [replace(command, tag=7)], "MEM_WINDOW", unit
+
+
+CASES = [*illegal_streams(), *streams_out_of_range(), *streams_of_other_faults()]
+
+
+@rtl_only
+@pytest.mark.xdist_group("rtl-tiny")
+@pytest.mark.parametrize("case", CASES, ids=[name for name, *_ in CASES])
+def test_bad_commands_stop_rtl_and_emulator_alike(rtl: Bench, emu: Bench, case: Case) -> None:
+    _, stream, cause, unit = case
+    program = raw_program([*stream, End(tag=8)])
+    found = []
+    for bench in (rtl, emu):
+        error = bench.stopped(program)
+        assert bench.fault() == (cause, unit, 7)
+        found.append((error.fault, error.command, error.address))
+        bench.assert_works()
+    assert found[0] == found[1]
+
+
+TO_STORE, TO_LOAD = 1 << Engine.STORE, 1 << Engine.LOAD
+
+DEADLOCKS: dict[str, tuple[Stream, str]] = {
+    "a token that nobody gives": (
+        [replace(STORE, wait=TO_LOAD)],
+        "STORE is at command 0.*tokens from LOAD",
+    ),
+    "two engines that wait for each other": (
+        [
+            replace(LOAD, wait=TO_STORE, signal=TO_STORE),
+            replace(STORE, wait=TO_LOAD, signal=TO_LOAD),
+        ],
+        "LOAD is at command 0.*STORE is at command 1",
+    ),
+    "a tile that nobody fills": ([REQUANT], "VECTOR is at command 0.*full accumulator half"),
+    "one tile too few": (
+        [CONV, replace(REQUANT, n_oc=2)],
+        "VECTOR is at command 1.*full accumulator half",
+    ),
+    "tiles that nobody empties": ([CONV, CONV, CONV], "ARRAY is at command 2.*free accumulator"),
+}  # fmt: skip
+
+
+@rtl_only
+@pytest.mark.xdist_group("rtl-tiny")
+@pytest.mark.parametrize("name", DEADLOCKS)
+def test_deadlock_is_stopped_by_the_watchdog(rtl: Bench, emu: Bench, name: str) -> None:
+    stream, reason = DEADLOCKS[name]
+    program = raw_program([*stream, End(tag=8)])
+    before = simulated(rtl).rtl.statistics.cycles
+    for bench in (rtl, emu):
+        error = bench.stopped(program)
+        assert bench.fault()[:2] == ("WATCHDOG", FETCH)
+        assert "raise watchdog_cycles" in error.remedy
+        if bench is emu:
+            assert error.cause.split("deadlock: ")[1]
+            pytest.raises(DeviceError, emu.device.run, program, []).match(reason)
+        else:
+            assert simulated(rtl).rtl.statistics.cycles - before < WATCHDOG_CYCLES + 1000
+        bench.assert_works()
+
+
+LEFTOVERS: dict[str, Stream] = {
+    "a token": [replace(LOAD, signal=TO_STORE)],
+    "tokens of every pair": [
+        replace(command, signal=0xF & ~(1 << int(command.engine or 0)))
+        for command in (LOAD, STORE, CONV, REQUANT)
+    ],
+    "a full accumulator half": [CONV],
+    "two full halves": [CONV, CONV],
+    "a half that is held": [replace(CONV, hold=1)],
+    "half of the tiles": [
+        replace(CONV, tile_rows=2),
+        replace(REQUANT, out_h=2, tile_rows=2),
+    ],
+    "a half of another shape": [CONV, replace(REQUANT, out_w=3)],
+    "a sum that nothing began": [replace(CONV, accumulate=1), REQUANT],
+}
+
+
+@rtl_only
+@pytest.mark.xdist_group("rtl-tiny")
+@pytest.mark.parametrize("name", LEFTOVERS)
+def test_what_a_program_leaves_behind_is_gone_for_the_next_one(rtl: Bench, name: str) -> None:
+    """Programs that end, but with more than they should: only their own results may be wrong."""
+    assert guarded_run(rtl, raw_program([*LEFTOVERS[name], End()])) is None
+    rtl.assert_works()
+    # A leftover token would let this one go through.
+    starved = raw_program([replace(STORE, wait=TO_LOAD), End()])
+    guarded_run(rtl, raw_program([*LEFTOVERS[name], End()]))
+    assert rtl.stopped(starved).fault == "WATCHDOG"
+    rtl.assert_works()
+
+
+@rtl_only
+@pytest.mark.xdist_group("rtl-tiny")
+@pytest.mark.parametrize("cut", [0, 1, 63, 64])
+def test_stream_without_end(rtl: Bench, emu: Bench, cut: int) -> None:
+    """The region ends after a command, or within the End."""
+    code = LOAD.encode() + End(tag=1).encode()
+    program = raw_program([code[: len(code) - cut]]) if cut else raw_program([LOAD, LOAD])
+    found = []
+    for bench in (rtl, emu):
+        error = bench.stopped(program)
+        assert bench.fault()[:2] == ("FETCH_WINDOW", FETCH)
+        found.append((error.address, error.cause))
+        bench.assert_works()
+    assert found[0] == found[1]
+
+
+# Memory that does not do its part -----------------------------------------------------------------
+
+
+@rtl_only
+@pytest.mark.xdist_group("rtl-tiny")
+@pytest.mark.parametrize(
+    ("region", "unit"),
+    [(Region.CODE, "command fetch"), (Region.CONST, "load engine"), (Region.IO, "engine")],
+)
+def test_bus_error_is_reported_with_its_address(rtl: Bench, region: Region, unit: str) -> None:
+    from celosia.sim.rtl import MemoryModel
+
+    device = simulated(rtl)
+    rtl.assert_works()
+    layout = Layout.of(rtl.program, first=FIRST_ADDRESS, memory_bytes=MEMORY_BYTES)
+    given = np.zeros(rtl.program.inputs[0].shape, np.int8)
+    for offset in (0, layout[region].size // 2 & ~3):
+        bad = layout[region].base + offset
+        device.rtl.set_memory_model(MemoryModel(error_range=(bad, bad + 4)))
+        with pytest.raises(DeviceError, match=unit) as caught:
+            device.run(rtl.program, given)
+        assert (caught.value.fault, caught.value.address) == ("BUS_ERROR", bad)
+        assert "memory" in caught.value.remedy
+        device.rtl.set_memory_model(MemoryModel())
+        rtl.assert_works()
+
+
+@rtl_only
+@pytest.mark.xdist_group("rtl-tiny")
+def test_memory_smaller_than_promised(rtl: Bench) -> None:
+    from celosia.sim.rtl import MemoryModel
+
+    device = simulated(rtl)
+    layout = Layout.of(rtl.program, first=FIRST_ADDRESS, memory_bytes=MEMORY_BYTES)
+    end = layout[Region.CONST].base + 256
+    device.rtl.set_memory_model(MemoryModel(window=(0, end)))
+    with pytest.raises(DeviceError, match="as large as memory_bytes says") as caught:
+        device.run(rtl.program, np.zeros(rtl.program.inputs[0].shape, np.int8))
+    assert caught.value.fault == "BUS_ERROR"
+    assert (caught.value.address or 0) >= end
+    device.rtl.set_memory_model(MemoryModel())
+    rtl.assert_works()
+
+
+@rtl_only
+@pytest.mark.xdist_group("rtl-tiny")
+@pytest.mark.parametrize("limit", [BUS_TIMEOUT_CYCLES, 0])
+@pytest.mark.parametrize("how", ["never answers", "never accepts"])
+def test_memory_that_is_dead(
+    rtl: Bench, monkeypatch: pytest.MonkeyPatch, limit: int, how: str
+) -> None:
+    """Found by the bus's time-out; where that is switched off, by the watchdog."""
+    from celosia.sim.rtl import MemoryModel
+
+    device = simulated(rtl)
+    rtl.assert_works()
+    monkeypatch.setattr(device, "_bus_timeout_cycles", limit)
+    model = (
+        MemoryModel(dead=True)
+        if how == "never answers"
+        else MemoryModel(stall_probability=1 - 2**-40)
+    )
+    device.rtl.set_memory_model(model)
+    before = device.rtl.statistics.cycles
+    with pytest.raises(DeviceError) as caught:
+        device.run(rtl.program, np.zeros(rtl.program.inputs[0].shape, np.int8))
+    took = device.rtl.statistics.cycles - before
+    if limit:
+        assert caught.value.fault == "BUS_TIMEOUT"
+        assert caught.value.address == FIRST_ADDRESS
+        assert "raise bus_timeout_cycles" in caught.value.remedy
+        assert limit < took < limit + 500
+    else:
+        assert caught.value.fault == "WATCHDOG"
+        assert took < WATCHDOG_CYCLES + 500
+    monkeypatch.undo()
+    device.rtl.set_memory_model(MemoryModel())
+    rtl.assert_works()
+
+
+@rtl_only
+@pytest.mark.xdist_group("rtl-tiny")
+def test_memory_that_dies_in_the_middle(rtl: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads and writes of all engines are in flight when it happens, at many different times."""
+    from celosia.sim.rtl import MemoryModel
+
+    device = simulated(rtl)
+    result = device.run(rtl.program, np.zeros(rtl.program.inputs[0].shape, np.int8))
+    run_until_irq = device.rtl.run_until_irq
+    faults: Counter[str] = Counter()
+    for cycles in range(50, result.cycles or 0, (result.cycles or 0) // 12):
+
+        def dying(limit: int, cycles: int = cycles) -> int | None:
+            device.rtl.step(cycles)
+            device.rtl.set_memory_model(MemoryModel(dead=True))
+            return run_until_irq(limit)
+
+        monkeypatch.setattr(device.rtl, "run_until_irq", dying)
+        try:
+            device.run(rtl.program, np.zeros(rtl.program.inputs[0].shape, np.int8))
+            faults["none"] += 1
+        except DeviceError as error:
+            faults[error.fault] += 1
+        monkeypatch.undo()
+        device.rtl.set_memory_model(MemoryModel())
+        rtl.assert_works()
+    assert faults["BUS_TIMEOUT"] >= 10
+    assert set(faults) <= {"BUS_TIMEOUT", "none"}
+
+
+# Programs and inputs that are refused before anything runs ----------------------------------------
+
+
+class Untouched:
+    """Asserts that the device's clock has not moved, so that nothing can have run."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    def __enter__(self) -> None:
+        self._cycles = simulated(self._bench).rtl.statistics.cycles
+
+    def __exit__(self, *_: object) -> None:
+        assert simulated(self._bench).rtl.statistics.cycles == self._cycles
+        self._bench.assert_works()
+
+
+@rtl_only
+@pytest.mark.xdist_group("rtl-tiny")
+def test_program_of_another_configuration(rtl: Bench) -> None:
+    for other in (preset("base"), CONFIG.with_(acc_depth=128)):
+        program = compile_model(good_model(), other)
+        given = np.zeros(program.inputs[0].shape, np.int8)
+        with (
+            Untouched(rtl),
+            pytest.raises(ProgramError, match="the program needs.*ompile the model for 'tiny'"),
+        ):
+            rtl.device.run(program, given)
+
+
+@rtl_only
+@pytest.mark.xdist_group("rtl-tiny")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda good: good[0], r"shape is \[9, 9, 3\].*Reshape it"),
+        (lambda good: good[:, :8], "shape.*preprocessing"),
+        (lambda good: good.astype(np.uint8), r"uint8.*astype\(numpy.int8\)"),
+        (lambda good: good.astype(np.float32), "float32.*quantize=True"),
+        (lambda good: {"picture": good}, "'picture': the model has no such input"),
+        (lambda good: {}, "missing"),
+        (lambda good: [good, good], "got 2, the model has 1"),
+        (lambda good: [], "got 0, the model has 1"),
+    ],
+)
+def test_wrong_inputs(rtl: Bench, make: Any, message: str) -> None:
+    good = np.zeros(rtl.program.inputs[0].shape, np.int8)
+    with Untouched(rtl), pytest.raises(InputError, match=message):
+        rtl.device.run(rtl.program, make(good))
+
+
+def small_program() -> bytes:
+    tensor = TensorInfo(name="x", shape=(1, 4), row_pitch=4, pixel_pitch=4)
+    return raw_program(
+        [replace(LOAD, row_bytes=4), End(tag=1)],
+        constants=bytes(16),
+        memory=MemoryPlan(region_bytes={"IO": 8}),
+        inputs=(tensor,),
+        outputs=(replace(tensor, name="y", offset=4),),
+    ).to_bytes()
+
+
+def test_every_damaged_byte_of_a_program_file_is_found() -> None:
+    good = small_program()
+    assert Program.from_bytes(good).to_bytes() == good
+    for place in range(len(good)):
+        for mask in (0x01, 0x80, 0xFF):
+            bad = bytearray(good)
+            bad[place] ^= mask
+            with pytest.raises(ProgramError) as caught:
+                Program.from_bytes(bytes(bad), "x.celosia")
+            assert "x.celosia" in str(caught.value)
+            assert caught.value.remedy, f"byte {place}"
+    for length in range(len(good)):
+        with pytest.raises(ProgramError):
+            Program.from_bytes(good[:length])
+    with pytest.raises(ProgramError, match="extended"):
+        Program.from_bytes(good + b"\0")
+
+
+def test_damaged_program_file_on_the_command_line(tmp_path: Path) -> None:
+    from celosia.sw.cli import app
+    from typer.testing import CliRunner
+
+    bad = bytearray(small_program())
+    bad[len(bad) // 2] ^= 4
+    path = tmp_path / "bad.celosia"
+    path.write_bytes(bytes(bad))
+    result = CliRunner().invoke(app, ["run", str(path), "--device", "emu"])
+    assert result.exit_code == 2
+    assert "checksum" in result.stderr
+    assert isinstance(result.exception, SystemExit)
+
+
+# Random damage ------------------------------------------------------------------------------------
+
+
+def damaged(program: Program, seed: int) -> tuple[Program, int]:
+    """Flip one to three bits of one command past the checksum; return also the command's index."""
+    rng = np.random.default_rng(seed)
+    data = bytearray(program.commands)
+    index = int(rng.integers(len(data) // COMMAND_BYTES))
+    place = index * COMMAND_BYTES
+    command = Command.decode(bytes(data[place : place + COMMAND_BYTES]))
+    # Mostly where the fields are; the rest is reserved, and dull.
+    limit = used_bits(command) if rng.random() < 0.9 else COMMAND_BITS
+    for bit in rng.integers(0, limit, int(rng.integers(1, 4))):
+        data[place + int(bit) // 8] ^= 1 << int(bit) % 8
+    return replace(program, commands=bytes(data)), index
+
+
+def emulated(bench: Bench, program: Program, index: int) -> tuple[object, ...] | None:
+    """Return how a damaged program ends on the emulator, if that is what the RTL has to do.
+
+    Not defined is what comes of a program that breaks a rule which no engine looks at (a tile that
+    is not the one that is expected, a shift beyond 31, a row that is longer than its outputs). And
+    some would take the emulator very long.
+    """
+    data = program.commands[index * COMMAND_BYTES :][:COMMAND_BYTES]
+    try:
+        command = Command.decode(data)
+    except IsaError:
+        pass
+    else:
+        if work_bytes(command) > EMULATED_LIMIT:
+            return None
+        problem = field_problem(command, CONFIG)
+        if problem and isinstance(command, Conv) and not problem[1].endswith(" is 0"):
+            return None
+    device = bench.device
+    assert isinstance(device, EmuDevice)
+    memory = device.emulator.memory
+    memory[:] = guard_bytes(memory.size)
+    inputs = [np.zeros(info.shape, info.item) for info in program.inputs]
+    try:
+        device.run(program, inputs)
+    except DeviceError as error:
+        return None if error.fault == "WATCHDOG" else (*bench.fault(), error.address)
+    return ("END",)
+
+
+def work_bytes(command: Command) -> int:
+    """Return about how many bytes a command moves."""
+    if isinstance(command, (Load, Store)):
+        return command.n1 * command.n2 * command.row_bytes
+    if isinstance(command, Conv):
+        passes = command.n_ky * command.n_kx * command.n_ic * command.n_oc
+        return max(command.out_w, command.row_len) * command.out_h * passes * LINE
+    if isinstance(command, Vector):
+        window = command.n_ky * command.n_kx
+        return command.out_w * command.out_h * window * command.n_oc * LINE
+    if isinstance(command, Softmax):
+        return command.channels * command.n_rows * LINE
+    return 0
+
+
+def run_damaged(rtl: Bench, emu: Bench, seed: int) -> str:
+    """Run a damaged program; whatever it does, the next one works. Returns what it did."""
+    program, index = damaged(rtl.program, seed)
+    error = guarded_run(rtl, program)
+    outcome = ("END",) if error is None else (*rtl.fault(), error.address)
+    rtl.assert_works(every_tensor=False)
+    wanted = emulated(emu, program, index)
+    if wanted is not None and outcome[0] != "WATCHDOG":
+        assert outcome == wanted, f"seed {seed}, command {index}"
+        return f"{outcome[0]}, as on the emulator"
+    return str(outcome[0])
+
+
+@rtl_only
+@pytest.mark.xdist_group("rtl-tiny")
+def test_random_damage_never_hangs_or_harms(rtl: Bench, emu: Bench) -> None:
+    outcomes = Counter(run_damaged(rtl, emu, seed) for seed in range(FLIP_SEEDS))
+    print(f"seeds 0 to {FLIP_SEEDS - 1}: {dict(outcomes)}")
+    assert len(outcomes) >= 6
+    stopped = FLIP_SEEDS - outcomes["END"] - outcomes["END, as on the emulator"]
+    assert stopped > FLIP_SEEDS // 4
+
+
+def main() -> int:
+    """Run programs with random damage; stop at the first that does harm."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--seeds", type=int, nargs=2, default=(1000, 2000), metavar=("A", "B"))
+    options = parser.parse_args()
+    with celosia.open(
+        "sim",
+        CONFIG,
+        memory_bytes=MEMORY_BYTES,
+        watchdog_cycles=WATCHDOG_CYCLES,
+        bus_timeout_cycles=BUS_TIMEOUT_CYCLES,
+    ) as device:
+        rtl, emu = Bench(device), Bench(celosia.open("emu", CONFIG, memory_bytes=MEMORY_BYTES))
+        outcomes: Counter[str] = Counter()
+        for seed in range(*options.seeds):
+            try:
+                outcomes[run_damaged(rtl, emu, seed)] += 1
+            except BaseException:
+                print(f"seed {seed}", file=sys.stderr)
+                raise
+    for outcome, count in outcomes.most_common():
+        print(f"{count:6} {outcome}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

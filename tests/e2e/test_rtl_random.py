@@ -1,0 +1,225 @@
+"""Random operators and networks through compiler, emulator and RTL: all tensors are equal.
+
+The machines called "small" have memories of a few lines, so that rows have to be cut into stripes,
+weights into chunks and reductions into several commands; memory answers late, stalls and delays at
+random. Everything of one case comes from its seed. More of them::
+
+    python tests/e2e/test_rtl_random.py --config small8 --seeds 1000 2000
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import celosia
+import numpy as np
+import numpy.typing as npt
+import pytest
+from celosia.hw.config import PRESETS, NpuConfig
+from celosia.hw.isa import Conv, Region
+from celosia.sim.golden_model import GoldenModel
+from celosia.sim.random_models import OPERATORS, RandomModel, random_network, random_operator
+from celosia.sim.tflite_builder import ModelBuilder
+from celosia.sim.toolchain import missing_tools
+from celosia.sw.compiler.build import compile_model
+from celosia.sw.driver.emu import EmuDevice
+from celosia.sw.driver.result import Result
+from celosia.sw.driver.sim import SimDevice
+from celosia.sw.errors import CompileError, UnsupportedError
+from celosia.sw.program import Program
+
+if TYPE_CHECKING:
+    from celosia.sim.rtl import MemoryModel
+
+MISSING = missing_tools()
+MEMORY_BYTES = 1 << 20
+ATTEMPTS = 8
+"""Draws until a model is one that the compiler takes: no batches, dilations and the like."""
+LAYERS = (
+    "CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D",
+    "AVERAGE_POOL_2D", "QUANTIZE", "LEAKY_RELU", "HARD_SWISH", "RELU6",
+)  # fmt: skip
+NOT_ON_THE_NPU = {"MUL", "MEAN"}
+"""MUL of two tensors (by a constant it is a table), and MEAN, for which pooling is proposed."""
+
+CONFIGS = {
+    "small4": NpuConfig(
+        name="small4", rows=4, cols=4, bus_bits=32, act_bytes=1024, wgt_bytes=64, param_bytes=256,
+        acc_depth=16, queue_depth=2, max_outstanding=2,
+    ),
+    "small8": NpuConfig(
+        name="small8", rows=8, cols=8, bus_bits=64, act_bytes=2048, wgt_bytes=256, param_bytes=512,
+        acc_depth=16, queue_depth=4, max_outstanding=4,
+    ),
+    **PRESETS,
+}  # fmt: skip
+
+Tensors = dict[str, npt.NDArray[Any]]
+
+
+def random_model(seed: int, attempt: int) -> tuple[str, RandomModel]:
+    """Return an operator (even seeds, one after the other) or a network, and what it is."""
+    rng = np.random.default_rng((seed, attempt))
+    if seed % 2 == 0:
+        code = OPERATORS[seed // 2 % len(OPERATORS)]
+        return code, random_pad(rng) if code == "PAD" else random_operator(code, rng)
+    height, width, depth = (int(n) for n in rng.integers((1, 1, 2), (25, 25, 8)))
+    return "network", random_network(rng, depth=depth, size=(height, width), codes=LAYERS)
+
+
+def random_pad(rng: np.random.Generator) -> RandomModel:
+    """Return a PAD of height and width; nearly all of `random_operator` pad the batch as well."""
+    builder = ModelBuilder()
+    shape = (1, *(int(n) for n in rng.integers(1, 10, 3)))
+    x = builder.input(shape, scale=0.1, zero_point=int(rng.integers(-128, 128)))
+    top, bottom, left, right = (int(n) for n in rng.integers(0, 4, 4))
+    y = builder.pad(x, [(0, 0), (top, bottom), (left, right), (0, 0)])
+    return RandomModel(builder.finish([y]), [rng.integers(-128, 128, shape, np.int8)])
+
+
+def compiled(seed: int, config: NpuConfig) -> tuple[str, RandomModel, Program] | None:
+    """Return the first model of a seed that the compiler takes, or None."""
+    for attempt in range(ATTEMPTS):
+        kind, model = random_model(seed, attempt)
+        keep = bool(np.random.default_rng(seed).random() < 0.6)
+        try:
+            return kind, model, compile_model(model.model, config, keep_tensors=keep)
+        except (CompileError, UnsupportedError):
+            continue
+    return None
+
+
+def random_memory(rng: np.random.Generator) -> MemoryModel:
+    from celosia.sim.rtl import MemoryModel
+
+    return MemoryModel(
+        latency_cycles=int(rng.integers(1, 40)),
+        stall_probability=float(rng.choice([0.0, 0.1, 0.6])),
+        delay_probability=float(rng.choice([0.0, 0.1, 0.6])),
+        seed=int(rng.integers(1, 1 << 30)),
+    )
+
+
+def assert_exact(result: Result, want: Tensors, what: str) -> int:
+    """Compare every tensor of a result; return how many there are."""
+    got = {**result.tensors, **result.outputs}
+    for name, values in got.items():
+        np.testing.assert_array_equal(values, want[name], err_msg=f"{what}: tensor {name}")
+    return len(got)
+
+
+def assert_nothing_else_written(
+    device: SimDevice, before: npt.NDArray[np.uint8], what: str
+) -> None:
+    """Assert that system memory has changed in regions IO and SCRATCH only."""
+    changed = np.flatnonzero(device.rtl.memory != before)
+    for region in (Region.IO, Region.SCRATCH):
+        base, size = (
+            device.read_register(f"region{region.value}_{part}") for part in ("base", "size")
+        )
+        changed = changed[(changed < base) | (changed >= base + size)]
+    assert not changed.size, f"{what}: byte {changed[0]:#x} of system memory was written"
+
+
+def run_case(seed: int, rtl: SimDevice, emu: EmuDevice) -> Counter[str]:
+    """Run one seed and assert that all is exact; return what there was to it."""
+    found = compiled(seed, rtl.config)
+    if found is None:
+        return Counter({"refused": 1})
+    kind, model, program = found
+    what = f"{kind}, seed {seed}, configuration {rtl.config.name}"
+    rng = np.random.default_rng((seed, ATTEMPTS))
+    want = dict(GoldenModel(model.model).run(model.inputs))
+
+    # Reading what nothing wrote is to show: all memories begin with random contents. On the RTL
+    # the on-chip ones hold what the programs before left there.
+    for memory in (emu.emulator.memory, emu.emulator.act, emu.emulator.param, rtl.rtl.memory):
+        memory[:] = rng.integers(0, 256, memory.shape, np.uint8)
+    emu.emulator.wgt[:] = rng.integers(-128, 128, emu.emulator.wgt.shape, np.int8)
+    emu._order, emu._seed = "random", seed
+    assert assert_exact(emu.run(program, model.inputs), want, f"emulator: {what}")
+
+    rtl.rtl.set_memory_model(random_memory(rng))
+    rtl.load(program)
+    before = rtl.rtl.memory.copy()
+    result = rtl.run(program, model.inputs)
+    tensors = assert_exact(result, want, f"RTL: {what}")
+    assert_nothing_else_written(rtl, before, what)
+    assert rtl.rtl.statistics.violations == 0, what
+    return Counter(
+        {
+            "exact": 1,
+            kind: 1,
+            "tensors": tensors,
+            "cycles": result.cycles or 0,
+            "cut": any("stripes" in layer.reason for layer in program.layers),
+            "split": any(isinstance(c, Conv) and c.hold for c in program.decode()),
+        }
+    )
+
+
+def open_pair(config: NpuConfig) -> tuple[SimDevice, EmuDevice]:
+    rtl = celosia.open("sim", config, memory_bytes=MEMORY_BYTES)
+    emu = celosia.open("emu", config, memory_bytes=MEMORY_BYTES)
+    assert isinstance(rtl, SimDevice)
+    assert isinstance(emu, EmuDevice)
+    return rtl, emu
+
+
+@pytest.fixture(scope="module")
+def pair(request: pytest.FixtureRequest) -> Iterator[tuple[SimDevice, EmuDevice]]:
+    """RTL and emulator of a configuration."""
+    if MISSING:
+        pytest.skip(MISSING)
+    rtl, emu = open_pair(CONFIGS[request.param])
+    with rtl, emu:
+        yield rtl, emu
+
+
+@pytest.mark.parametrize(
+    ("pair", "seeds"),
+    [
+        pytest.param(name, seeds, marks=pytest.mark.xdist_group(f"rtl-{name}"), id=name)
+        for name, seeds in (
+            ("small4", range(0, 80)),
+            ("small8", range(80, 200)),
+            ("base", range(200, 280)),
+        )
+    ],
+    indirect=["pair"],
+)
+def test_random_models_are_exact(pair: tuple[SimDevice, EmuDevice], seeds: range) -> None:
+    total: Counter[str] = Counter()
+    for seed in seeds:
+        total += run_case(seed, *pair)
+    print(f"seeds {seeds.start} to {seeds.stop - 1}: {dict(total)}")
+    # The seeds are worth something only if nearly all of them run and reach what they are to.
+    assert total["exact"] >= 0.85 * len(seeds)
+    if len(seeds) >= 2 * len(OPERATORS):
+        assert {code for code in OPERATORS if not total[code]} <= NOT_ON_THE_NPU
+    if pair[0].config.name.startswith("small"):
+        assert total["cut"] >= 10
+        assert total["split"] >= 5
+
+
+def main() -> int:
+    """Run many seeds; stop at the first that is not exact."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--config", default="small8", choices=list(CONFIGS))
+    parser.add_argument("--seeds", type=int, nargs=2, default=(1000, 1100), metavar=("A", "B"))
+    options = parser.parse_args()
+    rtl, emu = open_pair(CONFIGS[options.config])
+    total: Counter[str] = Counter()
+    with rtl, emu:
+        for seed in range(*options.seeds):
+            total += run_case(seed, rtl, emu)
+    print(dict(total))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,367 @@
+"""The array's address generators and the halves of the accumulator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from amaranth.hdl import Assert, Assume, Cat, Const, Cover, Module, Mux, Signal
+from amaranth.lib.wiring import Component, In
+from celosia.hw.array import accumulator, passes, streamer
+from celosia.hw.config import preset
+
+CONFIG = preset("nano").with_(acc_depth=16)
+
+
+class AccumulatorHarness(Component):
+    """Any array and any reader that keep to the contract of the halves.
+
+    Members
+    -------
+    take, give, release, valid, half : In(1)
+    """
+
+    def __init__(self) -> None:
+        super().__init__({name: In(1) for name in ("take", "give", "release", "valid", "half")})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.dut = dut = accumulator.Accumulator(CONFIG, sum_bits=20)
+        # Halves in use by the array, on their way to the reader, full, free.
+        used, moving, full, free = Signal(2), Signal(2), Signal(2), Signal(2, init=2)
+        given = [Signal(name=f"given_{stage}") for stage in range(3)]
+        m.d.comb += [
+            dut.take.eq(self.take),
+            dut.tag.give.eq(self.give),
+            dut.tag.valid.eq(self.valid),
+            dut.tag.half.eq(self.half),
+            dut.reader.release.eq(self.release),
+            Assume(~self.take | dut.free),
+            Assume(~self.give | (used != 0)),
+            Assume(~self.release | dut.reader.avail),
+        ]
+        m.d.sync += [
+            given[0].eq(self.give),
+            given[1].eq(given[0]),
+            given[2].eq(given[1]),
+            used.eq(used + self.take - self.give),
+            moving.eq(moving + self.give - given[2]),
+            full.eq(full + given[2] - self.release),
+            free.eq(free + self.release - self.take),
+        ]
+        busy = Cat(self.valid, self.give, *given).any()
+        m.d.comb += [
+            Assert(dut.free == (free != 0), "a half is free iff it was given back or never taken"),
+            Assert(dut.reader.avail == (full != 0), "a half is to be read iff it was handed over"),
+            Assert(
+                (used <= 2)
+                & (moving <= 2)
+                & (full <= 2)
+                & (free <= 2)
+                & (Const(0, 4) + used + moving + full + free == 2),
+                "there are always two halves",
+            ),
+            Assert(~dut.idle | ~(busy | dut.reader.avail), "idle only with nothing under way"),
+            Cover((full == 2) & self.release, "both halves full"),
+            Cover((used == 1) & (full == 1), "one is filled while the other is read"),
+        ]
+        return m
+
+
+class StreamerHarness(Component):
+    """Any passes of any command: counts the positions and outputs of each one.
+
+    Members
+    -------
+    small : bool
+        The lengths are few bits wide and the number of positions is claimed.
+    """
+
+    LENGTHS = ("row_len", "extra", "out_w")
+
+    def __init__(self, *, small: bool) -> None:
+        self.small = small
+        self.dut = streamer.Streamer(CONFIG)
+        widths = {name: len(self.dut.conv[name]) for name in (*self.LENGTHS, "stride_x")}
+        rows_bits = len(self.dut.passes.payload.rows)
+        if small:
+            widths = {"row_len": 2, "extra": 2, "out_w": 2, "stride_x": 2}
+            rows_bits = 2
+        self.names = tuple(widths)
+        flags = ("valid", "overwrite", "take", "give", "last", "weights_ready", "acc_free")
+        super().__init__(
+            {name: In(bits) for name, bits in widths.items()}
+            | {name: In(1) for name in flags}
+            | {"rows": In(rows_bits)}
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.dut = dut = self.dut
+        offered = dut.passes.payload
+        going = Signal()
+        m.d.comb += [
+            dut.passes.valid.eq(self.valid),
+            dut.weights_ready.eq(self.weights_ready),
+            dut.acc_free.eq(self.acc_free),
+            going.eq(dut.busy),
+        ]
+        for name in ("overwrite", "take", "give", "last", "rows"):
+            m.d.comb += offered[name].eq(getattr(self, name))
+        begun = Signal()
+        m.d.sync += begun.eq(1)
+        for name in self.names:
+            value = getattr(self, name)
+            before = Signal.like(value, name=f"before_{name}")
+            m.d.sync += before.eq(value)
+            m.d.comb += [dut.conv[name].eq(value), Assume(~begun | (value == before))]
+        m.d.comb += [Assume(self.rows != 0), Assume(self.row_len != 0), Assume(self.stride_x != 0)]
+
+        # The pass at hand and what it has yielded.
+        active, first = Signal(), Signal()
+        at_rows, at_take = Signal.like(self.rows), Signal()
+        outputs = Signal(CONFIG.acc_depth.bit_length() + 1)
+        moved = self.valid & dut.passes.ready
+        with m.If(going):
+            m.d.sync += [first.eq(0), active.eq(~dut.passes.ready)]
+        with m.If(moved):
+            m.d.sync += [
+                active.eq(1),
+                first.eq(1),
+                at_rows.eq(self.rows),
+                at_take.eq(self.take),
+            ]
+        # A wave is a position, one cycle later.
+        wave = dut.wave
+        went, swap = Signal(), Signal()
+        m.d.sync += [went.eq(going), swap.eq(going & first)]
+        m.d.comb += [
+            Assert(~going | active, "positions belong to a pass"),
+            Assert(~dut.take_acc | self.acc_free, "no half is taken that is not free"),
+            Assert(~dut.take_weights | self.weights_ready, "weights are taken when they are there"),
+            Assert(dut.take_acc == (going & first & at_take), "a half is taken once a pass"),
+            Assert(dut.take_weights == (going & first), "weights are taken once a pass"),
+            Assert(wave.valid == went, "a position is a wave"),
+            Assert(wave.swap == swap, "the first wave of a pass swaps the weights"),
+            Assert(~wave.tag.valid | wave.valid, "an output belongs to a wave"),
+            Assert(dut.busy + dut.wait_weights + dut.wait_acc <= 1, "busy, or one reason to wait"),
+            Assert(
+                ~active | ~first | going | dut.wait_weights | dut.wait_acc, "a wait has a reason"
+            ),
+        ]
+        # The index runs from 0 to the depth; beyond it the fault is reported first.
+        expected, reported = Signal.like(outputs), Signal()
+        over, start = Signal(), Signal()
+        m.d.sync += start.eq(moved)
+        with m.If(wave.tag.valid & ~expected.all()):
+            m.d.sync += expected.eq(expected + 1)
+        with m.If(start):
+            m.d.sync += expected.eq(0)
+        m.d.sync += reported.eq(dut.acc_overflow | (reported & ~start))
+        m.d.comb += [
+            over.eq(expected >= CONFIG.acc_depth),
+            Assert(
+                ~wave.tag.valid | over | (wave.tag.index == expected),
+                "outputs go to the accumulator one after the other",
+            ),
+            Assert(
+                ~wave.tag.valid | ~over | reported,
+                "an output beyond the accumulator's depth is an error",
+            ),
+            Cover(wave.tag.valid & (expected == 3), "four outputs"),
+        ]
+        if self.small:
+            self._positions(m, going, moved, at_rows)
+        else:
+            m.d.comb += Cover(dut.acc_overflow, "an overflow")
+        return m
+
+    def _positions(self, m: Module, going: Signal, moved: Signal, rows: Signal) -> None:
+        """A pass is `rows` rows of `row_len` positions, and `extra` more."""
+        done = Signal(5)
+        total = Signal(5)
+        with m.If(going):
+            m.d.sync += done.eq(done + 1)
+        with m.If(moved):
+            m.d.sync += done.eq(0)
+        ends = going & self.dut.passes.ready
+        m.d.comb += [
+            total.eq(rows * self.row_len + self.extra),
+            Assert(~ends | (done + 1 == total), "a pass has all of its positions"),
+            Assert(~going | (done < total), "a pass has no more than its positions"),
+            Cover(ends & (total == 12) & self.valid, "a long pass with a successor"),
+        ]
+
+
+class PassHarness(Component):
+    """Any small command: counts its passes and tiles.
+
+    Members
+    -------
+    n_oc, n_ic, n_kx, n_ky, out_h, tile_rows, accumulate, hold : In
+        Fields of the command.
+    start, ready : In(1)
+    """
+
+    NAMES = ("n_oc", "n_ic", "n_kx", "n_ky", "out_h", "tile_rows")
+
+    def __init__(self) -> None:
+        super().__init__(
+            {name: In(2) for name in self.NAMES}
+            | {name: In(1) for name in ("accumulate", "hold", "start", "ready")}
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.dut = dut = passes.PassWalker(CONFIG)
+        begun, running = Signal(), Signal()
+        m.d.sync += begun.eq(1)
+        for name in (*self.NAMES, "accumulate", "hold"):
+            value = getattr(self, name)
+            before = Signal.like(value, name=f"before_{name}")
+            m.d.sync += before.eq(value)
+            m.d.comb += [dut.conv[name].eq(value), Assume(~begun | (value == before))]
+            if name in self.NAMES:
+                m.d.comb += Assume(value != 0)
+        out = dut.passes.payload
+        moved, held = Signal(), Signal()
+        before = Signal(len(out.as_value()))
+        m.d.comb += [
+            dut.start.eq(self.start),
+            dut.passes.ready.eq(self.ready),
+            Assume(~self.start | ~running),
+            moved.eq(dut.passes.valid & self.ready),
+        ]
+        m.d.sync += [held.eq(dut.passes.valid & ~self.ready), before.eq(out.as_value())]
+        with m.If(self.start):
+            m.d.sync += running.eq(1)
+        with m.Elif(moved & out.last):
+            m.d.sync += running.eq(0)
+
+        # The definition: for each oc, for each tile, n_ky * n_kx * n_ic passes.
+        in_tile, tile_row, oc = Signal(6), Signal(3), Signal(2)
+        rows, tile_passes = Signal(3), Signal(6)
+        last_tile = Signal()
+        m.d.comb += [
+            tile_passes.eq(self.n_ky * self.n_kx * self.n_ic),
+            rows.eq(
+                Mux(self.out_h - tile_row < self.tile_rows, self.out_h - tile_row, self.tile_rows)
+            ),
+            last_tile.eq(tile_row + rows == self.out_h),
+        ]
+        ends_tile = in_tile == tile_passes - 1
+        ends = ends_tile & last_tile & (oc == self.n_oc - 1)
+        with m.If(moved):
+            m.d.sync += in_tile.eq(in_tile + 1)
+            with m.If(ends_tile):
+                m.d.sync += [in_tile.eq(0), tile_row.eq(tile_row + rows)]
+                with m.If(last_tile):
+                    m.d.sync += [tile_row.eq(0), oc.eq(oc + 1)]
+                    with m.If(ends):
+                        m.d.sync += oc.eq(0)
+        # A tile of its own takes a half at its first pass and gives it at its last one.
+        taken = Signal()
+        with m.If(moved):
+            m.d.sync += taken.eq((taken | out.take) & ~out.give)
+        quiet = Signal(4)
+        with m.If(running & ~dut.passes.valid):
+            m.d.sync += quiet.eq(quiet + 1)
+        with m.Else():
+            m.d.sync += quiet.eq(0)
+        first = in_tile == 0
+        valid = dut.passes.valid
+        plain = ~self.accumulate & ~self.hold
+        m.d.comb += [
+            Assert(~valid | running, "passes belong to a command"),
+            Assert(~held | (valid & (before == out.as_value())), "an offered pass holds"),
+            Assert(~valid | (out.rows == rows), "a pass has the rows of its tile"),
+            Assert(~valid | (out.last == ends), "the last pass is the last one"),
+            Assert(~valid | (out.take == (first & ~self.accumulate)), "the first pass takes"),
+            Assert(~valid | (out.overwrite == out.take), "the pass that takes overwrites"),
+            Assert(~valid | (out.give == (ends_tile & ~self.hold)), "the last pass gives"),
+            Assert(~(plain & valid & out.take) | ~taken, "no half is taken twice"),
+            Assert(~(plain & valid & out.give) | taken | out.take, "what is given was taken"),
+            Assert(quiet < 8, "a pass comes in time"),
+            Cover(moved & out.last & (oc == 1) & ~first & (rows == 1), "the end of a command"),
+        ]
+        return m
+
+
+def test_accumulator_halves(formal: Any) -> None:
+    formal.check(AccumulatorHarness())
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_streamer(formal: Any, small: bool) -> None:
+    formal.check(StreamerHarness(small=small))
+
+
+def test_pass_walker(formal: Any) -> None:
+    formal.check(PassHarness())
+
+
+BUGS = {
+    "a half too many": (
+        accumulator,
+        "Accumulator",
+        "free, full = Signal(2, init=2), Signal(2)",
+        "free, full = Signal(2, init=3), Signal(2)",
+        "free iff",
+    ),
+    "handed over before it is written": (
+        accumulator,
+        "Accumulator",
+        "given.eq(tags[3].give)",
+        "given.eq(tags[2].give)",
+        "handed over",
+    ),
+    "overflow of the last output": (
+        streamer,
+        "Streamer",
+        "self.acc_overflow.eq(go & output & index[-1])",
+        "self.acc_overflow.eq(go & output & index.all())",
+        "beyond the accumulator",
+    ),
+    "a half is not waited for": (
+        streamer,
+        "Streamer",
+        "(self.weights_ready & (self.acc_free | ~at.take))",
+        "self.weights_ready",
+        "not free",
+    ),
+    "a position too many": (
+        streamer,
+        "Streamer",
+        "conv.extra, conv.row_len) - 1",
+        "conv.extra, conv.row_len)",
+        "positions",
+    ),
+    "the last tile is full": (
+        passes,
+        "PassWalker",
+        "rows.eq(rows_left)",
+        "rows.eq(conv.tile_rows)",
+        "rows of its tile",
+    ),
+    "last tile of all": (
+        passes,
+        "PassWalker",
+        "final & last_tile & oc_end",
+        "final & oc_end",
+        "last one",
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", list(BUGS))
+def test_seeded_bug_is_found(formal: Any, bug: str) -> None:
+    module, cls, right, wrong, claim = BUGS[bug]
+    formal.seed_bug(module, cls, right, wrong)
+    harness: Any
+    if module is accumulator:
+        harness = AccumulatorHarness()
+    elif module is streamer:
+        harness = StreamerHarness(small="position" in bug)
+    else:
+        harness = PassHarness()
+    formal.refute(harness, claim)
