@@ -65,9 +65,12 @@ class Machine:
         param = rng.integers(0, 256, (config.param_lines, n)).astype(np.uint8)
         return cls(config, act, param, rng.integers(0, 256, (256, n)).astype(np.uint8))
 
-    def block(self, line: int) -> tuple[Int64, Int64, Int64]:
-        raw = self.param[line : line + 9]
+    def block(self, c: Vector, oc: int) -> tuple[Int64, Int64, Int64]:
+        line = c.param_addr + c.block_lines * oc
+        raw = self.param[line : line + c.block_lines]
         bias = np.frombuffer(raw[0:4].tobytes(), "<i4").astype(np.int64)
+        if c.shared:
+            return bias, np.full_like(bias, c.mult_a), np.full_like(bias, -c.shift_a)
         mult = np.frombuffer(raw[4:8].tobytes(), "<i4").astype(np.int64)
         return bias, mult, raw[8].view(np.int8).astype(np.int64)
 
@@ -102,7 +105,7 @@ class Machine:
                     b = self.act[(c.b_addr + oc + y * c.b_y + x * c.b_x) % len(self.act)]
                     if c.op in (VectorOp.REQUANT, VectorOp.REQUANT_ADD):
                         assert accumulators is not None
-                        bias, mult, shift = self.block(c.param_addr + 9 * oc)
+                        bias, mult, shift = self.block(c, oc)
                         value = wrap32(accumulators[oc, y, x] + bias)
                         value = requantise(value, mult, shift, Rounding(c.rounding)) + c.zero_a
                         if c.op == VectorOp.REQUANT:
@@ -301,6 +304,7 @@ def random_vector(config: NpuConfig, op: VectorOp, rng: np.random.Generator) -> 
     return Vector(
         op=op,
         rounding=Rounding(pick(0, 1)),
+        shared=pick(0, 1) if op == VectorOp.REQUANT else 0,
         n_oc=n_oc,
         out_h=out_h,
         out_w=out_w,
@@ -353,7 +357,8 @@ def random_blocks(machine: Machine, command: Vector, rng: np.random.Generator) -
     for oc in range(command.n_oc):
         bias = rng.integers(-(1 << 31), 1 << 31, n) >> rng.integers(0, 31, n)
         mult = np.where(rng.random(n) < 0.1, 0, random_q31(rng, n))
-        machine.set_block(command.param_addr + 9 * oc, bias, mult, rng.integers(-31, 9, n))
+        line = command.param_addr + command.block_lines * oc
+        machine.set_block(line, bias, mult, rng.integers(-31, 9, n))
 
 
 def check(
@@ -375,7 +380,7 @@ def check(
         accumulators = None
         if command.op in (VectorOp.REQUANT, VectorOp.REQUANT_ADD):
             commands[index] = command = replace(command, param_addr=line)
-            line += 9 * command.n_oc
+            line += 9 * command.n_oc  # room for whole blocks, also when they are shorter
             assert line <= config.param_lines
             random_blocks(machine, command, rng)
             accumulators, tiles = random_accumulators(machine, command, rng)
@@ -519,6 +524,7 @@ LAST = SMALL.act_lines - 1
         (plain(VectorOp.AVERAGE, n_kx=0), ErrorCause.ILLEGAL_FIELD, 0),
         (plain(VectorOp.TABLE, n_kx=2), ErrorCause.ILLEGAL_FIELD, 0),
         (plain(VectorOp.REQUANT, n_ky=0), ErrorCause.ILLEGAL_FIELD, 0),
+        (plain(VectorOp.ADD, shared=1), ErrorCause.ILLEGAL_FIELD, 0),
         (replace(plain(VectorOp.TABLE), op=6), ErrorCause.ILLEGAL_FIELD, 0),
         (replace(plain(VectorOp.TABLE), op=7), ErrorCause.ILLEGAL_FIELD, 0),
         (Softmax(channels=0, n_rows=1), ErrorCause.ILLEGAL_FIELD, 0),
