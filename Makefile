@@ -11,11 +11,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 DEMO_STAMP := $(VENV)/.installed-demo
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: help demo test lint format docs clean
+.PHONY: help demo test campaign lint format docs clean
 
 help:
 	@echo "make demo    compile the digit classifier, run it on the RTL, check every tensor"
 	@echo "make test    everything: lint, unit tests, RTL, formal proofs"
+	@echo "make campaign  the long runs: 20 random inputs a model, thousands of random programs"
 	@echo "make lint    ruff, mypy, codespell"
 	@echo "make format  let ruff rewrite the sources"
 	@echo "make docs    write docs/isa.md, docs/registers.md and the C header anew"
@@ -27,6 +28,12 @@ demo: $(DEMO_STAMP)
 # One process a core; tests of one xdist group share what they build.
 test: $(DEV_STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+campaign: $(DEV_STAMP)
+	$(BIN)/python tests/e2e/test_rtl_models.py --random 20
+	$(BIN)/python tests/e2e/test_rtl_random.py --config small4 --seeds 1000 1500
+	$(BIN)/python tests/e2e/test_rtl_random.py --config small8 --seeds 1000 1500
+	$(BIN)/python tests/e2e/test_rtl_faults.py --seeds 1000 3000
 
 lint: $(DEV_STAMP)
 	$(BIN)/python -m pytest --quiet tests/test_lint.py

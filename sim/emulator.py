@@ -116,10 +116,11 @@ class Emulator(MachineState):
 def _has_illegal_value(data: bytes) -> bool:
     """Whether bytes that are no command are a sound one but for an enumeration.
 
-    The dispatcher looks at opcodes and reserved bits; values are the engine's business.
+    The dispatcher looks at opcodes, tokens and reserved bits; values are the engine's business.
     """
     kind = COMMANDS.get(data[0])
-    if kind is None:
+    engine_bit = 1 << (data[0] >> 4) >> 1
+    if kind is None or (data[1] | data[1] >> 4) & engine_bit:
         return False
     used_bits = sum(spec.width_bits for spec in fields_of(kind))
     return int.from_bytes(data, "little") >> used_bits == 0

@@ -282,7 +282,7 @@ FAULTS: list[tuple[str, Command, ErrorCause, int, int]] = [
         0,
     ),
     ("accumulator", replace(CONV, tile_rows=513, out_h=600), ErrorCause.ACC_OVERFLOW, 2, 0),
-    ("weights", replace(CONV, wgt_addr=4095), ErrorCause.WGT_RANGE, 2, 4096 * 8),
+    ("weights", replace(CONV, wgt_addr=4094), ErrorCause.WGT_RANGE, 2, 4096 * 8),
     ("window", replace(CONV, act_addr=65536 - 12), ErrorCause.ACT_RANGE, 2, 65536),
     (
         "pixel",
