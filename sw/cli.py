@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from celosia.sw import cli_bench, cli_compile, cli_demo, cli_run, cli_tools
+from celosia.sw import cli_bench, cli_compile, cli_demo, cli_resources, cli_run, cli_tools
 from celosia.sw.cli_common import CommandGroup, help_text, output_console
 
 __all__ = ["app", "main"]
@@ -58,6 +58,7 @@ cli_compile.register(app)
 cli_run.register(app)
 cli_bench.register(app)
 cli_tools.register(app)
+cli_resources.register(app)
 
 
 def main() -> None:

@@ -23,8 +23,10 @@ from celosia.sw.report.bench_doc import marked_tables, renew_tables, table_text
 from celosia.sw.report.bench_resident import NotResidentError
 from celosia.sw.report.bench_tables import (
     SweepRow,
+    fold_table,
     layer_table,
     main_table,
+    operator_table,
     reason_table,
     resident_table,
     sweep_table,
@@ -54,7 +56,7 @@ Examples:
 
   celosia bench --model kws_int8.tflite --config base --layers
 
-  celosia bench --resident --latency 1,8,32,100 --bus 32,64,128 --stalls 0.2 --json bench.json
+  celosia bench --resident --fold --latency 1,8,32,100 --bus 32,64 --stalls 0.2 --json b.json
 """
 SCHEMA = 1
 """Version of the JSON file's keys."""
@@ -93,6 +95,10 @@ def bench_command(
         typer.Option(
             "--resident", help="Also with the weights already on chip, where all of them fit."
         ),
+    ] = False,
+    fold: Annotated[
+        bool,
+        typer.Option("--fold", help="Also with constant channels removed from the networks."),
     ] = False,
     latency: Annotated[
         str | None,
@@ -146,10 +152,13 @@ def bench_command(
     main = session.measure_all()
     session.show("main", main_table(main))
     session.show("reasons", reason_table(main))
+    session.show("operators", operator_table(main))
     for run in main if layers else ():
         session.show(f"layers {run.model} {run.config.name}", layer_table(run))
     if resident:
         session.show("resident", resident_table(session.residents()))
+    if fold:
+        session.show("fold", fold_table(session.folded()))
     session.sweep(
         "latency",
         "cycles by latency of system memory",
@@ -199,7 +208,7 @@ class _Session:
         self._configs = configs
         self._paths = paths
         self._console = console
-        self._known: dict[tuple[Path, NpuConfig, Conditions, bool], Measurement] = {}
+        self._known: dict[tuple[Path, NpuConfig, Conditions, bool, bool], Measurement] = {}
         self.impossible: list[dict[str, Any]] = []
         self.tables: dict[str, str] = {}
 
@@ -241,6 +250,17 @@ class _Session:
                     pairs.append((cold, error.cause))
         return pairs
 
+    def folded(self) -> list[tuple[Measurement, Measurement]]:
+        """Measure everything plain and with constant channels removed."""
+        return [
+            (
+                self._measure(path, config, DEFAULT),
+                self._measure(path, config, DEFAULT, fold=True),
+            )
+            for path in self._paths
+            for config in self._configs
+        ]
+
     def sweep(self, name: str, title: str, variations: list[Variation]) -> None:
         """Measure everything under each variation and show a table; nothing without variations."""
         if not variations:
@@ -272,12 +292,20 @@ class _Session:
         return self._measure(path, chosen, conditions)
 
     def _measure(
-        self, path: Path, config: NpuConfig, conditions: Conditions, *, resident: bool = False
+        self,
+        path: Path,
+        config: NpuConfig,
+        conditions: Conditions,
+        *,
+        resident: bool = False,
+        fold: bool = False,
     ) -> Measurement:
-        key = (path, config, conditions, resident)
+        key = (path, config, conditions, resident, fold)
         if key not in self._known:
             with self._console.status(f"{path.stem} on {config.name}"):
-                self._known[key] = self._bench.measure(path, config, conditions, resident=resident)
+                self._known[key] = self._bench.measure(
+                    path, config, conditions, resident=resident, fold=fold
+                )
         return self._known[key]
 
     def figures(self, seed: int) -> dict[str, Any]:

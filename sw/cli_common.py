@@ -19,6 +19,7 @@ __all__ = [
     "COULD_NOT",
     "CommandGroup",
     "ConfigOption",
+    "FoldOption",
     "JsonOption",
     "error_console",
     "help_text",
@@ -41,6 +42,14 @@ ConfigOption = Annotated[
         metavar="NAME|FILE.json",
         help=f"Hardware configuration: {', '.join(PRESETS)}, or a JSON file with fields of"
         " NpuConfig ('celosia info' shows the presets).",
+    ),
+]
+FoldOption = Annotated[
+    bool,
+    typer.Option(
+        "--fold",
+        help="Remove channels that are constant or that nothing reads, exactly: equal outputs,"
+        " fewer multiplications.",
     ),
 ]
 JsonOption = Annotated[

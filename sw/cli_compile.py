@@ -8,7 +8,14 @@ from typing import Annotated, Any
 
 import typer
 from celosia.hw.isa import COMMAND_BYTES
-from celosia.sw.cli_common import ConfigOption, JsonOption, help_text, output_console, parse_config
+from celosia.sw.cli_common import (
+    ConfigOption,
+    FoldOption,
+    JsonOption,
+    help_text,
+    output_console,
+    parse_config,
+)
 from celosia.sw.program import Program
 from celosia.sw.report.files import require_writable, write_bytes, write_json
 from celosia.sw.report.tables import program_table
@@ -27,6 +34,8 @@ Examples:
   celosia compile kws_int8.tflite -o kws.celosia
 
   celosia compile resnet8_int8.tflite -o resnet8.celosia --config large --json report.json
+
+  celosia compile vww_96_int8.tflite -o vww.celosia --fold
 """
 
 
@@ -38,6 +47,7 @@ def program_figures(program: Program) -> dict[str, Any]:
         "config": asdict(program.config),
         "config_hash": f"{program.config.hash:08x}",
         "macs": sum(layer.macs for layer in layers),
+        "folded_macs": program.folded_macs,
         "predicted_cycles": sum(layer.predicted_cycles for layer in layers),
         "commands": len(program.commands) // COMMAND_BYTES,
         "constant_bytes": len(program.constants),
@@ -67,6 +77,7 @@ def compile_command(
             help="Also leave every intermediate tensor in memory, for debugging (slower).",
         ),
     ] = False,
+    fold: FoldOption = False,
     json: JsonOption = None,
 ) -> None:
     """Compile a model and print the report."""
@@ -74,7 +85,7 @@ def compile_command(
 
     require_writable(output, json)
     chosen = parse_config(config)
-    program = compile_model(model, chosen, keep_tensors=keep_tensors)
+    program = compile_model(model, chosen, keep_tensors=keep_tensors, fold=fold)
     # Both at the end: a failure leaves no files.
     data = program.to_bytes()
     write_bytes(output, data)

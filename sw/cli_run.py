@@ -11,6 +11,7 @@ from celosia.hw.config import NpuConfig
 from celosia.hw.regs import COUNTERS
 from celosia.sw.cli_common import (
     CHECK_FAILED,
+    FoldOption,
     JsonOption,
     error_console,
     help_text,
@@ -51,6 +52,8 @@ Examples:
   celosia run kws_int8.tflite --random 20 --seed 1 --check --config large --json kws.json
 
   celosia run ad01_int8.tflite --input windows_float.npy --quantize --save out.npz
+
+  celosia run vww_96_int8.tflite --fold --check
 
   celosia run kws.celosia --device emu
 """
@@ -98,6 +101,7 @@ def run_command(
         str,
         typer.Option("--device", metavar="sim|emu", help="The gateware, or the emulator."),
     ] = "sim",
+    fold: FoldOption = False,
     check: Annotated[
         bool, typer.Option("--check", help="Compare every tensor with the golden model.")
     ] = False,
@@ -138,7 +142,7 @@ def run_command(
     """Run inferences."""
     require_writable(save, json)
     memory = memory_options(device, latency, stalls, seed)
-    program, source = _program(model, config, against, check=check)
+    program, source = _program(model, config, against, check=check, fold=fold)
     console = output_console()
     samples, labels = _samples(console, program, input_, array, random, seed, quantize=quantize)
     with open_device_for(program, device, **memory) as opened:
@@ -164,7 +168,7 @@ def run_command(
 
 
 def _program(
-    model: Path, config: str | None, against: Path | None, *, check: bool
+    model: Path, config: str | None, against: Path | None, *, check: bool, fold: bool
 ) -> tuple[Program, Path]:
     """Return the program to run, and the model that it is checked against."""
     from celosia.sw.compiler.build import compile_model
@@ -173,7 +177,11 @@ def _program(
     if model.suffix != ".celosia":
         if against is not None:
             raise CelosiaError("--against", f"{model} is the model itself", "leave --against out")
-        return compile_model(model, chosen or parse_config("base")), model
+        return compile_model(model, chosen or parse_config("base"), fold=fold), model
+    if fold:
+        raise CelosiaError(
+            "--fold", f"{model} is compiled already", "give --fold to celosia compile"
+        )
     program = Program.load(model)
     if chosen is not None:
         program.require(chosen)

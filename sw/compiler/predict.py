@@ -32,7 +32,9 @@ from celosia.sw.compiler.layout import ceil_div
 __all__ = ["CommandTimes", "Prediction", "predict"]
 
 MEMORY_LATENCY_CYCLES = 8
-TRANSFER_SETUP_CYCLES = 9
+FIRST_COMMAND_CYCLES = 28
+"""From the doorbell to the first command at its engine."""
+TRANSFER_SETUP_CYCLES = 12
 ARRAY_SETUP_CYCLES = 8
 TILE_SETUP_CYCLES = 2
 VECTOR_SETUP_CYCLES = 11
@@ -122,6 +124,25 @@ def predict(commands: Sequence[Command], config: NpuConfig) -> Prediction:
     return _Simulation(config).run(commands)
 
 
+def _fetched_ahead(commands: Sequence[Command], queue_depth: int) -> list[int]:
+    """Return, for each command, how many are fetched when it is the oldest one unfinished."""
+    counts = dict.fromkeys(Engine, 0)
+    ahead: list[int] = []
+    end = 0
+    for index, command in enumerate(commands):
+        while end < len(commands):
+            engine = commands[end].engine
+            assert engine is not None, "End is not simulated"
+            if counts[engine] == queue_depth and end > index:
+                break
+            counts[engine] += 1
+            end += 1
+        ahead.append(end)
+        assert command.engine is not None
+        counts[command.engine] -= 1
+    return ahead
+
+
 class _Simulation:
     """All commands depend on earlier ones only (and a Conv on its Vector), so one walk will do."""
 
@@ -130,18 +151,20 @@ class _Simulation:
         self.free = dict.fromkeys(Engine, 0)
         self.tokens: dict[tuple[int, Engine], deque[int]] = {}
         self.queues: dict[Engine, deque[int]] = {engine: deque() for engine in Engine}
-        self.dispatched = 0
+        self.dispatched = FIRST_COMMAND_CYCLES - COMMAND_BYTES // config.bus_bytes
         self.convs: list[tuple[int, int, Conv]] = []
         self.halves: deque[int] = deque([0] * ACC_HALVES)
         self.times: list[CommandTimes] = []
         self.fetched = 0
+        self.ahead: list[int] = []
 
     def run(self, commands: Sequence[Command]) -> Prediction:
         fetch_cycles = COMMAND_BYTES // self.config.bus_bytes
+        self.ahead = _fetched_ahead(commands, self.config.queue_depth)
         for index, command in enumerate(commands):
             engine = command.engine
             assert engine is not None, "End is not simulated"
-            self.fetched += 1
+            self.fetched = max(self.fetched, index + 1)
             self.dispatched = max(self.dispatched + fetch_cycles, self._queue_space(engine))
             start = max(self.dispatched, self.free[engine], self._tokens(command, engine))
             self.times.append(CommandTimes(start, start))
@@ -157,7 +180,7 @@ class _Simulation:
             ):
                 self._requantise(index, command, start)
             else:
-                self._complete(index, command, start, start + self._cycles(command))
+                self._complete(index, command, start, start + self._cycles(index, command))
         end = max((times.end for times in self.times), default=0)
         return Prediction(self.times, end + fetch_cycles)
 
@@ -182,12 +205,15 @@ class _Simulation:
             if command.signal >> other & 1:
                 self.tokens.setdefault((engine, other), deque()).append(end)
 
-    def _cycles(self, command: Command) -> int:
+    def _cycles(self, index: int, command: Command) -> int:
         if isinstance(command, Load):
-            # Commands are fetched over the same bus.
-            fetch_cycles = self.fetched * (COMMAND_BYTES // self.config.bus_bytes)
-            self.fetched = 0
-            return transfer_cycles(command, self.config) + fetch_cycles
+            # Commands are fetched over the same bus, in turn with the load's words, as far ahead
+            # as the queues have room.
+            cycles = transfer_cycles(command, self.config)
+            words = COMMAND_BYTES // self.config.bus_bytes
+            fetched = min(max(0, self.ahead[index] - self.fetched), ceil_div(cycles, words))
+            self.fetched += fetched
+            return cycles + fetched * words
         if isinstance(command, Store):
             return transfer_cycles(command, self.config)
         if isinstance(command, Softmax):

@@ -63,12 +63,14 @@ class Measurement:
         System memory.
     resident : bool
         Whether the weights were on chip already.
+    fold : bool
+        Whether the compiler removed channels that are constant.
     equal : bool
         Whether all outputs are the golden model's.
     cycles : int
         From the doorbell to the end, by the machine's own counter.
     macs : int
-        Of the model's definition.
+        Of the model's definition; with `fold` those that are left.
     predicted_cycles : int
         By the compiler, for the default conditions.
     words_read, words_written : int
@@ -85,6 +87,7 @@ class Measurement:
     config: NpuConfig
     conditions: Conditions
     resident: bool = False
+    fold: bool = False
     equal: bool
     cycles: int
     macs: int
@@ -117,7 +120,7 @@ class Measurement:
             "model": self.model,
             "config": self.config.name,
             "config_fields": asdict(self.config),
-            "conditions": {**asdict(self.conditions), "resident": self.resident},
+            "conditions": {**asdict(self.conditions), "resident": self.resident, "fold": self.fold},
             "equal": self.equal,
             "cycles": self.cycles,
             "macs": self.macs,
@@ -150,8 +153,11 @@ def _layer_figures(profile: LayerProfile, config: NpuConfig) -> dict[str, Any]:
             "tflite_index": layer.tflite_index,
             "how": layer.reason,
             "macs": layer.macs,
+            "folded_macs": layer.folded_macs,
             "utilisation": (
-                layer.macs / (profile.cycles * config.macs_per_cycle) if known else None
+                (layer.macs - layer.folded_macs) / (profile.cycles * config.macs_per_cycle)
+                if known
+                else None
             ),
             "predicted_cycles": layer.predicted_cycles,
             "prediction_error": layer.predicted_cycles / profile.cycles - 1 if known else None,
@@ -187,20 +193,29 @@ class Bench:
     def __init__(self, *, seed: int = 0, console: Console | None = None) -> None:
         self._seed = seed
         self._console = console
-        self._programs: dict[tuple[Path, NpuConfig], Program] = {}
+        self._programs: dict[tuple[Path, NpuConfig, bool], Program] = {}
         self._references: dict[tuple[Path, int], _Reference] = {}
 
-    def program(self, path: Path, config: NpuConfig) -> Program:
+    def program(self, path: Path, config: NpuConfig, *, fold: bool = False) -> Program:
         """Return a model compiled for a configuration.
+
+        Parameters
+        ----------
+        path : Path
+            The ``.tflite`` file.
+        config : NpuConfig
+            The machine.
+        fold : bool
+            Whether to remove channels that are constant.
 
         Raises
         ------
         CelosiaError
             If it cannot be.
         """
-        key = (path, config)
+        key = (path, config, fold)
         if key not in self._programs:
-            self._programs[key] = compile_model(path, config)
+            self._programs[key] = compile_model(path, config, fold=fold)
         return self._programs[key]
 
     def measure(
@@ -210,6 +225,7 @@ class Bench:
         conditions: Conditions | None = None,
         *,
         resident: bool = False,
+        fold: bool = False,
     ) -> Measurement:
         """Run one inference.
 
@@ -223,6 +239,8 @@ class Bench:
             Of system memory.
         resident : bool
             Run an inference before it, of another input, that leaves the weights on chip.
+        fold : bool
+            Remove channels that are constant; the outputs must be the same.
 
         Raises
         ------
@@ -236,7 +254,7 @@ class Bench:
         from celosia.sim.rtl import MemoryModel
 
         chosen = conditions or Conditions()
-        program = self.program(path, config)
+        program = self.program(path, config, fold=fold)
         runs = [(program, self._reference(path, program, 0))]
         if resident:
             variants = make_resident(program)
@@ -266,12 +284,13 @@ class Bench:
             assert result.cycles is not None
             assert device.samples is not None
             layers = attribute_cycles(measured, device.samples, result.cycles)
-        macs = sum(layer.macs for layer in measured.layers)
+        macs = sum(layer.macs for layer in measured.layers) - measured.folded_macs
         return Measurement(
             model=path.stem,
             config=config,
             conditions=chosen,
             resident=resident,
+            fold=fold,
             equal=equal,
             cycles=result.cycles,
             macs=macs,

@@ -11,8 +11,10 @@ from rich.table import Table
 
 __all__ = [
     "SweepRow",
+    "fold_table",
     "layer_table",
     "main_table",
+    "operator_table",
     "reason_table",
     "resident_table",
     "sweep_table",
@@ -25,7 +27,7 @@ HEADINGS = {
     Reason.WEIGHTS: "weights",
     Reason.ACCUMULATORS: "accum.",
     Reason.WEIGHTS_BUS: "weights bus",
-    Reason.ACTIVATIONS: "activ.",
+    Reason.ACTIVATIONS: "act.",
     Reason.START: "start",
     Reason.VECTOR: "vector",
     Reason.DMA: "dma",
@@ -94,6 +96,34 @@ def reason_table(measurements: Sequence[Measurement]) -> Table:
             run.config.name,
             f"{run.cycles:,}",
             *(f"{share:.1%}" if share else "" for share in shares),
+        )
+    return table
+
+
+def operator_table(measurements: Sequence[Measurement]) -> Table:
+    """Return the layers of all models by configuration and operator, with shares by reason."""
+    table = _table(
+        "operators, all models together",
+        *("operator", "config", "layers", "cycles", "util.", *HEADINGS.values()),
+        texts=2,
+    )
+    groups: dict[tuple[str, str], list[tuple[Measurement, LayerProfile]]] = {}
+    for run in measurements:
+        for profile in run.layers:
+            if profile.layer is not None:
+                groups.setdefault((profile.layer.op, run.config.name), []).append((run, profile))
+    for (op, config), entries in sorted(groups.items()):
+        cycles = sum(profile.cycles for _, profile in entries)
+        slots = sum(profile.cycles * run.config.macs_per_cycle for run, profile in entries)
+        macs = sum(profile.layer.macs for _, profile in entries if profile.layer is not None)
+        counts = [sum(profile.reasons[why] for _, profile in entries) for why in HEADINGS]
+        table.add_row(
+            op,
+            config,
+            str(len(entries)),
+            f"{cycles:,}",
+            f"{macs / slots:.1%}" if macs and slots else "",
+            *(f"{count / cycles:.1%}" if count else "" for count in counts),
         )
     return table
 
@@ -186,5 +216,33 @@ def resident_table(pairs: Sequence[tuple[Measurement, Measurement | str]]) -> Ta
             f"{resident.utilisation:.1%}",
             f"{read / KIB:.1f}",
             _yes(resident.equal),
+        )
+    return table
+
+
+def fold_table(pairs: Sequence[tuple[Measurement, Measurement]]) -> Table:
+    """Return a line for each model and configuration: plain, and without constant channels.
+
+    Parameters
+    ----------
+    pairs : sequence of (Measurement, Measurement)
+        The plain run and the folded one.
+    """
+    table = _table(
+        "constant channels removed",
+        *("model", "config", "MACs", "cycles", "MACs left", "cycles", "of plain", "util.", "equal"),
+        texts=2,
+    )
+    for plain, folded in pairs:
+        table.add_row(
+            plain.model,
+            plain.config.name,
+            f"{plain.macs:,}",
+            f"{plain.cycles:,}",
+            f"{folded.macs:,}",
+            f"{folded.cycles:,}",
+            f"{folded.cycles / plain.cycles:.1%}",
+            f"{folded.utilisation:.1%}",
+            _yes(folded.equal),
         )
     return table

@@ -35,7 +35,7 @@ class Difference:
     tensor : str
         Its name.
     index : tuple of int
-        The first element that differs.
+        The first element that differs, in the model's tensor.
     got, expected : int
         That element.
     wrong, elements : int
@@ -84,6 +84,9 @@ class CheckReport:
         Tensors compared in each inference, outputs included.
     absent : tuple of str
         Tensors of the model that do not exist on the NPU: folded into the operators around them.
+    narrowed : dict of str to tuple of int
+        Of tensors that have fewer channels on the NPU than in the model, the channels they have.
+        These were compared; the others do not exist.
     sources : tuple of str
         What they were compared with.
     difference : Difference or None
@@ -94,6 +97,7 @@ class CheckReport:
     results: list[Result]
     tensors: int
     absent: tuple[str, ...]
+    narrowed: dict[str, tuple[int, ...]]
     sources: tuple[str, ...]
     difference: Difference | None
 
@@ -110,6 +114,7 @@ def check_model(
     inputs: Sequence[Mapping[str, Array]],
     *,
     program: Program | None = None,
+    fold: bool = False,
     interpreter: bool | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> CheckReport:
@@ -127,6 +132,9 @@ def check_model(
         One entry an inference: int8 arrays by input name.
     program : Program, optional
         The plain program, if it is compiled already.
+    fold : bool
+        Whether to compile the plain program with constant channels removed. The instrumented one
+        follows the plain one.
     interpreter : bool, optional
         Whether to compare with the reference interpreter too; by default if it is installed.
     progress : callable, optional
@@ -143,8 +151,8 @@ def check_model(
         If the model cannot be compiled or checked, or the device fails.
     """
     reference = ReferenceModel(path, interpreter=interpreter)
-    plain = program if program is not None else compile_model(path, config)
-    instrumented = compile_model(path, config, keep_tensors=True)
+    plain = program if program is not None else compile_model(path, config, fold=fold)
+    instrumented = compile_model(path, config, keep_tensors=True, fold=plain.folded_macs > 0)
     results: list[Result] = []
     compared: set[str] = set()
     difference: Difference | None = None
@@ -167,6 +175,11 @@ def check_model(
         results=results,
         tensors=len(compared),
         absent=tuple(name for name in reference.operators if name not in compared),
+        narrowed={
+            info.name: info.kept_channels
+            for info in instrumented.intermediates
+            if info.kept_channels is not None and info.name in compared
+        },
         sources=reference.sources,
         difference=difference,
     )
@@ -188,13 +201,17 @@ class _Comparison:
     ) -> Difference | None:
         missing = [info.name for info in program.outputs if info.name not in tensors]
         assert not missing, f"the device returned no {missing}"
+        infos = {info.name: info for info in (*program.intermediates, *program.outputs)}
         for name, op_index in self._operators.items():
             if name not in tensors:
                 continue
             self.compared.add(name)
+            kept = infos[name].kept_channels
             got = np.asarray(tensors[name])
             for source in self._expected:
                 wanted = source.tensors[name]
+                if kept is not None:
+                    wanted = wanted[..., list(kept)]
                 # Equal bytes of another shape are equal: a batch of one comes and goes.
                 wrong = got.reshape(-1) != wanted.reshape(-1) if got.size == wanted.size else None
                 if wrong is not None and not wrong.any():
@@ -202,10 +219,9 @@ class _Comparison:
                 assert wrong is not None, f"{name!r} is {got.shape}, must be {wanted.shape}"
                 first = int(np.argmax(wrong))
                 index = tuple(int(i) for i in np.unravel_index(first, got.shape))
-                infos = {info.name: info for info in (*program.intermediates, *program.outputs)}
                 return Difference(
                     tensor=name,
-                    index=index,
+                    index=index if kept is None else (*index[:-1], kept[index[-1]]),
                     got=int(got.reshape(-1)[first]),
                     expected=int(wanted.reshape(-1)[first]),
                     wrong=int(wrong.sum()),

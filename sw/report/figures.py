@@ -21,11 +21,12 @@ MAX_SCORES = 32
 def utilisation(program: Program, cycles: int | None) -> float | None:
     """Return the share of the multipliers' cycles that the model's own products take.
 
-    ``MACs / (cycles * rows * cols)``; None without cycles.
+    ``MACs / (cycles * rows * cols)``; None without cycles. MACs that folding removed do not count:
+    no multiplier works on them.
     """
     if not cycles:
         return None
-    macs = sum(layer.macs for layer in program.layers)
+    macs = sum(layer.macs for layer in program.layers) - program.folded_macs
     return macs / (cycles * program.config.macs_per_cycle)
 
 
@@ -61,6 +62,7 @@ def run_figures(
         "cycles": cycles,
         "predicted_cycles": sum(layer.predicted_cycles for layer in program.layers),
         "macs": sum(layer.macs for layer in program.layers),
+        "folded_macs": program.folded_macs,
         "utilisation": utilisation(program, cycles),
         "seconds": seconds,
         "equal": None,
@@ -90,6 +92,7 @@ def check_figures(report: CheckReport) -> dict[str, Any]:
         "check": {
             "tensors": report.tensors,
             "absent": list(report.absent),
+            "narrowed": {name: list(kept) for name, kept in report.narrowed.items()},
             "sources": list(report.sources),
             "difference": difference,
         },

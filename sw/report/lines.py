@@ -13,14 +13,15 @@ __all__ = ["check_line", "timing_lines"]
 def timing_lines(program: Program, result: Result, figures: dict[str, Any]) -> list[str]:
     """Return cycles, prediction and utilisation in words."""
     predicted = figures["predicted_cycles"]
-    macs = figures["macs"]
+    macs, folded = figures["macs"] - figures["folded_macs"], figures["folded_macs"]
+    more = f"; {folded:,} more MACs of the model folded away" if folded else ""
     if result.cycles is None:
-        return [f"cycles: none on the emulator, {predicted:,} predicted; {macs:,} MACs"]
+        return [f"cycles: none on the emulator, {predicted:,} predicted; {macs:,} MACs{more}"]
     error = (predicted - result.cycles) / result.cycles
     return [
         f"cycles: {result.cycles:,} ({predicted:,} predicted, {error:+.1%})",
         f"utilisation: {figures['utilisation']:.1%} ({macs:,} MACs on"
-        f" {program.config.rows}x{program.config.cols})",
+        f" {program.config.rows}x{program.config.cols}{more})",
     ]
 
 
@@ -32,6 +33,8 @@ def check_line(figures: dict[str, Any]) -> str:
     samples = figures["samples"]
     times = f" in each of {samples} inferences" if samples > 1 else ""
     text = f"all {check['tensors']} tensors equal{times} ({' and '.join(check['sources'])})"
+    if check["narrowed"]:
+        text += f"; of {len(check['narrowed'])} the channels that are left after folding"
     if check["absent"]:
         count = len(check["absent"])
         text += f"; {count} more {'is' if count == 1 else 'are'} folded into other operators"

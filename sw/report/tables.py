@@ -31,7 +31,11 @@ def _number(value: int) -> str:
 
 def program_table(program: Program) -> Table:
     """Return the compiler's report: a line for each operator, and totals."""
-    numbers = ("tiles", "MACs", "SRAM bytes", "DRAM bytes", "predicted cycles")
+    folded = program.folded_macs > 0
+    numbers = (
+        *("tiles", "MACs", *(["folded MACs"] if folded else [])),
+        *("SRAM bytes", "DRAM bytes", "predicted cycles"),
+    )
     table = _table("operator", "runs on", "why", *numbers, numbers=numbers)
     for layer in program.layers:
         table.add_row(
@@ -40,6 +44,7 @@ def program_table(program: Program) -> Table:
             layer.reason,
             _number(layer.tiles),
             _number(layer.macs),
+            *([_number(layer.folded_macs)] if folded else []),
             _number(layer.sram_bytes),
             _number(layer.dram_bytes),
             _number(layer.predicted_cycles),
@@ -52,6 +57,7 @@ def program_table(program: Program) -> Table:
         "",
         _number(sum(layer.tiles for layer in layers)),
         _number(sum(layer.macs for layer in layers)),
+        *([_number(program.folded_macs)] if folded else []),
         # The layers share the SRAM one after the other: the total is the largest.
         f"max {_number(max((layer.sram_bytes for layer in layers), default=0))}",
         _number(sum(layer.dram_bytes for layer in layers)),
@@ -68,12 +74,13 @@ def layer_table(program: Program) -> Table:
     per_cycle = program.config.macs_per_cycle
     for layer in program.layers:
         cycles = layer.predicted_cycles
-        share = f"{layer.macs / (cycles * per_cycle):.0%}" if cycles and layer.macs else ""
+        macs = layer.macs - layer.folded_macs
+        share = f"{macs / (cycles * per_cycle):.0%}" if cycles and macs else ""
         table.add_row(
             layer_label(layer),
             layer.reason,
             _number(layer.tiles),
-            _number(layer.macs),
+            _number(macs),
             _number(cycles),
             share,
         )

@@ -29,10 +29,10 @@ from typing import Any
 import pytest
 from amaranth.back import rtlil
 
-TIME_OUT_S = 240
+TIME_OUT_S = 300
 """Of one run of Yosys."""
 
-SOLVER_S = 100
+SOLVER_S = 200
 """Of one proof in it."""
 
 COVER_DEPTH = 60

@@ -172,7 +172,7 @@ BUGS = {
         "m.If(self.give & ~self.overflow)",
         "",
     ),
-    "one token is enough": ("TokenGates", ").all()", ").any()", "starts with its tokens"),
+    "one token is enough": ("TokenGates", ").all()", ").any()", "who waits"),
     "gives at the start": (
         "TokenGates",
         "counter.give.eq(complete & header.signal[other])",

@@ -28,7 +28,13 @@ from celosia.sw.report.bench_baselines import baseline_of, sources
 from celosia.sw.report.bench_doc import marked_tables, renew_tables, table_text
 from celosia.sw.report.bench_profile import Reason, attribute_cycles, command_layers
 from celosia.sw.report.bench_resident import NotResidentError, make_resident
-from celosia.sw.report.bench_tables import layer_table, main_table, reason_table, sweep_table
+from celosia.sw.report.bench_tables import (
+    layer_table,
+    main_table,
+    operator_table,
+    reason_table,
+    sweep_table,
+)
 from celosia.sw.report.example import load_digits
 from celosia.sw.report.reference import ReferenceModel
 from celosia.sw.report.samples import random_samples
@@ -38,6 +44,7 @@ SHARED = Path(__file__).resolve().parents[3] / ".." / "shared"
 MLPERF_TINY = ("ad01", "kws", "resnet8", "sww", "vww_96")
 MISSING = missing_tools()
 needs_tools = pytest.mark.skipif(bool(MISSING), reason=MISSING or "never")
+on_rtl = pytest.mark.xdist_group("rtl-base")
 BASE = preset("base")
 
 
@@ -200,6 +207,7 @@ def measured(bench: Bench, model: Path) -> Measurement:
     return bench.measure(model, BASE)
 
 
+@on_rtl
 def test_layers_add_up_and_agree_with_the_counters(measured: Measurement) -> None:
     assert measured.equal
     assert measured.cycles == measured.counters["total"] > 0
@@ -216,6 +224,7 @@ def test_layers_add_up_and_agree_with_the_counters(measured: Measurement) -> Non
             assert entry.cycles * BASE.macs_per_cycle >= entry.layer.macs
 
 
+@on_rtl
 def test_profiling_changes_nothing(bench: Bench, model: Path, measured: Measurement) -> None:
     from celosia.sw.driver.sim import SimDevice
 
@@ -227,6 +236,7 @@ def test_profiling_changes_nothing(bench: Bench, model: Path, measured: Measurem
     assert {name: result.counters[name] for name, _ in COUNTERS} == dict(measured.counters)
 
 
+@on_rtl
 def test_slow_memories_cost_cycles_and_change_no_result(
     bench: Bench, model: Path, measured: Measurement
 ) -> None:
@@ -239,6 +249,7 @@ def test_slow_memories_cost_cycles_and_change_no_result(
         assert sum(layer.cycles for layer in run.layers) == run.cycles
 
 
+@on_rtl
 def test_resident_weights_are_not_read_again(bench: Bench, measured: Measurement) -> None:
     small = shared_model("kws")
     cold, resident = bench.measure(small, BASE), bench.measure(small, BASE, resident=True)
@@ -250,6 +261,17 @@ def test_resident_weights_are_not_read_again(bench: Bench, measured: Measurement
     assert sum(layer.cycles for layer in resident.layers) == resident.cycles
 
 
+@on_rtl
+def test_removed_channels_are_not_counted(bench: Bench) -> None:
+    path = shared_model("vww_96")
+    plain, folded = bench.measure(path, BASE), bench.measure(path, BASE, fold=True)
+    assert folded.equal
+    assert folded.macs < plain.macs
+    assert folded.cycles < plain.cycles
+    assert folded.utilisation < 1
+
+
+@on_rtl
 def test_figures_are_json(measured: Measurement) -> None:
     figures = json.loads(json.dumps(measured.figures()))
     assert figures["cycles"] == sum(layer["cycles"] for layer in figures["layers"])
@@ -260,12 +282,14 @@ def test_figures_are_json(measured: Measurement) -> None:
     assert [layer["op"] for layer in figures["layers"]][-1] == "end"
 
 
+@on_rtl
 def test_tables_hold_the_figures(measured: Measurement) -> None:
     text = "\n".join(
         table_text(table)
         for table in (
             main_table([measured]),
             reason_table([measured]),
+            operator_table([measured]),
             layer_table(measured),
             sweep_table(
                 "t", ["x", "y"], [("digits", "base", {"x": measured, "y": "not possible"})]
@@ -291,18 +315,27 @@ class WrongReference(ReferenceModel):
 
 
 @needs_tools
+@on_rtl
 def test_the_command_succeeds_only_if_results_are_equal(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, document = tmp_path / "bench.json", tmp_path / "doc.md"
     document.write_text("text\n<!-- bench: main -->\n```\nold\n```\n", encoding="utf-8")
     arguments = ["bench", "--model", str(model), "--config", "base", "--latency", "8,20"]
+    arguments += ["--resident", "--fold", "--layers", "--stalls", "0.3"]
     arguments += ["--bus", "128", "--renew", str(document), "--json", str(output)]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     content = json.loads(output.read_text(encoding="utf-8"))
     assert content["equal"] is True
-    assert [run["conditions"]["latency_cycles"] for run in content["runs"]] == [8, 20]
+    plain = {"latency_cycles": 8, "stall_probability": 0.0, "resident": False, "fold": False}
+    assert [run["conditions"] for run in content["runs"]] == [
+        plain,
+        plain | {"resident": True},
+        plain | {"fold": True},
+        plain | {"latency_cycles": 20},
+        plain | {"stall_probability": 0.3},
+    ]
     assert content["impossible"][0]["bus_bits"] == 128
     cycles = f"{content['runs'][0]['cycles']:,}"
     assert cycles in result.output
