@@ -91,6 +91,8 @@ class LayerInfo:
         Accumulator tiles.
     macs : int
         Multiplications that the layer's definition needs.
+    folded_macs : int
+        How many of these are not computed because constant or unread channels were removed.
     predicted_cycles : int
         The compiler's estimate.
     sram_bytes, dram_bytes : int
@@ -108,6 +110,7 @@ class LayerInfo:
     last_tag: int = -1
     tiles: int = 0
     macs: int = 0
+    folded_macs: int = 0
     predicted_cycles: int = 0
     sram_bytes: int = 0
     dram_bytes: int = 0
@@ -146,6 +149,11 @@ class Program:
     memory: MemoryPlan = field(default_factory=MemoryPlan)
     layers: tuple[LayerInfo, ...] = ()
     model: str = ""
+
+    @property
+    def folded_macs(self) -> int:
+        """Multiplications of the model that are not computed; more than 0 if it was folded."""
+        return sum(layer.folded_macs for layer in self.layers)
 
     def decode(self) -> list[Command]:
         """Return the commands up to and including `End`.
@@ -312,8 +320,9 @@ def _build(kind: type[_T], entry: dict[str, Any]) -> _T:
     known = {item.name for item in fields(kind)}
     if set(entry) - known:
         raise ValueError(f"{kind.__name__} has no field {sorted(set(entry) - known)[0]!r}")
-    if "shape" in entry:
-        entry = {**entry, "shape": tuple(entry["shape"])}
+    for name in ("shape", "kept_channels"):
+        if entry.get(name) is not None:
+            entry = {**entry, name: tuple(entry[name])}
     return kind(**entry)
 
 

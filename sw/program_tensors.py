@@ -36,6 +36,9 @@ class TensorInfo:
         Name of the `Region`.
     offset, row_pitch, pixel_pitch : int
         Bytes.
+    kept_channels : tuple of int, or None
+        The channels of the model's tensor that this one has, in rising order, if the compiler
+        removed others; `shape` is then the narrower one. None: all.
 
     Raises
     ------
@@ -52,6 +55,7 @@ class TensorInfo:
     offset: int = 0
     row_pitch: int
     pixel_pitch: int
+    kept_channels: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         what = f"tensor {self.name!r}"
@@ -69,6 +73,11 @@ class TensorInfo:
             raise ProgramError(what, "pixels overlap", remedy)
         if rows > 1 and self.row_pitch < self._row_bytes:
             raise ProgramError(what, "rows overlap", remedy)
+        kept = self.kept_channels
+        if kept is not None and (
+            len(kept) != channels or kept[:1] < (0,) or list(kept) != sorted(set(kept))
+        ):
+            raise ProgramError(what, f"{channels} channels, kept are {list(kept)}", remedy)
 
     @property
     def item(self) -> np.dtype[np.generic]:

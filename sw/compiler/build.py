@@ -3,6 +3,8 @@
 ::
 
     load -> lower -> works -> plan -> schedule -> prefetch -> tokens -> predict -> emit -> check
+
+with `fold_channels` behind `lower` if it is asked for.
 """
 
 from __future__ import annotations
@@ -19,12 +21,14 @@ from celosia.sw.compiler import frontend
 from celosia.sw.compiler.emit import emit_program
 from celosia.sw.compiler.fold_input import fold_input
 from celosia.sw.compiler.ir import Graph
+from celosia.sw.compiler.passes.fold_channels import fold_channels
 from celosia.sw.compiler.passes.pipeline import lower
 from celosia.sw.compiler.plan import MemoryPlan, plan_memory
 from celosia.sw.compiler.predict import Prediction, predict
 from celosia.sw.compiler.prefetch import prefetch_loads
 from celosia.sw.compiler.schedule import Schedule, schedule_works
 from celosia.sw.compiler.tokens import place_tokens
+from celosia.sw.compiler.verify import verify
 from celosia.sw.compiler.works import Fusion, Work, works_of
 from celosia.sw.errors import CompileError
 from celosia.sw.program import Program
@@ -43,6 +47,7 @@ def compile_model(
     *,
     keep_tensors: bool = False,
     fuse: bool = True,
+    fold: bool = False,
 ) -> Program:
     """Compile a TensorFlow Lite model for one configuration.
 
@@ -57,6 +62,10 @@ def compile_model(
         comparison with a reference. Implies no fusing.
     fuse : bool
         Do residual additions while the convolution before them is requantised.
+    fold : bool
+        Remove channels that are constant or that nothing reads (`fold_channels`): equal outputs
+        with fewer multiplications. Intermediate tensors have the remaining channels only, which
+        `TensorInfo.kept_channels` lists.
 
     Returns
     -------
@@ -72,7 +81,11 @@ def compile_model(
     CompileError
         If it does not fit the configuration.
     """
-    return compile_graph(lower(frontend.load(source)), config, keep_tensors=keep_tensors, fuse=fuse)
+    graph = lower(frontend.load(source))
+    if fold:
+        graph = fold_channels(graph)
+        verify(graph)
+    return compile_graph(graph, config, keep_tensors=keep_tensors, fuse=fuse)
 
 
 def compile_graph(

@@ -112,6 +112,7 @@ def _tensor(graph: Graph, plan: MemoryPlan, name: str) -> TensorInfo:
         offset=home.offset,
         row_pitch=pixels * home.pixel_pitch,
         pixel_pitch=home.pixel_pitch,
+        kept_channels=tensor.kept_channels,
     )
 
 
@@ -186,6 +187,7 @@ def _layers(
                 last_tag=max(own, default=-1),
                 tiles=sum(_tiles(commands[tag]) for tag in own),
                 macs=work.op.macs if isinstance(work.op, ConvOp) else 0,
+                folded_macs=work.op.folded_macs if isinstance(work.op, ConvOp) else 0,
                 # What the layer adds to the time at which all layers so far are complete.
                 predicted_cycles=max(0, end_cycles - done_cycles),
                 sram_bytes=_sram_bytes(work_plan, plan) + schedule.weight_bytes[work.index],

@@ -108,6 +108,9 @@ class Tensor:
         The dimension `channel_scales` runs along.
     data : ndarray or None
         Value of a constant, shape `shape`, read-only.
+    kept_channels : tuple of int, or None
+        The channels of the model's tensor that this one has, in rising order, where others have
+        been removed; None: all.
     """
 
     name: str
@@ -119,6 +122,7 @@ class Tensor:
     channel_scales: Float32Array | None = None
     channel_axis: int | None = None
     data: npt.NDArray[Any] | None = None
+    kept_channels: tuple[int, ...] | None = None
 
     @property
     def is_constant(self) -> bool:
@@ -287,6 +291,8 @@ class ConvOp(NpuOp):
     macs : int
         Multiply-accumulates as the TFLite operator counts them: out pixels * kh * kw * cin * cout,
         for depthwise out elements * kh * kw.
+    folded_macs : int
+        How many of `macs` are not computed because their channels have been removed.
     """
 
     input: str
@@ -308,6 +314,7 @@ class ConvOp(NpuOp):
     act_max: int = 127
     exact: bool = True
     macs: int
+    folded_macs: int = 0
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -181,9 +181,7 @@ def map_conv(
             n_kx=ceil_div(stream.kernel, size),
             n_ic=1,
         )
-        candidates.append(
-            (taps.passes * max(positions, config.min_pass_cycles), swapped, 1, taps)
-        )
+        candidates.append((taps.passes * max(positions, config.min_pass_cycles), swapped, 1, taps))
         segments = config.dw_segments
         if (
             stream.kernel <= ROWS_TAPS
@@ -285,6 +283,4 @@ def pack_parameters(op: ConvOp, size: int, *, shared: bool = False) -> npt.NDArr
     bias = padded(op.bias, "<i4")
     if shared:
         return bias
-    return np.concatenate(
-        [bias, padded(op.multiplier, "<i4"), padded(op.shift, "i1")], axis=1
-    )
+    return np.concatenate([bias, padded(op.multiplier, "<i4"), padded(op.shift, "i1")], axis=1)

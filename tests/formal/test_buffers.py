@@ -152,3 +152,7 @@ def test_seeded_bug_is_found(formal: Any, bug: str) -> None:
     name, cls, right, wrong, claim = BUGS[bug]
     formal.seed_bug(buffer, cls, right, wrong)
     formal.refute(queue_harness(name), claim)
+
+
+def test_an_smt_solver_agrees(formal: Any) -> None:
+    assert formal.second_opinion(queue_harness("buffer"), depth=10) == "PASS"

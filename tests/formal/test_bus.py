@@ -283,3 +283,9 @@ def test_seeded_bug_is_found(formal: Any, bug: str) -> None:
     cls, right, wrong, claim = BUGS[bug]
     formal.seed_bug(arbiter, cls, right, wrong)
     formal.refute(ArbiterHarness(), claim)
+
+
+def test_an_smt_solver_finds_a_seeded_bug(formal: Any) -> None:
+    cls, right, wrong, _ = BUGS["cyc only with stb"]
+    formal.seed_bug(arbiter, cls, right, wrong)
+    assert formal.second_opinion(ArbiterHarness(), depth=10, covers=False) == "FAIL"

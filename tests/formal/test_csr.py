@@ -138,3 +138,13 @@ def test_seeded_bug_is_found(formal: Any, bug: str) -> None:
     right, wrong, claim = BUGS[bug]
     formal.seed_bug(csr, "RegisterFile", right, wrong)
     formal.refute(CsrHarness(), claim)
+
+
+def test_an_smt_solver_agrees(formal: Any) -> None:
+    assert formal.second_opinion(CsrHarness(), depth=8) == "PASS"
+
+
+def test_an_smt_solver_finds_a_seeded_bug(formal: Any) -> None:
+    right, wrong, _ = BUGS["answers without cyc"]
+    formal.seed_bug(csr, "RegisterFile", right, wrong)
+    assert formal.second_opinion(CsrHarness(), depth=8, covers=False) == "FAIL"

@@ -365,8 +365,9 @@ def sparse_network(rng: Rng) -> tuple[bytes, list[Int8]]:
     zero_point = int(rng.choice([-128, 0, 11]))
     first = b.input(shape, scale=0.05, zero_point=zero_point)
     tensors = [first]
-    for _ in range(int(rng.integers(3, 8))):
-        x = tensors[int(rng.choice([-1, -1, rng.integers(len(tensors))]))]
+    for _ in range(int(rng.integers(5, 10))):
+        back = -1 if rng.random() < 0.8 else int(rng.integers(len(tensors)))
+        x = tensors[back]
         tensors.append(_layer(rng, b, x, tensors))
     used = tensors[-1]
     outputs = [used] if rng.random() < 0.7 else [used, tensors[len(tensors) // 2]]
@@ -382,8 +383,8 @@ def sparse_network(rng: Rng) -> tuple[bytes, list[Int8]]:
 
 
 def _sparse(rng: Rng, weights: Int8, axis: int) -> Int8:
-    """Set about half of the slices along an axis to zero."""
-    which = rng.random(weights.shape[axis]) < 0.5
+    """Set more than half of the slices along an axis to zero."""
+    which = rng.random(weights.shape[axis]) < 0.6
     np.moveaxis(weights, axis, 0)[which] = 0
     return weights
 
@@ -392,7 +393,7 @@ def _layer(rng: Rng, b: ModelBuilder, x: TensorHandle, tensors: list[TensorHandl
     scale = float(rng.uniform(0.03, 0.2))
     quantisation: dict[str, Any] = {"scale": scale, "zero_point": int(rng.choice([-128, 0, -9]))}
     window: dict[str, Any] = {"padding": str(rng.choice(["SAME", "VALID"]))}
-    kernel = tuple(int(min(n, rng.integers(1, 4))) for n in x.shape[1:3])
+    kernel = tuple(min(n, int(rng.integers(1, 4))) for n in x.shape[1:3])
     if min(x.shape[1:3]) > 2:
         window["strides"] = tuple(int(s) for s in rng.integers(1, 3, 2))
     partners = [t for t in tensors if t.shape == x.shape]
@@ -411,7 +412,7 @@ def _layer(rng: Rng, b: ModelBuilder, x: TensorHandle, tensors: list[TensorHandl
         bias = rng.integers(-3000, 3000, cout).astype(np.int32)
         bias[rng.random(cout) < 0.4] = 0
         bias[rng.random(cout) < 0.05] = (1 << 31) - 1
-        options = {
+        options: dict[str, Any] = {
             **{"w_scales": rng.uniform(0.002, 0.02, cout), "bias": bias},
             **{"activation": str(rng.choice(["NONE", "RELU", "RELU6"]))},
         }
@@ -444,7 +445,7 @@ def test_random_sparse_networks_are_exact() -> None:
         graph = folded(model)
         assert fold_channels(graph) is graph, f"seed {seed}"
     # The seeds are worth something only if most of them fold.
-    assert min(narrowed, removed) >= 30
+    assert min(narrowed, removed) >= 30, (narrowed, removed)
 
 
 # ------------------------------------------------------------------------------ programs and tools

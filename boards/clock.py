@@ -1,0 +1,200 @@
+"""How fast an NPU runs: place and route on its own, on an ECP5, and the paths that limit it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from celosia.boards.tools import (
+    NEXTPNR_ECP5,
+    YOSYS,
+    FpgaToolError,
+    export_rtlil,
+    find_tool,
+    run_fpga_tool,
+)
+from celosia.hw.config import NpuConfig
+
+__all__ = ["DEVICE_FLAGS", "ROUTERS", "ClockReport", "TimingPath", "measure_clock", "read_report"]
+
+TASK = "place and route"
+SYNTHESIS_TIME_OUT_S = 1800.0
+ROUTE_TIME_OUT_S = 3600.0
+PACKAGE = "CABGA381"
+
+DEVICE_FLAGS = {"LFE5U-25F": "--25k", "LFE5U-45F": "--45k", "LFE5U-85F": "--85k"}
+"""Devices, and how nextpnr calls them."""
+
+ROUTERS = ("router2", "router1")
+"""Routers of nextpnr; the time of the second one varies widely."""
+
+
+@dataclass(frozen=True)
+class TimingPath:
+    """A path between two registers.
+
+    Attributes
+    ----------
+    start, end : str
+        Cells and ports where it begins and ends.
+    logic_ns, routing_ns : float
+        Delay in cells, setup included; delay in wires.
+    nets : tuple of str
+        The wires it goes through.
+    """
+
+    start: str
+    end: str
+    logic_ns: float
+    routing_ns: float
+    nets: tuple[str, ...]
+
+    @property
+    def delay_ns(self) -> float:
+        """All of its delay."""
+        return self.logic_ns + self.routing_ns
+
+
+@dataclass(frozen=True)
+class ClockReport:
+    """Result of a place and route.
+
+    Attributes
+    ----------
+    config, device : str
+    speed : int
+        Speed grade; 6 is the slowest.
+    seed : int
+        Of the placer.
+    fmax_mhz : float
+        Highest clock at which all paths between registers are in time, worst corner.
+    utilisation : dict of str to int
+        Cells used, by type, the frame included.
+    critical : TimingPath
+        The slowest path.
+    """
+
+    config: str
+    device: str
+    speed: int
+    seed: int
+    fmax_mhz: float
+    utilisation: dict[str, int]
+    critical: TimingPath
+
+
+def measure_clock(
+    config: NpuConfig,
+    *,
+    device: str = "LFE5U-85F",
+    speed: int = 6,
+    seed: int = 1,
+    router: str = ROUTERS[0],
+    target_mhz: float = 80.0,
+    timeout_s: float = ROUTE_TIME_OUT_S,
+) -> ClockReport:
+    """Place and route an NPU between shift registers instead of pins, and time it.
+
+    `base` takes about 80 s for synthesis and several minutes for place and route, of one core,
+    and 1.5 GB. Results vary by some per cent with the seed.
+
+    Parameters
+    ----------
+    config : NpuConfig
+    device : str
+        One of :data:`DEVICE_FLAGS`.
+    speed : int
+        Speed grade: 6, 7 or 8.
+    seed : int
+    router : str
+        One of :data:`ROUTERS`.
+    target_mhz : float
+        What the placer tries for; it does less than it could for paths that are in time.
+    timeout_s : float
+        Seconds that nextpnr may take.
+
+    Raises
+    ------
+    FpgaToolError
+        If a tool is missing, fails or takes too long, or the device is too small.
+    """
+    if device not in DEVICE_FLAGS:
+        raise FpgaToolError(TASK, f"no device {device!r}", f"choose {', '.join(DEVICE_FLAGS)}")
+    yosys = find_tool(YOSYS, task=TASK)
+    nextpnr = find_tool(NEXTPNR_ECP5, task=TASK)
+    rtlil = export_rtlil(config, harness=True, task=TASK)
+    with tempfile.TemporaryDirectory(prefix="celosia-") as name:
+        folder = Path(name)
+        (folder / "top.il").write_text(rtlil, encoding="utf-8")
+        run_fpga_tool(
+            [yosys, "-q", "-p", "read_rtlil top.il; synth_ecp5 -top top -json top.json"],
+            task=TASK,
+            timeout_s=SYNTHESIS_TIME_OUT_S,
+            cwd=folder,
+        )
+        run_fpga_tool(
+            [
+                nextpnr,
+                "--quiet",
+                DEVICE_FLAGS[device],
+                *("--package", PACKAGE, "--speed", str(speed), "--seed", str(seed)),
+                *("--router", router, "--freq", f"{target_mhz:g}", "--timing-allow-fail"),
+                *("--json", "top.json", "--lpf-allow-unconstrained", "--report", "report.json"),
+            ],
+            task=TASK,
+            timeout_s=timeout_s,
+            cwd=folder,
+        )
+        content = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return read_report(content, config=config.name, device=device, speed=speed, seed=seed)
+
+
+def read_report(
+    content: dict[str, Any], *, config: str, device: str, speed: int, seed: int
+) -> ClockReport:
+    """Return what nextpnr's JSON report says of the clock.
+
+    Raises
+    ------
+    FpgaToolError
+        If there is no path from register to register in it.
+    """
+    paths = [
+        _path(entry["path"])
+        for entry in content.get("critical_paths", ())
+        # Paths from and to pins are named <async>.
+        if "<async>" not in (entry["from"], entry["to"]) and entry["path"]
+    ]
+    fmax = content.get("fmax", {})
+    if not paths or not fmax:
+        raise FpgaToolError(TASK, "no path between registers was found", "check the design")
+    return ClockReport(
+        config=config,
+        device=device,
+        speed=speed,
+        seed=seed,
+        fmax_mhz=min(float(clock["achieved"]) for clock in fmax.values()),
+        utilisation={
+            cell: int(entry["used"])
+            for cell, entry in content.get("utilization", {}).items()
+            if entry["used"]
+        },
+        critical=max(paths, key=lambda path: path.delay_ns),
+    )
+
+
+def _path(steps: list[dict[str, Any]]) -> TimingPath:
+    def place(port: dict[str, str]) -> str:
+        return f"{port['cell']}.{port['port']}"
+
+    routing = [step for step in steps if step["type"] == "routing"]
+    return TimingPath(
+        start=place(steps[0]["from"]),
+        end=place(steps[-1]["to"]),
+        logic_ns=sum(float(step["delay"]) for step in steps if step["type"] != "routing"),
+        routing_ns=sum(float(step["delay"]) for step in routing),
+        nets=tuple(str(step["net"]) for step in routing),
+    )

