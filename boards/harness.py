@@ -1,4 +1,4 @@
-"""A frame that lets a core be placed and routed on its own, whatever the number of its ports."""
+"""Frames for a core on its own: as a design has it, and to place and route it without pins."""
 
 # mypy: disable-error-code="misc"
 from __future__ import annotations
@@ -6,9 +6,41 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.hdl import Cat, ClockDomain, Module, Mux, Signal
-from amaranth.lib.wiring import Component, In, Out
+from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
 
-__all__ = ["TimingHarness"]
+__all__ = ["OpenFrame", "TimingHarness"]
+
+
+class OpenFrame(Component):
+    """A component with some of its ports left open, as a design leaves them.
+
+    Parameters
+    ----------
+    component : Component
+        Its other ports keep their names.
+    unconnected : tuple of str
+        Top-level members that are left open.
+    """
+
+    def __init__(self, component: Component, *, unconnected: tuple[str, ...]) -> None:
+        self._component = component
+        members = dict(component.signature.members)
+        super().__init__(
+            Signature({name: members[name] for name in members if name not in unconnected})
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.component = component = self._component
+        for name, member in self.signature.members.items():
+            inner, outer = getattr(component, name), getattr(self, name)
+            if not member.is_port:
+                connect(m, inner, flipped(outer))
+            elif member.flow is Out:
+                m.d.comb += outer.eq(inner)
+            else:
+                m.d.comb += inner.eq(outer)
+        return m
 
 
 class TimingHarness(Component):

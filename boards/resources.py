@@ -198,7 +198,27 @@ def cell_counts(rtlil: str, script: str, *, timeout_s: float) -> dict[str, int]:
         # By relative names: what runs as WebAssembly sees the folder that it runs in.
         (folder / "top.il").write_text(rtlil, encoding="utf-8")
         commands = f"read_rtlil top.il; {script}; tee -q -o cells.json stat -width -json"
-        run_fpga_tool([yosys, "-q", "-p", commands], task=TASK, timeout_s=timeout_s, cwd=folder)
+        try:
+            run_fpga_tool(
+                [yosys, "-q", "-l", "yosys.log", "-p", commands],
+                task=TASK,
+                timeout_s=timeout_s,
+                cwd=folder,
+            )
+        except FpgaToolError as error:
+            # An assertion inside Yosys ends it with nothing but a line in its log.
+            reason = _logged_error(folder / "yosys.log")
+            if reason and reason not in error.cause:
+                raise FpgaToolError(error.what, f"{error.cause}\n{reason}", error.remedy) from None
+            raise
         content: dict[str, Any] = json.loads((folder / "cells.json").read_text(encoding="utf-8"))
     counts: dict[str, int] = content["design"]["num_cells_by_type"]
     return dict(counts)
+
+
+def _logged_error(log: Path) -> str:
+    """Return the line of a Yosys log that says why it ended; empty if there is none."""
+    if not log.exists():
+        return ""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line for line in reversed(lines) if line.startswith("ERROR")), "")

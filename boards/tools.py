@@ -93,10 +93,10 @@ def export_rtlil(config: NpuConfig, *, harness: bool, task: str) -> str:
         if error.name is None or error.name.split(".")[0] != "amaranth":
             raise
         raise FpgaToolError(task, "Amaranth is not installed", INSTALL) from None
-    top: Any = import_module("celosia.hw.npu").Npu(config)
-    if harness:
-        # A design leaves the trace open: its wires are for simulators.
-        frame = import_module("celosia.boards.harness").TimingHarness
-        top = frame(top, unconnected=("trace",))
+    npu: Any = import_module("celosia.hw.npu").Npu(config)
+    frames: Any = import_module("celosia.boards.harness")
+    # A design leaves the trace open: its wires are for simulators.
+    frame = frames.TimingHarness if harness else frames.OpenFrame
+    top = frame(npu, unconnected=("trace",))
     text: str = rtlil.convert(top, name="top", emit_src=False)
     return text

@@ -95,7 +95,10 @@ class NpuCore(Component):
         m.submodules.load = EnableInserter(load.command.valid)(load)
         m.submodules.store = EnableInserter(store.command.valid)(store)
         m.submodules.array = EnableInserter(array.active)(array)
-        m.submodules.vector = EnableInserter(vector.active | vector.table.req)(vector)
+        # Seen before the first entry comes; a register, as it drives every clock enable there.
+        fills_table = Signal()
+        m.d.sync += fills_table.eq(load.command.valid & (load.write.space == int(Space.TABLE)))
+        m.submodules.vector = EnableInserter(vector.active | fills_table)(vector)
         act = m.submodules.act = ActSram(config)
         wgt = m.submodules.wgt = WeightMemory(config)
         param = m.submodules.param = LineMemory(config, lines=config.param_lines)

@@ -42,7 +42,8 @@ class ArrayEngine(Component):
     acc : In(AccRead)
         The vector engine reads accumulator halves here.
     active : Out(1)
-        A command, a wave or a read of the accumulator is under way: the clock is needed.
+        A command, a wave or a read of the accumulator is under way, or was a cycle ago: the clock
+        is needed. Through one gate from registers, as it drives every clock enable of the array.
     busy, wait_weights, wait_acc, starting : Out(1)
         For the performance counters; at most one is high.
     """
@@ -111,6 +112,7 @@ class ArrayEngine(Component):
             m.d.sync += feed.zero_point.eq(conv.zero_point)
 
         illegal = Signal()
+        working, worked = Signal(), Signal()
         m.d.comb += [
             illegal.eq(
                 (conv.mode > Mode.ROWS)
@@ -131,14 +133,17 @@ class ArrayEngine(Component):
                 ).all()
             ),
             start.eq(self.cmd.valid & ~started & ~illegal),
-            self.active.eq(self.cmd.valid | ~feed.idle | ~accumulator.idle),
+            working.eq(self.cmd.valid | ~feed.idle | ~accumulator.idle),
+            # Nothing begins without a command, so what goes on after one was there a cycle ago.
+            self.active.eq(self.cmd.valid | worked),
             self.busy.eq(streamer.busy),
             self.wait_weights.eq(streamer.wait_weights),
             self.wait_acc.eq(streamer.wait_acc),
             self.starting.eq(
-                self.active & ~(streamer.busy | streamer.wait_weights | streamer.wait_acc)
+                working & ~(streamer.busy | streamer.wait_weights | streamer.wait_acc)
             ),
         ]
+        m.d.sync += worked.eq(working)
         with m.If(start):
             m.d.sync += started.eq(1)
         with m.If(streamer.last):

@@ -67,25 +67,11 @@ class Feed(Component):
         config = self._config
         offset_bits = (config.line_bytes - 1).bit_length()
         wave = self.wave
-        window_mode, rows_mode = Signal(), Signal()
-        unaligned = wave.addr[0][:offset_bits].any()
-        m.d.comb += [
-            window_mode.eq(wave.mode == Mode.WINDOW),
-            rows_mode.eq(wave.mode == Mode.ROWS),
-            self.act.req[0].eq(wave.valid & wave.inside[0]),
-            self.act.req[1].eq(
-                wave.valid
-                & Mux(window_mode, wave.inside[0] & unaligned, rows_mode & wave.inside[1])
-            ),
-            self.act.req[2].eq(
-                wave.valid & rows_mode & wave.inside[2] & int(config.dw_segments > 2)
-            ),
-        ]
-        if config.dw_segments < 2:
-            with m.If(~window_mode):
-                m.d.comb += self.act.req[1].eq(0)
         for s in range(SEGMENTS):
-            m.d.comb += self.act.line[s].eq(wave.addr[s] >> offset_bits)
+            m.d.comb += [
+                self.act.req[s].eq(wave.req[s]),
+                self.act.line[s].eq(wave.addr[s] >> offset_bits),
+            ]
 
         waves = [wave]
         for stage in range(4):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal, signed, unsigned
+from amaranth.hdl import Cat, Module, Signal, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
@@ -82,15 +82,15 @@ class PassWalker(Component):
             ]
 
         rows = Signal(12)
-        last_tile = Signal()
-        ic_end, kx_end, ky_end, oc_end = Signal(), Signal(), Signal(), Signal()
-        m.d.comb += [
-            last_tile.eq(rows_left <= conv.tile_rows),
-            ic_end.eq(ic == conv.n_ic - 1),
-            kx_end.eq(kx == conv.n_kx - 1),
-            ky_end.eq(ky == conv.n_ky - 1),
-            oc_end.eq(oc == conv.n_oc - 1),
-        ]
+        # Where the pass is in its loops: compared in the cycle before it is offered.
+        is_last_tile = rows_left <= conv.tile_rows
+        ends = Signal(3)
+        last_tile, ic_end, kx_end, ky_end, oc_end = (
+            Signal(name=name) for name in ("last_tile", "ic_end", "kx_end", "ky_end", "oc_end")
+        )
+        m.d.comb += ends.eq(
+            Cat(ic == conv.n_ic - 1, kx == conv.n_kx - 1, ky == conv.n_ky - 1),
+        )
 
         out = self.passes.payload
         first = Signal()
@@ -138,13 +138,16 @@ class PassWalker(Component):
                     next_addr.eq(tile_addr),
                     next_y.eq(tile_y),
                 ]
-                with m.If(last_tile):
+                with m.If(is_last_tile):
                     m.d.sync += rows.eq(rows_left)
                 m.next = "PREPARE_PASS"
             with m.State("PREPARE_PASS"):
                 m.d.sync += [
                     first.eq(~ic.any() & ~kx.any() & ~ky.any()),
-                    final.eq(ic_end & kx_end & ky_end),
+                    final.eq(ends.all()),
+                    Cat(ic_end, kx_end, ky_end).eq(ends),
+                    last_tile.eq(is_last_tile),
+                    oc_end.eq(oc == conv.n_oc - 1),
                 ]
                 m.next = "OFFER_PASS"
             with m.State("OFFER_PASS"):

@@ -29,6 +29,7 @@ def wave_layout(config: NpuConfig) -> data.StructLayout:
             "mode": unsigned(2),
             "addr": data.ArrayLayout(unsigned(ADDR_BITS), SEGMENTS),
             "inside": data.ArrayLayout(unsigned(1), SEGMENTS),  # input row of each segment exists
+            "req": data.ArrayLayout(unsigned(1), SEGMENTS),  # lines that are to be read
             "left": count,
             "right": count,
             "tag": tag_layout(config),
@@ -84,14 +85,21 @@ class Streamer(Component):
         at = Signal(PASS)  # the pass at hand; addr, x, y are of the current position
         active, begin, in_extra = Signal(), Signal(), Signal()
         row_addr, first_x = Signal(ADDR_BITS), Signal(signed(X_BITS))
-        position, row = Signal(12), Signal(12)
+        # What is left of the row and of the pass, this position included; whether it is the last
+        # one comes from a register, as `go` and all that hangs on it wait for it.
+        positions_left, rows_left = Signal(12), Signal(12)
+        position_end, row_end = Signal(), Signal()
+        one_position, one_extra, has_extra = Signal(), Signal(), Signal()
         phase, column = Signal(4), Signal(12)
         index = Signal(config.acc_depth.bit_length())
         half = Signal()
 
         go = Signal()
-        position_end, pass_end = Signal(), Signal()
+        pass_end = Signal()
         output = Signal()
+        m.d.comb += [one_position.eq(conv.row_len == 1), one_extra.eq(conv.extra == 1)]
+        # The command is there before its first pass.
+        m.d.sync += has_extra.eq(conv.extra.any())
         m.d.comb += [
             go.eq(active & (~begin | (self.weights_ready & (self.acc_free | ~at.take)))),
             self.busy.eq(go),
@@ -99,8 +107,7 @@ class Streamer(Component):
             self.wait_acc.eq(active & begin & self.weights_ready & ~go),
             self.take_weights.eq(go & begin),
             self.take_acc.eq(go & begin & at.take),
-            position_end.eq(position == Mux(in_extra, conv.extra, conv.row_len) - 1),
-            pass_end.eq(position_end & (in_extra | ((row == at.rows - 1) & ~conv.extra.any()))),
+            pass_end.eq(position_end & (in_extra | (row_end & ~has_extra))),
             output.eq(~phase.any() & (column < conv.out_w) & ~in_extra),
             self.passes.ready.eq(~active | (go & pass_end)),
             self.last.eq(go & pass_end & at.last),
@@ -110,7 +117,8 @@ class Streamer(Component):
             m.d.sync += [begin.eq(0), index.eq(index + output)]
             with m.If(~position_end):
                 m.d.sync += [
-                    position.eq(position + 1),
+                    positions_left.eq(positions_left - 1),
+                    position_end.eq(positions_left == 2),
                     at.addr.eq(at.addr + conv.step_x),
                     at.x.eq(at.x + conv.step_x),
                     phase.eq(Mux(phase == conv.stride_x - 1, 0, phase + 1)),
@@ -118,15 +126,17 @@ class Streamer(Component):
                 ]
             with m.Else():
                 m.d.sync += [
-                    position.eq(0),
+                    positions_left.eq(Mux(row_end, conv.extra, conv.row_len)),
+                    position_end.eq(Mux(row_end, one_extra, one_position)),
                     row_addr.eq(row_addr + conv.step_y),
                     at.addr.eq(row_addr + conv.step_y),
                     at.x.eq(first_x),
                     at.y.eq(at.y + conv.stride_y),
                     phase.eq(0),
                     column.eq(0),
-                    row.eq(row + 1),
-                    in_extra.eq(row == at.rows - 1),
+                    rows_left.eq(rows_left - 1),
+                    row_end.eq(rows_left == 2),
+                    in_extra.eq(row_end),
                 ]
                 with m.If(pass_end):
                     m.d.sync += active.eq(0)
@@ -140,8 +150,10 @@ class Streamer(Component):
                 active.eq(1),
                 begin.eq(1),
                 in_extra.eq(0),
-                position.eq(0),
-                row.eq(0),
+                positions_left.eq(conv.row_len),
+                position_end.eq(one_position),
+                rows_left.eq(self.passes.payload.rows),
+                row_end.eq(self.passes.payload.rows == 1),
                 phase.eq(0),
                 column.eq(0),
                 index.eq(0),
@@ -181,7 +193,26 @@ class Streamer(Component):
             wave.tag.half.eq(half),
             wave.tag.give.eq(go & pass_end & at.give),
         ]
+        inside = []
         for s in range(SEGMENTS):
             y = Signal(signed(Y_BITS), name=f"y_{s}")
-            m.d.comb += y.eq(at.y + s)
-            m.d.sync += wave.inside[s].eq((y >= 0) & (y < conv.in_h))
+            row_exists = Signal(name=f"inside_{s}")
+            m.d.comb += [y.eq(at.y + s), row_exists.eq((y >= 0) & (y < conv.in_h))]
+            m.d.sync += wave.inside[s].eq(row_exists)
+            inside.append(row_exists)
+        # A window is one line, or two where it is not aligned; otherwise a line for each segment.
+        segments = self._config.dw_segments
+        unaligned = at.addr[: (line_bytes - 1).bit_length()].any()
+        rows_mode = conv.mode == Mode.ROWS
+        m.d.sync += [
+            wave.req[0].eq(go & inside[0]),
+            wave.req[1].eq(
+                go
+                & Mux(
+                    window,
+                    inside[0] & unaligned,
+                    rows_mode & inside[1] & int(segments > 1),
+                )
+            ),
+            wave.req[2].eq(go & rows_mode & inside[2] & int(segments > 2)),
+        ]

@@ -107,16 +107,19 @@ class WeightLoader(Component):
         cooldown = Signal(range(apart_cycles))
         self._walking = walking = Signal()
         oc_line = Signal(LINE_BITS + 1)
-        # Loops as in PassWalker.
+        # Loops as in PassWalker. Where a loop ends is compared while the pass before is announced,
+        # which is three cycles earlier at least.
         ic, kx, ky, oc = Signal(12), Signal(8), Signal(8), Signal(12)
         rows_left = Signal(12)
-        ic_end, kx_end, ky_end, last_tile = Signal(), Signal(), Signal(), Signal()
-        m.d.comb += [
+        ic_end, kx_end, ky_end, oc_end = Signal(), Signal(), Signal(), Signal()
+        last_tile = Signal()
+        m.d.comb += begin.eq(walking & ~self.ready & ~cooldown.any())
+        m.d.sync += [
             last_tile.eq(rows_left <= conv.tile_rows),
             ic_end.eq(ic == conv.n_ic - 1),
             kx_end.eq(kx == conv.n_kx - 1),
             ky_end.eq(ky == conv.n_ky - 1),
-            begin.eq(walking & ~self.ready & ~cooldown.any()),
+            oc_end.eq(oc == conv.n_oc - 1),
         ]
         with m.If(self.take):
             m.d.sync += [self.ready.eq(0), cooldown.eq(apart_cycles - 2)]
@@ -132,6 +135,12 @@ class WeightLoader(Component):
                 kx.eq(0),
                 ky.eq(0),
                 oc.eq(0),
+                # The first pass may be announced in the next cycle.
+                last_tile.eq(conv.out_h <= conv.tile_rows),
+                ic_end.eq(conv.n_ic == 1),
+                kx_end.eq(conv.n_kx == 1),
+                ky_end.eq(conv.n_ky == 1),
+                oc_end.eq(conv.n_oc == 1),
             ]
         with m.Elif(begin):
             m.d.sync += [self.ready.eq(1), line.eq(line + self._config.rows)]
@@ -145,7 +154,7 @@ class WeightLoader(Component):
                 m.d.sync += [ic.eq(0), kx.eq(0), ky.eq(0)]
                 with m.If(~last_tile):
                     m.d.sync += [rows_left.eq(rows_left - conv.tile_rows), line.eq(oc_line)]
-                with m.Elif(oc != conv.n_oc - 1):
+                with m.Elif(~oc_end):
                     m.d.sync += [
                         rows_left.eq(conv.out_h),
                         oc.eq(oc + 1),

@@ -154,6 +154,17 @@ class Dispatcher(Component):
             check.kinds.eq(kinds),
             self.fault.cause.eq(ErrorCause.ILLEGAL_FIELD),
         ]
+        # The queue that the word is for has room; an `End` needs none.
+        willing = Signal()
+        ready = []
+        for place, kind in enumerate(KINDS):
+            engine = _engine_of(kind)
+            ready.append(
+                kinds[place] if engine is None else kinds[place] & self.queues[engine].ready
+            )
+        m.d.comb += willing.eq(Cat(ready).any())
+        for queue in self.queues:
+            m.d.comb += queue.payload.eq(word)
         with m.If(illegal_opcode):
             m.d.comb += self.fault.cause.eq(ErrorCause.ILLEGAL_OPCODE)
         with m.If(forwarded):
@@ -185,7 +196,8 @@ class Dispatcher(Component):
                     m.d.comb += self.fault.valid.eq(1)
                     m.next = "FAULTED"
                 with m.Elif(valid):
-                    self._route(m, kinds, word, forwarded)
+                    m.d.comb += forwarded.eq(willing)
+                    self._route(m, kinds)
                 with m.If(forwarded & last & kinds[KINDS.index(End)]):
                     m.d.comb += buffer.o.ready.eq(0)
                     m.next = "DRAIN"
@@ -197,15 +209,9 @@ class Dispatcher(Component):
                 pass
         return m
 
-    def _route(self, m: Module, kinds: Signal, word: Signal, forwarded: Signal) -> None:
+    def _route(self, m: Module, kinds: Signal) -> None:
         for place, kind in enumerate(KINDS):
             engine = _engine_of(kind)
-            with m.If(kinds[place]):
-                if engine is None:
-                    m.d.comb += forwarded.eq(1)
-                else:
-                    m.d.comb += [
-                        self.queues[engine].valid.eq(1),
-                        self.queues[engine].payload.eq(word),
-                        forwarded.eq(self.queues[engine].ready),
-                    ]
+            if engine is not None:
+                with m.If(kinds[place]):
+                    m.d.comb += self.queues[engine].valid.eq(1)

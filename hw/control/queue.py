@@ -76,10 +76,13 @@ class CommandQueue(Component):
         read_index = Signal(_INDEX_BITS)
         read_slot = Signal(slot_bits)
         kept_index = Signal(_INDEX_BITS)
+        # Commands in the memory; full by its highest bit alone, as the dispatcher waits for it.
+        held = Signal(slot_bits)
+        written, released = Signal(), Signal()
         taken = Signal()
         # Write.
         m.d.comb += [
-            self.i.ready.eq((write_slot - read_slot)[:slot_bits] != self.depth),
+            self.i.ready.eq(~held[-1]),
             taken.eq(self.i.valid & self.i.ready),
             write_port.addr.eq(Cat(write_index, write_slot[:-1])),
             write_port.data.eq(self.i.payload),
@@ -88,6 +91,7 @@ class CommandQueue(Component):
         with m.If(taken):
             m.d.sync += write_index.eq(write_index + 1)
             with m.If(write_index == WORDS_PER_COMMAND - 1):
+                m.d.comb += written.eq(1)
                 m.d.sync += [kept_index.eq(0), write_slot.eq(write_slot + 1)]
             with m.Elif(write_index < used_words - 1):
                 m.d.sync += kept_index.eq(write_index + 1)
@@ -110,9 +114,11 @@ class CommandQueue(Component):
             ),
         ]
         m.d.sync += [arrived.eq(issue), arrived_index.eq(read_index)]
+        m.d.sync += held.eq(held + written - released)
         with m.If(issue):
             m.d.sync += read_index.eq(read_index + 1)
             with m.If(read_index == used_words - 1):
+                m.d.comb += released.eq(1)
                 m.d.sync += [read_index.eq(0), read_slot.eq(read_slot + 1), complete.eq(1)]
         for index in range(used_words):
             with m.If(arrived & (arrived_index == index)):

@@ -60,7 +60,7 @@ class LoadEngine(Component):
         m.submodules.answers = answers = StreamQueue(config.bus_bits, depth=depth)
 
         in_use = Signal(range(depth + 1))
-        room = Signal()
+        room = Signal(init=1)  # in_use is not depth
         asked = Signal()
         written = Signal()
         word = walk.words.payload
@@ -77,7 +77,6 @@ class LoadEngine(Component):
         ]
         # Requests.
         m.d.comb += [
-            room.eq(in_use != depth),
             request.valid.eq(walk.words.valid & room),
             request.payload.adr.eq(word.adr),
             request.payload.sel.eq(~0),
@@ -103,5 +102,9 @@ class LoadEngine(Component):
             answers.o.ready.eq(written),
             places.o.ready.eq(written),
         ]
-        m.d.sync += in_use.eq(in_use + asked - written)
+        # From a register: the arbiter, and with it the other ports, wait for the request.
+        m.d.sync += [
+            in_use.eq(in_use + asked - written),
+            room.eq(written | ~((in_use == depth) | ((in_use == depth - 1) & asked))),
+        ]
         return m

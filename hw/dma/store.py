@@ -69,7 +69,8 @@ class StoreEngine(Component):
         queued = Signal(range(QUEUE_DEPTH + 1))
         unacknowledged = Signal(range(MAX_UNACKNOWLEDGED_WORDS + 1))
         reading = Signal(READ_LATENCY_CYCLES)
-        room = Signal()
+        # There is room in the queues; one more acknowledgement can be counted.
+        queue_room, count_room = Signal(init=1), Signal(init=1)
         granted = Signal()
         sent = Signal()
         word = walk.words.payload
@@ -86,8 +87,7 @@ class StoreEngine(Component):
         ]
         # Window reads.
         m.d.comb += [
-            room.eq((queued != QUEUE_DEPTH) & (unacknowledged != MAX_UNACKNOWLEDGED_WORDS)),
-            self.read.req.eq(walk.words.valid & room),
+            self.read.req.eq(walk.words.valid & queue_room & count_room),
             self.read.addr.eq(word.sram),
             granted.eq(self.read.req & self.read.gnt),
             walk.words.ready.eq(granted),
@@ -114,5 +114,16 @@ class StoreEngine(Component):
         m.d.sync += [
             queued.eq(queued + granted - sent),
             unacknowledged.eq(unacknowledged + granted - self.mem.ack),
+            # From registers: the activation SRAM waits for the request.
+            queue_room.eq(
+                sent | ~((queued == QUEUE_DEPTH) | ((queued == QUEUE_DEPTH - 1) & granted))
+            ),
+            count_room.eq(
+                self.mem.ack
+                | ~(
+                    (unacknowledged == MAX_UNACKNOWLEDGED_WORDS)
+                    | ((unacknowledged == MAX_UNACKNOWLEDGED_WORDS - 1) & granted)
+                )
+            ),
         ]
         return m

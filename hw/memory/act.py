@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Signal
+from amaranth.hdl import Array, Cat, Module, Signal, Value
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out, Signature
 from celosia.hw.config import NpuConfig
@@ -96,9 +96,6 @@ class ActSram(Component):
         store_next = Signal(LINE_BITS)
         m.d.comb += store_next.eq(store_line + 1)
 
-        array_hits = Signal(banks)
-        vector_hits = Signal(banks)
-        store_refused = Signal()
         outputs = []
         for b, port in enumerate(self._reads):
             hits = [
@@ -106,8 +103,6 @@ class ActSram(Component):
             ]
             vector_hit = self.vector.req & (self.vector.line[:bank_bits] == b)
             m.d.comb += [
-                array_hits[b].eq(Cat(hits).any()),
-                vector_hits[b].eq(vector_hit),
                 port.en.eq(1),
                 # With no other requester the store engine's lines: the one in this bank.
                 port.addr.eq(
@@ -119,18 +114,31 @@ class ActSram(Component):
             for s in reversed(range(SEGMENTS)):
                 with m.If(hits[s]):
                     m.d.comb += port.addr.eq(self.array.line[s] >> bank_bits)
-            # An unaligned window needs two banks.
-            needed = (store_line[:bank_bits] == b) | (
-                (store_next[:bank_bits] == b) & store_offset.any()
-            )
-            with m.If(needed & (array_hits[b] | vector_hits[b])):
-                m.d.comb += store_refused.eq(1)
             output = Signal(8 * config.line_bytes, name=f"output_{b}", reset_less=True)
             m.d.sync += output.eq(port.data)
             outputs.append(output)
+
+        # Whole banks are compared, not one after another: the grants are on long paths.
+        def wanted_by_array(bank: Value) -> Value:
+            return Cat(
+                self.array.req[s] & (self.array.line[s][:bank_bits] == bank)
+                for s in range(SEGMENTS)
+            ).any()
+
+        def wanted(bank: Value) -> Value:
+            vector_bank = self.vector.line[:bank_bits]
+            return wanted_by_array(bank) | (self.vector.req & (vector_bank == bank))
+
         m.d.comb += [
-            self.vector.gnt.eq(self.vector.req & ~(array_hits & vector_hits).any()),
-            self.store.gnt.eq(self.store.req & ~store_refused),
+            self.vector.gnt.eq(
+                self.vector.req & ~wanted_by_array(self.vector.line[:bank_bits]),
+            ),
+            # An unaligned window needs two banks.
+            self.store.gnt.eq(
+                self.store.req
+                & ~wanted(store_line[:bank_bits])
+                & ~(store_offset.any() & wanted(store_next[:bank_bits])),
+            ),
         ]
 
         def delayed(signal: Signal, cycles: int, name: str) -> Signal:
@@ -165,16 +173,14 @@ class ActSram(Component):
         # Byte j of either line is byte j - offset of the window.
         data = Signal(8 * line_bytes)
         mask = Signal(line_bytes)
-        upper = Signal(line_bytes)
+        upper = Cat(offset > j for j in range(line_bytes))
         with m.Switch(offset):
             for o in range(line_bytes):
                 with m.Case(o):
                     m.d.comb += [
                         data.eq(self.load.data.rotate_left(8 * o)),
                         mask.eq(self.load.mask.rotate_left(o)),
-                        upper.eq((1 << o) - 1),
                     ]
-        refused = Signal()
         for b, port in enumerate(self._writes):
             in_line = line[:bank_bits] == b
             in_following = following[:bank_bits] == b
@@ -189,8 +195,6 @@ class ActSram(Component):
                     port.data.eq(self.result.data),
                     port.en.eq((1 << line_bytes) - 1),
                 ]
-                with m.If(lanes.any()):
-                    m.d.comb += refused.eq(1)
             with m.Else():
                 # A window goes to both its banks at once or to neither.
                 m.d.comb += [
@@ -199,4 +203,17 @@ class ActSram(Component):
                 ]
                 with m.If(self.load.gnt):
                     m.d.comb += port.en.eq(lanes)
-        m.d.comb += self.load.gnt.eq(self.load.req & ~refused)
+        # Byte i of the window is in the following line if i + offset runs over.
+        lower = Cat(self.load.mask[i] & (offset < line_bytes - i) for i in range(line_bytes))
+        over = Cat(self.load.mask[i] & (offset >= line_bytes - i) for i in range(line_bytes))
+        result_bank = self.result.line[:bank_bits]
+        m.d.comb += self.load.gnt.eq(
+            self.load.req
+            & ~(
+                self.result.req
+                & (
+                    ((result_bank == line[:bank_bits]) & lower.any())
+                    | ((result_bank == following[:bank_bits]) & over.any())
+                )
+            )
+        )

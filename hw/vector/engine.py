@@ -47,7 +47,7 @@ class VectorEngine(Component):
     wait_acc, wait_act : Out(1)
         Nothing was issued for want of a full accumulator half, of the activation SRAM's port.
     active : Out(1)
-        There is a command: a clock enable of the engine is this or ``table.req``.
+        There is a command: the clock is needed then, and while a load fills the tables.
     """
 
     def __init__(self, config: NpuConfig) -> None:

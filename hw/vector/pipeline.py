@@ -141,10 +141,11 @@ class Pipeline(Component):
             (self.copy_right, 7),
         ):
             m.d.comb += copy.eq(self._valid[stage] & self._uops[stage].new_oc)
-        last = self._uops[STAGE_RESULT]
-        m.d.comb += [
-            self.write.eq(self._valid[STAGE_RESULT] & (last.dest == Dest.LINE)),
-            self.write_last.eq(self.write & last.last),
+        # Of stage STAGE_RESULT, decided in the one before: a write is what others must wait for.
+        writes = self._valid[STAGE_RESULT - 1] & (self._uops[STAGE_RESULT - 1].dest == Dest.LINE)
+        m.d.sync += [
+            self.write.eq(writes),
+            self.write_last.eq(writes & self._uops[STAGE_RESULT - 1].last),
         ]
 
     def _elaborate_control(self, m: Module, control: Signal) -> None:

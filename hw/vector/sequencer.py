@@ -100,6 +100,9 @@ class Sequencer(Component):
 
         self._running = Signal()
         self._phase = Signal(Phase)
+        # Beside the phase: the read of the activation SRAM begins with it.
+        self._in_b = Signal()
+        self._reads_act = Signal()
         self._master = Signal()
         self._vector_done = Signal()
         self._oc_end = Signal()
@@ -119,15 +122,12 @@ class Sequencer(Component):
         size_bits = (self._config.act_lines - 1).bit_length()
         self._pause = Signal(range(HAZARD))
         in_middle = Signal()
-        in_b = Signal()
+        in_b, needs_act = self._in_b, self._reads_act
         in_a = Signal()
-        needs_act = Signal()
         needs_scratch = Signal()
         m.d.comb += [
             in_middle.eq(self._phase == Phase.MIDDLE),
-            in_b.eq(self._phase == Phase.TERM_B),
             in_a.eq(self._phase == Phase.TERM_A),
-            needs_act.eq(in_b | (in_a & ~self._from_acc)),
             needs_scratch.eq((self._phase == Phase.TOTAL) | (in_a & self._from_acc)),
         ]
         live = self._running & ~self.halt
@@ -219,6 +219,7 @@ class Sequencer(Component):
         left = Signal(GROUP_BITS, reset_less=True)
         group_ends_command = Signal(reset_less=True)
         first_phase = Signal(Phase, reset_less=True)
+        first_is_b = Signal(reset_less=True)
         phase_end = Signal()
 
         with m.If(self.start):
@@ -230,7 +231,13 @@ class Sequencer(Component):
             ):
                 with m.Switch(self.command.op):
                     with m.Case(*ops):
-                        m.d.sync += [self._phase.eq(phase), first_phase.eq(phase)]
+                        m.d.sync += [
+                            self._phase.eq(phase),
+                            self._in_b.eq(phase is Phase.TERM_B),
+                            self._reads_act.eq(phase is not Phase.MIDDLE),
+                            first_phase.eq(phase),
+                            first_is_b.eq(phase is Phase.TERM_B),
+                        ]
 
         with m.If(self._master):
             # The first phase decides how long the group is.
@@ -261,13 +268,30 @@ class Sequencer(Component):
                 ]
                 with m.Switch(self._phase):
                     with m.Case(Phase.MIDDLE):
-                        m.d.sync += self._phase.eq(Phase.TERM_B)
+                        m.d.sync += [
+                            self._phase.eq(Phase.TERM_B),
+                            self._in_b.eq(1),
+                            self._reads_act.eq(1),
+                        ]
                     with m.Case(Phase.TERM_B):
-                        m.d.sync += self._phase.eq(Phase.TERM_A)
+                        m.d.sync += [
+                            self._phase.eq(Phase.TERM_A),
+                            self._in_b.eq(0),
+                            self._reads_act.eq(~self._from_acc),
+                        ]
                     with m.Case(Phase.TERM_A):
-                        m.d.sync += self._phase.eq(Phase.TOTAL)
+                        m.d.sync += [
+                            self._phase.eq(Phase.TOTAL),
+                            self._in_b.eq(0),
+                            self._reads_act.eq(0),
+                        ]
                     with m.Case(Phase.TOTAL):
-                        m.d.sync += self._phase.eq(first_phase)
+                        # The first phase of a group of an addition is MIDDLE or TERM_B.
+                        m.d.sync += [
+                            self._phase.eq(first_phase),
+                            self._in_b.eq(first_is_b),
+                            self._reads_act.eq(first_is_b),
+                        ]
                 # A short group must wait before what it has just written is read; with 16
                 # vectors the pipeline is shorter than the phase.
                 with m.If(self._phase != Phase.TERM_B):

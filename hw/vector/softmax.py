@@ -185,7 +185,7 @@ class SoftmaxUnit(Component):
         m.d.sync += byte.eq(Mux(probability[8:].any(), 0x7F, probability[:8] ^ 0x80))
 
         # Pack. What is left of a last line stays zero.
-        at_byte, at_write = stages[BYTE_STAGE], stages[BYTE_STAGE + 1]
+        at_byte = stages[BYTE_STAGE]
         lanes = self._config.line_bytes
         packed = [Signal(8, name=f"packed_{j}", reset_less=True) for j in range(lanes)]
         for j, entry in enumerate(packed):
@@ -195,8 +195,9 @@ class SoftmaxUnit(Component):
                 m.d.sync += entry.eq(0)
         m.d.comb += [
             self.result.eq(Cat(*packed)),
-            self.write.eq(self._result_pass & at_write.valid & at_write.last_of_line),
         ]
+        # Decided in the stage before: a write is what others must wait for.
+        m.d.sync += self.write.eq(self._result_pass & at_byte.valid & at_byte.last_of_line)
 
     def _elaborate_passes(self, m: Module) -> None:
         command, reader, stages = self.command, self._reader, self._stages

@@ -332,8 +332,8 @@ BUGS = {
     "a position too many": (
         streamer,
         "Streamer",
-        "conv.extra, conv.row_len) - 1",
-        "conv.extra, conv.row_len)",
+        "position_end.eq(positions_left == 2)",
+        "position_end.eq(positions_left == 1)",
         "positions",
     ),
     "the last tile is full": (

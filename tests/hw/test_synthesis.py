@@ -212,6 +212,11 @@ def test_time_out_is_reported() -> None:
         resources.synthesise(PRESETS["nano"], timeout_s=0.5)
 
 
+def test_error_of_yosys_is_shown() -> None:
+    with pytest.raises(FpgaToolError, match="ERROR.*no_such_command"):
+        resources.cell_counts("", "no_such_command", timeout_s=TIME_OUT_S)
+
+
 def test_missing_tool_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(FpgaToolError, match=r"no-such-yosys is not installed.*celosia\[boards\]"):
