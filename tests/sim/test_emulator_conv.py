@@ -117,7 +117,7 @@ def window_conv(
         n_ic=n_ic,
         step_ic=size,
         n_oc=n_oc,
-        wgt_addr=3,
+        wgt_addr=4,
     )
     return conv, row_pitch, pixel_pitch, np.ascontiguousarray(lines).reshape(-1, size)
 
@@ -164,10 +164,10 @@ def test_window_mode_equals_the_definition(name: str, packed: bool, case: dict[s
             packed=packed,
             tile_rows=tile_rows,
         )
-        if len(lines) + 3 > config.wgt_lines:
+        if len(lines) + 4 > config.wgt_lines:
             pytest.skip("the weights do not fit this configuration")
         place(emulator, image, 37, row_pitch, pixel_pitch)
-        emulator.wgt[3 : 3 + len(lines)] = lines
+        emulator.wgt[4 : 4 + len(lines)] = lines
         sums = accumulators(emulator, Conv.decode(conv.encode()))  # type: ignore[arg-type]
         np.testing.assert_array_equal(sums[..., :out_channels], expected)
 
@@ -241,7 +241,7 @@ def depthwise_conv(
         n_ic=1,
         n_oc=n_oc,
         step_oc=size,
-        wgt_addr=1,
+        wgt_addr=2,
     )
     return conv, row_pitch, pixel_pitch, lines.reshape(-1, size)
 
@@ -267,7 +267,7 @@ def test_depthwise_modes_equal_the_definition(
             config, shape, weights, stride, zero_point, mode=mode, tile_rows=tile_rows
         )
         place(emulator, image, 2 * config.line_bytes, row_pitch, pixel_pitch)
-        emulator.wgt[1 : 1 + len(lines)] = lines
+        emulator.wgt[2 : 2 + len(lines)] = lines
         sums = accumulators(emulator, Conv.decode(conv.encode()))  # type: ignore[arg-type]
         np.testing.assert_array_equal(sums[..., : shape[2]], expected)
 
@@ -283,7 +283,7 @@ def test_wide_depthwise_kernel_in_taps() -> None:
         config, (6, 12, 8), weights, 1, 0, mode=Mode.TAPS, tile_rows=4
     )
     place(emulator, image, 16, row_pitch, pixel_pitch)
-    emulator.wgt[1 : 1 + len(lines)] = lines
+    emulator.wgt[2 : 2 + len(lines)] = lines
     np.testing.assert_array_equal(accumulators(emulator, conv), expected)
 
 
@@ -363,7 +363,7 @@ def test_a_whole_layer_by_dma_in_any_order(seed: int) -> None:
         Load(
             region=Region.CONST,
             space=Space.WGT,
-            sram_addr=3 * 8,
+            sram_addr=4 * 8,
             row_bytes=lines.size,
             signal=array,
             tag=1,
