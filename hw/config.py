@@ -9,6 +9,8 @@ import json
 import zlib
 from dataclasses import asdict, dataclass, replace
 
+from celosia.hw.isa import BLOCK_LINES
+
 __all__ = ["ConfigError", "NpuConfig", "PRESETS", "preset"]
 
 KIB = 1024
@@ -126,8 +128,8 @@ class NpuConfig:
 
     @property
     def param_block_lines(self) -> int:
-        """Lines of one block of per-channel parameters: 4 bias, 4 multiplier, 1 shift."""
-        return 9
+        """Lines of one whole block of per-channel parameters."""
+        return BLOCK_LINES
 
     @property
     def min_pass_cycles(self) -> int:

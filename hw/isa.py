@@ -15,6 +15,8 @@ from enum import IntEnum
 from typing import Any, ClassVar
 
 __all__ = [
+    "BIAS_LINES",
+    "BLOCK_LINES",
     "COMMANDS",
     "COMMAND_BYTES",
     "COMMAND_BITS",
@@ -40,6 +42,10 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 1
+BIAS_LINES = 4
+"""Lines of a parameter block that hold biases."""
+BLOCK_LINES = 9
+"""Lines of a whole parameter block: biases, 4 lines of multipliers, 1 of shifts."""
 COMMAND_BYTES = 64
 COMMAND_BITS = 8 * COMMAND_BYTES
 
@@ -410,8 +416,8 @@ class Vector(Command):
 
     @property
     def block_lines(self) -> int:
-        """Lines of a parameter block: 4 of biases, then 4 of multipliers and 1 of shifts."""
-        return 4 if self.shared else 9
+        """Lines of a parameter block of this command."""
+        return BIAS_LINES if self.shared else BLOCK_LINES
 
 
 @dataclass(frozen=True, kw_only=True)

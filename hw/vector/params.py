@@ -6,6 +6,7 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
+from celosia.hw.isa import BIAS_LINES, BLOCK_LINES
 from celosia.hw.memory.ports import LineRead
 from celosia.hw.vector.uop import LINE_SUM_BITS
 
@@ -72,10 +73,10 @@ class ParamLoader(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        last_line = Mux(self.shared, 3, config.param_block_lines - 1)
+        last_line = Mux(self.shared, BIAS_LINES - 1, BLOCK_LINES - 1)
 
         loading = Signal()
-        which = Signal(range(config.param_block_lines))
+        which = Signal(range(BLOCK_LINES))
         granted = self.param.req & self.param.gnt
         # A power of two: what is left above it is outside.
         size_bits = (config.param_lines - 1).bit_length()
@@ -105,7 +106,7 @@ class ParamLoader(Component):
             which_2.eq(which_1),
         ]
         # Multipliers and shifts are used later than they come; biases have to be there.
-        with m.If(self.shared & arrives[1] & (which_2 == 3)):
+        with m.If(self.shared & arrives[1] & (which_2 == BIAS_LINES - 1)):
             m.d.sync += self.ready.eq(1)
         self._elaborate_lanes(m, arrives[1], which_2)
         return m
@@ -122,9 +123,9 @@ class ParamLoader(Component):
             shift = line.word_select(j, 8).as_signed()
             with m.If(arrives & (which == quarter)):
                 m.d.sync += shadow.bias.eq(word)
-            with m.If(arrives & (which == 4 + quarter)):
+            with m.If(arrives & (which == BIAS_LINES + quarter)):
                 m.d.sync += shadow.mult.eq(word)
-            with m.If(arrives & (which == 8)):
+            with m.If(arrives & (which == BLOCK_LINES - 1)):
                 m.d.sync += [
                     shadow.left.eq(Mux(shift[-1], 0, shift)),
                     shadow.right.eq(Mux(shift[-1], -shift, 0)),
