@@ -71,11 +71,11 @@ def prepare_tools(shim: Path) -> None:
     find_yosys()
     verilator = find_verilator()
     shim.mkdir(parents=True, exist_ok=True)
-    link = shim / "verilator"
-    if link.is_symlink() and link.resolve() != verilator.script.resolve():
-        link.unlink()
-    if not link.is_symlink():
-        link.symlink_to(verilator.script)
+    # Several benches may start at once: each puts a whole new file in the place of the old one.
+    own = shim / f"new-{os.getpid()}"
+    own.unlink(missing_ok=True)
+    own.symlink_to(verilator.script)
+    own.replace(shim / "verilator")
     variables = dict(MAKE_VARIABLES)
     for name in ("g++", "clang++"):
         if shutil.which(name) is not None:
@@ -86,8 +86,9 @@ def prepare_tools(shim: Path) -> None:
         zig = find_compiler()
         script = shim / "zig-c++"
         words = " ".join(f"'{word}'" for word in (*zig.command, *zig.flags))
-        script.write_text(f'#!/bin/sh\nexec {words} "$@"\n', encoding="utf-8")
-        script.chmod(0o755)
+        own.write_text(f'#!/bin/sh\nexec {words} "$@"\n', encoding="utf-8")
+        own.chmod(0o755)
+        own.replace(script)
         compiler = str(script)
         variables["CFG_LDLIBS_THREADS"] = "-pthread"
     if compiler != "g++":
