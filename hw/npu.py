@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, EnableInserter, Module, ResetInserter, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
 from celosia.hw.array.engine import ArrayEngine
 from celosia.hw.bus.arbiter import BusArbiter
@@ -14,6 +14,7 @@ from celosia.hw.control.frontend import ENGINES, FrontEnd
 from celosia.hw.control.ports import FaultPort, Unit
 from celosia.hw.dma.load import LoadEngine
 from celosia.hw.dma.store import StoreEngine
+from celosia.hw.gating import resets, stops
 from celosia.hw.isa import Engine, Space
 from celosia.hw.memory.act import ActSram
 from celosia.hw.memory.lines import LineMemory
@@ -89,19 +90,22 @@ class NpuCore(Component):
         frontend, arbiter = FrontEnd(config), BusArbiter(config, ports=len(BUS_PORTS))
         load, store = LoadEngine(config), StoreEngine(config)
         array, vector = ArrayEngine(config), VectorEngine(config)
-        awake = ~self.sleep
-        m.submodules.frontend = EnableInserter(awake)(frontend)
-        m.submodules.arbiter = EnableInserter(awake)(arbiter)
-        m.submodules.load = EnableInserter(load.command.valid)(load)
-        m.submodules.store = EnableInserter(store.command.valid)(store)
-        m.submodules.array = EnableInserter(array.active)(array)
         # Seen before the first entry comes; a register, as it drives every clock enable there.
         fills_table = Signal()
         m.d.sync += fills_table.eq(load.command.valid & (load.write.space == int(Space.TABLE)))
-        m.submodules.vector = EnableInserter(vector.active | fills_table)(vector)
+        awake = ~self.sleep
+        for name, part, enable, waits in (
+            ("frontend", frontend, awake, ~frontend.moves),
+            ("bus", arbiter, awake, arbiter.idle),
+            ("load", load, load.command.valid, None),
+            ("store", store, store.command.valid, None),
+            ("array", array, array.active, None),
+            ("vector", vector, vector.active | fills_table, vector.waits & ~fills_table),
+        ):
+            m.submodules[name] = stops(m, part, enable, domain=name, platform=platform, waits=waits)
         act = m.submodules.act = ActSram(config)
         wgt = m.submodules.wgt = WeightMemory(config)
-        param = m.submodules.param = LineMemory(config, lines=config.param_lines)
+        param = m.submodules.param = LineMemory(config, lines=config.param_lines, reader="vector")
 
         engines = {
             Engine.LOAD: load.command,
@@ -261,7 +265,7 @@ class Npu(Component):
         m = Module()
         control = m.submodules.control = Control(self._config)
         core = NpuCore(self._config)
-        m.submodules.core = ResetInserter(control.halt)(core)
+        m.submodules.core = resets(m, core, control.halt, platform=platform)
         connect(m, flipped(self.csr), control.bus)
         connect(m, core.bus, flipped(self.bus))
         connect(m, core.trace, flipped(self.trace))

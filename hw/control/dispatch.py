@@ -107,6 +107,8 @@ class Dispatcher(Component):
         An `End` is being executed: fetch no more.
     done : Out(1)
         The `End` is complete; one cycle.
+    active : Out(1)
+        A word moves, or an `End` is being executed.
     fault : Out(FaultPort)
         ILLEGAL_OPCODE or ILLEGAL_FIELD; address 0.
     tag : Out(16)
@@ -123,6 +125,7 @@ class Dispatcher(Component):
                 "starved": Out(1),
                 "stop": Out(1),
                 "done": Out(1),
+                "active": Out(1),
                 "fault": Out(FaultPort()),
                 "tag": Out(16),
             }
@@ -181,6 +184,16 @@ class Dispatcher(Component):
             with m.If(index == 0):
                 m.d.sync += [kinds.eq(check.decoded), self.tag.eq(header.tag)]
 
+        m.d.comb += self.active.eq(
+            Cat(
+                self.start,
+                self.stop,
+                self.fault.valid,
+                forwarded,
+                buffer.o.valid & buffer.o.ready,
+                buffer.i.valid & buffer.i.ready,
+            ).any()
+        )
         with m.FSM():
             with m.State("STOPPED"):
                 m.d.comb += buffer.o.ready.eq(1)  # left over from before the End

@@ -41,6 +41,8 @@ class CommandQueue(Component):
     i : In(stream of 64)
         Words, eight a command.
     o : Out(CommandPort)
+    active : Out(1)
+        Something moves.
     empty : Out(1)
         There is no command, and no part of one.
     """
@@ -52,6 +54,7 @@ class CommandQueue(Component):
             {
                 "i": In(stream.Signature(WORD_BITS)),
                 "o": Out(CommandPort()),
+                "active": Out(1),
                 "empty": Out(1),
             }
         )
@@ -109,6 +112,7 @@ class CommandQueue(Component):
             read_port.addr.eq(Cat(read_index, read_slot[:-1])),
             issue.eq(~complete & ((read_slot != write_slot) | (read_index != kept_index))),
             move.eq(following_valid & (~self.o.valid | self.o.ready)),
+            self.active.eq(taken | issue | arrived | move | self.o.ready),
             self.empty.eq(
                 (read_slot == write_slot) & (write_index == 0) & ~complete & ~self.o.valid
             ),

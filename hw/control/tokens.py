@@ -60,6 +60,8 @@ class TokenGates(Component):
     i : In(CommandPort).array(4)
         By :class:`Engine`. The dispatcher has checked that no command waits for its own engine.
     o : Out(CommandPort).array(4)
+    moves : Out(4)
+        A command of the engine begins or ends.
     active : Out(4)
         Engines with a command at the head of their queue.
     busy : Out(4)
@@ -77,6 +79,7 @@ class TokenGates(Component):
             {
                 "i": In(CommandPort()).array(ENGINES),
                 "o": Out(CommandPort()).array(ENGINES),
+                "moves": Out(ENGINES),
                 "active": Out(ENGINES),
                 "busy": Out(ENGINES),
                 "wait_token": Out(ENGINES),
@@ -123,6 +126,7 @@ class TokenGates(Component):
             sink.valid.eq(running),
             sink.payload.eq(source.payload),
             source.ready.eq(complete),
+            self.moves[engine].eq(passes | complete),
             self.active[engine].eq(source.valid),
             self.busy[engine].eq(running),
             self.wait_token[engine].eq(source.valid & ~running & ~present),

@@ -6,12 +6,17 @@ from amaranth.hdl import Array, Cat, Module, Signal, Value
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out, Signature
 from celosia.hw.config import NpuConfig
+from celosia.hw.gating import clock, runs
 from celosia.hw.memory.ports import LINE_BITS, LineRead, LineWrite, WindowRead, WindowWrite
 
 __all__ = ["ActSram", "ArrayRead", "SEGMENTS"]
 
 SEGMENTS = 3
 """Lines that the array may ask for in one cycle."""
+
+
+READ_CYCLES = 3
+"""Cycles that a read takes at most: the store engine's window is in a register of its own."""
 
 
 class ArrayRead(Signature):
@@ -71,16 +76,21 @@ class ActSram(Component):
         m = Module()
         config = self._config
         banks = config.act_banks
+        reads = self._read_clock = clock("act_read", platform)
+        writes = clock("act_write", platform)
         self._reads = []
         self._writes = []
         for b in range(banks):
             m.submodules[f"bank_{b}"] = memory = Memory(
                 shape=8 * config.line_bytes, depth=config.act_lines // banks, init=[]
             )
-            self._reads.append(memory.read_port(domain="sync"))
-            self._writes.append(memory.write_port(granularity=8))
+            self._reads.append(memory.read_port(domain=reads))
+            self._writes.append(memory.write_port(domain=writes, granularity=8))
         self._elaborate_reads(m)
         self._elaborate_writes(m)
+        wanted = Cat(self.array.req, self.vector.req, self.store.req).any()
+        runs(m, wanted, domain="act_read", platform=platform, tail_cycles=READ_CYCLES)
+        runs(m, self.result.req | self.load.req, domain="act_write", platform=platform)
         return m
 
     def _split(self, addr: Signal) -> tuple[Signal, Signal]:
@@ -115,7 +125,7 @@ class ActSram(Component):
                 with m.If(hits[s]):
                     m.d.comb += port.addr.eq(self.array.line[s] >> bank_bits)
             output = Signal(8 * config.line_bytes, name=f"output_{b}", reset_less=True)
-            m.d.sync += output.eq(port.data)
+            m.d[self._read_clock] += output.eq(port.data)
             outputs.append(output)
 
         # Whole banks are compared, not one after another: the grants are on long paths.
@@ -144,7 +154,7 @@ class ActSram(Component):
         def delayed(signal: Signal, cycles: int, name: str) -> Signal:
             for stage in range(cycles):
                 following = Signal(len(signal), name=f"{name}_d{stage + 1}", reset_less=True)
-                m.d.sync += following.eq(signal)
+                m.d[self._read_clock] += following.eq(signal)
                 signal = following
             return signal
 
@@ -160,7 +170,9 @@ class ActSram(Component):
         m.d.comb += following_bank.eq(bank + 1)
         offset = delayed(store_offset, 2, "store_offset")
         pair = Cat(bank_outputs[bank], bank_outputs[following_bank])
-        m.d.sync += self.store.data.eq((pair >> (offset << 3))[: 8 * config.line_bytes])
+        m.d[self._read_clock] += self.store.data.eq(
+            (pair >> (offset << 3))[: 8 * config.line_bytes]
+        )
 
     def _elaborate_writes(self, m: Module) -> None:
         config = self._config

@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Module
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In
 from celosia.hw.config import NpuConfig
+from celosia.hw.gating import clock
 from celosia.hw.memory.ports import LineRead, WindowWrite
 
 __all__ = ["LineMemory"]
@@ -22,6 +23,8 @@ class LineMemory(Component):
     config : NpuConfig
     lines : int
         Lines of the memory.
+    reader : str
+        Who reads it, by the name of its gated clock. The load engine writes it.
 
     Members
     -------
@@ -32,11 +35,12 @@ class LineMemory(Component):
         Data two cycles after the request (registered memory output).
     """
 
-    def __init__(self, config: NpuConfig, *, lines: int) -> None:
+    def __init__(self, config: NpuConfig, *, lines: int, reader: str) -> None:
         if lines < 2:
             raise ValueError(f"lines must be at least 2, not {lines!r}")
         self._config = config
         self._lines = lines
+        self._reader = reader
         super().__init__({"write": In(WindowWrite(config)), "read": In(LineRead(config))})
 
     @property
@@ -51,8 +55,9 @@ class LineMemory(Component):
         byte_bits = bus_bytes.bit_length() - 1
         line_bits = line_bytes.bit_length() - 1
         m.submodules.memory = memory = Memory(shape=8 * line_bytes, depth=self._lines, init=[])
-        write_port = memory.write_port(granularity=8)
-        read_port = memory.read_port()
+        reader = clock(self._reader, platform)
+        write_port = memory.write_port(domain=clock("load", platform), granularity=8)
+        read_port = memory.read_port(domain=reader)
 
         place = self.write.addr[byte_bits:line_bits]
         word_mask = self.write.mask[:bus_bytes]
@@ -69,5 +74,5 @@ class LineMemory(Component):
             self.read.gnt.eq(1),
             read_port.addr.eq(self.read.line),
         ]
-        m.d.sync += self.read.data.eq(read_port.data)
+        m.d[reader] += self.read.data.eq(read_port.data)
         return m

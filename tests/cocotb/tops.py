@@ -109,7 +109,7 @@ class DmaTop(Component):
             m.submodules[name] = ResetInserter(self.halt)(part)
         act = m.submodules.act = ActSram(config)
         wgt = m.submodules.wgt = WeightMemory(config)
-        param = m.submodules.param = LineMemory(config, lines=config.param_lines)
+        param = m.submodules.param = LineMemory(config, lines=config.param_lines, reader="vector")
         connect(m, flipped(self.load), load.command)
         connect(m, flipped(self.store), store.command)
         connect(m, load.mem, arbiter.ports[0])
