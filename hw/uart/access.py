@@ -37,7 +37,7 @@ class BusAccess(Component):
         For one cycle, the last of `busy`, with the following.
     error : Out(1), timeout : Out(1)
     result : Out(32)
-        What was read; until the next access.
+        What was read; in the cycle before `done` only.
     csr : Out(Wishbone), mem : Out(Wishbone)
     """
 
@@ -82,6 +82,7 @@ class BusAccess(Component):
             stall.eq(Mux(self.registers, csr.stall, mem.stall)),
             ack.eq(Mux(self.registers, csr.ack, mem.ack)),
             err.eq(Mux(self.registers, csr.err, mem.err)),
+            self.result.eq(Mux(self.registers, csr.dat_r, mem.dat_r)),
         ]
         nowhere = self.registers & (self.address[2 + len(csr.adr) :] != 0)
         with m.If(~self.busy):
@@ -104,7 +105,6 @@ class BusAccess(Component):
                 m.d.sync += [
                     self.done.eq(1),
                     self.error.eq(err),
-                    self.result.eq(Mux(self.registers, csr.dat_r, mem.dat_r)),
                 ]
             with m.Elif(waited == self._timeout_cycles):
                 m.d.sync += [self.done.eq(1), self.timeout.eq(1)]

@@ -13,11 +13,12 @@ from celosia.hw.uart.ring import Ring
 __all__ = ["BYTE_OF_FRAME", "CobsDecoder", "CobsEncoder"]
 
 DELIMITER = 0
-LONGEST_RUN = 254
+LONGEST_GROUP = 255
+"""Code and bytes; after it there was no zero."""
 RING_BYTES = 512
 """Two of the longest groups: one is sent while the other is gathered."""
-CLOSING_BYTES = 3
-"""What may be written after a byte was taken: a code, a delimiter, the next code's place."""
+ROOM_BYTES = 8
+"""More than what may be written after a byte was taken: codes, a delimiter."""
 
 BYTE_OF_FRAME = data.StructLayout({"data": 8, "last": 1})
 """A byte, and whether it is its frame's last."""
@@ -71,7 +72,7 @@ class CobsDecoder(Component):
         with m.Elif(self.i_valid):
             m.d.sync += begun.eq(1)
             with m.If(left == 0):
-                m.d.sync += [left.eq(self.i_data - 1), zero.eq(self.i_data != LONGEST_RUN + 1)]
+                m.d.sync += [left.eq(self.i_data - 1), zero.eq(self.i_data != LONGEST_GROUP)]
             with m.Else():
                 m.d.sync += left.eq(left - 1)
         return m
@@ -99,62 +100,59 @@ class CobsEncoder(Component):
         m = Module()
         m.submodules.ring = ring = Ring(width=8, depth=RING_BYTES)
         connect(m, ring.o, flipped(self.o))
-        code_place = Signal(range(RING_BYTES))  # where the code of the open group will be
+        code = Signal(8, init=1)  # of the open group: its bytes so far plus 1
+        code_place = Signal(range(RING_BYTES))
         following = Signal(range(RING_BYTES), init=1)  # where its next byte goes
         committed = Signal(range(RING_BYTES))
-        run = Signal(range(LONGEST_RUN + 1))  # its bytes so far
-        full_run = Signal()
+        full_group = Signal()
         room = Signal()
         used = Signal(range(RING_BYTES))
         m.d.comb += [
             ring.committed.eq(committed),
-            full_run.eq(run == LONGEST_RUN),
+            ring.address.eq(following),
+            ring.data.eq(self.i.payload.data),
+            full_group.eq(code == LONGEST_GROUP),
             used.eq(following - ring.oldest),
             self.empty.eq((ring.oldest == committed) & ~ring.o.valid),
         ]
         # One cycle late, in which one byte and its group's end may come.
-        m.d.sync += room.eq(used < RING_BYTES - 3 * CLOSING_BYTES)
+        m.d.sync += room.eq(used < RING_BYTES - ROOM_BYTES)
 
-        def end_group() -> None:
-            m.d.comb += [ring.write.eq(1), ring.address.eq(code_place), ring.data.eq(run + 1)]
-            m.d.sync += run.eq(0)
+        def write_code() -> None:
+            m.d.comb += [ring.write.eq(1), ring.address.eq(code_place), ring.data.eq(code)]
+            m.d.sync += code.eq(1)
 
-        def begin_group(place: object, *, complete: object) -> None:
+        def begin_group() -> None:
             m.d.sync += [
-                committed.eq(complete),
-                code_place.eq(place),
-                following.eq(place + 1),  # type: ignore[operator]
+                committed.eq(following),
+                code_place.eq(following),
+                following.eq(following + 1),
             ]
 
         with m.FSM():
             with m.State("GATHER"):
-                with m.If(full_run & self.i.valid):
+                with m.If(full_group & self.i.valid):
                     # Only now is it known that the frame goes on.
-                    end_group()
-                    begin_group(following, complete=following)
+                    write_code()
+                    begin_group()
                 with m.Elif(self.i.valid & room):
                     m.d.comb += self.i.ready.eq(1)
                     with m.If(self.i.payload.data == 0):
-                        end_group()
-                        begin_group(following, complete=following)
+                        write_code()
+                        begin_group()
                     with m.Else():
-                        m.d.comb += [
-                            ring.write.eq(1),
-                            ring.address.eq(following),
-                            ring.data.eq(self.i.payload.data),
-                        ]
-                        m.d.sync += [following.eq(following + 1), run.eq(run + 1)]
+                        m.d.comb += ring.write.eq(1)
+                        m.d.sync += [following.eq(following + 1), code.eq(code + 1)]
                     with m.If(self.i.payload.last):
                         m.next = "END_GROUP"
             with m.State("END_GROUP"):
-                end_group()
+                write_code()
                 m.next = "DELIMIT"
             with m.State("DELIMIT"):
-                m.d.comb += [
-                    ring.write.eq(1),
-                    ring.address.eq(following),
-                    ring.data.eq(DELIMITER),
-                ]
-                begin_group((following + 1)[: len(following)], complete=following + 1)
+                m.d.comb += [ring.write.eq(1), ring.data.eq(DELIMITER)]
+                m.d.sync += following.eq(following + 1)
+                m.next = "BEGIN_GROUP"
+            with m.State("BEGIN_GROUP"):
+                begin_group()
                 m.next = "GATHER"
         return m

@@ -7,7 +7,6 @@ from amaranth.lib import data, memory, stream
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw.bus.csr import csr_signature
 from celosia.hw.uart.access import BusAccess, memory_signature
-from celosia.hw.uart.checksum import WordChecksum
 from celosia.hw.uart.protocol import (
     EVENT,
     IDENTITY_WORDS,
@@ -27,6 +26,13 @@ HEADER = data.StructLayout({"kind": 8, "sequence": 8, "count": 8, "first": 4, "l
 """First word of a request; `count` is one less than the number of words."""
 
 ALL_BYTES = 0xF
+
+_ACCESSES = (
+    Kind.READ_MEMORY,
+    Kind.WRITE_MEMORY,
+    Kind.READ_REGISTERS,
+    Kind.WRITE_REGISTERS,
+)
 
 
 class Executor(Component):
@@ -49,9 +55,11 @@ class Executor(Component):
     irq : In(1)
     sent : In(1)
         Nothing of a reply is left to be sent.
+    crc : In(32), summed : In(1), restart_crc : Out(1)
+        CRC of the silent pieces, all of which have been taken; begin anew.
     change : Out(1), increment : Out(32)
         Change the rate of the line.
-    dropped : In(16), overflows : In(8), framing_errors : In(8)
+    dropped : In(8), overflows : In(8), framing_errors : In(8)
         Counters of the receiver.
     csr : Out(Wishbone), mem : Out(Wishbone)
     """
@@ -65,9 +73,12 @@ class Executor(Component):
                 "o": Out(stream.Signature(PIECE)),
                 "irq": In(1),
                 "sent": In(1),
+                "crc": In(32),
+                "summed": In(1),
+                "restart_crc": Out(1),
                 "change": Out(1),
                 "increment": Out(32),
-                "dropped": In(16),
+                "dropped": In(8),
                 "overflows": In(8),
                 "framing_errors": In(8),
                 "csr": Out(csr_signature()),
@@ -75,11 +86,14 @@ class Executor(Component):
             }
         )
         # The request being executed.
-        self._header = Signal(HEADER)
-        self._argument = Signal(32)
-        self._word = Signal(32)
-        self._left = Signal(17)  # words
+        self._header = Signal(HEADER, reset_less=True)
+        self._argument = Signal(32, reset_less=True)
+        self._word = Signal(32, reset_less=True)
+        self._left = Signal(17, reset_less=True)  # words
         self._begun = Signal()  # the first word is done
+        self._informs = Signal()  # answers by itself, without a bus
+        self._sums = Signal()
+        self._summed = Signal()  # the sum is complete
         self._status = Signal(Status)
         # The session.
         self._session = Signal()
@@ -87,72 +101,37 @@ class Executor(Component):
         self._errors = Signal(8)
         self._last_status = Signal(8)
         self._last_sequence = Signal(8)
-        self._last_address = Signal(32)
         self._event = Signal()  # the interrupt rose and nobody has been told
         self._events = Signal(8)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.access = access = BusAccess(timeout_cycles=self._timeout_cycles)
-        m.submodules.checksum = checksum = WordChecksum()
         connect(m, access.csr, flipped(self.csr))
         connect(m, access.mem, flipped(self.mem))
-        kind, left = self._header.kind, self._left
+        kind = self._header.kind
         m.d.comb += [
             access.registers.eq(kind[5] & ~kind[4]),
             access.write.eq(kind[0]),
             access.address.eq(self._argument),
             access.data.eq(self._word),
             access.sel.eq(self._selected_bytes()),
-            checksum.data.eq(access.result),
+            self._informs.eq(kind[4:7] == 0),
+            self._sums.eq(kind[4] & kind[5]),
             self.increment.eq(self._argument),
         ]
         with m.FSM():
-            self._take_header(m)
+            self._take(m)
             with m.State("DECIDE"):
-                m.d.comb += checksum.clear.eq(1)
+                m.next = "GIVE_HEAD"
                 self._decide(m)
+            self._give_head(m)
             self._inform(m)
-            with m.State("TAKE_WORD"):
-                m.d.comb += self.i.ready.eq(1)
-                m.d.sync += self._word.eq(self.i.payload)
-                with m.If(self.i.valid):
-                    m.next = "ACCESS"
-            with m.State("ACCESS"):
-                m.d.comb += access.start.eq(1)
-                m.next = "WAIT"
-            with m.State("WAIT"):
-                with m.If(access.done):
-                    m.d.sync += [left.eq(left - 1), self._begun.eq(1)]
-                    with m.If(access.error | access.timeout):
-                        status = Mux(access.timeout, Status.BUS_TIMEOUT, Status.BUS_ERROR)
-                        self._fail(m, status)
-                        m.next = "GIVE_ADDRESS"
-                    with m.Elif(kind[0]):
-                        m.next = "ADVANCE"
-                    with m.Elif(kind == Kind.CHECKSUM):
-                        m.d.comb += checksum.start.eq(1)
-                        m.next = "ADVANCE"
-                    with m.Else():
-                        m.next = "GIVE_WORD"
+            self._use_bus(m, access)
             with m.State("GIVE_WORD"):
-                self._give(m, access.result, then="ADVANCE")
-            with m.State("ADVANCE"):
-                with m.If(~checksum.busy):
-                    m.d.sync += self._argument.eq(self._argument + 4)
-                    with m.If(left == 0):
-                        with m.If(kind == Kind.CHECKSUM):
-                            m.next = "GIVE_SUM"
-                        with m.Else():
-                            m.next = "GIVE_STATUS"
-                    with m.Elif(kind[0]):
-                        m.next = "TAKE_WORD"
-                    with m.Else():
-                        m.next = "ACCESS"
-            with m.State("GIVE_SUM"):
-                self._give(m, checksum.crc, then="GIVE_STATUS")
-            with m.State("GIVE_ADDRESS"):
-                self._give(m, self._argument, then="SKIP")
+                m.d.comb += self.o.payload.silent.eq(self._sums & ~self._summed)
+                self._give(m, self._word, then="ADVANCE")
+            self._advance(m)
             self._end(m)
         self._watch_interrupt(m)
         return m
@@ -182,15 +161,18 @@ class Executor(Component):
             self._errors.eq(self._errors + 1),
             self._last_status.eq(status),
             self._last_sequence.eq(self._header.sequence),
-            self._last_address.eq(self._argument),
         ]
 
-    def _take_header(self, m: Module) -> None:
+    def _take(self, m: Module) -> None:
         with m.State("IDLE"):
             m.d.comb += self.i.ready.eq(1)
-            m.d.sync += [self._begun.eq(0), self._status.eq(Status.OK)]
+            m.d.sync += [
+                self._header.eq(self.i.payload),
+                self._begun.eq(0),
+                self._summed.eq(0),
+                self._status.eq(Status.OK),
+            ]
             with m.If(self.i.valid):
-                m.d.sync += self._header.eq(self.i.payload)
                 m.next = "TAKE_ARGUMENT"
             with m.Elif(self._event & self._session):
                 m.next = "GIVE_EVENT"
@@ -198,16 +180,13 @@ class Executor(Component):
             m.d.comb += self.i.ready.eq(1)
             m.d.sync += self._argument.eq(self.i.payload)
             with m.If(self.i.valid):
-                m.next = "GIVE_HEAD"
-        with m.State("GIVE_HEAD"):
-            header = self._header
-            self._give(m, Cat(header.kind | REPLY, header.sequence), count=2, then="DECIDE")
+                m.next = "DECIDE"
         with m.State("GIVE_EVENT"):
-            m.d.sync += self._header.kind.eq(0)
+            m.d.sync += [self._event.eq(0), self._header.kind.eq(0)]
             self._give(m, Cat(Const(EVENT, 8), self._events), count=2, then="GIVE_STATUS")
 
     def _decide(self, m: Module) -> None:
-        """Choose the way of a request; ``left`` becomes its number of words."""
+        """Find out what a request is; ``left`` becomes its number of words."""
         header, argument = self._header, self._argument
         kind = header.kind
         m.d.sync += self._left.eq(header.count + 1)
@@ -220,67 +199,114 @@ class Executor(Component):
                         self._errors.eq(0),
                         self._left.eq(IDENTITY_WORDS + 1),
                     ]
-                    m.next = "FETCH"
                 with m.Case(Kind.PING):
                     m.d.sync += self._left.eq(STATE_WORDS + 1)
-                    m.next = "FETCH"
                 with m.Case(Kind.BAUD):
                     m.d.sync += self._left.eq(1)
-                    m.next = "FETCH"
                     with m.If((argument[MOST_INCREMENT_BITS:] != 0) | (argument == 0)):
                         m.d.sync += self._status.eq(Status.ILLEGAL)
-                        m.next = "SKIP"
                 with m.Default():
                     m.d.sync += self._status.eq(Status.ILLEGAL)
-                    m.next = "SKIP"
         with m.Elif(~self._session):
             m.d.sync += self._status.eq(Status.NO_SESSION)
-            m.next = "SKIP"
         with m.Elif(header.sequence != self._expected):
             m.d.sync += self._status.eq(Status.OUT_OF_SEQUENCE)
-            m.next = "SKIP"
         with m.Else():
             m.d.sync += self._expected.eq(self._expected + 1)
             with m.Switch(Mux(argument[:2] == 0, kind, 0)):
-                with m.Case(Kind.READ_MEMORY, Kind.READ_REGISTERS):
-                    m.next = "ACCESS"
-                with m.Case(Kind.WRITE_MEMORY, Kind.WRITE_REGISTERS):
-                    m.next = "TAKE_WORD"
+                with m.Case(*_ACCESSES):
+                    pass
                 with m.Case(Kind.CHECKSUM):
+                    # Its words enter the CRC of the transmitter before the reply begins.
                     m.d.sync += self._left.eq(Cat(header.count, header.first, header.last) + 1)
                     m.next = "ACCESS"
                 with m.Default():
                     self._fail(m, Status.ILLEGAL)
+
+    def _give_head(self, m: Module) -> None:
+        header = self._header
+        with m.State("GIVE_HEAD"):
+            self._give(m, Cat(header.kind | REPLY, header.sequence), count=2, then="ACCESS")
+            with m.If(self.o.ready):
+                with m.If(self._summed):
+                    m.next = "GIVE_WORD"
+                with m.Elif(self._status != Status.OK):
                     m.next = "SKIP"
+                with m.Elif(self._informs):
+                    m.next = "FETCH"
+                with m.Elif(header.kind[0]):
+                    m.next = "TAKE_WORD"
 
     def _inform(self, m: Module) -> None:
         """Answer with the argument, which tells this request from others, and what it asks."""
-        kind, left = self._header.kind, self._left
-        words = list(reversed(self._identity.words))  # the first has the highest number left
-        depth = 1 << IDENTITY_WORDS.bit_length()
-        m.submodules.identity = rom = memory.Memory(shape=32, depth=depth, init=[0, *words])
-        port = rom.read_port()
-        m.d.comb += port.addr.eq(left)
+        words = self._identity.words
+        assert len(words) == 16
+        # By what is left: 16, of which the lowest bits are 0, for the first word.
+        contents = [words[-index % len(words)] for index in range(len(words))]
+        m.submodules.identity = rom = memory.Memory(shape=32, depth=len(words), init=contents)
+        port = rom.read_port(domain="comb")
+        m.d.comb += port.addr.eq(self._left)
+        session = Cat(self._expected, self._errors, self._last_status, self._last_sequence)
+        counters = Cat(self.dropped, self.overflows, self.framing_errors)
         with m.State("FETCH"):
-            with m.Switch(left):
-                with m.Case(3):
-                    state = Cat(
-                        self._expected, self._errors, self._last_status, self._last_sequence
-                    )
-                    m.d.sync += self._word.eq(state)
-                with m.Case(2):
-                    m.d.sync += self._word.eq(self._last_address)
-                with m.Case(1):
-                    counters = Cat(self.dropped, self.overflows, self.framing_errors)
-                    m.d.sync += self._word.eq(counters)
-            m.next = "INFORM"
-        with m.State("INFORM"):
-            value = Mux(kind == Kind.HELLO, port.data, self._word)
-            self._give(m, Mux(self._begun, value, self._argument), then="FETCH")
-            with m.If(self.o.ready):
-                m.d.sync += [left.eq(left - 1), self._begun.eq(1)]
-                with m.If(left == 1):
-                    m.next = "GIVE_STATUS"
+            with m.If(~self._begun):
+                m.d.sync += self._word.eq(self._argument)
+            with m.Elif(self._header.kind == Kind.HELLO):
+                m.d.sync += self._word.eq(port.data)
+            with m.Else():
+                m.d.sync += self._word.eq(Mux(self._left[0], counters, session))
+            m.next = "GIVE_WORD"
+
+    def _use_bus(self, m: Module, access: BusAccess) -> None:
+        kind = self._header.kind
+        with m.State("TAKE_WORD"):
+            m.d.comb += self.i.ready.eq(1)
+            m.d.sync += self._word.eq(self.i.payload)
+            with m.If(self.i.valid):
+                m.next = "ACCESS"
+        with m.State("ACCESS"):
+            m.d.comb += access.start.eq(1)
+            m.next = "WAIT"
+        with m.State("WAIT"):
+            with m.If(~access.done):
+                with m.If(~kind[0]):
+                    m.d.sync += self._word.eq(access.result)
+            with m.Elif(access.error | access.timeout):
+                self._fail(m, Mux(access.timeout, Status.BUS_TIMEOUT, Status.BUS_ERROR))
+                m.d.sync += self._word.eq(self._argument)
+                m.next = "GIVE_WORD"
+                with m.If(self._sums):
+                    m.next = "END_SUM"
+            with m.Elif(kind[0]):
+                m.next = "ADVANCE"
+            with m.Else():
+                m.next = "GIVE_WORD"
+        with m.State("END_SUM"):
+            with m.If(self.summed):
+                m.d.comb += self.restart_crc.eq(1)
+                m.d.sync += [self._summed.eq(1), self._left.eq(1)]
+                with m.If(self._status == Status.OK):
+                    m.d.sync += self._word.eq(self.crc)
+                m.next = "GIVE_HEAD"
+
+    def _advance(self, m: Module) -> None:
+        left = self._left
+        with m.State("ADVANCE"):
+            m.d.sync += [left.eq(left - 1), self._begun.eq(1)]
+            with m.If(~self._informs):
+                m.d.sync += self._argument.eq(self._argument + 4)
+            with m.If(self._status != Status.OK):
+                m.next = "SKIP"
+            with m.Elif(left == 1):
+                m.next = "GIVE_STATUS"
+                with m.If(self._sums & ~self._summed):
+                    m.next = "END_SUM"
+            with m.Elif(self._informs):
+                m.next = "FETCH"
+            with m.Elif(self._header.kind[0]):
+                m.next = "TAKE_WORD"
+            with m.Else():
+                m.next = "ACCESS"
 
     def _end(self, m: Module) -> None:
         kind, left = self._header.kind, self._left
@@ -294,8 +320,7 @@ class Executor(Component):
         with m.State("GIVE_STATUS"):
             assert (Flag.SESSION, Flag.IRQ) == (1 << 6, 1 << 7)
             code = Cat(self._status, Const(0, 6))[:6]
-            status = Cat(code, self._session, self.irq)
-            self._give(m, status, count=1, then="IDLE")
+            self._give(m, Cat(code, self._session, self.irq), count=1, then="IDLE")
             m.d.comb += self.o.payload.last.eq(1)
             with m.If(self.o.ready & (kind == Kind.BAUD) & (self._status == Status.OK)):
                 m.next = "CHANGE_RATE"

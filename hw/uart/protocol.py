@@ -258,7 +258,7 @@ class Identity:
         )
 
 
-_STATE = struct.Struct("<BBBBIHBB")
+_STATE = struct.Struct("<BBBBBBBx")
 STATE_WORDS = _STATE.size // 4
 
 
@@ -272,10 +272,10 @@ class LinkState:
         Sequence number of the next request to be executed.
     errors : int
         Requests since HELLO that ended with an error, modulo 256.
-    last_status, last_sequence, last_address : int
+    last_status, last_sequence : int
         Of the last one.
     dropped : int
-        Frames that were not good (CRC, length, framing), modulo 65536, since reset.
+        Frames that were not good (CRC, length, framing) since reset, modulo 256.
     overflows : int
         Good frames for which there was no room, modulo 256.
     framing_errors : int
@@ -286,19 +286,17 @@ class LinkState:
     errors: int
     last_status: int
     last_sequence: int
-    last_address: int
     dropped: int
     overflows: int
     framing_errors: int
 
     def to_bytes(self) -> bytes:
-        """Return the 12 bytes of the message."""
+        """Return the 8 bytes of the message."""
         return _STATE.pack(
             self.expected,
             self.errors,
             self.last_status,
             self.last_sequence,
-            self.last_address,
             self.dropped,
             self.overflows,
             self.framing_errors,
@@ -306,5 +304,5 @@ class LinkState:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> LinkState:
-        """Return what the 12 bytes `content` say."""
+        """Return what the 8 bytes `content` say."""
         return cls(*_STATE.unpack(content))

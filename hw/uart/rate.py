@@ -23,7 +23,7 @@ class LineRate(Component):
     change : In(1), wanted : In(PHASE_BITS)
         Change it now.
     good : In(1)
-        A good frame was received.
+        The line is in use.
     increment : Out(PHASE_BITS)
     """
 

@@ -13,7 +13,12 @@ from celosia.hw.uart.ring import Ring
 __all__ = ["FrameReceiver"]
 
 WORD_BYTES = 4
-MOST_WORDS = REQUEST_BYTES // WORD_BYTES + 256
+HEAD_WORDS = REQUEST_BYTES // WORD_BYTES + 1
+"""Header, CRC and the word of payload that `count` leaves out."""
+WORDS_BITS = 9
+NO_WORDS, NO_PAYLOAD = (1 << WORDS_BITS) - HEAD_WORDS, (1 << WORDS_BITS) - 1
+MOST_BUFFER_WORDS = 1 << WORDS_BITS
+"""A frame that is so long that its words are counted wrongly does not fit."""
 
 
 class FrameReceiver(Component):
@@ -34,13 +39,15 @@ class FrameReceiver(Component):
     o : Out(stream of 32 bits)
     good : Out(1)
         A good frame is complete; for one cycle.
-    dropped : Out(16), overflows : Out(8), framing_errors : Out(8)
+    dropped : Out(8), overflows : Out(8), framing_errors : Out(8)
         Counters, see :class:`celosia.hw.uart.protocol.LinkState`.
     """
 
     def __init__(self, *, buffer_words: int) -> None:
-        if not 32 <= buffer_words <= 1024:
-            raise ValueError(f"buffer_words must be 32 to 1024, not {buffer_words!r}")
+        if not 32 <= buffer_words <= MOST_BUFFER_WORDS:
+            raise ValueError(
+                f"buffer_words must be 32 to {MOST_BUFFER_WORDS}, not {buffer_words!r}"
+            )
         self._buffer_words = buffer_words
         super().__init__(
             {
@@ -49,7 +56,7 @@ class FrameReceiver(Component):
                 "error": In(1),
                 "o": Out(stream.Signature(32)),
                 "good": Out(1),
-                "dropped": Out(16),
+                "dropped": Out(8),
                 "overflows": Out(8),
                 "framing_errors": Out(8),
             }
@@ -62,13 +69,15 @@ class FrameReceiver(Component):
         m.submodules.ring = ring = Ring(width=32, depth=self._buffer_words)
         connect(m, ring.o, flipped(self.o))
 
-        word = Signal(32)
+        word = Signal(32, reset_less=True)
         lane = Signal(range(WORD_BYTES))
         word_done = Signal()
-        words = Signal(range(MOST_WORDS + 2))  # of this frame
-        wanted = Signal(range(MOST_WORDS + 1), init=REQUEST_BYTES // WORD_BYTES)
+        # Words of this frame less those that every request with payload has: what `count` says.
+        words = Signal(WORDS_BITS, init=NO_WORDS)
+        wanted = Signal(WORDS_BITS)
         place = Signal(range(self._buffer_words))  # of the next word
         after = Signal.like(place)
+        before = Signal.like(place)  # of the last word, which may be the CRC
         committed = Signal.like(place)
         full = Signal()
         overflow = Signal()
@@ -94,23 +103,21 @@ class FrameReceiver(Component):
                 word_done.eq(lane == WORD_BYTES - 1),
             ]
         with m.If(word_done):
-            with m.If(words <= MOST_WORDS):
-                m.d.sync += words.eq(words + 1)
-            with m.If(words == 0):
-                count = Mux(word[0], word[16:24] + 1, 0)
-                m.d.sync += wanted.eq(REQUEST_BYTES // WORD_BYTES + count)
+            m.d.sync += words.eq(words + 1)
+            with m.If(words == NO_WORDS):
+                m.d.sync += wanted.eq(Mux(word[0], word[16:24], NO_PAYLOAD))
             with m.If(full):
                 m.d.sync += overflow.eq(1)
             with m.Elif(~overflow):
-                m.d.sync += place.eq(after)
+                m.d.sync += [place.eq(after), before.eq(place)]
+        started = words != NO_WORDS
         m.d.comb += whole.eq(
-            cobs.good & crc.match_detected & (lane == 0) & (words == wanted) & (words != 0)
+            cobs.good & crc.match_detected & (lane == 0) & (words == wanted) & started
         )
         with m.If(cobs.end):
-            m.d.sync += [lane.eq(0), words.eq(0), overflow.eq(0), place.eq(committed)]
+            m.d.sync += [lane.eq(0), words.eq(NO_WORDS), overflow.eq(0), place.eq(committed)]
             with m.If(whole & ~overflow):
-                # The CRC's word is left behind.
-                m.d.sync += [self.good.eq(1), committed.eq(place - 1), place.eq(place - 1)]
+                m.d.sync += [self.good.eq(1), committed.eq(before), place.eq(before)]
             with m.Elif(whole):
                 m.d.sync += self.overflows.eq(self.overflows + 1)
             with m.Elif(~cobs.empty):

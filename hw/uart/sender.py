@@ -7,8 +7,9 @@ from celosia.hw.uart.cobs import BYTE_OF_FRAME
 
 __all__ = ["PIECE", "PieceSender"]
 
-PIECE = data.StructLayout({"bytes": 32, "more": 2, "last": 1})
-"""Up to four bytes, the lowest first; how many but one; whether the frame ends with them."""
+PIECE = data.StructLayout({"bytes": 32, "more": 2, "last": 1, "silent": 1})
+"""Up to four bytes, the lowest first; how many but one; whether the frame ends with them; whether
+they only enter the CRC."""
 
 
 class PieceSender(Component):
@@ -18,18 +19,22 @@ class PieceSender(Component):
     -------
     i : In(stream of PIECE)
     o : Out(stream of BYTE_OF_FRAME)
+    silent : Out(1)
+        Of the bytes in `o`.
     """
 
     i: In(stream.Signature(PIECE))
     o: Out(stream.Signature(BYTE_OF_FRAME))
+    silent: Out(1)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        piece = Signal(PIECE)
+        piece = Signal(PIECE, reset_less=True)
         m.d.comb += [
             self.i.ready.eq(~self.o.valid),
             self.o.payload.data.eq(piece.bytes[:8]),
             self.o.payload.last.eq(piece.last & (piece.more == 0)),
+            self.silent.eq(piece.silent),
         ]
         with m.If(self.o.valid):
             with m.If(self.o.ready):

@@ -14,10 +14,19 @@ CRC_BYTES = 4
 class FrameTransmitter(Component):
     """Sends frames, each followed by its CRC-32.
 
+    Between frames the checksum's logic serves others: bytes with `silent` enter the CRC and are
+    not sent.
+
     Members
     -------
     i : In(stream of BYTE_OF_FRAME)
         Without the CRC.
+    silent : In(1)
+        With the stream's payload.
+    crc : Out(32)
+        Of all bytes since the last frame, or `restart`.
+    restart : In(1)
+        Forget them; not within a frame.
     o : Out(stream of 8 bits)
         Characters.
     empty : Out(1)
@@ -25,34 +34,41 @@ class FrameTransmitter(Component):
     """
 
     i: In(stream.Signature(BYTE_OF_FRAME))
+    silent: In(1)
+    crc: Out(32)
+    restart: In(1)
     o: Out(stream.Signature(8))
     empty: Out(1)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.cobs = cobs = CobsEncoder()
-        m.submodules.crc = crc = byte_crc()
+        m.submodules.processor = processor = byte_crc()
         connect(m, cobs.o, flipped(self.o))
         index = Signal(range(CRC_BYTES))
         open_frame = Signal()
-        m.d.comb += self.empty.eq(cobs.empty & ~open_frame)
+        m.d.comb += [
+            self.empty.eq(cobs.empty & ~open_frame),
+            self.crc.eq(processor.crc),
+            processor.start.eq(self.restart),
+            processor.data.eq(self.i.payload.data),
+            cobs.i.payload.data.eq(self.i.payload.data),
+        ]
         with m.FSM():
             with m.State("CONTENT"):
                 m.d.comb += [
-                    cobs.i.valid.eq(self.i.valid),
-                    cobs.i.payload.data.eq(self.i.payload.data),
-                    self.i.ready.eq(cobs.i.ready),
-                    crc.data.eq(self.i.payload.data),
-                    crc.valid.eq(self.i.valid & self.i.ready),
+                    cobs.i.valid.eq(self.i.valid & ~self.silent),
+                    self.i.ready.eq(cobs.i.ready | self.silent),
+                    processor.valid.eq(self.i.valid & self.i.ready),
                 ]
-                with m.If(self.i.valid):
+                with m.If(cobs.i.valid):
                     m.d.sync += open_frame.eq(1)
-                with m.If(self.i.valid & self.i.ready & self.i.payload.last):
+                with m.If(cobs.i.valid & cobs.i.ready & self.i.payload.last):
                     m.next = "CRC"
             with m.State("CRC"):
                 m.d.comb += [
                     cobs.i.valid.eq(1),
-                    cobs.i.payload.data.eq(crc.crc.word_select(index, 8)),
+                    cobs.i.payload.data.eq(processor.crc.word_select(index, 8)),
                     cobs.i.payload.last.eq(index == CRC_BYTES - 1),
                 ]
                 with m.If(cobs.i.ready):
@@ -60,10 +76,12 @@ class FrameTransmitter(Component):
                     with m.If(index == CRC_BYTES - 1):
                         m.next = "RESTART"
             with m.State("RESTART"):
-                m.d.comb += crc.start.eq(1)
+                m.d.comb += processor.start.eq(1)
                 m.next = "COMMIT"
             with m.State("COMMIT"):
-                # The encoder commits its last group in this cycle at the latest.
+                # The encoder needs as long to say that there is something to send.
+                m.next = "CLOSE"
+            with m.State("CLOSE"):
                 m.d.sync += open_frame.eq(0)
                 m.next = "CONTENT"
         return m

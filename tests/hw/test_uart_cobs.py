@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("amaranth")
-from celosia.hw.uart.cobs import CobsDecoder, CobsEncoder
-from celosia.hw.uart.crc import byte_crc
+from celosia.hw.uart.cobs import CobsEncoder
 from celosia.hw.uart.transmitter import FrameTransmitter
 from celosia.sw.driver.uart.codec import decode_frame
 from cobs import cobs

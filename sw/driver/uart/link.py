@@ -23,7 +23,6 @@ from celosia.hw.uart.protocol import (
     MAGIC,
     PROTOCOL_VERSION,
     REPLY,
-    REQUEST_BYTES,
     STATE_WORDS,
     Identity,
     Kind,
@@ -268,15 +267,11 @@ class Link:
         words = -(-(lead + count) // WORD_BYTES)
         if not count:
             return b""
-        transfer = Transfer(
-            Kind.READ_MEMORY, address - lead, words, bytearray(words * WORD_BYTES)
-        )
+        transfer = Transfer(Kind.READ_MEMORY, address - lead, words, bytearray(words * WORD_BYTES))
         self._run([transfer])
         return bytes(transfer.content[lead : lead + count])
 
-    def write_memory(
-        self, address: int, data: bytes, *, progress: Progress | None = None
-    ) -> None:
+    def write_memory(self, address: int, data: bytes, *, progress: Progress | None = None) -> None:
         """Write bytes to system memory, from any byte address; returns when all is confirmed.
 
         Raises
@@ -331,7 +326,8 @@ class Link:
         list of int
             One for each `CHECKSUM_MAX_WORDS` words, the last for what is left.
         """
-        assert address % WORD_BYTES == 0 and count % WORD_BYTES == 0
+        assert address % WORD_BYTES == 0
+        assert count % WORD_BYTES == 0
         transfers = [
             Transfer(
                 Kind.CHECKSUM,
@@ -408,9 +404,7 @@ class Link:
         try:
             increment = increment_of_baud(baud, self.identity.clock_hz)
         except ValueError as error:
-            raise DeviceError(
-                f"port {self.port.name}", str(error), "choose another rate"
-            ) from None
+            raise DeviceError(f"port {self.port.name}", str(error), "choose another rate") from None
         if baud == self.baud:
             return True
         self._revive()
@@ -599,9 +593,7 @@ class Link:
             if (state.expected - sequence - 1) % 256 >= HALF or not has_payload(piece.kind)
         ]
 
-    def _recover(
-        self, flight: dict[int, Piece], *, tolerate_errors: bool = False
-    ) -> LinkState:
+    def _recover(self, flight: dict[int, Piece], *, tolerate_errors: bool = False) -> LinkState:
         """Ask for the state of the link until it comes.
 
         The line keeps the order of what is sent: when the answer is there, every request sent
@@ -621,10 +613,8 @@ class Link:
                 self._errors, self._sequence = state.errors, state.expected
                 raise DeviceError(
                     f"port {self.port.name}",
-                    f"request {state.last_sequence} failed:"
-                    f" {_status_text(state.last_status)} at address 0x{state.last_address:08x}",
-                    "see the documentation of the link, docs/uart.md",
-                    address=state.last_address,
+                    f"request {state.last_sequence} failed: {_status_text(state.last_status)}",
+                    "check the address and the bitstream",
                 )
             return state
         raise DeviceError(

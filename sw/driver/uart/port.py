@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import time
 from typing import Protocol
@@ -69,10 +70,9 @@ class SerialPort:
         except (OSError, ValueError) as error:  # SerialException is an OSError
             raise _open_error(path, error) from None
         if hasattr(self._serial, "set_low_latency_mode"):
-            try:
+            # A matter of speed only; not every adapter has it.
+            with contextlib.suppress(OSError, ValueError):
                 self._serial.set_low_latency_mode(True)
-            except (OSError, ValueError):
-                pass  # a matter of speed only; not every adapter has it
 
     @property
     def name(self) -> str:
@@ -126,10 +126,8 @@ class SerialPort:
         return time.monotonic()
 
     def close(self) -> None:
-        try:
+        with contextlib.suppress(OSError):  # it went away before: that is what was wanted
             self._serial.close()
-        except OSError:
-            pass  # it went away before: that is what was wanted
 
     def _gone(self, error: Exception) -> DeviceError:
         # pyserial has a TypeError of its own for a descriptor that vanished meanwhile.
