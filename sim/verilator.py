@@ -139,7 +139,7 @@ def _processor() -> str:
     return "\n".join([platform.machine(), platform.processor(), *sorted(chosen)])
 
 
-def _tools_key() -> list[str]:
+def _tools_key(harness: Path = HARNESS) -> list[str]:
     """Return everything but the gateware that a build depends on."""
     versions = [
         f"{name} {distribution_version(name)}"
@@ -147,7 +147,7 @@ def _tools_key() -> list[str]:
     ]
     # This file and its neighbours hold every flag; comments that change cost a build, no more.
     here = Path(__file__)
-    recipe = [HARNESS, here, here.with_name("toolchain.py"), here.with_name("sim_top.py")]
+    recipe = [harness, here, here.with_name("toolchain.py"), here.with_name("sim_top.py")]
     return [*versions, _processor(), *(path.read_text(encoding="utf-8") for path in recipe)]
 
 
@@ -203,13 +203,18 @@ def build_npu(config: NpuConfig, *, trace: bool = False, console: Console | None
 
     title = f"RTL simulator of {config.name}"
     key = npu_key(config, trace=trace)
-    return _build(key, elaborate, title=title, trace=trace, console=console)
+    return _build(key, elaborate, HARNESS, title=title, trace=trace, console=console)
 
 
 def build_component(
-    component: Callable[[], Any], key: str, *, trace: bool = False, console: Console | None = None
+    component: Callable[[], Any],
+    key: str,
+    *,
+    harness: Path = HARNESS,
+    trace: bool = False,
+    console: Console | None = None,
 ) -> Build:
-    """Return the simulator of any component with the ports of the NPU.
+    """Return the simulator of any component with the ports that a harness drives.
 
     Parameters
     ----------
@@ -217,6 +222,8 @@ def build_component(
         Makes the ``wiring.Component``; called only when it is not in the cache.
     key : str
         Whatever tells this component from others, such as its source text.
+    harness : Path
+        C++ source of the clock loop; by default that of components with the ports of the NPU.
     trace, console
         See :func:`build_npu`.
 
@@ -225,8 +232,9 @@ def build_component(
     BuildError
         If a tool is missing, fails or takes too long.
     """
-    digest = _digest([key, f"trace={trace}", *_tools_key()])
-    return _build(digest, component, title="RTL simulator", trace=trace, console=console)
+    digest = _digest([key, f"trace={trace}", *_tools_key(harness)])
+    title = "RTL simulator"
+    return _build(digest, component, harness, title=title, trace=trace, console=console)
 
 
 def export_verilog(component: Any, name: str = "npu", *, gated: bool = False) -> str:
@@ -291,7 +299,13 @@ def _initial_loop(block: re.Match[str]) -> str:
 
 
 def _build(
-    key: str, component: Callable[[], Any], *, title: str, trace: bool, console: Console | None
+    key: str,
+    component: Callable[[], Any],
+    harness: Path,
+    *,
+    title: str,
+    trace: bool,
+    console: Console | None,
 ) -> Build:
     root = cache_folder()
     target = root / "rtl" / key
@@ -313,7 +327,7 @@ def _build(
             shutil.rmtree(leftover, ignore_errors=True)  # of a build that was killed
         work = Path(tempfile.mkdtemp(prefix=f"{key}.", suffix=".tmp", dir=target.parent))
         try:
-            _make(work, component, trace, root, step)
+            _make(work, component, harness, trace, root, step)
             if target.exists():
                 shutil.rmtree(target)  # damaged
             os.replace(work, target)
@@ -323,7 +337,9 @@ def _build(
         return Build(target / LIBRARY, time.monotonic() - started, trace)
 
 
-def _make(work: Path, component: Callable[[], Any], trace: bool, root: Path, step: Step) -> None:
+def _make(
+    work: Path, component: Callable[[], Any], harness: Path, trace: bool, root: Path, step: Step
+) -> None:
     """Build into `work`, which then holds the library, the Verilog and the manifest only."""
     compiler, verilator = find_compiler(), find_verilator()
     # zig keeps its own runtime library in the global cache, worth keeping, and every object in
@@ -356,7 +372,8 @@ def _make(work: Path, component: Callable[[], Any], trace: bool, root: Path, ste
             cwd=work,
             environment={"VERILATOR_ROOT": str(verilator.include.parent)},
         )
-        objects = _compile(generated, compiler, verilator, trace, environment, pool, step)
+        build = functools.partial(_compile, generated, harness, compiler, verilator)
+        objects = build(trace, environment, pool, step)
         step("linking")
         warm_up.result()
         _link(work / LIBRARY, objects, compiler, environment)
@@ -385,6 +402,7 @@ def _link(
 
 def _compile(
     generated: Path,
+    harness: Path,
     compiler: CxxCompiler,
     verilator: Verilator,
     trace: bool,
@@ -398,7 +416,7 @@ def _compile(
     runtime = ["verilated.cpp", "verilated_threads.cpp"]
     if trace:
         runtime.append("verilated_vcd_c.cpp")
-    sources = [*_units(generated), HARNESS, *(verilator.include / name for name in runtime)]
+    sources = [*_units(generated), harness, *(verilator.include / name for name in runtime)]
     options = [
         *compiler.flags,
         *CXX_FLAGS,

@@ -1,0 +1,111 @@
+"""One word at a time on the register bus or the memory bus."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.bus.csr import csr_signature
+from celosia.hw.bus.wishbone import Wishbone
+
+__all__ = ["BusAccess", "memory_signature"]
+
+
+def memory_signature() -> Wishbone:
+    """Return the signature of the bridge's way to system memory: words of 32 bits, pipelined."""
+    return Wishbone(addr_width=30, data_width=32, features=("err", "stall"))
+
+
+class BusAccess(Component):
+    """Does one access, and gives up when nothing answers.
+
+    ``cyc`` falls after every access, so that an answer that comes too late finds nobody. The
+    answer may come in the cycle in which the request is accepted, or later.
+
+    Parameters
+    ----------
+    timeout_cycles : int
+        How long an answer may take.
+
+    Members
+    -------
+    start : In(1)
+        While not `busy`.
+    registers : In(1), write : In(1), address : In(32), data : In(32), sel : In(4)
+        Which bus, and what; constant while `busy`. The address is of bytes, a multiple of 4.
+    busy : Out(1)
+    done : Out(1)
+        For one cycle, the last of `busy`, with the following.
+    error : Out(1), timeout : Out(1)
+    result : Out(32)
+        What was read; in the cycle before `done` only.
+    csr : Out(Wishbone), mem : Out(Wishbone)
+    """
+
+    def __init__(self, *, timeout_cycles: int) -> None:
+        if timeout_cycles < 2:
+            raise ValueError(f"timeout_cycles must be at least 2, not {timeout_cycles!r}")
+        self._timeout_cycles = timeout_cycles
+        super().__init__(
+            {
+                "start": In(1),
+                "registers": In(1),
+                "write": In(1),
+                "address": In(32),
+                "data": In(32),
+                "sel": In(4),
+                "busy": Out(1),
+                "done": Out(1),
+                "error": Out(1),
+                "timeout": Out(1),
+                "result": Out(32),
+                "csr": Out(csr_signature()),
+                "mem": Out(memory_signature()),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        csr, mem = self.csr, self.mem
+        strobe = Signal()
+        waited = Signal(range(self._timeout_cycles + 1))
+        stall, ack, err = Signal(), Signal(), Signal()
+        for bus, chosen in ((csr, self.registers), (mem, ~self.registers)):
+            m.d.comb += [
+                bus.cyc.eq(self.busy & ~self.done & chosen),
+                bus.stb.eq(strobe & ~self.done & chosen),
+                bus.we.eq(self.write),
+                bus.adr.eq(self.address[2:]),
+                bus.dat_w.eq(self.data),
+                bus.sel.eq(self.sel),
+            ]
+        m.d.comb += [
+            stall.eq(Mux(self.registers, csr.stall, mem.stall)),
+            ack.eq(Mux(self.registers, csr.ack, mem.ack)),
+            err.eq(Mux(self.registers, csr.err, mem.err)),
+            self.result.eq(Mux(self.registers, csr.dat_r, mem.dat_r)),
+        ]
+        nowhere = self.registers & (self.address[2 + len(csr.adr) :] != 0)
+        with m.If(~self.busy):
+            with m.If(self.start):
+                m.d.sync += [
+                    self.busy.eq(1),
+                    self.error.eq(nowhere),
+                    self.timeout.eq(0),
+                    self.done.eq(nowhere),
+                    strobe.eq(1),
+                    waited.eq(0),
+                ]
+        with m.Elif(self.done):
+            m.d.sync += [self.busy.eq(0), self.done.eq(0)]
+        with m.Else():
+            m.d.sync += waited.eq(waited + 1)
+            with m.If(~stall):
+                m.d.sync += strobe.eq(0)
+            with m.If(ack | err):
+                m.d.sync += [
+                    self.done.eq(1),
+                    self.error.eq(err),
+                ]
+            with m.Elif(waited == self._timeout_cycles):
+                m.d.sync += [self.done.eq(1), self.timeout.eq(1)]
+        return m

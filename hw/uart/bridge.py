@@ -1,0 +1,127 @@
+"""The bridge: a serial line on one side, the NPU's registers and system memory on the other."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
+from celosia.hw.bus.csr import csr_signature
+from celosia.hw.uart.access import memory_signature
+from celosia.hw.uart.executor import Executor
+from celosia.hw.uart.protocol import Identity, max_payload_words
+from celosia.hw.uart.rate import LineRate
+from celosia.hw.uart.receiver import FrameReceiver
+from celosia.hw.uart.sender import PieceSender
+from celosia.hw.uart.transmitter import FrameTransmitter
+from celosia.hw.uart.uart import UartReceiver, UartTransmitter
+
+__all__ = ["UartBridge"]
+
+
+class UartBridge(Component):
+    """Speaks the protocol of ``docs/uart.md``.
+
+    ::
+
+        rx -> UartReceiver -> FrameReceiver -> Executor -> csr, mem
+                                                  |
+        tx <- UartTransmitter <- FrameTransmitter <- PieceSender
+
+    Everything is in clock domain ``sync``, whose frequency is ``identity.clock_hz``. A request
+    is executed only when the whole of it is there and its CRC is right. On `mem` there is one
+    access at a time; a memory of another width needs an adapter, one that decodes addresses
+    answers ``err`` for those it has not got.
+
+    Parameters
+    ----------
+    identity : Identity
+        What the board says of itself. ``max_words`` and ``buffer_words`` decide on the size of
+        the receive buffer, ``silence_ms`` is counted in cycles of ``clock_hz``.
+    bus_timeout_cycles : int
+        How long a bus may take to answer.
+
+    Members
+    -------
+    rx : In(1)
+        Asynchronous.
+    tx : Out(1)
+    irq : In(1)
+        The NPU's interrupt; a rise is reported to the host.
+    csr : Out(Wishbone)
+        To the NPU's registers.
+    mem : Out(Wishbone)
+        To system memory: 32 bits wide, word addresses of 30 bits.
+
+    Raises
+    ------
+    ValueError
+        If the buffer does not hold two requests of ``max_words``, or the clock is too slow.
+    """
+
+    def __init__(self, *, identity: Identity, bus_timeout_cycles: int = 1 << 16) -> None:
+        most = max_payload_words(identity.buffer_words)
+        if not 1 <= identity.max_words <= most:
+            raise ValueError(
+                f"max_words must be 1 to {most} with a buffer of {identity.buffer_words} words,"
+                f" not {identity.max_words}"
+            )
+        self._identity = identity
+        self._bus_timeout_cycles = bus_timeout_cycles
+        super().__init__(
+            {
+                "rx": In(1, init=1),
+                "tx": Out(1, init=1),
+                "irq": In(1),
+                "csr": Out(csr_signature()),
+                "mem": Out(memory_signature()),
+            }
+        )
+
+    @property
+    def identity(self) -> Identity:
+        """What the board says of itself."""
+        return self._identity
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        identity = self._identity
+        rx = m.submodules.rx = UartReceiver()
+        frames = m.submodules.frames = FrameReceiver(buffer_words=identity.buffer_words)
+        executor = m.submodules.executor = Executor(
+            identity=identity, timeout_cycles=self._bus_timeout_cycles
+        )
+        sender = m.submodules.sender = PieceSender()
+        replies = m.submodules.replies = FrameTransmitter()
+        tx = m.submodules.tx = UartTransmitter()
+        rate = m.submodules.rate = LineRate(
+            clock_hz=identity.clock_hz,
+            silence_cycles=identity.silence_ms * (identity.clock_hz // 1000),
+        )
+        connect(m, frames.o, executor.i)
+        connect(m, executor.o, sender.i)
+        connect(m, sender.o, replies.i)
+        connect(m, replies.o, tx.i)
+        connect(m, executor.csr, flipped(self.csr))
+        connect(m, executor.mem, flipped(self.mem))
+        m.d.comb += [
+            rx.rx.eq(self.rx),
+            self.tx.eq(tx.tx),
+            rx.increment.eq(rate.increment),
+            tx.increment.eq(rate.increment),
+            frames.valid.eq(rx.valid),
+            frames.data.eq(rx.data),
+            frames.error.eq(rx.error),
+            # While a reply is on its way the host has no reason to speak.
+            rate.good.eq(frames.good | ~tx.idle),
+            rate.change.eq(executor.change),
+            rate.wanted.eq(executor.increment),
+            executor.irq.eq(self.irq),
+            replies.silent.eq(sender.silent),
+            replies.restart.eq(executor.restart_crc),
+            executor.crc.eq(replies.crc),
+            executor.summed.eq(~sender.o.valid),
+            executor.sent.eq(~sender.o.valid & replies.empty & tx.idle),
+            executor.dropped.eq(frames.dropped),
+            executor.overflows.eq(frames.overflows),
+            executor.framing_errors.eq(frames.framing_errors),
+        ]
+        return m

@@ -1,0 +1,96 @@
+"""The smallest board for the UART bridge: memory and registers, no NPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import memory
+from amaranth.lib.wiring import Component, In, Out, connect
+from celosia.hw.bus.csr import RegisterFile
+from celosia.hw.uart.access import memory_signature
+from celosia.hw.uart.bridge import UartBridge
+from celosia.hw.uart.protocol import Identity
+
+__all__ = ["DEAD_ADDRESS", "LinkBoard", "WordMemory"]
+
+DEAD_ADDRESS = 0x8000_0000
+"""From here on nothing answers."""
+
+
+class WordMemory(Component):
+    """Block RAM behind a Wishbone target of 32 bits.
+
+    Parameters
+    ----------
+    size_bytes : int
+        A multiple of 4. Addresses beyond are answered with ``err``, those from `DEAD_ADDRESS` on
+        not at all.
+    """
+
+    def __init__(self, *, size_bytes: int) -> None:
+        self._words = size_bytes // 4
+        super().__init__({"bus": In(memory_signature())})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.storage = storage = memory.Memory(shape=32, depth=self._words, init=[])
+        w_port, r_port = storage.write_port(granularity=8), storage.read_port()
+        bus: Any = self.bus
+        here, dead, ask = Signal(), Signal(), Signal()
+        m.d.comb += [
+            here.eq(bus.adr < self._words),
+            dead.eq(bus.adr >= DEAD_ADDRESS // 4),
+            ask.eq(bus.cyc & bus.stb),
+            w_port.addr.eq(bus.adr),
+            w_port.data.eq(bus.dat_w),
+            r_port.addr.eq(bus.adr),
+            r_port.en.eq(1),
+            bus.dat_r.eq(r_port.data),
+        ]
+        with m.If(ask & here & bus.we):
+            m.d.comb += w_port.en.eq(bus.sel)
+        m.d.sync += [bus.ack.eq(ask & here), bus.err.eq(ask & ~here & ~dead)]
+        return m
+
+
+class LinkBoard(Component):
+    """A bridge with memory and a register file, to exercise the link.
+
+    The register ``count_total`` counts writes of the doorbell; bit 0 of ``scratch`` is the
+    interrupt.
+
+    Parameters
+    ----------
+    identity : Identity
+    bus_timeout_cycles : int
+
+    Members
+    -------
+    rx : In(1), tx : Out(1)
+    """
+
+    def __init__(self, *, identity: Identity, bus_timeout_cycles: int = 1000) -> None:
+        self._identity = identity
+        self._bus_timeout_cycles = bus_timeout_cycles
+        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.bridge = bridge = UartBridge(
+            identity=self._identity, bus_timeout_cycles=self._bus_timeout_cycles
+        )
+        m.submodules.memory = system_memory = WordMemory(size_bytes=self._identity.memory_bytes)
+        m.submodules.registers = registers = RegisterFile()
+        connect(m, bridge.mem, system_memory.bus)
+        connect(m, bridge.csr, registers.bus)
+        fields = registers.fields
+        rings = Signal(32)
+        m.d.sync += rings.eq(rings + fields["doorbell"]["start"])
+        m.d.comb += [
+            bridge.rx.eq(self.rx),
+            self.tx.eq(bridge.tx),
+            bridge.irq.eq(fields["scratch"]["value"][0]),
+            fields["count_total"]["value"].eq(rings),
+        ]
+        return m

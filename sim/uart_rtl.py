@@ -1,0 +1,142 @@
+"""A simulated design with a serial line, as a port that the driver can use.
+
+Time is the design's own: :meth:`UartRtl.now` counts clock cycles, and waiting runs the clock. So
+time-outs and rates mean what they mean on a board, however slow the simulation is, and every run
+is reproducible.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from pathlib import Path
+
+from celosia.hw.uart.protocol import DEFAULT_BAUD
+from celosia.sim.toolchain import BuildError
+from celosia.sim.verilator import Build
+from celosia.sw.errors import DeviceError
+
+__all__ = ["HARNESS", "UartRtl"]
+
+HARNESS = Path(__file__).with_name("uart_harness.cpp")
+ROOM = 4096
+
+
+@functools.cache
+def _load(path: Path) -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL(str(path), mode=os.RTLD_LOCAL | os.RTLD_NOW)
+    except OSError as error:
+        raise BuildError("RTL simulator", f"cannot be loaded: {error}") from None
+    handle, u64 = ctypes.c_void_p, ctypes.c_uint64
+    for name, result, *arguments in (
+        ("uart_create", handle),
+        ("uart_destroy", None, handle),
+        ("uart_message", ctypes.c_char_p, handle),
+        ("uart_reset", ctypes.c_int32, handle),
+        ("uart_set_bit", None, handle, ctypes.c_double),
+        ("uart_send", None, handle, ctypes.c_char_p, u64),
+        ("uart_run", ctypes.c_int32, handle, u64, u64),
+        ("uart_receive", u64, handle, ctypes.c_void_p, u64),
+        ("uart_received", u64, handle),
+        ("uart_unsent", u64, handle),
+        ("uart_cycles", u64, handle),
+        ("uart_framing_errors", u64, handle),
+    ):
+        function = getattr(library, name)
+        function.restype = result
+        function.argtypes = arguments
+    return library
+
+
+class UartRtl:
+    """A running simulation of a design with pins ``rx`` and ``tx``.
+
+    Has the interface of :class:`celosia.sw.driver.uart.port.Port`.
+
+    Parameters
+    ----------
+    build : Build
+        From :func:`celosia.sim.verilator.build_component` with :data:`HARNESS`.
+    clock_hz : int
+        Of the design.
+    """
+
+    name = "simulated line"
+
+    def __init__(self, build: Build, *, clock_hz: int) -> None:
+        self._handle: int | None = None
+        self._library = _load(build.library)
+        self._clock_hz = clock_hz
+        self._handle = self._library.uart_create()
+        if self._handle is None:
+            raise DeviceError("RTL simulator", "the model cannot be set up")
+        self.set_baud(DEFAULT_BAUD)
+
+    # The driver's interface -------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        self._library.uart_send(self._open(), data, len(data))
+
+    def read(self, timeout_s: float) -> bytes:
+        if not self._library.uart_received(self._open()):
+            self.run(max(1, round(timeout_s * self._clock_hz)), wanted=1)
+        buffer = ctypes.create_string_buffer(ROOM)
+        count = self._library.uart_receive(self._open(), buffer, ROOM)
+        return buffer.raw[:count]
+
+    def set_baud(self, baud: int) -> None:
+        while self._handle is not None and self._library.uart_unsent(self._handle):
+            self.run(1000)
+        self.run(2 * 10 * self._clock_hz // baud)  # the character on the line
+        self._library.uart_set_bit(self._open(), self._clock_hz / baud)
+
+    def discard(self) -> None:
+        while self._library.uart_received(self._open()):
+            self.read(0)
+
+    def now(self) -> float:
+        return self.cycles / self._clock_hz
+
+    def close(self) -> None:
+        if self._handle is not None:
+            self._library.uart_destroy(self._handle)
+            self._handle = None
+
+    # Simulation -------------------------------------------------------------------------------
+
+    @property
+    def cycles(self) -> int:
+        """Clock cycles so far."""
+        return int(self._library.uart_cycles(self._open()))
+
+    @property
+    def framing_errors(self) -> int:
+        """Characters of the design without a stop bit at the host's rate."""
+        return int(self._library.uart_framing_errors(self._open()))
+
+    @property
+    def unsent(self) -> int:
+        """Characters that the host has written and that are not on the line yet."""
+        return int(self._library.uart_unsent(self._open()))
+
+    def run(self, cycles: int, *, wanted: int = 1 << 62) -> None:
+        """Run the clock, until `wanted` characters are there at most."""
+        if self._library.uart_run(self._open(), cycles, wanted):
+            message = self._library.uart_message(self._open()).decode(errors="replace")
+            raise DeviceError("RTL simulator", message)
+
+    def reset(self) -> None:
+        """Pulse the design's reset."""
+        if self._library.uart_reset(self._open()):
+            message = self._library.uart_message(self._open()).decode(errors="replace")
+            raise DeviceError("RTL simulator", message)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _open(self) -> int:
+        if self._handle is None:
+            raise DeviceError("RTL simulator", "it has been closed", "open the device again")
+        return self._handle

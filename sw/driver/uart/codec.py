@@ -1,0 +1,176 @@
+"""Frames and what is in them, as bytes: COBS and CRC-32."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+from celosia.hw.uart.protocol import HEAD_BYTES, REPLY, TAIL_BYTES, Flag, Status, has_payload
+from cobs import cobs
+
+__all__ = ["DELIMITER", "FrameSplitter", "Reply", "decode_frame", "encode_frame", "request"]
+
+DELIMITER = b"\0"
+CRC_BYTES = 4
+STATUS_MASK = 0x0F
+LONGEST_FRAME = 4096
+"""Nothing longer is a frame: what is gathered without a delimiter is thrown away."""
+
+
+def encode_frame(content: bytes) -> bytes:
+    """Return the characters of a frame: content and CRC-32, stuffed, and the delimiter."""
+    checksum = zlib.crc32(content).to_bytes(CRC_BYTES, "little")
+    encoded: bytes = cobs.encode(content + checksum)
+    return encoded + DELIMITER
+
+
+def decode_frame(characters: bytes) -> bytes | None:
+    """Return the content of a frame, or None if it is damaged.
+
+    Parameters
+    ----------
+    characters : bytes
+        What stood between two delimiters.
+    """
+    try:
+        decoded: bytes = cobs.decode(characters)
+    except cobs.DecodeError:
+        return None
+    content, checksum = decoded[:-CRC_BYTES], decoded[-CRC_BYTES:]
+    if len(checksum) < CRC_BYTES or zlib.crc32(content) != int.from_bytes(checksum, "little"):
+        return None
+    return content
+
+
+def request(
+    kind: int,
+    sequence: int,
+    argument: int,
+    *,
+    count: int = 1,
+    first: int = 0xF,
+    last: int = 0xF,
+    payload: bytes = b"",
+) -> bytes:
+    """Return the characters of a request.
+
+    Parameters
+    ----------
+    kind : int
+        See :class:`celosia.hw.uart.protocol.Kind`.
+    sequence : int
+        Modulo 256.
+    argument : int
+        Second word: an address, a nonce, an increment.
+    count : int
+        Words; for CHECKSUM up to 65,536, else up to 256.
+    first, last : int
+        Bytes of the first and the last word that are written, lowest bit for the lowest byte.
+    payload : bytes
+        Exactly ``4 * count``, if the type has payload.
+    """
+    assert len(payload) == (4 * count if has_payload(kind) else 0)
+    if count > 256:
+        assert not has_payload(kind)
+        masks = (count - 1) >> 8
+    elif has_payload(kind):
+        masks = first | last << 4
+    else:
+        masks = 0
+    head = struct.pack("<BBBBI", kind, sequence & 0xFF, (count - 1) & 0xFF, masks, argument)
+    return encode_frame(head + payload)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply or an event.
+
+    Attributes
+    ----------
+    kind : int
+        Type of the request with bit 7 set, or ``EVENT``.
+    sequence : int
+        That of the request.
+    payload : bytes
+    code : int
+        See :class:`celosia.hw.uart.protocol.Status`.
+    flags : int
+        See :class:`celosia.hw.uart.protocol.Flag`.
+    """
+
+    kind: int
+    sequence: int
+    payload: bytes
+    code: int
+    flags: int
+
+    @classmethod
+    def parse(cls, content: bytes) -> Reply | None:
+        """Return what a frame says, or None if it is too short or no reply."""
+        if len(content) < HEAD_BYTES + TAIL_BYTES - CRC_BYTES or not content[0] & REPLY:
+            return None
+        status = content[-1]
+        return cls(
+            kind=content[0],
+            sequence=content[1],
+            payload=content[HEAD_BYTES:-1],
+            code=status & STATUS_MASK,
+            flags=status & ~STATUS_MASK,
+        )
+
+    @property
+    def ok(self) -> bool:
+        """Whether it was executed without an error."""
+        return self.code == Status.OK
+
+    @property
+    def irq(self) -> bool:
+        """Level of the interrupt."""
+        return bool(self.flags & Flag.IRQ)
+
+    @property
+    def session(self) -> bool:
+        """Whether the bridge is in a session."""
+        return bool(self.flags & Flag.SESSION)
+
+
+class FrameSplitter:
+    """Gathers characters into good replies; what is damaged is counted and left out.
+
+    Attributes
+    ----------
+    characters : int
+        Seen so far.
+    damaged : int
+        Frames left out so far.
+    """
+
+    def __init__(self) -> None:
+        self.characters = 0
+        self.damaged = 0
+        self._partial = bytearray()
+
+    def feed(self, characters: bytes) -> list[Reply]:
+        """Return the replies that these characters complete."""
+        self.characters += len(characters)
+        *frames, rest = (bytes(self._partial) + characters).split(DELIMITER)
+        self._partial = bytearray(rest)
+        if len(rest) > LONGEST_FRAME:
+            self._partial.clear()
+            self.damaged += 1
+        replies = []
+        for frame in frames:
+            if not frame:
+                continue
+            content = decode_frame(frame)
+            reply = None if content is None else Reply.parse(content)
+            if reply is None:
+                self.damaged += 1
+            else:
+                replies.append(reply)
+        return replies
+
+    def clear(self) -> None:
+        """Forget a frame that has begun."""
+        self._partial.clear()

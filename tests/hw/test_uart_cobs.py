@@ -1,0 +1,96 @@
+"""COBS in gateware against the reference library, streams with random back-pressure."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("amaranth")
+from celosia.hw.uart.cobs import CobsEncoder
+from celosia.hw.uart.transmitter import FrameTransmitter
+from celosia.sw.driver.uart.codec import decode_frame
+from cobs import cobs
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+RUNS = [0, 1, 2, 252, 253, 254, 255, 256, 507, 508, 509, 510, 760]
+SHAPES = [b"\1" * run + tail for run in RUNS for tail in (b"", b"\0", b"\0\0", b"\0\7")]
+FRAMES = [shape for shape in SHAPES if shape]
+QUICK = settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+FRAME = st.one_of(
+    st.binary(min_size=1, max_size=600),
+    st.lists(st.sampled_from([0, 1, 255]), min_size=1, max_size=600).map(bytes),
+)
+
+
+async def feed_frames(ctx: Any, stream: Any, frames: list[bytes], pause: float) -> None:
+    """Send frames into a stream of BYTE_OF_FRAME."""
+    rng = random.Random(1)
+    for frame in frames:
+        for index, byte in enumerate(frame):
+            while rng.random() < pause:
+                await ctx.tick()
+            ctx.set(stream.payload, {"data": byte, "last": index == len(frame) - 1})
+            ctx.set(stream.valid, 1)
+            await ctx.tick().until(stream.ready)
+            ctx.set(stream.valid, 0)
+
+
+async def take_frames(ctx: Any, stream: Any, count: int, pause: float) -> list[bytes]:
+    """Take characters up to the delimiter of the last frame."""
+    rng = random.Random(2)
+    frames, frame = [], bytearray()
+    while len(frames) < count:
+        while rng.random() < pause:
+            await ctx.tick()
+        ctx.set(stream.ready, 1)
+        (byte,) = await ctx.tick().sample(stream.payload).until(stream.valid)
+        ctx.set(stream.ready, 0)
+        if byte:
+            frame.append(byte)
+        else:
+            frames.append(bytes(frame))
+            frame.clear()
+    return frames
+
+
+def run_encoder(kit: SimpleNamespace, dut: Any, frames: list[bytes], pause: float) -> list[bytes]:
+    """Return what the frames become."""
+    results: list[bytes] = []
+
+    async def source(ctx: Any) -> None:
+        await feed_frames(ctx, dut.i, frames, pause)
+
+    async def sink(ctx: Any) -> None:
+        results.extend(await take_frames(ctx, dut.o, len(frames), pause))
+        for _ in range(4):
+            await ctx.tick()
+        assert ctx.get(dut.empty)
+
+    kit.simulate(dut, sink, processes=[source], limit_cycles=200_000)
+    return results
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.7])
+def test_encoder_gives_the_shortest_encoding(kit: SimpleNamespace, pause: float) -> None:
+    frames = FRAMES if not pause else FRAMES[::3]
+    assert run_encoder(kit, CobsEncoder(), frames, pause) == [cobs.encode(f) for f in frames]
+
+
+@QUICK
+@given(frames=st.lists(FRAME, min_size=1, max_size=4))
+def test_encoder_is_the_reference(kit: SimpleNamespace, frames: list[bytes]) -> None:
+    assert run_encoder(kit, CobsEncoder(), frames, 0.0) == [cobs.encode(f) for f in frames]
+
+
+@QUICK
+@given(frames=st.lists(FRAME, min_size=1, max_size=4))
+def test_transmitter_appends_the_crc(kit: SimpleNamespace, frames: list[bytes]) -> None:
+    encoded = run_encoder(kit, FrameTransmitter(), frames, 0.0)
+    assert [decode_frame(frame) for frame in encoded] == frames
+    assert all(cobs.encode(cobs.decode(frame)) == frame for frame in encoded)
