@@ -3,6 +3,7 @@
 // The library is loaded by celosia.sim.uart_rtl through ctypes. The other end of the line is a
 // UART of its own here: characters are turned into bits and back at the host's rate, whatever the
 // design's rate is, so that a wrong rate fails as it does on a cable. Time is in clock cycles.
+// CELOSIA_GATES lists clocks that may stand still, as in harness.cpp.
 
 #include <cstdint>
 #include <cstdio>
@@ -62,8 +63,12 @@ struct Board {
 
   void clock() {
     top->clk = 0;
+#define CELOSIA_LOW(gate) top->clk_##gate = 0;
+    CELOSIA_GATES(CELOSIA_LOW)
     top->eval();
     top->clk = 1;
+#define CELOSIA_HIGH(gate) top->clk_##gate = top->enable_##gate;
+    CELOSIA_GATES(CELOSIA_HIGH)
     top->eval();
     ++cycles;
   }

@@ -41,7 +41,15 @@ from celosia.sim.toolchain import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Build", "build_component", "build_npu", "cache_folder", "export_verilog", "npu_key"]
+__all__ = [
+    "Build",
+    "build_component",
+    "build_npu",
+    "cache_folder",
+    "export_verilog",
+    "gateware_text",
+    "npu_key",
+]
 
 HARNESS = Path(__file__).with_name("harness.cpp")
 LIBRARY = "libnpu.so"
@@ -165,11 +173,16 @@ def npu_key(config: NpuConfig, *, trace: bool = False) -> str:
     trace : bool
         Whether the build can write traces.
     """
-    parts = [f"npu {config.hash:08x} trace={trace}", *_tools_key()]
+    return _digest([f"npu {config.hash:08x} trace={trace}", *_tools_key(), gateware_text()])
+
+
+def gateware_text() -> str:
+    """Return all sources of the gateware, to tell builds apart."""
     folder = Path(str(import_module("celosia.hw").__file__)).parent
+    parts = []
     for source in sorted(folder.rglob("*.py")):
         parts += [str(source.relative_to(folder)), source.read_text(encoding="utf-8")]
-    return _digest(parts)
+    return "\0".join(parts)
 
 
 def build_npu(config: NpuConfig, *, trace: bool = False, console: Console | None = None) -> Build:
@@ -211,6 +224,7 @@ def build_component(
     key: str,
     *,
     harness: Path = HARNESS,
+    title: str = "RTL simulator",
     trace: bool = False,
     console: Console | None = None,
 ) -> Build:
@@ -224,6 +238,8 @@ def build_component(
         Whatever tells this component from others, such as its source text.
     harness : Path
         C++ source of the clock loop; by default that of components with the ports of the NPU.
+    title : str
+        What is being built, for messages.
     trace, console
         See :func:`build_npu`.
 
@@ -233,7 +249,6 @@ def build_component(
         If a tool is missing, fails or takes too long.
     """
     digest = _digest([key, f"trace={trace}", *_tools_key(harness)])
-    title = "RTL simulator"
     return _build(digest, component, harness, title=title, trace=trace, console=console)
 
 
