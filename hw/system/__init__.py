@@ -1,0 +1,1 @@
+"""What surrounds the NPU on a board: its system memory and the bus between them."""
