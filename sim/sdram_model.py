@@ -120,8 +120,8 @@ class SdramModel:
         self._awake_since: int | None = None
         self._mode: int | None = None if power_up else mode
         self._mode_cycle: int | None = None
-        self._refreshes: int = 0
-        self._refreshed: int | None = None if power_up else 0
+        self._refreshes = 0 if power_up else chip.timing.power_up_refreshes
+        self._refreshed: int | None = None if power_up else -chip.timing.t_rfc.cycles(clock_hz)
         self._all_precharged = not power_up
         self._activated: int | None = None
         self._burst: _Burst | None = None
@@ -193,9 +193,7 @@ class SdramModel:
 
     @property
     def _refreshes_done(self) -> bool:
-        return self._refreshed is not None and (
-            self._refreshes >= self.chip.timing.power_up_refreshes or self._mode_cycle is None
-        )
+        return self._refreshes >= self.chip.timing.power_up_refreshes
 
     @property
     def _cas_latency(self) -> int:

@@ -14,8 +14,8 @@ from celosia.hw.system.sdram_pins import (
     SdramPins,
     mode_register,
 )
-from celosia.hw.system.sdram_scheduler import SdramScheduler
-from celosia.hw.system.sdram_sequencer import SdramSequencer
+from celosia.hw.system.sdram_scheduler import SdramScheduler, drain_cycles
+from celosia.hw.system.sdram_sequencer import SdramSequencer, refresh_interval
 from celosia.hw.system.sdram_timing import SdramChip, SdramCycles
 
 __all__ = ["SdramController"]
@@ -104,15 +104,9 @@ class SdramController(Component):
         self._chip = chip
         self._burst_columns = config.bus_bits // DATA_BITS
         self._board_registers = board_registers
-        cycles = chip.cycles(clock_hz) if cycles is None else cycles
-        self._scheduler = SdramScheduler(
-            chip, cycles, cas_latency=self._cas_latency, burst_columns=self._burst_columns
-        )
-        self._sequencer = SdramSequencer(
-            cycles,
-            power_up_refreshes=chip.timing.power_up_refreshes,
-            drain_cycles=self._scheduler.drain_cycles,
-        )
+        self._cycles = chip.cycles(clock_hz) if cycles is None else cycles
+        self._drain_cycles = drain_cycles(self._cycles, burst_columns=self._burst_columns)
+        refresh_interval(self._cycles, drain_cycles=self._drain_cycles)
         super().__init__(
             {
                 "bus": In(initiator_signature(config)),
@@ -139,8 +133,17 @@ class SdramController(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.scheduler = scheduler = self._scheduler
-        m.submodules.sequencer = sequencer = self._sequencer
+        m.submodules.scheduler = scheduler = SdramScheduler(
+            self._chip,
+            self._cycles,
+            cas_latency=self._cas_latency,
+            burst_columns=self._burst_columns,
+        )
+        m.submodules.sequencer = sequencer = SdramSequencer(
+            self._cycles,
+            power_up_refreshes=self._chip.timing.power_up_refreshes,
+            drain_cycles=self._drain_cycles,
+        )
         bus, request = self.bus, scheduler.request
         place_bits = len(request.payload.place.as_value())
         m.d.comb += [
@@ -156,9 +159,9 @@ class SdramController(Component):
             sequencer.idle.eq(~bus.cyc),
             self.initialised.eq(sequencer.initialised),
         ]
-        self._elaborate_command(m)
-        self._elaborate_write(m)
-        self._elaborate_read(m)
+        self._elaborate_command(m, sequencer, scheduler)
+        self._elaborate_write(m, sequencer.initialised, scheduler.write)
+        self._elaborate_read(m, scheduler.read | scheduler.write, scheduler.refuse)
         return m
 
     def _drive(self, m: Module, pin: Value, value: Value) -> None:
@@ -168,8 +171,9 @@ class SdramController(Component):
         else:
             m.d.sync += pin.eq(value)
 
-    def _elaborate_command(self, m: Module) -> None:
-        sequencer, scheduler = self._sequencer, self._scheduler
+    def _elaborate_command(
+        self, m: Module, sequencer: SdramSequencer, scheduler: SdramScheduler
+    ) -> None:
         mode = mode_register(burst_columns=self._burst_columns, cas_latency=self._cas_latency)
         awake = Signal()
         none = Signal(init=1)
@@ -198,9 +202,9 @@ class SdramController(Component):
         ):
             self._drive(m, pin, value)
 
-    def _elaborate_write(self, m: Module) -> None:
+    def _elaborate_write(self, m: Module, initialised: Value, write: Value) -> None:
         """Put the columns of a word on the bus, one after the other, from the command on."""
-        bus, scheduler, burst = self.bus, self._scheduler, self._burst_columns
+        bus, burst = self.bus, self._burst_columns
         mask_bits = DATA_BITS // 8
         word, mask = Signal(len(bus.dat_w)), Signal(len(bus.sel))
         with m.If(bus.stb & ~bus.stall):
@@ -211,18 +215,18 @@ class SdramController(Component):
         masks = Signal.like(mask, init=-1)
         m.d.sync += [
             columns.eq(columns >> DATA_BITS),
-            masks.eq(Cat(masks, (~self._sequencer.initialised).replicate(mask_bits))[mask_bits:]),
+            masks.eq(Cat(masks, (~initialised).replicate(mask_bits))[mask_bits:]),
             driving.eq(driving >> 1),
         ]
-        with m.If(scheduler.write):
+        with m.If(write):
             m.d.sync += [columns.eq(word), masks.eq(mask), driving.eq(-1)]
         self._drive(m, self.pins.dq_o, columns[:DATA_BITS])
         self._drive(m, self.pins.dq_oe, driving[0])
         self._drive(m, self.pins.dqm, masks[:mask_bits])
 
-    def _elaborate_read(self, m: Module) -> None:
+    def _elaborate_read(self, m: Module, done: Value, refuse: Value) -> None:
         """Collect the columns of a word, and answer when the last one must have come."""
-        bus, scheduler, burst = self.bus, self._scheduler, self._burst_columns
+        bus, burst = self.bus, self._burst_columns
         captured = Signal(DATA_BITS)
         columns = Signal(DATA_BITS * (burst - 1))
         if self._board_registers:
@@ -233,8 +237,7 @@ class SdramController(Component):
 
         answered = Signal(self.latency_cycles - 1)
         refused = Signal.like(answered)
-        done = scheduler.read | scheduler.write
-        m.d.sync += [answered.eq(Cat(done, answered)), refused.eq(Cat(scheduler.refuse, refused))]
+        m.d.sync += [answered.eq(Cat(done, answered)), refused.eq(Cat(refuse, refused))]
         with m.If(~bus.cyc):
             m.d.sync += [answered.eq(0), refused.eq(0)]
         m.d.comb += [

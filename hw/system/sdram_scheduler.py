@@ -11,7 +11,7 @@ from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.system.sdram_pins import ADDRESS_BITS, SdramCommand
 from celosia.hw.system.sdram_timing import SdramChip, SdramCycles
 
-__all__ = ["SdramScheduler", "place_layout", "request_layout"]
+__all__ = ["SdramScheduler", "drain_cycles", "place_layout", "request_layout"]
 
 HEAD_CYCLES = 2
 """Least cycles from the last command of a request to the first one of the next request."""
@@ -31,6 +31,23 @@ def place_layout(chip: SdramChip, burst_columns: int) -> data.StructLayout:
 def request_layout(chip: SdramChip, burst_columns: int) -> data.StructLayout:
     """Return the layout of a request: where, whether to write, whether it is beyond the chip."""
     return data.StructLayout({"place": place_layout(chip, burst_columns), "we": 1, "beyond": 1})
+
+
+def drain_cycles(cycles: SdramCycles, *, burst_columns: int) -> int:
+    """Return the most cycles from a command until all banks may be precharged.
+
+    Raises
+    ------
+    ValueError
+        If tRRD or tWR is longer than what is provided for.
+    """
+    if cycles.rrd > HEAD_CYCLES or cycles.wr > HEAD_CYCLES + 1:
+        # Nothing counts these: what they forbid is never as close as that.
+        raise ValueError(
+            f"tRRD may be {HEAD_CYCLES} cycles and tWR {HEAD_CYCLES + 1},"
+            f" not {cycles.rrd!r} and {cycles.wr!r}"
+        )
+    return max(cycles.ras, burst_columns - 1 + cycles.wr)
 
 
 def _lasting(m: Module, name: str, *events: tuple[Value, int]) -> Value:
@@ -64,7 +81,7 @@ class SdramScheduler(Component):
     Raises
     ------
     ValueError
-        If tRRD or tWR is longer than what is provided for.
+        As :func:`drain_cycles`.
 
     Members
     -------
@@ -88,12 +105,7 @@ class SdramScheduler(Component):
     def __init__(
         self, chip: SdramChip, cycles: SdramCycles, *, cas_latency: int, burst_columns: int
     ) -> None:
-        if cycles.rrd > HEAD_CYCLES or cycles.wr > HEAD_CYCLES + 1:
-            # Nothing counts these: what they forbid is never as close as that.
-            raise ValueError(
-                f"tRRD may be {HEAD_CYCLES} cycles and tWR {HEAD_CYCLES + 1},"
-                f" not {cycles.rrd!r} and {cycles.wr!r}"
-            )
+        drain_cycles(cycles, burst_columns=burst_columns)
         self._chip = chip
         self._cycles = cycles
         self._cas_latency = cas_latency
@@ -114,11 +126,6 @@ class SdramScheduler(Component):
                 "refuse": Out(1),
             }
         )
-
-    @property
-    def drain_cycles(self) -> int:
-        """Most cycles from a command until all banks may be precharged."""
-        return max(self._cycles.ras, self._burst_columns - 1 + self._cycles.wr)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

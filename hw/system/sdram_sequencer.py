@@ -7,13 +7,27 @@ from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.system.sdram_pins import SdramCommand
 from celosia.hw.system.sdram_timing import SdramCycles
 
-__all__ = ["SdramSequencer"]
+__all__ = ["SdramSequencer", "refresh_interval"]
 
 OVERHEAD_CYCLES = 4
 """From the end of the refresh timer to PRECHARGE, if all banks may be precharged."""
 
 EARLY_PART = 4
 """In the last part of this many of a refresh interval an idle bus is used to refresh."""
+
+
+def refresh_interval(cycles: SdramCycles, *, drain_cycles: int) -> int:
+    """Return how many cycles after a refresh the next one has precedence.
+
+    Raises
+    ------
+    ValueError
+        If the clock is too slow for the chip's refresh interval.
+    """
+    interval = cycles.refresh - cycles.rp - drain_cycles - OVERHEAD_CYCLES
+    if interval < 2 * EARLY_PART:
+        raise ValueError(f"a refresh each {cycles.refresh!r} cycles leaves no time to work")
+    return interval
 
 
 class SdramSequencer(Component):
@@ -33,7 +47,7 @@ class SdramSequencer(Component):
     Raises
     ------
     ValueError
-        If the clock is too slow for the refresh interval.
+        As :func:`refresh_interval`.
 
     Members
     -------
@@ -54,9 +68,7 @@ class SdramSequencer(Component):
     def __init__(self, cycles: SdramCycles, *, power_up_refreshes: int, drain_cycles: int) -> None:
         self._cycles = cycles
         self._power_up_refreshes = power_up_refreshes
-        self._interval = cycles.refresh - cycles.rp - drain_cycles - OVERHEAD_CYCLES
-        if self._interval < 2 * EARLY_PART:
-            raise ValueError(f"a refresh each {cycles.refresh!r} cycles leaves no time to work")
+        self._interval = refresh_interval(cycles, drain_cycles=drain_cycles)
         super().__init__(
             {
                 "idle": In(1),
@@ -67,11 +79,6 @@ class SdramSequencer(Component):
                 "command": Out(SdramCommand),
             }
         )
-
-    @property
-    def interval_cycles(self) -> int:
-        """Cycles from a refresh to the time when the next one has precedence."""
-        return self._interval
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -118,7 +125,7 @@ class SdramSequencer(Component):
                     self._give(m, pause, cycles.mrd)
                     m.next = "RECOVER"
             with m.State("RECOVER"):
-                with m.If(pause == 0):
+                with m.If(pause[1:] == 0):  # one cycle ahead: that of the next state
                     m.d.sync += self.initialised.eq(1)
                     m.next = "RUN"
         return m
