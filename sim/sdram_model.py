@@ -133,14 +133,16 @@ class SdramModel:
 
     # ------------------------------------------------------------------ for testbenches
 
-    def process(self, pins: Any) -> Callable[[Any], Coroutine[Any, Any, None]]:
-        """Return a process for Amaranth's simulator: the chip at `pins`, clocked by ``sync``."""
+    def process(
+        self, pins: Any, domain: str = "sync"
+    ) -> Callable[[Any], Coroutine[Any, Any, None]]:
+        """Return a process for Amaranth's simulator: the chip at `pins`, clocked by `domain`."""
         names = ("cke", "cs_n", "ras_n", "cas_n", "we_n", "ba", "a", "dq_o", "dq_oe", "dqm")
         signals = [getattr(pins, name) for name in names]
 
         async def process(ctx: Any) -> None:
             while True:
-                levels = await ctx.tick().sample(*signals)
+                levels = await ctx.tick(domain).sample(*signals)
                 self._wires.append(self.tick(PinLevels(*levels[2:])))
                 ctx.set(pins.dq_i, self._wires.popleft())
 

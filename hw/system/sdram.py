@@ -56,7 +56,7 @@ class SdramController(Component):
         2 or 3; by default the shortest that the chip can at this clock.
     capture_cycles : int, optional
         Cycles from a READ on the pins to its first data in the capture register; by default the
-        CAS latency + 1. More if the board's wires, or its clock's phase, take a cycle.
+        CAS latency + 1. See :meth:`SdramChip.capture_margins_ns`.
     board_registers : bool
         The board's buffers have registers (``amaranth.lib.io.FFBuffer``), in both directions.
         Then there are none at the pins in here, and nothing else changes.
@@ -94,8 +94,8 @@ class SdramController(Component):
                 f"cas_latency must be {shortest} to 3 with {chip.name} at {clock_hz / 1e6:g} MHz,"
                 f" not {cas_latency!r}"
             )
-        least, most = self._cas_latency + 1, self._cas_latency + MOST_CAPTURE_CYCLES
-        self._capture_cycles = least if capture_cycles is None else capture_cycles
+        least, most = self._cas_latency, self._cas_latency + MOST_CAPTURE_CYCLES
+        self._capture_cycles = least + 1 if capture_cycles is None else capture_cycles
         if not least <= self._capture_cycles <= most:
             raise ValueError(
                 f"capture_cycles must be {least} to {most} with CAS latency {self._cas_latency},"

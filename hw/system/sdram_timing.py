@@ -67,6 +67,10 @@ class SdramTiming:
         REFRESH commands of the power-up sequence.
     clock_ns : tuple of (int, float)
         CAS latency, and the shortest clock period with it.
+    access_ns : tuple of (int, float)
+        CAS latency, and the time from the clock's edge before to data that are valid (tAC).
+    hold_ns : float
+        Time that data stay valid after their edge (tOH).
     """
 
     t_rcd: Delay
@@ -83,6 +87,8 @@ class SdramTiming:
     power_up_us: float = 200.0
     power_up_refreshes: int = 8
     clock_ns: tuple[tuple[int, float], ...]
+    access_ns: tuple[tuple[int, float], ...]
+    hold_ns: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +165,39 @@ class SdramChip:
             raise ValueError(f"{self.name} does not run at {clock_hz / 1e6:g} MHz")
         return min(fitting)
 
+    def capture_margins_ns(
+        self,
+        clock_hz: float,
+        *,
+        cas_latency: int,
+        capture_cycles: int,
+        chip_clock_ns: float,
+        return_ns: float,
+    ) -> tuple[float, float]:
+        """Return how much too early and how much too late read data are captured at most.
+
+        Parameters
+        ----------
+        clock_hz : float
+        cas_latency, capture_cycles : int
+            Of the controller.
+        chip_clock_ns : float
+            From an edge of the controller's clock to the chip's edge that takes a command sent by
+            it; more than 0, at most a period.
+        return_ns : float
+            From the chip's data pins to the controller's capture register, its set-up included.
+
+        Returns
+        -------
+        tuple of float
+            Set-up and hold margin in nanoseconds; neither may be negative.
+        """
+        period_ns = 1e9 / clock_hz
+        edge_ns = chip_clock_ns + cas_latency * period_ns + return_ns
+        captured_ns = capture_cycles * period_ns
+        valid_ns = edge_ns - period_ns + dict(self.timing.access_ns)[cas_latency]
+        return captured_ns - valid_ns, edge_ns + self.timing.hold_ns - captured_ns
+
     def cycles(self, clock_hz: float) -> SdramCycles:
         """Return its timing in cycles of a clock."""
         timing = self.timing
@@ -191,6 +230,8 @@ W9825G6KH_6 = SdramChip(
         t_wr=Delay(clocks=2),
         t_mrd=Delay(clocks=2),
         clock_ns=((2, 10.0), (3, 6.0)),
+        access_ns=((2, 6.0), (3, 5.4)),
+        hold_ns=3.0,
     ),
 )
 """Winbond, 32 MB. AC characteristics (section 9.5) of the 256 Mbit family as printed for the
@@ -209,6 +250,8 @@ AS4C16M16SA_6 = SdramChip(
         t_wr=Delay(ns=12),
         t_mrd=Delay(ns=12),
         clock_ns=((2, 10.0), (3, 6.0)),
+        access_ns=((2, 6.0), (3, 5.0)),
+        hold_ns=2.5,
     ),
 )
 """Alliance Memory, 32 MB. Data sheet revision 3.0 (March 2015), table 16."""
@@ -226,11 +269,13 @@ IS42S16160G_7 = SdramChip(
         t_wr=Delay(ns=15, clocks=2),
         t_mrd=Delay(ns=15, clocks=2),
         clock_ns=((2, 10.0), (3, 7.0)),
+        access_ns=((2, 6.5), (3, 5.4)),
+        hold_ns=2.5,
     ),
 )
-"""ISSI, 32 MB. Clock periods from page 1 of the data sheet of revision D. The tables of revision G
-were not at hand: tRCD, tRP and tRFC are those of `IS42S16160` in LiteDRAM, the others the slowest
-that are usual for a part of 143 MHz."""
+"""ISSI, 32 MB. Clock and access times from page 1 of the data sheet of revision D. The tables of
+revision G were not at hand: tRCD, tRP and tRFC are those of `IS42S16160` in LiteDRAM, the others
+the slowest that are usual for a part of 143 MHz."""
 
 MT48LC16M16A2_7E = SdramChip(
     name="MT48LC16M16A2-7E",
@@ -245,6 +290,8 @@ MT48LC16M16A2_7E = SdramChip(
         t_wr=Delay(ns=14),
         t_mrd=Delay(clocks=2),
         clock_ns=((2, 7.5), (3, 7.0)),
+        access_ns=((2, 5.4), (3, 5.4)),
+        hold_ns=1.8,
     ),
 )
 """Micron, 32 MB. Data sheet "256Mb: x4, x8, x16 SDRAM", table 12; tWR as it is for a PRECHARGE by
