@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,19 @@ import pytest
 pytest.importorskip("amaranth")
 import celosia.hw.uart
 import celosia.sim.uart_board
-from celosia.hw.regs import address_of
+from celosia.hw.regs import ACCESS, REGISTERS, address_of
 from celosia.hw.uart.protocol import Identity, Kind
 from celosia.sim.line_faults import FaultRates, FaultyPort
 from celosia.sim.toolchain import missing_tools
 from celosia.sim.uart_board import DEAD_ADDRESS, LinkBoard
+from celosia.sim.uart_model import BoardModel, BusError
 from celosia.sim.uart_rtl import HARNESS, UartRtl
+from celosia.sim.uart_serve import ServedRtl
 from celosia.sim.verilator import Build, build_component
 from celosia.sw.driver.uart.channel import Patience
 from celosia.sw.driver.uart.codec import DELIMITER, FrameSplitter, request
 from celosia.sw.driver.uart.link import Link
-from celosia.sw.driver.uart.port import Port
+from celosia.sw.driver.uart.port import SerialPort
 from celosia.sw.errors import DeviceError
 
 CLOCK_HZ = 24_000_000
@@ -318,7 +321,108 @@ def test_all_faults_at_once(board: UartRtl) -> None:
     assert all(port.inward.counts.values())
 
 
-def test_ports_are_ports(board: UartRtl) -> None:
-    port: Port = board
-    assert isinstance(port.name, str)
-    assert DELIMITER == b"\0"
+class LinkMachine:
+    """What is behind the bridge of a `LinkBoard`, as a machine of the model."""
+
+    def __init__(self) -> None:
+        self.memory = bytearray(MEMORY_BYTES)
+        self.values = dict.fromkeys((entry.address for entry in REGISTERS), 0)
+
+    @property
+    def irq(self) -> bool:
+        return bool(self.values[SCRATCH] & 1)
+
+    def read(self, registers: bool, address: int) -> int:
+        if registers:
+            if address not in self.values:
+                raise BusError
+            return self.values[address]
+        if address >= MEMORY_BYTES:
+            raise BusError
+        return int.from_bytes(self.memory[address : address + 4], "little")
+
+    def write(self, registers: bool, address: int, value: int, select: int) -> None:
+        self.read(registers, address)
+        mask = sum(0xFF << 8 * lane for lane in range(4) if select >> lane & 1)
+        if not registers:
+            old = int.from_bytes(self.memory[address : address + 4], "little")
+            word = old & ~mask | value & mask
+            self.memory[address : address + 4] = word.to_bytes(4, "little")
+            return
+        writable = 0
+        for field in next(entry for entry in REGISTERS if entry.address == address).fields:
+            if field.access is ACCESS.RW:
+                writable |= ((1 << field.width_bits) - 1) << field.offset_bits
+        mask &= writable
+        self.values[address] = self.values[address] & ~mask | value & mask
+        if address == DOORBELL and select & 1:
+            self.values[RINGS] += value & 1
+
+
+def random_request(rng: random.Random, expected: int) -> bytes:
+    """Return a request, most of them sensible, now and then damaged."""
+    kind = rng.choice([*Kind, *Kind, 0x08, 0x41, 0x50])
+    sequence = expected if rng.random() < 0.9 else rng.randrange(256)
+    count = rng.choice([1, 1, 2, 3, 30])
+    payload = rng.randbytes(4 * count) if kind & 1 else b""
+    argument = 4 * rng.choice([0, 1, 7, MEMORY_BYTES // 4 - 2, MEMORY_BYTES // 4])
+    if kind in (Kind.READ_REGISTERS, Kind.WRITE_REGISTERS):
+        argument = rng.choice([SCRATCH, DOORBELL, RINGS, RINGS + 4 * 15])
+    if kind == Kind.BAUD:
+        argument = rng.choice([0, 1 << 18])  # both are refused
+    elif rng.random() < 0.05:
+        argument |= 2
+    masks = {"first": rng.randrange(16), "last": rng.randrange(16)} if kind & 1 else {}
+    frame = bytearray(request(kind, sequence, argument, count=count, payload=payload, **masks))
+    if rng.random() < 0.1:
+        frame[rng.randrange(len(frame) - 1)] ^= 1 << rng.randrange(8)
+    return DELIMITER + bytes(frame) + DELIMITER
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_model_answers_as_the_bridge_does(board: UartRtl, seed: int) -> None:
+    rng = random.Random(seed)
+    model = BoardModel(IDENTITY, LinkMachine())
+    begin = request(Kind.READ_MEMORY, 1, 0) + request(Kind.HELLO, 0, 5)
+    requests = [begin]
+    model.feed(begin)
+    for _ in range(250):
+        requests.append(random_request(rng, model._expected))
+        model.feed(requests[-1])
+    model = BoardModel(IDENTITY, LinkMachine())
+    for index, frames in enumerate(requests):
+        board.write(frames)
+        while board.unsent:
+            board.run(10_000)
+        # Until what is answered has been sent, which nothing else tells.
+        found = b""
+        while more := board.read(0.004):
+            found += more
+        assert found == model.feed(frames), f"request {index}: {frames.hex()}"
+
+
+def test_an_unmodified_program_talks_to_the_rtl(build: Build) -> None:
+    rtl = UartRtl(build, clock_hz=CLOCK_HZ)
+    data = random.Random(6).randbytes(5000)
+    with ServedRtl(rtl) as served, Link(SerialPort(served.path)) as link:
+        link.channel.patience = replace(PATIENCE, latency_s=0.3, slowdown=40.0)
+        assert link.open() == IDENTITY
+        assert link.set_baud(3_000_000)
+        link.write_memory(4, data)
+        assert link.read_memory(4, len(data)) == data
+        link.write_registers([(SCRATCH, 1)])
+        assert link.wait_interrupt(5.0)
+        assert served.problem is None
+    rtl.close()
+
+
+def test_a_wrong_rate_is_garbage_to_the_rtl(build: Build) -> None:
+    rtl = UartRtl(build, clock_hz=CLOCK_HZ)
+    hasty = Patience(latency_s=0.3, hello_s=1.5)
+    with ServedRtl(rtl) as served, Link(SerialPort(served.path), patience=hasty) as link:
+        link.channel.switch(57_600)
+        with pytest.raises(DeviceError, match="nothing answers at 57600 baud|not at 57600 baud"):
+            link.open()
+        link.channel.switch(115_200)
+        assert link.open() == IDENTITY
+    rtl.close()
