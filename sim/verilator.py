@@ -46,6 +46,8 @@ __all__ = ["Build", "build_component", "build_npu", "cache_folder", "export_veri
 HARNESS = Path(__file__).with_name("harness.cpp")
 LIBRARY = "libnpu.so"
 MANIFEST = "build.json"
+BESIDE_THE_NPU = ("uart",)
+"""Folders of the gateware that are no part of the NPU."""
 KEPT_BUILDS = 12
 COMPILE_JOBS = 2
 FAST_UNIT, SLOW_UNIT = "unit_fast_", "unit_slow_"
@@ -168,6 +170,8 @@ def npu_key(config: NpuConfig, *, trace: bool = False) -> str:
     parts = [f"npu {config.hash:08x} trace={trace}", *_tools_key()]
     folder = Path(str(import_module("celosia.hw").__file__)).parent
     for source in sorted(folder.rglob("*.py")):
+        if source.parent.name in BESIDE_THE_NPU:
+            continue
         parts += [str(source.relative_to(folder)), source.read_text(encoding="utf-8")]
     return _digest(parts)
 

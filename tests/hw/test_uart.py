@@ -200,7 +200,10 @@ class FrameBench:
         self.words: list[int] = []
         self.counters = (0, 0, 0)
 
-    def run(self, characters: bytes, *, take: bool = True, errors: frozenset[int] = frozenset()):
+    def run(
+        self, characters: bytes, *, take: bool = True, errors: frozenset[int] = frozenset()
+    ) -> FrameBench:
+        """Feed characters; those in `errors` come without a stop bit."""
         dut = self.dut
 
         async def watch(ctx: Any) -> None:
