@@ -105,19 +105,42 @@ def test_bursts_take_nine_tenths_of_the_line(board: UartRtl, link: Link, baud: i
     assert board.framing_errors == 0
 
 
-def test_any_bytes_at_any_address(link: Link) -> None:
-    link.set_baud(3_000_000)
-    rng = random.Random(3)
-    model = bytearray(MEMORY_BYTES)
-    for _ in range(60):
-        count = rng.choice([1, 2, 3, 4, 5, 7, 8, 255, 256, 1007, 1008, 1009, 2500])
+def write_anywhere(link: Link, seed: int, count: int) -> None:
+    """Write bytes at any address and compare memory with a model."""
+    rng = random.Random(seed)
+    model = bytearray(8000)
+    link.write_memory(0, bytes(model))
+    for _ in range(count):
+        size = rng.choice([1, 2, 3, 4, 5, 7, 8, 255, 256, 1007, 1008, 1009, 2500])
         address = rng.randrange(3000)
-        data = bytes(rng.choice([0, 1, 0xFF, rng.randrange(256)]) for _ in range(count))
+        data = bytes(rng.choice([0, 1, 0xFF, rng.randrange(256)]) for _ in range(size))
         link.write_memory(address, data)
-        model[address : address + count] = data
+        model[address : address + size] = data
         start = rng.randrange(3000)
         assert link.read_memory(start, 600) == model[start : start + 600]
-    assert link.read_memory(0, 8000) == model[:8000]
+    assert link.read_memory(0, 8000) == model
+
+
+def test_any_bytes_at_any_address(link: Link) -> None:
+    link.set_baud(3_000_000)
+    write_anywhere(link, 3, 60)
+
+
+@pytest.mark.parametrize("memory_bits", [64, 128])
+def test_wider_memory(memory_bits: int) -> None:
+    if reason := missing_tools():
+        pytest.skip(reason)
+    build = build_component(
+        lambda: LinkBoard(identity=IDENTITY, memory_bits=memory_bits),
+        f"{sources()} {memory_bits}",
+        harness=HARNESS,
+    )
+    with Link(UartRtl(build, clock_hz=CLOCK_HZ), patience=PATIENCE, seed=1) as link:
+        link.open()
+        link.set_baud(3_000_000)
+        write_anywhere(link, memory_bits, 25)
+        with pytest.raises(DeviceError, match="0x00010000: the bus answered with an error"):
+            link.write_memory(MEMORY_BYTES - 8, bytes(12))
 
 
 def test_registers_are_written_in_order_and_once(link: Link) -> None:

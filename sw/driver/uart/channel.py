@@ -31,7 +31,7 @@ class Patience:
     """
 
     latency_s: float = 0.15
-    hello_s: float = 4.0
+    hello_s: float = 6.0
     tries: int = 14
     slowdown: float = 1.0
 
