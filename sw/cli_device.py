@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from celosia.hw.config import NpuConfig, preset
+from celosia.hw.uart.protocol import Identity
 from celosia.sw.cli_common import error_console
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.opening import UART
@@ -14,7 +15,7 @@ from celosia.sw.errors import CelosiaError
 from celosia.sw.program import Program
 from rich.progress import BarColumn, DownloadColumn, Progress
 
-__all__ = ["LATENCY_CYCLES", "find_device", "memory_options", "open_device_for"]
+__all__ = ["LATENCY_CYCLES", "board_line", "find_device", "memory_options", "open_device_for"]
 
 MEMORY_BYTES = 16 * 1024 * 1024
 LATENCY_CYCLES = 8
@@ -109,6 +110,16 @@ def open_device_for(program: Program, device: str, **options: Any) -> Device:
     # Twice: the instrumented program of a check keeps every tensor.
     memory_bytes = max(MEMORY_BYTES, _whole_mib(2 * needed))
     return open_device(device, program.config, memory_bytes=memory_bytes, **options)
+
+
+def board_line(device: Device, cycles: int | None) -> str:
+    """Return how long so many cycles last on a board, in words; empty on other devices."""
+    board = getattr(device, "board", None)
+    if not isinstance(board, Identity) or cycles is None:
+        return ""
+    clock = f"{board.clock_hz / 1e6:g} MHz"
+    how = f"{board.board}, simulated" if board.simulated else board.board
+    return f"{1000 * cycles / board.clock_hz:.3g} ms at {clock} ({how})"
 
 
 def _open_board(program: Program, device: str, **options: Any) -> Device:

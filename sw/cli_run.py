@@ -20,6 +20,7 @@ from celosia.sw.cli_common import (
 )
 from celosia.sw.cli_device import (
     LATENCY_CYCLES,
+    board_line,
     find_device,
     memory_options,
     open_device_for,
@@ -160,7 +161,10 @@ def run_command(
     samples, labels = _samples(console, program, input_, array, random, seed, quantize=quantize)
     with open_device_for(program, device, **memory) as opened:
         figures, results = _run(program, source if check else None, opened, device, samples)
+        board = board_line(opened, results[0].cycles)
     _print_results(console, program, results, figures)
+    if board:
+        console.print(f"one inference: {board}", markup=False)
     right = _right(results, labels)
     if right is not None:
         console.print(f"class equal to the label: {right} of {len(labels)}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -428,7 +427,7 @@ def test_an_unmodified_program_talks_to_the_rtl(build: Build) -> None:
     rtl = UartRtl(build, clock_hz=CLOCK_HZ)
     data = random.Random(6).randbytes(5000)
     with ServedRtl(rtl) as served, Link(SerialPort(served.path)) as link:
-        link.channel.patience = replace(PATIENCE, latency_s=0.3, slowdown=40.0)
+        link.channel.patience = Patience(latency_s=0.3, hello_s=20.0, slowdown=40.0)
         assert link.open() == IDENTITY
         assert link.set_baud(3_000_000)
         link.write_memory(4, data)
@@ -447,5 +446,6 @@ def test_a_wrong_rate_is_garbage_to_the_rtl(build: Build) -> None:
         with pytest.raises(DeviceError, match="nothing answers at 57600 baud|not at 57600 baud"):
             link.open()
         link.channel.switch(115_200)
+        link.channel.patience = Patience(latency_s=0.3, hello_s=20.0)
         assert link.open() == IDENTITY
     rtl.close()

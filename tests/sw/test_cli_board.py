@@ -89,6 +89,7 @@ def test_a_model_runs_on_a_board(board: PtyBoard, ports: list[str]) -> None:
     ):
         result = run("run", "digits.tflite", "--random", 2, *arguments, "--json", "run.json")
         assert result.exit_code == 0, result.output
+        assert ("ms at 48 MHz (model)" in result.output) == ("emu" not in arguments)
         figures = json.loads(Path("run.json").read_text())
         outputs.append([entry["outputs"] for entry in figures["runs"]])
     assert outputs[0] == outputs[1] == outputs[2]

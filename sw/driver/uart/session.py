@@ -59,6 +59,7 @@ class Session:
         self.channel = channel
         self.errors = 0
         self._identity: Identity | None = None
+        self._lost = False  # the board did not answer any more
         self._nonces = random.Random(seed)
 
     @property
@@ -150,7 +151,7 @@ class Session:
         DeviceError
             If the board does not answer any more.
         """
-        if self._identity is not None:
+        if self._identity is not None and not self._lost:
             self.set_baud(DEFAULT_BAUD)
         self._identity = None
 
@@ -199,7 +200,9 @@ class Session:
                     f"request {state.last_sequence} failed: {status_text(state.last_status)}",
                     "check the address and the bitstream",
                 )
+            self._lost = False
             return state
+        self._lost = True
         raise DeviceError(
             self.what,
             f"the board has stopped answering (at {channel.baud} baud, {tries} tries)",
