@@ -54,6 +54,8 @@ __all__ = [
 HARNESS = Path(__file__).with_name("harness.cpp")
 LIBRARY = "libnpu.so"
 MANIFEST = "build.json"
+BESIDE_THE_NPU = ("uart", "system", "soc")
+"""Folders and files of the gateware that are no part of the NPU."""
 KEPT_BUILDS = 12
 COMPILE_JOBS = 2
 FAST_UNIT, SLOW_UNIT = "unit_fast_", "unit_slow_"
@@ -173,14 +175,16 @@ def npu_key(config: NpuConfig, *, trace: bool = False) -> str:
     trace : bool
         Whether the build can write traces.
     """
-    return _digest([f"npu {config.hash:08x} trace={trace}", *_tools_key(), gateware_text()])
+    return _digest([f"npu {config.hash:08x} trace={trace}", *_tools_key(), gateware_text(npu_only=True)])
 
 
-def gateware_text() -> str:
-    """Return all sources of the gateware, to tell builds apart."""
+def gateware_text(*, npu_only: bool = False) -> str:
+    """Return the sources of the gateware, to tell builds apart."""
     folder = Path(str(import_module("celosia.hw").__file__)).parent
     parts = []
     for source in sorted(folder.rglob("*.py")):
+        if npu_only and {source.parent.name, source.stem} & set(BESIDE_THE_NPU):
+            continue
         parts += [str(source.relative_to(folder)), source.read_text(encoding="utf-8")]
     return "\0".join(parts)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from celosia.sw import (
     cli_bench,
+    cli_board,
     cli_compile,
     cli_demo,
     cli_mlperf,
@@ -67,6 +68,7 @@ cli_run.register(app)
 cli_bench.register(app)
 cli_tools.register(app)
 cli_resources.register(app)
+cli_board.register(app)
 cli_mlperf.register(app)
 
 
