@@ -33,7 +33,7 @@ ARTY_A7_100T = Board(
     memory=BoardMemory(
         kind="block RAM",
         bytes=256 * 1024,
-        latency_cycles=BLOCK_RAM_LATENCY_CYCLES,
+        first_cycles=BLOCK_RAM_LATENCY_CYCLES,
         make=make_block_ram,
         on_chip=True,
     ),

@@ -24,9 +24,10 @@ class BoardMemory:
     kind : str
         In words, for example ``SDRAM``.
     bytes : int
-    latency_cycles : int
-        From the acceptance of a request to its answer, when nothing is in the way.
-    word_bits : int
+    first_cycles : int
+        From the acceptance of a request to the first bits of its answer, when nothing is in the
+        way.
+    port_bits : int
         Bits that come each cycle, at most; 0 if that is a bus word whatever its width.
     make : callable
         Returns the component, with a port ``bus``, from board, configuration, clock in hertz and
@@ -37,16 +38,20 @@ class BoardMemory:
 
     kind: str
     bytes: int
-    latency_cycles: int
-    word_bits: int = 0
+    first_cycles: int
+    port_bits: int = 0
     make: Callable[[Board, NpuConfig, int, int], Any]
     on_chip: bool = False
 
     def interval_cycles(self, config: NpuConfig) -> int:
         """Return the cycles from one bus word to the next."""
-        if not self.word_bits:
+        if not self.port_bits:
             return 1
-        return max(1, -(-config.bus_bits // self.word_bits))
+        return max(1, -(-config.bus_bits // self.port_bits))
+
+    def latency_cycles(self, config: NpuConfig) -> int:
+        """Return the cycles from the acceptance of a request to its answer."""
+        return self.first_cycles + self.interval_cycles(config) - 1
 
 
 @dataclass(frozen=True, kw_only=True)

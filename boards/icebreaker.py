@@ -34,7 +34,7 @@ ICEBREAKER = Board(
     config="nano",
     input_hz=12_000_000,
     clock_hz=24_000_000,
-    memory=BoardMemory(kind="SPRAM", bytes=SPRAM_BYTES, latency_cycles=3, make=_spram),
+    memory=BoardMemory(kind="SPRAM", bytes=SPRAM_BYTES, first_cycles=3, make=_spram),
     platform=_platform,
     programmer="ice40_generic",
     leds=(("led_r", 0), ("led_g", 0)),

@@ -31,7 +31,7 @@ TANG_PRIMER_20K = Board(
     memory=BoardMemory(
         kind="block RAM",
         bytes=16 * 1024,
-        latency_cycles=BLOCK_RAM_LATENCY_CYCLES,
+        first_cycles=BLOCK_RAM_LATENCY_CYCLES,
         make=make_block_ram,
         on_chip=True,
     ),

@@ -219,7 +219,7 @@ def _fit(board: Board, program: Program, clock_hz: int, memory_bytes: int) -> Fi
     from celosia.sw.report.fit import fit_program
 
     timing = MemoryTiming(
-        latency_cycles=board.memory.latency_cycles,
+        latency_cycles=board.memory.latency_cycles(program.config),
         interval_cycles=board.memory.interval_cycles(program.config),
     )
     return fit_program(program, memory_bytes=memory_bytes, clock_hz=clock_hz, memory=timing)
