@@ -24,7 +24,15 @@ from typing import Any
 from celosia.boards.tools import YOSYS, FpgaToolError, export_rtlil, find_tool, run_fpga_tool
 from celosia.hw.config import NpuConfig
 
-__all__ = ["DEVICES", "FAMILIES", "Device", "Resources", "cell_counts", "synthesise"]
+__all__ = [
+    "DEVICES",
+    "FAMILIES",
+    "Device",
+    "Resources",
+    "capacity_of_ecp5",
+    "cell_counts",
+    "synthesise",
+]
 
 TASK = "synthesis"
 SYNTHESIS_TIME_OUT_S = 1800.0
@@ -63,6 +71,17 @@ DEVICES = (
     Device("LFE5U-85F", 83640, 83640, 208, 156),
 )
 """The ECP5 devices, smallest first (Lattice FPGA-DS-02012, table 1.1; 12F is 25F)."""
+
+
+def capacity_of_ecp5(name: str) -> dict[str, int]:
+    """Return what an ECP5 has, by the names that the boards' reports use."""
+    device = next(device for device in DEVICES if device.name == name)
+    return {
+        "LUT4": device.lut4,
+        "FF": device.ff,
+        "DP16KD": device.dp16kd,
+        "MULT18X18D": device.mult18x18d,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,6 +55,7 @@ struct Answer {
 
 struct MemoryModel {
   uint64_t latency = 8;          // cycles from acceptance to answer, at least 1
+  uint64_t interval = 1;         // cycles from one acceptance to the next, at least 1
   uint32_t stall_threshold = 0;  // probability times 2^32 - 1 of refusing requests in a cycle
   uint32_t delay_threshold = 0;  // the same of holding an answer back in a cycle
   uint64_t random = 1;           // xorshift64 state, never 0
@@ -113,6 +114,7 @@ struct Npu {
   std::vector<Answer> pending{kPendingLimit};
   uint64_t pending_head = 0, pending_tail = 0;
   bool stall = false;
+  uint64_t accepts_from = 0;  // first cycle in which the next request is accepted
   bool stalled_request = false;
   uint64_t stalled_adr = 0;
   bool stalled_we = false;
@@ -149,7 +151,8 @@ struct Npu {
   // Apply the inputs of this cycle, let them settle, take the bus request if there is one.
   void settle() {
     const uint64_t now = statistics.cycles;
-    stall = pending_tail - pending_head == kPendingLimit || chance(model.stall_threshold);
+    stall = pending_tail - pending_head == kPendingLimit || now < accepts_from ||
+            chance(model.stall_threshold);
     top->BUS(stall) = stall;
     top->BUS(ack) = 0;
     top->BUS(err) = 0;
@@ -194,6 +197,7 @@ struct Npu {
       ++statistics.stalled;
       return;
     }
+    accepts_from = statistics.cycles + model.interval;
     const uint64_t address = static_cast<uint64_t>(top->BUS(adr)) * kBusBytes;
     const bool error =
         address < model.window_first || address + kBusBytes > model.window_last ||
@@ -382,12 +386,13 @@ void npu_profile_copy(const Npu* npu, NpuSample* samples) {
 int32_t npu_irq(const Npu* npu) { return npu->top->irq; }
 
 // Probabilities come as probability * (2^32 - 1); seed 0 keeps the generator's state.
-void npu_set_memory_model(Npu* npu, uint64_t latency, uint32_t stall_threshold,
+void npu_set_memory_model(Npu* npu, uint64_t latency, uint64_t interval, uint32_t stall_threshold,
                           uint32_t delay_threshold, uint64_t seed, uint64_t error_first,
                           uint64_t error_last, uint64_t window_first, uint64_t window_last,
                           int32_t dead) {
   MemoryModel& model = npu->model;
   model.latency = latency ? latency : 1;
+  model.interval = interval ? interval : 1;
   model.stall_threshold = stall_threshold;
   model.delay_threshold = delay_threshold;
   if (seed) model.random = seed;

@@ -36,7 +36,10 @@ class MemoryModel:
     Attributes
     ----------
     latency_cycles : int
-        Cycles from the acceptance of a request to its answer, at least 1; then one word a cycle.
+        Cycles from the acceptance of a request to its answer, at least 1.
+    interval_cycles : int
+        Cycles from the acceptance of a request to that of the next, at least 1: 1 for a word a
+        cycle, more for a memory whose port is narrower than the bus.
     stall_probability : float
         Chance that requests are refused in a cycle, 0 to 1 (1 excluded).
     delay_probability : float
@@ -57,6 +60,7 @@ class MemoryModel:
     """
 
     latency_cycles: int = 8
+    interval_cycles: int = 1
     stall_probability: float = 0.0
     delay_probability: float = 0.0
     seed: int = 1
@@ -65,8 +69,10 @@ class MemoryModel:
     dead: bool = False
 
     def __post_init__(self) -> None:
-        if self.latency_cycles < 1:
-            raise ValueError(f"latency_cycles must be at least 1, not {self.latency_cycles}")
+        for name in ("latency_cycles", "interval_cycles"):
+            cycles = getattr(self, name)
+            if cycles < 1:
+                raise ValueError(f"{name} must be at least 1, not {cycles}")
         for name in ("stall_probability", "delay_probability"):
             value = getattr(self, name)
             if not 0.0 <= value < 1.0:
@@ -129,7 +135,7 @@ def _load(path: Path) -> ctypes.CDLL:
         ("npu_profile_length", u64, handle),
         ("npu_profile_copy", None, handle, ctypes.c_void_p),
         ("npu_irq", i32, handle),
-        ("npu_set_memory_model", None, handle, u64, u32, u32, u64, u64, u64, u64, u64, i32),
+        ("npu_set_memory_model", None, handle, u64, u64, u32, u32, u64, u64, u64, u64, u64, i32),
         ("npu_statistics", None, handle, ctypes.POINTER(BusStatistics)),
         ("npu_trace", i32, handle, ctypes.c_char_p),
     ):
@@ -209,6 +215,7 @@ class RtlSimulator:
         self._library.npu_set_memory_model(
             self._open(),
             model.latency_cycles,
+            model.interval_cycles,
             int(model.stall_probability * PROBABILITY_ONE),
             int(model.delay_probability * PROBABILITY_ONE),
             # Spread small seeds: xorshift starts slowly from a state with few bits set.

