@@ -8,6 +8,7 @@ import typer
 from celosia.sw import (
     cli_bench,
     cli_board,
+    cli_board_sim,
     cli_boards,
     cli_compile,
     cli_demo,
@@ -71,6 +72,7 @@ cli_tools.register(app)
 cli_resources.register(app)
 cli_board.register(app)
 cli_boards.register(app)
+cli_board_sim.register(app)
 cli_mlperf.register(app)
 
 
