@@ -206,7 +206,7 @@ def build_npu(config: NpuConfig, *, trace: bool = False, console: Console | None
 
     title = f"RTL simulator of {config.name}"
     key = npu_key(config, trace=trace)
-    return _build(key, elaborate, HARNESS, title=title, trace=trace, console=console)
+    return _build(key, elaborate, title=title, trace=trace, console=console)
 
 
 def build_component(
@@ -298,7 +298,7 @@ def _initial_loop(block: re.Match[str]) -> str:
 def _build(
     key: str,
     component: Callable[[], Any],
-    harness: Path,
+    harness: Path = HARNESS,
     *,
     title: str,
     trace: bool,
