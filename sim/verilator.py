@@ -223,7 +223,7 @@ def build_npu(config: NpuConfig, *, trace: bool = False, console: Console | None
 
     title = f"RTL simulator of {config.name}"
     key = npu_key(config, trace=trace)
-    return _build(key, verilog, HARNESS, title=title, trace=trace, console=console)
+    return _build(key, verilog, title=title, trace=trace, console=console)
 
 
 def build_component(
@@ -330,7 +330,7 @@ def _initial_loop(block: re.Match[str]) -> str:
 def _build(
     key: str,
     verilog: Callable[[], str],
-    harness: Path,
+    harness: Path = HARNESS,
     *,
     title: str,
     trace: bool,

@@ -11,6 +11,7 @@ from celosia.hw.regs import IDENTITY, address_of
 from celosia.hw.uart.protocol import DEFAULT_BAUD, Identity
 from celosia.sw.driver.device import BUS_TIMEOUT_CYCLES, Device, field_of
 from celosia.sw.driver.layout import Layout
+from celosia.sw.driver.uart.channel import Patience
 from celosia.sw.driver.uart.find import find_board
 from celosia.sw.driver.uart.link import Link
 from celosia.sw.driver.uart.port import Port, SerialPort
@@ -42,6 +43,8 @@ class UartDevice(Device):
         Rate of the line; by default the fastest that works.
     progress : callable, optional
         Called during uploads with the bytes done and the bytes in all.
+    patience : Patience, optional
+        How long to wait for answers, for lines that are unusually slow or quick.
     watchdog_cycles, bus_timeout_cycles : int, optional
         See `Device`.
 
@@ -64,12 +67,13 @@ class UartDevice(Device):
         port: str | Port,
         baud: int | None = None,
         progress: Progress | None = None,
+        patience: Patience | None = None,
         watchdog_cycles: int | None = None,
         bus_timeout_cycles: int = BUS_TIMEOUT_CYCLES,
     ) -> None:
         if isinstance(port, str):
             port = SerialPort(find_board() if port == AUTO else port)
-        self.link = Link(port)
+        self.link = Link(port, patience=patience)
         try:
             self.board: Identity = self.link.open()
             self._set_rate(baud)

@@ -47,7 +47,7 @@ __all__ = ["Link"]
 
 WORD_BYTES = 4
 WINDOW = 8
-"""Requests on their way at a time."""
+"""Requests on their way at a time, on a good line: all that follow a lost one are sent again."""
 HALF = 128
 """Of the sequence numbers: what is less than this ahead is later, else earlier."""
 FRUITLESS_RECOVERIES = 25
@@ -76,6 +76,7 @@ class Link:
         self.session = Session(self.channel, seed=seed)
         self._sequence = 0
         self._size = LEAST_WORDS
+        self._window = WINDOW
         self._good_pieces = 0
         self._opened = False
         self._settled = True  # what was asked last has been answered, or given up in words
@@ -284,7 +285,7 @@ class Link:
         while queue or flight:
             if progress is not None:
                 progress((total - left) * WORD_BYTES, total * WORD_BYTES)
-            while queue and len(flight) < WINDOW:
+            while queue and len(flight) < self._window:
                 self._request(queue.take(), flight)
             finished, lost = self._collect(flight)
             if finished:
@@ -383,16 +384,18 @@ class Link:
         return again
 
     def _grown(self) -> int:
-        """Return the size of the next pieces after one that went well."""
+        """Widen the window and return the size of the next pieces, after one that went well."""
         self._good_pieces += 1
+        self._window = min(self._window + 1, WINDOW)
         if self._good_pieces >= GROW_AFTER:
             self._good_pieces = 0
             self._size = min(2 * self._size, self.identity.max_words)
         return self._size
 
     def _shrunk(self) -> int:
-        """Return the size of the next pieces after one that was lost."""
+        """Narrow the window and return the size of the next pieces, after one that was lost."""
         self._good_pieces = 0
+        self._window = max(self._window // 2, 1)
         self._size = max(self._size // 2, min(LEAST_WORDS, self.identity.max_words))
         return self._size
 
