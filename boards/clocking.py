@@ -8,7 +8,7 @@ from typing import Any
 from amaranth.hdl import ClockDomain, Const, Instance, Module, Signal
 from amaranth.lib import io
 from amaranth.lib.cdc import FFSynchronizer
-from amaranth.lib.wiring import Component
+from amaranth.lib.wiring import Component, Out
 from celosia.boards.pll import Ecp5Pll, GowinPll, Ice40Pll, Pll, Xilinx7Pll
 
 __all__ = ["BoardClock"]
@@ -19,30 +19,34 @@ are not ready for after configuration."""
 
 
 class BoardClock(Component):
-    """Makes the clock domain ``sync`` from the board's clock.
+    """Makes the design's clock from the board's.
 
-    Its reset is synchronous, lasts until the clock is stable, and comes again when the PLL loses
+    The reset is synchronous, lasts until the clock is stable, and comes again when the PLL loses
     its lock or the board's reset, where there is one, is pressed.
 
     Parameters
     ----------
     pll : Pll
         Dividers of the family of the platform's FPGA.
+
+    Members
+    -------
+    clk : Out(1), rst : Out(1)
+        Of the clock domain that the top defines.
     """
 
     def __init__(self, pll: Pll) -> None:
         self._pll = pll
-        super().__init__({})
+        super().__init__({"clk": Out(1), "rst": Out(1)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.domains.sync = sync = ClockDomain()
         # Not reset, so that it can be what resets the other.
         m.domains.power_on = power_on = ClockDomain(reset_less=True, local=True)
         locked, steady = Signal(), Signal()
         pin = platform.request(platform.default_clk, dir="-")
-        _PRIMITIVES[type(self._pll)](m, self._pll, pin, sync.clk, locked)
-        m.d.comb += power_on.clk.eq(sync.clk)
+        _PRIMITIVES[type(self._pll)](m, self._pll, pin, self.clk, locked)
+        m.d.comb += power_on.clk.eq(self.clk)
         good = locked
         if platform.default_rst is not None:
             button = platform.request(platform.default_rst, dir="-")
@@ -56,7 +60,7 @@ class BoardClock(Component):
             m.d.power_on += waited.eq(0)
         with m.Elif(reset):
             m.d.power_on += waited.eq(waited + 1)
-        m.d.comb += sync.rst.eq(reset)
+        m.d.comb += self.rst.eq(reset)
         return m
 
 

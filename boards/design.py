@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import ClockDomain, Module, Signal
 from amaranth.lib import io
 from amaranth.lib.wiring import Component, connect
 from celosia.boards.board import Board
@@ -42,7 +42,9 @@ class BoardDesign(Component):
         m = Module()
         board, identity = self._board, self._identity
         clock_hz = identity.clock_hz
-        m.submodules.clock = BoardClock(PLANNERS[board.family](board.input_hz, clock_hz))
+        m.domains.sync = sync = ClockDomain()
+        m.submodules.clock = clock = BoardClock(PLANNERS[board.family](board.input_hz, clock_hz))
+        m.d.comb += [sync.clk.eq(clock.clk), sync.rst.eq(clock.rst)]
         m.submodules.soc = soc = Soc(self._config, identity=identity)
         m.submodules.memory = memory = board.memory.make(
             board, self._config, clock_hz, identity.memory_bytes

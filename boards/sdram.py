@@ -11,8 +11,47 @@ from celosia.hw.bus.ports import initiator_signature
 from celosia.hw.config import NpuConfig
 from celosia.hw.system.sdram import SdramController
 from celosia.hw.system.sdram_timing import SdramChip
+from celosia.sw.errors import CelosiaError
 
-__all__ = ["BoardSdram"]
+__all__ = ["BoardSdram", "best_capture"]
+
+CLOCK_OUTPUT_NS = 3.0
+"""Assumed: from a clock edge in the FPGA to that at the chip, without the half period."""
+RETURN_NS = 3.0
+"""Assumed: from the chip's data pins into the register of the I/O cell."""
+CAPTURES = (0, 1, 2)
+"""Cycles beyond the CAS latency after which data may be captured."""
+
+
+def best_capture(chip: SdramChip, clock_hz: int) -> int:
+    """Return after how many cycles from a READ its data are taken, with an inverted clock.
+
+    Raises
+    ------
+    CelosiaError
+        If none leaves time before and after, with the delays that are assumed.
+    """
+    cas_latency = chip.cas_latency(clock_hz)
+
+    def margin_ns(capture_cycles: int) -> float:
+        return min(
+            chip.capture_margins_ns(
+                clock_hz,
+                cas_latency=cas_latency,
+                capture_cycles=capture_cycles,
+                chip_clock_ns=0.5e9 / clock_hz + CLOCK_OUTPUT_NS,
+                return_ns=RETURN_NS,
+            )
+        )
+
+    best = max((cas_latency + extra for extra in CAPTURES), key=margin_ns)
+    if margin_ns(best) < 0:
+        raise CelosiaError(
+            f"SDRAM at {clock_hz / 1e6:g} MHz",
+            "with an inverted clock its data come just when they would be taken",
+            "choose a clock of at most 40 MHz, or of at least 65 MHz",
+        )
+    return best
 
 
 class BoardSdram(Component):
@@ -34,6 +73,11 @@ class BoardSdram(Component):
     clock_hz : int
         Of ``sync``.
 
+    Raises
+    ------
+    CelosiaError
+        If the chip cannot be used at this clock.
+
     Members
     -------
     bus : In(Wishbone)
@@ -42,7 +86,11 @@ class BoardSdram(Component):
     def __init__(self, config: NpuConfig, *, chip: SdramChip, clock_hz: int) -> None:
         self._chip = chip
         self._controller = SdramController(
-            config, chip=chip, clock_hz=clock_hz, board_registers=True
+            config,
+            chip=chip,
+            clock_hz=clock_hz,
+            capture_cycles=best_capture(chip, clock_hz),
+            board_registers=True,
         )
         super().__init__({"bus": In(initiator_signature(config))})
 
