@@ -173,6 +173,18 @@ def test_a_model_that_does_not_fit(tmp_path: Path) -> None:
     assert again.exit_code == 0
 
 
+def test_an_npu_that_does_not_fit(tmp_path: Path) -> None:
+    model = dense_model(tmp_path / "small.tflite", units=8, depth=16)
+    result = run("fit", str(model), "--board", "icebreaker")
+    assert result.exit_code == 1
+    text = words_of(result.output)
+    # 16 of the array, 4 for each of 4 lanes, 4 of softmax.
+    assert "multipliers: 36 of 8" in text
+    assert "a smaller configuration: nano takes 36 multipliers, iCE40UP5K has 8" in text
+    assert "another board: ulx3s" in text
+    assert "a smaller model" not in text
+
+
 @pytest.mark.skipif(not BENCHMARK.is_dir(), reason="needs ../shared/mlperf_tiny")
 @pytest.mark.parametrize("name", ["ad01", "kws", "resnet8", "sww", "vww_96"])
 def test_every_benchmark_fits_the_ulx3s(name: str) -> None:
