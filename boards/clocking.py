@@ -29,15 +29,28 @@ class BoardClock(Component):
     pll : Pll
         Dividers of the family of the platform's FPGA.
 
+    late_phase : float, optional
+        Phase of `late`, in periods, 0 to 1. Of an ECP5 alone.
+
     Members
     -------
     clk : Out(1), rst : Out(1)
         Of the clock domain that the top defines.
+    late : Out(1)
+        The same clock, later; stands still unless it is asked for.
+
+    Raises
+    ------
+    ValueError
+        If another family is asked for a late clock.
     """
 
-    def __init__(self, pll: Pll) -> None:
+    def __init__(self, pll: Pll, *, late_phase: float | None = None) -> None:
+        if late_phase is not None and not isinstance(pll, Ecp5Pll):
+            raise ValueError(f"no late clock from {type(pll).__name__}")
         self._pll = pll
-        super().__init__({"clk": Out(1), "rst": Out(1)})
+        self._late_phase = late_phase
+        super().__init__({"clk": Out(1), "rst": Out(1), "late": Out(1)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -45,7 +58,10 @@ class BoardClock(Component):
         m.domains.power_on = power_on = ClockDomain(reset_less=True, local=True)
         locked, steady = Signal(), Signal()
         pin = platform.request(platform.default_clk, dir="-")
-        _PRIMITIVES[type(self._pll)](m, self._pll, pin, self.clk, locked)
+        if isinstance(self._pll, Ecp5Pll):
+            _ecp5(m, self._pll, pin, self.clk, locked, self.late, self._late_phase)
+        else:
+            _PRIMITIVES[type(self._pll)](m, self._pll, pin, self.clk, locked)
         m.d.comb += power_on.clk.eq(self.clk)
         good = locked
         if platform.default_rst is not None:
@@ -69,8 +85,27 @@ def _input(m: Module, pin: Any) -> Any:
     return buffer.i
 
 
-def _ecp5(m: Module, pll: Any, pin: Any, clock: Signal, locked: Signal) -> None:
+def _ecp5(
+    m: Module,
+    pll: Ecp5Pll,
+    pin: Any,
+    clock: Signal,
+    locked: Signal,
+    late: Signal,
+    late_phase: float | None,
+) -> None:
     feedback = Signal()
+    third: dict[str, Any] = {}
+    if late_phase is not None:
+        cphase, fphase = pll.phase_of(late_phase)
+        third = {
+            "p_CLKOS2_ENABLE": "ENABLED",
+            "p_CLKOS2_DIV": pll.clkos_div,
+            "p_CLKOS2_CPHASE": cphase,
+            "p_CLKOS2_FPHASE": fphase,
+            "i_ENCLKOS2": Const(0),
+            "o_CLKOS2": late,
+        }
     m.submodules.pll = Instance(
         "EHXPLLL",
         # Analog settings as the vendor's and Project Trellis's generators have them.
@@ -104,6 +139,7 @@ def _ecp5(m: Module, pll: Any, pin: Any, clock: Signal, locked: Signal) -> None:
         o_CLKOP=feedback,
         o_CLKOS=clock,
         o_LOCK=locked,
+        **third,
     )
 
 
@@ -172,7 +208,6 @@ def _xilinx7(m: Module, pll: Any, pin: Any, clock: Signal, locked: Signal) -> No
 
 
 _PRIMITIVES: dict[type[Pll], Callable[[Module, Any, Any, Signal, Signal], None]] = {
-    Ecp5Pll: _ecp5,
     Ice40Pll: _ice40,
     GowinPll: _gowin,
     Xilinx7Pll: _xilinx7,
