@@ -178,6 +178,7 @@ def build_board(
     board = request.board
     flow = FLOWS[board.family]
     what = f"build of {board.name}"
+    identity = request.identity  # refuses a clock that cannot be made
     for names in filter(None, (YOSYS, flow.router, flow.packer)):
         find_tool(names, task=what)  # before minutes have passed
     try:
@@ -188,7 +189,7 @@ def build_board(
     try:
         # mkdtemp makes folders that only their owner can read.
         work.chmod(0o755)
-        report = _build(request, flow, work, _Stages(progress))
+        report = _build(request, identity, flow, work, _Stages(progress))
         _keep(work, {REPORT, report.bitstream, SYNTHESIS_LOG, ROUTE_LOG, *flow.constraints})
         _replace(folder / board.name, work)
         shutil.rmtree(folder / f"{board.name}.failed", ignore_errors=True)
@@ -204,8 +205,10 @@ def build_board(
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _build(request: BuildRequest, flow: Flow, work: Path, stages: _Stages) -> BuildReport:
-    board, identity = request.board, request.identity
+def _build(
+    request: BuildRequest, identity: Identity, flow: Flow, work: Path, stages: _Stages
+) -> BuildReport:
+    board = request.board
     what = f"build of {board.name}"
     with stages.stage("elaboration"):
         platform = _elaborate(request, identity, work)

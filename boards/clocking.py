@@ -8,7 +8,7 @@ from typing import Any
 from amaranth.hdl import ClockDomain, Const, Instance, Module, Signal
 from amaranth.lib import io
 from amaranth.lib.cdc import FFSynchronizer
-from amaranth.lib.wiring import Component
+from amaranth.lib.wiring import Component, Out
 from celosia.boards.pll import Ecp5Pll, GowinPll, Ice40Pll, Pll, Xilinx7Pll
 
 __all__ = ["BoardClock"]
@@ -19,30 +19,50 @@ are not ready for after configuration."""
 
 
 class BoardClock(Component):
-    """Makes the clock domain ``sync`` from the board's clock.
+    """Makes the design's clock from the board's.
 
-    Its reset is synchronous, lasts until the clock is stable, and comes again when the PLL loses
+    The reset is synchronous, lasts until the clock is stable, and comes again when the PLL loses
     its lock or the board's reset, where there is one, is pressed.
 
     Parameters
     ----------
     pll : Pll
         Dividers of the family of the platform's FPGA.
+
+    late_phase : float, optional
+        Phase of `late`, in periods, 0 to 1. Of an ECP5 alone.
+
+    Members
+    -------
+    clk : Out(1), rst : Out(1)
+        Of the clock domain that the top defines.
+    late : Out(1)
+        The same clock, later; stands still unless it is asked for.
+
+    Raises
+    ------
+    ValueError
+        If another family is asked for a late clock.
     """
 
-    def __init__(self, pll: Pll) -> None:
+    def __init__(self, pll: Pll, *, late_phase: float | None = None) -> None:
+        if late_phase is not None and not isinstance(pll, Ecp5Pll):
+            raise ValueError(f"no late clock from {type(pll).__name__}")
         self._pll = pll
-        super().__init__({})
+        self._late_phase = late_phase
+        super().__init__({"clk": Out(1), "rst": Out(1), "late": Out(1)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.domains.sync = sync = ClockDomain()
         # Not reset, so that it can be what resets the other.
         m.domains.power_on = power_on = ClockDomain(reset_less=True, local=True)
         locked, steady = Signal(), Signal()
         pin = platform.request(platform.default_clk, dir="-")
-        _PRIMITIVES[type(self._pll)](m, self._pll, pin, sync.clk, locked)
-        m.d.comb += power_on.clk.eq(sync.clk)
+        if isinstance(self._pll, Ecp5Pll):
+            _ecp5(m, self._pll, pin, self.clk, locked, self.late, self._late_phase)
+        else:
+            _PRIMITIVES[type(self._pll)](m, self._pll, pin, self.clk, locked)
+        m.d.comb += power_on.clk.eq(self.clk)
         good = locked
         if platform.default_rst is not None:
             button = platform.request(platform.default_rst, dir="-")
@@ -56,7 +76,7 @@ class BoardClock(Component):
             m.d.power_on += waited.eq(0)
         with m.Elif(reset):
             m.d.power_on += waited.eq(waited + 1)
-        m.d.comb += sync.rst.eq(reset)
+        m.d.comb += self.rst.eq(reset)
         return m
 
 
@@ -65,8 +85,27 @@ def _input(m: Module, pin: Any) -> Any:
     return buffer.i
 
 
-def _ecp5(m: Module, pll: Any, pin: Any, clock: Signal, locked: Signal) -> None:
+def _ecp5(
+    m: Module,
+    pll: Ecp5Pll,
+    pin: Any,
+    clock: Signal,
+    locked: Signal,
+    late: Signal,
+    late_phase: float | None,
+) -> None:
     feedback = Signal()
+    third: dict[str, Any] = {}
+    if late_phase is not None:
+        cphase, fphase = pll.phase_of(late_phase)
+        third = {
+            "p_CLKOS2_ENABLE": "ENABLED",
+            "p_CLKOS2_DIV": pll.clkos_div,
+            "p_CLKOS2_CPHASE": cphase,
+            "p_CLKOS2_FPHASE": fphase,
+            "i_ENCLKOS2": Const(0),
+            "o_CLKOS2": late,
+        }
     m.submodules.pll = Instance(
         "EHXPLLL",
         # Analog settings as the vendor's and Project Trellis's generators have them.
@@ -100,6 +139,7 @@ def _ecp5(m: Module, pll: Any, pin: Any, clock: Signal, locked: Signal) -> None:
         o_CLKOP=feedback,
         o_CLKOS=clock,
         o_LOCK=locked,
+        **third,
     )
 
 
@@ -168,7 +208,6 @@ def _xilinx7(m: Module, pll: Any, pin: Any, clock: Signal, locked: Signal) -> No
 
 
 _PRIMITIVES: dict[type[Pll], Callable[[Module, Any, Any, Signal, Signal], None]] = {
-    Ecp5Pll: _ecp5,
     Ice40Pll: _ice40,
     GowinPll: _gowin,
     Xilinx7Pll: _xilinx7,

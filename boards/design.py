@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import ClockDomain, Module, Signal
 from amaranth.lib import io
 from amaranth.lib.wiring import Component, connect
 from celosia.boards.board import Board
@@ -42,11 +42,11 @@ class BoardDesign(Component):
         m = Module()
         board, identity = self._board, self._identity
         clock_hz = identity.clock_hz
-        m.submodules.clock = BoardClock(PLANNERS[board.family](board.input_hz, clock_hz))
         m.submodules.soc = soc = Soc(self._config, identity=identity)
         m.submodules.memory = memory = board.memory.make(
             board, self._config, clock_hz, identity.memory_bytes
         )
+        self._make_clocks(m, getattr(memory, "late_phase", None))
         connect(m, soc.mem, memory.bus)
         self._connect_uart(m, platform, soc)
         lit_cycles = int(LAMP_SECONDS * clock_hz)
@@ -63,6 +63,15 @@ class BoardDesign(Component):
             m.d.sync += shown.eq(lit != 0)
             m.d.comb += buffer.o.eq(shown)
         return m
+
+    def _make_clocks(self, m: Module, late_phase: float | None) -> None:
+        pll = PLANNERS[self._board.family](self._board.input_hz, self._identity.clock_hz)
+        m.domains.sync = sync = ClockDomain()
+        m.submodules.clock = clock = BoardClock(pll, late_phase=late_phase)
+        m.d.comb += [sync.clk.eq(clock.clk), sync.rst.eq(clock.rst)]
+        if late_phase is not None:
+            m.domains.late = late = ClockDomain(reset_less=True)
+            m.d.comb += late.clk.eq(clock.late)
 
     def _connect_uart(self, m: Module, platform: Any, soc: Any) -> None:
         """Connect the serial line; the bridge itself synchronises what it receives."""

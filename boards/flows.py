@@ -12,8 +12,9 @@ from typing import Any
 
 from celosia.boards.board import Board
 from celosia.boards.resources import TABLES_OF_CCU2C, TABLES_OF_DPR16X4
+from celosia.hw.config import NpuConfig
 
-__all__ = ["CELLS", "FLOWS", "NETLIST", "ROUTED", "TIMING", "Flow"]
+__all__ = ["CELLS", "FLOWS", "NETLIST", "ROUTED", "TIMING", "Flow", "multipliers_of"]
 
 NETLIST = "top.json"
 CELLS = "cells.json"
@@ -49,6 +50,10 @@ class Flow:
         Of the bitstream.
     constraints : tuple of str
         Files of Amaranth's build plan that the router reads.
+    multiplier : str
+        Name of the resource that multipliers are counted in.
+    multiplier_sizes : tuple of int
+        How many of it one of 8 x 8 bits takes, and one of 18 x 18.
     """
 
     synthesis: Callable[[Board], str]
@@ -60,6 +65,23 @@ class Flow:
     pack: Callable[[Board, str], list[str]] | None = None
     suffix: str = ""
     constraints: tuple[str, ...] = ()
+    multiplier: str
+    multiplier_sizes: tuple[int, int] = (1, 1)
+
+
+LANE_MULTIPLIERS = 4
+SOFTMAX_MULTIPLIERS = 4
+
+
+def multipliers_of(config: NpuConfig, flow: Flow) -> int:
+    """Return the multipliers that an NPU takes, known before synthesis.
+
+    One for each cell of the array; for each lane of the vector engine, and for softmax, four of
+    18 x 18 bits that make one of 32 x 32.
+    """
+    small, large = flow.multiplier_sizes
+    wide = LANE_MULTIPLIERS * config.cols + SOFTMAX_MULTIPLIERS
+    return small * config.macs_per_cycle + large * wide
 
 
 def _options(board: Board, role: str) -> tuple[str, ...]:
@@ -193,6 +215,7 @@ FLOWS: dict[str, Flow] = {
         pack=_pack_ecp5,
         suffix=".bit",
         constraints=("top.lpf",),
+        multiplier="MULT18X18D",
     ),
     "ice40": Flow(
         synthesis=_script("synth_ice40 -dsp -device u -top top"),
@@ -209,6 +232,7 @@ FLOWS: dict[str, Flow] = {
         pack=lambda board, bitstream: [ROUTED, bitstream],
         suffix=".bin",
         constraints=("top.pcf",),
+        multiplier="DSP",
     ),
     "gowin": Flow(
         synthesis=_script("synth_gowin -family gw2a -top top"),
@@ -224,11 +248,14 @@ FLOWS: dict[str, Flow] = {
         pack=_pack_gowin,
         suffix=".fs",
         constraints=("top.cst",),
+        multiplier="MULT9X9",
+        multiplier_sizes=(1, NINES_OF_MULT18X18),
     ),
     "xilinx7": Flow(
         synthesis=_script("synth_xilinx -family xc7 -top top"),
         count=_count_xilinx7,
         routed_names={},
+        multiplier="DSP48E1",
     ),
 }
 """By FPGA family. Of ``xilinx7`` there is synthesis alone."""

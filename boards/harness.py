@@ -1,6 +1,5 @@
 """Frames for a core on its own: as a design has it, and to place and route it without pins."""
 
-# mypy: disable-error-code="misc"
 from __future__ import annotations
 
 from typing import Any

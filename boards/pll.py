@@ -106,6 +106,15 @@ class Ecp5Pll(Pll):
     clkop_div: int
     clkos_div: int
 
+    def phase_of(self, periods: float) -> tuple[int, int]:
+        """Return CPHASE and FPHASE of an output like CLKOS that comes so much later.
+
+        They count periods of the oscillator and eighths of it (Lattice FPGA-TN-02200); the output
+        without a delay has CPHASE one less than its divider.
+        """
+        eighths = round(8 * self.clkos_div * periods)
+        return self.clkos_div - 1 + eighths // 8, eighths % 8
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ice40Pll(Pll):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from amaranth.hdl import Const, Module
@@ -11,8 +12,68 @@ from celosia.hw.bus.ports import initiator_signature
 from celosia.hw.config import NpuConfig
 from celosia.hw.system.sdram import SdramController
 from celosia.hw.system.sdram_timing import SdramChip
+from celosia.sw.errors import CelosiaError
 
-__all__ = ["BoardSdram"]
+__all__ = ["BoardSdram", "Capture", "best_capture"]
+
+CLOCK_OUTPUT_NS = 3.0
+"""Assumed: from a clock edge in the FPGA to that at the chip, without the phase."""
+RETURN_NS = 3.0
+"""Assumed: from the chip's data pins into the register of the I/O cell."""
+LEAST_MARGIN_NS = 1.0
+PHASES = (0.5, 0.75)
+"""Of the chip's clock, in periods: inverted, or late, which takes an output of the PLL."""
+EXTRA_CYCLES = (0, 1, 2)
+"""Cycles beyond the CAS latency after which data may be captured."""
+
+
+@dataclass(frozen=True)
+class Capture:
+    """When the chip's clock comes, and when its data are taken.
+
+    Attributes
+    ----------
+    phase : float
+        From the controller's clock to the chip's, in periods.
+    cycles : int
+        From a READ to the capture of its first data.
+    """
+
+    phase: float
+    cycles: int
+
+
+def best_capture(chip: SdramChip, clock_hz: int) -> Capture:
+    """Return the first phase that leaves time before and after the capture, and the best capture.
+
+    Raises
+    ------
+    CelosiaError
+        If there is none with the delays that are assumed.
+    """
+    cas_latency = chip.cas_latency(clock_hz)
+
+    def margin_ns(capture: Capture) -> float:
+        return min(
+            chip.capture_margins_ns(
+                clock_hz,
+                cas_latency=cas_latency,
+                capture_cycles=capture.cycles,
+                chip_clock_ns=capture.phase * 1e9 / clock_hz + CLOCK_OUTPUT_NS,
+                return_ns=RETURN_NS,
+            )
+        )
+
+    for phase in PHASES:
+        captures = (Capture(phase, cas_latency + extra) for extra in EXTRA_CYCLES)
+        best = max(captures, key=margin_ns)
+        if margin_ns(best) >= LEAST_MARGIN_NS:
+            return best
+    raise CelosiaError(
+        f"SDRAM at {clock_hz / 1e6:g} MHz",
+        "its data would come just when they are taken",
+        "choose another clock, for example 80 MHz",
+    )
 
 
 class BoardSdram(Component):
@@ -20,7 +81,9 @@ class BoardSdram(Component):
 
     All pins end in the registers of their I/O cells, so that where the router puts things makes no
     difference. The chip's clock comes from such a cell as well, inverted: what the controller
-    sends with a rising edge is taken half a period later, in the middle of its time. ::
+    sends with a rising edge is taken half a period later, in the middle of its time. Where that is
+    no good for the data that come back (:func:`best_capture`), the clock of the domain ``late`` is
+    used, three quarters of a period later. ::
 
         sync clock  _/~~~\\___/~~~\\___
         command     -<=======X=======>-
@@ -34,6 +97,11 @@ class BoardSdram(Component):
     clock_hz : int
         Of ``sync``.
 
+    Raises
+    ------
+    CelosiaError
+        If the chip cannot be used at this clock.
+
     Members
     -------
     bus : In(Wishbone)
@@ -41,8 +109,13 @@ class BoardSdram(Component):
 
     def __init__(self, config: NpuConfig, *, chip: SdramChip, clock_hz: int) -> None:
         self._chip = chip
+        self._capture = best_capture(chip, clock_hz)
         self._controller = SdramController(
-            config, chip=chip, clock_hz=clock_hz, board_registers=True
+            config,
+            chip=chip,
+            clock_hz=clock_hz,
+            capture_cycles=self._capture.cycles,
+            board_registers=True,
         )
         super().__init__({"bus": In(initiator_signature(config))})
 
@@ -55,6 +128,11 @@ class BoardSdram(Component):
     def latency_cycles(self) -> int:
         """Cycles from a request for an open row to its answer."""
         return self._controller.latency_cycles
+
+    @property
+    def late_phase(self) -> float | None:
+        """Phase of the domain ``late``, in periods; None if there need not be one."""
+        return None if self._capture.phase == PHASES[0] else self._capture.phase
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -78,6 +156,8 @@ class BoardSdram(Component):
             m.d.comb += buffer.o.eq(level)
         m.submodules.pin_dq = data = io.FFBuffer("io", ports.dq)
         m.d.comb += [data.o.eq(pins.dq_o), data.oe.eq(pins.dq_oe), pins.dq_i.eq(data.i)]
-        m.submodules.pin_clk = clock = io.DDRBuffer("o", ports.clk)
-        m.d.comb += [clock.o[0].eq(Const(0)), clock.o[1].eq(Const(1))]
+        inverted = self.late_phase is None
+        domain = "sync" if inverted else "late"
+        m.submodules.pin_clk = clock = io.DDRBuffer("o", ports.clk, o_domain=domain)
+        m.d.comb += [clock.o[0].eq(Const(not inverted)), clock.o[1].eq(Const(inverted))]
         return m

@@ -222,7 +222,18 @@ def _fit(board: Board, program: Program, clock_hz: int, memory_bytes: int) -> Fi
         latency_cycles=board.memory.latency_cycles(program.config),
         interval_cycles=board.memory.interval_cycles(program.config),
     )
-    return fit_program(program, memory_bytes=memory_bytes, clock_hz=clock_hz, memory=timing)
+    flows: Any = import_module("celosia.boards.flows")
+    flow = flows.FLOWS[board.family]
+    return fit_program(
+        program,
+        memory_bytes=memory_bytes,
+        clock_hz=clock_hz,
+        memory=timing,
+        multipliers=(
+            flows.multipliers_of(program.config, flow),
+            board.capacity[flow.multiplier],
+        ),
+    )
 
 
 def _print_fit(board: Board, fit: Fit) -> None:
@@ -240,6 +251,8 @@ def _print_fit(board: Board, fit: Fit) -> None:
         f" {fit.clock_hz / MHZ:g} MHz; input and output over the serial line are not in it",
         soft_wrap=True,
     )
+    needed, there = fit.multipliers
+    console.print(f"multipliers: {needed:,} of {there:,}; tables and registers are not foreseen")
     interval = fit.memory.interval_cycles
     rate = "a bus word a cycle" if interval == 1 else f"a bus word every {interval} cycles"
     console.print(
@@ -252,7 +265,7 @@ def _print_fit(board: Board, fit: Fit) -> None:
 
 
 def _boards_that_fit(model: Path, unlike: Board, *, fold: bool) -> list[Board]:
-    """Return the other boards that have the memory for a model."""
+    """Return the other boards that a model fits."""
     from celosia.sw.compiler.build import compile_model
 
     registry: Any = import_module("celosia.boards.registry")
@@ -273,12 +286,20 @@ def _remedies(
     board: Board, fit: Fit, layers: list[tuple[str, int]], others: list[Board], *, folded: bool
 ) -> list[str]:
     lines = []
+    if not fit.npu_fits:
+        needed, there = fit.multipliers
+        lines.append(
+            f"a smaller configuration: {fit.config} takes {needed} multipliers, {board.device} has"
+            f" {there}"
+        )
     for other in others:
         note = f"; but {other.remark}" if other.remark else ""
         lines.append(
             f"another board: {other.name} has {other.memory.bytes // KIB:,} KiB of"
             f" {other.memory.kind}{note}"
         )
+    if fit.memory_fits:
+        return lines
     if board.memory.on_chip:
         lines.append(
             f"more memory: --memory {-(-fit.needed_bytes // KIB)}, if the FPGA has it left"

@@ -75,6 +75,6 @@ def test_mypy_strict() -> None:
         "pyproject.toml",
         "--cache-dir",
         "build/mypy_cache",
-        *(word for name in ("hw", "sw", "sim") for word in ("-p", f"celosia.{name}")),
+        *(word for name in ("hw", "sw", "sim", "boards") for word in ("-p", f"celosia.{name}")),
         environment={"MYPYPATH": str(tree)},
     )

@@ -38,6 +38,8 @@ class Fit:
     cycles : int
         Predicted for this memory, from the doorbell to the interrupt.
     macs : int
+    multipliers : tuple of int
+        What the NPU takes, what the FPGA has.
     """
 
     model: str
@@ -49,11 +51,23 @@ class Fit:
     clock_hz: int
     cycles: int
     macs: int
+    multipliers: tuple[int, int]
+
+    @property
+    def memory_fits(self) -> bool:
+        """Whether there is memory enough."""
+        return self.needed_bytes <= self.memory_bytes
+
+    @property
+    def npu_fits(self) -> bool:
+        """Whether there are multipliers enough, which is what can be said before synthesis."""
+        needed, there = self.multipliers
+        return needed <= there
 
     @property
     def fits(self) -> bool:
-        """Whether there is memory enough."""
-        return self.needed_bytes <= self.memory_bytes
+        """Whether nothing is lacking."""
+        return self.memory_fits and self.npu_fits
 
     @property
     def milliseconds(self) -> float:
@@ -65,7 +79,14 @@ class Fit:
         return {**asdict(self), "fits": self.fits, "milliseconds": self.milliseconds}
 
 
-def fit_program(program: Program, *, memory_bytes: int, clock_hz: int, memory: MemoryTiming) -> Fit:
+def fit_program(
+    program: Program,
+    *,
+    memory_bytes: int,
+    clock_hz: int,
+    memory: MemoryTiming,
+    multipliers: tuple[int, int] = (0, 0),
+) -> Fit:
     """Return how a program does on a board.
 
     Parameters
@@ -76,6 +97,8 @@ def fit_program(program: Program, *, memory_bytes: int, clock_hz: int, memory: M
         Of the board.
     memory : MemoryTiming
         Of the board's memory.
+    multipliers : tuple of int
+        What the NPU takes, what the FPGA has.
     """
     layout = Layout.of(program, first=FIRST_ADDRESS, memory_bytes=ENDLESS)
     # The last command ends the program; predictions are made without it.
@@ -90,6 +113,7 @@ def fit_program(program: Program, *, memory_bytes: int, clock_hz: int, memory: M
         clock_hz=clock_hz,
         cycles=prediction.cycles,
         macs=sum(layer.macs for layer in program.layers),
+        multipliers=multipliers,
     )
 
 

@@ -187,6 +187,19 @@ def test_latency_then_one_word_a_cycle(simulator: RtlSimulator, latency: int) ->
     assert (statistics.words_read, statistics.words_written, statistics.stalled) == (50, 0, 0)
 
 
+@pytest.mark.parametrize("interval", [2, 4])
+def test_a_word_every_few_cycles(simulator: RtlSimulator, interval: int) -> None:
+    words = fill(simulator)
+    simulator.set_memory_model(MemoryModel(latency_cycles=9, interval_cycles=interval))
+    assert run(simulator, READ, 3, 50) is not None
+    # Requests in cycles 0, interval, ... 49 x interval, answers 9 cycles later.
+    assert simulator.read_csr(FIRST) == 9
+    assert simulator.read_csr(CYCLES) == 9 + 49 * interval + 1
+    assert simulator.read_csr(SUM) == int(words[3:53].sum(dtype=np.uint32))
+    statistics = simulator.statistics
+    assert (statistics.words_read, statistics.stalled) == (50, 49 * (interval - 1))
+
+
 def test_stalls_and_delays_slow_down_but_change_nothing(simulator: RtlSimulator) -> None:
     words = fill(simulator)
     seen = []
@@ -370,6 +383,7 @@ def test_missing_tools_name_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     "wrong",
     [
         {"latency_cycles": 0},
+        {"interval_cycles": 0},
         {"stall_probability": 1.0},
         {"delay_probability": -0.1},
         {"seed": 0},

@@ -1,0 +1,270 @@
+"""``celosia boards``, ``fit``, ``build`` and ``program``: figures, refusals and exit codes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from celosia.boards import build, program
+from celosia.boards.build import TimingError, TooBigError
+from celosia.boards.registry import BOARDS
+from celosia.boards.report import BuildReport, ClockResult
+from celosia.hw.config import preset
+from celosia.sim.tflite_builder import ModelBuilder
+from celosia.sw.cli import app
+from celosia.sw.compiler.build import compile_model
+from celosia.sw.compiler.predict import MemoryTiming, predict
+from celosia.sw.driver.device import FIRST_ADDRESS
+from celosia.sw.driver.layout import Layout
+from celosia.sw.report.fit import fit_program
+from typer.testing import CliRunner, Result
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCHMARK = ROOT.parent / "shared" / "mlperf_tiny"
+REPORT = BuildReport(
+    board="ulx3s",
+    title="ULX3S-85F",
+    device="LFE5U-85F",
+    config="base",
+    macs=64,
+    clock_mhz=80.0,
+    memory="SDRAM",
+    memory_bytes=32 << 20,
+    stage="place and route",
+    used={"LUT4": 30_000, "FF": 20_000},
+    capacity={"LUT4": 83_640, "FF": 83_640},
+    clocks=(ClockResult("clk", 91.5, 80.0),),
+    seed=1,
+    seconds={"synthesis": 100.0},
+    bitstream="ulx3s.bit",
+    bitstream_bytes=1234,
+)
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+    return result
+
+
+def words_of(text: str) -> str:
+    return " ".join(text.split())
+
+
+def dense_model(path: Path, *, units: int, depth: int) -> Path:
+    """Write a model that is one matrix."""
+    rng = np.random.default_rng(3)
+    builder = ModelBuilder()
+    x = builder.input((1, depth), scale=0.05, zero_point=-3)
+    weights = rng.integers(-127, 128, (units, depth)).astype(np.int8)
+    builder.fully_connected(x, weights, w_scales=0.01, scale=0.2)
+    path.write_bytes(builder.finish())
+    return path
+
+
+@pytest.mark.parametrize("command", ["boards", "fit", "build", "program"])
+def test_help_has_examples(command: str) -> None:
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert "Example" in result.output
+    assert f"celosia {command}" in result.output
+
+
+def test_boards_are_listed(tmp_path: Path) -> None:
+    target = tmp_path / "boards.json"
+    result = run("boards", "--json", str(target))
+    assert result.exit_code == 0
+    listed = json.loads(target.read_text(encoding="utf-8"))["boards"]
+    assert [board["name"] for board in listed] == list(BOARDS)
+    for name in BOARDS:
+        assert name in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["build", "ulx4"], ["ulx4", "no such board", "ulx3s"]),
+        (["build", "ulx3s", "--config", "huge"], ["huge", "nano"]),
+        (["build", "ulx3s", "--memory", "64"], ["SDRAM", "32768 KiB"]),
+        (["build", "ulx3s", "--clock", "900"], ["900 MHz", "25 MHz"]),
+        (["build", "ulx3s", "--json", "no/r.json"], ["no/r.json", "no folder no"]),
+        (["build", "ulx3s", "--renew", "none.md"], ["none.md"]),
+        (["program", "ulx3s"], ["ulx3s.bit", "celosia build ulx3s"]),
+        (["fit", "none.tflite", "--board", "ulx3s"], ["none.tflite"]),
+        (["fit", "none.tflite", "--board", "ulx4"], ["ulx4", "no such board"]),
+    ],
+)
+def test_bad_arguments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: list[str]
+) -> None:
+    pytest.importorskip("amaranth_boards")
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == 2
+    message = words_of(result.stderr)
+    for word in words:
+        assert word in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_fits(tmp_path: Path) -> None:
+    model = dense_model(tmp_path / "small.tflite", units=40, depth=64)
+    target = tmp_path / "fit.json"
+    result = run("fit", str(model), "--board", "ULX3S", "--json", str(target))
+    assert result.exit_code == 0, result.output
+    assert "fits" in result.output
+    assert "What helps" not in result.output
+    figures = json.loads(target.read_text(encoding="utf-8"))
+    program = compile_model(model, preset("base"))
+    layout = Layout.of(program, first=FIRST_ADDRESS, memory_bytes=1 << 30)
+    assert figures["needed_bytes"] == layout.end
+    assert figures["region_bytes"]["const"] == len(program.constants)
+    # 64 bits through a port of 16: a word every 4 cycles, the first one after 9.
+    timing = MemoryTiming(latency_cycles=9, interval_cycles=4)
+    cycles = predict(program.decode()[:-1], program.config, memory=timing).cycles
+    assert figures["cycles"] == cycles
+    assert figures["milliseconds"] == pytest.approx(cycles / 80e3)
+    assert f"{cycles:,} cycles" in result.output
+    slower = tmp_path / "slower.json"
+    assert run("fit", str(model), "--board", "ulx3s", "--clock", "40", "--json", str(slower))
+    assert json.loads(slower.read_text(encoding="utf-8"))["milliseconds"] == pytest.approx(
+        2 * figures["milliseconds"]
+    )
+
+
+def test_memory_is_what_a_device_would_take(tmp_path: Path) -> None:
+    """The emulator takes a program with so much memory, and refuses it with a word less."""
+    from celosia.sw.driver.opening import open_device
+    from celosia.sw.errors import DeviceError
+
+    program = compile_model(dense_model(tmp_path / "m.tflite", units=24, depth=32), preset("tiny"))
+    fit = fit_program(program, memory_bytes=0, clock_hz=1, memory=MemoryTiming())
+    with open_device("emu", program.config, memory_bytes=fit.needed_bytes) as device:
+        device.load(program)
+    with (
+        open_device("emu", program.config, memory_bytes=fit.needed_bytes - 4) as device,
+        pytest.raises(DeviceError, match=str(fit.needed_bytes)),
+    ):
+        device.load(program)
+
+
+def test_a_model_that_does_not_fit(tmp_path: Path) -> None:
+    model = dense_model(tmp_path / "large.tflite", units=900, depth=400)
+    target = tmp_path / "fit.json"
+    result = run("fit", str(model), "--board", "orangecrab", "--json", str(target))
+    assert result.exit_code == 1
+    text = words_of(result.output)
+    figures = json.loads(target.read_text(encoding="utf-8"))
+    assert figures["boards_that_fit"] == ["ulx3s"]
+    needed_kib = -(-figures["needed_bytes"] // 1024)
+    for words in (
+        "does not fit",
+        "another board: ulx3s has 32,768 KiB of SDRAM",
+        f"--memory {needed_kib}",
+        "most of it is in const",
+        "FULLY_CONNECTED",
+    ):
+        assert words in text
+    again = run("fit", str(model), "--board", "orangecrab", "--memory", str(needed_kib))
+    assert again.exit_code == 0
+
+
+def test_an_npu_that_does_not_fit(tmp_path: Path) -> None:
+    model = dense_model(tmp_path / "small.tflite", units=8, depth=16)
+    result = run("fit", str(model), "--board", "icebreaker")
+    assert result.exit_code == 1
+    text = words_of(result.output)
+    # 16 of the array, 4 for each of 4 lanes, 4 of softmax.
+    assert "multipliers: 36 of 8" in text
+    assert "a smaller configuration: nano takes 36 multipliers, iCE40UP5K has 8" in text
+    assert "another board: ulx3s" in text
+    assert "a smaller model" not in text
+
+
+@pytest.mark.skipif(not BENCHMARK.is_dir(), reason="needs ../shared/mlperf_tiny")
+@pytest.mark.parametrize("name", ["ad01", "kws", "resnet8", "sww", "vww_96"])
+def test_every_benchmark_fits_the_ulx3s(name: str) -> None:
+    result = run("fit", str(BENCHMARK / f"{name}_int8.tflite"), "--board", "ulx3s")
+    assert result.exit_code == 0
+    assert "fits" in result.output
+
+
+def _build(monkeypatch: pytest.MonkeyPatch, outcome: Any) -> None:
+    def built(request: Any, **options: Any) -> BuildReport:
+        if isinstance(outcome, Exception):
+            raise outcome
+        report: BuildReport = outcome
+        return report
+
+    monkeypatch.setattr(build, "build_board", built)
+
+
+def test_build_prints_figures_and_renews_the_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _build(monkeypatch, REPORT)
+    page, target = tmp_path / "boards.md", tmp_path / "ulx3s.json"
+    old = "<!-- bench: board {} -->\n```\nold\n```\n"
+    page.write_text(f"a\n{old.format('ulx3s')}b\n{old.format('icebreaker')}", encoding="utf-8")
+    result = run("build", "ulx3s", "--renew", str(page), "--json", str(target))
+    assert result.exit_code == 0, result.output
+    for words in ("30,000", "83,640", "36%", "91.5 MHz possible", "ulx3s.bit: 1,234 bytes"):
+        assert words in words_of(result.output)
+    text = page.read_text(encoding="utf-8")
+    assert "91.5 MHz possible, 80 MHz asked for, met" in text
+    assert text.count("old") == 1
+    assert json.loads(target.read_text(encoding="utf-8"))["fmax_mhz"] == 91.5
+
+
+@pytest.mark.parametrize(
+    ("kind", "report", "words"),
+    [
+        (
+            TooBigError,
+            replace(REPORT, stage="synthesis", used={"LUT4": 90_000, "FF": 1}, clocks=()),
+            ["at least 90,000", "does not fit: LUT4"],
+        ),
+        (
+            TimingError,
+            replace(REPORT, clocks=(ClockResult("clk", 50.25, 80.0),)),
+            ["50.2 MHz possible", "MISSED"],
+        ),
+    ],
+)
+def test_build_that_fails_still_shows_its_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, report: BuildReport, words: Any
+) -> None:
+    _build(monkeypatch, kind("base on ULX3S", "the cause", "the remedy", report=report))
+    page = tmp_path / "boards.md"
+    page.write_text("<!-- bench: board ulx3s -->\n```\nold\n```\n", encoding="utf-8")
+    result = run("build", "ulx3s", "--renew", str(page))
+    assert result.exit_code == 2
+    assert "the cause" in result.stderr
+    assert "The remedy" in result.stderr
+    for text in (words_of(result.stdout), words_of(page.read_text(encoding="utf-8"))):
+        for word in words:
+            assert word in text
+
+
+def test_program_shows_the_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def programmed(board: Any, bitstream: Path, *, flash: bool) -> str:
+        asked.extend([board.name, bitstream, flash])
+        return "Loading: 100%"
+
+    monkeypatch.setattr(program, "program_board", programmed)
+    result = run("program", "ulx3s", "--flash", "--output", str(tmp_path))
+    assert result.exit_code == 0
+    assert "Loading: 100%" in result.output
+    assert asked == ["ulx3s", tmp_path / "ulx3s" / "ulx3s.bit", True]
+
+
+def test_document_has_a_place_for_every_board() -> None:
+    from celosia.sw.report.bench_doc import marked_tables
+
+    assert set(marked_tables(ROOT / "docs" / "boards.md")) == {f"board {name}" for name in BOARDS}
