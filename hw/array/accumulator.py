@@ -5,9 +5,9 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.data import ArrayLayout
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
+from celosia.hw.memory.block import BlockMemory
 from celosia.hw.memory.ports import AccRead
 
 __all__ = ["Accumulator", "tag_layout"]
@@ -74,25 +74,23 @@ class Accumulator(Component):
         old: list[Signal] = []
         new = Signal(32 * cols, reset_less=True)
         for half in range(2):
-            m.submodules[f"half_{half}"] = memory = Memory(
-                shape=32 * cols, depth=config.acc_depth, init=[]
+            m.submodules[f"half_{half}"] = memory = BlockMemory(
+                width_bits=32 * cols, depth=config.acc_depth
             )
-            read, write = memory.read_port(domain="sync"), memory.write_port()
             output = Signal(32 * cols, name=f"output_{half}", reset_less=True)
             m.d.comb += [
-                read.en.eq(1),
-                read.addr.eq(
+                memory.read_addr.eq(
                     Mux(
                         self.reader.avail & (reader_half == half),
                         self.reader.index,
                         self.tag.index,
                     )
                 ),
-                write.addr.eq(tags[3].index),
-                write.data.eq(new),
-                write.en.eq(tags[3].valid & (tags[3].half == half)),
+                memory.write_addr.eq(tags[3].index),
+                memory.write_data.eq(new),
+                memory.write_en.eq(tags[3].valid & (tags[3].half == half)),
             ]
-            m.d.sync += output.eq(read.data)
+            m.d.sync += output.eq(memory.read_data)
             old.append(output)
 
         kept = Signal(32 * cols)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
 from celosia.hw.control.ports import CommandPort
 from celosia.hw.isa import COMMAND_BITS, COMMANDS, Engine, fields_of
+from celosia.hw.memory.block import BlockMemory
 
 __all__ = ["CommandQueue", "WORD_BITS", "WORDS_PER_COMMAND"]
 
@@ -65,11 +65,9 @@ class CommandQueue(Component):
         m = Module()
         slot_bits = self.depth.bit_length()  # one more than an address needs: full or empty
         used_words = -(-self._used_bits // WORD_BITS)
-        m.submodules.memory = memory = Memory(
-            shape=WORD_BITS, depth=self.depth * WORDS_PER_COMMAND, init=[]
+        m.submodules.memory = memory = BlockMemory(
+            width_bits=WORD_BITS, depth=self.depth * WORDS_PER_COMMAND
         )
-        write_port = memory.write_port()
-        read_port = memory.read_port()
 
         write_index = Signal(_INDEX_BITS)
         write_slot = Signal(slot_bits)
@@ -84,9 +82,9 @@ class CommandQueue(Component):
         m.d.comb += [
             self.i.ready.eq(~held[-1]),
             taken.eq(self.i.valid & self.i.ready),
-            write_port.addr.eq(Cat(write_index, write_slot[:-1])),
-            write_port.data.eq(self.i.payload),
-            write_port.en.eq(taken & (write_index < used_words)),
+            memory.write_addr.eq(Cat(write_index, write_slot[:-1])),
+            memory.write_data.eq(self.i.payload),
+            memory.write_en.eq(taken & (write_index < used_words)),
         ]
         with m.If(taken):
             m.d.sync += write_index.eq(write_index + 1)
@@ -106,7 +104,7 @@ class CommandQueue(Component):
         following_valid = Signal()
         move = Signal()
         m.d.comb += [
-            read_port.addr.eq(Cat(read_index, read_slot[:-1])),
+            memory.read_addr.eq(Cat(read_index, read_slot[:-1])),
             issue.eq(~complete & ((read_slot != write_slot) | (read_index != kept_index))),
             move.eq(following_valid & (~self.o.valid | self.o.ready)),
             self.empty.eq(
@@ -123,7 +121,7 @@ class CommandQueue(Component):
         for index in range(used_words):
             with m.If(arrived & (arrived_index == index)):
                 word = following[index * WORD_BITS : (index + 1) * WORD_BITS]
-                m.d.sync += word.eq(read_port.data)
+                m.d.sync += word.eq(memory.read_data)
         with m.If(arrived & (arrived_index == used_words - 1)):
             m.d.sync += following_valid.eq(1)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from amaranth.hdl import Array, Cat, Module, Signal, Value
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out, Signature
 from celosia.hw.config import NpuConfig
+from celosia.hw.memory.block import BlockMemory
 from celosia.hw.memory.ports import LINE_BITS, LineRead, LineWrite, WindowRead, WindowWrite
 
 __all__ = ["ActSram", "ArrayRead", "SEGMENTS"]
@@ -71,14 +71,14 @@ class ActSram(Component):
         m = Module()
         config = self._config
         banks = config.act_banks
-        self._reads = []
-        self._writes = []
+        self._banks = []
         for b in range(banks):
-            m.submodules[f"bank_{b}"] = memory = Memory(
-                shape=8 * config.line_bytes, depth=config.act_lines // banks, init=[]
+            m.submodules[f"bank_{b}"] = memory = BlockMemory(
+                width_bits=8 * config.line_bytes,
+                depth=config.act_lines // banks,
+                granularity_bits=8,
             )
-            self._reads.append(memory.read_port(domain="sync"))
-            self._writes.append(memory.write_port(granularity=8))
+            self._banks.append(memory)
         self._elaborate_reads(m)
         self._elaborate_writes(m)
         return m
@@ -97,25 +97,24 @@ class ActSram(Component):
         m.d.comb += store_next.eq(store_line + 1)
 
         outputs = []
-        for b, port in enumerate(self._reads):
+        for b, port in enumerate(self._banks):
             hits = [
                 self.array.req[s] & (self.array.line[s][:bank_bits] == b) for s in range(SEGMENTS)
             ]
             vector_hit = self.vector.req & (self.vector.line[:bank_bits] == b)
             m.d.comb += [
-                port.en.eq(1),
                 # With no other requester the store engine's lines: the one in this bank.
-                port.addr.eq(
+                port.read_addr.eq(
                     Array([store_line, store_next])[store_next[:bank_bits] == b] >> bank_bits
                 ),
             ]
             with m.If(vector_hit):
-                m.d.comb += port.addr.eq(self.vector.line >> bank_bits)
+                m.d.comb += port.read_addr.eq(self.vector.line >> bank_bits)
             for s in reversed(range(SEGMENTS)):
                 with m.If(hits[s]):
-                    m.d.comb += port.addr.eq(self.array.line[s] >> bank_bits)
+                    m.d.comb += port.read_addr.eq(self.array.line[s] >> bank_bits)
             output = Signal(8 * config.line_bytes, name=f"output_{b}", reset_less=True)
-            m.d.sync += output.eq(port.data)
+            m.d.sync += output.eq(port.read_data)
             outputs.append(output)
 
         # Whole banks are compared, not one after another: the grants are on long paths.
@@ -181,7 +180,7 @@ class ActSram(Component):
                         data.eq(self.load.data.rotate_left(8 * o)),
                         mask.eq(self.load.mask.rotate_left(o)),
                     ]
-        for b, port in enumerate(self._writes):
+        for b, port in enumerate(self._banks):
             in_line = line[:bank_bits] == b
             in_following = following[:bank_bits] == b
             lanes = Signal(line_bytes, name=f"lanes_{b}")
@@ -191,18 +190,18 @@ class ActSram(Component):
                 m.d.comb += lanes.eq(mask & upper)
             with m.If(self.result.req & (self.result.line[:bank_bits] == b)):
                 m.d.comb += [
-                    port.addr.eq(self.result.line >> bank_bits),
-                    port.data.eq(self.result.data),
-                    port.en.eq((1 << line_bytes) - 1),
+                    port.write_addr.eq(self.result.line >> bank_bits),
+                    port.write_data.eq(self.result.data),
+                    port.write_en.eq((1 << line_bytes) - 1),
                 ]
             with m.Else():
                 # A window goes to both its banks at once or to neither.
                 m.d.comb += [
-                    port.addr.eq(Array([line, following])[in_following] >> bank_bits),
-                    port.data.eq(data),
+                    port.write_addr.eq(Array([line, following])[in_following] >> bank_bits),
+                    port.write_data.eq(data),
                 ]
                 with m.If(self.load.gnt):
-                    m.d.comb += port.en.eq(lanes)
+                    m.d.comb += port.write_en.eq(lanes)
         # Byte i of the window is in the following line if i + offset runs over.
         lower = Cat(self.load.mask[i] & (offset < line_bytes - i) for i in range(line_bytes))
         over = Cat(self.load.mask[i] & (offset >= line_bytes - i) for i in range(line_bytes))
