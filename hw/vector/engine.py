@@ -24,10 +24,10 @@ __all__ = ["VectorEngine"]
 class VectorEngine(Component):
     """Executes `Vector` and `Softmax` commands.
 
-    A command starts two cycles after ``cmd.valid`` and is answered in the cycle after its last
-    line has been written; the first vector takes 14 cycles from its read to its write, and a
-    parameter block (REQUANT*) 9 cycles before that. After a fault nothing more is issued until
-    the engine is reset from outside.
+    A command starts two cycles after ``cmd.valid``, issues its first vector in the next cycle at
+    the earliest, and is answered in the cycle in which its last line is written. A vector takes 14
+    cycles from its read to its write, and a parameter block (REQUANT*) 9 cycles before that. After
+    a fault nothing more is issued until the engine is reset from outside.
 
     Members
     -------
@@ -209,10 +209,8 @@ class VectorEngine(Component):
                 m.next = "RUN"
             with m.State("RUN"):
                 with m.If(self._pipeline.write_last | self._softmax.done):
-                    m.next = "DONE"
-            with m.State("DONE"):
-                m.d.comb += self.cmd.ready.eq(~self._halt)
-                m.next = "IDLE"
+                    m.d.comb += self.cmd.ready.eq(~self._halt & ~self._dst_outside)
+                    m.next = "IDLE"
 
         sequencer = self._sequencer
         m.d.comb += [
