@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, EnableInserter, Module, ResetInserter, Signal
+from amaranth.hdl import Cat, Module, ResetInserter, Signal
 from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
 from celosia.hw.array.engine import ArrayEngine
 from celosia.hw.bus.arbiter import BusArbiter
@@ -14,6 +14,7 @@ from celosia.hw.control.frontend import ENGINES, FrontEnd
 from celosia.hw.control.ports import FaultPort, Unit
 from celosia.hw.dma.load import LoadEngine
 from celosia.hw.dma.store import StoreEngine
+from celosia.hw.enable import SpreadEnable
 from celosia.hw.isa import Engine, Space
 from celosia.hw.memory.act import ActSram
 from celosia.hw.memory.lines import LineMemory
@@ -85,20 +86,19 @@ class NpuCore(Component):
         m = Module()
         config = self._config
         # The clock enable of an engine falls while it has nothing to do, which is so whenever
-        # the machine sleeps; that of the rest falls then.
+        # the machine sleeps; that of the rest falls then. Each is known a cycle ahead.
         frontend, arbiter = FrontEnd(config), BusArbiter(config, ports=len(BUS_PORTS))
         load, store = LoadEngine(config), StoreEngine(config)
         array, vector = ArrayEngine(config), VectorEngine(config)
-        awake = ~self.sleep
-        m.submodules.frontend = EnableInserter(awake)(frontend)
-        m.submodules.arbiter = EnableInserter(awake)(arbiter)
-        m.submodules.load = EnableInserter(load.command.valid)(load)
-        m.submodules.store = EnableInserter(store.command.valid)(store)
-        m.submodules.array = EnableInserter(array.active)(array)
-        # Seen before the first entry comes; a register, as it drives every clock enable there.
-        fills_table = Signal()
-        m.d.sync += fills_table.eq(load.command.valid & (load.write.space == int(Space.TABLE)))
-        m.submodules.vector = EnableInserter(vector.active | fills_table)(vector)
+        wake = frontend.wake
+        # Seen before the first entry comes.
+        fills_table = load.command.valid & (load.write.space == int(Space.TABLE))
+        m.submodules.frontend = SpreadEnable(~self.sleep)(frontend)
+        m.submodules.arbiter = SpreadEnable(~self.sleep)(arbiter)
+        m.submodules.load = SpreadEnable(wake[Engine.LOAD])(load)
+        m.submodules.store = SpreadEnable(wake[Engine.STORE])(store)
+        m.submodules.array = SpreadEnable(wake[Engine.ARRAY] | array.working)(array)
+        m.submodules.vector = SpreadEnable(wake[Engine.VECTOR] | fills_table)(vector)
         act = m.submodules.act = ActSram(config)
         wgt = m.submodules.wgt = WeightMemory(config)
         param = m.submodules.param = LineMemory(config, lines=config.param_lines)

@@ -53,7 +53,7 @@ class Accumulator(Component):
                 "tag": In(tag_layout(config)),
                 "sums": In(ArrayLayout(signed(sum_bits), config.cols)),
                 "take": In(1),
-                "free": Out(1),
+                "free": Out(1, init=1),
                 "reader": In(AccRead(config)),
                 "idle": Out(1),
             }
@@ -111,7 +111,6 @@ class Accumulator(Component):
         given = Signal()
         m.d.comb += [
             given.eq(tags[3].give),
-            self.free.eq(free.any()),
             self.reader.avail.eq(full.any()),
         ]
         # The reader's last vector comes two cycles after it has given the half back.
@@ -121,8 +120,12 @@ class Accumulator(Component):
             m.d.sync += following.eq(avail[-1])
             avail.append(following)
         m.d.comb += self.idle.eq(~Cat((tag.valid | tag.give for tag in tags), avail).any())
+        free_next = Signal(2)
+        m.d.comb += free_next.eq(free + self.reader.release - self.take)
         m.d.sync += [
-            free.eq(free + self.reader.release - self.take),
+            free.eq(free_next),
+            # From a register, as every wave waits for it.
+            self.free.eq(free_next.any()),
             full.eq(full + given - self.reader.release),
         ]
         # The last read may be asked for in the cycle of the release: its half counts then.

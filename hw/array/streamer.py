@@ -84,6 +84,7 @@ class Streamer(Component):
         config = self._config
         at = Signal(PASS)  # the pass at hand; addr, x, y are of the current position
         active, begin, in_extra = Signal(), Signal(), Signal()
+        begin_takes = Signal()  # the next position begins a pass that needs a half
         row_addr, first_x = Signal(ADDR_BITS), Signal(signed(X_BITS))
         # What is left of the row and of the pass, this position included; whether it is the last
         # one comes from a register, as `go` and all that hangs on it wait for it.
@@ -101,12 +102,12 @@ class Streamer(Component):
         # The command is there before its first pass.
         m.d.sync += has_extra.eq(conv.extra.any())
         m.d.comb += [
-            go.eq(active & (~begin | (self.weights_ready & (self.acc_free | ~at.take)))),
+            go.eq(active & (self.weights_ready | ~begin) & (self.acc_free | ~begin_takes)),
             self.busy.eq(go),
             self.wait_weights.eq(active & begin & ~self.weights_ready),
             self.wait_acc.eq(active & begin & self.weights_ready & ~go),
             self.take_weights.eq(go & begin),
-            self.take_acc.eq(go & begin & at.take),
+            self.take_acc.eq(go & begin_takes),
             pass_end.eq(position_end & (in_extra | (row_end & ~has_extra))),
             output.eq(~phase.any() & (column < conv.out_w) & ~in_extra),
             self.passes.ready.eq(~active | (go & pass_end)),
@@ -114,7 +115,7 @@ class Streamer(Component):
             self.acc_overflow.eq(go & output & index[-1]),
         ]
         with m.If(go):
-            m.d.sync += [begin.eq(0), index.eq(index + output)]
+            m.d.sync += [begin.eq(0), begin_takes.eq(0), index.eq(index + output)]
             with m.If(~position_end):
                 m.d.sync += [
                     positions_left.eq(positions_left - 1),
@@ -149,6 +150,7 @@ class Streamer(Component):
                 first_x.eq(self.passes.payload.x),
                 active.eq(1),
                 begin.eq(1),
+                begin_takes.eq(self.passes.payload.take),
                 in_extra.eq(0),
                 positions_left.eq(conv.row_len),
                 position_end.eq(one_position),

@@ -143,6 +143,7 @@ class _Counters(Component):
     count : In(1)
         Counters count; else they stand still.
     clear : In(1)
+        Nothing has been counted for two cycles.
     values : Out(32).array(number of counters)
     """
 
@@ -164,7 +165,7 @@ class _Counters(Component):
             with m.If(pulses[place]):
                 m.d.sync += value.eq(value + 1)
         with m.If(self.clear):
-            m.d.sync += [pulses.eq(0), *(value.eq(0) for value in self.values)]
+            m.d.sync += [value.eq(0) for value in self.values]
         return m
 
 
@@ -243,24 +244,23 @@ class Control(Component):
         ended = Signal()
         doorbell = Signal()
         rung = Signal()
-        reset = Signal()
+        soft_reset = fields["control"]["soft_reset"]
         m.d.comb += [
             doorbell.eq(fields["doorbell"]["start"] & ~running & ~failed),
-            self.halt.eq(failed | reset),
             self.sleep.eq(fields["control"]["sleep"] & ~running),
             errors.armed.eq(running),
-            errors.clear.eq(doorbell),
+            errors.clear.eq(rung),
         ]
         m.d.sync += [
             rung.eq(doorbell),
             self.start.eq(rung),
             # A program may end with tokens or full accumulator halves left over, and still run to
             # its End: the next one begins with none.
-            reset.eq(fields["control"]["soft_reset"] | doorbell),
+            self.halt.eq(failed | errors.error | soft_reset | doorbell),
             # As late as an error is, so that an error in the last cycle is not lost.
             ended.eq(self.done & running),
         ]
-        with m.If(fields["control"]["soft_reset"]):
+        with m.If(soft_reset):
             m.d.sync += [running.eq(0), done.eq(0), failed.eq(0), ended.eq(0)]
         with m.Elif(errors.error):
             m.d.sync += [running.eq(0), failed.eq(1)]
@@ -272,7 +272,7 @@ class Control(Component):
             m.d.sync += [running.eq(1), done.eq(0)]
         self._status(m, fields, running, done, failed)
         self._errors(m, fields, errors, counters, running)
-        self._count(m, fields, counters, running, doorbell)
+        self._count(m, fields, counters, running, rung)
         return m
 
     def _constants(self, m: Module, fields: dict[str, dict[str, Any]]) -> None:
@@ -344,7 +344,7 @@ class Control(Component):
         fields: dict[str, dict[str, Any]],
         counters: _Counters,
         running: Signal,
-        doorbell: Signal,
+        rung: Signal,
     ) -> None:
         events: dict[str, Value] = {name: getattr(self.events, name) for name in EVENTS}
         for name, port, engine in _FROM_GATES:
@@ -354,7 +354,7 @@ class Control(Component):
         m.d.comb += [
             counters.events.eq(Cat(events[name] for name, _ in COUNTERS)),
             counters.count.eq(running),
-            counters.clear.eq(doorbell),
+            counters.clear.eq(rung),
         ]
         for value, (name, _) in zip(counters.values, COUNTERS, strict=True):
             m.d.comb += fields[f"count_{name}"]["value"].eq(value)

@@ -41,7 +41,7 @@ class FrontEnd(Component):
         Tag of the command that was dispatched last.
     tags : Out(16).array(4)
         Tag of each engine's command.
-    active, busy, wait_token, overflow : Out(4)
+    active, busy, wake, wait_token, overflow : Out(4)
         See :class:`TokenGates`.
     """
 
@@ -59,6 +59,7 @@ class FrontEnd(Component):
                 "tags": Out(16).array(ENGINES),
                 "active": Out(ENGINES),
                 "busy": Out(ENGINES),
+                "wake": Out(ENGINES),
                 "wait_token": Out(ENGINES),
                 "overflow": Out(ENGINES),
             }
@@ -94,6 +95,7 @@ class FrontEnd(Component):
             self.tag.eq(dispatch.tag),
             self.active.eq(gates.active),
             self.busy.eq(gates.busy),
+            self.wake.eq(gates.wake),
             self.wait_token.eq(gates.wait_token),
             self.overflow.eq(gates.overflow),
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Signal, Value
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import Component, In, Out, Signature
 from celosia.hw.config import NpuConfig
 from celosia.hw.memory.block import BlockMemory
@@ -41,8 +41,8 @@ class ActSram(Component):
     """Activation SRAM.
 
     Line l is word l // 4 of bank l % 4. A bank is one block memory with one read and one write
-    port and a registered output. Reads: the array before the vector engine before the store
-    engine. Writes: the vector engine before the load engine.
+    port, registered before the write and after the read. Reads: the array before the vector engine
+    before the store engine. Writes: the vector engine before the load engine.
 
     Members
     -------
@@ -180,6 +180,7 @@ class ActSram(Component):
                         data.eq(self.load.data.rotate_left(8 * o)),
                         mask.eq(self.load.mask.rotate_left(o)),
                     ]
+        writes: dict[tuple[str, int], Signal] = {}
         for b, port in enumerate(self._banks):
             in_line = line[:bank_bits] == b
             in_following = following[:bank_bits] == b
@@ -188,20 +189,25 @@ class ActSram(Component):
                 m.d.comb += lanes.eq(mask & ~upper)
             with m.Elif(self.load.req & in_following):
                 m.d.comb += lanes.eq(mask & upper)
-            with m.If(self.result.req & (self.result.line[:bank_bits] == b)):
-                m.d.comb += [
-                    port.write_addr.eq(self.result.line >> bank_bits),
-                    port.write_data.eq(self.result.data),
-                    port.write_en.eq((1 << line_bytes) - 1),
-                ]
-            with m.Else():
+            # Registered: who is granted is known late in the cycle.
+            for member in ("write_en", "write_addr", "write_data"):
+                register = Signal.like(
+                    getattr(port, member), name=f"{member}_{b}", reset_less=member != "write_en"
+                )
+                m.d.comb += getattr(port, member).eq(register)
+                writes[member, b] = register
+            m.d.sync += [
                 # A window goes to both its banks at once or to neither.
-                m.d.comb += [
-                    port.write_addr.eq(Array([line, following])[in_following] >> bank_bits),
-                    port.write_data.eq(data),
+                writes["write_en", b].eq(Mux(self.load.gnt, lanes, 0)),
+                writes["write_addr", b].eq(Array([line, following])[in_following] >> bank_bits),
+                writes["write_data", b].eq(data),
+            ]
+            with m.If(self.result.req & (self.result.line[:bank_bits] == b)):
+                m.d.sync += [
+                    writes["write_en", b].eq((1 << line_bytes) - 1),
+                    writes["write_addr", b].eq(self.result.line >> bank_bits),
+                    writes["write_data", b].eq(self.result.data),
                 ]
-                with m.If(self.load.gnt):
-                    m.d.comb += port.write_en.eq(lanes)
         # Byte i of the window is in the following line if i + offset runs over.
         lower = Cat(self.load.mask[i] & (offset < line_bytes - i) for i in range(line_bytes))
         over = Cat(self.load.mask[i] & (offset >= line_bytes - i) for i in range(line_bytes))

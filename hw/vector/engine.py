@@ -46,8 +46,6 @@ class VectorEngine(Component):
         A vector, or an element of a window or of a softmax, was issued in this cycle.
     wait_acc, wait_act : Out(1)
         Nothing was issued for want of a full accumulator half, of the activation SRAM's port.
-    active : Out(1)
-        There is a command: the clock is needed then, and while a load fills the tables.
     """
 
     def __init__(self, config: NpuConfig) -> None:
@@ -64,7 +62,6 @@ class VectorEngine(Component):
                 "busy": Out(1),
                 "wait_acc": Out(1),
                 "wait_act": Out(1),
-                "active": Out(1),
             }
         )
 
@@ -83,7 +80,8 @@ class VectorEngine(Component):
         self._vector = data.View(command_layout(Vector), word)
         self._softmax_fields = data.View(command_layout(Softmax), word)
         self._is_softmax = Signal()
-        self._start = Signal()
+        # First cycle of a command, by its kind.
+        self._start_vector, self._start_softmax = Signal(), Signal()
         self._halt = Signal()
         self._elaborate_wiring(m)
         self._elaborate_memories(m)
@@ -94,7 +92,7 @@ class VectorEngine(Component):
     def _elaborate_wiring(self, m: Module) -> None:
         sequencer, pipeline, params = self._sequencer, self._pipeline, self._params
         vector, walker = self._vector, self._walker_d
-        start = self._start & ~self._is_softmax
+        start = self._start_vector
         m.d.comb += [
             sequencer.command.eq(vector),
             sequencer.start.eq(start),
@@ -123,7 +121,7 @@ class VectorEngine(Component):
             walker.step.eq(pipeline.write),
             walker.out_h.eq(vector.out_h),
             self._softmax.command.eq(self._softmax_fields),
-            self._softmax.start.eq(self._start & self._is_softmax),
+            self._softmax.start.eq(self._start_softmax),
             self._softmax.halt.eq(self._halt),
         ]
 
@@ -135,10 +133,11 @@ class VectorEngine(Component):
             pipeline.acc.eq(self.acc.data),
             pipeline.act.eq(self.act.data),
             softmax.act.data.eq(self.act.data),
+            # Only one of them has a command.
             self.act.req.eq(sequencer.act.req | softmax.act.req),
             self.act.line.eq(Mux(self._is_softmax, softmax.act.line, sequencer.act.line)),
-            sequencer.act.gnt.eq(self.act.gnt & ~self._is_softmax),
-            softmax.act.gnt.eq(self.act.gnt & self._is_softmax),
+            sequencer.act.gnt.eq(self.act.gnt),
+            softmax.act.gnt.eq(self.act.gnt),
         ]
 
         # Softmax has the table to itself while it works: all lanes read its entry.
@@ -154,13 +153,16 @@ class VectorEngine(Component):
         ]
 
         # Results. A line that does not exist is not written.
-        self._dst_line = Mux(self._is_softmax, softmax.dst_line, self._walker_d.line)
         size_bits = (self._config.act_lines - 1).bit_length()
+        lines = (self._walker_d.line, softmax.dst_line)
+        outside = [line[size_bits:].any() for line in lines]
+        self._dst_line = Mux(softmax.write, lines[1], lines[0])
         self._dst_outside = Signal()
-        wanted = Mux(self._is_softmax, softmax.write, pipeline.write)
         m.d.comb += [
-            self._dst_outside.eq(wanted & self._dst_line[size_bits:].any()),
-            self.dst.req.eq(wanted & ~self._dst_outside & ~self._halt),
+            self._dst_outside.eq((pipeline.write & outside[0]) | (softmax.write & outside[1])),
+            self.dst.req.eq(
+                ((pipeline.write & ~outside[0]) | (softmax.write & ~outside[1])) & ~self._halt
+            ),
             self.dst.line.eq(self._dst_line),
             self.dst.data.eq(Mux(self._is_softmax, softmax.result, pipeline.result)),
         ]
@@ -191,18 +193,24 @@ class VectorEngine(Component):
 
         with m.FSM():
             with m.State("IDLE"):
+                is_softmax = Signal()
+                begin = Signal()
+                m.d.comb += [
+                    is_softmax.eq(self.cmd.payload[:8] == Opcode.SOFTMAX.value),
+                    begin.eq(self.cmd.valid & ~self._halt),
+                ]
                 m.d.sync += [
                     word.eq(self.cmd.payload),
-                    self._is_softmax.eq(
-                        self.cmd.payload[:8] == Opcode.SOFTMAX.value  # decides before the start
-                    ),
+                    self._is_softmax.eq(is_softmax),
+                    # It starts whatever it is: an error halts it before it has done anything.
+                    self._start_vector.eq(begin & ~is_softmax),
+                    self._start_softmax.eq(begin & is_softmax),
                 ]
-                with m.If(self.cmd.valid & ~self._halt):
+                with m.If(begin):
                     m.next = "CHECK"
             with m.State("CHECK"):
-                # It starts whatever it is: an error halts it before it has done anything.
+                m.d.sync += [self._start_vector.eq(0), self._start_softmax.eq(0)]
                 m.d.comb += [
-                    self._start.eq(1),
                     self._unknown.eq(~self._is_softmax & (opcode != Opcode.VECTOR)),
                     self._illegal.eq(illegal & ~self._unknown),
                 ]
@@ -214,7 +222,6 @@ class VectorEngine(Component):
 
         sequencer = self._sequencer
         m.d.comb += [
-            self.active.eq(self.cmd.valid),
             self.busy.eq(sequencer.issue | self._softmax.busy),
             self.wait_acc.eq(sequencer.wait_acc),
             self.wait_act.eq(sequencer.wait_act | self._softmax.wait_act),

@@ -325,8 +325,8 @@ BUGS = {
     "a half is not waited for": (
         streamer,
         "Streamer",
-        "(self.weights_ready & (self.acc_free | ~at.take))",
-        "self.weights_ready",
+        "& (self.acc_free | ~begin_takes)",
+        "",
         "not free",
     ),
     "a position too many": (

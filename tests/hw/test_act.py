@@ -29,6 +29,7 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
 
     async def bench(ctx: Any) -> None:
         due: list[tuple[int, Any, int]] = []  # cycle, port's data, value
+        late: list[tuple[Any, Any]] = []  # bytes written a cycle ago: not to be read yet
         seen = {"vector refused": 0, "store refused": 0, "load refused": 0, "granted": 0}
         for cycle in range(CYCLES):
             for at, data, value in due:
@@ -91,11 +92,14 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
             seen["store refused"] += asks_store and not store_granted
             seen["load refused"] += loads and not load_granted
             seen["granted"] += vector_granted and store_granted and load_granted
+            for index, written in late:
+                memory[index] = written
+            late = []
             if writes:
-                memory[target * size : (target + 1) * size] = value
+                late.append((target * size + np.arange(size), value))
             if load_granted:
                 index = (place + np.arange(size)) % config.act_bytes
-                memory[index[mask == 1]] = data[mask == 1]
+                late.append((index[mask == 1], data[mask == 1]))
             await ctx.tick()
         assert all(seen.values()), f"never seen: {seen}"
 
