@@ -89,14 +89,13 @@ class Streamer(Component):
         # What is left of the row and of the pass, this position included; whether it is the last
         # one comes from a register, as `go` and all that hangs on it wait for it.
         positions_left, rows_left = Signal(12), Signal(12)
-        position_end, row_end = Signal(), Signal()
+        position_end, row_end, pass_end = Signal(), Signal(), Signal()
         one_position, one_extra, has_extra = Signal(), Signal(), Signal()
         phase, column = Signal(4), Signal(12)
         index = Signal(config.acc_depth.bit_length())
         half = Signal()
 
         go = Signal()
-        pass_end = Signal()
         output = Signal()
         m.d.comb += [one_position.eq(conv.row_len == 1), one_extra.eq(conv.extra == 1)]
         # The command is there before its first pass.
@@ -108,7 +107,6 @@ class Streamer(Component):
             self.wait_acc.eq(active & begin & self.weights_ready & ~go),
             self.take_weights.eq(go & begin),
             self.take_acc.eq(go & begin_takes),
-            pass_end.eq(position_end & (in_extra | (row_end & ~has_extra))),
             output.eq(~phase.any() & (column < conv.out_w) & ~in_extra),
             self.passes.ready.eq(~active | (go & pass_end)),
             self.last.eq(go & pass_end & at.last),
@@ -120,6 +118,7 @@ class Streamer(Component):
                 m.d.sync += [
                     positions_left.eq(positions_left - 1),
                     position_end.eq(positions_left == 2),
+                    pass_end.eq((positions_left == 2) & (in_extra | (row_end & ~has_extra))),
                     at.addr.eq(at.addr + conv.step_x),
                     at.x.eq(at.x + conv.step_x),
                     phase.eq(Mux(phase == conv.stride_x - 1, 0, phase + 1)),
@@ -129,6 +128,9 @@ class Streamer(Component):
                 m.d.sync += [
                     positions_left.eq(Mux(row_end, conv.extra, conv.row_len)),
                     position_end.eq(Mux(row_end, one_extra, one_position)),
+                    pass_end.eq(
+                        Mux(row_end, one_extra, one_position & (rows_left == 2) & ~has_extra)
+                    ),
                     row_addr.eq(row_addr + conv.step_y),
                     at.addr.eq(row_addr + conv.step_y),
                     at.x.eq(first_x),
@@ -154,6 +156,7 @@ class Streamer(Component):
                 in_extra.eq(0),
                 positions_left.eq(conv.row_len),
                 position_end.eq(one_position),
+                pass_end.eq(one_position & (self.passes.payload.rows == 1) & ~has_extra),
                 rows_left.eq(self.passes.payload.rows),
                 row_end.eq(self.passes.payload.rows == 1),
                 phase.eq(0),

@@ -55,7 +55,7 @@ class _ErrorLatch(Component):
     armed : In(1)
     clear : In(1)
     error : Out(1)
-        There is an error in this cycle; the registers follow in the next one.
+        There is an error in this cycle; the registers follow in the next one, the tag after that.
     cause, unit : Out(8)
     tag : Out(16)
     address : Out(32)
@@ -114,17 +114,22 @@ class _ErrorLatch(Component):
             ]
             held.append((cause_now, unit_now, address_now))
         chosen = Signal(range(len(Unit)))
+        cause, address = Signal(8), Signal(32)
         for place, (cause_now, unit_now, address_now) in enumerate(held):
             with m.If(caught[place]) if place == 0 else m.Elif(caught[place]):
-                m.d.comb += chosen.eq(unit_now)
-                with m.If(self.armed):
-                    m.d.sync += [
-                        self.cause.eq(cause_now),
-                        self.unit.eq(unit_now),
-                        self.address.eq(address_now),
-                    ]
+                m.d.comb += [
+                    chosen.eq(unit_now),
+                    cause.eq(cause_now),
+                    address.eq(address_now),
+                ]
         with m.If(self.error):
-            with m.Switch(chosen):
+            m.d.sync += [self.cause.eq(cause), self.unit.eq(chosen), self.address.eq(address)]
+        # The tag comes a cycle later. Until then the queues have not been reset, and no command
+        # follows the one that is to blame.
+        latched = Signal()
+        m.d.sync += latched.eq(self.error)
+        with m.If(latched):
+            with m.Switch(self.unit):
                 for unit in Unit:
                     with m.Case(int(unit)):
                         m.d.sync += self.tag.eq(self.tags[unit])
@@ -244,7 +249,8 @@ class Control(Component):
         ended = Signal()
         doorbell = Signal()
         rung = Signal()
-        soft_reset = fields["control"]["soft_reset"]
+        soft_reset = Signal()
+        m.d.sync += soft_reset.eq(fields["control"]["soft_reset"])
         m.d.comb += [
             doorbell.eq(fields["doorbell"]["start"] & ~running & ~failed),
             self.sleep.eq(fields["control"]["sleep"] & ~running),

@@ -100,13 +100,17 @@ class CommandQueue(Component):
         complete = Signal()
         arrived = Signal()
         arrived_index = Signal(_INDEX_BITS)
-        following = Signal(self._used_bits)
+        current = Signal(self._used_bits, reset_less=True)
+        following = Signal(self._used_bits, reset_less=True)
         following_valid = Signal()
-        move = Signal()
+        move, moved = Signal(), Signal()
         m.d.comb += [
             memory.read_addr.eq(Cat(read_index, read_slot[:-1])),
             issue.eq(~complete & ((read_slot != write_slot) | (read_index != kept_index))),
-            move.eq(following_valid & (~self.o.valid | self.o.ready)),
+            # An engine's `ready` comes late in the cycle, and `move` drives many clock enables:
+            # what else depends on it follows in the next cycle.
+            move.eq(following_valid & ~moved & (~self.o.valid | self.o.ready)),
+            self.o.payload.eq(current),
             self.empty.eq(
                 (read_slot == write_slot) & (write_index == 0) & ~complete & ~self.o.valid
             ),
@@ -126,13 +130,11 @@ class CommandQueue(Component):
             m.d.sync += following_valid.eq(1)
 
         # Show.
+        m.d.sync += moved.eq(move)
+        with m.If(moved):
+            m.d.sync += [following_valid.eq(0), complete.eq(0)]
         with m.If(move):
-            m.d.sync += [
-                self.o.valid.eq(1),
-                self.o.payload.eq(following),
-                following_valid.eq(0),
-                complete.eq(0),
-            ]
-        with m.Elif(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
+            m.d.sync += current.eq(following)
+        with m.If(self.o.ready | ~self.o.valid):
+            m.d.sync += self.o.valid.eq(following_valid & ~moved)
         return m

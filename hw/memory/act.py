@@ -50,7 +50,7 @@ class ActSram(Component):
     vector : In(LineRead)
     store : In(WindowRead)
     result : In(LineWrite)
-        Written by the vector engine.
+        Written by the vector engine, a cycle later than asked for.
     load : In(WindowWrite)
         Written by the load engine; the caller has decoded ``space``.
     """
@@ -180,6 +180,15 @@ class ActSram(Component):
                         data.eq(self.load.data.rotate_left(8 * o)),
                         mask.eq(self.load.mask.rotate_left(o)),
                     ]
+        # Results are registered as they come, so that a load waits for registers only.
+        result = Signal(8 * line_bytes, reset_less=True)
+        result_row = Signal(LINE_BITS - bank_bits, reset_less=True)
+        result_bank = Signal(config.act_banks)
+        m.d.sync += [
+            result.eq(self.result.data),
+            result_row.eq(self.result.line >> bank_bits),
+            result_bank.eq(Mux(self.result.req, 1 << self.result.line[:bank_bits], 0)),
+        ]
         writes: dict[tuple[str, int], Signal] = {}
         for b, port in enumerate(self._banks):
             in_line = line[:bank_bits] == b
@@ -202,23 +211,19 @@ class ActSram(Component):
                 writes["write_addr", b].eq(Array([line, following])[in_following] >> bank_bits),
                 writes["write_data", b].eq(data),
             ]
-            with m.If(self.result.req & (self.result.line[:bank_bits] == b)):
+            with m.If(result_bank[b]):
                 m.d.sync += [
                     writes["write_en", b].eq((1 << line_bytes) - 1),
-                    writes["write_addr", b].eq(self.result.line >> bank_bits),
-                    writes["write_data", b].eq(self.result.data),
+                    writes["write_addr", b].eq(result_row),
+                    writes["write_data", b].eq(result),
                 ]
         # Byte i of the window is in the following line if i + offset runs over.
         lower = Cat(self.load.mask[i] & (offset < line_bytes - i) for i in range(line_bytes))
         over = Cat(self.load.mask[i] & (offset >= line_bytes - i) for i in range(line_bytes))
-        result_bank = self.result.line[:bank_bits]
         m.d.comb += self.load.gnt.eq(
             self.load.req
             & ~(
-                self.result.req
-                & (
-                    ((result_bank == line[:bank_bits]) & lower.any())
-                    | ((result_bank == following[:bank_bits]) & over.any())
-                )
+                (result_bank.bit_select(line[:bank_bits], 1) & lower.any())
+                | (result_bank.bit_select(following[:bank_bits], 1) & over.any())
             )
         )

@@ -86,7 +86,7 @@ class WindowRead(_MemoryPort):
 
 
 class LineWrite(_MemoryPort):
-    """Write of one line; never refused, visible to a read granted two cycles later or after that.
+    """Write of one line; never refused, visible to a read granted three cycles later or after that.
 
     Members
     -------

@@ -128,6 +128,12 @@ class VectorEngine(Component):
     def _elaborate_memories(self, m: Module) -> None:
         sequencer, pipeline, softmax = self._sequencer, self._pipeline, self._softmax
         connect(m, sequencer.acc, flipped(self.acc))
+        # Like `_is_softmax`, a cycle later; a register of its own, as grants wait for it.
+        softmax_reads = Signal()
+        with m.If(self._start_softmax):
+            m.d.sync += softmax_reads.eq(1)
+        with m.Elif(self._start_vector):
+            m.d.sync += softmax_reads.eq(0)
         connect(m, self._params.param, flipped(self.param))
         m.d.comb += [
             pipeline.acc.eq(self.acc.data),
@@ -135,7 +141,7 @@ class VectorEngine(Component):
             softmax.act.data.eq(self.act.data),
             # Only one of them has a command.
             self.act.req.eq(sequencer.act.req | softmax.act.req),
-            self.act.line.eq(Mux(self._is_softmax, softmax.act.line, sequencer.act.line)),
+            self.act.line.eq(Mux(softmax_reads, softmax.act.line, sequencer.act.line)),
             sequencer.act.gnt.eq(self.act.gnt),
             softmax.act.gnt.eq(self.act.gnt),
         ]

@@ -102,7 +102,8 @@ class Planner(Component):
         self._running = Signal()
         self._step = Signal()
         self._phase = Signal(Phase)
-        # Beside the phase: the address depends on it.
+        # Beside the phase: addresses depend on it.
+        self._in_a = Signal()
         self._in_b = Signal()
         self._reads_act = Signal()
         self._master = Signal()
@@ -136,7 +137,7 @@ class Planner(Component):
             a.out_h.eq(command.out_h),
             a.n_kx.eq(command.n_kx),
             a.n_ky.eq(command.n_ky),
-            a.step.eq(self._step & (self._phase == Phase.TERM_A)),
+            a.step.eq(self._step & self._in_a),
             b.start.eq(self.start),
             b.base.eq(command.b_addr),
             b.stride_x.eq(command.b_x),
@@ -160,9 +161,7 @@ class Planner(Component):
             step.reads_act.eq(self._reads_act & ~outside),
             step.outside.eq(self._reads_act & outside),
             step.reads_acc.eq(in_middle),
-            step.reads_scratch.eq(
-                (self._phase == Phase.TOTAL) | ((self._phase == Phase.TERM_A) & self._from_acc)
-            ),
+            step.reads_scratch.eq((self._phase == Phase.TOTAL) | (self._in_a & self._from_acc)),
             # A short group must wait before what it has just written is read; with 16 vectors the
             # pipeline is shorter than the phase.
             step.sets_pause.eq(
@@ -229,6 +228,7 @@ class Planner(Component):
                     with m.Case(*ops):
                         m.d.sync += [
                             self._phase.eq(phase),
+                            self._in_a.eq(phase is Phase.TERM_A),
                             self._in_b.eq(phase is Phase.TERM_B),
                             self._reads_act.eq(phase is not Phase.MIDDLE),
                             first_phase.eq(phase),
@@ -270,13 +270,14 @@ class Planner(Component):
                     with m.Case(Phase.TERM_B):
                         m.d.sync += [
                             self._phase.eq(Phase.TERM_A),
+                            self._in_a.eq(1),
                             self._in_b.eq(0),
                             self._reads_act.eq(~self._from_acc),
                         ]
                     with m.Case(Phase.TERM_A):
                         m.d.sync += [
                             self._phase.eq(Phase.TOTAL),
-                            self._in_b.eq(0),
+                            self._in_a.eq(0),
                             self._reads_act.eq(0),
                         ]
                     with m.Case(Phase.TOTAL):

@@ -30,6 +30,7 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
     async def bench(ctx: Any) -> None:
         due: list[tuple[int, Any, int]] = []  # cycle, port's data, value
         late: list[tuple[Any, Any]] = []  # bytes written a cycle ago: not to be read yet
+        result: tuple[int, Any] | None = None  # of a cycle ago: it is now that it takes its bank
         seen = {"vector refused": 0, "store refused": 0, "load refused": 0, "granted": 0}
         for cycle in range(CYCLES):
             for at, data, value in due:
@@ -83,7 +84,7 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
             touched = {
                 (place + i) % config.act_bytes // size % banks for i in range(size) if mask[i]
             }
-            load_granted = loads and not (writes and target % banks in touched)
+            load_granted = loads and not (result and result[0] % banks in touched)
 
             assert ctx.get(dut.vector.gnt) == vector_granted
             assert ctx.get(dut.store.gnt) == store_granted
@@ -95,8 +96,9 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
             for index, written in late:
                 memory[index] = written
             late = []
-            if writes:
-                late.append((target * size + np.arange(size), value))
+            if result:
+                late.append((result[0] * size + np.arange(size), result[1]))
+            result = (target, value) if writes else None
             if load_granted:
                 index = (place + np.arange(size)) % config.act_bytes
                 late.append((index[mask == 1], data[mask == 1]))
