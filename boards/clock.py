@@ -10,6 +10,7 @@ from typing import Any
 
 from celosia.boards.tools import (
     NEXTPNR_ECP5,
+    SYNTHESIS,
     YOSYS,
     FpgaToolError,
     export_rtlil,
@@ -130,7 +131,7 @@ def measure_clock(
         folder = Path(name)
         (folder / "top.il").write_text(rtlil, encoding="utf-8")
         run_fpga_tool(
-            [yosys, "-q", "-p", "read_rtlil top.il; synth_ecp5 -top top -json top.json"],
+            [yosys, "-q", "-p", f"read_rtlil top.il; {SYNTHESIS}; write_json top.json"],
             task=TASK,
             timeout_s=SYNTHESIS_TIME_OUT_S,
             cwd=folder,

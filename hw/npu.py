@@ -97,7 +97,10 @@ class NpuCore(Component):
         m.submodules.arbiter = SpreadEnable(~self.sleep)(arbiter)
         m.submodules.load = SpreadEnable(wake[Engine.LOAD])(load)
         m.submodules.store = SpreadEnable(wake[Engine.STORE])(store)
-        m.submodules.array = SpreadEnable(wake[Engine.ARRAY] | array.working)(array)
+        # Nothing begins without a command, so what goes on after one was there a cycle ago.
+        array_works = Signal()
+        m.d.sync += array_works.eq(array.working)
+        m.submodules.array = SpreadEnable(wake[Engine.ARRAY] | array_works)(array)
         m.submodules.vector = SpreadEnable(wake[Engine.VECTOR] | fills_table)(vector)
         act = m.submodules.act = ActSram(config)
         wgt = m.submodules.wgt = WeightMemory(config)

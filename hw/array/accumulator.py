@@ -70,6 +70,8 @@ class Accumulator(Component):
             m.d.sync += tag.eq(tags[-1])
             tags.append(tag)
         reader_half = Signal()
+        # The half that the reader reads, if there is one: it selects many addresses.
+        reading = Signal(2, reset_less=True)
 
         old: list[Signal] = []
         new = Signal(32 * cols, reset_less=True)
@@ -79,13 +81,7 @@ class Accumulator(Component):
             )
             output = Signal(32 * cols, name=f"output_{half}", reset_less=True)
             m.d.comb += [
-                memory.read_addr.eq(
-                    Mux(
-                        self.reader.avail & (reader_half == half),
-                        self.reader.index,
-                        self.tag.index,
-                    )
-                ),
+                memory.read_addr.eq(Mux(reading[half], self.reader.index, self.tag.index)),
                 memory.write_addr.eq(tags[3].index),
                 memory.write_data.eq(new),
                 memory.write_en.eq(tags[3].valid & (tags[3].half == half)),
@@ -100,11 +96,16 @@ class Accumulator(Component):
             before = kept[32 * c : 32 * c + 32]
             columns.append((Mux(tags[2].overwrite, 0, before).as_signed() + self.sums[c])[:32])
         m.d.sync += new.eq(Cat(columns))
-        self._elaborate_halves(m, tags, old, reader_half)
+        self._elaborate_halves(m, tags, old, reader_half, reading)
         return m
 
     def _elaborate_halves(
-        self, m: Module, tags: list[Signal], old: list[Signal], reader_half: Signal
+        self,
+        m: Module,
+        tags: list[Signal],
+        old: list[Signal],
+        reader_half: Signal,
+        reading: Signal,
     ) -> None:
         """Count free and full halves, and let the reader read the oldest full one."""
         free, full = Signal(2, init=2), Signal(2)
@@ -120,13 +121,19 @@ class Accumulator(Component):
             m.d.sync += following.eq(avail[-1])
             avail.append(following)
         m.d.comb += self.idle.eq(~Cat((tag.valid | tag.give for tag in tags), avail).any())
-        free_next = Signal(2)
-        m.d.comb += free_next.eq(free + self.reader.release - self.take)
+        free_next, full_next = Signal(2), Signal(2)
+        m.d.comb += [
+            free_next.eq(free + self.reader.release - self.take),
+            full_next.eq(full + given - self.reader.release),
+        ]
         m.d.sync += [
             free.eq(free_next),
             # From a register, as every wave waits for it.
             self.free.eq(free_next.any()),
-            full.eq(full + given - self.reader.release),
+            full.eq(full_next),
+            reading.eq(
+                Mux(full_next.any(), Mux(reader_half ^ self.reader.release, 0b10, 0b01), 0b00)
+            ),
         ]
         # The last read may be asked for in the cycle of the release: its half counts then.
         read_half = [reader_half]

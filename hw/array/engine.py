@@ -79,6 +79,7 @@ class ArrayEngine(Component):
 
         conv = View(command_layout(Conv), self.cmd.payload)
         started, start, finished = Signal(), Signal(), Signal()
+        start_d1, start_d2 = Signal(), Signal()
         connect(m, walker.passes, streamer.passes)
         connect(m, flipped(self.act), feed.act)
         connect(m, flipped(self.wgt), weights.wgt)
@@ -88,7 +89,7 @@ class ArrayEngine(Component):
             weights.conv.eq(conv),
             streamer.conv.eq(conv),
             walker.start.eq(start),
-            weights.start.eq(start),
+            weights.start.eq(start_d1),
             streamer.weights_ready.eq(weights.ready),
             streamer.acc_free.eq(accumulator.free),
             weights.take.eq(streamer.take_weights),
@@ -106,7 +107,6 @@ class ArrayEngine(Component):
         ]
         # The last waves of a command are padded after it is complete; the first of the next one
         # come 6 cycles after its start at the earliest.
-        start_d1, start_d2 = Signal(), Signal()
         m.d.sync += [start_d1.eq(start), start_d2.eq(start_d1)]
         with m.If(start_d2):
             m.d.sync += feed.zero_point.eq(conv.zero_point)
@@ -166,9 +166,11 @@ class ArrayEngine(Component):
         feed: Feed,
     ) -> None:
         line_bytes = self._config.line_bytes
+        overflow = Signal()
+        m.d.sync += overflow.eq(streamer.acc_overflow)
         for condition, cause, address in (
             (illegal, ErrorCause.ILLEGAL_FIELD, 0),
-            (streamer.acc_overflow, ErrorCause.ACC_OVERFLOW, 0),
+            (overflow, ErrorCause.ACC_OVERFLOW, 0),
             (weights.out_of_range, ErrorCause.WGT_RANGE, weights.wgt.line * line_bytes),
             (feed.bank_conflict, ErrorCause.BANK_CONFLICT, feed.wave.addr[0]),
             (feed.act_range, ErrorCause.ACT_RANGE, feed.fault_line * line_bytes),

@@ -23,7 +23,7 @@ class WeightLoader(Component):
     -------
     conv : In(command_layout(Conv))
     start : In(1)
-        First cycle of a command.
+        Second cycle of a command: the first pass is two more away.
     ready : Out(1)
         The next pass is announced: its first wave may be asked for.
     take : In(1)

@@ -43,8 +43,10 @@ class StreamBuffer(Component):
         current = Signal.like(self.o.payload, reset_less=True)
         spare = Signal.like(self.i.payload, reset_less=True)
         spare_valid = Signal()
+        # The same, inverted, in a register that drives nothing in here.
+        ready = Signal(init=1)
         m.d.comb += [
-            self.i.ready.eq(~spare_valid),
+            self.i.ready.eq(ready),
             self.follower.valid.eq(spare_valid | self.i.valid),
             self.follower.payload.eq(Mux(spare_valid, _bits(spare), _bits(self.i.payload))),
             self.o.payload.eq(current),
@@ -54,9 +56,14 @@ class StreamBuffer(Component):
                 self.o.valid.eq(self.follower.valid),
                 current.eq(self.follower.payload),
                 spare_valid.eq(0),
+                ready.eq(1),
             ]
         with m.Elif(~spare_valid):
-            m.d.sync += [spare.eq(self.i.payload), spare_valid.eq(self.i.valid)]
+            m.d.sync += [
+                spare.eq(self.i.payload),
+                spare_valid.eq(self.i.valid),
+                ready.eq(~self.i.valid),
+            ]
         return m
 
 

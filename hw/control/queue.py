@@ -41,6 +41,7 @@ class CommandQueue(Component):
     i : In(stream of 64)
         Words, eight a command.
     o : Out(CommandPort)
+        Its first word is there with `valid`, in time for the gate; the others a cycle later.
     empty : Out(1)
         There is no command, and no part of one.
     """
@@ -107,8 +108,8 @@ class CommandQueue(Component):
         m.d.comb += [
             memory.read_addr.eq(Cat(read_index, read_slot[:-1])),
             issue.eq(~complete & ((read_slot != write_slot) | (read_index != kept_index))),
-            # An engine's `ready` comes late in the cycle, and `move` drives many clock enables:
-            # what else depends on it follows in the next cycle.
+            # An engine's `ready` comes late in the cycle: what does not have to follow at once does
+            # so in the next one.
             move.eq(following_valid & ~moved & (~self.o.valid | self.o.ready)),
             self.o.payload.eq(current),
             self.empty.eq(
@@ -132,9 +133,13 @@ class CommandQueue(Component):
         # Show.
         m.d.sync += moved.eq(move)
         with m.If(moved):
-            m.d.sync += [following_valid.eq(0), complete.eq(0)]
+            m.d.sync += [
+                current[WORD_BITS:].eq(following[WORD_BITS:]),
+                following_valid.eq(0),
+                complete.eq(0),
+            ]
         with m.If(move):
-            m.d.sync += current.eq(following)
+            m.d.sync += current[:WORD_BITS].eq(following[:WORD_BITS])
         with m.If(self.o.ready | ~self.o.valid):
             m.d.sync += self.o.valid.eq(following_valid & ~moved)
         return m

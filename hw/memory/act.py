@@ -52,7 +52,7 @@ class ActSram(Component):
     result : In(LineWrite)
         Written by the vector engine, a cycle later than asked for.
     load : In(WindowWrite)
-        Written by the load engine; the caller has decoded ``space``.
+        Written by the load engine, a bus word at most at a time; the caller has decoded ``space``.
     """
 
     def __init__(self, config: NpuConfig) -> None:
@@ -183,7 +183,7 @@ class ActSram(Component):
         # Results are registered as they come, so that a load waits for registers only.
         result = Signal(8 * line_bytes, reset_less=True)
         result_row = Signal(LINE_BITS - bank_bits, reset_less=True)
-        result_bank = Signal(config.act_banks)
+        result_bank = Signal(config.act_banks, reset_less=True)
         m.d.sync += [
             result.eq(self.result.data),
             result_row.eq(self.result.line >> bank_bits),
@@ -192,7 +192,7 @@ class ActSram(Component):
         writes: dict[tuple[str, int], Signal] = {}
         for b, port in enumerate(self._banks):
             in_line = line[:bank_bits] == b
-            in_following = following[:bank_bits] == b
+            in_following = line[:bank_bits] == (b - 1) % config.act_banks
             lanes = Signal(line_bytes, name=f"lanes_{b}")
             with m.If(self.load.req & in_line):
                 m.d.comb += lanes.eq(mask & ~upper)
@@ -200,9 +200,7 @@ class ActSram(Component):
                 m.d.comb += lanes.eq(mask & upper)
             # Registered: who is granted is known late in the cycle.
             for member in ("write_en", "write_addr", "write_data"):
-                register = Signal.like(
-                    getattr(port, member), name=f"{member}_{b}", reset_less=member != "write_en"
-                )
+                register = Signal.like(getattr(port, member), name=f"{member}_{b}", reset_less=True)
                 m.d.comb += getattr(port, member).eq(register)
                 writes[member, b] = register
             m.d.sync += [
@@ -217,13 +215,14 @@ class ActSram(Component):
                     writes["write_addr", b].eq(result_row),
                     writes["write_data", b].eq(result),
                 ]
-        # Byte i of the window is in the following line if i + offset runs over.
-        lower = Cat(self.load.mask[i] & (offset < line_bytes - i) for i in range(line_bytes))
-        over = Cat(self.load.mask[i] & (offset >= line_bytes - i) for i in range(line_bytes))
+        # A bus word's last byte may be in the following line; its mask is not looked at.
+        if config.bus_bytes == line_bytes:
+            unaligned = offset.any()
+        else:
+            unaligned = offset > line_bytes - config.bus_bytes
+        first_bank = line[:bank_bits]
         m.d.comb += self.load.gnt.eq(
             self.load.req
-            & ~(
-                (result_bank.bit_select(line[:bank_bits], 1) & lower.any())
-                | (result_bank.bit_select(following[:bank_bits], 1) & over.any())
-            )
+            & ~result_bank.bit_select(first_bank, 1)
+            & ~(unaligned & result_bank.rotate_right(1).bit_select(first_bank, 1))
         )

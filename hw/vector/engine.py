@@ -25,7 +25,7 @@ class VectorEngine(Component):
     """Executes `Vector` and `Softmax` commands.
 
     A command starts two cycles after ``cmd.valid``, issues its first vector in the next cycle at
-    the earliest, and is answered in the cycle in which its last line is written. A vector takes 14
+    the earliest, and is answered in the cycle after its last line is written. A vector takes 15
     cycles from its read to its write, and a parameter block (REQUANT*) 9 cycles before that. After
     a fault nothing more is issued until the engine is reset from outside.
 
@@ -223,8 +223,11 @@ class VectorEngine(Component):
                 m.next = "RUN"
             with m.State("RUN"):
                 with m.If(self._pipeline.write_last | self._softmax.done):
-                    m.d.comb += self.cmd.ready.eq(~self._halt & ~self._dst_outside)
-                    m.next = "IDLE"
+                    m.next = "DONE"
+            with m.State("DONE"):
+                # From registers: a whole command moves up behind it.
+                m.d.comb += self.cmd.ready.eq(~self._halt)
+                m.next = "IDLE"
 
         sequencer = self._sequencer
         m.d.comb += [

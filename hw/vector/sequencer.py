@@ -77,7 +77,8 @@ class Sequencer(Component):
             live.eq(steps.o.valid & ~self.halt),
             self.line.eq(step.line),
             self.outside.eq(steps.o.valid & step.outside),
-            self.act.req.eq(live & step.reads_act),
+            # A read does no harm; only its issue would.
+            self.act.req.eq(steps.o.valid & step.reads_act),
             self.act.line.eq(step.line),
             self.wait_act.eq(self.act.req & ~self.act.gnt),
             self.wait_acc.eq(live & step.reads_acc & ~self.acc.avail),
@@ -85,7 +86,9 @@ class Sequencer(Component):
                 live & step.reads_acc & self.acc.avail & (self.params_ready | ~step.uop.new_oc)
             ),
             self.issue.eq(
-                (self.act.req & self.act.gnt) | (live & step.reads_scratch & rested) | self.acc.req
+                (live & step.reads_act & self.act.gnt)
+                | (live & step.reads_scratch & rested)
+                | self.acc.req
             ),
             self.uop.eq(step.uop),
             steps.o.ready.eq(self.issue),

@@ -119,7 +119,7 @@ BUGS = {
     "ready when full": (
         "buffer",
         "StreamBuffer",
-        "self.i.ready.eq(~spare_valid)",
+        "self.i.ready.eq(ready)",
         "self.i.ready.eq(1)",
         "capacity",
     ),

@@ -77,12 +77,13 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
             loads, place = bool(rng.random() < 0.6), int(rng.integers(0, config.act_bytes))
             data = rng.integers(0, 256, size).astype(np.uint8)
             mask = rng.integers(0, 2, size)
+            mask[config.bus_bytes :] = 0
             ctx.set(dut.load.req, loads)
             ctx.set(dut.load.addr, place)
             ctx.set(dut.load.data, int.from_bytes(data.tobytes(), "little"))
             ctx.set(dut.load.mask, int(sum(int(bit) << i for i, bit in enumerate(mask))))
             touched = {
-                (place + i) % config.act_bytes // size % banks for i in range(size) if mask[i]
+                (place + i) % config.act_bytes // size % banks for i in range(config.bus_bytes)
             }
             load_granted = loads and not (result and result[0] % banks in touched)
 
