@@ -19,7 +19,15 @@ from celosia.boards.tools import (
 )
 from celosia.hw.config import NpuConfig
 
-__all__ = ["DEVICE_FLAGS", "ROUTERS", "ClockReport", "TimingPath", "measure_clock", "read_report"]
+__all__ = [
+    "DEVICE_FLAGS",
+    "ROUTERS",
+    "ClockReport",
+    "TimingPath",
+    "measure_clock",
+    "measure_design",
+    "read_report",
+]
 
 TASK = "place and route"
 SYNTHESIS_TIME_OUT_S = 1800.0
@@ -102,9 +110,41 @@ def measure_clock(
     `base` takes about 80 s for synthesis and several minutes for place and route, of one core,
     and 1.5 GB. Results vary by some per cent with the seed.
 
+    Parameters and errors are those of :func:`measure_design`.
+    """
+    _tools(device)  # before the design is generated
+    rtlil = export_rtlil(config, harness=True, task=TASK)
+    return measure_design(
+        rtlil,
+        name=config.name,
+        device=device,
+        speed=speed,
+        seed=seed,
+        router=router,
+        target_mhz=target_mhz,
+        timeout_s=timeout_s,
+    )
+
+
+def measure_design(
+    rtlil: str,
+    *,
+    name: str,
+    device: str = "LFE5U-85F",
+    speed: int = 6,
+    seed: int = 1,
+    router: str = ROUTERS[0],
+    target_mhz: float = 80.0,
+    timeout_s: float = ROUTE_TIME_OUT_S,
+) -> ClockReport:
+    """Place and route a design whose only pins are those of a timing harness, and time it.
+
     Parameters
     ----------
-    config : NpuConfig
+    rtlil : str
+        A :class:`celosia.boards.harness.TimingHarness` called ``top``.
+    name : str
+        What the report calls it.
     device : str
         One of :data:`DEVICE_FLAGS`.
     speed : int
@@ -122,13 +162,9 @@ def measure_clock(
     FpgaToolError
         If a tool is missing, fails or takes too long, or the device is too small.
     """
-    if device not in DEVICE_FLAGS:
-        raise FpgaToolError(TASK, f"no device {device!r}", f"choose {', '.join(DEVICE_FLAGS)}")
-    yosys = find_tool(YOSYS, task=TASK)
-    nextpnr = find_tool(NEXTPNR_ECP5, task=TASK)
-    rtlil = export_rtlil(config, harness=True, task=TASK)
-    with tempfile.TemporaryDirectory(prefix="celosia-") as name:
-        folder = Path(name)
+    yosys, nextpnr = _tools(device)
+    with tempfile.TemporaryDirectory(prefix="celosia-") as scratch:
+        folder = Path(scratch)
         (folder / "top.il").write_text(rtlil, encoding="utf-8")
         run_fpga_tool(
             [yosys, "-q", "-p", f"read_rtlil top.il; {SYNTHESIS}; write_json top.json"],
@@ -150,7 +186,14 @@ def measure_clock(
             cwd=folder,
         )
         content = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    return read_report(content, config=config.name, device=device, speed=speed, seed=seed)
+    return read_report(content, config=name, device=device, speed=speed, seed=seed)
+
+
+def _tools(device: str) -> tuple[str, str]:
+    """Return the paths of Yosys and nextpnr, and refuse a device that there is not."""
+    if device not in DEVICE_FLAGS:
+        raise FpgaToolError(TASK, f"no device {device!r}", f"choose {', '.join(DEVICE_FLAGS)}")
+    return find_tool(YOSYS, task=TASK), find_tool(NEXTPNR_ECP5, task=TASK)
 
 
 def read_report(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, ResetInserter, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
 from celosia.hw.array.engine import ArrayEngine
 from celosia.hw.bus.arbiter import BusArbiter
@@ -14,7 +14,7 @@ from celosia.hw.control.frontend import ENGINES, FrontEnd
 from celosia.hw.control.ports import FaultPort, Unit
 from celosia.hw.dma.load import LoadEngine
 from celosia.hw.dma.store import StoreEngine
-from celosia.hw.enable import SpreadEnable
+from celosia.hw.gating import resets, stops
 from celosia.hw.isa import Engine, Space
 from celosia.hw.memory.act import ActSram
 from celosia.hw.memory.lines import LineMemory
@@ -90,21 +90,38 @@ class NpuCore(Component):
         frontend, arbiter = FrontEnd(config), BusArbiter(config, ports=len(BUS_PORTS))
         load, store = LoadEngine(config), StoreEngine(config)
         array, vector = ArrayEngine(config), VectorEngine(config)
-        wake = frontend.wake
         # Seen before the first entry comes.
-        fills_table = load.command.valid & (load.write.space == int(Space.TABLE))
-        m.submodules.frontend = SpreadEnable(~self.sleep)(frontend)
-        m.submodules.arbiter = SpreadEnable(~self.sleep)(arbiter)
-        m.submodules.load = SpreadEnable(wake[Engine.LOAD])(load)
-        m.submodules.store = SpreadEnable(wake[Engine.STORE])(store)
+        fills = load.command.valid & (load.write.space == int(Space.TABLE))
         # Nothing begins without a command, so what goes on after one was there a cycle ago.
-        array_works = Signal()
-        m.d.sync += array_works.eq(array.working)
-        m.submodules.array = SpreadEnable(wake[Engine.ARRAY] | array_works)(array)
-        m.submodules.vector = SpreadEnable(wake[Engine.VECTOR] | fills_table)(vector)
+        fills_table, array_works = Signal(), Signal()
+        m.d.sync += [fills_table.eq(fills), array_works.eq(array.working)]
+        awake, wake = ~self.sleep, frontend.wake
+        for name, part, enable, ahead, waits in (
+            ("frontend", frontend, awake, awake, ~frontend.moves),
+            ("bus", arbiter, awake, awake, arbiter.idle),
+            ("load", load, load.command.valid, wake[Engine.LOAD], None),
+            ("store", store, store.command.valid, wake[Engine.STORE], None),
+            (
+                "array",
+                array,
+                array.cmd.valid | array_works,
+                wake[Engine.ARRAY] | array_works,
+                None,
+            ),
+            (
+                "vector",
+                vector,
+                vector.cmd.valid | fills_table,
+                wake[Engine.VECTOR] | fills,
+                vector.waits & ~fills_table,
+            ),
+        ):
+            m.submodules[name] = stops(
+                m, part, enable, ahead=ahead, domain=name, platform=platform, waits=waits
+            )
         act = m.submodules.act = ActSram(config)
         wgt = m.submodules.wgt = WeightMemory(config)
-        param = m.submodules.param = LineMemory(config, lines=config.param_lines)
+        param = m.submodules.param = LineMemory(config, lines=config.param_lines, reader="vector")
 
         engines = {
             Engine.LOAD: load.command,
@@ -264,7 +281,7 @@ class Npu(Component):
         m = Module()
         control = m.submodules.control = Control(self._config)
         core = NpuCore(self._config)
-        m.submodules.core = ResetInserter(control.halt)(core)
+        m.submodules.core = resets(m, core, control.halt, platform=platform)
         connect(m, flipped(self.csr), control.bus)
         connect(m, core.bus, flipped(self.bus))
         connect(m, core.trace, flipped(self.trace))

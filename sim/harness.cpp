@@ -5,7 +5,8 @@
 //
 // A clock cycle is two evaluations: inputs are applied with the clock low and settle, the outputs
 // of that cycle are sampled, then the rising edge is evaluated. Combinational paths from the bus
-// inputs to the bus outputs are therefore followed as hardware would.
+// inputs to the bus outputs are therefore followed as hardware would. CELOSIA_GATES lists the
+// clocks that may stand still: one rises with the others if its enable has settled high.
 
 #include <cstdint>
 #include <cstdio>
@@ -162,6 +163,8 @@ struct Npu {
       }
     }
     top->clk = 0;
+#define CELOSIA_LOW(gate) top->clk_##gate = 0;
+    CELOSIA_GATES(CELOSIA_LOW)
     top->eval();
 #ifdef CELOSIA_TRACE
     // The falling edge and the settled inputs share the second half of the previous cycle.
@@ -225,6 +228,8 @@ struct Npu {
 
   void edge() {
     top->clk = 1;
+#define CELOSIA_HIGH(gate) top->clk_##gate = top->enable_##gate;
+    CELOSIA_GATES(CELOSIA_HIGH)
     top->eval();
     ++statistics.cycles;
 #ifdef CELOSIA_TRACE

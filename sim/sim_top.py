@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from amaranth.hdl import ClockDomain, Module, Signal
 from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
+from celosia.hw.gating import GATED_DOMAINS, ClockGates
 
-__all__ = ["SimTop"]
+__all__ = ["CLOCKS", "SimTop"]
+
+CLOCKS = (*GATED_DOMAINS, "reset")
+"""Gated clocks: of the parts, and of the reset's register."""
 
 
 class SimTop(Component):
@@ -19,13 +23,19 @@ class SimTop(Component):
     ----------
     component : Component
         In clock domain ``sync``. Its ports keep their names.
+    gates : ClockGates, optional
+        The platform it is elaborated for. Then each X of :data:`CLOCKS` has ports ``clk_X`` and
+        ``enable_X``: in a cycle in which the second is high when the inputs have settled, the
+        first is to rise together with ``clk``.
     """
 
-    def __init__(self, component: Component) -> None:
-        self._component = component
-        super().__init__(
-            Signature({**dict(component.signature.members), "clk": In(1), "rst": In(1)})
-        )
+    def __init__(self, component: Component, gates: ClockGates | None = None) -> None:
+        self._component, self._gates = component, gates
+        ports = {"clk": In(1), "rst": In(1)}
+        if gates is not None:
+            for name in CLOCKS:
+                ports |= {f"clk_{name}": In(1), f"enable_{name}": Out(1)}
+        super().__init__(Signature({**dict(component.signature.members), **ports}))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -33,7 +43,25 @@ class SimTop(Component):
         m.domains.early = early = ClockDomain(reset_less=True)
         reset = Signal(init=1)
         m.d.early += reset.eq(self.rst)
-        m.d.comb += [sync.clk.eq(self.clk), early.clk.eq(self.clk), sync.rst.eq(reset)]
+        m.d.comb += [sync.clk.eq(self.clk), sync.rst.eq(reset)]
+        if self._gates is None:
+            m.d.comb += early.clk.eq(self.clk)
+        else:
+            # All next states depend on it: with a clock that hardly ever rises, that of a part
+            # that stands still is not evaluated.
+            m.d.comb += [
+                early.clk.eq(self.clk_reset),
+                self.enable_reset.eq(self.rst != reset),
+            ]
+        if self._gates is not None:
+            for name, enable in self._gates.enables.items():
+                domain = ClockDomain(name)
+                m.domains += domain
+                m.d.comb += [
+                    domain.clk.eq(getattr(self, f"clk_{name}")),
+                    domain.rst.eq(reset),
+                    getattr(self, f"enable_{name}").eq(enable | self._gates.reset | reset),
+                ]
         m.submodules.component = component = self._component
         for name, member in component.signature.members.items():
             inner, outer = getattr(component, name), getattr(self, name)

@@ -180,7 +180,8 @@ def build_npu(config: NpuConfig, *, trace: bool = False, console: Console | None
     config : NpuConfig
         The configuration.
     trace : bool
-        Whether it is to write VCD traces; such a build is slower.
+        Whether it is to write VCD traces; such a build is slower. It has one clock and clock
+        enables, as an FPGA has; builds that do not trace have gated clocks.
     console : rich.console.Console, optional
         Where progress is shown; without it, standard error when that is a terminal.
 
@@ -228,7 +229,7 @@ def build_component(
     return _build(digest, component, title="RTL simulator", trace=trace, console=console)
 
 
-def export_verilog(component: Any, name: str = "npu") -> str:
+def export_verilog(component: Any, name: str = "npu", *, gated: bool = False) -> str:
     """Return a component as Verilog for simulation: inside a `SimTop`, reset one cycle late.
 
     Parameters
@@ -237,6 +238,9 @@ def export_verilog(component: Any, name: str = "npu") -> str:
         Elaborated here, once.
     name : str
         Name of the top module.
+    gated : bool
+        Whether parts have gated clocks (see :class:`celosia.sim.sim_top.SimTop`): they are not
+        evaluated while they stand still.
 
     Raises
     ------
@@ -245,9 +249,12 @@ def export_verilog(component: Any, name: str = "npu") -> str:
     """
     yosys = find_yosys()
     from amaranth.back import rtlil
+    from celosia.hw.gating import ClockGates
     from celosia.sim.sim_top import SimTop
 
-    text: str = rtlil.convert(SimTop(component), name=name, emit_src=False)
+    gates = ClockGates() if gated else None
+    top = SimTop(component, gates)
+    text: str = rtlil.convert(top, name=name, emit_src=False, platform=gates)
     script = YOSYS_SCRIPT.format(rtlil=text)
     verilog = run_tool([*yosys, "-q", "-"], stdin=script, timeout_s=VERILOG_TIME_OUT_S)
     return _REPEATED_BIT.sub(_replication, _INITIAL_MEMORY.sub(_initial_loop, verilog))
@@ -333,7 +340,7 @@ def _make(work: Path, component: Callable[[], Any], trace: bool, root: Path, ste
         warm_up = pool.submit(_warm_up, work, compiler, environment)
         step("elaborating")
         verilog = work / "npu.v"
-        verilog.write_text(export_verilog(component()), encoding="utf-8")
+        verilog.write_text(export_verilog(component(), gated=not trace), encoding="utf-8")
         step("Verilator")
         run_tool(
             [
@@ -386,6 +393,8 @@ def _compile(
     step: Step,
 ) -> list[str]:
     """Compile the model, the harness and Verilator's runtime; return the object files."""
+    from celosia.sim.sim_top import CLOCKS
+
     runtime = ["verilated.cpp", "verilated_threads.cpp"]
     if trace:
         runtime.append("verilated_vcd_c.cpp")
@@ -404,6 +413,7 @@ def _compile(
         f"-DVM_TRACE={int(trace)}",
         f"-DVM_TRACE_VCD={int(trace)}",
         *(["-DCELOSIA_TRACE"] if trace else []),
+        "-DCELOSIA_GATES(X)=" + " ".join(f"X({name})" for name in CLOCKS if not trace),
     ]
 
     def compile_one(source: Path) -> Path:

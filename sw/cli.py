@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from celosia.sw import cli_bench, cli_compile, cli_demo, cli_resources, cli_run, cli_tools
+from celosia.sw import (
+    cli_bench,
+    cli_compile,
+    cli_demo,
+    cli_mlperf,
+    cli_resources,
+    cli_run,
+    cli_tools,
+)
 from celosia.sw.cli_common import CommandGroup, help_text, output_console
 
 __all__ = ["app", "main"]
@@ -59,6 +67,7 @@ cli_run.register(app)
 cli_bench.register(app)
 cli_tools.register(app)
 cli_resources.register(app)
+cli_mlperf.register(app)
 
 
 def main() -> None:

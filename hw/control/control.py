@@ -11,6 +11,7 @@ from celosia.hw.bus.csr import RegisterFile, csr_signature
 from celosia.hw.bus.ports import REGION_TABLE
 from celosia.hw.config import NpuConfig
 from celosia.hw.control.ports import FaultPort, Unit
+from celosia.hw.gating import clock, idles
 from celosia.hw.isa import Engine, Region
 from celosia.hw.regs import COUNTERS, IDENTITY, VERSION, ErrorCause, capability_words
 
@@ -54,6 +55,8 @@ class _ErrorLatch(Component):
         WATCHDOG, of unit FETCH.
     armed : In(1)
     clear : In(1)
+    seen : Out(1)
+        There is one among the inputs.
     error : Out(1)
         There is an error in this cycle; the registers follow in the next one, the tag after that.
     cause, unit : Out(8)
@@ -72,6 +75,7 @@ class _ErrorLatch(Component):
                 "watchdog": In(1),
                 "armed": In(1),
                 "clear": In(1),
+                "seen": Out(1),
                 "error": Out(1),
                 "cause": Out(8),
                 "unit": Out(8),
@@ -98,6 +102,7 @@ class _ErrorLatch(Component):
         )
         sources.append((self.watchdog, ErrorCause.WATCHDOG, int(Unit.FETCH), 0))
 
+        m.d.comb += self.seen.eq(Cat(valid for valid, *_ in sources).any())
         # Two steps, so that the choice does not lengthen the engines' paths.
         caught = [Signal(name=f"caught_{place}") for place in range(len(sources))]
         m.d.comb += self.error.eq(self.armed & Cat(caught).any())
@@ -237,10 +242,21 @@ class Control(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.csr = csr = RegisterFile()
-        m.submodules.errors = errors = _ErrorLatch()
+        csr, errors = RegisterFile(), _ErrorLatch()
         m.submodules.counters = counters = _Counters()
         fields = csr.fields
+        pending = fields["irq_pending"].values()
+        # What the registers show, and what starts and ends a program, changes rarely: the error
+        # latch needs two cycles, its tag one more, this here two more.
+        wakes = Cat(self.bus.cyc, self.done, errors.seen, *(flag.set for flag in pending)).any()
+        for name, part, active, tail_cycles in (
+            ("csr", csr, wakes, 4),
+            ("errors", errors, errors.clear | errors.seen, 3),
+        ):
+            m.submodules[name] = idles(
+                m, part, active, domain=name, platform=platform, tail_cycles=tail_cycles
+            )
+        registers = m.d[clock("csr", platform)]
         connect(m, flipped(self.bus), csr.bus)
         self._constants(m, fields)
         running = Signal()
@@ -250,14 +266,14 @@ class Control(Component):
         doorbell = Signal()
         rung = Signal()
         soft_reset = Signal()
-        m.d.sync += soft_reset.eq(fields["control"]["soft_reset"])
+        registers += soft_reset.eq(fields["control"]["soft_reset"])
         m.d.comb += [
             doorbell.eq(fields["doorbell"]["start"] & ~running & ~failed),
             self.sleep.eq(fields["control"]["sleep"] & ~running),
             errors.armed.eq(running),
             errors.clear.eq(rung),
         ]
-        m.d.sync += [
+        registers += [
             rung.eq(doorbell),
             self.start.eq(rung),
             # A program may end with tokens or full accumulator halves left over, and still run to
@@ -267,16 +283,16 @@ class Control(Component):
             ended.eq(self.done & running),
         ]
         with m.If(soft_reset):
-            m.d.sync += [running.eq(0), done.eq(0), failed.eq(0), ended.eq(0)]
+            registers += [running.eq(0), done.eq(0), failed.eq(0), ended.eq(0)]
         with m.Elif(errors.error):
-            m.d.sync += [running.eq(0), failed.eq(1)]
+            registers += [running.eq(0), failed.eq(1)]
             m.d.comb += fields["irq_pending"]["error"].set.eq(1)
         with m.Elif(ended & running):
-            m.d.sync += [running.eq(0), done.eq(1)]
+            registers += [running.eq(0), done.eq(1)]
             m.d.comb += fields["irq_pending"]["done"].set.eq(1)
         with m.Elif(doorbell):
-            m.d.sync += [running.eq(1), done.eq(0)]
-        self._status(m, fields, running, done, failed)
+            registers += [running.eq(1), done.eq(0)]
+        self._status(m, registers, fields, running, done, failed)
         self._errors(m, fields, errors, counters, running)
         self._count(m, fields, counters, running, rung)
         return m
@@ -297,6 +313,7 @@ class Control(Component):
     def _status(
         self,
         m: Module,
+        registers: Any,
         fields: dict[str, dict[str, Any]],
         running: Signal,
         done: Signal,
@@ -314,7 +331,7 @@ class Control(Component):
         for region in Region:
             for part in ("base", "size"):
                 m.d.comb += self.regions[region][part].eq(fields[f"region{region}_{part}"]["value"])
-        m.d.sync += self.irq.eq(
+        registers += self.irq.eq(
             (pending["done"].value & enable["done"]) | (pending["error"].value & enable["error"])
         )
 

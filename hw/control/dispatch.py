@@ -122,6 +122,8 @@ class Dispatcher(Component):
         An `End` is being executed: fetch no more.
     done : Out(1)
         The `End` is complete; one cycle.
+    active : Out(1)
+        A word moves, or an `End` is being executed.
     fault : Out(FaultPort)
         ILLEGAL_OPCODE or ILLEGAL_FIELD; address 0.
     tag : Out(16)
@@ -138,6 +140,7 @@ class Dispatcher(Component):
                 "starved": Out(1),
                 "stop": Out(1),
                 "done": Out(1),
+                "active": Out(1),
                 "fault": Out(FaultPort()),
                 "tag": Out(16),
             }
@@ -194,6 +197,15 @@ class Dispatcher(Component):
             ),
             self.fault.cause.eq(ErrorCause.ILLEGAL_FIELD),
             checked.o.ready.eq(routing & willing & ~(word.illegal_opcode | word.illegal_field)),
+            self.active.eq(
+                Cat(
+                    self.start,
+                    self.stop,
+                    self.fault.valid,
+                    self.words.valid & self.words.ready,
+                    checked.o.valid & checked.o.ready,
+                ).any()
+            ),
         ]
         with m.If(word.illegal_opcode):
             m.d.comb += self.fault.cause.eq(ErrorCause.ILLEGAL_OPCODE)

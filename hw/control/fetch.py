@@ -94,6 +94,8 @@ class CommandFetch(Component):
         FETCH_WINDOW with the address of the command that is not there.
     idle : Out(1)
         Stopped, and nothing in flight.
+    active : Out(1)
+        Something moves or may be asked for.
     """
 
     def __init__(self, config: NpuConfig) -> None:
@@ -108,6 +110,7 @@ class CommandFetch(Component):
                 "words": Out(stream.Signature(WORD_BITS)),
                 "fault": Out(FaultPort()),
                 "idle": Out(1),
+                "active": Out(1),
             }
         )
 
@@ -129,6 +132,7 @@ class CommandFetch(Component):
         asked = Signal()
         taken = Signal()
         exhausted = Signal()
+        begins = Signal()
         m.d.comb += [
             region.eq(self.regions[Region.CODE]),
             request.valid.eq(bursting),
@@ -145,6 +149,19 @@ class CommandFetch(Component):
             self.words.valid.eq(unpack.o.valid),
             self.words.payload.eq(unpack.o.payload),
             unpack.o.ready.eq(self.words.ready),
+            begins.eq(running & ~bursting & (commands_left != 0) & (in_use <= burst)),
+            self.active.eq(
+                Cat(
+                    self.start,
+                    self.stop,
+                    self.fault.valid,
+                    bursting,
+                    begins,
+                    self.mem.ack,
+                    taken,
+                    self.words.valid & self.words.ready,
+                ).any()
+            ),
             self.idle.eq(~running & ~bursting & (in_use == 0)),
             exhausted.eq(running & ~bursting & (in_use == 0) & (commands_left == 0)),
             self.fault.valid.eq(exhausted & self.starved),
@@ -158,7 +175,7 @@ class CommandFetch(Component):
                 words_left.eq(words_left - 1),
                 bursting.eq(words_left != 0),
             ]
-        with m.Elif(running & ~bursting & (commands_left != 0) & (in_use <= burst)):
+        with m.Elif(begins):
             m.d.sync += [
                 bursting.eq(1),
                 words_left.eq(burst - 1),

@@ -41,6 +41,8 @@ class FrontEnd(Component):
         Tag of the command that was dispatched last.
     tags : Out(16).array(4)
         Tag of each engine's command.
+    moves : Out(1)
+        Anything changes here. While it is low, all stays as it is.
     active, busy, wake, wait_token, overflow : Out(4)
         See :class:`TokenGates`.
     """
@@ -57,6 +59,7 @@ class FrontEnd(Component):
                 "fault": Out(FaultPort()),
                 "tag": Out(16),
                 "tags": Out(16).array(ENGINES),
+                "moves": Out(1),
                 "active": Out(ENGINES),
                 "busy": Out(ENGINES),
                 "wake": Out(ENGINES),
@@ -70,7 +73,7 @@ class FrontEnd(Component):
         m.submodules.fetch = fetch = CommandFetch(self._config)
         m.submodules.dispatch = dispatch = Dispatcher()
         m.submodules.gates = gates = TokenGates()
-        empty = []
+        empty, moving = [], [fetch.active, dispatch.active, gates.moves.any()]
         connect(m, fetch.words, dispatch.words)
         connect(m, fetch.mem, flipped(self.mem))
         for engine in Engine:
@@ -81,6 +84,7 @@ class FrontEnd(Component):
             connect(m, gates.o[engine], flipped(self.commands[engine]))
             m.d.comb += self.tags[engine].eq(gates.tags[engine])
             empty.append(queue.empty)
+            moving.append(queue.active)
         m.d.comb += [
             fetch.start.eq(self.start),
             dispatch.start.eq(self.start),
@@ -93,6 +97,7 @@ class FrontEnd(Component):
             self.fault.cause.eq(dispatch.fault.cause),
             self.fault.address.eq(0),
             self.tag.eq(dispatch.tag),
+            self.moves.eq(Cat(moving).any()),
             self.active.eq(gates.active),
             self.busy.eq(gates.busy),
             self.wake.eq(gates.wake),

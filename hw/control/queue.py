@@ -42,6 +42,8 @@ class CommandQueue(Component):
         Words, eight a command.
     o : Out(CommandPort)
         Its first word is there with `valid`, in time for the gate; the others a cycle later.
+    active : Out(1)
+        Something moves.
     empty : Out(1)
         There is no command, and no part of one.
     """
@@ -53,6 +55,7 @@ class CommandQueue(Component):
             {
                 "i": In(stream.Signature(WORD_BITS)),
                 "o": Out(CommandPort()),
+                "active": Out(1),
                 "empty": Out(1),
             }
         )
@@ -111,6 +114,7 @@ class CommandQueue(Component):
             # An engine's `ready` comes late in the cycle: what does not have to follow at once does
             # so in the next one.
             move.eq(following_valid & ~moved & (~self.o.valid | self.o.ready)),
+            self.active.eq(taken | issue | arrived | move | moved | self.o.ready),
             self.o.payload.eq(current),
             self.empty.eq(
                 (read_slot == write_slot) & (write_index == 0) & ~complete & ~self.o.valid

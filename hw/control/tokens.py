@@ -62,6 +62,8 @@ class TokenGates(Component):
     i : In(CommandPort).array(4)
         By :class:`Engine`. The dispatcher has checked that no command waits for its own engine.
     o : Out(CommandPort).array(4)
+    moves : Out(4)
+        A command of the engine begins or ends.
     active : Out(4)
         Engines with a command at the head of their queue.
     busy : Out(4)
@@ -81,6 +83,7 @@ class TokenGates(Component):
             {
                 "i": In(CommandPort()).array(ENGINES),
                 "o": Out(CommandPort()).array(ENGINES),
+                "moves": Out(ENGINES),
                 "active": Out(ENGINES),
                 "busy": Out(ENGINES),
                 "wake": Out(ENGINES),
@@ -128,6 +131,7 @@ class TokenGates(Component):
             sink.valid.eq(running),
             sink.payload.eq(source.payload),
             source.ready.eq(complete),
+            self.moves[engine].eq(passes | complete),
             self.active[engine].eq(source.valid),
             self.busy[engine].eq(running),
             self.wake[engine].eq(running | (source.valid & present)),

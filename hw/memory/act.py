@@ -5,6 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import Component, In, Out, Signature
 from celosia.hw.config import NpuConfig
+from celosia.hw.gating import clock, runs
 from celosia.hw.memory.block import BlockMemory
 from celosia.hw.memory.ports import LINE_BITS, LineRead, LineWrite, WindowRead, WindowWrite
 
@@ -12,6 +13,14 @@ __all__ = ["ActSram", "ArrayRead", "SEGMENTS"]
 
 SEGMENTS = 3
 """Lines that the array may ask for in one cycle."""
+
+
+READ_CYCLES = 3
+"""Cycles that a read takes at most: the store engine's window is in a register of its own."""
+
+
+WRITE_CYCLES = 2
+"""Cycles that a result takes before the one in which the memory takes it."""
 
 
 class ArrayRead(Signature):
@@ -71,16 +80,24 @@ class ActSram(Component):
         m = Module()
         config = self._config
         banks = config.act_banks
+        self._read_clock = clock("act_read", platform)
+        self._write_clock = clock("act_write", platform)
         self._banks = []
         for b in range(banks):
             m.submodules[f"bank_{b}"] = memory = BlockMemory(
                 width_bits=8 * config.line_bytes,
                 depth=config.act_lines // banks,
                 granularity_bits=8,
+                read_domain=self._read_clock,
+                write_domain=self._write_clock,
             )
             self._banks.append(memory)
         self._elaborate_reads(m)
         self._elaborate_writes(m)
+        wanted = Cat(self.array.req, self.vector.req, self.store.req).any()
+        runs(m, wanted, domain="act_read", platform=platform, tail_cycles=READ_CYCLES)
+        written = self.result.req | self.load.req
+        runs(m, written, domain="act_write", platform=platform, tail_cycles=WRITE_CYCLES)
         return m
 
     def _split(self, addr: Signal) -> tuple[Signal, Signal]:
@@ -114,7 +131,7 @@ class ActSram(Component):
                 with m.If(hits[s]):
                     m.d.comb += port.read_addr.eq(self.array.line[s] >> bank_bits)
             output = Signal(8 * config.line_bytes, name=f"output_{b}", reset_less=True)
-            m.d.sync += output.eq(port.read_data)
+            m.d[self._read_clock] += output.eq(port.read_data)
             outputs.append(output)
 
         # Whole banks are compared, not one after another: the grants are on long paths.
@@ -143,7 +160,7 @@ class ActSram(Component):
         def delayed(signal: Signal, cycles: int, name: str) -> Signal:
             for stage in range(cycles):
                 following = Signal(len(signal), name=f"{name}_d{stage + 1}", reset_less=True)
-                m.d.sync += following.eq(signal)
+                m.d[self._read_clock] += following.eq(signal)
                 signal = following
             return signal
 
@@ -159,7 +176,9 @@ class ActSram(Component):
         m.d.comb += following_bank.eq(bank + 1)
         offset = delayed(store_offset, 2, "store_offset")
         pair = Cat(bank_outputs[bank], bank_outputs[following_bank])
-        m.d.sync += self.store.data.eq((pair >> (offset << 3))[: 8 * config.line_bytes])
+        m.d[self._read_clock] += self.store.data.eq(
+            (pair >> (offset << 3))[: 8 * config.line_bytes]
+        )
 
     def _elaborate_writes(self, m: Module) -> None:
         config = self._config
@@ -184,7 +203,7 @@ class ActSram(Component):
         result = Signal(8 * line_bytes, reset_less=True)
         result_row = Signal(LINE_BITS - bank_bits, reset_less=True)
         result_bank = Signal(config.act_banks, reset_less=True)
-        m.d.sync += [
+        m.d[self._write_clock] += [
             result.eq(self.result.data),
             result_row.eq(self.result.line >> bank_bits),
             result_bank.eq(Mux(self.result.req, 1 << self.result.line[:bank_bits], 0)),
@@ -203,14 +222,14 @@ class ActSram(Component):
                 register = Signal.like(getattr(port, member), name=f"{member}_{b}", reset_less=True)
                 m.d.comb += getattr(port, member).eq(register)
                 writes[member, b] = register
-            m.d.sync += [
+            m.d[self._write_clock] += [
                 # A window goes to both its banks at once or to neither.
                 writes["write_en", b].eq(Mux(self.load.gnt, lanes, 0)),
                 writes["write_addr", b].eq(Array([line, following])[in_following] >> bank_bits),
                 writes["write_data", b].eq(data),
             ]
             with m.If(result_bank[b]):
-                m.d.sync += [
+                m.d[self._write_clock] += [
                     writes["write_en", b].eq((1 << line_bytes) - 1),
                     writes["write_addr", b].eq(result_row),
                     writes["write_data", b].eq(result),

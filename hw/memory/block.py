@@ -22,6 +22,8 @@ class BlockMemory(Component):
         Of a word; words.
     granularity_bits : int or None
         Bits that are written together; None: whole words.
+    read_domain, write_domain : str
+        Clock domains of the ports: of the same clock, which may stand still for either.
 
     Members
     -------
@@ -32,13 +34,22 @@ class BlockMemory(Component):
         One cycle after the address. The way out of a block RAM takes half a cycle: register it.
     """
 
-    def __init__(self, *, width_bits: int, depth: int, granularity_bits: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        width_bits: int,
+        depth: int,
+        granularity_bits: int | None = None,
+        read_domain: str = "sync",
+        write_domain: str = "sync",
+    ) -> None:
         if depth < 2:
             raise ValueError(f"depth must be at least 2, not {depth!r}")
         if granularity_bits is not None and width_bits % granularity_bits:
             raise ValueError(f"{width_bits} bits are not whole granules of {granularity_bits!r}")
         self._depth = depth
         self._granularity_bits = granularity_bits
+        self._read_domain, self._write_domain = read_domain, write_domain
         addr_bits = (depth - 1).bit_length()
         super().__init__(
             {
@@ -62,7 +73,7 @@ class BlockMemory(Component):
         m.submodules.memory = memory = Memory(
             shape=len(self.write_data), depth=self._depth, init=[], attrs={"no_rw_check": 1}
         )
-        write = memory.write_port(granularity=self._granularity_bits)
+        write = memory.write_port(domain=self._write_domain, granularity=self._granularity_bits)
         read = memory.read_port(domain="comb")
         m.d.comb += [
             write.en.eq(self.write_en),
@@ -71,6 +82,6 @@ class BlockMemory(Component):
             read.addr.eq(self.read_addr),
         ]
         output = Signal.like(self.read_data, reset_less=True)
-        m.d.sync += output.eq(read.data)
+        m.d[self._read_domain] += output.eq(read.data)
         m.d.comb += self.read_data.eq(output)
         return m

@@ -5,6 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module
 from amaranth.lib.wiring import Component, In
 from celosia.hw.config import NpuConfig
+from celosia.hw.gating import clock
 from celosia.hw.memory.block import BlockMemory
 from celosia.hw.memory.ports import LineRead, WindowWrite
 
@@ -22,6 +23,8 @@ class LineMemory(Component):
     config : NpuConfig
     lines : int
         Lines of the memory.
+    reader : str
+        Who reads it, by the name of its gated clock. The load engine writes it.
 
     Members
     -------
@@ -32,11 +35,12 @@ class LineMemory(Component):
         Data two cycles after the request (registered memory output).
     """
 
-    def __init__(self, config: NpuConfig, *, lines: int) -> None:
+    def __init__(self, config: NpuConfig, *, lines: int, reader: str) -> None:
         if lines < 2:
             raise ValueError(f"lines must be at least 2, not {lines!r}")
         self._config = config
         self._lines = lines
+        self._reader = reader
         super().__init__({"write": In(WindowWrite(config)), "read": In(LineRead(config))})
 
     @property
@@ -50,8 +54,13 @@ class LineMemory(Component):
         words = line_bytes // bus_bytes
         byte_bits = bus_bytes.bit_length() - 1
         line_bits = line_bytes.bit_length() - 1
+        reader = clock(self._reader, platform)
         m.submodules.memory = memory = BlockMemory(
-            width_bits=8 * line_bytes, depth=self._lines, granularity_bits=8
+            width_bits=8 * line_bytes,
+            depth=self._lines,
+            granularity_bits=8,
+            read_domain=reader,
+            write_domain=clock("load", platform),
         )
 
         place = self.write.addr[byte_bits:line_bits]
@@ -69,5 +78,5 @@ class LineMemory(Component):
             self.read.gnt.eq(1),
             memory.read_addr.eq(self.read.line),
         ]
-        m.d.sync += self.read.data.eq(memory.read_data)
+        m.d[reader] += self.read.data.eq(memory.read_data)
         return m

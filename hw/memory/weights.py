@@ -63,7 +63,7 @@ class WeightMemory(Component):
         line_bits = config.line_bytes.bit_length() - 1
         m.d.comb += self.write.gnt.eq(1)
         for parity in range(LINES_A_CYCLE):
-            bank = LineMemory(config, lines=config.wgt_lines // LINES_A_CYCLE)
+            bank = LineMemory(config, lines=config.wgt_lines // LINES_A_CYCLE, reader="array")
             m.submodules[f"bank_{parity}"] = bank
             m.d.comb += [
                 bank.write.req.eq(self.write.req & (self.write.addr[line_bits] == parity)),

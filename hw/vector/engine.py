@@ -8,6 +8,7 @@ from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw.config import NpuConfig
 from celosia.hw.control.decode import command_layout
 from celosia.hw.control.ports import CommandPort, FaultPort
+from celosia.hw.gating import idles
 from celosia.hw.isa import COMMAND_BITS, Opcode, Softmax, Vector, VectorOp
 from celosia.hw.memory.ports import AccRead, LineRead, LineWrite, WindowWrite
 from celosia.hw.regs import ErrorCause
@@ -46,6 +47,8 @@ class VectorEngine(Component):
         A vector, or an element of a window or of a softmax, was issued in this cycle.
     wait_acc, wait_act : Out(1)
         Nothing was issued for want of a full accumulator half, of the activation SRAM's port.
+    waits : Out(1)
+        Nothing changes before a half of the accumulator is full.
     """
 
     def __init__(self, config: NpuConfig) -> None:
@@ -62,6 +65,7 @@ class VectorEngine(Component):
                 "busy": Out(1),
                 "wait_acc": Out(1),
                 "wait_act": Out(1),
+                "waits": Out(1),
             }
         )
 
@@ -69,10 +73,10 @@ class VectorEngine(Component):
         m = Module()
         config = self._config
         m.submodules.sequencer = self._sequencer = Sequencer(config)
-        m.submodules.pipeline = self._pipeline = Pipeline(config)
+        self._pipeline = Pipeline(config)
         m.submodules.params = self._params = ParamLoader(config)
         m.submodules.table_ram = self._table = Table(config)
-        m.submodules.softmax = self._softmax = SoftmaxUnit(config)
+        self._softmax = SoftmaxUnit(config)
         m.submodules.walker_d = self._walker_d = Walker(windowed=False)
 
         # The command in registers of its own: its fields drive wide and long paths.
@@ -82,6 +86,11 @@ class VectorEngine(Component):
         self._is_softmax = Signal()
         # First cycle of a command, by its kind.
         self._start_vector, self._start_softmax = Signal(), Signal()
+        for name, part, active in (
+            ("pipeline", self._pipeline, self._pipeline.active),
+            ("softmax", self._softmax, self._is_softmax),
+        ):
+            m.submodules[name] = idles(m, part, active, domain=name, platform=platform)
         self._halt = Signal()
         self._elaborate_wiring(m)
         self._elaborate_memories(m)
@@ -231,6 +240,7 @@ class VectorEngine(Component):
 
         sequencer = self._sequencer
         m.d.comb += [
+            self.waits.eq(sequencer.wait_acc & ~self._params.loading & ~self._pipeline.active),
             self.busy.eq(sequencer.issue | self._softmax.busy),
             self.wait_acc.eq(sequencer.wait_acc),
             self.wait_act.eq(sequencer.wait_act | self._softmax.wait_act),

@@ -39,6 +39,8 @@ class ParamLoader(Component):
         The block in the shadow is being taken.
     ready : Out(1)
         It may be taken.
+    loading : Out(1)
+        Lines are being asked for.
     copy_bias, copy_left, copy_mult, copy_right : In(1)
         The first vector is in stage 1, 2, 4, 8.
     lanes : Out
@@ -59,6 +61,7 @@ class ParamLoader(Component):
                 "reload": In(1),
                 "taken": In(1),
                 "ready": Out(1),
+                "loading": Out(1),
                 "copy_bias": In(1),
                 "copy_left": In(1),
                 "copy_mult": In(1),
@@ -75,7 +78,7 @@ class ParamLoader(Component):
         config = self._config
         last_line = Mux(self.shared, BIAS_LINES - 1, BLOCK_LINES - 1)
 
-        loading = Signal()
+        loading = self.loading
         which = Signal(range(BLOCK_LINES))
         granted = self.param.req & self.param.gnt
         # A power of two: what is left above it is outside.

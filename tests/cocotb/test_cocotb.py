@@ -22,7 +22,10 @@ TIME_OUT_S = 900
 TOOL_MISSING = 77
 DEFAULT_SEED = 1
 
-DESIGNS = ("csr", "dma_narrow", "dma_wide", "array", "vector", "npu_nano", "npu_tiny")
+DESIGNS = (
+    *("csr", "dma_narrow", "dma_wide", "array", "vector", "npu_nano", "npu_tiny"),
+    *("sdram_narrow", "sdram_wide"),
+)
 
 
 def run(*arguments: str) -> tuple[int, str]:

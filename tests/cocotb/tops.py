@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from amaranth.hdl import EnableInserter, Module, Mux, ResetInserter, Signal
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
@@ -23,7 +23,10 @@ from celosia.hw.memory.lines import LineMemory
 from celosia.hw.memory.ports import AccRead, LineRead, LineWrite, WindowWrite
 from celosia.hw.memory.weights import WeightMemory
 from celosia.hw.npu import Npu
+from celosia.hw.system.sdram import SdramController
+from celosia.hw.system.sdram_timing import SDRAM_CHIPS
 from celosia.hw.vector.engine import VectorEngine
+from celosia.sim.sdram_chip import STORAGE_VERILOG, SimulatedSdram
 
 __all__ = ["DESIGNS", "Design"]
 
@@ -110,7 +113,7 @@ class DmaTop(Component):
             m.submodules[name] = ResetInserter(self.halt)(part)
         act = m.submodules.act = ActSram(config)
         wgt = m.submodules.wgt = WeightMemory(config)
-        param = m.submodules.param = LineMemory(config, lines=config.param_lines)
+        param = m.submodules.param = LineMemory(config, lines=config.param_lines, reader="vector")
         connect(m, flipped(self.load), load.command)
         connect(m, flipped(self.store), store.command)
         connect(m, load.mem, arbiter.ports[0])
@@ -234,6 +237,31 @@ class VectorTop(Component):
         return m
 
 
+class SdramTop(Component):
+    """System memory: the SDRAM controller and a chip, all of its 32 MB."""
+
+    CHIP = replace(
+        SDRAM_CHIPS["W9825G6KH-6"],
+        timing=replace(SDRAM_CHIPS["W9825G6KH-6"].timing, power_up_us=1.0),
+    )
+    CLOCK_HZ = 80e6
+
+    def __init__(self, config: NpuConfig) -> None:
+        self._config = config
+        super().__init__({"bus": In(initiator_signature(config)), "initialised": Out(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.controller = controller = SdramController(
+            self._config, chip=self.CHIP, clock_hz=self.CLOCK_HZ
+        )
+        m.submodules.chip = chip = SimulatedSdram(self.CHIP, verilog_storage=True)
+        connect(m, flipped(self.bus), controller.bus)
+        connect(m, controller.pins, chip.pins)
+        m.d.comb += self.initialised.eq(controller.initialised)
+        return m
+
+
 @dataclass(frozen=True)
 class Design:
     """A design under test.
@@ -246,11 +274,14 @@ class Design:
         Its configuration.
     bench : str
         The module with its cocotb tests.
+    verilog : str
+        Modules that the top instantiates and that are no Amaranth.
     """
 
     top: Callable[[NpuConfig], Component]
     config: NpuConfig
     bench: str
+    verilog: str = ""
 
 
 NANO, TINY = PRESETS["nano"], PRESETS["tiny"]
@@ -264,5 +295,7 @@ DESIGNS = {
     "vector": Design(VectorTop, NANO.with_(param_bytes=4 * KIB), "bench_vector"),
     "npu_nano": Design(Npu, NANO, "bench_npu"),
     "npu_tiny": Design(Npu, TINY, "bench_npu"),
+    "sdram_narrow": Design(SdramTop, TINY, "bench_sdram", STORAGE_VERILOG),
+    "sdram_wide": Design(SdramTop, PRESETS["large"], "bench_sdram", STORAGE_VERILOG),
 }
 """Every design under test, by name."""

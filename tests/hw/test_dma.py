@@ -366,7 +366,7 @@ def test_faults_stop_the_engine_until_it_is_reset(kit: SimpleNamespace, config: 
 
 def test_line_memory_keeps_what_was_written(kit: SimpleNamespace, config: NpuConfig) -> None:
     rng = random.Random(3)
-    dut = LineMemory(config, lines=32)
+    dut = LineMemory(config, lines=32, reader="vector")
     expected = bytearray(32 * config.line_bytes)
 
     async def bench(ctx: Any) -> None:
@@ -403,5 +403,5 @@ def test_verilog_export(kit: SimpleNamespace, part: Any) -> None:
 
 def test_line_memory_is_a_memory(kit: SimpleNamespace) -> None:
     config = kit.make_config(4, 8)
-    text = verilog.convert(LineMemory(config, lines=config.wgt_lines))
+    text = verilog.convert(LineMemory(config, lines=config.wgt_lines, reader="vector"))
     assert f"reg [{8 * config.line_bytes - 1}:0] memory [{config.wgt_lines - 1}:0]" in text

@@ -141,7 +141,7 @@ LINES = 256
 
 
 def line_memory() -> LineMemory:
-    return LineMemory(PRESETS["nano"], lines=LINES)
+    return LineMemory(PRESETS["nano"], lines=LINES, reader="vector")
 
 
 class Asynchronous(LineMemory):
@@ -181,7 +181,7 @@ def seeded(kinds: Iterable[type[LineMemory]]) -> Callable[[Any], Any]:
 def check_of_one(kind: type[LineMemory]) -> list[str]:
     config = PRESETS["nano"]
     line = 8 * config.line_bytes
-    cells = mapped(kind(config, lines=LINES))
+    cells = mapped(kind(config, lines=LINES, reader="vector"))
     # A register at the output; and the last word written and read, which Yosys adds so that a
     # read in the cycle of a write gives the old word.
     return violations(cells, [(LINES, line, True)], flip_flops=4 * line)

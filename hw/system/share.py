@@ -1,0 +1,118 @@
+"""System memory for two: the NPU, and the host behind its bridge."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.bus.ports import initiator_signature
+from celosia.hw.bus.wishbone import BurstType, CycleType, Wishbone
+from celosia.hw.config import NpuConfig
+
+__all__ = ["HOST_BITS", "MemoryShare", "host_signature"]
+
+HOST_BITS = 32
+
+
+def host_signature() -> Wishbone:
+    """Return the signature of the host's side: words of 32 bits, one access at a time."""
+    return Wishbone(addr_width=30, data_width=HOST_BITS, features=("err", "stall"))
+
+
+class MemoryShare(Component):
+    """Gives one system memory to the NPU, and now and then to the host.
+
+    The NPU's requests pass without delay. For the host's the NPU is stalled until all of its
+    requests are answered. When the NPU gives up (``cyc`` falls), what it has in flight is waited
+    for and dropped here, so that memories need not know of it.
+
+    Members
+    -------
+    npu : In(Wishbone)
+        Pipelined, as wide as `mem`.
+    host : In(Wishbone)
+        See :func:`host_signature`. The next request comes after the answer at the earliest.
+    mem : Out(Wishbone)
+        ``cyc`` is high as long as a request is unanswered.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "npu": In(initiator_signature(config)),
+                "host": In(host_signature()),
+                "mem": Out(initiator_signature(config)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        npu, host, mem = self.npu, self.host, self.mem
+        lanes = self._config.bus_bits // HOST_BITS
+        lane_bits = (lanes - 1).bit_length()
+        in_flight = Signal(range(self._config.max_outstanding + 1))
+        dropping = Signal()
+        passes, asks = Signal(), Signal()
+        issued, answered = Signal(), Signal()
+        lane = Signal(max(lane_bits, 1))
+        m.d.comb += [
+            answered.eq(mem.ack | mem.err),
+            issued.eq(mem.stb & ~mem.stall),
+            mem.cyc.eq(mem.stb | (in_flight != 0)),
+            mem.bte.eq(BurstType.LINEAR),
+            npu.stall.eq(mem.stall | ~passes),
+            npu.dat_r.eq(mem.dat_r),
+            host.dat_r.eq(mem.dat_r.word_select(lane, HOST_BITS)),
+        ]
+        m.d.sync += in_flight.eq(in_flight + issued - answered)
+        with m.If(asks):
+            m.d.comb += [
+                mem.stb.eq(1),
+                mem.we.eq(host.we),
+                mem.adr.eq(host.adr >> lane_bits),
+                mem.dat_w.eq(host.dat_w.replicate(lanes)),
+                mem.sel.eq(host.sel << (host.adr[:lane_bits] << 2)),
+                mem.cti.eq(CycleType.CLASSIC),
+            ]
+        with m.Else():
+            m.d.comb += [
+                mem.stb.eq(npu.cyc & npu.stb & passes),
+                mem.we.eq(npu.we),
+                mem.adr.eq(npu.adr),
+                mem.dat_w.eq(npu.dat_w),
+                mem.sel.eq(npu.sel),
+                mem.cti.eq(npu.cti),
+            ]
+
+        owned = Signal()
+        m.d.comb += [host.stall.eq(1), owned.eq(1)]
+        with m.FSM():
+            with m.State("NPU"):
+                m.d.comb += passes.eq(~dropping)
+                # A request that the memory has stalled must stay.
+                with m.If(host.cyc & host.stb & ~(mem.stb & mem.stall)):
+                    m.next = "DRAIN"
+            with m.State("DRAIN"):
+                with m.If(in_flight == 0):
+                    m.next = "ASK"
+            with m.State("ASK"):
+                m.d.comb += [owned.eq(0), asks.eq(host.cyc & host.stb), host.stall.eq(mem.stall)]
+                m.d.sync += lane.eq(host.adr[:lane_bits])
+                with m.If(~asks):
+                    m.next = "NPU"
+                with m.Elif(~mem.stall):
+                    m.next = "ANSWER"
+            with m.State("ANSWER"):
+                m.d.comb += [
+                    owned.eq(0),
+                    host.ack.eq(host.cyc & mem.ack),
+                    host.err.eq(host.cyc & mem.err),
+                ]
+                with m.If(answered):
+                    m.next = "NPU"
+        m.d.comb += [
+            npu.ack.eq(npu.cyc & owned & ~dropping & mem.ack),
+            npu.err.eq(npu.cyc & owned & ~dropping & mem.err),
+        ]
+        m.d.sync += dropping.eq(owned & (~npu.cyc | dropping) & (in_flight != answered))
+        return m
