@@ -29,6 +29,8 @@ class SpreadEnable(EnableInserter):
         The clock is needed in the next cycle.
     """
 
+    controls: dict[str, Signal]
+
     def __init__(self, wanted: Value) -> None:
         self._wanted = wanted
         self._depth = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.hdl import Module, Mux, Shape, Signal, ValueCastable
 from amaranth.lib import stream
 from amaranth.lib.memory import Memory
@@ -67,7 +69,7 @@ class StreamBuffer(Component):
         return m
 
 
-def _bits(value: object) -> object:
+def _bits(value: Any) -> Any:
     return value.as_value() if isinstance(value, ValueCastable) else value
 
 
