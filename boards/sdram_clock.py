@@ -12,7 +12,6 @@ from amaranth.back import rtlil
 from celosia.boards.clock import ClockReport, measure_design
 from celosia.boards.harness import OpenFrame, TimingHarness
 from celosia.boards.resources import TABLES_OF_CCU2C, TABLES_OF_DPR16X4, cell_counts
-from celosia.boards.tools import SYNTHESIS
 from celosia.hw.config import PRESETS
 from celosia.hw.system.sdram import SdramController
 from celosia.hw.system.sdram_timing import SDRAM_CHIPS
@@ -21,6 +20,9 @@ __all__ = ["main", "measure"]
 
 UNUSED = "initialised"
 """A member that a design may leave open."""
+
+SYNTHESIS = "synth_ecp5 -top top"
+"""Yosys: a small design needs no more."""
 
 
 def controller(bus_bits: int, clock_hz: float) -> SdramController:
@@ -51,6 +53,7 @@ def measure(
         speed=speed,
         seed=seed,
         target_mhz=clock_mhz,
+        synthesis=SYNTHESIS,
         timeout_s=600,
     )
     return cells, report
