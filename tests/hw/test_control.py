@@ -106,7 +106,10 @@ def test_queue_keeps_commands_and_order(
                 waited += 1
             gaps.append(waited)
             assert not ctx.get(dut.empty)
+            header = ctx.get(dut.o.payload) & (1 << 64) - 1
+            await ctx.tick()  # the gate looks at the first word
             first = ctx.get(dut.o.payload)
+            assert first & (1 << 64) - 1 == header
             for _ in range(rng.randint(0, pause)):
                 await ctx.tick()
                 assert ctx.get(dut.o.payload) == first
