@@ -293,7 +293,7 @@ class Control(Component):
         with m.Elif(doorbell):
             registers += [running.eq(1), done.eq(0)]
         self._status(m, registers, fields, running, done, failed)
-        self._errors(m, fields, errors, counters, running)
+        self._errors(m, fields, errors, counters, running & ~rung)
         self._count(m, fields, counters, running, rung)
         return m
 
@@ -341,8 +341,9 @@ class Control(Component):
         fields: dict[str, dict[str, Any]],
         errors: _ErrorLatch,
         counters: _Counters,
-        running: Signal,
+        counting: Value,
     ) -> None:
+        """`counting`: a program runs, and its cycles are being counted, not those of the last."""
         for unit in Unit:
             for name in ("valid", "cause", "address"):
                 m.d.comb += getattr(errors.faults[unit], name).eq(getattr(self.faults[unit], name))
@@ -351,7 +352,7 @@ class Control(Component):
             m.d.comb += getattr(errors.bus_fault, name).eq(getattr(self.bus_fault, name))
         limit = fields["watchdog"]["value"]
         total = counters.values[[name for name, _ in COUNTERS].index("total")]
-        m.d.sync += errors.watchdog.eq((total >= limit) & (limit != 0) & running)
+        m.d.sync += errors.watchdog.eq((total >= limit) & (limit != 0) & counting)
         m.d.comb += [
             errors.overflow.eq(self.overflow),
             errors.bus_unit.eq(self.bus_unit),
