@@ -10,6 +10,7 @@ from typing import Any
 
 from celosia.boards.tools import (
     NEXTPNR_ECP5,
+    SYNTHESIS,
     YOSYS,
     FpgaToolError,
     export_rtlil,
@@ -135,6 +136,7 @@ def measure_design(
     router: str = ROUTERS[0],
     target_mhz: float = 80.0,
     timeout_s: float = ROUTE_TIME_OUT_S,
+    synthesis: str = SYNTHESIS,
 ) -> ClockReport:
     """Place and route a design whose only pins are those of a timing harness, and time it.
 
@@ -155,6 +157,8 @@ def measure_design(
         What the placer tries for; it does less than it could for paths that are in time.
     timeout_s : float
         Seconds that nextpnr may take.
+    synthesis : str
+        Yosys commands from RTLIL to cells.
 
     Raises
     ------
@@ -166,7 +170,7 @@ def measure_design(
         folder = Path(scratch)
         (folder / "top.il").write_text(rtlil, encoding="utf-8")
         run_fpga_tool(
-            [yosys, "-q", "-p", "read_rtlil top.il; synth_ecp5 -top top -json top.json"],
+            [yosys, "-q", "-p", f"read_rtlil top.il; {synthesis}; write_json top.json"],
             task=TASK,
             timeout_s=SYNTHESIS_TIME_OUT_S,
             cwd=folder,

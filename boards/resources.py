@@ -21,7 +21,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from celosia.boards.tools import YOSYS, FpgaToolError, export_rtlil, find_tool, run_fpga_tool
+from celosia.boards.tools import (
+    SYNTHESIS,
+    YOSYS,
+    FpgaToolError,
+    export_rtlil,
+    find_tool,
+    run_fpga_tool,
+)
 from celosia.hw.config import NpuConfig
 
 __all__ = [
@@ -162,7 +169,7 @@ def synthesise(
         )
     find_tool(YOSYS, task=TASK)  # before the design is generated
     rtlil = export_rtlil(config, harness=False, task=TASK)
-    cells = cell_counts(rtlil, "synth_ecp5 -top top", timeout_s=timeout_s)
+    cells = cell_counts(rtlil, SYNTHESIS, timeout_s=timeout_s)
     return resources_of(config, family, cells)
 
 

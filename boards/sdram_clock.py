@@ -21,6 +21,9 @@ __all__ = ["main", "measure"]
 UNUSED = "initialised"
 """A member that a design may leave open."""
 
+SYNTHESIS = "synth_ecp5 -top top"
+"""Yosys: a small design needs no more."""
+
 
 def controller(bus_bits: int, clock_hz: float) -> SdramController:
     """Return the controller that is measured."""
@@ -41,7 +44,7 @@ def measure(
     clock_hz = clock_mhz * 1e6
     open_frame = OpenFrame(controller(bus_bits, clock_hz), unconnected=(UNUSED,))
     text = rtlil.convert(open_frame, name="top", emit_src=False)
-    cells = cell_counts(text, "synth_ecp5 -top top", timeout_s=600)
+    cells = cell_counts(text, SYNTHESIS, timeout_s=600)
     harness = TimingHarness(controller(bus_bits, clock_hz), unconnected=(UNUSED,))
     report = measure_design(
         rtlil.convert(harness, name="top", emit_src=False),
@@ -50,6 +53,7 @@ def measure(
         speed=speed,
         seed=seed,
         target_mhz=clock_mhz,
+        synthesis=SYNTHESIS,
         timeout_s=600,
     )
     return cells, report

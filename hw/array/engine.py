@@ -41,9 +41,9 @@ class ArrayEngine(Component):
         Weight SRAM.
     acc : In(AccRead)
         The vector engine reads accumulator halves here.
-    active : Out(1)
-        A command, a wave or a read of the accumulator is under way, or was a cycle ago: the clock
-        is needed. Through one gate from registers, as it drives every clock enable of the array.
+    working : Out(1)
+        A command, a wave or a read of the accumulator is under way: the clock is needed, in the
+        next cycle too.
     busy, wait_weights, wait_acc, starting : Out(1)
         For the performance counters; at most one is high.
     """
@@ -57,7 +57,7 @@ class ArrayEngine(Component):
                 "act": Out(ArrayRead(config)),
                 "wgt": Out(WeightRead(config)),
                 "acc": In(AccRead(config)),
-                "active": Out(1),
+                "working": Out(1),
                 "busy": Out(1),
                 "wait_weights": Out(1),
                 "wait_acc": Out(1),
@@ -79,6 +79,7 @@ class ArrayEngine(Component):
 
         conv = View(command_layout(Conv), self.cmd.payload)
         started, start, finished = Signal(), Signal(), Signal()
+        start_d1, start_d2 = Signal(), Signal()
         connect(m, walker.passes, streamer.passes)
         connect(m, flipped(self.act), feed.act)
         connect(m, flipped(self.wgt), weights.wgt)
@@ -88,7 +89,7 @@ class ArrayEngine(Component):
             weights.conv.eq(conv),
             streamer.conv.eq(conv),
             walker.start.eq(start),
-            weights.start.eq(start),
+            weights.start.eq(start_d1),
             streamer.weights_ready.eq(weights.ready),
             streamer.acc_free.eq(accumulator.free),
             weights.take.eq(streamer.take_weights),
@@ -106,15 +107,16 @@ class ArrayEngine(Component):
         ]
         # The last waves of a command are padded after it is complete; the first of the next one
         # come 6 cycles after its start at the earliest.
-        start_d1, start_d2 = Signal(), Signal()
         m.d.sync += [start_d1.eq(start), start_d2.eq(start_d1)]
         with m.If(start_d2):
             m.d.sync += feed.zero_point.eq(conv.zero_point)
 
+        # Looked at once a command, and one cycle late, so that it is on the way to nothing: it is
+        # reported before the command has asked for anything.
         illegal = Signal()
-        working, worked = Signal(), Signal()
-        m.d.comb += [
-            illegal.eq(
+        m.d.sync += illegal.eq(
+            start
+            & (
                 (conv.mode > Mode.ROWS)
                 | conv.wgt_addr[0]
                 | ~Cat(
@@ -131,19 +133,18 @@ class ArrayEngine(Component):
                         "n_oc",
                     )
                 ).all()
-            ),
-            start.eq(self.cmd.valid & ~started & ~illegal),
-            working.eq(self.cmd.valid | ~feed.idle | ~accumulator.idle),
-            # Nothing begins without a command, so what goes on after one was there a cycle ago.
-            self.active.eq(self.cmd.valid | worked),
+            )
+        )
+        m.d.comb += [
+            start.eq(self.cmd.valid & ~started),
+            self.working.eq(self.cmd.valid | ~feed.idle | ~accumulator.idle),
             self.busy.eq(streamer.busy),
             self.wait_weights.eq(streamer.wait_weights),
             self.wait_acc.eq(streamer.wait_acc),
             self.starting.eq(
-                working & ~(streamer.busy | streamer.wait_weights | streamer.wait_acc)
+                self.working & ~(streamer.busy | streamer.wait_weights | streamer.wait_acc)
             ),
         ]
-        m.d.sync += worked.eq(working)
         with m.If(start):
             m.d.sync += started.eq(1)
         with m.If(streamer.last):
@@ -153,22 +154,23 @@ class ArrayEngine(Component):
         with m.If(finished & weights.done):
             m.d.comb += self.cmd.ready.eq(1)
             m.d.sync += [started.eq(0), finished.eq(0)]
-        self._elaborate_faults(m, conv, illegal & ~started, weights, streamer, feed)
+        self._elaborate_faults(m, illegal, weights, streamer, feed)
         return m
 
     def _elaborate_faults(
         self,
         m: Module,
-        conv: View,
         illegal: Signal,
         weights: WeightLoader,
         streamer: Streamer,
         feed: Feed,
     ) -> None:
         line_bytes = self._config.line_bytes
+        overflow = Signal()
+        m.d.sync += overflow.eq(streamer.acc_overflow)
         for condition, cause, address in (
-            (self.cmd.valid & illegal, ErrorCause.ILLEGAL_FIELD, 0),
-            (streamer.acc_overflow, ErrorCause.ACC_OVERFLOW, 0),
+            (illegal, ErrorCause.ILLEGAL_FIELD, 0),
+            (overflow, ErrorCause.ACC_OVERFLOW, 0),
             (weights.out_of_range, ErrorCause.WGT_RANGE, weights.wgt.line * line_bytes),
             (feed.bank_conflict, ErrorCause.BANK_CONFLICT, feed.wave.addr[0]),
             (feed.act_range, ErrorCause.ACT_RANGE, feed.fault_line * line_bytes),

@@ -81,8 +81,11 @@ class Feed(Component):
         self._elaborate_operands(m, waves)
         self._elaborate_checks(m, waves)
 
+        # Decided a cycle ahead: it drives the clock enables of a whole row.
+        swap = Signal()
+        m.d.sync += swap.eq(waves[3].valid & waves[3].swap)
         m.d.comb += [
-            self.swap.eq(waves[4].valid & waves[4].swap),
+            self.swap.eq(swap),
             self.mode.eq(waves[4].mode),
         ]
         tags = [waves[4].tag]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
@@ -26,11 +26,12 @@ class SystolicArray(Component):
     ::
 
         window byte r --> [delay r] --.
-                                       mux --> x --> + --> partial sum of row r
-        pixel of column c (segment) --'        |     ^
-                                     weight r,c      partial sum of row r - 1
+                                       mux --> [ ] --> x --> [ ] --> + --> partial sum of row r
+        pixel of column c (segment) --'                |             ^
+                                             weight r,c              partial sum of row r - 1
 
-    A wave enters with its window (or pixels) and is in row r's multiplexer 1 + r cycles later.
+    A wave enters with its window (or pixels) and is in row r's operands 1 + r cycles later. They
+    are registers of each cell, as are the products: it is far to a multiplier and back.
     Its sums are on ``sums`` :attr:`latency_cycles` cycles after it entered. ``swap`` makes the rows
     take over their shadow weights as the wave reaches them.
 
@@ -82,18 +83,17 @@ class SystolicArray(Component):
         segments = max(1, self._config.dw_segments)
         buses = self._column_buses(m, segments)
         windows = self._skewed_windows(m)
-        # Control runs down the rows with the wave. Entry to row 0's multiplexer: one register.
+        # Control runs down the rows with the wave.
         swap, window_mode = self.swap, Signal()
         m.d.comb += window_mode.eq(self.mode == Mode.WINDOW)
         above: list[Signal] = []
         for r in range(size):
             row_mode = Signal(name=f"row_mode_{r}")
             row_swap = Signal(name=f"row_swap_{r}")
-            m.d.sync += row_mode.eq(window_mode)
             if r:
-                m.d.sync += row_swap.eq(swap)
+                m.d.sync += [row_mode.eq(window_mode), row_swap.eq(swap)]
             else:
-                m.d.comb += row_swap.eq(swap)
+                m.d.comb += [row_mode.eq(window_mode), row_swap.eq(swap)]
             window_mode, swap = row_mode, row_swap
             sums = []
             for c in range(size):
@@ -101,14 +101,14 @@ class SystolicArray(Component):
                 weight = Signal(signed(8), name=f"weight_{r}_{c}", reset_less=True)
                 product = Signal(signed(16), name=f"product_{r}_{c}", reset_less=True)
                 total = Signal(signed(self._sum_bits), name=f"sum_{r}_{c}", reset_less=True)
-                operand = Signal(signed(8), name=f"operand_{r}_{c}")
+                operand = Signal(signed(8), name=f"operand_{r}_{c}", reset_less=True)
                 with m.If(self.load_en & (self.load_pair == r // LINES_A_CYCLE)):
                     m.d.sync += shadow.eq(self.load_data[r % LINES_A_CYCLE][c])
                 with m.If(row_swap):
                     m.d.sync += weight.eq(shadow)
                 bus = buses[segment_of_row(r, segments)][c]
-                m.d.comb += operand.eq(Mux(row_mode, windows[r], bus))
                 m.d.sync += [
+                    operand.eq(Mux(row_mode, windows[r], bus)),
                     product.eq(operand * weight),
                     total.eq(product + above[c] if r else product),
                 ]
@@ -118,25 +118,25 @@ class SystolicArray(Component):
         return m
 
     def _skewed_windows(self, m: Module) -> list[Signal]:
-        """Delay byte r of the window by 1 + r cycles."""
+        """Delay byte r of the window by r cycles."""
         skewed = []
         for r in range(self._config.rows):
             value = self.window[r]
-            for stage in range(1 + r):
+            for stage in range(r):
                 following = Signal(signed(8), name=f"window_{r}_{stage}", reset_less=True)
                 m.d.sync += following.eq(value)
                 value = following
             skewed.append(value)
         return skewed
 
-    def _column_buses(self, m: Module, segments: int) -> list[list[Signal]]:
+    def _column_buses(self, m: Module, segments: int) -> list[list[Value]]:
         """Give each segment its pixel: its own, three cycles a segment late, or the first one."""
         size = self._config.rows
-        buses = []
+        buses: list[list[Value]] = []
         rows_mode = Signal()
         m.d.comb += rows_mode.eq(self.mode == Mode.ROWS)
         for s in range(segments):
-            pixel = [self.pixels[s][c] for c in range(size)]
+            pixel: list[Value] = [self.pixels[s][c] for c in range(size)]
             if s:
                 for stage in range(TAPS_A_SEGMENT):
                     late_mode = Signal(name=f"rows_mode_{s}_{stage}")
@@ -150,7 +150,5 @@ class SystolicArray(Component):
                     m.d.sync += [a.eq(b) for a, b in zip(late, pixel, strict=True)]
                     pixel = late
                 pixel = [Mux(rows_mode, pixel[c], self.pixels[0][c]) for c in range(size)]
-            bus = [Signal(signed(8), name=f"bus_{s}_{c}", reset_less=True) for c in range(size)]
-            m.d.sync += [a.eq(b) for a, b in zip(bus, pixel, strict=True)]
-            buses.append(bus)
+            buses.append(pixel)
         return buses

@@ -95,7 +95,9 @@ class PassWalker(Component):
         out = self.passes.payload
         first = Signal()
         final = Signal()
+        offered = Signal()  # a register of its own: many wait for it
         m.d.comb += [
+            self.passes.valid.eq(offered),
             out.addr.eq(addr),
             out.x.eq(x),
             out.y.eq(y),
@@ -149,10 +151,11 @@ class PassWalker(Component):
                     last_tile.eq(is_last_tile),
                     oc_end.eq(oc == conv.n_oc - 1),
                 ]
+                m.d.sync += offered.eq(1)
                 m.next = "OFFER_PASS"
             with m.State("OFFER_PASS"):
-                m.d.comb += self.passes.valid.eq(1)
                 with m.If(self.passes.ready):
+                    m.d.sync += offered.eq(0)
                     m.next = "PREPARE_PASS"
                     with m.If(~ic_end):
                         m.d.sync += [

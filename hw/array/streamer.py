@@ -84,41 +84,41 @@ class Streamer(Component):
         config = self._config
         at = Signal(PASS)  # the pass at hand; addr, x, y are of the current position
         active, begin, in_extra = Signal(), Signal(), Signal()
+        begin_takes = Signal()  # the next position begins a pass that needs a half
         row_addr, first_x = Signal(ADDR_BITS), Signal(signed(X_BITS))
         # What is left of the row and of the pass, this position included; whether it is the last
         # one comes from a register, as `go` and all that hangs on it wait for it.
         positions_left, rows_left = Signal(12), Signal(12)
-        position_end, row_end = Signal(), Signal()
+        position_end, row_end, pass_end = Signal(), Signal(), Signal()
         one_position, one_extra, has_extra = Signal(), Signal(), Signal()
         phase, column = Signal(4), Signal(12)
         index = Signal(config.acc_depth.bit_length())
         half = Signal()
 
         go = Signal()
-        pass_end = Signal()
         output = Signal()
         m.d.comb += [one_position.eq(conv.row_len == 1), one_extra.eq(conv.extra == 1)]
         # The command is there before its first pass.
         m.d.sync += has_extra.eq(conv.extra.any())
         m.d.comb += [
-            go.eq(active & (~begin | (self.weights_ready & (self.acc_free | ~at.take)))),
+            go.eq(active & (self.weights_ready | ~begin) & (self.acc_free | ~begin_takes)),
             self.busy.eq(go),
             self.wait_weights.eq(active & begin & ~self.weights_ready),
             self.wait_acc.eq(active & begin & self.weights_ready & ~go),
             self.take_weights.eq(go & begin),
-            self.take_acc.eq(go & begin & at.take),
-            pass_end.eq(position_end & (in_extra | (row_end & ~has_extra))),
+            self.take_acc.eq(go & begin_takes),
             output.eq(~phase.any() & (column < conv.out_w) & ~in_extra),
             self.passes.ready.eq(~active | (go & pass_end)),
             self.last.eq(go & pass_end & at.last),
             self.acc_overflow.eq(go & output & index[-1]),
         ]
         with m.If(go):
-            m.d.sync += [begin.eq(0), index.eq(index + output)]
+            m.d.sync += [begin.eq(0), begin_takes.eq(0), index.eq(index + output)]
             with m.If(~position_end):
                 m.d.sync += [
                     positions_left.eq(positions_left - 1),
                     position_end.eq(positions_left == 2),
+                    pass_end.eq((positions_left == 2) & (in_extra | (row_end & ~has_extra))),
                     at.addr.eq(at.addr + conv.step_x),
                     at.x.eq(at.x + conv.step_x),
                     phase.eq(Mux(phase == conv.stride_x - 1, 0, phase + 1)),
@@ -128,6 +128,9 @@ class Streamer(Component):
                 m.d.sync += [
                     positions_left.eq(Mux(row_end, conv.extra, conv.row_len)),
                     position_end.eq(Mux(row_end, one_extra, one_position)),
+                    pass_end.eq(
+                        Mux(row_end, one_extra, one_position & (rows_left == 2) & ~has_extra)
+                    ),
                     row_addr.eq(row_addr + conv.step_y),
                     at.addr.eq(row_addr + conv.step_y),
                     at.x.eq(first_x),
@@ -149,9 +152,11 @@ class Streamer(Component):
                 first_x.eq(self.passes.payload.x),
                 active.eq(1),
                 begin.eq(1),
+                begin_takes.eq(self.passes.payload.take),
                 in_extra.eq(0),
                 positions_left.eq(conv.row_len),
                 position_end.eq(one_position),
+                pass_end.eq(one_position & (self.passes.payload.rows == 1) & ~has_extra),
                 rows_left.eq(self.passes.payload.rows),
                 row_end.eq(self.passes.payload.rows == 1),
                 phase.eq(0),

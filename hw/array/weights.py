@@ -23,7 +23,7 @@ class WeightLoader(Component):
     -------
     conv : In(command_layout(Conv))
     start : In(1)
-        First cycle of a command.
+        Second cycle of a command: the first pass is two more away.
     ready : Out(1)
         The next pass is announced: its first wave may be asked for.
     take : In(1)
@@ -105,6 +105,7 @@ class WeightLoader(Component):
         conv = self.conv
         apart_cycles = self._config.min_pass_cycles
         cooldown = Signal(range(apart_cycles))
+        cool = Signal(init=1)  # it is over
         self._walking = walking = Signal()
         oc_line = Signal(LINE_BITS + 1)
         # Loops as in PassWalker. Where a loop ends is compared while the pass before is announced,
@@ -113,7 +114,7 @@ class WeightLoader(Component):
         rows_left = Signal(12)
         ic_end, kx_end, ky_end, oc_end = Signal(), Signal(), Signal(), Signal()
         last_tile = Signal()
-        m.d.comb += begin.eq(walking & ~self.ready & ~cooldown.any())
+        m.d.comb += begin.eq(walking & ~self.ready & cool)
         m.d.sync += [
             last_tile.eq(rows_left <= conv.tile_rows),
             ic_end.eq(ic == conv.n_ic - 1),
@@ -122,9 +123,9 @@ class WeightLoader(Component):
             oc_end.eq(oc == conv.n_oc - 1),
         ]
         with m.If(self.take):
-            m.d.sync += [self.ready.eq(0), cooldown.eq(apart_cycles - 2)]
-        with m.Elif(cooldown.any()):
-            m.d.sync += cooldown.eq(cooldown - 1)
+            m.d.sync += [self.ready.eq(0), cooldown.eq(apart_cycles - 2), cool.eq(0)]
+        with m.Elif(~cool):
+            m.d.sync += [cooldown.eq(cooldown - 1), cool.eq(cooldown == 1)]
         with m.If(self.start):
             m.d.sync += [
                 walking.eq(1),

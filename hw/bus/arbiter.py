@@ -56,10 +56,8 @@ class _Grant(Component):
         in_burst = Signal()
         words = Signal(range(MAX_BURST_WORDS))
         sticky = Signal()
-        m.d.comb += [
-            sticky.eq(in_burst & (words != MAX_BURST_WORDS - 1)),
-            self.continues.eq(in_burst & (self.index == owner)),
-        ]
+        # `sticky` is a register: in a burst that may go on. Who is chosen waits for it.
+        m.d.comb += self.continues.eq(in_burst & (self.index == owner))
         with m.Switch(owner):
             for index in range(self._ports):
                 with m.Case(index):
@@ -76,6 +74,7 @@ class _Grant(Component):
                 owner.eq(self.index),
                 in_burst.eq(~self.last),
                 words.eq(Mux(sticky & self.continues, words + 1, 0)),
+                sticky.eq(~self.last & ~(sticky & self.continues & (words == MAX_BURST_WORDS - 2))),
             ]
         return m
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.hdl import Module, Mux, Shape, Signal, ValueCastable
-from amaranth.lib import fifo, stream
+from amaranth.lib import stream
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
 __all__ = ["StreamBuffer", "StreamQueue"]
@@ -38,39 +41,50 @@ class StreamBuffer(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        spare = Signal.like(self.i.payload)
+        # No reset: nobody looks at a payload that is not valid.
+        current = Signal.like(self.o.payload, reset_less=True)
+        spare = Signal.like(self.i.payload, reset_less=True)
         spare_valid = Signal()
+        # The same, inverted, in a register that drives nothing in here.
+        ready = Signal(init=1)
         m.d.comb += [
-            self.i.ready.eq(~spare_valid),
+            self.i.ready.eq(ready),
             self.follower.valid.eq(spare_valid | self.i.valid),
             self.follower.payload.eq(Mux(spare_valid, _bits(spare), _bits(self.i.payload))),
+            self.o.payload.eq(current),
         ]
         with m.If(self.o.ready | ~self.o.valid):
             m.d.sync += [
                 self.o.valid.eq(self.follower.valid),
-                self.o.payload.eq(self.follower.payload),
+                current.eq(self.follower.payload),
                 spare_valid.eq(0),
+                ready.eq(1),
             ]
         with m.Elif(~spare_valid):
-            m.d.sync += [spare.eq(self.i.payload), spare_valid.eq(self.i.valid)]
+            m.d.sync += [
+                spare.eq(self.i.payload),
+                spare_valid.eq(self.i.valid),
+                ready.eq(~self.i.valid),
+            ]
         return m
 
 
-def _bits(value: object) -> object:
+def _bits(value: Any) -> Any:
     return value.as_value() if isinstance(value, ValueCastable) else value
 
 
 class StreamQueue(Component):
-    """First in, first out, in a memory with one synchronous read port.
+    """First in, first out, in a small memory and a :class:`StreamBuffer` behind it.
 
-    One transfer a cycle, latency two cycles. ``i.ready`` and ``o.valid`` come from registers.
+    One transfer a cycle, latency two cycles. No combinational path between input and output in
+    either direction.
 
     Parameters
     ----------
     shape : shape-like
         Shape of the payload.
     depth : int
-        Entries of the memory, a power of two; one more is held at the output.
+        Entries of the memory, a power of two; two more are held at the output.
 
     Members
     -------
@@ -91,14 +105,32 @@ class StreamQueue(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        width = Shape.cast(self.i.payload.shape()).width
-        m.submodules.fifo = queue = fifo.SyncFIFOBuffered(width=width, depth=self._depth + 1)
+        width_bits = Shape.cast(self.i.payload.shape()).width
+        addr_bits = self._depth.bit_length() - 1
+        m.submodules.memory = memory = Memory(shape=width_bits, depth=self._depth, init=[])
+        write, read = memory.write_port(), memory.read_port(domain="comb")
+        m.submodules.head = head = StreamBuffer(self.i.payload.shape())
+        write_addr, read_addr = Signal(addr_bits), Signal(addr_bits)
+        # Full by its highest bit alone.
+        held = Signal(addr_bits + 1)
+        pushed, popped = Signal(), Signal()
         m.d.comb += [
-            queue.w_data.eq(self.i.payload),
-            queue.w_en.eq(self.i.valid),
-            self.i.ready.eq(queue.w_rdy),
-            self.o.payload.eq(queue.r_data),
-            self.o.valid.eq(queue.r_rdy),
-            queue.r_en.eq(self.o.ready),
+            self.i.ready.eq(~held[-1]),
+            pushed.eq(self.i.valid & self.i.ready),
+            write.en.eq(pushed),
+            write.addr.eq(write_addr),
+            write.data.eq(self.i.payload),
+            read.addr.eq(read_addr),
+            head.i.valid.eq(held.any()),
+            _bits(head.i.payload).eq(read.data),
+            popped.eq(head.i.valid & head.i.ready),
+            self.o.valid.eq(head.o.valid),
+            self.o.payload.eq(head.o.payload),
+            head.o.ready.eq(self.o.ready),
+        ]
+        m.d.sync += [
+            write_addr.eq(write_addr + pushed),
+            read_addr.eq(read_addr + popped),
+            held.eq(held + pushed - popped),
         ]
         return m

@@ -58,7 +58,7 @@ class _ErrorLatch(Component):
     seen : Out(1)
         There is one among the inputs.
     error : Out(1)
-        There is an error in this cycle; the registers follow in the next one.
+        There is an error in this cycle; the registers follow in the next one, the tag after that.
     cause, unit : Out(8)
     tag : Out(16)
     address : Out(32)
@@ -119,17 +119,22 @@ class _ErrorLatch(Component):
             ]
             held.append((cause_now, unit_now, address_now))
         chosen = Signal(range(len(Unit)))
+        cause, address = Signal(8), Signal(32)
         for place, (cause_now, unit_now, address_now) in enumerate(held):
             with m.If(caught[place]) if place == 0 else m.Elif(caught[place]):
-                m.d.comb += chosen.eq(unit_now)
-                with m.If(self.armed):
-                    m.d.sync += [
-                        self.cause.eq(cause_now),
-                        self.unit.eq(unit_now),
-                        self.address.eq(address_now),
-                    ]
+                m.d.comb += [
+                    chosen.eq(unit_now),
+                    cause.eq(cause_now),
+                    address.eq(address_now),
+                ]
         with m.If(self.error):
-            with m.Switch(chosen):
+            m.d.sync += [self.cause.eq(cause), self.unit.eq(chosen), self.address.eq(address)]
+        # The tag comes a cycle later. Until then the queues have not been reset, and no command
+        # follows the one that is to blame.
+        latched = Signal()
+        m.d.sync += latched.eq(self.error)
+        with m.If(latched):
+            with m.Switch(self.unit):
                 for unit in Unit:
                     with m.Case(int(unit)):
                         m.d.sync += self.tag.eq(self.tags[unit])
@@ -148,6 +153,7 @@ class _Counters(Component):
     count : In(1)
         Counters count; else they stand still.
     clear : In(1)
+        Nothing has been counted for two cycles.
     values : Out(32).array(number of counters)
     """
 
@@ -169,7 +175,7 @@ class _Counters(Component):
             with m.If(pulses[place]):
                 m.d.sync += value.eq(value + 1)
         with m.If(self.clear):
-            m.d.sync += [pulses.eq(0), *(value.eq(0) for value in self.values)]
+            m.d.sync += [value.eq(0) for value in self.values]
         return m
 
 
@@ -241,11 +247,11 @@ class Control(Component):
         fields = csr.fields
         pending = fields["irq_pending"].values()
         # What the registers show, and what starts and ends a program, changes rarely: the error
-        # latch needs two cycles, this here two more.
+        # latch needs two cycles, its tag one more, this here two more.
         wakes = Cat(self.bus.cyc, self.done, errors.seen, *(flag.set for flag in pending)).any()
         for name, part, active, tail_cycles in (
             ("csr", csr, wakes, 4),
-            ("errors", errors, errors.clear | errors.seen, 2),
+            ("errors", errors, errors.clear | errors.seen, 3),
         ):
             m.submodules[name] = idles(
                 m, part, active, domain=name, platform=platform, tail_cycles=tail_cycles
@@ -259,24 +265,24 @@ class Control(Component):
         ended = Signal()
         doorbell = Signal()
         rung = Signal()
-        reset = Signal()
+        soft_reset = Signal()
+        registers += soft_reset.eq(fields["control"]["soft_reset"])
         m.d.comb += [
             doorbell.eq(fields["doorbell"]["start"] & ~running & ~failed),
-            self.halt.eq(failed | reset),
             self.sleep.eq(fields["control"]["sleep"] & ~running),
             errors.armed.eq(running),
-            errors.clear.eq(doorbell),
+            errors.clear.eq(rung),
         ]
         registers += [
             rung.eq(doorbell),
             self.start.eq(rung),
             # A program may end with tokens or full accumulator halves left over, and still run to
             # its End: the next one begins with none.
-            reset.eq(fields["control"]["soft_reset"] | doorbell),
+            self.halt.eq(failed | errors.error | soft_reset | doorbell),
             # As late as an error is, so that an error in the last cycle is not lost.
             ended.eq(self.done & running),
         ]
-        with m.If(fields["control"]["soft_reset"]):
+        with m.If(soft_reset):
             registers += [running.eq(0), done.eq(0), failed.eq(0), ended.eq(0)]
         with m.Elif(errors.error):
             registers += [running.eq(0), failed.eq(1)]
@@ -287,8 +293,8 @@ class Control(Component):
         with m.Elif(doorbell):
             registers += [running.eq(1), done.eq(0)]
         self._status(m, registers, fields, running, done, failed)
-        self._errors(m, fields, errors, counters, running)
-        self._count(m, fields, counters, running, doorbell)
+        self._errors(m, fields, errors, counters, running & ~rung)
+        self._count(m, fields, counters, running, rung)
         return m
 
     def _constants(self, m: Module, fields: dict[str, dict[str, Any]]) -> None:
@@ -335,8 +341,9 @@ class Control(Component):
         fields: dict[str, dict[str, Any]],
         errors: _ErrorLatch,
         counters: _Counters,
-        running: Signal,
+        counting: Value,
     ) -> None:
+        """`counting`: a program runs, and its cycles are being counted, not those of the last."""
         for unit in Unit:
             for name in ("valid", "cause", "address"):
                 m.d.comb += getattr(errors.faults[unit], name).eq(getattr(self.faults[unit], name))
@@ -345,7 +352,7 @@ class Control(Component):
             m.d.comb += getattr(errors.bus_fault, name).eq(getattr(self.bus_fault, name))
         limit = fields["watchdog"]["value"]
         total = counters.values[[name for name, _ in COUNTERS].index("total")]
-        m.d.sync += errors.watchdog.eq((total >= limit) & (limit != 0) & running)
+        m.d.sync += errors.watchdog.eq((total >= limit) & (limit != 0) & counting)
         m.d.comb += [
             errors.overflow.eq(self.overflow),
             errors.bus_unit.eq(self.bus_unit),
@@ -361,7 +368,7 @@ class Control(Component):
         fields: dict[str, dict[str, Any]],
         counters: _Counters,
         running: Signal,
-        doorbell: Signal,
+        rung: Signal,
     ) -> None:
         events: dict[str, Value] = {name: getattr(self.events, name) for name in EVENTS}
         for name, port, engine in _FROM_GATES:
@@ -371,7 +378,7 @@ class Control(Component):
         m.d.comb += [
             counters.events.eq(Cat(events[name] for name, _ in COUNTERS)),
             counters.count.eq(running),
-            counters.clear.eq(doorbell),
+            counters.clear.eq(rung),
         ]
         for value, (name, _) in zip(counters.values, COUNTERS, strict=True):
             m.d.comb += fields[f"count_{name}"]["value"].eq(value)

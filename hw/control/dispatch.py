@@ -33,6 +33,8 @@ class _WordCheck(Component):
         The command's kind, one-hot; nothing for an unknown opcode. Not looked at for word 0.
     decoded : Out(number of kinds)
         Kind by the opcode in word 0.
+    kinds_now : Out(number of kinds)
+        The command's kind, from word 0 on.
     illegal_opcode, illegal_field : Out(1)
     """
 
@@ -43,6 +45,7 @@ class _WordCheck(Component):
                 "index": In(range(WORDS_PER_COMMAND)),
                 "kinds": In(len(KINDS)),
                 "decoded": Out(len(KINDS)),
+                "kinds_now": Out(len(KINDS)),
                 "illegal_opcode": Out(1),
                 "illegal_field": Out(1),
             }
@@ -51,7 +54,7 @@ class _WordCheck(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         first = Signal()
-        kinds = Signal(len(KINDS))
+        kinds = self.kinds_now
         whole = Signal()
         header = data.View(
             command_layout(Command), Cat(self.word, Const(0, COMMAND_BITS - WORD_BITS))
@@ -82,6 +85,18 @@ class _WordCheck(Component):
             illegal.append(first & kinds[place] & own)
         m.d.comb += self.illegal_field.eq(Cat(illegal).any())
         return m
+
+
+_CHECKED = data.StructLayout(
+    {
+        "word": WORD_BITS,
+        "kinds": len(KINDS),
+        "last": 1,
+        "illegal_opcode": 1,
+        "illegal_field": 1,
+    }
+)
+"""A word that has been looked at: of which kind of command, whether its last one."""
 
 
 class Dispatcher(Component):
@@ -133,98 +148,107 @@ class Dispatcher(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.buffer = buffer = StreamBuffer(WORD_BITS)
         m.submodules.check = check = _WordCheck()
+        m.submodules.checked = checked = StreamBuffer(_CHECKED)
         index = Signal(range(WORDS_PER_COMMAND))
         kinds = Signal(len(KINDS))
-        # The word that has been checked.
-        valid = Signal()
-        word = Signal(WORD_BITS)
-        last = Signal()
-        illegal_opcode = Signal()
-        illegal_field = Signal()
-        forwarded = Signal()
+        accepting, dropping = Signal(), Signal(init=1)
         accept = Signal()
         header = data.View(
-            command_layout(Command), Cat(buffer.o.payload, Const(0, COMMAND_BITS - WORD_BITS))
+            command_layout(Command), Cat(self.words.payload, Const(0, COMMAND_BITS - WORD_BITS))
         )
+        # Words are checked on their way into a buffer, up to the first illegal one or the End.
+        last = index == WORDS_PER_COMMAND - 1
+        entering = checked.i.payload
         m.d.comb += [
-            buffer.i.valid.eq(self.words.valid),
-            buffer.i.payload.eq(self.words.payload),
-            self.words.ready.eq(buffer.i.ready),
-            check.word.eq(buffer.o.payload),
+            check.word.eq(self.words.payload),
             check.index.eq(index),
             check.kinds.eq(kinds),
-            self.fault.cause.eq(ErrorCause.ILLEGAL_FIELD),
+            self.words.ready.eq((accepting & checked.i.ready) | dropping),
+            checked.i.valid.eq(self.words.valid & accepting),
+            accept.eq(checked.i.valid & checked.i.ready),
+            entering.word.eq(self.words.payload),
+            entering.last.eq(last),
+            entering.illegal_opcode.eq(check.illegal_opcode),
+            entering.illegal_field.eq(check.illegal_field),
+            entering.kinds.eq(check.kinds_now),
         ]
-        # The queue that the word is for has room; an `End` needs none.
-        willing = Signal()
-        ready = []
-        for place, kind in enumerate(KINDS):
-            engine = _engine_of(kind)
-            ready.append(
-                kinds[place] if engine is None else kinds[place] & self.queues[engine].ready
-            )
-        m.d.comb += willing.eq(Cat(ready).any())
-        for queue in self.queues:
-            m.d.comb += queue.payload.eq(word)
-        with m.If(illegal_opcode):
-            m.d.comb += self.fault.cause.eq(ErrorCause.ILLEGAL_OPCODE)
-        with m.If(forwarded):
-            m.d.sync += valid.eq(0)
+        is_end = KINDS.index(End)
         with m.If(accept):
             m.d.sync += [
-                valid.eq(1),
-                word.eq(buffer.o.payload),
-                last.eq(index == WORDS_PER_COMMAND - 1),
-                illegal_opcode.eq(check.illegal_opcode),
-                illegal_field.eq(check.illegal_field),
                 index.eq(index + 1),
+                accepting.eq(
+                    ~(check.illegal_opcode | check.illegal_field | (last & kinds[is_end]))
+                ),
             ]
             with m.If(index == 0):
                 m.d.sync += [kinds.eq(check.decoded), self.tag.eq(header.tag)]
 
-        m.d.comb += self.active.eq(
-            Cat(
-                self.start,
-                self.stop,
-                self.fault.valid,
-                forwarded,
-                buffer.o.valid & buffer.o.ready,
-                buffer.i.valid & buffer.i.ready,
-            ).any()
-        )
+        # The queue that the word is for has room; an `End` needs none.
+        word = checked.o.payload
+        routing = Signal()
+        willing = Signal()
+        m.d.comb += [
+            willing.eq(
+                Cat(
+                    word.kinds[place] if engine is None else word.kinds[place] & queue_ready
+                    for place, engine, queue_ready in self._targets()
+                ).any()
+            ),
+            self.fault.cause.eq(ErrorCause.ILLEGAL_FIELD),
+            checked.o.ready.eq(routing & willing & ~(word.illegal_opcode | word.illegal_field)),
+            self.active.eq(
+                Cat(
+                    self.start,
+                    self.stop,
+                    self.fault.valid,
+                    self.words.valid & self.words.ready,
+                    checked.o.valid & checked.o.ready,
+                ).any()
+            ),
+        ]
+        with m.If(word.illegal_opcode):
+            m.d.comb += self.fault.cause.eq(ErrorCause.ILLEGAL_OPCODE)
+        for queue in self.queues:
+            m.d.comb += queue.payload.eq(word.word)
+
         with m.FSM():
             with m.State("STOPPED"):
-                m.d.comb += buffer.o.ready.eq(1)  # left over from before the End
+                # What is left over from before the End is dropped.
                 with m.If(self.start):
+                    m.d.sync += [accepting.eq(1), dropping.eq(0)]
                     m.next = "ROUTE"
             with m.State("ROUTE"):
                 m.d.comb += [
-                    self.starved.eq(~valid & ~buffer.o.valid),
-                    buffer.o.ready.eq(~valid | forwarded),
-                    accept.eq(buffer.o.valid & buffer.o.ready),
+                    routing.eq(1),
+                    self.starved.eq(~checked.o.valid & ~self.words.valid),
                 ]
-                with m.If(valid & (illegal_opcode | illegal_field)):
+                with m.If(checked.o.valid & (word.illegal_opcode | word.illegal_field)):
                     m.d.comb += self.fault.valid.eq(1)
                     m.next = "FAULTED"
-                with m.Elif(valid):
-                    m.d.comb += forwarded.eq(willing)
-                    self._route(m, kinds)
-                with m.If(forwarded & last & kinds[KINDS.index(End)]):
-                    m.d.comb += buffer.o.ready.eq(0)
+                with m.Elif(checked.o.valid):
+                    self._route(m, word.kinds)
+                with m.If(checked.o.valid & checked.o.ready & word.last & word.kinds[is_end]):
+                    m.d.sync += dropping.eq(1)
                     m.next = "DRAIN"
             with m.State("DRAIN"):
-                m.d.comb += [buffer.o.ready.eq(1), self.stop.eq(1), self.done.eq(self.idle)]
+                m.d.comb += [self.stop.eq(1), self.done.eq(self.idle)]
                 with m.If(self.idle):
                     m.next = "STOPPED"
             with m.State("FAULTED"):
                 pass
         return m
 
-    def _route(self, m: Module, kinds: Signal) -> None:
+    def _targets(self) -> list[tuple[int, Engine | None, Value]]:
+        """Return the place of each kind, its engine, and whether the engine's queue has room."""
+        found: list[tuple[int, Engine | None, Value]] = []
         for place, kind in enumerate(KINDS):
             engine = _engine_of(kind)
+            found.append((place, engine, Const(1) if engine is None else self.queues[engine].ready))
+        return found
+
+    def _route(self, m: Module, kinds: Value) -> None:
+        for place, engine, _ in self._targets():
             if engine is not None:
                 with m.If(kinds[place]):
                     m.d.comb += self.queues[engine].valid.eq(1)

@@ -43,7 +43,7 @@ class FrontEnd(Component):
         Tag of each engine's command.
     moves : Out(1)
         Anything changes here. While it is low, all stays as it is.
-    active, busy, wait_token, overflow : Out(4)
+    active, busy, wake, wait_token, overflow : Out(4)
         See :class:`TokenGates`.
     """
 
@@ -62,6 +62,7 @@ class FrontEnd(Component):
                 "moves": Out(1),
                 "active": Out(ENGINES),
                 "busy": Out(ENGINES),
+                "wake": Out(ENGINES),
                 "wait_token": Out(ENGINES),
                 "overflow": Out(ENGINES),
             }
@@ -99,6 +100,7 @@ class FrontEnd(Component):
             self.moves.eq(Cat(moving).any()),
             self.active.eq(gates.active),
             self.busy.eq(gates.busy),
+            self.wake.eq(gates.wake),
             self.wait_token.eq(gates.wait_token),
             self.overflow.eq(gates.overflow),
         ]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
 from celosia.hw.control.ports import CommandPort
 from celosia.hw.isa import COMMAND_BITS, COMMANDS, Engine, fields_of
+from celosia.hw.memory.block import BlockMemory
 
 __all__ = ["CommandQueue", "WORD_BITS", "WORDS_PER_COMMAND"]
 
@@ -41,6 +41,7 @@ class CommandQueue(Component):
     i : In(stream of 64)
         Words, eight a command.
     o : Out(CommandPort)
+        Its first word is there with `valid`, in time for the gate; the others a cycle later.
     active : Out(1)
         Something moves.
     empty : Out(1)
@@ -68,11 +69,9 @@ class CommandQueue(Component):
         m = Module()
         slot_bits = self.depth.bit_length()  # one more than an address needs: full or empty
         used_words = -(-self._used_bits // WORD_BITS)
-        m.submodules.memory = memory = Memory(
-            shape=WORD_BITS, depth=self.depth * WORDS_PER_COMMAND, init=[]
+        m.submodules.memory = memory = BlockMemory(
+            width_bits=WORD_BITS, depth=self.depth * WORDS_PER_COMMAND
         )
-        write_port = memory.write_port()
-        read_port = memory.read_port()
 
         write_index = Signal(_INDEX_BITS)
         write_slot = Signal(slot_bits)
@@ -87,9 +86,9 @@ class CommandQueue(Component):
         m.d.comb += [
             self.i.ready.eq(~held[-1]),
             taken.eq(self.i.valid & self.i.ready),
-            write_port.addr.eq(Cat(write_index, write_slot[:-1])),
-            write_port.data.eq(self.i.payload),
-            write_port.en.eq(taken & (write_index < used_words)),
+            memory.write_addr.eq(Cat(write_index, write_slot[:-1])),
+            memory.write_data.eq(self.i.payload),
+            memory.write_en.eq(taken & (write_index < used_words)),
         ]
         with m.If(taken):
             m.d.sync += write_index.eq(write_index + 1)
@@ -105,14 +104,18 @@ class CommandQueue(Component):
         complete = Signal()
         arrived = Signal()
         arrived_index = Signal(_INDEX_BITS)
-        following = Signal(self._used_bits)
+        current = Signal(self._used_bits, reset_less=True)
+        following = Signal(self._used_bits, reset_less=True)
         following_valid = Signal()
-        move = Signal()
+        move, moved = Signal(), Signal()
         m.d.comb += [
-            read_port.addr.eq(Cat(read_index, read_slot[:-1])),
+            memory.read_addr.eq(Cat(read_index, read_slot[:-1])),
             issue.eq(~complete & ((read_slot != write_slot) | (read_index != kept_index))),
-            move.eq(following_valid & (~self.o.valid | self.o.ready)),
-            self.active.eq(taken | issue | arrived | move | self.o.ready),
+            # An engine's `ready` comes late in the cycle: what does not have to follow at once does
+            # so in the next one.
+            move.eq(following_valid & ~moved & (~self.o.valid | self.o.ready)),
+            self.active.eq(taken | issue | arrived | move | moved | self.o.ready),
+            self.o.payload.eq(current),
             self.empty.eq(
                 (read_slot == write_slot) & (write_index == 0) & ~complete & ~self.o.valid
             ),
@@ -127,18 +130,20 @@ class CommandQueue(Component):
         for index in range(used_words):
             with m.If(arrived & (arrived_index == index)):
                 word = following[index * WORD_BITS : (index + 1) * WORD_BITS]
-                m.d.sync += word.eq(read_port.data)
+                m.d.sync += word.eq(memory.read_data)
         with m.If(arrived & (arrived_index == used_words - 1)):
             m.d.sync += following_valid.eq(1)
 
         # Show.
-        with m.If(move):
+        m.d.sync += moved.eq(move)
+        with m.If(moved):
             m.d.sync += [
-                self.o.valid.eq(1),
-                self.o.payload.eq(following),
+                current[WORD_BITS:].eq(following[WORD_BITS:]),
                 following_valid.eq(0),
                 complete.eq(0),
             ]
-        with m.Elif(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
+        with m.If(move):
+            m.d.sync += current[:WORD_BITS].eq(following[:WORD_BITS])
+        with m.If(self.o.ready | ~self.o.valid):
+            m.d.sync += self.o.valid.eq(following_valid & ~moved)
         return m

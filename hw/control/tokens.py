@@ -36,14 +36,16 @@ class _TokenCounter(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         count = Signal(TOKEN_BITS)
+        # Beside the count: what starts an engine waits for it.
+        present = Signal()
         m.d.comb += [
-            self.present.eq(count != 0),
+            self.present.eq(present),
             self.overflow.eq(self.give & ~self.take & count.all()),
         ]
         with m.If(self.give & ~self.take & ~self.overflow):
-            m.d.sync += count.eq(count + 1)
+            m.d.sync += [count.eq(count + 1), present.eq(1)]
         with m.Elif(self.take & ~self.give):
-            m.d.sync += count.eq(count - 1)
+            m.d.sync += [count.eq(count - 1), present.eq(count != 1)]
         return m
 
 
@@ -66,6 +68,8 @@ class TokenGates(Component):
         Engines with a command at the head of their queue.
     busy : Out(4)
         Engines that run a command.
+    wake : Out(4)
+        Engines that may run one in the next cycle: their clock is needed then.
     wait_token : Out(4)
         Engines with a command that waits for a token.
     overflow : Out(4)
@@ -82,6 +86,7 @@ class TokenGates(Component):
                 "moves": Out(ENGINES),
                 "active": Out(ENGINES),
                 "busy": Out(ENGINES),
+                "wake": Out(ENGINES),
                 "wait_token": Out(ENGINES),
                 "overflow": Out(ENGINES),
                 "tags": Out(16).array(ENGINES),
@@ -129,6 +134,7 @@ class TokenGates(Component):
             self.moves[engine].eq(passes | complete),
             self.active[engine].eq(source.valid),
             self.busy[engine].eq(running),
+            self.wake[engine].eq(running | (source.valid & present)),
             self.wait_token[engine].eq(source.valid & ~running & ~present),
             self.overflow[engine].eq(Cat(counter.overflow for counter in outputs.values()).any()),
             self.tags[engine].eq(header.tag),

@@ -61,6 +61,7 @@ class LoadEngine(Component):
 
         in_use = Signal(range(depth + 1))
         room = Signal(init=1)  # in_use is not depth
+        drained = Signal(init=1)  # in_use is 0
         asked = Signal()
         written = Signal()
         word = walk.words.payload
@@ -70,7 +71,7 @@ class LoadEngine(Component):
             walk.command.payload.eq(self.command.payload),
             self.command.ready.eq(walk.command.ready),
             walk.regions.eq(self.regions),
-            walk.drained.eq(in_use == 0),
+            walk.drained.eq(drained),
             self.fault.valid.eq(walk.fault.valid),
             self.fault.cause.eq(walk.fault.cause),
             self.fault.address.eq(walk.fault.address),
@@ -105,6 +106,7 @@ class LoadEngine(Component):
         # From a register: the arbiter, and with it the other ports, wait for the request.
         m.d.sync += [
             in_use.eq(in_use + asked - written),
+            drained.eq(~asked & ((in_use == 0) | ((in_use == 1) & written))),
             room.eq(written | ~((in_use == depth) | ((in_use == depth - 1) & asked))),
         ]
         return m

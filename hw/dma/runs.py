@@ -105,12 +105,16 @@ def _checked_layout(config: NpuConfig) -> data.StructLayout:
             "first_lane": lane_bits,
             "last_lane": lane_bits,
             "final": 1,
+            "bad_mem": 1,
+            "bad_sram": 1,
         }
     )
 
 
 class _RunCheck(Component):
     """Checks runs against the region and the on-chip memory; two stages, one run a cycle.
+
+    The second stage has a spare entry, so that no ready goes through from the words to the loops.
 
     Members
     -------
@@ -153,28 +157,47 @@ class _RunCheck(Component):
         begin = Signal(OFFSET)
         end = Signal(OFFSET)
         address = Signal(32)
-        sram = Signal(ADDR_BITS)
         sram_word = Signal(ADDR_BITS)
         sram_end = Signal(ADDR_BITS + 1)
         span = Signal(ADDR_BITS + 1)
         final = Signal()
-        bad_mem = Signal()
-        bad_sram = Signal()
         # Stage 2: the verdict, with the run.
-        checked = self.o.payload
-        run_valid = Signal()
+        m.submodules.verdicts = verdicts = StreamBuffer(_checked_layout(config))
+        entering, checked = verdicts.i.payload, verdicts.o.payload
         bad = Signal()
-        advance = Signal()
         lane = run.offset[:lane_bits]
 
         m.d.comb += [
-            advance.eq(~run_valid | (self.o.ready & ~bad)),
-            self.i.ready.eq(~valid | advance),
-            bad_mem.eq((begin < 0) | (end > self.transfer.region_size)),
-            bad_sram.eq(sram_end > self._space_bytes(m, command.space)),
-            bad.eq(self.cause != ErrorCause.NONE),
-            self.o.valid.eq(run_valid & ~bad),
-            self.fault.eq(run_valid & bad),
+            self.i.ready.eq(~valid | verdicts.i.ready),
+            verdicts.i.valid.eq(valid),
+            entering.bad_mem.eq((begin < 0) | (end > self.transfer.region_size)),
+            entering.bad_sram.eq(sram_end > self._space_bytes(m, command.space)),
+            entering.adr.eq(address[lane_bits:]),
+            entering.sram.eq(sram_word),
+            entering.words_less_1.eq(span[lane_bits:]),
+            entering.first_lane.eq(address[:lane_bits]),
+            entering.last_lane.eq(span[:lane_bits]),
+            entering.final.eq(final),
+            bad.eq(checked.bad_mem | checked.bad_sram),
+            verdicts.o.ready.eq(self.o.ready & ~bad),
+            self.o.valid.eq(verdicts.o.valid & ~bad),
+            self.o.payload.eq(checked),
+            self.fault.eq(verdicts.o.valid & bad),
+            self.cause.eq(
+                Mux(
+                    checked.bad_mem,
+                    ErrorCause.MEM_WINDOW,
+                    self._range_cause(m, command.space),
+                )
+            ),
+            # The word's lane 0 was taken from both addresses.
+            self.address.eq(
+                Mux(
+                    checked.bad_mem,
+                    Cat(checked.first_lane, checked.adr),
+                    (checked.sram + checked.first_lane)[:ADDR_BITS],
+                )
+            ),
         ]
         m.d.sync += row_less_1.eq(command.row_bytes - 1)
         with m.If(self.i.ready):
@@ -183,29 +206,10 @@ class _RunCheck(Component):
                 begin.eq(run.offset),
                 end.eq(run.offset + command.row_bytes),
                 address.eq(self.transfer.region_base + run.offset),
-                sram.eq(run.sram),
                 sram_word.eq(run.sram - lane),
                 sram_end.eq(run.sram + command.row_bytes),
                 span.eq(row_less_1 + lane),
                 final.eq(run.final),
-            ]
-        with m.If(advance):
-            m.d.sync += [
-                run_valid.eq(valid),
-                checked.adr.eq(address[lane_bits:]),
-                checked.sram.eq(sram_word),
-                checked.words_less_1.eq(span[lane_bits:]),
-                checked.first_lane.eq(address[:lane_bits]),
-                checked.last_lane.eq(span[:lane_bits]),
-                checked.final.eq(final),
-                self.cause.eq(
-                    Mux(
-                        bad_mem,
-                        ErrorCause.MEM_WINDOW,
-                        Mux(bad_sram, self._range_cause(m, command.space), ErrorCause.NONE),
-                    )
-                ),
-                self.address.eq(Mux(bad_mem, address, sram)),
             ]
         return m
 

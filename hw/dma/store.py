@@ -71,6 +71,7 @@ class StoreEngine(Component):
         reading = Signal(READ_LATENCY_CYCLES)
         # There is room in the queues; one more acknowledgement can be counted.
         queue_room, count_room = Signal(init=1), Signal(init=1)
+        drained = Signal(init=1)  # unacknowledged is 0
         granted = Signal()
         sent = Signal()
         word = walk.words.payload
@@ -80,7 +81,7 @@ class StoreEngine(Component):
             walk.command.payload.eq(self.command.payload),
             self.command.ready.eq(walk.command.ready),
             walk.regions.eq(self.regions),
-            walk.drained.eq(unacknowledged == 0),
+            walk.drained.eq(drained),
             self.fault.valid.eq(walk.fault.valid),
             self.fault.cause.eq(walk.fault.cause),
             self.fault.address.eq(walk.fault.address),
@@ -114,6 +115,7 @@ class StoreEngine(Component):
         m.d.sync += [
             queued.eq(queued + granted - sent),
             unacknowledged.eq(unacknowledged + granted - self.mem.ack),
+            drained.eq(~granted & ((unacknowledged == 0) | ((unacknowledged == 1) & self.mem.ack))),
             # From registers: the activation SRAM waits for the request.
             queue_room.eq(
                 sent | ~((queued == QUEUE_DEPTH) | ((queued == QUEUE_DEPTH - 1) & granted))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Signal, Value
-from amaranth.lib.memory import Memory
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import Component, In, Out, Signature
 from celosia.hw.config import NpuConfig
 from celosia.hw.gating import clock, runs
+from celosia.hw.memory.block import BlockMemory
 from celosia.hw.memory.ports import LINE_BITS, LineRead, LineWrite, WindowRead, WindowWrite
 
 __all__ = ["ActSram", "ArrayRead", "SEGMENTS"]
@@ -17,6 +17,10 @@ SEGMENTS = 3
 
 READ_CYCLES = 3
 """Cycles that a read takes at most: the store engine's window is in a register of its own."""
+
+
+WRITE_CYCLES = 2
+"""Cycles that a result takes before the one in which the memory takes it."""
 
 
 class ArrayRead(Signature):
@@ -46,8 +50,8 @@ class ActSram(Component):
     """Activation SRAM.
 
     Line l is word l // 4 of bank l % 4. A bank is one block memory with one read and one write
-    port and a registered output. Reads: the array before the vector engine before the store
-    engine. Writes: the vector engine before the load engine.
+    port, registered before the write and after the read. Reads: the array before the vector engine
+    before the store engine. Writes: the vector engine before the load engine.
 
     Members
     -------
@@ -55,9 +59,9 @@ class ActSram(Component):
     vector : In(LineRead)
     store : In(WindowRead)
     result : In(LineWrite)
-        Written by the vector engine.
+        Written by the vector engine, a cycle later than asked for.
     load : In(WindowWrite)
-        Written by the load engine; the caller has decoded ``space``.
+        Written by the load engine, a bus word at most at a time; the caller has decoded ``space``.
     """
 
     def __init__(self, config: NpuConfig) -> None:
@@ -76,21 +80,24 @@ class ActSram(Component):
         m = Module()
         config = self._config
         banks = config.act_banks
-        reads = self._read_clock = clock("act_read", platform)
-        writes = clock("act_write", platform)
-        self._reads = []
-        self._writes = []
+        self._read_clock = clock("act_read", platform)
+        self._write_clock = clock("act_write", platform)
+        self._banks = []
         for b in range(banks):
-            m.submodules[f"bank_{b}"] = memory = Memory(
-                shape=8 * config.line_bytes, depth=config.act_lines // banks, init=[]
+            m.submodules[f"bank_{b}"] = memory = BlockMemory(
+                width_bits=8 * config.line_bytes,
+                depth=config.act_lines // banks,
+                granularity_bits=8,
+                read_domain=self._read_clock,
+                write_domain=self._write_clock,
             )
-            self._reads.append(memory.read_port(domain=reads))
-            self._writes.append(memory.write_port(domain=writes, granularity=8))
+            self._banks.append(memory)
         self._elaborate_reads(m)
         self._elaborate_writes(m)
         wanted = Cat(self.array.req, self.vector.req, self.store.req).any()
         runs(m, wanted, domain="act_read", platform=platform, tail_cycles=READ_CYCLES)
-        runs(m, self.result.req | self.load.req, domain="act_write", platform=platform)
+        written = self.result.req | self.load.req
+        runs(m, written, domain="act_write", platform=platform, tail_cycles=WRITE_CYCLES)
         return m
 
     def _split(self, addr: Signal) -> tuple[Signal, Signal]:
@@ -107,25 +114,24 @@ class ActSram(Component):
         m.d.comb += store_next.eq(store_line + 1)
 
         outputs = []
-        for b, port in enumerate(self._reads):
+        for b, port in enumerate(self._banks):
             hits = [
                 self.array.req[s] & (self.array.line[s][:bank_bits] == b) for s in range(SEGMENTS)
             ]
             vector_hit = self.vector.req & (self.vector.line[:bank_bits] == b)
             m.d.comb += [
-                port.en.eq(1),
                 # With no other requester the store engine's lines: the one in this bank.
-                port.addr.eq(
+                port.read_addr.eq(
                     Array([store_line, store_next])[store_next[:bank_bits] == b] >> bank_bits
                 ),
             ]
             with m.If(vector_hit):
-                m.d.comb += port.addr.eq(self.vector.line >> bank_bits)
+                m.d.comb += port.read_addr.eq(self.vector.line >> bank_bits)
             for s in reversed(range(SEGMENTS)):
                 with m.If(hits[s]):
-                    m.d.comb += port.addr.eq(self.array.line[s] >> bank_bits)
+                    m.d.comb += port.read_addr.eq(self.array.line[s] >> bank_bits)
             output = Signal(8 * config.line_bytes, name=f"output_{b}", reset_less=True)
-            m.d[self._read_clock] += output.eq(port.data)
+            m.d[self._read_clock] += output.eq(port.read_data)
             outputs.append(output)
 
         # Whole banks are compared, not one after another: the grants are on long paths.
@@ -193,39 +199,49 @@ class ActSram(Component):
                         data.eq(self.load.data.rotate_left(8 * o)),
                         mask.eq(self.load.mask.rotate_left(o)),
                     ]
-        for b, port in enumerate(self._writes):
+        # Results are registered as they come, so that a load waits for registers only.
+        result = Signal(8 * line_bytes, reset_less=True)
+        result_row = Signal(LINE_BITS - bank_bits, reset_less=True)
+        result_bank = Signal(config.act_banks, reset_less=True)
+        m.d[self._write_clock] += [
+            result.eq(self.result.data),
+            result_row.eq(self.result.line >> bank_bits),
+            result_bank.eq(Mux(self.result.req, 1 << self.result.line[:bank_bits], 0)),
+        ]
+        writes: dict[tuple[str, int], Signal] = {}
+        for b, port in enumerate(self._banks):
             in_line = line[:bank_bits] == b
-            in_following = following[:bank_bits] == b
+            in_following = line[:bank_bits] == (b - 1) % config.act_banks
             lanes = Signal(line_bytes, name=f"lanes_{b}")
             with m.If(self.load.req & in_line):
                 m.d.comb += lanes.eq(mask & ~upper)
             with m.Elif(self.load.req & in_following):
                 m.d.comb += lanes.eq(mask & upper)
-            with m.If(self.result.req & (self.result.line[:bank_bits] == b)):
-                m.d.comb += [
-                    port.addr.eq(self.result.line >> bank_bits),
-                    port.data.eq(self.result.data),
-                    port.en.eq((1 << line_bytes) - 1),
-                ]
-            with m.Else():
+            # Registered: who is granted is known late in the cycle.
+            for member in ("write_en", "write_addr", "write_data"):
+                register = Signal.like(getattr(port, member), name=f"{member}_{b}", reset_less=True)
+                m.d.comb += getattr(port, member).eq(register)
+                writes[member, b] = register
+            m.d[self._write_clock] += [
                 # A window goes to both its banks at once or to neither.
-                m.d.comb += [
-                    port.addr.eq(Array([line, following])[in_following] >> bank_bits),
-                    port.data.eq(data),
+                writes["write_en", b].eq(Mux(self.load.gnt, lanes, 0)),
+                writes["write_addr", b].eq(Array([line, following])[in_following] >> bank_bits),
+                writes["write_data", b].eq(data),
+            ]
+            with m.If(result_bank[b]):
+                m.d[self._write_clock] += [
+                    writes["write_en", b].eq((1 << line_bytes) - 1),
+                    writes["write_addr", b].eq(result_row),
+                    writes["write_data", b].eq(result),
                 ]
-                with m.If(self.load.gnt):
-                    m.d.comb += port.en.eq(lanes)
-        # Byte i of the window is in the following line if i + offset runs over.
-        lower = Cat(self.load.mask[i] & (offset < line_bytes - i) for i in range(line_bytes))
-        over = Cat(self.load.mask[i] & (offset >= line_bytes - i) for i in range(line_bytes))
-        result_bank = self.result.line[:bank_bits]
+        # A bus word's last byte may be in the following line; its mask is not looked at.
+        if config.bus_bytes == line_bytes:
+            unaligned = offset.any()
+        else:
+            unaligned = offset > line_bytes - config.bus_bytes
+        first_bank = line[:bank_bits]
         m.d.comb += self.load.gnt.eq(
             self.load.req
-            & ~(
-                self.result.req
-                & (
-                    ((result_bank == line[:bank_bits]) & lower.any())
-                    | ((result_bank == following[:bank_bits]) & over.any())
-                )
-            )
+            & ~result_bank.bit_select(first_bank, 1)
+            & ~(unaligned & result_bank.rotate_right(1).bit_select(first_bank, 1))
         )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In
 from celosia.hw.config import NpuConfig
 from celosia.hw.gating import clock
+from celosia.hw.memory.block import BlockMemory
 from celosia.hw.memory.ports import LineRead, WindowWrite
 
 __all__ = ["LineMemory"]
@@ -54,25 +54,29 @@ class LineMemory(Component):
         words = line_bytes // bus_bytes
         byte_bits = bus_bytes.bit_length() - 1
         line_bits = line_bytes.bit_length() - 1
-        m.submodules.memory = memory = Memory(shape=8 * line_bytes, depth=self._lines, init=[])
         reader = clock(self._reader, platform)
-        write_port = memory.write_port(domain=clock("load", platform), granularity=8)
-        read_port = memory.read_port(domain=reader)
+        m.submodules.memory = memory = BlockMemory(
+            width_bits=8 * line_bytes,
+            depth=self._lines,
+            granularity_bits=8,
+            read_domain=reader,
+            write_domain=clock("load", platform),
+        )
 
         place = self.write.addr[byte_bits:line_bits]
         word_mask = self.write.mask[:bus_bytes]
         m.d.comb += [
             self.write.gnt.eq(1),
-            write_port.addr.eq(self.write.addr[line_bits:]),
-            write_port.data.eq(self.write.data[: 8 * bus_bytes].replicate(words)),
-            write_port.en.eq(
+            memory.write_addr.eq(self.write.addr[line_bits:]),
+            memory.write_data.eq(self.write.data[: 8 * bus_bytes].replicate(words)),
+            memory.write_en.eq(
                 Cat(
                     word_mask & (self.write.req & (place == word)).replicate(bus_bytes)
                     for word in range(words)
                 )
             ),
             self.read.gnt.eq(1),
-            read_port.addr.eq(self.read.line),
+            memory.read_addr.eq(self.read.line),
         ]
-        m.d[reader] += self.read.data.eq(read_port.data)
+        m.d[reader] += self.read.data.eq(memory.read_data)
         return m

@@ -86,7 +86,7 @@ class WindowRead(_MemoryPort):
 
 
 class LineWrite(_MemoryPort):
-    """Write of one line; never refused, visible to a read granted in the next cycle or later.
+    """Write of one line; never refused, visible to a read granted three cycles later or after that.
 
     Members
     -------

@@ -25,10 +25,10 @@ __all__ = ["VectorEngine"]
 class VectorEngine(Component):
     """Executes `Vector` and `Softmax` commands.
 
-    A command starts two cycles after ``cmd.valid`` and is answered in the cycle after its last
-    line has been written; the first vector takes 14 cycles from its read to its write, and a
-    parameter block (REQUANT*) 9 cycles before that. After a fault nothing more is issued until
-    the engine is reset from outside.
+    A command starts two cycles after ``cmd.valid``, issues its first vector in the next cycle at
+    the earliest, and is answered in the cycle after its last line is written. A vector takes 15
+    cycles from its read to its write, and a parameter block (REQUANT*) 9 cycles before that. After
+    a fault nothing more is issued until the engine is reset from outside.
 
     Members
     -------
@@ -47,8 +47,6 @@ class VectorEngine(Component):
         A vector, or an element of a window or of a softmax, was issued in this cycle.
     wait_acc, wait_act : Out(1)
         Nothing was issued for want of a full accumulator half, of the activation SRAM's port.
-    active : Out(1)
-        There is a command: the clock is needed then, and while a load fills the tables.
     waits : Out(1)
         Nothing changes before a half of the accumulator is full.
     """
@@ -67,7 +65,6 @@ class VectorEngine(Component):
                 "busy": Out(1),
                 "wait_acc": Out(1),
                 "wait_act": Out(1),
-                "active": Out(1),
                 "waits": Out(1),
             }
         )
@@ -87,12 +84,13 @@ class VectorEngine(Component):
         self._vector = data.View(command_layout(Vector), word)
         self._softmax_fields = data.View(command_layout(Softmax), word)
         self._is_softmax = Signal()
+        # First cycle of a command, by its kind.
+        self._start_vector, self._start_softmax = Signal(), Signal()
         for name, part, active in (
             ("pipeline", self._pipeline, self._pipeline.active),
             ("softmax", self._softmax, self._is_softmax),
         ):
             m.submodules[name] = idles(m, part, active, domain=name, platform=platform)
-        self._start = Signal()
         self._halt = Signal()
         self._elaborate_wiring(m)
         self._elaborate_memories(m)
@@ -103,7 +101,7 @@ class VectorEngine(Component):
     def _elaborate_wiring(self, m: Module) -> None:
         sequencer, pipeline, params = self._sequencer, self._pipeline, self._params
         vector, walker = self._vector, self._walker_d
-        start = self._start & ~self._is_softmax
+        start = self._start_vector
         m.d.comb += [
             sequencer.command.eq(vector),
             sequencer.start.eq(start),
@@ -132,22 +130,29 @@ class VectorEngine(Component):
             walker.step.eq(pipeline.write),
             walker.out_h.eq(vector.out_h),
             self._softmax.command.eq(self._softmax_fields),
-            self._softmax.start.eq(self._start & self._is_softmax),
+            self._softmax.start.eq(self._start_softmax),
             self._softmax.halt.eq(self._halt),
         ]
 
     def _elaborate_memories(self, m: Module) -> None:
         sequencer, pipeline, softmax = self._sequencer, self._pipeline, self._softmax
         connect(m, sequencer.acc, flipped(self.acc))
+        # Like `_is_softmax`, a cycle later; a register of its own, as grants wait for it.
+        softmax_reads = Signal()
+        with m.If(self._start_softmax):
+            m.d.sync += softmax_reads.eq(1)
+        with m.Elif(self._start_vector):
+            m.d.sync += softmax_reads.eq(0)
         connect(m, self._params.param, flipped(self.param))
         m.d.comb += [
             pipeline.acc.eq(self.acc.data),
             pipeline.act.eq(self.act.data),
             softmax.act.data.eq(self.act.data),
+            # Only one of them has a command.
             self.act.req.eq(sequencer.act.req | softmax.act.req),
-            self.act.line.eq(Mux(self._is_softmax, softmax.act.line, sequencer.act.line)),
-            sequencer.act.gnt.eq(self.act.gnt & ~self._is_softmax),
-            softmax.act.gnt.eq(self.act.gnt & self._is_softmax),
+            self.act.line.eq(Mux(softmax_reads, softmax.act.line, sequencer.act.line)),
+            sequencer.act.gnt.eq(self.act.gnt),
+            softmax.act.gnt.eq(self.act.gnt),
         ]
 
         # Softmax has the table to itself while it works: all lanes read its entry.
@@ -163,13 +168,16 @@ class VectorEngine(Component):
         ]
 
         # Results. A line that does not exist is not written.
-        self._dst_line = Mux(self._is_softmax, softmax.dst_line, self._walker_d.line)
         size_bits = (self._config.act_lines - 1).bit_length()
+        lines = (self._walker_d.line, softmax.dst_line)
+        outside = [line[size_bits:].any() for line in lines]
+        self._dst_line = Mux(softmax.write, lines[1], lines[0])
         self._dst_outside = Signal()
-        wanted = Mux(self._is_softmax, softmax.write, pipeline.write)
         m.d.comb += [
-            self._dst_outside.eq(wanted & self._dst_line[size_bits:].any()),
-            self.dst.req.eq(wanted & ~self._dst_outside & ~self._halt),
+            self._dst_outside.eq((pipeline.write & outside[0]) | (softmax.write & outside[1])),
+            self.dst.req.eq(
+                ((pipeline.write & ~outside[0]) | (softmax.write & ~outside[1])) & ~self._halt
+            ),
             self.dst.line.eq(self._dst_line),
             self.dst.data.eq(Mux(self._is_softmax, softmax.result, pipeline.result)),
         ]
@@ -200,18 +208,24 @@ class VectorEngine(Component):
 
         with m.FSM():
             with m.State("IDLE"):
+                is_softmax = Signal()
+                begin = Signal()
+                m.d.comb += [
+                    is_softmax.eq(self.cmd.payload[:8] == Opcode.SOFTMAX.value),
+                    begin.eq(self.cmd.valid & ~self._halt),
+                ]
                 m.d.sync += [
                     word.eq(self.cmd.payload),
-                    self._is_softmax.eq(
-                        self.cmd.payload[:8] == Opcode.SOFTMAX.value  # decides before the start
-                    ),
+                    self._is_softmax.eq(is_softmax),
+                    # It starts whatever it is: an error halts it before it has done anything.
+                    self._start_vector.eq(begin & ~is_softmax),
+                    self._start_softmax.eq(begin & is_softmax),
                 ]
-                with m.If(self.cmd.valid & ~self._halt):
+                with m.If(begin):
                     m.next = "CHECK"
             with m.State("CHECK"):
-                # It starts whatever it is: an error halts it before it has done anything.
+                m.d.sync += [self._start_vector.eq(0), self._start_softmax.eq(0)]
                 m.d.comb += [
-                    self._start.eq(1),
                     self._unknown.eq(~self._is_softmax & (opcode != Opcode.VECTOR)),
                     self._illegal.eq(illegal & ~self._unknown),
                 ]
@@ -220,12 +234,12 @@ class VectorEngine(Component):
                 with m.If(self._pipeline.write_last | self._softmax.done):
                     m.next = "DONE"
             with m.State("DONE"):
+                # From registers: a whole command moves up behind it.
                 m.d.comb += self.cmd.ready.eq(~self._halt)
                 m.next = "IDLE"
 
         sequencer = self._sequencer
         m.d.comb += [
-            self.active.eq(self.cmd.valid),
             self.waits.eq(sequencer.wait_acc & ~self._params.loading & ~self._pipeline.active),
             self.busy.eq(sequencer.issue | self._softmax.busy),
             self.wait_acc.eq(sequencer.wait_acc),

@@ -1,4 +1,4 @@
-"""The arithmetic of one lane, stages 2 to 14 (see :mod:`celosia.hw.vector.uop`)."""
+"""The arithmetic of one lane, stages 2 to 15 (see :mod:`celosia.hw.vector.uop`)."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ LANE_CONTROL_LAYOUT = data.StructLayout(
         # Use the multiplier, the right shift of the parameter block.
         "channel_5": 1,
         "mult_5": signed(32),
-        "channel_8": 1,
-        "right_8": 5,
-        "mode_9": RoundMode,
+        "channel_9": 1,
+        "right_9": 5,
         "mode_10": RoundMode,
-        "zero_12": signed(8),
-        "min_13": signed(8),
-        "max_13": signed(8),
+        "mode_11": RoundMode,
+        "zero_13": signed(8),
+        "min_14": signed(8),
+        "max_14": signed(8),
     }
 )
 """What all lanes are told, each member in the stage that its name ends in."""
@@ -70,13 +70,13 @@ class Lane(Component):
     acc, act, middle, term_a, term_b : In
         The possible sources, in stage 2.
     bias, left, mult, right : In
-        Parameters of the lane's channel, in stages 2, 3, 5 and 8.
+        Parameters of the lane's channel, in stages 2, 3, 5 and 9.
     table_index : Out(8)
         In stage 3; `table_value` answers in stage 5.
     term : Out(signed(32))
-        Rescaled value, in stage 12.
+        Rescaled value, in stage 13.
     result : Out(signed(8))
-        With zero point, clamped, in stage 14.
+        With zero point, clamped, in stage 15.
     """
 
     def __init__(self) -> None:
@@ -165,49 +165,51 @@ class Lane(Component):
     def _elaborate_rounding(self, m: Module, multiplier: Multiplier) -> None:
         c = self.control
 
-        right_9 = Signal(5, reset_less=True)
         right_10 = Signal(5, reset_less=True)
         right_11 = Signal(5, reset_less=True)
+        right_12 = Signal(5, reset_less=True)
         m.d.sync += [
-            right_9.eq(Mux(c.channel_8, self.right, c.right_8)),
-            right_10.eq(right_9),
+            right_10.eq(Mux(c.channel_9, self.right, c.right_9)),
             right_11.eq(right_10),
+            right_12.eq(right_11),
         ]
 
-        # Stage 9: the first rounding (SINGLE: only if there is no right shift after it).
+        # Stage 10: the first rounding (SINGLE: only if there is no right shift after it).
         high = Signal(signed(32), reset_less=True)
         mask = Signal(31, reset_less=True)
         round_up = multiplier.t[0] & (
-            (c.mode_9 == RoundMode.DOUBLE) | ((c.mode_9 == RoundMode.SINGLE) & ~right_9.any())
+            (c.mode_10 == RoundMode.DOUBLE) | ((c.mode_10 == RoundMode.SINGLE) & ~right_10.any())
         )
         m.d.sync += [
             high.eq(add_with_carry(multiplier.t[1:].as_signed(), Const(0, 1), round_up, 32)),
-            mask.eq(Mux(c.mode_9 == RoundMode.FLOOR, 0, ~(Const(0xFFFFFFFF, 32) << right_9)[1:32])),
+            mask.eq(
+                Mux(c.mode_10 == RoundMode.FLOOR, 0, ~(Const(0xFFFFFFFF, 32) << right_10)[1:32])
+            ),
         ]
 
-        # Stage 10: half of what is shifted out, less one if halves go down (below zero, DOUBLE).
+        # Stage 11: half of what is shifted out, less one if halves go down (below zero, DOUBLE).
         rounded = Signal(signed(33), reset_less=True)
-        half_up = right_10.any() & (
-            (c.mode_10 == RoundMode.SINGLE) | ((c.mode_10 == RoundMode.DOUBLE) & ~high[-1])
+        half_up = right_11.any() & (
+            (c.mode_11 == RoundMode.SINGLE) | ((c.mode_11 == RoundMode.DOUBLE) & ~high[-1])
         )
         m.d.sync += rounded.eq(add_with_carry(high, mask, half_up, 33).as_signed())
 
-        # Stage 11.
-        m.d.sync += self.term.eq(rounded >> right_11)
+        # Stage 12.
+        m.d.sync += self.term.eq(rounded >> right_12)
 
-        # Stage 12: the sign of an average; the zero point.
+        # Stage 13: the sign of an average; the zero point.
         negative = self._negative_5
-        for stage in range(6, 13):
+        for stage in range(6, 14):
             following = Signal(reset_less=True, name=f"negative_{stage}")
             m.d.sync += following.eq(negative)
             negative = following
         signed_term = (self.term[:32] ^ negative.replicate(32)).as_signed()
         output = Signal(signed(33), reset_less=True)
-        m.d.sync += output.eq(add_with_carry(signed_term, c.zero_12, negative, 33).as_signed())
+        m.d.sync += output.eq(add_with_carry(signed_term, c.zero_13, negative, 33).as_signed())
 
-        # Stage 13.
+        # Stage 14.
         m.d.sync += self.result.eq(output)
-        with m.If(output < c.min_13):
-            m.d.sync += self.result.eq(c.min_13)
-        with m.Elif(output > c.max_13):
-            m.d.sync += self.result.eq(c.max_13)
+        with m.If(output < c.min_14):
+            m.d.sync += self.result.eq(c.min_14)
+        with m.Elif(output > c.max_14):
+            m.d.sync += self.result.eq(c.max_14)

@@ -31,8 +31,8 @@ def _extended(value: Value, width_bits: int) -> Value:
 class Multiplier(Component):
     """Product of two signed 32-bit numbers, not both -2^31, without its low 30 bits.
 
-    Latency 3 cycles from `x` and `m`, which should come from registers; one product a cycle.
-    Four partial products of at most 17 x 17 bits, registered, two sums, registered.
+    Latency 4 cycles; one product a cycle. The operands are registered, as it is far to the DSP
+    blocks; four partial products of at most 17 x 17 bits, registered, two sums, registered.
 
     Members
     -------
@@ -49,8 +49,11 @@ class Multiplier(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        x_low, x_high = self.x[:16], self.x[16:].as_signed()
-        m_low, m_high = self.m[:16], self.m[16:].as_signed()
+        x = Signal(signed(32), reset_less=True)
+        multiplier = Signal(signed(32), reset_less=True)
+        m.d.sync += [x.eq(self.x), multiplier.eq(self.m)]
+        x_low, x_high = x[:16], x[16:].as_signed()
+        m_low, m_high = multiplier[:16], multiplier[16:].as_signed()
 
         low_low = Signal(32, reset_less=True)
         low_high = Signal(signed(32), reset_less=True)

@@ -42,7 +42,7 @@ class ParamLoader(Component):
     loading : Out(1)
         Lines are being asked for.
     copy_bias, copy_left, copy_mult, copy_right : In(1)
-        The first vector is in stage 1, 2, 4, 7.
+        The first vector is in stage 1, 2, 4, 8.
     lanes : Out
         Active parameters of each lane.
     param : Out(LineRead)

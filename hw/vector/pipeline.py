@@ -30,7 +30,7 @@ UNITY = 1 << 30
 
 
 class Pipeline(Component):
-    """Latency 14 cycles from `issue` to `write`; one vector a cycle, never held up.
+    """Latency 15 cycles from `issue` to `write`; one vector a cycle, never held up.
 
     Members
     -------
@@ -43,7 +43,7 @@ class Pipeline(Component):
     params : In
         Parameters of the lanes.
     copy_bias, copy_left, copy_mult, copy_right : Out(1)
-        The first vector with new parameters is in stage 1, 2, 4, 7.
+        The first vector with new parameters is in stage 1, 2, 4, 8.
     table_index : Out, table_data : In
         Table look-up of each lane, stages 3 to 5.
     active : Out(1)
@@ -142,7 +142,7 @@ class Pipeline(Component):
             (self.copy_bias, 1),
             (self.copy_left, 2),
             (self.copy_mult, 4),
-            (self.copy_right, 7),
+            (self.copy_right, 8),
         ):
             m.d.comb += copy.eq(self._valid[stage] & self._uops[stage].new_oc)
         # Of stage STAGE_RESULT, decided in the one before: a write is what others must wait for.
@@ -189,10 +189,10 @@ class Pipeline(Component):
             left.eq(Mux(term_in_2, ADD_LEFT_SHIFT, 0)),
             registered("channel", 3).eq(is_channel(2) & ~command.shared),
             registered("channel", 5).eq(is_channel(4) & ~command.shared),
-            registered("channel", 8).eq(is_channel(7) & ~command.shared),
+            registered("channel", 9).eq(is_channel(8) & ~command.shared),
         ]
 
-        mult, right = registered("mult", 5), registered("right", 8)
+        mult, right = registered("mult", 5), registered("right", 9)
         m.d.sync += [mult.eq(UNITY), right.eq(0)]
         for constants, mult_value, right_value in (
             (Constants.CHANNEL, command.mult_a, command.shift_a),  # shared
@@ -202,23 +202,23 @@ class Pipeline(Component):
         ):
             with m.If(uops[4].constants == constants):
                 m.d.sync += mult.eq(mult_value)
-            with m.If(uops[7].constants == constants):
+            with m.If(uops[8].constants == constants):
                 m.d.sync += right.eq(right_value)
 
-        mode_9, mode_10 = registered("mode", 9), registered("mode", 10)
-        m.d.sync += [mode_9.eq(RoundMode.DOUBLE), mode_10.eq(mode_9)]
+        mode_10, mode_11 = registered("mode", 10), registered("mode", 11)
+        m.d.sync += [mode_10.eq(RoundMode.DOUBLE), mode_11.eq(mode_10)]
         with m.If(kind != Kind.SUM):
-            m.d.sync += mode_9.eq(RoundMode.FLOOR)
-        with m.Elif(is_channel(8) & (command.rounding == Rounding.SINGLE)):
-            m.d.sync += mode_9.eq(RoundMode.SINGLE)
+            m.d.sync += mode_10.eq(RoundMode.FLOOR)
+        with m.Elif(is_channel(9) & (command.rounding == Rounding.SINGLE)):
+            m.d.sync += mode_10.eq(RoundMode.SINGLE)
 
-        zero, least, most = registered("zero", 12), registered("min", 13), registered("max", 13)
+        zero, least, most = registered("zero", 13), registered("min", 14), registered("max", 14)
         m.d.sync += [zero.eq(0), least.eq(command.act_min), most.eq(command.act_max)]
-        with m.If(is_channel(11)):
+        with m.If(is_channel(12)):
             m.d.sync += zero.eq(command.zero_a)
-        with m.Elif((uops[11].constants == Constants.OUTPUT) & (kind == Kind.SUM)):
+        with m.Elif((uops[12].constants == Constants.OUTPUT) & (kind == Kind.SUM)):
             m.d.sync += zero.eq(command.zero_out)
-        with m.If(uops[12].dest == Dest.MIDDLE):
+        with m.If(uops[13].dest == Dest.MIDDLE):
             m.d.sync += [least.eq(command.mid_min), most.eq(command.mid_max)]
         with m.Elif(kind == Kind.TABLE):
             m.d.sync += [least.eq(-128), most.eq(127)]

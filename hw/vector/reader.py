@@ -23,7 +23,7 @@ class ElementReader(Component):
     count : In(16)
         Elements, at least 1.
     halt : In(1)
-        Ask for no more lines.
+        Take no more lines.
     act : Out(LineRead)
     valid : Out(1)
         An element is there.
@@ -76,9 +76,9 @@ class ElementReader(Component):
             with m.State("REQUEST"):
                 m.d.comb += [
                     self.outside.eq(self.line[size_bits:].any()),
-                    self.act.req.eq(~self.outside & ~self.halt),
+                    self.act.req.eq(~self.outside),
                 ]
-                with m.If(self.act.req & self.act.gnt):
+                with m.If(self.act.req & self.act.gnt & ~self.halt):
                     m.d.sync += self.line.eq(self.line + 1)
                     m.next = "WAIT"
             with m.State("WAIT"):

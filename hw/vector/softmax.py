@@ -156,14 +156,9 @@ class SoftmaxUnit(Component):
             m.d.sync += self._sum.eq(self._sum + term)
 
         # The multiplier serves the reciprocal between the passes.
-        x = Signal(signed(32), reset_less=True)
-        mult = Signal(31, reset_less=True)
-        m.d.sync += [x.eq(reciprocal.x), mult.eq(reciprocal.m)]
-        with m.If(self._result_pass):
-            m.d.sync += [x.eq(self.table_data), mult.eq(reciprocal.scale)]
         m.d.comb += [
-            multiplier.x.eq(x),
-            multiplier.m.eq(mult),
+            multiplier.x.eq(Mux(self._result_pass, self.table_data, reciprocal.x)),
+            multiplier.m.eq(Mux(self._result_pass, reciprocal.scale, reciprocal.m)),
             high_mul.t.eq(multiplier.t),
             reciprocal.high.eq(high_mul.high),
             reciprocal.sum.eq(self._sum),

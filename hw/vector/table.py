@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import data
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
+from celosia.hw.memory.block import BlockMemory
 from celosia.hw.memory.ports import WindowWrite
 
 __all__ = ["TABLE_ENTRIES", "Table"]
@@ -49,19 +49,18 @@ class Table(Component):
         exists = ~line[8:].any()
         m.d.comb += self.write.gnt.eq(self.write.req)
         for j in range(lanes):
-            m.submodules[f"table_{j}"] = memory = Memory(shape=8, depth=TABLE_ENTRIES, init=[])
-            write = memory.write_port()
-            read = memory.read_port()
+            m.submodules[f"table_{j}"] = memory = BlockMemory(width_bits=8, depth=TABLE_ENTRIES)
             output = Signal(8, name=f"output_{j}", reset_less=True)
             # An aligned word leaves each lane one byte of the word to choose.
             word_here = offset == j - j % word_bytes
             m.d.comb += [
-                write.en.eq(self.write.req & exists & word_here & self.write.mask[j % word_bytes]),
-                write.addr.eq(line),
-                write.data.eq(self.write.data.word_select(j % word_bytes, 8)),
-                read.en.eq(1),
-                read.addr.eq(self.index[j]),
+                memory.write_en.eq(
+                    self.write.req & exists & word_here & self.write.mask[j % word_bytes]
+                ),
+                memory.write_addr.eq(line),
+                memory.write_data.eq(self.write.data.word_select(j % word_bytes, 8)),
+                memory.read_addr.eq(self.index[j]),
                 self.data[j].eq(output),
             ]
-            m.d.sync += output.eq(read.data)
+            m.d.sync += output.eq(memory.read_data)
         return m

@@ -10,13 +10,13 @@ stage what happens, ending in registers of the next stage
 3     first sum (bias, zero point, sum of the terms, window) or maximum; table is read
 4     left shift; magnitude of a window's sum
 5     multiplicand and multiplier are chosen
-6-8   32 x 31-bit product (:mod:`celosia.hw.vector.multiplier`)
-9     its bits 31 and up, rounded
-10    rounding constant of the right shift
-11    right shift
-12    terms go to the scratch memories; sign and zero point
-13    clamp
-14    line is written; requantised values go to the scratch memory
+6-9   32 x 31-bit product (:mod:`celosia.hw.vector.multiplier`)
+10    its bits 31 and up, rounded
+11    rounding constant of the right shift
+12    right shift
+13    terms go to the scratch memories; sign and zero point
+14    clamp
+15    line is written; requantised values go to the scratch memory
 ===== ==================================================================================
 """
 
@@ -43,10 +43,10 @@ GROUP = 1 << GROUP_BITS
 """Vectors that the scratch memories hold between the phases of an addition."""
 
 STAGE_SCRATCH = 2
-STAGE_TERM = 12
+STAGE_TERM = 13
 """Stage in which a term is written to its scratch memory."""
 
-STAGE_RESULT = 14
+STAGE_RESULT = 15
 """Stage in which a clamped vector is written, to the SRAM or to its scratch memory."""
 
 HAZARD = STAGE_RESULT + 1 - STAGE_SCRATCH

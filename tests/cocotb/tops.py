@@ -16,6 +16,7 @@ from celosia.hw.control.control import Control
 from celosia.hw.control.ports import CommandPort, FaultPort, Unit
 from celosia.hw.dma.load import LoadEngine
 from celosia.hw.dma.store import StoreEngine
+from celosia.hw.enable import SpreadEnable
 from celosia.hw.isa import Engine, Space
 from celosia.hw.memory.act import ActSram, ArrayRead
 from celosia.hw.memory.lines import LineMemory
@@ -183,7 +184,7 @@ class ArrayTop(Component):
         m = Module()
         config = self._config
         engine = ArrayEngine(config)
-        m.submodules.engine = ResetInserter(self.halt)(EnableInserter(engine.active)(engine))
+        m.submodules.engine = ResetInserter(self.halt)(SpreadEnable(engine.working)(engine))
         act = m.submodules.act = ActSram(config)
         wgt = m.submodules.wgt = WeightMemory(config)
         connect(m, engine.act, act.array)
@@ -221,7 +222,7 @@ class VectorTop(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         engine = VectorEngine(self._config)
-        enabled = EnableInserter(engine.active | engine.table.req)(engine)
+        enabled = EnableInserter(engine.cmd.valid | engine.table.req)(engine)
         m.submodules.engine = ResetInserter(self.halt)(enabled)
         for outer, inner in ((self.cmd, engine.cmd), (self.table, engine.table)):
             connect(m, flipped(outer), inner)

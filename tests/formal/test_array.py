@@ -99,16 +99,16 @@ class StreamerHarness(Component):
         m = Module()
         m.submodules.dut = dut = self.dut
         offered = dut.passes.payload
-        going = Signal()
+        going, begun = Signal(), Signal()
         m.d.comb += [
-            dut.passes.valid.eq(self.valid),
+            # The command is there before its first pass.
+            dut.passes.valid.eq(self.valid & begun),
             dut.weights_ready.eq(self.weights_ready),
             dut.acc_free.eq(self.acc_free),
             going.eq(dut.busy),
         ]
         for name in ("overwrite", "take", "give", "last", "rows"):
             m.d.comb += offered[name].eq(getattr(self, name))
-        begun = Signal()
         m.d.sync += begun.eq(1)
         for name in self.names:
             value = getattr(self, name)
@@ -121,7 +121,7 @@ class StreamerHarness(Component):
         active, first = Signal(), Signal()
         at_rows, at_take = Signal.like(self.rows), Signal()
         outputs = Signal(CONFIG.acc_depth.bit_length() + 1)
-        moved = self.valid & dut.passes.ready
+        moved = dut.passes.valid & dut.passes.ready
         with m.If(going):
             m.d.sync += [first.eq(0), active.eq(~dut.passes.ready)]
         with m.If(moved):
@@ -325,8 +325,8 @@ BUGS = {
     "a half is not waited for": (
         streamer,
         "Streamer",
-        "(self.weights_ready & (self.acc_free | ~at.take))",
-        "self.weights_ready",
+        "& (self.acc_free | ~begin_takes)",
+        "",
         "not free",
     ),
     "a position too many": (

@@ -100,7 +100,7 @@ class QueueHarness(Component):
 QUEUES = {
     # name: component, capacity, cycles from the input to the output
     "buffer": (lambda: buffer.StreamBuffer(PAYLOAD_BITS), 2, 1),
-    "queue": (lambda: buffer.StreamQueue(PAYLOAD_BITS, depth=4), 5, 2),
+    "queue": (lambda: buffer.StreamQueue(PAYLOAD_BITS, depth=4), 6, 2),
 }
 
 
@@ -119,7 +119,7 @@ BUGS = {
     "ready when full": (
         "buffer",
         "StreamBuffer",
-        "self.i.ready.eq(~spare_valid)",
+        "self.i.ready.eq(ready)",
         "self.i.ready.eq(1)",
         "capacity",
     ),
@@ -133,15 +133,15 @@ BUGS = {
     "too deep": (
         "queue",
         "StreamQueue",
-        "depth=self._depth + 1",
-        "depth=self._depth + 2",
+        "self.i.ready.eq(~held[-1])",
+        "self.i.ready.eq(1)",
         "capacity",
     ),
     "always valid": (
         "queue",
         "StreamQueue",
-        "self.o.valid.eq(queue.r_rdy)",
-        "self.o.valid.eq(queue.r_rdy | self.i.valid)",
+        "self.o.valid.eq(head.o.valid)",
+        "self.o.valid.eq(head.o.valid | self.i.valid)",
         "empty queue",
     ),
 }

@@ -232,7 +232,7 @@ class CheckHarness(Component):
                 ),
                 "a run goes on as its words",
             ),
-            Assert(inside <= 2, "two runs at most are being checked"),
+            Assert(inside <= 3, "three runs at most are being checked"),
             Assert((inside != 0) | ~(dut.o.valid | dut.fault), "no verdict without a run"),
             Cover(due & dut.fault & window, "a run out of its region"),
             Cover(due & dut.fault & ~window, "a run out of its memory"),

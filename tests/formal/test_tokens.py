@@ -165,7 +165,7 @@ def test_gates(formal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 BUGS = {
-    "wraps": ("_TokenCounter", "& ~self.overflow)", ")", "iff given"),
+    "wraps": ("_TokenCounter", "& ~self.overflow)", ")", "overflow"),
     "taking forgets giving": (
         "_TokenCounter",
         "m.If(self.give & ~self.take & ~self.overflow)",

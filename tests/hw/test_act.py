@@ -29,6 +29,8 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
 
     async def bench(ctx: Any) -> None:
         due: list[tuple[int, Any, int]] = []  # cycle, port's data, value
+        late: list[tuple[Any, Any]] = []  # bytes written a cycle ago: not to be read yet
+        result: tuple[int, Any] | None = None  # of a cycle ago: it is now that it takes its bank
         seen = {"vector refused": 0, "store refused": 0, "load refused": 0, "granted": 0}
         for cycle in range(CYCLES):
             for at, data, value in due:
@@ -75,14 +77,15 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
             loads, place = bool(rng.random() < 0.6), int(rng.integers(0, config.act_bytes))
             data = rng.integers(0, 256, size).astype(np.uint8)
             mask = rng.integers(0, 2, size)
+            mask[config.bus_bytes :] = 0
             ctx.set(dut.load.req, loads)
             ctx.set(dut.load.addr, place)
             ctx.set(dut.load.data, int.from_bytes(data.tobytes(), "little"))
             ctx.set(dut.load.mask, int(sum(int(bit) << i for i, bit in enumerate(mask))))
             touched = {
-                (place + i) % config.act_bytes // size % banks for i in range(size) if mask[i]
+                (place + i) % config.act_bytes // size % banks for i in range(config.bus_bytes)
             }
-            load_granted = loads and not (writes and target % banks in touched)
+            load_granted = loads and not (result and result[0] % banks in touched)
 
             assert ctx.get(dut.vector.gnt) == vector_granted
             assert ctx.get(dut.store.gnt) == store_granted
@@ -91,11 +94,15 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
             seen["store refused"] += asks_store and not store_granted
             seen["load refused"] += loads and not load_granted
             seen["granted"] += vector_granted and store_granted and load_granted
-            if writes:
-                memory[target * size : (target + 1) * size] = value
+            for index, written in late:
+                memory[index] = written
+            late = []
+            if result:
+                late.append((result[0] * size + np.arange(size), result[1]))
+            result = (target, value) if writes else None
             if load_granted:
                 index = (place + np.arange(size)) % config.act_bytes
-                memory[index[mask == 1]] = data[mask == 1]
+                late.append((index[mask == 1], data[mask == 1]))
             await ctx.tick()
         assert all(seen.values()), f"never seen: {seen}"
 

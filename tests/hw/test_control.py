@@ -106,7 +106,10 @@ def test_queue_keeps_commands_and_order(
                 waited += 1
             gaps.append(waited)
             assert not ctx.get(dut.empty)
+            header = ctx.get(dut.o.payload) & (1 << 64) - 1
+            await ctx.tick()  # the gate looks at the first word
             first = ctx.get(dut.o.payload)
+            assert first & (1 << 64) - 1 == header
             for _ in range(rng.randint(0, pause)):
                 await ctx.tick()
                 assert ctx.get(dut.o.payload) == first
@@ -691,6 +694,11 @@ def test_watchdog(kit: SimpleNamespace, limit: int) -> None:
             assert limit <= cycles <= limit + 5
             word = await host.read(ctx, "error_cause")
             assert word & 0xFFFF == ErrorCause.WATCHDOG | Unit.FETCH << 8
+            # The next program has all of its time, whatever this one took.
+            await host.write(ctx, "control", 1)
+            await host.write(ctx, "doorbell", 1)
+            await ctx.tick().repeat(limit - 10)
+            assert not ctx.get(dut.halt)
         else:
             assert cycles == 300
 

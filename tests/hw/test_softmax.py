@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Module
 from amaranth.sim import Simulator
 from celosia.hw.config import NpuConfig, preset
 from celosia.hw.isa import Softmax
@@ -167,11 +167,9 @@ def test_reciprocal() -> None:
     m.submodules.reciprocal = reciprocal = Reciprocal()
     m.submodules.multiplier = multiplier = Multiplier()
     m.submodules.high_mul = high_mul = HighMul()
-    x, mult = Signal(signed(32)), Signal(31)
-    m.d.sync += [x.eq(reciprocal.x), mult.eq(reciprocal.m)]
     m.d.comb += [
-        multiplier.x.eq(x),
-        multiplier.m.eq(mult),
+        multiplier.x.eq(reciprocal.x),
+        multiplier.m.eq(reciprocal.m),
         high_mul.t.eq(multiplier.t),
         reciprocal.high.eq(high_mul.high),
     ]
