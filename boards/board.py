@@ -8,6 +8,7 @@ from typing import Any
 
 from celosia.boards.tools import FpgaToolError
 from celosia.hw.config import NpuConfig
+from celosia.hw.system.sdram_timing import SdramChip
 
 __all__ = ["Board", "BoardMemory", "Capacity"]
 
@@ -32,6 +33,8 @@ class BoardMemory:
     make : callable
         Returns the component, with a port ``bus``, from board, configuration, clock in hertz and
         bytes. It may request pins.
+    sdram : SdramChip, optional
+        The chip, if it is one.
     on_chip : bool
         It is made of the FPGA's own memories, so that another size can be chosen.
     """
@@ -41,6 +44,7 @@ class BoardMemory:
     first_cycles: int
     port_bits: int = 0
     make: Callable[[Board, NpuConfig, int, int], Any]
+    sdram: SdramChip | None = None
     on_chip: bool = False
 
     def interval_cycles(self, config: NpuConfig) -> int:

@@ -45,6 +45,7 @@ ULX3S_85F = Board(
         first_cycles=SDRAM_FIRST_CYCLES,
         port_bits=16,
         make=_sdram,
+        sdram=SDRAM,
     ),
     platform=_platform,
     programmer="ulx3s",

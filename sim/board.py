@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celosia.hw.config import NpuConfig
+from celosia.hw.system.sdram_timing import SdramChip
 from celosia.hw.uart.protocol import Identity
 from celosia.sim.uart_rtl import HARNESS
 from celosia.sim.verilator import Build, build_component, gateware_text
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = ["build_board"]
 
+SOURCES = ("board_top.py", "board_memory.py", "sdram_chip.py")
+
 
 def build_board(
     config: NpuConfig,
     identity: Identity,
     *,
-    memory: Callable[[], Any] | None = None,
+    sdram: SdramChip | None = None,
     console: Console | None = None,
 ) -> Build:
     """Return the simulator of a board, from the cache or newly built.
@@ -33,9 +35,8 @@ def build_board(
         Of its NPU.
     identity : Identity
         What the board says of itself; its memory has ``identity.memory_bytes``.
-    memory : callable, optional
-        Makes the memory, a component with a port ``bus``; by default block RAM that answers
-        after three cycles.
+    sdram : SdramChip, optional
+        The chip that is its memory; without, block RAM.
     console
         See :func:`celosia.sim.verilator.build_npu`.
 
@@ -47,19 +48,26 @@ def build_board(
 
     def elaborate() -> Any:
         from celosia.hw.system.ram import BlockRam
+        from celosia.sim.board_memory import SimulatedSdramMemory
         from celosia.sim.board_top import BoardTop
 
-        chosen = memory() if memory else BlockRam(config, memory_bytes=identity.memory_bytes)
-        return BoardTop(config, identity=identity, memory=chosen)
+        memory: Any = (
+            BlockRam(config, memory_bytes=identity.memory_bytes)
+            if sdram is None
+            else SimulatedSdramMemory(config, chip=sdram, clock_hz=identity.clock_hz)
+        )
+        return BoardTop(config, identity=identity, memory=memory)
 
-    kind = memory.__qualname__ if memory else "block RAM"
+    from celosia.sim.sdram_chip import STORAGE_VERILOG
+
     here = Path(__file__)
-    key = "\0".join(
-        [
-            f"board {config.hash:08x} {asdict(identity)} {kind}",
-            here.with_name("board_top.py").read_text(encoding="utf-8"),
-            gateware_text(),
-        ]
+    texts = [here.with_name(name).read_text(encoding="utf-8") for name in SOURCES]
+    key = [f"board {config.hash:08x} {asdict(identity)} {sdram}", *texts, gateware_text()]
+    return build_component(
+        elaborate,
+        "\0".join(key),
+        harness=HARNESS,
+        title=f"simulator of {identity.board}",
+        more_verilog="" if sdram is None else STORAGE_VERILOG,
+        console=console,
     )
-    title = f"simulator of {identity.board}"
-    return build_component(elaborate, key, harness=HARNESS, title=title, console=console)

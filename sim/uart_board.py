@@ -8,8 +8,8 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import memory
 from amaranth.lib.wiring import Component, In, Out, connect
 from celosia.hw.bus.csr import RegisterFile
-from celosia.hw.uart.access import memory_signature
 from celosia.hw.uart.bridge import UartBridge
+from celosia.hw.uart.lanes import memory_signature
 from celosia.hw.uart.protocol import Identity
 
 __all__ = ["DEAD_ADDRESS", "LinkBoard", "WordMemory"]
@@ -19,28 +19,33 @@ DEAD_ADDRESS = 0x8000_0000
 
 
 class WordMemory(Component):
-    """Block RAM behind a Wishbone target of 32 bits.
+    """Block RAM behind a Wishbone target.
 
     Parameters
     ----------
     size_bytes : int
-        A multiple of 4. Addresses beyond are answered with ``err``, those from `DEAD_ADDRESS` on
-        not at all.
+        A multiple of the bus word. Addresses beyond are answered with ``err``, those from
+        `DEAD_ADDRESS` on not at all.
+    data_width : int
+        Bits of a bus word.
     """
 
-    def __init__(self, *, size_bytes: int) -> None:
-        self._words = size_bytes // 4
-        super().__init__({"bus": In(memory_signature())})
+    def __init__(self, *, size_bytes: int, data_width: int) -> None:
+        self._word_bytes = data_width // 8
+        self._words = size_bytes // self._word_bytes
+        super().__init__({"bus": In(memory_signature(data_width))})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.storage = storage = memory.Memory(shape=32, depth=self._words, init=[])
+        m.submodules.storage = storage = memory.Memory(
+            shape=8 * self._word_bytes, depth=self._words, init=[]
+        )
         w_port, r_port = storage.write_port(granularity=8), storage.read_port()
         bus: Any = self.bus
         here, dead, ask = Signal(), Signal(), Signal()
         m.d.comb += [
             here.eq(bus.adr < self._words),
-            dead.eq(bus.adr >= DEAD_ADDRESS // 4),
+            dead.eq(bus.adr >= DEAD_ADDRESS // self._word_bytes),
             ask.eq(bus.cyc & bus.stb),
             w_port.addr.eq(bus.adr),
             w_port.data.eq(bus.dat_w),
@@ -64,23 +69,32 @@ class LinkBoard(Component):
     ----------
     identity : Identity
     bus_timeout_cycles : int
+    memory_bits : int
+        Width of its memory.
 
     Members
     -------
     rx : In(1), tx : Out(1)
     """
 
-    def __init__(self, *, identity: Identity, bus_timeout_cycles: int = 1000) -> None:
+    def __init__(
+        self, *, identity: Identity, bus_timeout_cycles: int = 1000, memory_bits: int = 32
+    ) -> None:
         self._identity = identity
+        self._memory_bits = memory_bits
         self._bus_timeout_cycles = bus_timeout_cycles
         super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.bridge = bridge = UartBridge(
-            identity=self._identity, bus_timeout_cycles=self._bus_timeout_cycles
+            identity=self._identity,
+            bus_timeout_cycles=self._bus_timeout_cycles,
+            memory_bits=self._memory_bits,
         )
-        m.submodules.memory = system_memory = WordMemory(size_bytes=self._identity.memory_bytes)
+        m.submodules.memory = system_memory = WordMemory(
+            size_bytes=self._identity.memory_bytes, data_width=self._memory_bits
+        )
         m.submodules.registers = registers = RegisterFile()
         connect(m, bridge.mem, system_memory.bus)
         connect(m, bridge.csr, registers.bus)

@@ -82,11 +82,10 @@ class UartRtl:
     def read(self, timeout_s: float) -> bytes:
         if not self._library.uart_received(self._open()):
             self.run(max(1, round(timeout_s * self._clock_hz)), wanted=1)
-        buffer = ctypes.create_string_buffer(ROOM)
-        count = self._library.uart_receive(self._open(), buffer, ROOM)
-        return buffer.raw[:count]
+        return self.take()
 
     def set_baud(self, baud: int) -> None:
+        # As on a system's port: what was written goes out at the rate that it was written for.
         while self._handle is not None and self._library.uart_unsent(self._handle):
             self.run(1000)
         self.run(2 * 10 * self._clock_hz // baud)  # the character on the line
@@ -94,7 +93,7 @@ class UartRtl:
 
     def discard(self) -> None:
         while self._library.uart_received(self._open()):
-            self.read(0)
+            self.take()
 
     def now(self) -> float:
         return self.cycles / self._clock_hz
@@ -120,6 +119,12 @@ class UartRtl:
     def unsent(self) -> int:
         """Characters that the host has written and that are not on the line yet."""
         return int(self._library.uart_unsent(self._open()))
+
+    def take(self) -> bytes:
+        """Return what has come, without running the clock; 4096 characters at most."""
+        buffer = ctypes.create_string_buffer(ROOM)
+        count = self._library.uart_receive(self._open(), buffer, ROOM)
+        return buffer.raw[:count]
 
     def run(self, cycles: int, *, wanted: int = 1 << 62) -> None:
         """Run the clock, until `wanted` characters are there at most."""

@@ -54,6 +54,8 @@ __all__ = [
 HARNESS = Path(__file__).with_name("harness.cpp")
 LIBRARY = "libnpu.so"
 MANIFEST = "build.json"
+BESIDE_THE_NPU = ("uart", "system", "soc")
+"""Folders and files of the gateware that are no part of the NPU."""
 KEPT_BUILDS = 12
 COMPILE_JOBS = 2
 FAST_UNIT, SLOW_UNIT = "unit_fast_", "unit_slow_"
@@ -173,14 +175,18 @@ def npu_key(config: NpuConfig, *, trace: bool = False) -> str:
     trace : bool
         Whether the build can write traces.
     """
-    return _digest([f"npu {config.hash:08x} trace={trace}", *_tools_key(), gateware_text()])
+    return _digest(
+        [f"npu {config.hash:08x} trace={trace}", *_tools_key(), gateware_text(npu_only=True)]
+    )
 
 
-def gateware_text() -> str:
-    """Return all sources of the gateware, to tell builds apart."""
+def gateware_text(*, npu_only: bool = False) -> str:
+    """Return the sources of the gateware, to tell builds apart."""
     folder = Path(str(import_module("celosia.hw").__file__)).parent
     parts = []
     for source in sorted(folder.rglob("*.py")):
+        if npu_only and {source.parent.name, source.stem} & set(BESIDE_THE_NPU):
+            continue
         parts += [str(source.relative_to(folder)), source.read_text(encoding="utf-8")]
     return "\0".join(parts)
 
@@ -204,19 +210,20 @@ def build_npu(config: NpuConfig, *, trace: bool = False, console: Console | None
         If a tool is missing, fails or takes too long.
     """
 
-    def elaborate() -> Any:
+    def verilog() -> str:
         try:
-            return import_module("celosia.hw.npu").Npu(config)
+            npu = import_module("celosia.hw.npu").Npu(config)
         except ModuleNotFoundError as error:
             if error.name is None or not error.name.startswith("amaranth"):
                 raise
             raise BuildError(
                 "RTL simulator", "Amaranth is not installed", 'run: pip install "celosia[sim]"'
             ) from None
+        return export_verilog(npu, gated=not trace)
 
     title = f"RTL simulator of {config.name}"
     key = npu_key(config, trace=trace)
-    return _build(key, elaborate, HARNESS, title=title, trace=trace, console=console)
+    return _build(key, verilog, title=title, trace=trace, console=console)
 
 
 def build_component(
@@ -225,6 +232,7 @@ def build_component(
     *,
     harness: Path = HARNESS,
     title: str = "RTL simulator",
+    more_verilog: str = "",
     trace: bool = False,
     console: Console | None = None,
 ) -> Build:
@@ -240,6 +248,8 @@ def build_component(
         C++ source of the clock loop; by default that of components with the ports of the NPU.
     title : str
         What is being built, for messages.
+    more_verilog : str
+        Modules that the component instantiates by name; not a part of `key`.
     trace, console
         See :func:`build_npu`.
 
@@ -249,7 +259,11 @@ def build_component(
         If a tool is missing, fails or takes too long.
     """
     digest = _digest([key, f"trace={trace}", *_tools_key(harness)])
-    return _build(digest, component, harness, title=title, trace=trace, console=console)
+
+    def verilog() -> str:
+        return export_verilog(component(), gated=not trace) + more_verilog
+
+    return _build(digest, verilog, harness, title=title, trace=trace, console=console)
 
 
 def export_verilog(component: Any, name: str = "npu", *, gated: bool = False) -> str:
@@ -315,8 +329,8 @@ def _initial_loop(block: re.Match[str]) -> str:
 
 def _build(
     key: str,
-    component: Callable[[], Any],
-    harness: Path,
+    verilog: Callable[[], str],
+    harness: Path = HARNESS,
     *,
     title: str,
     trace: bool,
@@ -342,7 +356,7 @@ def _build(
             shutil.rmtree(leftover, ignore_errors=True)  # of a build that was killed
         work = Path(tempfile.mkdtemp(prefix=f"{key}.", suffix=".tmp", dir=target.parent))
         try:
-            _make(work, component, harness, trace, root, step)
+            _make(work, verilog, harness, trace, root, step)
             if target.exists():
                 shutil.rmtree(target)  # damaged
             os.replace(work, target)
@@ -353,7 +367,7 @@ def _build(
 
 
 def _make(
-    work: Path, component: Callable[[], Any], harness: Path, trace: bool, root: Path, step: Step
+    work: Path, verilog: Callable[[], str], harness: Path, trace: bool, root: Path, step: Step
 ) -> None:
     """Build into `work`, which then holds the library, the Verilog and the manifest only."""
     compiler, verilator = find_compiler(), find_verilator()
@@ -370,8 +384,8 @@ def _make(
         # the steps up to C++ have the other one.
         warm_up = pool.submit(_warm_up, work, compiler, environment)
         step("elaborating")
-        verilog = work / "npu.v"
-        verilog.write_text(export_verilog(component(), gated=not trace), encoding="utf-8")
+        source = work / "npu.v"
+        source.write_text(verilog(), encoding="utf-8")
         step("Verilator")
         run_tool(
             [
@@ -381,7 +395,7 @@ def _make(
                 *(["--trace-vcd"] if trace else []),
                 "--Mdir",
                 generated,
-                verilog,
+                source,
             ],
             timeout_s=VERILATOR_TIME_OUT_S,
             cwd=work,

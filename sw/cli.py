@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 from celosia.sw import (
     cli_bench,
+    cli_board,
+    cli_board_sim,
     cli_boards,
     cli_compile,
     cli_demo,
@@ -68,8 +70,10 @@ cli_run.register(app)
 cli_bench.register(app)
 cli_tools.register(app)
 cli_resources.register(app)
-cli_mlperf.register(app)
+cli_board.register(app)
 cli_boards.register(app)
+cli_board_sim.register(app)
+cli_mlperf.register(app)
 
 
 def main() -> None:

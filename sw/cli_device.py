@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from celosia.hw.config import NpuConfig, preset
+from celosia.hw.uart.protocol import Identity
 from celosia.sw.cli_common import error_console
 from celosia.sw.driver.device import Device
+from celosia.sw.driver.opening import UART
 from celosia.sw.errors import CelosiaError
 from celosia.sw.program import Program
+from rich.progress import BarColumn, DownloadColumn, Progress
 
-__all__ = ["LATENCY_CYCLES", "memory_options", "open_device_for"]
+__all__ = ["LATENCY_CYCLES", "board_line", "find_device", "memory_options", "open_device_for"]
 
 MEMORY_BYTES = 16 * 1024 * 1024
 LATENCY_CYCLES = 8
@@ -58,19 +64,90 @@ def memory_options(
     }
 
 
+def find_device(device: str, config: NpuConfig | None) -> tuple[str, NpuConfig]:
+    """Return the device's full name, and the configuration that programs for it need.
+
+    Parameters
+    ----------
+    device : str
+        As the user named it; ``uart:auto`` is looked for.
+    config : NpuConfig, optional
+        As the user named it; by default that of a board, else ``base``.
+
+    Raises
+    ------
+    DeviceError
+        If there is no board to ask.
+    """
+    if not device.startswith(UART):
+        return device, config or preset("base")
+    from celosia.sw.driver.uart.device import AUTO, config_of
+    from celosia.sw.driver.uart.find import find_board
+    from celosia.sw.driver.uart.link import Link
+    from celosia.sw.driver.uart.port import SerialPort
+
+    path = device.removeprefix(UART)
+    if path == AUTO:
+        path = find_board()
+    if config is None:
+        with Link(SerialPort(path)) as link:
+            link.open()
+            config = config_of(link)
+    return f"{UART}{path}", config
+
+
 def open_device_for(program: Program, device: str, **options: Any) -> Device:
-    """Open a device with the program's configuration; a build shows its progress on stderr."""
+    """Open a device with the program's configuration; builds and uploads show their progress."""
     from celosia.sw.driver.opening import open_device
 
+    if device.startswith(UART):
+        return _open_board(program, device, **options)
     if device == "sim":
         console = error_console()
         options["console"] = console if console.is_terminal else None
     needed = len(program.commands) + len(program.constants)
     needed += sum(program.memory.region_bytes.values())
     # Twice: the instrumented program of a check keeps every tensor.
-    return open_device(
-        device, program.config, memory_bytes=max(MEMORY_BYTES, _whole_mib(2 * needed)), **options
-    )
+    memory_bytes = max(MEMORY_BYTES, _whole_mib(2 * needed))
+    return open_device(device, program.config, memory_bytes=memory_bytes, **options)
+
+
+def board_line(device: Device, cycles: int | None) -> str:
+    """Return how long so many cycles last on a board, in words; empty on other devices."""
+    board = getattr(device, "board", None)
+    if not isinstance(board, Identity) or cycles is None:
+        return ""
+    clock = f"{board.clock_hz / 1e6:g} MHz"
+    how = f"{board.board}, simulated" if board.simulated else board.board
+    return f"{1000 * cycles / board.clock_hz:.3g} ms at {clock} ({how})"
+
+
+def _open_board(program: Program, device: str, **options: Any) -> Device:
+    """Open a board and upload the program, so that the bar has the terminal for itself."""
+    from celosia.sw.driver.opening import open_device
+
+    with _upload_bar() as progress:
+        opened = open_device(device, program.config, progress=progress, **options)
+        try:
+            opened.load(program)
+        except BaseException:
+            opened.close()
+            raise
+    return opened
+
+
+@contextlib.contextmanager
+def _upload_bar() -> Iterator[Callable[[int, int], None]]:
+    """Show uploads on standard error, if it is a terminal."""
+    console = error_console()
+    columns = ("[progress.description]{task.description}", BarColumn(), DownloadColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("uploading", total=None, visible=False)
+        yield lambda done, total: bar.update(
+            task, completed=done, total=total, visible=done < total
+        )
 
 
 def _whole_mib(size: int) -> int:

@@ -18,7 +18,13 @@ from celosia.sw.cli_common import (
     output_console,
     parse_config,
 )
-from celosia.sw.cli_device import LATENCY_CYCLES, memory_options, open_device_for
+from celosia.sw.cli_device import (
+    LATENCY_CYCLES,
+    board_line,
+    find_device,
+    memory_options,
+    open_device_for,
+)
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.result import Result
 from celosia.sw.errors import CelosiaError, InputError
@@ -36,6 +42,8 @@ Run a model on the NPU and print the result and the cycles it took.
 MODEL is a .tflite file, which is compiled first, or a program that 'celosia compile' wrote. The
 device 'sim' is the gateware itself, simulated cycle by cycle; its simulator is built the first time
 (about a minute) and kept in a cache. 'emu' is the bit-exact emulator: no clock, nothing to build.
+'uart:PORT' is a board at a serial port, 'uart:auto' the only board there is; without --config the
+model is compiled for what the board has.
 
 Inputs are int8 arrays of the model's input shape; one more dimension in front (or a longer batch
 dimension) is as many samples, run one after the other. Without --input and --random one random
@@ -56,6 +64,8 @@ Examples:
   celosia run vww_96_int8.tflite --fold --check
 
   celosia run kws.celosia --device emu
+
+  celosia run kws_int8.tflite --device uart:/dev/ttyUSB0
 """
 MAX_LISTED_SAMPLES = 50
 
@@ -94,12 +104,16 @@ def run_command(
             "--config",
             metavar="NAME|FILE.json",
             help="Hardware configuration: a preset or a JSON file with fields of NpuConfig."
-            " Default: base, or what the program was compiled for.",
+            " Default: what the program was compiled for, or the board has, or base.",
         ),
     ] = None,
     device: Annotated[
         str,
-        typer.Option("--device", metavar="sim|emu", help="The gateware, or the emulator."),
+        typer.Option(
+            "--device",
+            metavar="sim|emu|uart:PORT|uart:auto",
+            help="The simulated gateware, the emulator, or a board ('celosia devices' lists them).",
+        ),
     ] = "sim",
     fold: FoldOption = False,
     check: Annotated[
@@ -142,12 +156,15 @@ def run_command(
     """Run inferences."""
     require_writable(save, json)
     memory = memory_options(device, latency, stalls, seed)
-    program, source = _program(model, config, against, check=check, fold=fold)
+    program, device, source = _program(model, config, against, device, check=check, fold=fold)
     console = output_console()
     samples, labels = _samples(console, program, input_, array, random, seed, quantize=quantize)
     with open_device_for(program, device, **memory) as opened:
         figures, results = _run(program, source if check else None, opened, device, samples)
+        board = board_line(opened, results[0].cycles)
     _print_results(console, program, results, figures)
+    if board:
+        console.print(f"one inference: {board}", markup=False)
     right = _right(results, labels)
     if right is not None:
         console.print(f"class equal to the label: {right} of {len(labels)}")
@@ -168,16 +185,17 @@ def run_command(
 
 
 def _program(
-    model: Path, config: str | None, against: Path | None, *, check: bool, fold: bool
-) -> tuple[Program, Path]:
-    """Return the program to run, and the model that it is checked against."""
+    model: Path, config: str | None, against: Path | None, device: str, *, check: bool, fold: bool
+) -> tuple[Program, str, Path]:
+    """Return the program to run, the device, and the model that it is checked against."""
     from celosia.sw.compiler.build import compile_model
 
     chosen: NpuConfig | None = None if config is None else parse_config(config)
     if model.suffix != ".celosia":
         if against is not None:
             raise CelosiaError("--against", f"{model} is the model itself", "leave --against out")
-        return compile_model(model, chosen or parse_config("base"), fold=fold), model
+        device, config_found = find_device(device, chosen)
+        return compile_model(model, config_found, fold=fold), device, model
     if fold:
         raise CelosiaError(
             "--fold", f"{model} is compiled already", "give --fold to celosia compile"
@@ -191,7 +209,7 @@ def _program(
             "a program does not contain the model it was compiled from",
             "name the model with --against MODEL.tflite",
         )
-    return program, against or model
+    return program, find_device(device, program.config)[0], against or model
 
 
 def _samples(
@@ -271,7 +289,9 @@ def _print_results(
         console.print(f"over all samples: {min(cycles):,} to {max(cycles):,} cycles")
     if cycles and figures["equal"] is None:  # a check takes time of its own
         speed = sum(cycles) / figures["seconds"]
-        console.print(f"simulated in {figures['seconds']:.3g} s: {speed / 1e6:.2f} M cycles/s")
+        if figures["device"] == "sim":
+            seconds = f"{figures['seconds']:.3g} s: {speed / 1e6:.2f} M cycles/s"
+            console.print(f"simulated in {seconds}")
 
 
 def _right(results: list[Result], labels: list[int]) -> int | None:

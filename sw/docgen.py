@@ -1,7 +1,8 @@
 """Generates the reference pages and the C header from the schemas in `celosia.hw`.
 
 ``python -m celosia.sw.docgen`` writes ``docs/isa.md``, ``docs/registers.md`` and
-``docs/celosia_regs.h`` of the source tree; a test holds the committed files against it.
+``docs/celosia_regs.h`` of the source tree, and the tables in ``docs/uart.md``; a test holds the
+committed files against it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from celosia.hw import isa, regs
 from celosia.hw.isa import COMMANDS, Command, FieldSpec, fields_of
 from celosia.hw.regs import REGISTERS, Register, RegisterField
 from celosia.sw.docgen_header import c_header
+from celosia.sw.docgen_uart import with_protocol_tables
 
 __all__ = ["DOCUMENTS", "c_header", "isa_page", "main", "registers_page"]
 
@@ -173,6 +175,11 @@ def main(arguments: list[str] | None = None) -> None:
     for name, generate in DOCUMENTS.items():
         (folder / name).write_text(generate(), encoding="utf-8")
         print(folder / name)
+    link = folder / "uart.md"
+    if link.exists():
+        text = link.read_text(encoding="utf-8")
+        link.write_text(with_protocol_tables(text), encoding="utf-8")
+        print(link)
 
 
 if __name__ == "__main__":

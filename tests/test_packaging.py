@@ -113,7 +113,8 @@ def test_software_and_contract_do_without_amaranth() -> None:
     script = (
         "import sys, importlib; sys.modules['amaranth'] = None\n"
         "for name in ('celosia', 'celosia.hw.config', 'celosia.hw.isa', 'celosia.hw.regs',"
-        " 'celosia.sw.cli', 'celosia.sw.program', 'celosia.sim.emulator'):\n"
+        " 'celosia.sw.cli', 'celosia.sw.program', 'celosia.sim.emulator',"
+        " 'celosia.hw.uart.protocol', 'celosia.sw.driver.uart.device', 'celosia.sim.uart_model'):\n"
         "    importlib.import_module(name)\n"
     )
     result = subprocess.run(

@@ -5,14 +5,9 @@ from __future__ import annotations
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.bus.csr import csr_signature
-from celosia.hw.bus.wishbone import Wishbone
+from celosia.hw.uart.lanes import memory_signature
 
-__all__ = ["BusAccess", "memory_signature"]
-
-
-def memory_signature() -> Wishbone:
-    """Return the signature of the bridge's way to system memory: words of 32 bits, pipelined."""
-    return Wishbone(addr_width=30, data_width=32, features=("err", "stall"))
+__all__ = ["BusAccess"]
 
 
 class BusAccess(Component):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from amaranth.hdl import Module
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw.bus.csr import csr_signature
-from celosia.hw.uart.access import memory_signature
 from celosia.hw.uart.executor import Executor
+from celosia.hw.uart.lanes import WordLanes, memory_signature
 from celosia.hw.uart.protocol import Identity, max_payload_words
 from celosia.hw.uart.rate import LineRate
 from celosia.hw.uart.receiver import FrameReceiver
@@ -28,8 +28,7 @@ class UartBridge(Component):
 
     Everything is in clock domain ``sync``, whose frequency is ``identity.clock_hz``. A request
     is executed only when the whole of it is there and its CRC is right. On `mem` there is one
-    access at a time; a memory of another width needs an adapter, one that decodes addresses
-    answers ``err`` for those it has not got.
+    access at a time, of a word of 32 bits; addresses without memory should be answered by ``err``.
 
     Parameters
     ----------
@@ -38,6 +37,8 @@ class UartBridge(Component):
         the receive buffer, ``silence_ms`` is counted in cycles of ``clock_hz``.
     bus_timeout_cycles : int
         How long a bus may take to answer.
+    memory_bits : int
+        Width of `mem`: 32, 64 or 128.
 
     Members
     -------
@@ -49,7 +50,7 @@ class UartBridge(Component):
     csr : Out(Wishbone)
         To the NPU's registers.
     mem : Out(Wishbone)
-        To system memory: 32 bits wide, word addresses of 30 bits.
+        To system memory: `memory_bits` wide, 4 GiB.
 
     Raises
     ------
@@ -57,7 +58,9 @@ class UartBridge(Component):
         If the buffer does not hold two requests of ``max_words``, or the clock is too slow.
     """
 
-    def __init__(self, *, identity: Identity, bus_timeout_cycles: int = 1 << 16) -> None:
+    def __init__(
+        self, *, identity: Identity, bus_timeout_cycles: int = 1 << 16, memory_bits: int = 32
+    ) -> None:
         most = max_payload_words(identity.buffer_words)
         if not 1 <= identity.max_words <= most:
             raise ValueError(
@@ -66,13 +69,14 @@ class UartBridge(Component):
             )
         self._identity = identity
         self._bus_timeout_cycles = bus_timeout_cycles
+        self._memory_bits = memory_bits
         super().__init__(
             {
                 "rx": In(1, init=1),
                 "tx": Out(1, init=1),
                 "irq": In(1),
                 "csr": Out(csr_signature()),
-                "mem": Out(memory_signature()),
+                "mem": Out(memory_signature(memory_bits)),
             }
         )
 
@@ -101,7 +105,9 @@ class UartBridge(Component):
         connect(m, sender.o, replies.i)
         connect(m, replies.o, tx.i)
         connect(m, executor.csr, flipped(self.csr))
-        connect(m, executor.mem, flipped(self.mem))
+        lanes = m.submodules.lanes = WordLanes(data_width=self._memory_bits)
+        connect(m, executor.mem, lanes.i)
+        connect(m, lanes.o, flipped(self.mem))
         m.d.comb += [
             rx.rx.eq(self.rx),
             self.tx.eq(tx.tx),

@@ -160,9 +160,7 @@ class Identity:
     clock_hz : int
         Of the bridge.
     memory_bytes : int
-        System memory.
-    memory_base : int
-        Byte address where it begins.
+        System memory, from address 0.
     max_words : int
         Longest payload of a request or a reply.
     buffer_words : int
@@ -184,7 +182,6 @@ class Identity:
     board: str
     clock_hz: int
     memory_bytes: int
-    memory_base: int = 0
     max_words: int = 252
     buffer_words: int = 512
     silence_ms: int = 2000
@@ -199,7 +196,7 @@ class Identity:
             raise ValueError(f"board must be 1 to 16 ASCII characters, not {self.board!r}")
         if self.revision and (len(self.revision) != 16 or bytes.fromhex(self.revision) == b""):
             raise ValueError(f"revision must be 16 hexadecimal digits, not {self.revision!r}")
-        for name in ("clock_hz", "memory_bytes", "memory_base", "build"):
+        for name in ("clock_hz", "memory_bytes", "build"):
             value = getattr(self, name)
             if not 0 <= value < 1 << 32:
                 raise ValueError(f"{name} must be a 32-bit number, not {value}")
@@ -210,7 +207,7 @@ class Identity:
             MAGIC,
             self.version,
             self.clock_hz,
-            self.memory_base,
+            0,
             self.memory_bytes,
             self.max_words | self.buffer_words << 16,
             self.silence_ms | PHASE_BITS << 16,
@@ -237,7 +234,7 @@ class Identity:
         """
         if len(content) != _IDENTITY.size:
             raise ValueError(f"an identification has {_IDENTITY.size} bytes, not {len(content)}")
-        magic, version, clock, base, size, limits, timing, _, flags, build, revision, board = (
+        magic, version, clock, _, size, limits, timing, _, flags, build, revision, board = (
             _IDENTITY.unpack(content)
         )
         if magic != MAGIC:
@@ -246,7 +243,6 @@ class Identity:
             board=board.rstrip(b"\0").decode("ascii"),
             clock_hz=clock,
             memory_bytes=size,
-            memory_base=base,
             max_words=limits & 0xFFFF,
             buffer_words=limits >> 16,
             silence_ms=timing & 0xFFFF,

@@ -61,15 +61,16 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'celosia' has no attribute {name!r}")
 
 
-def open(kind: str, config: str | NpuConfig = "base", **options: Any) -> Device:
+def open(kind: str, config: str | NpuConfig | None = None, **options: Any) -> Device:
     """Open a device; a context manager.
 
     Parameters
     ----------
     kind : str
-        ``emu``, the bit-exact emulator, or ``sim``, the gateware under Verilator.
-    config : str or NpuConfig
-        Name of a preset, or a configuration.
+        ``emu``, the bit-exact emulator, ``sim``, the gateware under Verilator, ``uart:PORT``, a
+        board at a serial port, or ``uart:auto``, the only board there is.
+    config : str or NpuConfig, optional
+        Name of a preset, or a configuration; by default ``base``, for a board what it is.
     **options
         See `celosia.sw.driver.opening.open_device`.
 
@@ -78,7 +79,7 @@ def open(kind: str, config: str | NpuConfig = "base", **options: Any) -> Device:
     ConfigError
         If there is no such preset.
     DeviceError
-        If there is no such device or option, or the simulator cannot be built.
+        If there is no such device or option, the simulator cannot be built, or no board answers.
     """
     from celosia.sw.driver.opening import open_device
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -124,6 +125,22 @@ class Device(ABC):
         """Return what the device knows about the last error beyond its registers."""
         return ""
 
+    # What some devices do better in one go -----------------------------------------------------
+
+    def read_registers(self, names: Sequence[str]) -> list[int]:
+        """Return the values of several registers."""
+        return [self.read_register(name) for name in names]
+
+    def write_registers(self, values: Mapping[str, int]) -> None:
+        """Write several registers, in this order."""
+        for name, value in values.items():
+            self.write_register(name, value)
+
+    def _upload(self, contents: Mapping[int, bytes]) -> None:
+        """Put a program's code and constants into memory, by address; ranges have been checked."""
+        for address, content in contents.items():
+            self._write_memory(address, np.frombuffer(content, np.uint8))
+
     # What all devices share -------------------------------------------------------------------
 
     def __enter__(self) -> Self:
@@ -236,13 +253,14 @@ class Device(ABC):
         if self._loaded is not None and self._loaded[0] is program:
             return
         program.require(self.config)
-        layout = Layout.of(program, first=FIRST_ADDRESS, memory_bytes=self.memory_bytes)
+        layout = self._place(program)
         self._loaded = None
-        for region, content in (
-            (Region.CODE, program.commands),
-            (Region.CONST, program.constants),
-        ):
-            self._write_memory(layout[region].base, np.frombuffer(content, np.uint8))
+        self._upload(
+            {
+                layout[Region.CODE].base: program.commands,
+                layout[Region.CONST].base: program.constants,
+            }
+        )
         self._loaded = program, layout
 
     def run(self, program: Program, inputs: Inputs, *, quantize: bool = False) -> Result:
@@ -282,13 +300,19 @@ class Device(ABC):
         self._execute(program, layout)
         counters: dict[str, int] = {}
         if self.timed:
-            counters = {name: self.read_register(f"count_{name}") for name, _ in COUNTERS}
+            names = [name for name, _ in COUNTERS]
+            values = self.read_registers([f"count_{name}" for name in names])
+            counters = dict(zip(names, values, strict=True))
         return Result(
             outputs={tensor.name: self._get(tensor, layout) for tensor in program.outputs},
             cycles=counters.get("total"),
             counters=counters,
             tensors={tensor.name: self._get(tensor, layout) for tensor in program.intermediates},
         )
+
+    def _place(self, program: Program) -> Layout:
+        """Return where the program's regions go."""
+        return Layout.of(program, first=FIRST_ADDRESS, memory_bytes=self.memory_bytes)
 
     # Steps of a run ---------------------------------------------------------------------------
 
@@ -300,16 +324,18 @@ class Device(ABC):
         if self.read_field("status", "busy") or self.read_field("status", "error"):
             self.soft_reset()  # an interrupted run, or a fault nobody handled
         watchdog = self._watchdog_cycles or self._default_watchdog(program)
+        setup = {}
         for region in Region:
             place = layout[region]
-            self.write_register(f"region{region.value}_base", place.base)
-            self.write_register(f"region{region.value}_size", place.size)
-        self.write_register("control", 0)  # awake
-        self.write_register("watchdog", watchdog)
-        self.write_register("bus_timeout", self._bus_timeout_cycles)
-        self.write_register("irq_pending", self._all_interrupts)
-        self.write_register("irq_enable", self._all_interrupts)
-        self.write_register("doorbell", _bit("doorbell", "start"))
+            setup[f"region{region.value}_base"] = place.base
+            setup[f"region{region.value}_size"] = place.size
+        setup["control"] = 0  # awake
+        setup["watchdog"] = watchdog
+        setup["bus_timeout"] = self._bus_timeout_cycles
+        setup["irq_pending"] = self._all_interrupts
+        setup["irq_enable"] = self._all_interrupts
+        setup["doorbell"] = _bit("doorbell", "start")
+        self.write_registers(setup)
         came = self.wait(watchdog + HOST_EXTRA_CYCLES)
         status = self.read_register("status")
         if field_of("status", "error", status):

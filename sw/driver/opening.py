@@ -10,10 +10,12 @@ from celosia.hw.config import NpuConfig, preset
 from celosia.sw.driver.device import Device
 from celosia.sw.errors import DeviceError
 
-__all__ = ["KINDS", "open_device", "resolve_config"]
+__all__ = ["KINDS", "UART", "open_device", "resolve_config"]
 
-KINDS = ("emu", "sim")
+UART = "uart:"
+KINDS = ("emu", "sim", "uart:PORT", "uart:auto")
 MEMORY_BYTES = 16 * 1024 * 1024
+DEFAULT_CONFIG = "base"
 
 
 def resolve_config(config: str | NpuConfig) -> NpuConfig:
@@ -27,26 +29,21 @@ def resolve_config(config: str | NpuConfig) -> NpuConfig:
     return preset(config) if isinstance(config, str) else config
 
 
-def open_device(
-    kind: str,
-    config: str | NpuConfig = "base",
-    *,
-    memory_bytes: int = MEMORY_BYTES,
-    **options: Any,
-) -> Device:
+def open_device(kind: str, config: str | NpuConfig | None = None, **options: Any) -> Device:
     """Open a device and check that it is what it should be.
 
     Parameters
     ----------
     kind : str
-        ``emu`` (emulator: bit-exact, no clock, needs nothing but numpy) or ``sim`` (the gateware
-        under Verilator: cycle-exact).
-    config : str or NpuConfig
-        Name of a preset, or a configuration.
-    memory_bytes : int
-        System memory.
+        ``emu`` (emulator: bit-exact, no clock, needs nothing but numpy), ``sim`` (the gateware
+        under Verilator: cycle-exact), ``uart:PORT`` (a board at a serial port) or ``uart:auto``
+        (the only board there is).
+    config : str or NpuConfig, optional
+        Name of a preset, or a configuration; by default ``base``, for a board what it is.
     **options
-        Of the device: `celosia.sw.driver.emu.EmuDevice`, `celosia.sw.driver.sim.SimDevice`.
+        Of the device: `celosia.sw.driver.emu.EmuDevice`, `celosia.sw.driver.sim.SimDevice`,
+        `celosia.sw.driver.uart.device.UartDevice`. ``memory_bytes``, of the first two, is 16 MiB
+        by default.
 
     Raises
     ------
@@ -55,25 +52,11 @@ def open_device(
     DeviceError
         If there is no such device, it takes no such option, or it is not what was expected.
     """
-    resolved = resolve_config(config)
-    make: Callable[..., Device]
-    if kind == "emu":
-        from celosia.sw.driver.emu import EmuDevice
-
-        make = EmuDevice
-    elif kind == "sim":
-        from celosia.sw.driver.sim import SimDevice
-
-        make = SimDevice
-    elif kind == "uart" or kind.startswith("uart:"):
-        raise DeviceError(
-            f"device {kind!r}", "boards are not in this version", 'use "emu" or "sim"'
-        )
-    else:
-        raise DeviceError(
-            f"device {kind!r}", "there is no such device", f"use one of {', '.join(KINDS)}"
-        )
-    allowed = [name for name in inspect.signature(make).parameters if name != "config"]
+    resolved = None if config is None else resolve_config(config)
+    make, fixed = _maker(kind)
+    allowed = [
+        name for name in inspect.signature(make).parameters if name not in ("config", *fixed)
+    ]
     for name in options:
         if name not in allowed:
             raise DeviceError(
@@ -81,10 +64,36 @@ def open_device(
                 f"it takes no option {name!r}",
                 f"use {', '.join(sorted(allowed))}",
             )
-    device = make(resolved, memory_bytes=memory_bytes, **options)
+    if "memory_bytes" in allowed:
+        options.setdefault("memory_bytes", MEMORY_BYTES)
+        resolved = resolved or preset(DEFAULT_CONFIG)
+    device = make(resolved, **fixed, **options)
     try:
         device.identify()
     except BaseException:
         device.close()
         raise
     return device
+
+
+def _maker(kind: str) -> tuple[Callable[..., Device], dict[str, Any]]:
+    """Return what makes a device of this kind, and the options that its name decides on."""
+    if kind == "emu":
+        from celosia.sw.driver.emu import EmuDevice
+
+        return EmuDevice, {}
+    if kind == "sim":
+        from celosia.sw.driver.sim import SimDevice
+
+        return SimDevice, {}
+    if kind.startswith(UART) and len(kind) > len(UART):
+        from celosia.sw.driver.uart.device import UartDevice
+
+        return UartDevice, {"port": kind.removeprefix(UART)}
+    if kind in ("uart", UART):
+        raise DeviceError(
+            f"device {kind!r}", "the port is missing", "use uart:PORT, for example uart:auto"
+        )
+    raise DeviceError(
+        f"device {kind!r}", "there is no such device", f"use one of {', '.join(KINDS)}"
+    )

@@ -94,9 +94,9 @@ def expected_cells(memories: Memories) -> tuple[int, int]:
 def flip_flop_bound(config: NpuConfig) -> int:
     """Return what the flip-flops of an NPU must stay below.
 
-    A cell of the array has two weights, an operand, a product and a sum. Everything else grows with the
-    width of a line or not at all; its two figures were measured, with a margin that is smaller
-    than the smallest block memory.
+    A cell of the array has two weights, an operand, a product and a sum. Everything else grows
+    with the width of a line or not at all; its two figures were measured, with a margin that is
+    smaller than the smallest block memory.
     """
     cell = 8 + 8 + 8 + 16 + 16 + (config.rows - 1).bit_length()
     return FIXED_FF + FF_A_LANE * config.cols + cell * config.rows * config.cols

@@ -289,7 +289,7 @@ def test_verilog_is_written(cli: Cli, tmp_path: Path) -> None:
         (["compile", "digits.tflite", "-o", "o", "--config", "huge"], ["huge", "nano", "large"]),
         (["disasm", "digits.tflite"], ["not a Celosia program"]),
         (["run", "digits.tflite", "--device", "emulator"], ["emulator", "emu"]),
-        (["run", "digits.tflite", "--device", "uart:tty"], ["boards are not in this version"]),
+        (["run", "digits.tflite", "--device", "uart:tty"], ["there is no such port"]),
         (["run", "digits.tflite", "--device", "emu", "--latency", "3"], ["--latency", "sim"]),
         (["run", "digits.tflite", "--device", "emu", "--stalls", "2"], ["--stalls", "0.99"]),
         (["run", "digits.tflite", "--input", "x.npy", "--device", "emu"], ["x.npy", "no such"]),

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from celosia.hw.isa import COMMANDS, fields_of
 from celosia.hw.regs import REGISTERS, ErrorCause
+from celosia.hw.uart.protocol import Kind, Status
 from celosia.sw.docgen import DOCUMENTS, c_header, isa_page, main, registers_page
+from celosia.sw.docgen_uart import with_protocol_tables
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -17,6 +19,15 @@ DOCS = Path(__file__).parents[2] / "docs"
 def test_the_committed_document_is_the_generated_one(name: str) -> None:
     committed = (DOCS / name).read_text(encoding="utf-8")
     assert committed == DOCUMENTS[name](), "run: python -m celosia.sw.docgen"
+
+
+def test_the_tables_of_the_link_are_the_generated_ones() -> None:
+    page = (DOCS / "uart.md").read_text(encoding="utf-8")
+    assert page == with_protocol_tables(page), "run: python -m celosia.sw.docgen"
+    assert all(f"| {kind.name} |" in page for kind in Kind)
+    assert all(f"| {status.name} |" in page for status in Status)
+    for table in re.findall(r"(?:^\|.*\n)+", page, re.M):
+        assert len({row.count("|") for row in table.splitlines()}) == 1
 
 
 def test_main_writes_every_document(tmp_path: Path) -> None:

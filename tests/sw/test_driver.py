@@ -291,7 +291,7 @@ def test_program_larger_than_memory_is_refused() -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("uart:/dev/ttyUSB0", {}, "boards are not in this version"),
+        ("uart:/dev/no-such-tty", {}, "there is no such port"),
         ("fpga", {}, "no such device.*emu, sim"),
         ("emu", {"latency": 3}, "no option 'latency'.*seed"),
         ("emu", {"watchdog_cycles": 0}, "watchdog_cycles is 0"),

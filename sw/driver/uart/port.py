@@ -156,6 +156,6 @@ def _open_error(path: str, error: OSError | ValueError) -> DeviceError:
         return DeviceError(
             what, "another program uses it", "close that program (a terminal, another run)"
         )
-    if number in (errno.ENOTTY, errno.EINVAL):
+    if number in (errno.ENOTTY, errno.EINVAL) or "configure port" in str(error):
         return DeviceError(what, "it is not a serial port", "'celosia devices' lists the ports")
     return DeviceError(what, f"cannot be opened: {error}", "check the name and the cable")

@@ -69,6 +69,11 @@ class Piece:
             return WORD_BYTES
         return 0 if has_payload(self.kind) else self.words * WORD_BYTES
 
+    @property
+    def carried_words(self) -> int:
+        """Words of payload, in the request or in the reply."""
+        return 1 if self.kind == Kind.CHECKSUM else self.words
+
     def request(self, sequence: int) -> bytes:
         """Return the characters of its request."""
         transfer = self.transfer
@@ -110,6 +115,11 @@ class TransferQueue:
 
     def __bool__(self) -> bool:
         return bool(self._pieces)
+
+    @property
+    def words(self) -> int:
+        """Words of all that is still to be asked."""
+        return sum(piece.words for piece in self._pieces)
 
     def take(self) -> Piece:
         """Return the next piece."""

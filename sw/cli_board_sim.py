@@ -1,0 +1,138 @@
+"""``celosia board-sim``: a board that exists as RTL only, at a pseudo-terminal."""
+
+from __future__ import annotations
+
+import time
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from celosia.sw.cli_common import error_console, help_text, output_console, parse_config
+from celosia.sw.errors import CelosiaError
+
+__all__ = ["register", "serve_board"]
+
+HELP = """
+Simulate a whole board and offer its serial line as a pseudo-terminal.
+
+The RTL of everything between the pins runs under Verilator: UART, bridge, NPU, memory controller
+(with a model of the board's SDRAM chip behind it). Characters go over the line bit by bit, at the
+rate that the other program sets on the terminal. Prints the terminal's path and serves until
+interrupted (Ctrl-C); what talks to the real board talks to it as well:
+
+  celosia board-sim ulx3s
+
+  celosia run kws_int8.tflite --device uart:/dev/pts/3 --check
+
+The options below make the line a bad one: each is the chance, for each character in either
+direction, that this happens to it.
+
+  celosia board-sim ulx3s --flip 0.001 --drop 0.001
+"""
+WAIT_S = 0.2
+MHZ = 1_000_000
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("board-sim", help=help_text(HELP))(board_sim_command)
+
+
+def board_sim_command(
+    board: Annotated[str, typer.Argument(metavar="BOARD", help="See 'celosia boards'.")],
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config", metavar="NAME|FILE.json", help="Configuration. Default: the board's."
+        ),
+    ] = None,
+    flip: Annotated[
+        float, typer.Option("--flip", metavar="P", min=0, max=1, help="A bit is inverted.")
+    ] = 0.0,
+    drop: Annotated[
+        float, typer.Option("--drop", metavar="P", min=0, max=1, help="It is lost.")
+    ] = 0.0,
+    duplicate: Annotated[
+        float, typer.Option("--duplicate", metavar="P", min=0, max=1, help="It comes twice.")
+    ] = 0.0,
+    truncate: Annotated[
+        float,
+        typer.Option("--truncate", metavar="P", min=0, max=1, help="The frame ends before it."),
+    ] = 0.0,
+    stall: Annotated[
+        float,
+        typer.Option("--stall", metavar="P", min=0, max=1, help="Nothing comes for a while."),
+    ] = 0.0,
+    seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Of these.")] = 0,
+) -> None:
+    """Serve a simulated board."""
+    try:
+        faults: Any = import_module("celosia.sim.line_faults")
+        rates = faults.FaultRates(
+            flip=flip, drop=drop, duplicate=duplicate, truncate=truncate, stall=stall
+        )
+        served = serve_board(board, config, rates, seed)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] in ("celosia", "termios"):
+            raise
+        raise CelosiaError(
+            "board simulator", f"{error.name} is not installed", 'run: pip install "celosia[sim]"'
+        ) from None
+    out = output_console()
+    with served:
+        out.print(f"simulated {board}: {served.path}")
+        out.print("end with Ctrl-C")
+        try:
+            while served.problem is None:
+                time.sleep(WAIT_S)
+        except KeyboardInterrupt:
+            out.print("ended")
+            return
+    raise served.problem
+
+
+def serve_board(name: str, config: str | None, rates: Any = None, seed: int = 0) -> Any:
+    """Return a board's simulation at a terminal (:class:`celosia.sim.uart_serve.ServedRtl`).
+
+    Parameters
+    ----------
+    name : str
+        Of the board.
+    config : str, optional
+        Preset or file; by default the board's.
+    rates : celosia.sim.line_faults.FaultRates, optional
+        Of the line.
+    seed : int
+        Of the faults.
+
+    Raises
+    ------
+    CelosiaError
+        If there is no such board or configuration, or the simulator cannot be built.
+    """
+    from dataclasses import replace
+
+    from celosia.boards.identity import identity_of
+    from celosia.boards.registry import find_board
+    from celosia.sim.board import build_board
+    from celosia.sim.uart_rtl import UartRtl
+    from celosia.sim.uart_serve import ServedRtl
+
+    board = find_board(name)
+    chosen = parse_config(config or board.config)
+    identity = replace(
+        identity_of(board, chosen, clock_hz=board.clock_hz, memory_bytes=board.memory.bytes),
+        simulated=True,
+        # Neither changes what is simulated; the sources are a part of the build's key anyway.
+        revision="",
+        dirty=False,
+        build=0,
+    )
+    console = error_console()
+    build = build_board(
+        chosen,
+        identity,
+        sdram=board.memory.sdram,
+        console=console if console.is_terminal else None,
+    )
+    return ServedRtl(UartRtl(build, clock_hz=board.clock_hz), faults=rates, seed=seed)

@@ -1,0 +1,128 @@
+"""Models on a whole simulated board, through its serial line, by the driver for real boards.
+
+What they give is what the NPU's own simulator gives, with a good line and with a bad one.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import celosia
+import numpy as np
+import pytest
+from celosia.hw.config import PRESETS
+from celosia.sim.toolchain import missing_tools
+from celosia.sw.driver.device import Device
+from celosia.sw.program import Program
+
+MODELS = Path(__file__).resolve().parents[2].parent / "shared" / "mlperf_tiny"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "digits" / "digits_int8.tflite"
+MISSING = missing_tools()
+BOARD = "ulx3s"
+CONFIG = "base"
+START_S = 600.0
+FAULT_RATE = 0.001
+
+pytestmark = [
+    pytest.mark.skipif(bool(MISSING), reason=MISSING or ""),
+    pytest.mark.xdist_group("rtl-base"),
+]
+
+
+class ServedBoard:
+    """``celosia board-sim`` in a process of its own."""
+
+    def __init__(self, *options: str) -> None:
+        script = Path(sys.executable).with_name("celosia")
+        self._process = subprocess.Popen(
+            [script, "board-sim", BOARD, *options], stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        found = None
+        give_up = time.monotonic() + START_S
+        while found is None and time.monotonic() < give_up and self._process.poll() is None:
+            found = re.match(r"simulated \w+: (\S+)", self._process.stdout.readline())
+        assert found, "the board did not start"
+        self.device = f"uart:{found[1]}"
+
+    def close(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+        try:
+            assert self._process.wait(30) == 0
+        finally:
+            self._process.kill()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def board() -> Iterator[ServedBoard]:
+    served = ServedBoard()
+    yield served
+    served.close()
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Device]:
+    with celosia.open("sim", CONFIG) as device:
+        yield device
+
+
+def model(name: str) -> Program:
+    path = MODELS / name
+    if not path.is_file():
+        pytest.skip("../shared/mlperf_tiny is not there")
+    return celosia.compile(path, config=CONFIG)
+
+
+def compare(device: Device, simulator: Device, program: Program, samples: int) -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(samples):
+        values = rng.integers(-128, 128, program.inputs[0].shape, np.int8)
+        got, want = device.run(program, [values]), simulator.run(program, [values])
+        np.testing.assert_array_equal(got.output, want.output)
+        # Another memory, so not the same cycles; an SDRAM is the slower one.
+        assert got.cycles is not None
+        assert want.cycles is not None
+        assert 0.95 * want.cycles < got.cycles < 4 * want.cycles
+
+
+@pytest.mark.parametrize("name", ["kws_int8.tflite", "resnet8_int8.tflite"])
+def test_models_on_a_board_equal_the_simulator(
+    board: ServedBoard, simulator: Device, name: str
+) -> None:
+    program = model(name)
+    with celosia.open(board.device, CONFIG) as device:
+        assert device.memory_bytes == 32 << 20
+        compare(device, simulator, program, samples=2)
+
+
+def test_the_keyword_is_recognised(board: ServedBoard) -> None:
+    program = model("kws_int8.tflite")
+    values = np.load(MODELS / "inputs" / "kws_int8.npy").reshape(program.inputs[0].shape)
+    with celosia.open(board.device, CONFIG) as device:
+        output = device.run(program, [values]).output.ravel()
+    assert int(output[5]) == 127
+    assert all(output[np.arange(output.size) != 5] == -128)
+
+
+def test_another_configuration_is_refused(board: ServedBoard) -> None:
+    with pytest.raises(celosia.DeviceError, match="configuration"):
+        celosia.open(board.device, PRESETS["tiny"])
+
+
+def test_a_bad_line_costs_time_only(simulator: Device) -> None:
+    """One character in a thousand each is flipped, lost, doubled, cut off or late."""
+    kinds = ("flip", "drop", "duplicate", "truncate", "stall")
+    served = ServedBoard(*(word for kind in kinds for word in (f"--{kind}", str(FAULT_RATE))))
+    try:
+        with celosia.open(served.device, CONFIG) as device:
+            compare(device, simulator, celosia.compile(EXAMPLE, config=CONFIG), samples=1)
+    finally:
+        served.close()
