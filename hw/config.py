@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import zlib
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 
 from celosia.hw.isa import BLOCK_LINES
 
@@ -146,7 +147,7 @@ class NpuConfig:
         """Multipliers of the array."""
         return self.rows * self.cols
 
-    @property
+    @cached_property
     def hash(self) -> int:
         """CRC-32 of every field that changes the hardware; a program names it."""
         fields = asdict(self)

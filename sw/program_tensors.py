@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,8 +89,7 @@ class TensorInfo:
     def extents(self) -> tuple[int, int, int]:
         """Rows, pixels of a row and channels."""
         padded = (1, 1, *self.shape)
-        rows = int(np.prod(padded[:-2], dtype=np.int64))
-        return rows, padded[-2], padded[-1]
+        return math.prod(padded[:-2]), padded[-2], padded[-1]
 
     @property
     def _row_bytes(self) -> int:
