@@ -112,7 +112,7 @@ class _ErrorLatch(Component):
             unit_now = Signal(range(len(Unit)), name=f"unit_{place}")
             address_now = Signal(32, name=f"address_{place}")
             m.d.sync += [
-                caught[place].eq(valid & self.armed & ~self.error),
+                caught[place].eq(valid & self.armed),
                 cause_now.eq(cause),
                 unit_now.eq(unit),
                 address_now.eq(address),
