@@ -53,6 +53,8 @@ __all__ = [
 ]
 
 HARNESS = Path(__file__).with_name("harness.cpp")
+HARNESS_HEADER = Path(__file__).with_name("harness.h")
+"""What all harnesses include."""
 LIBRARY = "libnpu.so"
 MANIFEST = "build.json"
 BESIDE_THE_NPU = ("uart", "system", "soc")
@@ -168,7 +170,8 @@ def _tools_key(harness: Path = HARNESS) -> list[str]:
     ]
     # This file and its neighbours hold every flag; comments that change cost a build, no more.
     here = Path(__file__)
-    recipe = [harness, here, here.with_name("toolchain.py"), here.with_name("sim_top.py")]
+    neighbours = (here.with_name(name) for name in ("toolchain.py", "sim_top.py"))
+    recipe = [harness, HARNESS_HEADER, here, *neighbours]
     return [*versions, _processor(), *(path.read_text(encoding="utf-8") for path in recipe)]
 
 
