@@ -8,7 +8,7 @@ from celosia.hw.bus.buffer import StreamBuffer
 from celosia.hw.config import NpuConfig
 from celosia.hw.control.decode import command_layout
 from celosia.hw.isa import Vector
-from celosia.hw.memory.ports import AccRead, LineRead
+from celosia.hw.memory.ports import AccRead, BankRead
 from celosia.hw.vector.planner import STEP_LAYOUT, Planner
 from celosia.hw.vector.uop import HAZARD, LINE_SUM_BITS, UOP_LAYOUT
 
@@ -48,7 +48,7 @@ class Sequencer(Component):
                 "start": In(1),
                 "halt": In(1),
                 "acc": Out(AccRead(config)),
-                "act": Out(LineRead(config)),
+                "act": Out(BankRead(config)),
                 "params_ready": In(1),
                 "params_taken": Out(1),
                 "params_reload": Out(1),
@@ -78,9 +78,9 @@ class Sequencer(Component):
             self.line.eq(step.line),
             self.outside.eq(steps.o.valid & step.outside),
             # A read does no harm; only its issue would.
-            self.act.req.eq(steps.o.valid & step.reads_act),
+            self.act.bank.eq(Mux(steps.o.valid, step.bank, 0)),
             self.act.line.eq(step.line),
-            self.wait_act.eq(self.act.req & ~self.act.gnt),
+            self.wait_act.eq(steps.o.valid & step.reads_act & ~self.act.gnt),
             self.wait_acc.eq(live & step.reads_acc & ~self.acc.avail),
             self.acc.req.eq(
                 live & step.reads_acc & self.acc.avail & (self.params_ready | ~step.uop.new_oc)

@@ -45,20 +45,25 @@ class Table(Component):
         lanes, word_bytes = self._config.cols, self._config.bus_bytes
         byte_bits = (lanes - 1).bit_length()
         offset = self.write.addr[:byte_bits]
-        line = self.write.addr[byte_bits:]
-        exists = ~line[8:].any()
+        exists = ~self.write.addr[byte_bits:][8:].any()
+        # Registered: tables are loaded long before they are used, and are far from the loader.
+        enable = Signal(lanes)
+        line = Signal(8, reset_less=True)
+        word = Signal(8 * word_bytes, reset_less=True)
         m.d.comb += self.write.gnt.eq(self.write.req)
+        m.d.sync += [line.eq(self.write.addr[byte_bits:]), word.eq(self.write.data)]
         for j in range(lanes):
             m.submodules[f"table_{j}"] = memory = BlockMemory(width_bits=8, depth=TABLE_ENTRIES)
             output = Signal(8, name=f"output_{j}", reset_less=True)
             # An aligned word leaves each lane one byte of the word to choose.
             word_here = offset == j - j % word_bytes
+            m.d.sync += enable[j].eq(
+                self.write.req & exists & word_here & self.write.mask[j % word_bytes]
+            )
             m.d.comb += [
-                memory.write_en.eq(
-                    self.write.req & exists & word_here & self.write.mask[j % word_bytes]
-                ),
+                memory.write_en.eq(enable[j]),
                 memory.write_addr.eq(line),
-                memory.write_data.eq(self.write.data.word_select(j % word_bytes, 8)),
+                memory.write_data.eq(word.word_select(j % word_bytes, 8)),
                 memory.read_addr.eq(self.index[j]),
                 self.data[j].eq(output),
             ]
