@@ -93,5 +93,7 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
 def main() -> None:
     """Run the command line (the entry point of the installed script)."""
     for number in ENDING:
-        signal.signal(number, _end)
+        # One that is ignored, as below nohup, stays so.
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _end)
     app()

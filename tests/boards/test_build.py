@@ -367,6 +367,21 @@ def test_an_ended_build_leaves_nothing(tmp_path: Path, number: signal.Signals) -
         time.sleep(0.05)
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
+def test_a_command_below_nohup_goes_on() -> None:
+    """A signal that is ignored stays ignored."""
+    code = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from celosia.sw.cli import main\n"
+        "sys.argv = ['celosia', '--version']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN\n"
+        "assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=START_TIME_OUT_S)
+
+
 def wait_for(path: Path, process: subprocess.Popen[bytes]) -> int:
     """Return the number that a file gets."""
     give_up = time.monotonic() + START_TIME_OUT_S
