@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from celosia.boards.board import Board, BoardMemory
-from celosia.boards.memories import BLOCK_RAM_LATENCY_CYCLES, make_block_ram
+from celosia.boards.board import Board
+from celosia.boards.memories import block_ram
 
 __all__ = ["ARTY_A7_100T"]
 
@@ -30,13 +30,7 @@ ARTY_A7_100T = Board(
     config="base",
     input_hz=100_000_000,
     clock_hz=80_000_000,
-    memory=BoardMemory(
-        kind="block RAM",
-        bytes=256 * 1024,
-        first_cycles=BLOCK_RAM_LATENCY_CYCLES,
-        make=make_block_ram,
-        on_chip=True,
-    ),
+    memory=block_ram(256 * 1024),
     platform=_platform,
     programmer="arty_a7_100t",
     remark="no bitstream without Vivado: resources are counted, --project writes a Vivado project;"

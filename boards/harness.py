@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.hdl import Cat, ClockDomain, Module, Mux, Signal
-from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
+from amaranth.lib.wiring import Component, In, Out, Signature
+from celosia.hw.frame import pass_ports
 
 __all__ = ["OpenFrame", "TimingHarness"]
 
@@ -31,14 +32,7 @@ class OpenFrame(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.component = component = self._component
-        for name, member in self.signature.members.items():
-            inner, outer = getattr(component, name), getattr(self, name)
-            if not member.is_port:
-                connect(m, inner, flipped(outer))
-            elif member.flow is Out:
-                m.d.comb += outer.eq(inner)
-            else:
-                m.d.comb += inner.eq(outer)
+        pass_ports(m, component, self)
         return m
 
 

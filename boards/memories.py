@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from celosia.boards.board import Board, BoardMemory
 from celosia.hw.config import NpuConfig
 
-if TYPE_CHECKING:
-    from celosia.boards.board import Board
-
-__all__ = ["BLOCK_RAM_LATENCY_CYCLES", "make_block_ram"]
+__all__ = ["block_ram"]
 
 BLOCK_RAM_LATENCY_CYCLES = 3
 
 
-def make_block_ram(board: Board, config: NpuConfig, clock_hz: int, memory_bytes: int) -> Any:
-    """Return system memory in block RAM."""
+def block_ram(memory_bytes: int) -> BoardMemory:
+    """Return system memory made of the FPGA's block RAM, unless another size is asked for."""
+    return BoardMemory(
+        kind="block RAM",
+        bytes=memory_bytes,
+        first_cycles=BLOCK_RAM_LATENCY_CYCLES,
+        make=_make_block_ram,
+        on_chip=True,
+    )
+
+
+def _make_block_ram(board: Board, config: NpuConfig, clock_hz: int, memory_bytes: int) -> Any:
     from celosia.hw.system.ram import BlockRam
 
     return BlockRam(config, memory_bytes=memory_bytes)

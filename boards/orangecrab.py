@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from celosia.boards.board import Board, BoardMemory
-from celosia.boards.memories import BLOCK_RAM_LATENCY_CYCLES, make_block_ram
+from celosia.boards.board import Board
+from celosia.boards.memories import block_ram
 from celosia.boards.resources import capacity_of_ecp5
 
 __all__ = ["ORANGECRAB_85F"]
@@ -35,13 +35,7 @@ ORANGECRAB_85F = Board(
     config="tiny",
     input_hz=48_000_000,
     clock_hz=80_000_000,
-    memory=BoardMemory(
-        kind="block RAM",
-        bytes=256 * 1024,
-        first_cycles=BLOCK_RAM_LATENCY_CYCLES,
-        make=make_block_ram,
-        on_chip=True,
-    ),
+    memory=block_ram(256 * 1024),
     platform=_platform,
     programmer="orangeCrab",
     leds=(("rgb_led", 0, "g"),),

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from celosia.boards.board import Board, BoardMemory
-from celosia.boards.memories import BLOCK_RAM_LATENCY_CYCLES, make_block_ram
+from celosia.boards.board import Board
+from celosia.boards.memories import block_ram
 
 __all__ = ["TANG_PRIMER_20K"]
 
@@ -28,13 +28,7 @@ TANG_PRIMER_20K = Board(
     input_hz=27_000_000,
     # 27 MHz x 9 / 4: the lowest clock from 60 MHz on whose phase detector is well above its limit.
     clock_hz=60_750_000,
-    memory=BoardMemory(
-        kind="block RAM",
-        bytes=16 * 1024,
-        first_cycles=BLOCK_RAM_LATENCY_CYCLES,
-        make=make_block_ram,
-        on_chip=True,
-    ),
+    memory=block_ram(16 * 1024),
     platform=_platform,
     programmer="tangprimer20k",
     tool_options={

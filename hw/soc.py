@@ -63,7 +63,9 @@ class Soc(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.npu = npu = Npu(self._config)
-        m.submodules.bridge = bridge = UartBridge(identity=self._identity)
+        m.submodules.bridge = bridge = UartBridge(
+            identity=self._identity, memory_bits=self._config.bus_bits
+        )
         m.submodules.share = share = MemoryShare(self._config)
         connect(m, bridge.csr, npu.csr)
         connect(m, bridge.mem, share.host)

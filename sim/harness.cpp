@@ -5,20 +5,16 @@
 //
 // A clock cycle is two evaluations: inputs are applied with the clock low and settle, the outputs
 // of that cycle are sampled, then the rising edge is evaluated. Combinational paths from the bus
-// inputs to the bus outputs are therefore followed as hardware would. CELOSIA_GATES lists the
-// clocks that may stand still: one rises with the others if its enable has settled high.
+// inputs to the bus outputs are therefore followed as hardware would.
 
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
-#include <exception>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "Vnpu.h"
-#include "verilated.h"
+#include "harness.h"
 #ifdef CELOSIA_TRACE
 #include "verilated_vcd_c.h"
 #endif
@@ -30,22 +26,13 @@
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "bus words are copied as bytes");
 
-// Verilator's own handler aborts the process; ours turns the message into an error code.
-void vl_fatal(const char* file, int line, const char*, const char* message) {
-  throw std::runtime_error(std::string(file ? file : "?") + ":" + std::to_string(line) + ": " +
-                           (message ? message : "fatal error"));
-}
-
 namespace {
-
-enum Status : int32_t { kOk = 0, kTimeOut = 1, kBusError = 2, kFatal = 3 };
 
 constexpr std::size_t kBusBytes = sizeof(static_cast<Vnpu*>(nullptr)->BUS(dat_w));
 static_assert(kBusBytes == 4 || kBusBytes == 8 || kBusBytes == 16, "bus of 32, 64 or 128 bits");
 constexpr uint32_t kAllBytes = (1u << kBusBytes) - 1;
 
 constexpr std::size_t kPendingLimit = 4096;  // a power of two
-constexpr int kResetCycles = 4;
 
 struct Answer {
   uint64_t due;  // first cycle in which it may be given
@@ -165,9 +152,7 @@ struct Npu {
         ++pending_head;
       }
     }
-    top->clk = 0;
-#define CELOSIA_LOW(gate) top->clk_##gate = 0;
-    CELOSIA_GATES(CELOSIA_LOW)
+    lower_clocks(*top);
     top->eval();
 #ifdef CELOSIA_TRACE
     // The falling edge and the settled inputs share the second half of the previous cycle.
@@ -231,9 +216,7 @@ struct Npu {
   }
 
   void edge() {
-    top->clk = 1;
-#define CELOSIA_HIGH(gate) top->clk_##gate = top->enable_##gate;
-    CELOSIA_GATES(CELOSIA_HIGH)
+    raise_clocks(*top);
     top->eval();
     ++statistics.cycles;
 #ifdef CELOSIA_TRACE
@@ -301,17 +284,6 @@ struct Npu {
   }
 };
 
-// Run `body`; a fatal error of the model becomes kFatal, its text is kept in the instance.
-template <typename Body>
-static int32_t guarded(Npu* npu, Body body) {
-  try {
-    return body();
-  } catch (const std::exception& error) {
-    npu->message = error.what();
-    return kFatal;
-  }
-}
-
 extern "C" {
 
 uint32_t npu_bus_bytes() { return kBusBytes; }
@@ -319,12 +291,7 @@ uint32_t npu_bus_bytes() { return kBusBytes; }
 // `memory` belongs to the caller and must outlive the instance. Returns null when the model cannot
 // be set up.
 Npu* npu_create(uint8_t* memory, uint64_t memory_bytes) {
-  try {
-    return new Npu(memory, memory_bytes);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "celosia: %s\n", error.what());
-    return nullptr;
-  }
+  return created<Npu>(memory, memory_bytes);
 }
 
 void npu_destroy(Npu* npu) { delete npu; }

@@ -6,15 +6,13 @@ One :class:`RtlSimulator` is one NPU with a memory of its own; a process may hav
 from __future__ import annotations
 
 import ctypes
-import functools
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
-from celosia.sim.toolchain import BuildError
+from celosia.sim.library import Function, load_library
 from celosia.sim.verilator import Build
 from celosia.sw.errors import DeviceError
 
@@ -111,38 +109,25 @@ class BusStatistics(ctypes.Structure):
     in_flight: int
 
 
-@functools.cache
-def _load(path: Path) -> ctypes.CDLL:
-    """Return the library with its functions declared."""
-    try:
-        # RTLD_LOCAL: two models have the same symbols.
-        library = ctypes.CDLL(str(path), mode=os.RTLD_LOCAL | os.RTLD_NOW)
-    except OSError as error:
-        raise BuildError("RTL simulator", f"cannot be loaded: {error}") from None
-    handle, u64, i32 = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int32
-    u32 = ctypes.c_uint32
-    for name, result, *arguments in (
-        ("npu_bus_bytes", u32),
-        ("npu_create", handle, ctypes.c_void_p, u64),
-        ("npu_destroy", None, handle),
-        ("npu_message", ctypes.c_char_p, handle),
-        ("npu_reset", i32, handle),
-        ("npu_csr_read", i32, handle, u32, ctypes.POINTER(u32), u64),
-        ("npu_csr_write", i32, handle, u32, u32, u64),
-        ("npu_step", i32, handle, u64),
-        ("npu_run_until_irq", i32, handle, u64, ctypes.POINTER(u64)),
-        ("npu_profile_until_irq", i32, handle, u64, ctypes.POINTER(u64)),
-        ("npu_profile_length", u64, handle),
-        ("npu_profile_copy", None, handle, ctypes.c_void_p),
-        ("npu_irq", i32, handle),
-        ("npu_set_memory_model", None, handle, u64, u64, u32, u32, u64, u64, u64, u64, u64, i32),
-        ("npu_statistics", None, handle, ctypes.POINTER(BusStatistics)),
-        ("npu_trace", i32, handle, ctypes.c_char_p),
-    ):
-        function = getattr(library, name)
-        function.restype = result
-        function.argtypes = arguments
-    return library
+_HANDLE, _U64, _I32, _U32 = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int32, ctypes.c_uint32
+_FUNCTIONS: tuple[Function, ...] = (
+    ("npu_bus_bytes", _U32),
+    ("npu_create", _HANDLE, ctypes.c_void_p, _U64),
+    ("npu_destroy", None, _HANDLE),
+    ("npu_message", ctypes.c_char_p, _HANDLE),
+    ("npu_reset", _I32, _HANDLE),
+    ("npu_csr_read", _I32, _HANDLE, _U32, ctypes.POINTER(_U32), _U64),
+    ("npu_csr_write", _I32, _HANDLE, _U32, _U32, _U64),
+    ("npu_step", _I32, _HANDLE, _U64),
+    ("npu_run_until_irq", _I32, _HANDLE, _U64, ctypes.POINTER(_U64)),
+    ("npu_profile_until_irq", _I32, _HANDLE, _U64, ctypes.POINTER(_U64)),
+    ("npu_profile_length", _U64, _HANDLE),
+    ("npu_profile_copy", None, _HANDLE, ctypes.c_void_p),
+    ("npu_irq", _I32, _HANDLE),
+    ("npu_set_memory_model", None, _HANDLE, _U64, _U64, _U32, _U32, *(_U64,) * 5, _I32),
+    ("npu_statistics", None, _HANDLE, ctypes.POINTER(BusStatistics)),
+    ("npu_trace", _I32, _HANDLE, ctypes.c_char_p),
+)
 
 
 class RtlSimulator:
@@ -174,7 +159,7 @@ class RtlSimulator:
         self, build: Build, *, memory_bytes: int, memory_model: MemoryModel | None = None
     ) -> None:
         self._handle: int | None = None
-        self._library = _load(build.library)
+        self._library = load_library(build.library, _FUNCTIONS)
         self._traced = build.traced
         self.bus_bytes = int(self._library.npu_bus_bytes())
         if memory_bytes <= 0 or memory_bytes % self.bus_bytes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from amaranth.hdl import ClockDomain, Module, Signal
-from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
+from amaranth.lib.wiring import Component, In, Out, Signature
+from celosia.hw.frame import pass_ports
 from celosia.hw.gating import GATED_DOMAINS, ClockGates
 
 __all__ = ["CLOCKS", "SimTop"]
@@ -53,7 +54,6 @@ class SimTop(Component):
                 early.clk.eq(self.clk_reset),
                 self.enable_reset.eq(self.rst != reset),
             ]
-        if self._gates is not None:
             for name, enable in self._gates.enables.items():
                 domain = ClockDomain(name)
                 m.domains += domain
@@ -63,12 +63,5 @@ class SimTop(Component):
                     getattr(self, f"enable_{name}").eq(enable | self._gates.reset | reset),
                 ]
         m.submodules.component = component = self._component
-        for name, member in component.signature.members.items():
-            inner, outer = getattr(component, name), getattr(self, name)
-            if not member.is_port:
-                connect(m, inner, flipped(outer))
-            elif member.flow is Out:
-                m.d.comb += outer.eq(inner)
-            else:
-                m.d.comb += inner.eq(outer)
+        pass_ports(m, component, self)
         return m

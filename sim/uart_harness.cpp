@@ -3,26 +3,15 @@
 // The library is loaded by celosia.sim.uart_rtl through ctypes. The other end of the line is a
 // UART of its own here: characters are turned into bits and back at the host's rate, whatever the
 // design's rate is, so that a wrong rate fails as it does on a cable. Time is in clock cycles.
-// CELOSIA_GATES lists clocks that may stand still, as in harness.cpp.
 
 #include <cstdint>
-#include <cstdio>
 #include <deque>
-#include <exception>
 #include <memory>
-#include <stdexcept>
 #include <string>
 
-#include "Vnpu.h"
-#include "verilated.h"
-
-void vl_fatal(const char* file, int line, const char*, const char* message) {
-  throw std::runtime_error(std::string(file ? file : "?") + ":" + std::to_string(line) + ": " +
-                           (message ? message : "fatal error"));
-}
+#include "harness.h"
 
 namespace {
-constexpr int kResetCycles = 4;
 constexpr int kCharacterBits = 10;
 }  // namespace
 
@@ -62,13 +51,9 @@ struct Board {
   }
 
   void clock() {
-    top->clk = 0;
-#define CELOSIA_LOW(gate) top->clk_##gate = 0;
-    CELOSIA_GATES(CELOSIA_LOW)
+    lower_clocks(*top);
     top->eval();
-    top->clk = 1;
-#define CELOSIA_HIGH(gate) top->clk_##gate = top->enable_##gate;
-    CELOSIA_GATES(CELOSIA_HIGH)
+    raise_clocks(*top);
     top->eval();
     ++cycles;
   }
@@ -120,34 +105,19 @@ struct Board {
   }
 };
 
-template <typename Body>
-static int32_t guarded(Board* board, Body body) {
-  try {
-    body();
-    return 0;
-  } catch (const std::exception& error) {
-    board->message = error.what();
-    return 1;
-  }
-}
-
 extern "C" {
 
-Board* uart_create() {
-  try {
-    return new Board();
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "celosia: %s\n", error.what());
-    return nullptr;
-  }
-}
+Board* uart_create() { return created<Board>(); }
 
 void uart_destroy(Board* board) { delete board; }
 
 const char* uart_message(const Board* board) { return board->message.c_str(); }
 
 int32_t uart_reset(Board* board) {
-  return guarded(board, [&] { board->reset(); });
+  return guarded(board, [&] {
+    board->reset();
+    return kOk;
+  });
 }
 
 // Length of a bit at the host's end, in clock cycles.
@@ -161,6 +131,7 @@ void uart_send(Board* board, const uint8_t* data, uint64_t count) {
 int32_t uart_run(Board* board, uint64_t max_cycles, uint64_t wanted) {
   return guarded(board, [&] {
     for (uint64_t i = 0; i < max_cycles && board->received.size() < wanted; ++i) board->cycle();
+    return kOk;
   });
 }
 

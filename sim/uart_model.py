@@ -5,11 +5,9 @@ What a board really does is in ``hw/uart``; a test holds this model to it.
 
 from __future__ import annotations
 
-import threading
 import zlib
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from celosia.hw.regs import REGISTERS
 from celosia.hw.uart.protocol import (
@@ -25,7 +23,7 @@ from celosia.hw.uart.protocol import (
     has_payload,
     is_sequenced,
 )
-from celosia.sim.pty_line import PtyLine
+from celosia.sim.served_line import ServedLine
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.uart.codec import decode_frame, encode_frame
 
@@ -244,49 +242,24 @@ def _parse(content: bytes) -> _Request | None:
     return _Request(kind, sequence, count + 1, masks & 0xF, masks >> 4, argument, payload)
 
 
-class PtyBoard:
-    """A board model behind a pseudo-terminal, served by a thread; a context manager.
+class PtyBoard(ServedLine):
+    """A board model behind a pseudo-terminal.
 
     Parameters
     ----------
     model : BoardModel
-
-    Attributes
-    ----------
-    line : PtyLine
     """
 
     def __init__(self, model: BoardModel) -> None:
+        super().__init__()
         self.model = model
-        self.line = PtyLine()
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
+        self._start()
 
-    @property
-    def path(self) -> str:
-        """Of the terminal."""
-        return self.line.path
-
-    def _serve(self) -> None:
-        while not self._ending.is_set():
-            data = self.line.read(POLL_S)
-            if data:
-                self.line.write(self.model.feed(data, self.line.baud or None))
+    def _step(self) -> None:
+        data = self.line.read(POLL_S)
+        if data:
+            self.line.write(self.model.feed(data, self.line.baud or None))
 
     def unplug(self) -> None:
         """Take the terminal away; may be called again."""
-        self._ending.set()
-        self._thread.join()
-        self.line.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.unplug()
+        self.close()

@@ -8,12 +8,10 @@ is reproducible.
 from __future__ import annotations
 
 import ctypes
-import functools
-import os
 from pathlib import Path
 
 from celosia.hw.uart.protocol import DEFAULT_BAUD
-from celosia.sim.toolchain import BuildError
+from celosia.sim.library import Function, load_library
 from celosia.sim.verilator import Build
 from celosia.sw.errors import DeviceError
 
@@ -23,31 +21,21 @@ HARNESS = Path(__file__).with_name("uart_harness.cpp")
 ROOM = 4096
 
 
-@functools.cache
-def _load(path: Path) -> ctypes.CDLL:
-    try:
-        library = ctypes.CDLL(str(path), mode=os.RTLD_LOCAL | os.RTLD_NOW)
-    except OSError as error:
-        raise BuildError("RTL simulator", f"cannot be loaded: {error}") from None
-    handle, u64 = ctypes.c_void_p, ctypes.c_uint64
-    for name, result, *arguments in (
-        ("uart_create", handle),
-        ("uart_destroy", None, handle),
-        ("uart_message", ctypes.c_char_p, handle),
-        ("uart_reset", ctypes.c_int32, handle),
-        ("uart_set_bit", None, handle, ctypes.c_double),
-        ("uart_send", None, handle, ctypes.c_char_p, u64),
-        ("uart_run", ctypes.c_int32, handle, u64, u64),
-        ("uart_receive", u64, handle, ctypes.c_void_p, u64),
-        ("uart_received", u64, handle),
-        ("uart_unsent", u64, handle),
-        ("uart_cycles", u64, handle),
-        ("uart_framing_errors", u64, handle),
-    ):
-        function = getattr(library, name)
-        function.restype = result
-        function.argtypes = arguments
-    return library
+_HANDLE, _U64 = ctypes.c_void_p, ctypes.c_uint64
+_FUNCTIONS: tuple[Function, ...] = (
+    ("uart_create", _HANDLE),
+    ("uart_destroy", None, _HANDLE),
+    ("uart_message", ctypes.c_char_p, _HANDLE),
+    ("uart_reset", ctypes.c_int32, _HANDLE),
+    ("uart_set_bit", None, _HANDLE, ctypes.c_double),
+    ("uart_send", None, _HANDLE, ctypes.c_char_p, _U64),
+    ("uart_run", ctypes.c_int32, _HANDLE, _U64, _U64),
+    ("uart_receive", _U64, _HANDLE, ctypes.c_void_p, _U64),
+    ("uart_received", _U64, _HANDLE),
+    ("uart_unsent", _U64, _HANDLE),
+    ("uart_cycles", _U64, _HANDLE),
+    ("uart_framing_errors", _U64, _HANDLE),
+)
 
 
 class UartRtl:
@@ -67,7 +55,7 @@ class UartRtl:
 
     def __init__(self, build: Build, *, clock_hz: int) -> None:
         self._handle: int | None = None
-        self._library = _load(build.library)
+        self._library = load_library(build.library, _FUNCTIONS)
         self._clock_hz = clock_hz
         self._handle = self._library.uart_create()
         if self._handle is None:

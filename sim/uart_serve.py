@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from types import TracebackType
-from typing import Self
-
 from celosia.sim.line_faults import FaultRates, LineFaults
-from celosia.sim.pty_line import PtyLine
+from celosia.sim.served_line import ServedLine
 from celosia.sim.uart_rtl import UartRtl
 
 __all__ = ["ServedRtl"]
@@ -19,7 +15,7 @@ IDLE_CYCLES = 20_000_000
 POLL_S = 0.02
 
 
-class ServedRtl:
+class ServedRtl(ServedLine):
     """Runs a design whose line is a terminal, in a thread; a context manager.
 
     Parameters
@@ -32,6 +28,11 @@ class ServedRtl:
         Of the faults.
     idle_cycles : int
         Without a character for so long, the clock stands still.
+
+    Attributes
+    ----------
+    problem : BaseException, optional
+        What has ended the simulation.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class ServedRtl:
         seed: int = 0,
         idle_cycles: int = IDLE_CYCLES,
     ) -> None:
-        self.line = PtyLine()
+        super().__init__()
         self.problem: BaseException | None = None
         self._rtl = rtl
         rates = faults or FaultRates()
@@ -51,19 +52,11 @@ class ServedRtl:
         self._idle_cycles = idle_cycles
         self._quiet_cycles = 0
         self._baud = self.line.baud
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    @property
-    def path(self) -> str:
-        """Of the terminal."""
-        return self.line.path
+        self._start()
 
     def _serve(self) -> None:
         try:
-            while not self._ending.is_set():
-                self._step()
+            super()._serve()
         except BaseException as problem:
             self.problem = problem
 
@@ -85,20 +78,3 @@ class ServedRtl:
         if answer:
             self._quiet_cycles = 0
             self.line.write(b"".join(self._outward.pass_on(answer)))
-
-    def close(self) -> None:
-        """End the thread and take the terminal away; may be called again."""
-        self._ending.set()
-        self._thread.join()
-        self.line.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

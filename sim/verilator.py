@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ __all__ = [
     "Build",
     "build_component",
     "build_npu",
+    "build_verilog",
     "cache_folder",
     "export_verilog",
     "gateware_text",
@@ -52,6 +53,8 @@ __all__ = [
 ]
 
 HARNESS = Path(__file__).with_name("harness.cpp")
+HARNESS_HEADER = Path(__file__).with_name("harness.h")
+"""What all harnesses include."""
 LIBRARY = "libnpu.so"
 MANIFEST = "build.json"
 BESIDE_THE_NPU = ("uart", "system", "soc")
@@ -110,6 +113,16 @@ Step = Callable[[str], None]
 
 
 @dataclass(frozen=True)
+class _Kind:
+    """What is built around a model: its clock loop, VCD traces, gated clocks."""
+
+    harness: Path = HARNESS
+    _: KW_ONLY
+    trace: bool = False
+    gated: bool
+
+
+@dataclass(frozen=True)
 class Build:
     """A finished simulator.
 
@@ -157,7 +170,8 @@ def _tools_key(harness: Path = HARNESS) -> list[str]:
     ]
     # This file and its neighbours hold every flag; comments that change cost a build, no more.
     here = Path(__file__)
-    recipe = [harness, here, here.with_name("toolchain.py"), here.with_name("sim_top.py")]
+    neighbours = (here.with_name(name) for name in ("toolchain.py", "sim_top.py"))
+    recipe = [harness, HARNESS_HEADER, here, *neighbours]
     return [*versions, _processor(), *(path.read_text(encoding="utf-8") for path in recipe)]
 
 
@@ -223,7 +237,8 @@ def build_npu(config: NpuConfig, *, trace: bool = False, console: Console | None
 
     title = f"RTL simulator of {config.name}"
     key = npu_key(config, trace=trace)
-    return _build(key, verilog, title=title, trace=trace, console=console)
+    kind = _Kind(trace=trace, gated=not trace)
+    return _build(key, verilog, kind, title=title, console=console)
 
 
 def build_component(
@@ -263,7 +278,34 @@ def build_component(
     def verilog() -> str:
         return export_verilog(component(), gated=not trace) + more_verilog
 
-    return _build(digest, verilog, harness, title=title, trace=trace, console=console)
+    kind = _Kind(harness, trace=trace, gated=not trace)
+    return _build(digest, verilog, kind, title=title, console=console)
+
+
+def build_verilog(
+    verilog: Callable[[], str], key: str, *, title: str, console: Console | None = None
+) -> Build:
+    """Return the simulator of Verilog that comes from elsewhere; it has one clock and no traces.
+
+    Parameters
+    ----------
+    verilog : callable
+        Returns the source; called only when it is not in the cache. The top module is ``npu``, with
+        ports ``clk``, ``rst`` (one cycle late) and those of the NPU; ``trace`` may be missing.
+    key : str
+        Whatever tells this source from others.
+    title : str
+        What is being built, for messages.
+    console
+        See :func:`build_npu`.
+
+    Raises
+    ------
+    BuildError
+        If a tool is missing, fails or takes too long.
+    """
+    digest = _digest([key, *_tools_key()])
+    return _build(digest, verilog, _Kind(gated=False), title=title, console=console)
 
 
 def export_verilog(component: Any, name: str = "npu", *, gated: bool = False) -> str:
@@ -330,10 +372,9 @@ def _initial_loop(block: re.Match[str]) -> str:
 def _build(
     key: str,
     verilog: Callable[[], str],
-    harness: Path = HARNESS,
+    kind: _Kind,
     *,
     title: str,
-    trace: bool,
     console: Console | None,
 ) -> Build:
     root = cache_folder()
@@ -341,7 +382,7 @@ def _build(
     # Without the lock first: a finished build never changes.
     if _intact(target):
         os.utime(target)
-        return Build(target / LIBRARY, 0.0, trace)
+        return Build(target / LIBRARY, 0.0, kind.trace)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -350,25 +391,23 @@ def _build(
         ) from None
     with _lock(target.parent / f"{key}.lock", title), _progress(title, console) as step:
         if _intact(target):
-            return Build(target / LIBRARY, 0.0, trace)
+            return Build(target / LIBRARY, 0.0, kind.trace)
         started = time.monotonic()
         for leftover in target.parent.glob(f"{key}.*.tmp"):
             shutil.rmtree(leftover, ignore_errors=True)  # of a build that was killed
         work = Path(tempfile.mkdtemp(prefix=f"{key}.", suffix=".tmp", dir=target.parent))
         try:
-            _make(work, verilog, harness, trace, root, step)
+            _make(work, verilog, kind, root, step)
             if target.exists():
                 shutil.rmtree(target)  # damaged
             os.replace(work, target)
         finally:
             shutil.rmtree(work, ignore_errors=True)
         _prune(target.parent)
-        return Build(target / LIBRARY, time.monotonic() - started, trace)
+        return Build(target / LIBRARY, time.monotonic() - started, kind.trace)
 
 
-def _make(
-    work: Path, verilog: Callable[[], str], harness: Path, trace: bool, root: Path, step: Step
-) -> None:
+def _make(work: Path, verilog: Callable[[], str], kind: _Kind, root: Path, step: Step) -> None:
     """Build into `work`, which then holds the library, the Verilog and the manifest only."""
     compiler, verilator = find_compiler(), find_verilator()
     # zig keeps its own runtime library in the global cache, worth keeping, and every object in
@@ -392,7 +431,7 @@ def _make(
                 "perl",
                 verilator.script,
                 *VERILATOR_FLAGS,
-                *(["--trace-vcd"] if trace else []),
+                *(["--trace-vcd"] if kind.trace else []),
                 "--Mdir",
                 generated,
                 source,
@@ -401,8 +440,8 @@ def _make(
             cwd=work,
             environment={"VERILATOR_ROOT": str(verilator.include.parent)},
         )
-        build = functools.partial(_compile, generated, harness, compiler, verilator)
-        objects = build(trace, environment, pool, step)
+        build = functools.partial(_compile, generated, kind, compiler, verilator)
+        objects = build(environment, pool, step)
         step("linking")
         warm_up.result()
         _link(work / LIBRARY, objects, compiler, environment)
@@ -431,10 +470,9 @@ def _link(
 
 def _compile(
     generated: Path,
-    harness: Path,
+    kind: _Kind,
     compiler: CxxCompiler,
     verilator: Verilator,
-    trace: bool,
     environment: dict[str, str],
     pool: ThreadPoolExecutor,
     step: Step,
@@ -443,9 +481,9 @@ def _compile(
     from celosia.sim.sim_top import CLOCKS
 
     runtime = ["verilated.cpp", "verilated_threads.cpp"]
-    if trace:
+    if kind.trace:
         runtime.append("verilated_vcd_c.cpp")
-    sources = [*_units(generated), harness, *(verilator.include / name for name in runtime)]
+    sources = [*_units(generated), kind.harness, *(verilator.include / name for name in runtime)]
     options = [
         *compiler.flags,
         *CXX_FLAGS,
@@ -457,10 +495,10 @@ def _compile(
             f"-D{name}=0"
             for name in ("VM_COVERAGE", "VM_SC", "VM_TIMING", "VM_TRACE_FST", "VM_TRACE_SAIF")
         ),
-        f"-DVM_TRACE={int(trace)}",
-        f"-DVM_TRACE_VCD={int(trace)}",
-        *(["-DCELOSIA_TRACE"] if trace else []),
-        "-DCELOSIA_GATES(X)=" + " ".join(f"X({name})" for name in CLOCKS if not trace),
+        f"-DVM_TRACE={int(kind.trace)}",
+        f"-DVM_TRACE_VCD={int(kind.trace)}",
+        *(["-DCELOSIA_TRACE"] if kind.trace else []),
+        "-DCELOSIA_GATES(X)=" + " ".join(f"X({name})" for name in CLOCKS if kind.gated),
     ]
 
     def compile_one(source: Path) -> Path:

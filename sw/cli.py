@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import signal
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 from celosia.sw import (
@@ -32,6 +34,11 @@ Start with: [bold]celosia demo[/]
 Exit codes: 0 done, 1 a check found a difference, 2 it could not be done (the message says why and
 what helps).
 """
+
+ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals that would end a program at once, without a chance to tidy up."""
+FIRST_SIGNAL_CODE = 128
+"""Exit code of a program that a signal has ended, to which the signal's number is added."""
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -76,6 +83,17 @@ cli_board_sim.register(app)
 cli_mlperf.register(app)
 
 
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """End as Ctrl-C does: tools are stopped, and what is half made is deleted."""
+    for again in ENDING:
+        signal.signal(again, signal.SIG_IGN)
+    raise SystemExit(FIRST_SIGNAL_CODE + number)
+
+
 def main() -> None:
     """Run the command line (the entry point of the installed script)."""
+    for number in ENDING:
+        # One that is ignored, as below nohup, stays so.
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _end)
     app()

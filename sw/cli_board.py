@@ -60,6 +60,7 @@ def devices_command(
     json: JsonOption = None,
 ) -> None:
     """List devices."""
+    from celosia.sim.netlist import missing_netlist_tools
     from celosia.sim.toolchain import missing_tools
     from celosia.sw.driver.uart.find import probe_all, system_ports
 
@@ -71,6 +72,8 @@ def devices_command(
     table.add_row("emu", "bit-exact emulator, any configuration", "none", "16 MiB, or as asked", "")
     simulator = missing_tools() or "the gateware under Verilator, any configuration"
     table.add_row("sim", simulator, "cycle-exact", "16 MiB, or as asked", "")
+    netlist = missing_netlist_tools() or "the gateware after synthesis, for nano"
+    table.add_row("netlist", netlist, "cycle-exact", "16 MiB, or as asked", "")
     for port in found:
         name = f"uart:{port.path}"
         if port.board is None:

@@ -73,7 +73,7 @@ def board_sim_command(
         )
         served = serve_board(board, config, rates, seed)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] in ("celosia", "termios"):
+        if error.name is None or error.name.split(".")[0] == "celosia":
             raise
         raise CelosiaError(
             "board simulator", f"{error.name} is not installed", 'run: pip install "celosia[sim]"'

@@ -41,13 +41,16 @@ Say before any synthesis whether a model fits a board, and how long an inference
 
 The model is compiled for the board's configuration; memory is counted as the driver lays it out,
 cycles are predicted for the board's memory and clock. If it does not fit, the exit code is 1 and
-the message says what to change.
+the message says what to change. Several models make a table, with what others have published of the
+tasks of MLPerf Tiny on FPGAs.
 
 Examples:
 
   celosia fit kws_int8.tflite --board ulx3s
 
   celosia fit kws_int8.tflite --board orangecrab --clock 60 --json fit.json
+
+  celosia fit ../shared/mlperf_tiny/*.tflite --board ulx3s
 """
 BUILD_HELP = """
 Build a board's bitstream, and say what it takes of the FPGA and how fast it can be clocked.
@@ -164,8 +167,9 @@ def _board_figures(board: Board) -> dict[str, Any]:
 
 
 def fit_command(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL.tflite", help="Model, fully quantised to int8.")
+    models: Annotated[
+        list[Path],
+        typer.Argument(metavar="MODEL.tflite...", help="Models, fully quantised to int8."),
     ],
     board: Annotated[
         str, typer.Option("--board", metavar="BOARD", help="'celosia boards' lists them.")
@@ -174,18 +178,32 @@ def fit_command(
     clock: ClockOption = None,
     memory: MemoryOption = None,
     fold: FoldOption = False,
+    renew: Annotated[
+        Path | None,
+        typer.Option(
+            "--renew",
+            metavar="FILE.md",
+            help="Replace the table of a document that marks it, as README.md does.",
+        ),
+    ] = None,
     json: JsonOption = None,
 ) -> None:
-    """Say whether a model fits a board."""
+    """Say whether models fit a board."""
     from celosia.sw.compiler.build import compile_model
     from celosia.sw.report.fit import heaviest_layers
 
-    require_writable(json)
+    require_writable(json, renew)
+    if renew is not None:
+        marked_tables(renew)
     chosen = _find_board(board)
     npu = parse_config(config or chosen.config)
-    request = _request(chosen, config=npu, clock=clock, memory=memory)
-    program = compile_model(model, npu, fold=fold)
-    fit = _fit(chosen, program, request.identity.clock_hz, request.identity.memory_bytes)
+    identity = _request(chosen, config=npu, clock=clock, memory=memory).identity
+    programs = [compile_model(model, npu, fold=fold) for model in models]
+    fits = [_fit(chosen, program, identity.clock_hz, identity.memory_bytes) for program in programs]
+    if len(models) > 1 or renew is not None:
+        _report_fits(chosen, fits, renew, json)
+        return
+    (model,), (program,), (fit,) = models, programs, fits
     _print_fit(chosen, fit)
     others = [] if fit.fits else _boards_that_fit(model, chosen, fold=fold)
     if json is not None:
@@ -234,6 +252,20 @@ def _fit(board: Board, program: Program, clock_hz: int, memory_bytes: int) -> Fi
             board.capacity[flow.multiplier],
         ),
     )
+
+
+def _report_fits(board: Board, fits: list[Fit], document: Path | None, target: Path | None) -> None:
+    """Print several models' times, and write them where they were asked for."""
+    from celosia.sw.report.fit_table import fit_table
+
+    table = fit_table(board.title, fits)
+    output_console().print(table)
+    if document is not None:
+        renew_tables(document, {f"fit {board.name}": table_text(table)})
+    if target is not None:
+        write_json(target, {"board": board.name, "fits": [fit.figures() for fit in fits]})
+    if not all(fit.fits for fit in fits):
+        raise typer.Exit(CHECK_FAILED)
 
 
 def _print_fit(board: Board, fit: Fit) -> None:

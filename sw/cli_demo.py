@@ -41,6 +41,8 @@ Examples:
   celosia demo --sample 7 --config large
 
   celosia demo --device emu
+
+  celosia demo --device netlist --config nano
 """
 SAMPLES = 20
 
@@ -54,7 +56,7 @@ def demo_command(
     config: ConfigOption = "base",
     device: Annotated[
         str,
-        typer.Option("--device", metavar="sim|emu", help="The gateware, or the emulator."),
+        typer.Option("--device", metavar="sim|emu|netlist", help="See celosia run."),
     ] = "sim",
     sample: Annotated[
         int, typer.Option("--sample", metavar="N", min=0, help=f"Image, 0 to {SAMPLES - 1}.")

@@ -10,7 +10,7 @@ from celosia.hw.config import NpuConfig, preset
 from celosia.hw.uart.protocol import Identity
 from celosia.sw.cli_common import error_console
 from celosia.sw.driver.device import Device
-from celosia.sw.driver.opening import UART
+from celosia.sw.driver.opening import SIMULATED, UART
 from celosia.sw.errors import CelosiaError
 from celosia.sw.program import Program
 from rich.progress import BarColumn, DownloadColumn, Progress
@@ -45,10 +45,10 @@ def memory_options(
     """
     if latency_cycles is None and stalls is None:
         return {}
-    if device != "sim":
+    if device not in SIMULATED:
         raise CelosiaError(
             f"device {device!r}",
-            "--latency and --stalls are about time, which only the device 'sim' has",
+            "--latency and --stalls are about time, which only 'sim' and 'netlist' have",
             "leave them out, or use --device sim",
         )
     from celosia.sim.rtl import MemoryModel
@@ -102,7 +102,7 @@ def open_device_for(program: Program, device: str, **options: Any) -> Device:
 
     if device.startswith(UART):
         return _open_board(program, device, **options)
-    if device == "sim":
+    if device in SIMULATED:
         console = error_console()
         options["console"] = console if console.is_terminal else None
     needed = len(program.commands) + len(program.constants)

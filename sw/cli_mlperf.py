@@ -83,19 +83,19 @@ def _model_path(task: Task, file: Path | None) -> Path:
 
 def _serve(task: Task, path: Path, config: Any, kind: str, clock_hz: int) -> None:
     import celosia
-    from celosia.sw.mlperf.line import PseudoTerminal
+    from celosia.sim.pty_line import PtyLine
     from celosia.sw.mlperf.session import Session
 
     program = celosia.compile(path, config=config)
     out = output_console()
-    with open_device_for(program, kind) as opened, PseudoTerminal() as line:
+    with open_device_for(program, kind) as opened, PtyLine() as line:
         session = Session(
             task,
             program,
             opened,
             clock_hz=clock_hz,
             name=f"celosia-{config.name}-simulated",
-            send=line.write,
+            send=line.write_all,
         )
         out.print(f"{task.profile} on {kind}, {config.name}, {clock_hz / MHZ:g} MHz (simulated)")
         out.print(f"device under test: {line.path}")

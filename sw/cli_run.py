@@ -26,6 +26,7 @@ from celosia.sw.cli_device import (
     open_device_for,
 )
 from celosia.sw.driver.device import Device
+from celosia.sw.driver.opening import SIMULATED
 from celosia.sw.driver.result import Result
 from celosia.sw.errors import CelosiaError, InputError
 from celosia.sw.program import Program
@@ -42,6 +43,8 @@ Run a model on the NPU and print the result and the cycles it took.
 MODEL is a .tflite file, which is compiled first, or a program that 'celosia compile' wrote. The
 device 'sim' is the gateware itself, simulated cycle by cycle; its simulator is built the first time
 (about a minute) and kept in a cache. 'emu' is the bit-exact emulator: no clock, nothing to build.
+'netlist' is what synthesis makes of the gateware, simulated in the same way: minutes to build, and
+slow, so for --config nano.
 'uart:PORT' is a board at a serial port, 'uart:auto' the only board there is; without --config the
 model is compiled for what the board has.
 
@@ -64,6 +67,8 @@ Examples:
   celosia run vww_96_int8.tflite --fold --check
 
   celosia run kws.celosia --device emu
+
+  celosia run sww_int8.tflite --device netlist --config nano --check
 
   celosia run kws_int8.tflite --device uart:/dev/ttyUSB0
 """
@@ -111,8 +116,9 @@ def run_command(
         str,
         typer.Option(
             "--device",
-            metavar="sim|emu|uart:PORT|uart:auto",
-            help="The simulated gateware, the emulator, or a board ('celosia devices' lists them).",
+            metavar="sim|emu|netlist|uart:PORT|uart:auto",
+            help="The simulated gateware, the emulator, the simulated netlist, or a board ('celosia"
+            " devices' lists them).",
         ),
     ] = "sim",
     fold: FoldOption = False,
@@ -289,7 +295,7 @@ def _print_results(
         console.print(f"over all samples: {min(cycles):,} to {max(cycles):,} cycles")
     if cycles and figures["equal"] is None:  # a check takes time of its own
         speed = sum(cycles) / figures["seconds"]
-        if figures["device"] == "sim":
+        if figures["device"] in SIMULATED:
             seconds = f"{figures['seconds']:.3g} s: {speed / 1e6:.2f} M cycles/s"
             console.print(f"simulated in {seconds}")
 

@@ -7,6 +7,7 @@ from amaranth.lib import data
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
+from celosia.hw.delay import delays
 from celosia.hw.memory.block import BlockMemory
 from celosia.hw.memory.ports import AccRead
 
@@ -63,12 +64,7 @@ class Accumulator(Component):
         m = Module()
         config = self._config
         cols = config.cols
-        layout = tag_layout(config)
-        tags = [self.tag]
-        for stage in range(3):
-            tag = Signal(layout, name=f"tag_d{stage + 1}")
-            m.d.sync += tag.eq(tags[-1])
-            tags.append(tag)
+        tags = delays(m, self.tag, 3, name="tag")
         reader_half = Signal()
         # The half that the reader reads, if there is one: it selects many addresses.
         reading = Signal(2, reset_less=True)
@@ -115,11 +111,7 @@ class Accumulator(Component):
             self.reader.avail.eq(full.any()),
         ]
         # The reader's last vector comes two cycles after it has given the half back.
-        avail = [self.reader.avail]
-        for stage in range(2):
-            following = Signal(name=f"avail_d{stage + 1}")
-            m.d.sync += following.eq(avail[-1])
-            avail.append(following)
+        avail = delays(m, self.reader.avail, 2, name="avail")
         m.d.comb += self.idle.eq(~Cat((tag.valid | tag.give for tag in tags), avail).any())
         free_next, full_next = Signal(2), Signal(2)
         m.d.comb += [
@@ -136,11 +128,7 @@ class Accumulator(Component):
             ),
         ]
         # The last read may be asked for in the cycle of the release: its half counts then.
-        read_half = [reader_half]
-        for stage in range(2):
-            following = Signal(name=f"reader_half_d{stage + 1}")
-            m.d.sync += following.eq(read_half[-1])
-            read_half.append(following)
+        read_half = delays(m, reader_half, 2, name="reader_half")
         with m.If(self.reader.release):
             m.d.sync += reader_half.eq(~reader_half)
         m.d.comb += self.reader.data.eq(Mux(read_half[2], old[1], old[0]))

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.array.accumulator import tag_layout
 from celosia.hw.array.streamer import wave_layout
 from celosia.hw.config import NpuConfig
+from celosia.hw.delay import delays
 from celosia.hw.isa import Mode
 from celosia.hw.memory.act import SEGMENTS, ArrayRead
 from celosia.hw.memory.ports import ADDR_BITS
@@ -73,11 +74,7 @@ class Feed(Component):
                 self.act.line[s].eq(wave.addr[s] >> offset_bits),
             ]
 
-        waves = [wave]
-        for stage in range(4):
-            following = Signal(wave_layout(config), name=f"wave_d{stage + 1}")
-            m.d.sync += following.eq(waves[-1])
-            waves.append(following)
+        waves = delays(m, wave, 4, name="wave")
         self._elaborate_operands(m, waves)
         self._elaborate_checks(m, waves)
 
@@ -88,11 +85,7 @@ class Feed(Component):
             self.swap.eq(swap),
             self.mode.eq(waves[4].mode),
         ]
-        tags = [waves[4].tag]
-        for stage in range(self._tag_delay_cycles):
-            tag = Signal(tag_layout(config), name=f"tag_d{stage + 1}")
-            m.d.sync += tag.eq(tags[-1])
-            tags.append(tag)
+        tags = delays(m, waves[4].tag, self._tag_delay_cycles, name="tag")
         m.d.comb += [
             self.tag.eq(tags[-1]),
             self.idle.eq(~Cat((w.valid for w in waves), (t.valid | t.give for t in tags)).any()),

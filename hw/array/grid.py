@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
+from celosia.hw.delay import delays
 from celosia.hw.isa import Mode
 from celosia.hw.memory.act import SEGMENTS
 from celosia.hw.memory.weights import LINES_A_CYCLE
@@ -121,12 +122,7 @@ class SystolicArray(Component):
         """Delay byte r of the window by r cycles."""
         skewed = []
         for r in range(self._config.rows):
-            value = self.window[r]
-            for stage in range(r):
-                following = Signal(signed(8), name=f"window_{r}_{stage}", reset_less=True)
-                m.d.sync += following.eq(value)
-                value = following
-            skewed.append(value)
+            skewed.append(delays(m, self.window[r], r, name=f"window_{r}", reset_less=True)[-1])
         return skewed
 
     def _column_buses(self, m: Module, segments: int) -> list[list[Value]]:

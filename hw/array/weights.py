@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
 from celosia.hw.control.decode import command_layout
+from celosia.hw.delay import delays
 from celosia.hw.isa import Conv
 from celosia.hw.memory.ports import LINE_BITS
 from celosia.hw.memory.weights import LINES_A_CYCLE, WeightRead
@@ -63,11 +64,7 @@ class WeightLoader(Component):
 
         # Two cycles after a pass is announced its lines are read, a pair a cycle.
         pairs = size // LINES_A_CYCLE
-        stages = [Cat(begin, lines_taken)]
-        for stage in range(2):
-            following = Signal(LINE_BITS + 2, name=f"begin_d{stage + 1}")
-            m.d.sync += following.eq(stages[-1])
-            stages.append(following)
+        stages = delays(m, Cat(begin, lines_taken), 2, name="begin")
         reading = Signal()
         pair = Signal(range(pairs))
         line = Signal(LINE_BITS + 1)
@@ -89,11 +86,7 @@ class WeightLoader(Component):
             ).any()
         )
         # The lines are on the port two cycles after the request.
-        arrives = [Cat(self.wgt.req, pair)]
-        for stage in range(2):
-            following = Signal(len(arrives[-1]), name=f"request_d{stage + 1}")
-            m.d.sync += following.eq(arrives[-1])
-            arrives.append(following)
+        arrives = delays(m, Cat(self.wgt.req, pair), 2, name="request")
         m.d.comb += [
             Cat(self.load_en, self.load_pair).eq(arrives[-1]),
             *(self.load_data[i].eq(self.wgt.data[i]) for i in range(LINES_A_CYCLE)),

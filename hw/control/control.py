@@ -182,8 +182,8 @@ class _Counters(Component):
 class Control(Component):
     """Registers and what hangs on them. Not part of what `halt` resets.
 
-    Wrap the rest of the machine so that `halt` resets it even while `sleep` holds its clock
-    enable: ``ResetInserter(control.halt)(EnableInserter(~control.sleep)(core))``.
+    The rest of the machine is wrapped in :func:`celosia.hw.gating.resets`, so that `halt` resets it
+    even while it stands still; that it does so on `sleep` is its own affair.
 
     Parameters
     ----------

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.bus.lanes import memory_signature
 from celosia.hw.bus.ports import initiator_signature
-from celosia.hw.bus.wishbone import BurstType, CycleType, Wishbone
+from celosia.hw.bus.wishbone import BurstType, CycleType
 from celosia.hw.config import NpuConfig
 
-__all__ = ["HOST_BITS", "MemoryShare", "host_signature"]
-
-HOST_BITS = 32
-
-
-def host_signature() -> Wishbone:
-    """Return the signature of the host's side: words of 32 bits, one access at a time."""
-    return Wishbone(addr_width=30, data_width=HOST_BITS, features=("err", "stall"))
+__all__ = ["MemoryShare"]
 
 
 class MemoryShare(Component):
@@ -30,7 +24,7 @@ class MemoryShare(Component):
     npu : In(Wishbone)
         Pipelined, as wide as `mem`.
     host : In(Wishbone)
-        See :func:`host_signature`. The next request comes after the answer at the earliest.
+        As wide. The next request comes after the answer at the earliest.
     mem : Out(Wishbone)
         ``cyc`` is high as long as a request is unanswered.
     """
@@ -40,7 +34,7 @@ class MemoryShare(Component):
         super().__init__(
             {
                 "npu": In(initiator_signature(config)),
-                "host": In(host_signature()),
+                "host": In(memory_signature(config.bus_bits)),
                 "mem": Out(initiator_signature(config)),
             }
         )
@@ -48,13 +42,10 @@ class MemoryShare(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         npu, host, mem = self.npu, self.host, self.mem
-        lanes = self._config.bus_bits // HOST_BITS
-        lane_bits = (lanes - 1).bit_length()
         in_flight = Signal(range(self._config.max_outstanding + 1))
         dropping = Signal()
         passes, asks = Signal(), Signal()
         issued, answered = Signal(), Signal()
-        lane = Signal(max(lane_bits, 1))
         m.d.comb += [
             answered.eq(mem.ack | mem.err),
             issued.eq(mem.stb & ~mem.stall),
@@ -62,16 +53,16 @@ class MemoryShare(Component):
             mem.bte.eq(BurstType.LINEAR),
             npu.stall.eq(mem.stall | ~passes),
             npu.dat_r.eq(mem.dat_r),
-            host.dat_r.eq(mem.dat_r.word_select(lane, HOST_BITS)),
+            host.dat_r.eq(mem.dat_r),
         ]
         m.d.sync += in_flight.eq(in_flight + issued - answered)
         with m.If(asks):
             m.d.comb += [
                 mem.stb.eq(1),
                 mem.we.eq(host.we),
-                mem.adr.eq(host.adr >> lane_bits),
-                mem.dat_w.eq(host.dat_w.replicate(lanes)),
-                mem.sel.eq(host.sel << (host.adr[:lane_bits] << 2)),
+                mem.adr.eq(host.adr),
+                mem.dat_w.eq(host.dat_w),
+                mem.sel.eq(host.sel),
                 mem.cti.eq(CycleType.CLASSIC),
             ]
         with m.Else():
@@ -97,7 +88,6 @@ class MemoryShare(Component):
                     m.next = "ASK"
             with m.State("ASK"):
                 m.d.comb += [owned.eq(0), asks.eq(host.cyc & host.stb), host.stall.eq(mem.stall)]
-                m.d.sync += lane.eq(host.adr[:lane_bits])
                 with m.If(~asks):
                     m.next = "NPU"
                 with m.Elif(~mem.stall):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.bus.csr import csr_signature
-from celosia.hw.uart.lanes import memory_signature
+from celosia.hw.bus.lanes import memory_signature
 
 __all__ = ["BusAccess"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from amaranth.hdl import Module
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw.bus.csr import csr_signature
+from celosia.hw.bus.lanes import WordLanes, memory_signature
 from celosia.hw.uart.executor import Executor
-from celosia.hw.uart.lanes import WordLanes, memory_signature
 from celosia.hw.uart.protocol import Identity, max_payload_words
 from celosia.hw.uart.rate import LineRate
 from celosia.hw.uart.receiver import FrameReceiver

@@ -6,8 +6,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, memory, stream
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw.bus.csr import csr_signature
+from celosia.hw.bus.lanes import memory_signature
 from celosia.hw.uart.access import BusAccess
-from celosia.hw.uart.lanes import memory_signature
 from celosia.hw.uart.protocol import (
     EVENT,
     IDENTITY_WORDS,

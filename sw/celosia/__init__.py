@@ -67,8 +67,9 @@ def open(kind: str, config: str | NpuConfig | None = None, **options: Any) -> De
     Parameters
     ----------
     kind : str
-        ``emu``, the bit-exact emulator, ``sim``, the gateware under Verilator, ``uart:PORT``, a
-        board at a serial port, or ``uart:auto``, the only board there is.
+        ``emu``, the bit-exact emulator, ``sim``, the gateware under Verilator, ``netlist``, what
+        synthesis makes of it, ``uart:PORT``, a board at a serial port, or ``uart:auto``, the only
+        board there is.
     config : str or NpuConfig, optional
         Name of a preset, or a configuration; by default ``base``, for a board what it is.
     **options

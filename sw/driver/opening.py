@@ -10,10 +10,12 @@ from celosia.hw.config import NpuConfig, preset
 from celosia.sw.driver.device import Device
 from celosia.sw.errors import DeviceError
 
-__all__ = ["KINDS", "UART", "open_device", "resolve_config"]
+__all__ = ["KINDS", "SIMULATED", "UART", "open_device", "resolve_config"]
 
 UART = "uart:"
-KINDS = ("emu", "sim", "uart:PORT", "uart:auto")
+KINDS = ("emu", "sim", "netlist", "uart:PORT", "uart:auto")
+SIMULATED = ("sim", "netlist")
+"""Those that have a clock and a memory which are simulated."""
 MEMORY_BYTES = 16 * 1024 * 1024
 DEFAULT_CONFIG = "base"
 
@@ -36,14 +38,14 @@ def open_device(kind: str, config: str | NpuConfig | None = None, **options: Any
     ----------
     kind : str
         ``emu`` (emulator: bit-exact, no clock, needs nothing but numpy), ``sim`` (the gateware
-        under Verilator: cycle-exact), ``uart:PORT`` (a board at a serial port) or ``uart:auto``
-        (the only board there is).
+        under Verilator: cycle-exact), ``netlist`` (what synthesis makes of it, likewise),
+        ``uart:PORT`` (a board at a serial port) or ``uart:auto`` (the only board there is).
     config : str or NpuConfig, optional
         Name of a preset, or a configuration; by default ``base``, for a board what it is.
     **options
         Of the device: `celosia.sw.driver.emu.EmuDevice`, `celosia.sw.driver.sim.SimDevice`,
-        `celosia.sw.driver.uart.device.UartDevice`. ``memory_bytes``, of the first two, is 16 MiB
-        by default.
+        `celosia.sw.driver.netlist.NetlistDevice`, `celosia.sw.driver.uart.device.UartDevice`.
+        ``memory_bytes``, of all but the last, is 16 MiB by default.
 
     Raises
     ------
@@ -86,6 +88,10 @@ def _maker(kind: str) -> tuple[Callable[..., Device], dict[str, Any]]:
         from celosia.sw.driver.sim import SimDevice
 
         return SimDevice, {}
+    if kind == "netlist":
+        from celosia.sw.driver.netlist import NetlistDevice
+
+        return NetlistDevice, {}
     if kind.startswith(UART) and len(kind) > len(UART):
         from celosia.sw.driver.uart.device import UartDevice
 

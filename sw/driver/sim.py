@@ -13,6 +13,7 @@ from celosia.sw.driver.device import BUS_TIMEOUT_CYCLES, Device
 
 if TYPE_CHECKING:
     from celosia.sim.rtl import MemoryModel
+    from celosia.sim.verilator import Build
     from rich.console import Console
 
 __all__ = ["SimDevice"]
@@ -68,10 +69,9 @@ class SimDevice(Device):
             bus_timeout_cycles=bus_timeout_cycles,
         )
         from celosia.sim.rtl import RtlSimulator
-        from celosia.sim.verilator import build_npu
 
         self.rtl = RtlSimulator(
-            build_npu(config, trace=trace is not None, console=console),
+            self._build(trace=trace is not None, console=console),
             memory_bytes=memory_bytes,
             memory_model=memory_model,
         )
@@ -79,6 +79,11 @@ class SimDevice(Device):
         self.samples: npt.NDArray[np.void] | None = None
         if trace is not None:
             self.rtl.trace(trace)
+
+    def _build(self, *, trace: bool, console: Console | None) -> Build:
+        from celosia.sim.verilator import build_npu
+
+        return build_npu(self.config, trace=trace, console=console)
 
     def read_register(self, name: str) -> int:
         return self.rtl.read_csr(address_of(name))

@@ -59,6 +59,7 @@ class Session:
         self._expected = 0
         self._loaded = bytearray()
         self._results: str | None = None
+        self._spoke = time.monotonic()
         self.cycles = 0
 
     def feed(self, data: bytes) -> None:
@@ -118,7 +119,6 @@ class Session:
     def _infer(self, count: int, warm_up: int) -> None:
         content = bytes(self._loaded)
         values = self._task.input_array(content, self._source)
-        self._spoke = time.monotonic()
 
         def run(times: int) -> None:
             for index in range(times):

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +23,9 @@ from celosia.hw.config import NpuConfig, preset
 from celosia.sw.errors import CelosiaError
 
 pytest.importorskip("amaranth_boards")
+
+START_TIME_OUT_S = 120.0
+SIGNAL_TIME_OUT_S = 30.0
 
 Tool = Callable[[list[str], Path], None]
 
@@ -317,3 +324,79 @@ def test_programming_calls_the_loader_and_shows_why_it_fails(
     loader.write_text("#!/bin/sh\necho 'JTAG init failed' >&2\nexit 1\n", encoding="utf-8")
     with pytest.raises(FpgaToolError, match="JTAG init failed.*cable"):
         program.program_board(board, bitstream)
+
+
+ENDLESS_TOOL = """#!/bin/sh
+echo $$ > "$0.pid"
+sleep 300 &
+echo $! > "$0.child"
+wait
+"""
+COMMAND = """
+import sys
+from celosia.boards import build
+_, tool, folder = sys.argv
+build.find_tool = lambda names, *, task: tool
+sys.argv[:] = ["celosia", "build", "icebreaker", "--output", folder]
+from celosia.sw.cli import main
+main()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_ended_build_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    """Neither its folder nor the tool, nor what the tool has started."""
+    tool, folder = tmp_path / "tool", tmp_path / "boards"
+    tool.write_text(ENDLESS_TOOL, encoding="utf-8")
+    tool.chmod(0o755)
+    command = [sys.executable, "-c", COMMAND, str(tool), str(folder)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        try:
+            child = wait_for(tmp_path / "tool.child", process)
+            parent = wait_for(tmp_path / "tool.pid", process)
+            assert [path.name[:12] for path in folder.iterdir()] == [".icebreaker-"]
+            process.send_signal(number)
+            code = process.wait(timeout=SIGNAL_TIME_OUT_S)
+        finally:
+            process.kill()
+    assert code == (128 + number if number is signal.SIGTERM else 130)
+    assert list(folder.iterdir()) == []
+    give_up = time.monotonic() + SIGNAL_TIME_OUT_S
+    while any(is_running(number) for number in (parent, child)):
+        assert time.monotonic() < give_up, "the tool still runs"
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
+def test_a_command_below_nohup_goes_on() -> None:
+    """A signal that is ignored stays ignored."""
+    code = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from celosia.sw.cli import main\n"
+        "sys.argv = ['celosia', '--version']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN\n"
+        "assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=START_TIME_OUT_S)
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> int:
+    """Return the number that a file gets."""
+    give_up = time.monotonic() + START_TIME_OUT_S
+    while not path.exists() or not path.read_text(encoding="utf-8").endswith("\n"):
+        assert process.poll() is None
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    return int(path.read_text(encoding="utf-8"))
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is a process that has not ended."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"

@@ -12,24 +12,25 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib.wiring import Component, In, connect, flipped
 from amaranth.sim import Simulator
+from celosia.hw.bus.lanes import WordLanes, memory_signature
 from celosia.hw.bus.ports import initiator_signature
 from celosia.hw.config import PRESETS, NpuConfig
 from celosia.hw.system.ram import BlockRam
-from celosia.hw.system.share import MemoryShare, host_signature
+from celosia.hw.system.share import MemoryShare
 
 MEMORY_BYTES = 1536
 CYCLES = 6000
 
 
 class Shared(Component):
-    """Both sides in front of a block RAM that may be made to stall."""
+    """Both sides in front of a block RAM that may be made to stall; the host's are 32 bits."""
 
     def __init__(self, config: NpuConfig) -> None:
         self._config = config
         super().__init__(
             {
                 "npu": In(initiator_signature(config)),
-                "host": In(host_signature()),
+                "host": In(memory_signature()),
                 "hold": In(1),
             }
         )
@@ -39,7 +40,9 @@ class Shared(Component):
         m.submodules.share = share = MemoryShare(self._config)
         m.submodules.ram = ram = BlockRam(self._config, memory_bytes=MEMORY_BYTES)
         connect(m, flipped(self.npu), share.npu)
-        connect(m, flipped(self.host), share.host)
+        m.submodules.lanes = lanes = WordLanes(data_width=self._config.bus_bits)
+        connect(m, flipped(self.host), lanes.i)
+        connect(m, lanes.o, share.host)
         connect(m, share.mem, ram.bus)
         m.d.comb += [ram.bus.stb.eq(share.mem.stb & ~self.hold), share.mem.stall.eq(self.hold)]
         return m

@@ -306,8 +306,10 @@ def test_build_is_cached_and_damage_is_noticed(
     def never() -> Probe:
         raise AssertionError("built although it is in the cache")
 
+    kind = verilator._Kind(gated=True)
+
     def again() -> verilator.Build:
-        return verilator._build(original.name, never, title="test", trace=False, console=None)
+        return verilator._build(original.name, never, kind, title="test", console=None)
 
     assert again().library == copy / verilator.LIBRARY
     library = copy / verilator.LIBRARY

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from celosia.sw.compiler.predict import MemoryTiming, predict
 from celosia.sw.driver.device import FIRST_ADDRESS
 from celosia.sw.driver.layout import Layout
 from celosia.sw.report.fit import fit_program
+from celosia.sw.report.fpga_results import published_results
 from typer.testing import CliRunner, Result
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -268,3 +270,55 @@ def test_document_has_a_place_for_every_board() -> None:
     from celosia.sw.report.bench_doc import marked_tables
 
     assert set(marked_tables(ROOT / "docs" / "boards.md")) == {f"board {name}" for name in BOARDS}
+
+
+def test_several_models_make_a_table_of_a_document(tmp_path: Path) -> None:
+    """Models of the benchmark come with what others have measured of the same task."""
+    small = dense_model(tmp_path / "kws_int8.tflite", units=40, depth=64)
+    other = dense_model(tmp_path / "other.tflite", units=24, depth=32)
+    page, target = tmp_path / "page.md", tmp_path / "fits.json"
+    page.write_text("<!-- bench: fit ulx3s -->\n```\nold\n```\nend\n", encoding="utf-8")
+    result = run(
+        *("fit", str(small), str(other), "--board", "ulx3s", "--clock", "40"),
+        *("--renew", str(page), "--json", str(target)),
+    )
+    assert result.exit_code == 0, result.output
+    fits = json.loads(target.read_text(encoding="utf-8"))["fits"]
+    assert [fit["model"] for fit in fits] == ["kws_int8", "other"]
+    text = page.read_text(encoding="utf-8")
+    assert "old" not in text
+    assert text.endswith("end\n")
+    rows = text.splitlines()
+    for fit in fits:
+        (row,) = (row for row in rows if f" {fit['model']} " in row)
+        assert "predicted at 40 MHz" in row
+        assert f"{fit['milliseconds']:.3g} " in row
+    # Of the task of kws_int8 three results are known; of the other model none.
+    first = next(index for index, row in enumerate(rows) if " kws_int8 " in row)
+    last = next(index for index, row in enumerate(rows) if " other " in row)
+    assert last - first == 1 + 3
+    # 1 / 30151.77 Hz, and 9.8 M cycles at 100 MHz.
+    assert any("Arty A7-100T" in row and " 0.0332 " in row for row in rows)
+    assert any("CFU Playground" in row and " 98 " in row for row in rows)
+    assert rows[last + 1] == "```"
+
+
+def test_a_table_says_what_does_not_fit(tmp_path: Path) -> None:
+    small = dense_model(tmp_path / "small.tflite", units=40, depth=64)
+    large = dense_model(tmp_path / "large.tflite", units=900, depth=400)
+    result = run("fit", str(small), str(large), "--board", "orangecrab")
+    assert result.exit_code == 1
+    (row,) = (row for row in result.output.splitlines() if "DOES NOT FIT" in row)
+    assert "large" in row
+
+
+def test_published_results_name_their_source() -> None:
+    results = published_results()
+    known = resources.files("celosia.sw.report") / "baselines.json"
+    models = json.loads(known.read_text(encoding="utf-8"))["models"]
+    assert {result.model for result in results} <= set(models)
+    for result in results:
+        assert result.url.startswith("https://")
+        assert result.source
+        assert 0.001 < result.milliseconds < 1000
+        assert result.same_model or result.quality

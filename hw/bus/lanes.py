@@ -13,7 +13,7 @@ ADDRESS_BITS = 32
 
 
 def memory_signature(data_width: int = WORD_BITS) -> Wishbone:
-    """Return the signature of the bridge's way to system memory, pipelined.
+    """Return the signature of a host's way to system memory, pipelined.
 
     Parameters
     ----------

@@ -1,0 +1,53 @@
+"""Models on a board, beside what others have measured of the same tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from celosia.sw.report.fit import Fit
+from celosia.sw.report.fpga_results import published_results
+from rich.table import Table
+
+__all__ = ["fit_table"]
+
+MHZ = 1e6
+
+
+def fit_table(title: str, fits: Sequence[Fit]) -> Table:
+    """Return predicted inference times, and the published ones of the same tasks below each.
+
+    Parameters
+    ----------
+    title : str
+        The board's.
+    fits : sequence of Fit
+        One a model.
+    """
+    table = Table(header_style="bold", box=None)
+    for column in ("model", "board", "how", "quality", "ms", "source"):
+        table.add_column(column, justify="right" if column == "ms" else "left", no_wrap=True)
+    for fit in fits:
+        verdict = "" if fit.fits else ", DOES NOT FIT"
+        table.add_row(
+            fit.model,
+            title,
+            f"{fit.config}, predicted at {fit.clock_hz / MHZ:g} MHz{verdict}",
+            "reference model",
+            _milliseconds(fit.milliseconds),
+            "celosia fit",
+        )
+        for result in published_results():
+            if result.model == fit.model:
+                table.add_row(
+                    "",
+                    result.board,
+                    result.design,
+                    "reference model" if result.same_model else f"own, {result.quality}",
+                    _milliseconds(result.milliseconds),
+                    result.source,
+                )
+    return table
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.3g}"

@@ -1,0 +1,154 @@
+"""The netlist of `nano` after synthesis, simulated: the same tensors in as many cycles as the RTL.
+
+`main` runs more models and inputs::
+
+    python tests/e2e/test_netlist.py --models kws sww --random 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import celosia
+import numpy as np
+import pytest
+from celosia.hw.config import preset
+from celosia.sim import netlist
+from celosia.sim.netlist import build_netlist, missing_netlist_tools
+from celosia.sim.rtl import MemoryModel
+from celosia.sim.toolchain import BuildError
+from celosia.sw.compiler.build import compile_model
+from celosia.sw.driver.netlist import NetlistDevice
+from celosia.sw.driver.sim import SimDevice
+from celosia.sw.program import Program
+from celosia.sw.report.check import check_model
+from celosia.sw.report.samples import Sample, random_samples
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCHMARK = ROOT.parent / "shared" / "mlperf_tiny"
+DIGITS = ROOT / "examples" / "digits"
+CONFIG = "nano"
+SEED = 2026
+UNSTEADY = MemoryModel(latency_cycles=5, stall_probability=0.3, delay_probability=0.2, seed=SEED)
+
+MISSING = missing_netlist_tools()
+needs_tools = pytest.mark.skipif(bool(MISSING), reason=MISSING or "all tools are there")
+on_netlist = pytest.mark.xdist_group("netlist")
+
+
+@pytest.fixture(scope="module")
+def devices() -> Iterator[tuple[NetlistDevice, SimDevice]]:
+    """The netlist, built or from the cache, and the RTL."""
+    with celosia.open("netlist", CONFIG) as gates, celosia.open("sim", CONFIG) as rtl:
+        assert isinstance(gates, NetlistDevice)
+        assert isinstance(rtl, SimDevice)
+        yield gates, rtl
+
+
+def compare(
+    path: Path, program: Program, devices: tuple[NetlistDevice, SimDevice], samples: list[Sample]
+) -> int:
+    """Assert that nothing differs, on ordinary memory and on one that stalls; return the cycles."""
+    gates, rtl = devices
+    report = check_model(path, preset(CONFIG), gates, samples, program=program)
+    assert report.equal, str(report.difference)
+    for sample, found in zip(samples, report.results, strict=True):
+        expected = rtl.run(program, sample)
+        assert found.cycles == expected.cycles
+        assert found.counters == expected.counters
+        for name, values in expected.outputs.items():
+            np.testing.assert_array_equal(found.outputs[name], values)
+    for device in devices:
+        device.rtl.set_memory_model(UNSTEADY)
+    slow, expected = (device.run(program, samples[0]) for device in devices)
+    for device in devices:
+        device.rtl.set_memory_model(MemoryModel())
+    assert slow.cycles == expected.cycles
+    assert (slow.cycles or 0) > (report.results[0].cycles or 0)
+    np.testing.assert_array_equal(slow.output, expected.output)
+    assert gates.rtl.statistics.violations == 0
+    return report.results[0].cycles or 0
+
+
+@needs_tools
+@on_netlist
+def test_shipped_example_is_exact(devices: tuple[NetlistDevice, SimDevice]) -> None:
+    path = DIGITS / "digits_int8.tflite"
+    program = compile_model(path, preset(CONFIG))
+    info = program.inputs[0]
+    with np.load(DIGITS / "samples.npz") as content:
+        images, labels = content["inputs"], content["labels"]
+    samples: list[Sample] = [{info.name: images[0].reshape(info.shape)}]
+    compare(path, program, devices, samples)
+    output = devices[0].run(program, samples[0]).output
+    assert int(output.argmax()) == int(labels[0])
+
+
+@needs_tools
+@on_netlist
+def test_benchmark_model_is_exact(devices: tuple[NetlistDevice, SimDevice]) -> None:
+    path = BENCHMARK / "sww_int8.tflite"
+    if not path.exists():
+        pytest.skip(f"needs the benchmark's models and inputs in {BENCHMARK}")
+    program = compile_model(path, preset(CONFIG))
+    compare(path, program, devices, random_samples(program.inputs, 1, SEED))
+
+
+@needs_tools
+@on_netlist
+def test_what_is_simulated_is_cells(devices: tuple[NetlistDevice, SimDevice]) -> None:
+    """No process and no operator is left: nothing but cells of the FPGA, and wires."""
+    source = (build_netlist(preset(CONFIG)).library.parent / "npu.v").read_text()
+    top = re.search(r"^module npu\(.*?^endmodule", source, re.M | re.S)
+    assert top is not None
+    cells = re.findall(r"^  (\w+) (?:#\(|_\d+_ \()", top[0], re.M)
+    assert len(cells) > 1000
+    kinds = set(cells)
+    assert kinds >= {"SB_LUT4", "SB_RAM40_4K", "SB_MAC16"}
+    assert all(kind.startswith("SB_") for kind in kinds)
+    assert "always" not in top[0]
+    assert not re.search(r"assign .* = .*[-+*&|^?~]", top[0])
+
+
+def test_a_missing_tool_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    tools = pytest.importorskip("celosia.boards.tools")
+    monkeypatch.setattr(tools, "YOSYS", ("no-such-yosys",))
+    with pytest.raises(BuildError, match=r"no-such-yosys is not installed.*pip install"):
+        celosia.open("netlist", CONFIG)
+    assert "no-such-yosys" in missing_netlist_tools()
+
+
+def test_missing_cell_models_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    yosys = tmp_path / "bin" / "yosys"
+    monkeypatch.setattr(netlist, "_find_yosys", lambda title: str(yosys))
+    with pytest.raises(BuildError, match=r"has no cells_sim\.v.*share/yosys"):
+        celosia.open("netlist", CONFIG)
+
+
+def main() -> int:
+    """Compare several models; return the process's exit code."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--models", nargs="+", default=["kws", "sww"])
+    parser.add_argument("--random", type=int, default=1, help="random inputs of each model")
+    options = parser.parse_args()
+    with celosia.open("netlist", CONFIG) as gates, celosia.open("sim", CONFIG) as rtl:
+        assert isinstance(gates, NetlistDevice)
+        assert isinstance(rtl, SimDevice)
+        for name in options.models:
+            path = BENCHMARK / f"{name}_int8.tflite"
+            program = compile_model(path, preset(CONFIG))
+            started = time.monotonic()
+            samples = random_samples(program.inputs, options.random, SEED)
+            cycles = compare(path, program, (gates, rtl), samples)
+            seconds = time.monotonic() - started
+            print(f"{name:8} {cycles:,} cycles, all equal ({seconds:.0f} s)", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
