@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 import time
@@ -22,12 +23,14 @@ from celosia.sim import netlist
 from celosia.sim.netlist import build_netlist, missing_netlist_tools
 from celosia.sim.rtl import MemoryModel
 from celosia.sim.toolchain import BuildError
+from celosia.sw.cli import app
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.netlist import NetlistDevice
 from celosia.sw.driver.sim import SimDevice
 from celosia.sw.program import Program
 from celosia.sw.report.check import check_model
 from celosia.sw.report.samples import Sample, random_samples
+from typer.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARK = ROOT.parent / "shared" / "mlperf_tiny"
@@ -113,6 +116,21 @@ def test_what_is_simulated_is_cells(devices: tuple[NetlistDevice, SimDevice]) ->
     assert all(kind.startswith("SB_") for kind in kinds)
     assert "always" not in top[0]
     assert not re.search(r"assign .* = .*[-+*&|^?~]", top[0])
+
+
+@needs_tools
+@on_netlist
+def test_a_command_runs_on_it(devices: tuple[NetlistDevice, SimDevice], tmp_path: Path) -> None:
+    target = tmp_path / "run.json"
+    arguments = ["--config", CONFIG, "--device", "netlist", "--latency", "3", "--check"]
+    model = str(DIGITS / "digits_int8.tflite")
+    result = CliRunner().invoke(app, ["run", model, *arguments, "--json", str(target)])
+    assert result.exit_code == 0, result.output
+    assert "digits_int8 on netlist, configuration nano" in result.output
+    assert "tensors equal" in result.output
+    figures = json.loads(target.read_text(encoding="utf-8"))
+    assert figures["equal"] is True
+    assert figures["device"] == "netlist"
 
 
 def test_a_missing_tool_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
