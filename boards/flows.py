@@ -81,7 +81,7 @@ def multipliers_of(config: NpuConfig, flow: Flow) -> int:
     18 x 18 bits that make one of 32 x 32.
     """
     small, large = flow.multiplier_sizes
-    wide = LANE_MULTIPLIERS * config.cols + SOFTMAX_MULTIPLIERS
+    wide = LANE_MULTIPLIERS * config.vector_lanes + SOFTMAX_MULTIPLIERS
     return small * config.macs_per_cycle + large * wide
 
 

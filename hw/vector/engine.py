@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw.config import NpuConfig
@@ -118,6 +118,8 @@ class VectorEngine(Component):
             params.copy_left.eq(pipeline.copy_left),
             params.copy_mult.eq(pipeline.copy_mult),
             params.copy_right.eq(pipeline.copy_right),
+            params.place.eq(pipeline.params_place),
+            sequencer.params_half.eq(params.half),
             pipeline.command.eq(vector),
             pipeline.issue.eq(sequencer.issue),
             pipeline.uop.eq(sequencer.uop),
@@ -158,13 +160,14 @@ class VectorEngine(Component):
         # Softmax has the table to itself while it works: all lanes read its entry.
         table = self._table
         connect(m, flipped(self.table), table.write)
-        for j in range(self._config.cols):
+        for j in range(self._config.vector_lanes):
             m.d.comb += table.index[j].eq(
                 Mux(self._is_softmax, softmax.table_index, pipeline.table_index[j])
             )
         m.d.comb += [
+            table.beat.eq(pipeline.table_beat),
             pipeline.table_data.eq(table.data),
-            softmax.table_data.eq(Cat(*(table.data[j] for j in range(4)))),
+            softmax.table_data.eq(table.entry),
         ]
 
         # Results. A line that does not exist is not written.

@@ -63,6 +63,12 @@ LANE_CONTROL_LAYOUT = data.StructLayout(
 class Lane(Component):
     """One lane: a value a cycle, never held up.
 
+    Parameters
+    ----------
+    beats : int
+        Beats of a vector, one for each of the lane's channels. The sums of their windows take
+        turns.
+
     Members
     -------
     control : In(LANE_CONTROL_LAYOUT)
@@ -79,7 +85,10 @@ class Lane(Component):
         With zero point, clamped, in stage 15.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, beats: int = 1) -> None:
+        if beats < 1:
+            raise ValueError(f"beats must be at least 1, not {beats!r}")
+        self._beats = beats
         super().__init__(
             {
                 "control": In(LANE_CONTROL_LAYOUT),
@@ -122,16 +131,26 @@ class Lane(Component):
                 m.d.sync += [augend.eq(self.term_a), addend.eq(self.term_b)]
 
         # Stage 3: the sum, of a window too, and the maximum.
-        total = Signal(signed(32), reset_less=True)
-        best = Signal(signed(8), reset_less=True)
+        totals = [
+            Signal(signed(32), name=f"total_{beat}", reset_less=True) for beat in range(self._beats)
+        ]
+        bests = [
+            Signal(signed(8), name=f"best_{beat}", reset_less=True) for beat in range(self._beats)
+        ]
+        total, best = totals[0], bests[0]
         left = Signal(5, reset_less=True)
         value = augend[:8].as_signed()
         m.d.comb += self.table_index.eq(value)
         m.d.sync += left.eq(Mux(c.channel_3, self.left, c.left_3))
+        # What this channel had a vector ago has gone round.
         with m.If(c.valid_3):
-            m.d.sync += total.eq(augend + Mux(c.accumulate_3, total, addend))
-        with m.If(c.valid_3 & ~(c.accumulate_3 & (best > value))):
-            m.d.sync += best.eq(value)
+            m.d.sync += total.eq(augend + Mux(c.accumulate_3, totals[-1], addend))
+            for older, newer in zip(totals[1:], totals, strict=False):
+                m.d.sync += older.eq(newer)
+            keeps = c.accumulate_3 & (bests[-1] > value)
+            m.d.sync += best.eq(Mux(keeps, bests[-1], value))
+            for older, newer in zip(bests[1:], bests, strict=False):
+                m.d.sync += older.eq(newer)
 
         # Stage 4. The left shift wraps at 32 bits, as the reference does.
         negative = total[-1] & (c.kind_4 == Kind.AVERAGE)

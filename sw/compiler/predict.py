@@ -121,10 +121,10 @@ def conv_tile_cycles(conv: Conv, config: NpuConfig) -> list[int]:
     return cycles
 
 
-def vector_cycles(vector: Vector) -> int:
+def vector_cycles(vector: Vector, config: NpuConfig) -> int:
     """Cycles of the vector engine for all vectors of a command."""
     count = vector.n_oc * vector.out_h * vector.out_w * vector.n_ky * vector.n_kx
-    return count * _VECTOR_CYCLES[VectorOp(vector.op)]
+    return count * _VECTOR_CYCLES[VectorOp(vector.op)] * config.vector_beats
 
 
 def predict(
@@ -246,7 +246,7 @@ class _Simulation:
             per_row = SOFTMAX_ROW_CYCLES + SOFTMAX_PASSES * (command.channels + 3 * lines)
             return VECTOR_SETUP_CYCLES + command.n_rows * per_row
         assert isinstance(command, Vector)
-        return VECTOR_SETUP_CYCLES + VECTOR_PIPELINE_CYCLES + vector_cycles(command)
+        return VECTOR_SETUP_CYCLES + VECTOR_PIPELINE_CYCLES + vector_cycles(command, self.config)
 
     def _requantise(self, index: int, vector: Vector, start: int) -> None:
         """Let the array fill halves and the vector engine empty them, tile by tile."""
@@ -254,7 +254,7 @@ class _Simulation:
         per_oc = conv_tile_cycles(conv, self.config)
         array = conv_start + ARRAY_SETUP_CYCLES
         drain = start + VECTOR_SETUP_CYCLES
-        cycles = _VECTOR_CYCLES[VectorOp(vector.op)]
+        cycles = _VECTOR_CYCLES[VectorOp(vector.op)] * self.config.vector_beats
         for _ in range(conv.n_oc):
             for tile, tile_cycles in enumerate(per_oc):
                 rows = min(conv.tile_rows, conv.out_h - tile * conv.tile_rows)
