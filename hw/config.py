@@ -206,6 +206,8 @@ PRESETS: dict[str, NpuConfig] = {
             acc_depth=128,
             queue_depth=4,
             max_outstanding=8,
+            lanes=1,
+            compact=True,
         ),
         NpuConfig(
             name="tiny",
@@ -218,6 +220,8 @@ PRESETS: dict[str, NpuConfig] = {
             acc_depth=256,
             queue_depth=8,
             max_outstanding=16,
+            lanes=2,
+            compact=True,
         ),
         NpuConfig(name="base"),
         NpuConfig(

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import Component, In, Out, Signature
 from celosia.hw.bus.wishbone import Wishbone
 from celosia.hw.regs import ACCESS, REGISTERS, Register, RegisterField
 
-__all__ = ["RegisterFile", "csr_signature"]
+__all__ = ["WORD_BYTES", "RegisterFile", "csr_signature"]
 
 WORD_BYTES = 4
 WORD_BITS = 32
@@ -140,7 +140,13 @@ class RegisterFile(Component):
             data = self.bus.dat_w[place]
             enable = Mux(selected, mask[place], 0)
             if field.access is ACCESS.RW:
-                m.d.sync += port.eq((port & ~enable) | (data & enable))
+                # By bytes: each is a clock enable, and takes no logic.
+                for byte in range(WORD_BYTES):
+                    first = max(0, 8 * byte - field.offset_bits)
+                    end = min(field.width_bits, 8 * byte + 8 - field.offset_bits)
+                    if first < end:
+                        with m.If(selected & self.bus.sel[byte]):
+                            m.d.sync += port[first:end].eq(data[first:end])
             elif field.access is ACCESS.W:
                 m.d.comb += port.eq(data & enable)
             elif field.access is ACCESS.RW1C:

@@ -7,18 +7,25 @@ from typing import Any
 
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
-from celosia.hw.bus.csr import RegisterFile, csr_signature
+from celosia.hw.bus.csr import WORD_BYTES, RegisterFile, csr_signature
 from celosia.hw.bus.ports import REGION_TABLE
 from celosia.hw.config import NpuConfig
+from celosia.hw.control.counters import Counters, MemoryCounters
 from celosia.hw.control.ports import FaultPort, Unit
 from celosia.hw.gating import clock, idles
 from celosia.hw.isa import Engine, Region
-from celosia.hw.regs import COUNTERS, IDENTITY, VERSION, ErrorCause, capability_words
+from celosia.hw.regs import (
+    COUNTERS,
+    IDENTITY,
+    VERSION,
+    ErrorCause,
+    address_of,
+    capability_words,
+)
 
 __all__ = ["EVENTS", "Control"]
 
 ENGINES = len(Engine)
-COUNTER_BITS = 32
 
 _FROM_GATES = (
     ("array_wait_token", "wait_token", Engine.ARRAY),
@@ -143,42 +150,6 @@ class _ErrorLatch(Component):
         return m
 
 
-class _Counters(Component):
-    """One counter for each of :data:`COUNTERS`.
-
-    Members
-    -------
-    events : In(number of counters)
-        One bit a counter: counts in this cycle.
-    count : In(1)
-        Counters count; else they stand still.
-    clear : In(1)
-        Nothing has been counted for two cycles.
-    values : Out(32).array(number of counters)
-    """
-
-    def __init__(self) -> None:
-        super().__init__(
-            {
-                "events": In(len(COUNTERS)),
-                "count": In(1),
-                "clear": In(1),
-                "values": Out(COUNTER_BITS).array(len(COUNTERS)),
-            }
-        )
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        pulses = Signal(len(COUNTERS))
-        m.d.sync += pulses.eq(self.events & self.count.replicate(len(COUNTERS)))
-        for place, value in enumerate(self.values):
-            with m.If(pulses[place]):
-                m.d.sync += value.eq(value + 1)
-        with m.If(self.clear):
-            m.d.sync += [value.eq(0) for value in self.values]
-        return m
-
-
 class Control(Component):
     """Registers and what hangs on them. Not part of what `halt` resets.
 
@@ -243,7 +214,8 @@ class Control(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         csr, errors = RegisterFile(), _ErrorLatch()
-        m.submodules.counters = counters = _Counters()
+        counters = MemoryCounters() if self._config.compact else Counters()
+        m.submodules.counters = counters
         fields = csr.fields
         pending = fields["irq_pending"].values()
         # What the registers show, and what starts and ends a program, changes rarely: the error
@@ -340,7 +312,7 @@ class Control(Component):
         m: Module,
         fields: dict[str, dict[str, Any]],
         errors: _ErrorLatch,
-        counters: _Counters,
+        counters: Counters | MemoryCounters,
         counting: Value,
     ) -> None:
         """`counting`: a program runs, and its cycles are being counted, not those of the last."""
@@ -351,7 +323,7 @@ class Control(Component):
         for name in ("valid", "cause", "address"):
             m.d.comb += getattr(errors.bus_fault, name).eq(getattr(self.bus_fault, name))
         limit = fields["watchdog"]["value"]
-        total = counters.values[[name for name, _ in COUNTERS].index("total")]
+        total = counters.total if isinstance(counters, MemoryCounters) else counters.values[0]
         m.d.sync += errors.watchdog.eq((total >= limit) & (limit != 0) & counting)
         m.d.comb += [
             errors.overflow.eq(self.overflow),
@@ -366,7 +338,7 @@ class Control(Component):
         self,
         m: Module,
         fields: dict[str, dict[str, Any]],
-        counters: _Counters,
+        counters: Counters | MemoryCounters,
         running: Signal,
         rung: Signal,
     ) -> None:
@@ -380,5 +352,15 @@ class Control(Component):
             counters.count.eq(running),
             counters.clear.eq(rung),
         ]
-        for value, (name, _) in zip(counters.values, COUNTERS, strict=True):
+        if isinstance(counters, Counters):
+            values = list(counters.values)
+        else:
+            # All of them show the one that is being read.
+            values = [counters.total] + [counters.value] * (len(COUNTERS) - 1)
+            first = address_of(f"count_{COUNTERS[0][0]}") // WORD_BYTES
+            m.d.comb += [
+                counters.read.eq(self.bus.cyc & self.bus.stb & ~self.bus.stall),
+                counters.select.eq(self.bus.adr - first),
+            ]
+        for value, (name, _) in zip(values, COUNTERS, strict=True):
             m.d.comb += fields[f"count_{name}"]["value"].eq(value)

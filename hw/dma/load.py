@@ -53,11 +53,11 @@ class LoadEngine(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        depth = 2 * config.max_outstanding
+        depth, spare = 2 * config.max_outstanding, not config.compact
         place = data.StructLayout({"sram": ADDR_BITS, "mask": config.bus_bytes})
         m.submodules.walk = walk = TransferWalk(config, kind=Load)
-        m.submodules.places = places = StreamQueue(place, depth=depth)
-        m.submodules.answers = answers = StreamQueue(config.bus_bits, depth=depth)
+        m.submodules.places = places = StreamQueue(place, depth=depth, spare=spare)
+        m.submodules.answers = answers = StreamQueue(config.bus_bits, depth=depth, spare=spare)
 
         in_use = Signal(range(depth + 1))
         room = Signal(init=1)  # in_use is not depth

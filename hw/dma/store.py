@@ -59,12 +59,13 @@ class StoreEngine(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
+        spare = not config.compact
         place = data.StructLayout(
             {"adr": word_addr_bits(config), "mask": config.bus_bytes, "last": 1}
         )
         m.submodules.walk = walk = TransferWalk(config, kind=Store)
-        m.submodules.places = places = StreamQueue(place, depth=QUEUE_DEPTH)
-        m.submodules.bytes = words = StreamQueue(config.bus_bits, depth=QUEUE_DEPTH)
+        m.submodules.places = places = StreamQueue(place, depth=QUEUE_DEPTH, spare=spare)
+        m.submodules.bytes = words = StreamQueue(config.bus_bits, depth=QUEUE_DEPTH, spare=spare)
 
         queued = Signal(range(QUEUE_DEPTH + 1))
         unacknowledged = Signal(range(MAX_UNACKNOWLEDGED_WORDS + 1))

@@ -68,6 +68,8 @@ class Lane(Component):
     beats : int
         Beats of a vector, one for each of the lane's channels. The sums of their windows take
         turns.
+    lends : bool
+        Its multiplier also serves others, by the ports `borrow` to `product`.
 
     Members
     -------
@@ -83,14 +85,26 @@ class Lane(Component):
         Rescaled value, in stage 13.
     result : Out(signed(8))
         With zero point, clamped, in stage 15.
+    borrow : In(1), borrow_x : In(signed(32)), borrow_m : In(signed(32))
+        The operands are these, not the lane's.
+    product : Out(signed(33))
+        The multiplier's.
     """
 
-    def __init__(self, *, beats: int = 1) -> None:
+    def __init__(self, *, beats: int = 1, lends: bool = False) -> None:
         if beats < 1:
             raise ValueError(f"beats must be at least 1, not {beats!r}")
         self._beats = beats
+        self._lends = lends
+        lending = {
+            "borrow": In(1),
+            "borrow_x": In(signed(32)),
+            "borrow_m": In(signed(32)),
+            "product": Out(signed(33)),
+        }
         super().__init__(
-            {
+            (lending if lends else {})
+            | {
                 "control": In(LANE_CONTROL_LAYOUT),
                 "acc": In(signed(32)),
                 "act": In(signed(8)),
@@ -179,7 +193,14 @@ class Lane(Component):
             with m.Case(Kind.TABLE):
                 m.d.sync += x.eq(self.table_value << 1)
         m.d.sync += mult.eq(Mux(c.channel_5, self.mult, c.mult_5))
-        m.d.comb += [multiplier.x.eq(x), multiplier.m.eq(mult)]
+        if self._lends:
+            m.d.comb += [
+                multiplier.x.eq(Mux(self.borrow, self.borrow_x, x)),
+                multiplier.m.eq(Mux(self.borrow, self.borrow_m, mult)),
+                self.product.eq(multiplier.t),
+            ]
+        else:
+            m.d.comb += [multiplier.x.eq(x), multiplier.m.eq(mult)]
 
     def _elaborate_rounding(self, m: Module, multiplier: Multiplier) -> None:
         c = self.control

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
@@ -57,13 +57,22 @@ class Pipeline(Component):
         `result` is a line of the result, the one after the line of the last `write`.
     write_last : Out(1)
         It is the last line of the command.
+    borrow, borrow_x, borrow_m : In, product : Out
+        Of a compact machine: the first lane's multiplier, for softmax.
     """
 
     def __init__(self, config: NpuConfig) -> None:
         self._config = config
         lanes = config.vector_lanes
+        lending = {
+            "borrow": In(1),
+            "borrow_x": In(signed(32)),
+            "borrow_m": In(signed(32)),
+            "product": Out(signed(33)),
+        }
         super().__init__(
-            {
+            (lending if config.compact else {})
+            | {
                 "command": In(command_layout(Vector)),
                 "issue": In(1),
                 "uop": In(uop_layout(config)),
@@ -100,7 +109,16 @@ class Pipeline(Component):
         self._collect(m, results)
 
         for j in range(lanes):
-            m.submodules[f"lane_{j}"] = lane = Lane(beats=self._config.vector_beats)
+            lends = self._config.compact and j == 0
+            lane = Lane(beats=self._config.vector_beats, lends=lends)
+            m.submodules[f"lane_{j}"] = lane
+            if lends:
+                m.d.comb += [
+                    lane.borrow.eq(self.borrow),
+                    lane.borrow_x.eq(self.borrow_x),
+                    lane.borrow_m.eq(self.borrow_m),
+                    self.product.eq(lane.product),
+                ]
             m.d.comb += [
                 lane.control.eq(control),
                 lane.acc.eq(self.acc.word_select(j, 32)),

@@ -66,7 +66,9 @@ class Sequencer(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.planner = planner = Planner(self._config)
-        m.submodules.steps = steps = StreamBuffer(step_layout(self._config))
+        m.submodules.steps = steps = StreamBuffer(
+            step_layout(self._config), spare=not self._config.compact
+        )
         connect(m, planner.o, steps.i)
         step = steps.o.payload
         live = Signal()
