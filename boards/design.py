@@ -53,7 +53,10 @@ class BoardDesign(Component):
         events = (("irq", soc.irq), ("active", soc.active))
         for (name, event), (resource, number, *part) in zip(events, board.leds, strict=False):
             lit = Signal(range(lit_cycles + 1), name=f"lit_{name}")
-            with m.If(event):
+            # Pins are far from everything: registers on the way.
+            seen = Signal(name=f"seen_{name}")
+            m.d.sync += seen.eq(event)
+            with m.If(seen):
                 m.d.sync += lit.eq(lit_cycles)
             with m.Elif(lit != 0):
                 m.d.sync += lit.eq(lit - 1)

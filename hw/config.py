@@ -12,12 +12,15 @@ from functools import cached_property
 
 from celosia.hw.isa import BLOCK_LINES
 
-__all__ = ["ConfigError", "NpuConfig", "PRESETS", "preset"]
+__all__ = ["ACT_BANKS", "ConfigError", "NpuConfig", "PRESETS", "preset"]
 
 KIB = 1024
 
 MAX_BEATS = 16
 """Cycles that the vector engine may take for a vector at most."""
+
+ACT_BANKS = 4
+"""Banks of the activation SRAM, whatever the configuration."""
 
 
 class ConfigError(ValueError):
@@ -132,7 +135,7 @@ class NpuConfig:
     @property
     def act_banks(self) -> int:
         """Line-interleaved banks of the activation SRAM: three kernel rows in one cycle."""
-        return 4
+        return ACT_BANKS
 
     @property
     def act_lines(self) -> int:

@@ -69,7 +69,7 @@ class Feed(Component):
         wave = self.wave
         for s in range(SEGMENTS):
             m.d.comb += [
-                self.act.req[s].eq(wave.req[s]),
+                self.act.bank[s].eq(wave.bank[s]),
                 self.act.line[s].eq(wave.addr[s] >> offset_bits),
             ]
 
@@ -136,14 +136,8 @@ class Feed(Component):
         config = self._config
         size = config.line_bytes
         offset_bits = (size - 1).bit_length()
-        bank_bits = (config.act_banks - 1).bit_length()
-        requests = [self.act.req[s] for s in range(SEGMENTS)]
-        banks = [self.act.line[s][:bank_bits] for s in range(SEGMENTS)]
-        clash = [
-            requests[a] & requests[b] & (banks[a] == banks[b])
-            for a in range(SEGMENTS)
-            for b in range(a)
-        ]
+        banks = [self.act.bank[s] for s in range(SEGMENTS)]
+        clash = [(banks[a] & banks[b]).any() for a in range(SEGMENTS) for b in range(a)]
         m.d.comb += self.bank_conflict.eq(Cat(clash).any())
 
         # Which lines hold a byte that is not padding.
@@ -159,7 +153,7 @@ class Feed(Component):
         fetched = []
         for s in range(SEGMENTS):
             request = Signal(name=f"request_{s}")
-            m.d.sync += request.eq(requests[s])
+            m.d.sync += request.eq(banks[s].any())
             fetched.append(request)
         m.d.sync += self.act_range.eq(0)
         for s in range(SEGMENTS):

@@ -7,7 +7,7 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.array.accumulator import tag_layout
 from celosia.hw.array.passes import PASS, X_BITS, Y_BITS
-from celosia.hw.config import NpuConfig
+from celosia.hw.config import ACT_BANKS, NpuConfig
 from celosia.hw.control.decode import command_layout
 from celosia.hw.isa import Conv, Mode
 from celosia.hw.memory.act import SEGMENTS
@@ -29,7 +29,7 @@ def wave_layout(config: NpuConfig) -> data.StructLayout:
             "mode": unsigned(2),
             "addr": data.ArrayLayout(unsigned(ADDR_BITS), SEGMENTS),
             "inside": data.ArrayLayout(unsigned(1), SEGMENTS),  # input row of each segment exists
-            "req": data.ArrayLayout(unsigned(1), SEGMENTS),  # lines that are to be read
+            "bank": data.ArrayLayout(unsigned(ACT_BANKS), SEGMENTS),  # of lines that are to be read
             "left": count,
             "right": count,
             "tag": tag_layout(config),
@@ -91,13 +91,21 @@ class Streamer(Component):
         positions_left, rows_left = Signal(12), Signal(12)
         position_end, row_end, pass_end = Signal(), Signal(), Signal()
         one_position, one_extra, has_extra = Signal(), Signal(), Signal()
-        phase, column = Signal(4), Signal(12)
+        phase, phase_end = Signal(4), Signal()
         index = Signal(config.acc_depth.bit_length())
         half = Signal()
 
         go = Signal()
         output = Signal()
-        m.d.comb += [one_position.eq(conv.row_len == 1), one_extra.eq(conv.extra == 1)]
+        # Outputs left in the row; and for the position at hand, from registers: it is one of them
+        # by its phase, and there are any left.
+        outputs_left = Signal(12)
+        in_phase, in_row = Signal(), Signal()
+        m.d.comb += [
+            one_position.eq(conv.row_len == 1),
+            one_extra.eq(conv.extra == 1),
+            phase_end.eq(phase == conv.stride_x - 1),
+        ]
         # The command is there before its first pass.
         m.d.sync += has_extra.eq(conv.extra.any())
         m.d.comb += [
@@ -107,7 +115,7 @@ class Streamer(Component):
             self.wait_acc.eq(active & begin & self.weights_ready & ~go),
             self.take_weights.eq(go & begin),
             self.take_acc.eq(go & begin_takes),
-            output.eq(~phase.any() & (column < conv.out_w) & ~in_extra),
+            output.eq(in_phase & in_row & ~in_extra),
             self.passes.ready.eq(~active | (go & pass_end)),
             self.last.eq(go & pass_end & at.last),
             self.acc_overflow.eq(go & output & index[-1]),
@@ -121,9 +129,14 @@ class Streamer(Component):
                     pass_end.eq((positions_left == 2) & (in_extra | (row_end & ~has_extra))),
                     at.addr.eq(at.addr + conv.step_x),
                     at.x.eq(at.x + conv.step_x),
-                    phase.eq(Mux(phase == conv.stride_x - 1, 0, phase + 1)),
-                    column.eq(column + ~phase.any()),
+                    phase.eq(Mux(phase_end, 0, phase + 1)),
+                    in_phase.eq(phase_end),
                 ]
+                with m.If(in_phase):
+                    m.d.sync += [
+                        outputs_left.eq(outputs_left - 1),
+                        in_row.eq(in_row & (outputs_left != 1)),
+                    ]
             with m.Else():
                 m.d.sync += [
                     positions_left.eq(Mux(row_end, conv.extra, conv.row_len)),
@@ -136,7 +149,9 @@ class Streamer(Component):
                     at.x.eq(first_x),
                     at.y.eq(at.y + conv.stride_y),
                     phase.eq(0),
-                    column.eq(0),
+                    in_phase.eq(1),
+                    outputs_left.eq(conv.out_w),
+                    in_row.eq(1),
                     rows_left.eq(rows_left - 1),
                     row_end.eq(rows_left == 2),
                     in_extra.eq(row_end),
@@ -160,7 +175,9 @@ class Streamer(Component):
                 rows_left.eq(self.passes.payload.rows),
                 row_end.eq(self.passes.payload.rows == 1),
                 phase.eq(0),
-                column.eq(0),
+                in_phase.eq(1),
+                outputs_left.eq(conv.out_w),
+                in_row.eq(1),
                 index.eq(0),
             ]
         self._elaborate_wave(m, at, go, begin, pass_end, output, index, half)
@@ -181,15 +198,19 @@ class Streamer(Component):
         conv, wave = self.conv, self.wave
         line_bytes = self._config.line_bytes
         window = conv.mode == Mode.WINDOW
+        addrs = [Signal(ADDR_BITS, name=f"addr_{s}") for s in range(SEGMENTS)]
+        m.d.comb += [
+            addrs[0].eq(at.addr),
+            addrs[1].eq(at.addr + Mux(window, line_bytes, conv.row_pitch)),
+            addrs[2].eq(at.addr + (conv.row_pitch << 1)),
+        ]
         to_end = Signal(signed(X_BITS + 1))
         m.d.comb += to_end.eq(conv.row_bytes - at.x)
         m.d.sync += [
             wave.valid.eq(go),
             wave.swap.eq(go & begin),
             wave.mode.eq(conv.mode),
-            wave.addr[0].eq(at.addr),
-            wave.addr[1].eq(at.addr + Mux(window, line_bytes, conv.row_pitch)),
-            wave.addr[2].eq(at.addr + (conv.row_pitch << 1)),
+            *(wave.addr[s].eq(addr) for s, addr in enumerate(addrs)),
             wave.left.eq(Mux(at.x >= 0, 0, Mux(at.x <= -line_bytes, line_bytes, -at.x))),
             wave.right.eq(Mux(to_end <= 0, 0, Mux(to_end >= line_bytes, line_bytes, to_end))),
             wave.tag.valid.eq(go & output),
@@ -207,17 +228,14 @@ class Streamer(Component):
             inside.append(row_exists)
         # A window is one line, or two where it is not aligned; otherwise a line for each segment.
         segments = self._config.dw_segments
-        unaligned = at.addr[: (line_bytes - 1).bit_length()].any()
+        offset_bits = (line_bytes - 1).bit_length()
+        unaligned = at.addr[:offset_bits].any()
         rows_mode = conv.mode == Mode.ROWS
-        m.d.sync += [
-            wave.req[0].eq(go & inside[0]),
-            wave.req[1].eq(
-                go
-                & Mux(
-                    window,
-                    inside[0] & unaligned,
-                    rows_mode & inside[1] & int(segments > 1),
-                )
-            ),
-            wave.req[2].eq(go & rows_mode & inside[2] & int(segments > 2)),
-        ]
+        reads = (
+            inside[0],
+            Mux(window, inside[0] & unaligned, rows_mode & inside[1] & int(segments > 1)),
+            rows_mode & inside[2] & int(segments > 2),
+        )
+        for s, read in enumerate(reads):
+            bank = addrs[s][offset_bits : offset_bits + ACT_BANKS.bit_length() - 1]
+            m.d.sync += wave.bank[s].eq(Mux(go & read, 1 << bank, 0))

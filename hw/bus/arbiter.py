@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
@@ -34,6 +37,8 @@ class _Grant(Component):
         The chosen request is taken.
     index : Out(range(ports))
         The port chosen.
+    port : Out(ports)
+        Its bit, if it has a request.
     continues : Out(1)
         The chosen request is for the word after that of the last request taken.
     """
@@ -46,6 +51,7 @@ class _Grant(Component):
                 "last": In(1),
                 "take": In(1),
                 "index": Out(range(ports)),
+                "port": Out(ports),
                 "continues": Out(1),
             }
         )
@@ -57,7 +63,10 @@ class _Grant(Component):
         words = Signal(range(MAX_BURST_WORDS))
         sticky = Signal()
         # `sticky` is a register: in a burst that may go on. Who is chosen waits for it.
-        m.d.comb += self.continues.eq(in_burst & (self.index == owner))
+        m.d.comb += [
+            self.continues.eq(in_burst & (self.index == owner)),
+            self.port.eq(self.valid & (1 << self.index)),
+        ]
         with m.Switch(owner):
             for index in range(self._ports):
                 with m.Case(index):
@@ -119,10 +128,14 @@ class _Issue(Component):
         bus = self.bus
         current = Signal(self._layout)
         held = Signal()
-        in_flight = Signal(range(self._config.max_outstanding + 1))
+        # Issued, and their answers not in the registers of `ack` and `err`.
+        in_flight = Signal(range(self._config.max_outstanding + 2))
+        any_in_flight = Signal()
         room = Signal(init=1)
         issued = Signal()
-        answered = Signal()
+        answers, answered = Signal(), Signal()
+        ack, err = Signal(), Signal()
+        unanswered = Signal()
         after = Signal.like(in_flight)
         m.d.comb += [
             bus.adr.eq(current.adr),
@@ -132,20 +145,26 @@ class _Issue(Component):
             bus.bte.eq(BurstType.LINEAR),
             bus.stb.eq(held & room),
             bus.cyc.eq(self.busy),
-            self.busy.eq(held | (in_flight != 0)),
+            self.busy.eq(held | any_in_flight),
             issued.eq(bus.stb & ~bus.stall),
+            answers.eq(bus.ack | bus.err),
             # An answer to nothing is ignored: it may be one to a request from before a reset.
-            answered.eq((bus.ack | bus.err) & (issued | (in_flight != 0))),
+            answered.eq((ack | err) & any_in_flight),
             after.eq(in_flight + issued - answered),
+            self.ack.eq(ack & ~err & any_in_flight),
+            self.err.eq(err & any_in_flight),
+            self.wait.eq(unanswered & ~answered),
             self.request.ready.eq(~held | issued),
         ]
         m.d.sync += [
             in_flight.eq(after),
-            room.eq(after != self._config.max_outstanding),
-            self.ack.eq(answered & ~bus.err),
-            self.err.eq(answered & bus.err),
+            any_in_flight.eq(after != 0),
+            # The answer that comes now is counted in the next cycle.
+            room.eq((after < self._config.max_outstanding) | answers),
+            ack.eq(bus.ack),
+            err.eq(bus.err),
             self.dat_r.eq(bus.dat_r),
-            self.wait.eq(self.busy & ~answered & ((bus.stb & bus.stall) | (in_flight != 0))),
+            unanswered.eq((bus.stb & bus.stall) | (in_flight != answered)),
         ]
         with m.If(self.request.ready):
             m.d.sync += [held.eq(self.request.valid), current.eq(self.request.payload)]
@@ -215,44 +234,57 @@ class BusArbiter(Component):
             {"port": range(self._ports), "we": 1, "adr": word_addr_bits(config)}
         )
         m.submodules.grant = grant = _Grant(self._ports)
-        m.submodules.buffer = buffer = StreamBuffer(entry)
-        # Also room for what waits for the bus, so that only the bus's own limit counts.
+        # Who is chosen comes late in its cycle: the requests are chosen from a cycle later.
+        turn_layout = data.StructLayout({"port": self._ports, "continues": 1})
+        m.submodules.turns = turns = StreamBuffer(turn_layout)
+        # Also room for what waits for the bus: it is never full.
         m.submodules.owners = owners = StreamQueue(owner_layout, depth=2 * config.max_outstanding)
         m.submodules.issue = issue = _Issue(config, entry)
 
-        chosen = Signal(request_layout(config))
-        any_valid = Signal()
-        room = Signal()
+        turn, chosen = turns.o.payload, issue.request.payload
+        any_valid, last, taken = Signal(), Signal(self._ports), Signal()
         m.d.comb += [
             any_valid.eq(grant.valid.any()),
-            room.eq(buffer.i.ready & owners.i.ready),
-            grant.last.eq(chosen.last),
-            grant.take.eq(any_valid & room),
-            buffer.i.valid.eq(grant.take),
-            buffer.i.payload.continues.eq(grant.continues),
-            owners.i.valid.eq(grant.take),
-            owners.i.payload.port.eq(grant.index),
+            grant.last.eq((grant.port & last).any()),
+            grant.take.eq(any_valid & turns.i.ready),
+            turns.i.valid.eq(any_valid),
+            turns.i.payload.port.eq(grant.port),
+            turns.i.payload.continues.eq(grant.continues),
+            taken.eq(turns.o.valid & issue.request.ready),
+            turns.o.ready.eq(issue.request.ready),
+            issue.request.valid.eq(turns.o.valid),
+            chosen.continues.eq(turn.continues),
+            owners.i.valid.eq(taken),
             owners.i.payload.we.eq(chosen.we),
             owners.i.payload.adr.eq(chosen.adr),
         ]
+        layout = request_layout(config)
+        payloads: list[Value] = []
+        for index in range(self._ports):
+            request = self.ports[index].request
+            # As many entries as there are turns of this port: there is room when `turns` has it.
+            m.submodules[f"request_{index}"] = held = StreamBuffer(layout)
+            m.d.comb += [
+                grant.valid[index].eq(request.valid),
+                last[index].eq(request.payload.last),
+                request.ready.eq(grant.port[index] & turns.i.ready),
+                held.i.valid.eq(request.ready),
+                held.i.payload.eq(request.payload),
+                held.o.ready.eq(taken & turn.port[index]),
+            ]
+            with m.If(turn.port[index]):
+                m.d.comb += owners.i.payload.port.eq(index)
+            payloads.append(Mux(turn.port[index], held.o.payload.as_value(), 0))
+        request = data.View(layout, reduce(or_, payloads)[: layout.size])
         for name in ("adr", "we", "dat_w", "sel", "last"):
-            m.d.comb += buffer.i.payload[name].eq(chosen[name])
-        with m.Switch(grant.index):
-            for index in range(self._ports):
-                request = self.ports[index].request
-                m.d.comb += grant.valid[index].eq(request.valid)
-                with m.Case(index):
-                    m.d.comb += [chosen.eq(request.payload), request.ready.eq(room)]
+            m.d.comb += chosen[name].eq(request[name])
 
         m.d.comb += [
-            issue.request.valid.eq(buffer.o.valid),
-            issue.request.payload.eq(buffer.o.payload),
-            buffer.o.ready.eq(issue.request.ready),
             issue.follower_continues.eq(
-                buffer.o.valid & buffer.follower.valid & buffer.follower.payload.continues
+                turns.o.valid & turns.follower.valid & turns.follower.payload.continues
             ),
             owners.o.ready.eq(issue.ack | issue.err),
-            self.idle.eq(~issue.busy & ~buffer.o.valid & ~any_valid),
+            self.idle.eq(~issue.busy & ~turns.o.valid & ~any_valid),
         ]
         self._connect_bus(m, issue)
         oldest = owners.o.payload

@@ -38,10 +38,10 @@ def _field_flow(field: RegisterField) -> Any:
 class RegisterFile(Component):
     """A 32-bit Wishbone target with the registers of the map.
 
-    Safe in classic and in pipelined mode: the answer comes one cycle after the request, and in
-    that cycle ``stall`` is high, so that a classic initiator, which still shows the request it has
-    the answer of, is not taken to ask twice. An address without a register is answered by ``err``.
-    Bytes that ``sel`` leaves out are not written.
+    Safe in classic and in pipelined mode: the answer comes two cycles after the request, and until
+    then and in that cycle ``stall`` is high, so that a classic initiator, which still shows the
+    request it has the answer of, is not taken to ask twice. An address without a register is
+    answered by ``err``. Bytes that ``sel`` leaves out are not written.
 
     Parameters
     ----------
@@ -100,27 +100,35 @@ class RegisterFile(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         bus = self.bus
-        answered = Signal()
+        # The request is registered: initiators are far away, and so are the fields.
+        request, answered = Signal(), Signal()
+        adr = Signal.like(bus.adr, reset_less=True)
+        write_mask = Signal(WORD_BITS, reset_less=True)
+        self._data = Signal(WORD_BITS, reset_less=True)
         unmapped = Signal()
-        request = Signal()
-        write_mask = Signal(WORD_BITS)
         m.d.comb += [
-            request.eq(bus.cyc & bus.stb & ~answered),
-            bus.stall.eq(answered),
+            bus.stall.eq(request | answered),
             bus.ack.eq(bus.cyc & answered & ~unmapped),
             bus.err.eq(bus.cyc & answered & unmapped),
-            write_mask.eq(Cat(bit.replicate(8) for bit in bus.sel)),
         ]
-        m.d.sync += [answered.eq(request), unmapped.eq(0)]
-        with m.Switch(bus.adr):
+        m.d.sync += [
+            request.eq(bus.cyc & bus.stb & ~bus.stall),
+            adr.eq(bus.adr),
+            write_mask.eq(Mux(bus.we, Cat(bit.replicate(8) for bit in bus.sel), 0)),
+            self._data.eq(bus.dat_w),
+            answered.eq(request),
+            unmapped.eq(0),
+        ]
+        with m.Switch(adr):
             for entry in self._registers:
-                selected = Signal(name=f"select_{entry.name}")
-                m.d.comb += selected.eq(request & bus.we & (bus.adr == entry.address // WORD_BYTES))
                 with m.Case(entry.address // WORD_BYTES):
                     m.d.sync += bus.dat_r.eq(self._read_value(entry))
-                self._write(m, entry, selected, write_mask)
             with m.Default():
                 m.d.sync += [unmapped.eq(1), bus.dat_r.eq(0)]
+        for entry in self._registers:
+            selected = Signal(name=f"select_{entry.name}")
+            m.d.comb += selected.eq(request & (adr == entry.address // WORD_BYTES))
+            self._write(m, entry, selected, write_mask)
         return m
 
     def _read_value(self, entry: Register) -> Value:
@@ -137,7 +145,7 @@ class RegisterFile(Component):
         for field in entry.fields:
             port = self.fields[entry.name][field.name]
             place = slice(field.offset_bits, field.offset_bits + field.width_bits)
-            data = self.bus.dat_w[place]
+            data = self._data[place]
             enable = Mux(selected, mask[place], 0)
             if field.access is ACCESS.RW:
                 # By bytes: each is a clock enable, and takes no logic.
@@ -145,7 +153,7 @@ class RegisterFile(Component):
                     first = max(0, 8 * byte - field.offset_bits)
                     end = min(field.width_bits, 8 * byte + 8 - field.offset_bits)
                     if first < end:
-                        with m.If(selected & self.bus.sel[byte]):
+                        with m.If(selected & mask[8 * byte]):
                             m.d.sync += port[first:end].eq(data[first:end])
             elif field.access is ACCESS.W:
                 m.d.comb += port.eq(data & enable)

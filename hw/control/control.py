@@ -266,7 +266,7 @@ class Control(Component):
             registers += [running.eq(1), done.eq(0)]
         self._status(m, registers, fields, running, done, failed)
         self._errors(m, fields, errors, counters, running & ~rung)
-        self._count(m, fields, counters, running, rung)
+        self._count(m, fields, counters, running, rung, registers)
         return m
 
     def _constants(self, m: Module, fields: dict[str, dict[str, Any]]) -> None:
@@ -341,6 +341,7 @@ class Control(Component):
         counters: Counters | MemoryCounters,
         running: Signal,
         rung: Signal,
+        registers: Any,
     ) -> None:
         events: dict[str, Value] = {name: getattr(self.events, name) for name in EVENTS}
         for name, port, engine in _FROM_GATES:
@@ -358,7 +359,8 @@ class Control(Component):
             # All of them show the one that is being read.
             values = [counters.total] + [counters.value] * (len(COUNTERS) - 1)
             first = address_of(f"count_{COUNTERS[0][0]}") // WORD_BYTES
-            m.d.comb += [
+            # The registers look at their values in the cycle after a request.
+            registers += [
                 counters.read.eq(self.bus.cyc & self.bus.stb & ~self.bus.stall),
                 counters.select.eq(self.bus.adr - first),
             ]

@@ -17,13 +17,14 @@ def word_layout(config: NpuConfig) -> data.StructLayout:
     """Return the layout of one bus word of a transfer.
 
     ``adr`` is the word's address on the bus, ``sram`` the byte address on chip of its byte 0
-    (modulo 2^20), ``mask`` has a bit for each byte that belongs to the run, ``last`` marks the
-    last word of a run.
+    (modulo 2^20), ``banks`` those of the activation SRAM that hold a line from there on, ``mask``
+    has a bit for each byte that belongs to the run, ``last`` marks the last word of a run.
     """
     return data.StructLayout(
         {
             "adr": word_addr_bits(config),
             "sram": ADDR_BITS,
+            "banks": config.act_banks,
             "mask": config.bus_bytes,
             "last": 1,
         }

@@ -264,14 +264,23 @@ class _WordLoop(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         lanes = self._config.bus_bytes
+        banks = self._config.act_banks
+        offset_bits = self._config.line_bytes.bit_length() - 1
         run = self.i.payload
         word = self.o.payload
+        bank = word.sram[offset_bits : offset_bits + banks.bit_length() - 1]
+        first_bank = Signal(banks)
         left = Signal(ADDR_BITS + 1)
         tail = Signal(lanes)
         final = Signal()
         from_first = Signal(lanes)
         to_last = Signal(lanes)
         m.d.comb += [
+            first_bank.eq(1 << bank),
+            # A line from the middle of one on is in the next bank as well.
+            word.banks.eq(
+                first_bank | Mux(word.sram[:offset_bits].any(), first_bank.rotate_left(1), 0)
+            ),
             from_first.eq(Cat(run.first_lane <= lane for lane in range(lanes))),
             to_last.eq(Cat(run.last_lane >= lane for lane in range(lanes))),
             self.final.eq(final & word.last),

@@ -74,6 +74,7 @@ class StoreEngine(Component):
         queue_room, count_room = Signal(init=1), Signal(init=1)
         drained = Signal(init=1)  # unacknowledged is 0
         granted = Signal()
+        place_read = Signal(place, reset_less=True)
         sent = Signal()
         word = walk.words.payload
         request = self.mem.request
@@ -91,16 +92,21 @@ class StoreEngine(Component):
         m.d.comb += [
             self.read.req.eq(walk.words.valid & queue_room & count_room),
             self.read.addr.eq(word.sram),
+            self.read.banks.eq(word.banks),
             granted.eq(self.read.req & self.read.gnt),
             walk.words.ready.eq(granted),
-            places.i.valid.eq(granted),
-            places.i.payload.adr.eq(word.adr),
-            places.i.payload.mask.eq(word.mask),
-            places.i.payload.last.eq(word.last),
+            places.i.valid.eq(reading[0]),
+            places.i.payload.eq(place_read),
             words.i.valid.eq(reading[-1]),
             words.i.payload.eq(self.read.data[: config.bus_bits]),
         ]
-        m.d.sync += reading.eq(Cat(granted, reading[:-1]))
+        m.d.sync += [
+            reading.eq(Cat(granted, reading[:-1])),
+            # The grant comes late in its cycle, too late for the queue.
+            place_read.adr.eq(word.adr),
+            place_read.mask.eq(word.mask),
+            place_read.last.eq(word.last),
+        ]
         # Writes to memory.
         m.d.comb += [
             request.valid.eq(places.o.valid & words.o.valid),

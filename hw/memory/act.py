@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out, Signature
 from celosia.hw.config import NpuConfig
 from celosia.hw.gating import clock, runs
 from celosia.hw.memory.block import BlockMemory
-from celosia.hw.memory.ports import LINE_BITS, LineRead, LineWrite, WindowRead, WindowWrite
+from celosia.hw.memory.ports import LINE_BITS, BankRead, LineWrite, WindowRead, WindowWrite
 
 __all__ = ["ActSram", "ArrayRead", "SEGMENTS"]
 
@@ -28,10 +28,11 @@ class ArrayRead(Signature):
 
     Members
     -------
-    req : Out(1) x 3
-        Line s is wanted.
+    bank : Out(act_banks) x 3
+        One bit: the bank of line s, which is wanted. None: it is not. Two wanted lines of one bank
+        are the requester's error.
     line : Out(16) x 3
-        Its address. Two wanted lines of one bank are the requester's error.
+        Its address.
     data : In(8 * line_bytes) x 3
         The line, exactly 2 cycles after the request.
     """
@@ -39,7 +40,7 @@ class ArrayRead(Signature):
     def __init__(self, config: NpuConfig) -> None:
         super().__init__(
             {
-                "req": Out(1).array(SEGMENTS),
+                "bank": Out(config.act_banks).array(SEGMENTS),
                 "line": Out(LINE_BITS).array(SEGMENTS),
                 "data": In(8 * config.line_bytes).array(SEGMENTS),
             }
@@ -51,12 +52,13 @@ class ActSram(Component):
 
     Line l is word l // 4 of bank l % 4. A bank is one block memory with one read and one write
     port, registered before the write and after the read. Reads: the array before the vector engine
-    before the store engine. Writes: the vector engine before the load engine.
+    before the store engine. Writes: the vector engine before the load engine. Who reads says the
+    bank, one bit for each, from registers: grants are on the longest paths.
 
     Members
     -------
     array : In(ArrayRead)
-    vector : In(LineRead)
+    vector : In(BankRead)
     store : In(WindowRead)
     result : In(LineWrite)
         Written by the vector engine, a cycle later than asked for.
@@ -69,7 +71,7 @@ class ActSram(Component):
         super().__init__(
             {
                 "array": In(ArrayRead(config)),
-                "vector": In(LineRead(config)),
+                "vector": In(BankRead(config)),
                 "store": In(WindowRead(config)),
                 "result": In(LineWrite(config)),
                 "load": In(WindowWrite(config)),
@@ -94,7 +96,7 @@ class ActSram(Component):
             self._banks.append(memory)
         self._elaborate_reads(m)
         self._elaborate_writes(m)
-        wanted = Cat(self.array.req, self.vector.req, self.store.req).any()
+        wanted = Cat(self.array.bank, self.vector.bank, self.store.req).any()
         runs(m, wanted, domain="act_read", platform=platform, tail_cycles=READ_CYCLES)
         written = self.result.req | self.load.req
         runs(m, written, domain="act_write", platform=platform, tail_cycles=WRITE_CYCLES)
@@ -111,51 +113,27 @@ class ActSram(Component):
         bank_bits = (banks - 1).bit_length()
         store_line, store_offset = self._split(self.store.addr)
         store_next = Signal(LINE_BITS)
-        m.d.comb += store_next.eq(store_line + 1)
-
+        by_array, by_others = Signal(banks), Signal(banks)
+        m.d.comb += [
+            store_next.eq(store_line + 1),
+            by_array.eq(self.array.bank[0] | self.array.bank[1] | self.array.bank[2]),
+            by_others.eq(by_array | self.vector.bank),
+            self.vector.gnt.eq(~(self.vector.bank & by_array).any()),
+            self.store.gnt.eq(self.store.req & ~(self.store.banks & by_others).any()),
+        ]
         outputs = []
         for b, port in enumerate(self._banks):
-            hits = [
-                self.array.req[s] & (self.array.line[s][:bank_bits] == b) for s in range(SEGMENTS)
-            ]
-            vector_hit = self.vector.req & (self.vector.line[:bank_bits] == b)
-            m.d.comb += [
-                # With no other requester the store engine's lines: the one in this bank.
-                port.read_addr.eq(
-                    Array([store_line, store_next])[store_next[:bank_bits] == b] >> bank_bits
-                ),
-            ]
-            with m.If(vector_hit):
-                m.d.comb += port.read_addr.eq(self.vector.line >> bank_bits)
-            for s in reversed(range(SEGMENTS)):
-                with m.If(hits[s]):
-                    m.d.comb += port.read_addr.eq(self.array.line[s] >> bank_bits)
+            row = LINE_BITS - bank_bits
+            # With no other requester the store engine's lines: the one in this bank.
+            of_store = Array([store_line, store_next])[store_next[:bank_bits] == b] >> bank_bits
+            chosen = Mux(by_others[b], 0, of_store)
+            chosen |= Mux(self.vector.bank[b] & ~by_array[b], self.vector.line >> bank_bits, 0)
+            for s in range(SEGMENTS):
+                chosen |= Mux(self.array.bank[s][b], self.array.line[s] >> bank_bits, 0)
+            m.d.comb += port.read_addr.eq(chosen[:row])
             output = Signal(8 * config.line_bytes, name=f"output_{b}", reset_less=True)
             m.d[self._read_clock] += output.eq(port.read_data)
             outputs.append(output)
-
-        # Whole banks are compared, not one after another: the grants are on long paths.
-        def wanted_by_array(bank: Value) -> Value:
-            return Cat(
-                self.array.req[s] & (self.array.line[s][:bank_bits] == bank)
-                for s in range(SEGMENTS)
-            ).any()
-
-        def wanted(bank: Value) -> Value:
-            vector_bank = self.vector.line[:bank_bits]
-            return wanted_by_array(bank) | (self.vector.req & (vector_bank == bank))
-
-        m.d.comb += [
-            self.vector.gnt.eq(
-                self.vector.req & ~wanted_by_array(self.vector.line[:bank_bits]),
-            ),
-            # An unaligned window needs two banks.
-            self.store.gnt.eq(
-                self.store.req
-                & ~wanted(store_line[:bank_bits])
-                & ~(store_offset.any() & wanted(store_next[:bank_bits])),
-            ),
-        ]
 
         def delayed(signal: Signal, cycles: int, name: str) -> Signal:
             for stage in range(cycles):
@@ -199,15 +177,20 @@ class ActSram(Component):
                         data.eq(self.load.data.rotate_left(8 * o)),
                         mask.eq(self.load.mask.rotate_left(o)),
                     ]
-        # Results are registered as they come, so that a load waits for registers only.
+        # Results are registered as they come, so that a load waits for registers only (but in a
+        # compact machine).
         result = Signal(8 * line_bytes, reset_less=True)
         result_row = Signal(LINE_BITS - bank_bits, reset_less=True)
         result_bank = Signal(config.act_banks, reset_less=True)
-        m.d[self._write_clock] += [
+        m.d[self._write_clock if not config.compact else "comb"] += [
             result.eq(self.result.data),
             result_row.eq(self.result.line >> bank_bits),
             result_bank.eq(Mux(self.result.req, 1 << self.result.line[:bank_bits], 0)),
         ]
+        # A compact machine has one register for the data of all banks.
+        shared = Signal(8 * line_bytes, name="write_data", reset_less=True)
+        if config.compact:
+            m.d[self._write_clock] += shared.eq(Mux(result_bank.any(), result, data))
         writes: dict[tuple[str, int], Signal] = {}
         for b, port in enumerate(self._banks):
             in_line = line[:bank_bits] == b
@@ -219,27 +202,37 @@ class ActSram(Component):
                 m.d.comb += lanes.eq(mask & upper)
             # Registered: who is granted is known late in the cycle.
             for member in ("write_en", "write_addr", "write_data"):
-                register = Signal.like(getattr(port, member), name=f"{member}_{b}", reset_less=True)
+                if config.compact and member == "write_data":
+                    register = shared
+                else:
+                    register = Signal.like(
+                        getattr(port, member), name=f"{member}_{b}", reset_less=True
+                    )
                 m.d.comb += getattr(port, member).eq(register)
                 writes[member, b] = register
             m.d[self._write_clock] += [
                 # A window goes to both its banks at once or to neither.
                 writes["write_en", b].eq(Mux(self.load.gnt, lanes, 0)),
                 writes["write_addr", b].eq(Array([line, following])[in_following] >> bank_bits),
-                writes["write_data", b].eq(data),
             ]
             with m.If(result_bank[b]):
                 m.d[self._write_clock] += [
                     writes["write_en", b].eq((1 << line_bytes) - 1),
                     writes["write_addr", b].eq(result_row),
-                    writes["write_data", b].eq(result),
                 ]
+            if not config.compact:
+                m.d[self._write_clock] += writes["write_data", b].eq(
+                    Mux(result_bank[b], result, data)
+                )
         # A bus word's last byte may be in the following line; its mask is not looked at.
         if config.bus_bytes == line_bytes:
             unaligned = offset.any()
         else:
             unaligned = offset > line_bytes - config.bus_bytes
         first_bank = line[:bank_bits]
+        if config.compact:
+            m.d.comb += self.load.gnt.eq(self.load.req & ~result_bank.any())
+            return
         m.d.comb += self.load.gnt.eq(
             self.load.req
             & ~result_bank.bit_select(first_bank, 1)

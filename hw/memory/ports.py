@@ -13,6 +13,7 @@ __all__ = [
     "ADDR_BITS",
     "LINE_BITS",
     "AccRead",
+    "BankRead",
     "LineRead",
     "LineWrite",
     "WindowRead",
@@ -59,8 +60,34 @@ class LineRead(_MemoryPort):
         )
 
 
+class BankRead(_MemoryPort):
+    """Read of one line of a memory in line-interleaved banks.
+
+    Members
+    -------
+    bank : Out(act_banks)
+        One bit: the bank of the wanted line. None: no line is wanted.
+    line : Out(16)
+        Its address.
+    gnt : In(1)
+        Granted, if a line is wanted; such a cycle is one read.
+    data : In(8 * line_bytes)
+        The line, exactly 2 cycles after the grant (and only then).
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        super().__init__(
+            {
+                "bank": Out(config.act_banks),
+                "line": Out(LINE_BITS),
+                "gnt": In(1),
+                "data": In(8 * config.line_bytes),
+            }
+        )
+
+
 class WindowRead(_MemoryPort):
-    """Read of ``line_bytes`` bytes from any byte address.
+    """Read of ``line_bytes`` bytes from any byte address of a memory in line-interleaved banks.
 
     Members
     -------
@@ -68,6 +95,8 @@ class WindowRead(_MemoryPort):
         A window is wanted.
     addr : Out(20)
         Byte address of its first byte.
+    banks : Out(act_banks)
+        Banks that it needs: one bit, or two where the address is not that of a line.
     gnt : In(1)
         Granted; a cycle of ``req & gnt`` is one read.
     data : In(8 * line_bytes)
@@ -79,6 +108,7 @@ class WindowRead(_MemoryPort):
             {
                 "req": Out(1),
                 "addr": Out(ADDR_BITS),
+                "banks": Out(config.act_banks),
                 "gnt": In(1),
                 "data": In(8 * config.line_bytes),
             }

@@ -10,7 +10,7 @@ from celosia.hw.control.decode import command_layout
 from celosia.hw.control.ports import CommandPort, FaultPort
 from celosia.hw.gating import idles
 from celosia.hw.isa import COMMAND_BITS, Opcode, Softmax, Vector, VectorOp
-from celosia.hw.memory.ports import AccRead, LineRead, LineWrite, WindowWrite
+from celosia.hw.memory.ports import AccRead, BankRead, LineRead, LineWrite, WindowWrite
 from celosia.hw.regs import ErrorCause
 from celosia.hw.vector.params import ParamLoader
 from celosia.hw.vector.pipeline import Pipeline
@@ -37,7 +37,7 @@ class VectorEngine(Component):
         ACT_RANGE and PARAM_RANGE with the byte address, ILLEGAL_FIELD, ILLEGAL_OPCODE.
     acc : Out(AccRead)
         Halves of the accumulator.
-    act : Out(LineRead), dst : Out(LineWrite)
+    act : Out(BankRead), dst : Out(LineWrite)
         Activation SRAM.
     param : Out(LineRead)
         Parameter SRAM.
@@ -58,7 +58,7 @@ class VectorEngine(Component):
                 "cmd": In(CommandPort()),
                 "fault": Out(FaultPort()),
                 "acc": Out(AccRead(config)),
-                "act": Out(LineRead(config)),
+                "act": Out(BankRead(config)),
                 "dst": Out(LineWrite(config)),
                 "param": Out(LineRead(config)),
                 "table": In(WindowWrite(config)),
@@ -162,7 +162,7 @@ class VectorEngine(Component):
             pipeline.act.eq(self.act.data),
             softmax.act.data.eq(self.act.data),
             # Only one of them has a command.
-            self.act.req.eq(sequencer.act.req | softmax.act.req),
+            self.act.bank.eq(sequencer.act.bank | softmax.act.bank),
             self.act.line.eq(Mux(softmax_reads, softmax.act.line, sequencer.act.line)),
             sequencer.act.gnt.eq(self.act.gnt),
             softmax.act.gnt.eq(self.act.gnt),

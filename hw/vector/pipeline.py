@@ -37,7 +37,7 @@ class Pipeline(Component):
     -------
     command : In
         Stable while anything is in the pipeline.
-    issue : In(1), uop : In(UOP_LAYOUT)
+    issue : In(1), uop : In(uop_layout)
         Stage 0.
     acc : In(32 * vector_lanes)
         Data of the accumulator, in stage 2: the beat's channels.

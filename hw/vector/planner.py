@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, enum, stream
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.config import NpuConfig
+from celosia.hw.config import ACT_BANKS, NpuConfig
 from celosia.hw.control.decode import command_layout
 from celosia.hw.isa import Vector, VectorOp
 from celosia.hw.vector.counter import LoopCounter
@@ -44,8 +44,9 @@ def step_layout(config: NpuConfig) -> data.StructLayout:
     return data.StructLayout(
         {
             "uop": uop_layout(config),
-            # Line of the activation SRAM, and whether it is wanted; wanted, but does not exist.
+            # Line of the activation SRAM, its bank if it is wanted; wanted, but does not exist.
             "line": LINE_SUM_BITS,
+            "bank": ACT_BANKS,
             "reads_act": 1,
             "outside": 1,
             "reads_acc": 1,
@@ -165,6 +166,7 @@ class Planner(Component):
             step.line.eq(Mux(self._in_b, self._walker_b.line, self._walker_a.line)),
             outside.eq(step.line[size_bits:].any()),
             step.reads_act.eq(self._reads_act & ~outside),
+            step.bank.eq(Mux(step.reads_act, 1 << step.line[: ACT_BANKS.bit_length() - 1], 0)),
             step.outside.eq(self._reads_act & outside),
             step.reads_acc.eq(in_middle),
             step.reads_scratch.eq((self._phase == Phase.TOTAL) | (self._in_a & self._from_acc)),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.config import NpuConfig
-from celosia.hw.memory.ports import LineRead
+from celosia.hw.config import ACT_BANKS, NpuConfig
+from celosia.hw.memory.ports import BankRead
 from celosia.hw.vector.uop import LINE_SUM_BITS
 
 __all__ = ["ElementReader"]
@@ -24,7 +24,7 @@ class ElementReader(Component):
         Elements, at least 1.
     halt : In(1)
         Take no more lines.
-    act : Out(LineRead)
+    act : Out(BankRead)
     valid : Out(1)
         An element is there.
     value : Out(8)
@@ -45,7 +45,7 @@ class ElementReader(Component):
                 "base": In(LINE_SUM_BITS),
                 "count": In(16),
                 "halt": In(1),
-                "act": Out(LineRead(config)),
+                "act": Out(BankRead(config)),
                 "valid": Out(1),
                 "value": Out(8),
                 "place": Out(range(config.line_bytes)),
@@ -74,11 +74,10 @@ class ElementReader(Component):
                 with m.If(self.start):
                     m.next = "REQUEST"
             with m.State("REQUEST"):
-                m.d.comb += [
-                    self.outside.eq(self.line[size_bits:].any()),
-                    self.act.req.eq(~self.outside),
-                ]
-                with m.If(self.act.req & self.act.gnt & ~self.halt):
+                m.d.comb += self.outside.eq(self.line[size_bits:].any())
+                with m.If(~self.outside):
+                    m.d.comb += self.act.bank.eq(1 << self.line[: ACT_BANKS.bit_length() - 1])
+                with m.If(self.act.bank.any() & self.act.gnt & ~self.halt):
                     m.d.sync += self.line.eq(self.line + 1)
                     m.next = "WAIT"
             with m.State("WAIT"):

@@ -8,7 +8,7 @@ from celosia.hw.bus.buffer import StreamBuffer
 from celosia.hw.config import NpuConfig
 from celosia.hw.control.decode import command_layout
 from celosia.hw.isa import Vector
-from celosia.hw.memory.ports import AccRead, LineRead
+from celosia.hw.memory.ports import AccRead, BankRead
 from celosia.hw.vector.planner import Planner, step_layout
 from celosia.hw.vector.uop import HAZARD, LINE_SUM_BITS, uop_layout
 
@@ -49,7 +49,7 @@ class Sequencer(Component):
                 "start": In(1),
                 "halt": In(1),
                 "acc": Out(AccRead(config)),
-                "act": Out(LineRead(config)),
+                "act": Out(BankRead(config)),
                 "params_ready": In(1),
                 "params_half": In(1),
                 "params_taken": Out(1),
@@ -88,9 +88,9 @@ class Sequencer(Component):
             self.line.eq(step.line),
             self.outside.eq(steps.o.valid & step.outside),
             # A read does no harm; only its issue would.
-            self.act.req.eq(steps.o.valid & step.reads_act & first),
+            self.act.bank.eq(Mux(steps.o.valid & first, step.bank, 0)),
             self.act.line.eq(step.line),
-            self.wait_act.eq(self.act.req & ~self.act.gnt),
+            self.wait_act.eq(steps.o.valid & step.reads_act & first & ~self.act.gnt),
             self.wait_acc.eq(live & step.reads_acc & ~self.acc.avail),
             self.acc.req.eq(
                 live

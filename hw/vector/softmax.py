@@ -8,7 +8,7 @@ from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw.config import NpuConfig
 from celosia.hw.control.decode import command_layout
 from celosia.hw.isa import Softmax
-from celosia.hw.memory.ports import LineRead
+from celosia.hw.memory.ports import BankRead
 from celosia.hw.vector.multiplier import Multiplier
 from celosia.hw.vector.reader import ElementReader
 from celosia.hw.vector.reciprocal import HighMul, Reciprocal
@@ -42,7 +42,7 @@ class SoftmaxUnit(Component):
         `done` comes after the last write.
     halt : In(1)
         Ask for nothing more: there was an error.
-    act : Out(LineRead)
+    act : Out(BankRead)
     table_index : Out(8)
         Entry wanted.
     table_data : In(signed(32))
@@ -72,7 +72,7 @@ class SoftmaxUnit(Component):
                 "start": In(1),
                 "halt": In(1),
                 "done": Out(1),
-                "act": Out(LineRead(config)),
+                "act": Out(BankRead(config)),
                 "table_index": Out(8),
                 "table_data": In(signed(32)),
                 "write": Out(1),
@@ -99,7 +99,7 @@ class SoftmaxUnit(Component):
             self.outside.eq(reader.outside),
             self.line.eq(reader.line),
             self.busy.eq(reader.valid),
-            self.wait_act.eq(self.act.req & ~self.act.gnt),
+            self.wait_act.eq(self.act.bank.any() & ~self.act.gnt),
         ]
         self._maximum_pass = Signal()
         self._sum_pass = Signal()
@@ -244,9 +244,10 @@ class SoftmaxUnit(Component):
             with m.State("SUM"):
                 m.d.comb += self._sum_pass.eq(1)
                 with m.If(summed.valid & summed.last):
-                    m.d.comb += self._reciprocal.start.eq(1)
+                    m.d.sync += self._reciprocal.start.eq(1)
                     m.next = "RECIPROCAL"
             with m.State("RECIPROCAL"):
+                m.d.sync += self._reciprocal.start.eq(0)
                 with m.If(self._reciprocal.done):
                     m.d.comb += reader.start.eq(1)
                     m.next = "RESULTS"

@@ -58,9 +58,13 @@ class Table(Component):
         lanes, beats, word_bytes = config.vector_lanes, config.vector_beats, config.bus_bytes
         byte_bits = (config.cols - 1).bit_length()
         offset = self.write.addr[:byte_bits]
-        line = self.write.addr[byte_bits:]
-        exists = ~line[8:].any()
+        exists = ~self.write.addr[byte_bits:][8:].any()
+        # Registered: tables are loaded long before they are used, and are far from the loader.
+        enable = Signal(config.cols)
+        line = Signal(8, reset_less=True)
+        word = Signal(8 * word_bytes, reset_less=True)
         m.d.comb += self.write.gnt.eq(self.write.req)
+        m.d.sync += [line.eq(self.write.addr[byte_bits:]), word.eq(self.write.data)]
         read: list[Value] = []
         for lane in range(lanes):
             m.submodules[f"table_{lane}"] = memory = BlockMemory(
@@ -79,13 +83,12 @@ class Table(Component):
                 channel = beat * lanes + lane
                 place = channel % word_bytes
                 word_here = offset == channel - place
+                m.d.sync += enable[channel].eq(
+                    self.write.req & exists & word_here & self.write.mask[place]
+                )
                 m.d.comb += [
-                    memory.write_en[beat].eq(
-                        self.write.req & exists & word_here & self.write.mask[place]
-                    ),
-                    memory.write_data.word_select(beat, 8).eq(
-                        self.write.data.word_select(place, 8)
-                    ),
+                    memory.write_en[beat].eq(enable[channel]),
+                    memory.write_data.word_select(beat, 8).eq(word.word_select(place, 8)),
                 ]
             m.d.sync += output.eq(memory.read_data.word_select(self.beat, 8))
             read.append(memory.read_data)

@@ -63,7 +63,7 @@ class Bench:
                 done,
                 outside,
             ) = await ctx.tick().sample(
-                u.act.req & u.act.gnt,
+                u.act.bank.any() & u.act.gnt,
                 u.act.line,
                 u.table_index,
                 u.write,

@@ -223,7 +223,7 @@ class Bench:
                 e.busy,
                 e.wait_acc,
                 e.wait_act,
-                e.act.req & e.act.gnt,
+                e.act.bank.any() & e.act.gnt,
                 e.act.line,
                 e.acc.req,
                 e.acc.index,
