@@ -234,11 +234,14 @@ class BusArbiter(Component):
             {"port": range(self._ports), "we": 1, "adr": word_addr_bits(config)}
         )
         m.submodules.grant = grant = _Grant(self._ports)
+        spare = not config.compact
         # Who is chosen comes late in its cycle: the requests are chosen from a cycle later.
         turn_layout = data.StructLayout({"port": self._ports, "continues": 1})
-        m.submodules.turns = turns = StreamBuffer(turn_layout)
+        m.submodules.turns = turns = StreamBuffer(turn_layout, spare=spare)
         # Also room for what waits for the bus: it is never full.
-        m.submodules.owners = owners = StreamQueue(owner_layout, depth=2 * config.max_outstanding)
+        m.submodules.owners = owners = StreamQueue(
+            owner_layout, depth=2 * config.max_outstanding, spare=spare
+        )
         m.submodules.issue = issue = _Issue(config, entry)
 
         turn, chosen = turns.o.payload, issue.request.payload
@@ -263,7 +266,7 @@ class BusArbiter(Component):
         for index in range(self._ports):
             request = self.ports[index].request
             # As many entries as there are turns of this port: there is room when `turns` has it.
-            m.submodules[f"request_{index}"] = held = StreamBuffer(layout)
+            m.submodules[f"request_{index}"] = held = StreamBuffer(layout, spare=spare)
             m.d.comb += [
                 grant.valid[index].eq(request.valid),
                 last[index].eq(request.payload.last),

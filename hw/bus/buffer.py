@@ -23,7 +23,7 @@ class StreamBuffer(Component):
         Shape of the payload.
     spare : bool
         Without the second entry the input is ready as the output is taken, in the same cycle. The
-        cycles are the same, and there is no `follower`.
+        cycles are the same.
 
     Members
     -------
@@ -48,7 +48,12 @@ class StreamBuffer(Component):
         # No reset: nobody looks at a payload that is not valid.
         current = Signal.like(self.o.payload, reset_less=True)
         if not self._spare:
-            m.d.comb += [self.i.ready.eq(self.o.ready | ~self.o.valid), self.o.payload.eq(current)]
+            m.d.comb += [
+                self.i.ready.eq(self.o.ready | ~self.o.valid),
+                self.o.payload.eq(current),
+                self.follower.valid.eq(self.i.valid),
+                self.follower.payload.eq(self.i.payload),
+            ]
             with m.If(self.i.ready):
                 m.d.sync += [self.o.valid.eq(self.i.valid), current.eq(self.i.payload)]
             return m

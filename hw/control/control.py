@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
 from celosia.hw.bus.csr import WORD_BYTES, RegisterFile, csr_signature
 from celosia.hw.bus.ports import REGION_TABLE
@@ -46,6 +46,11 @@ EVENTS = tuple(
 class _ErrorLatch(Component):
     """Keeps the first error while it is armed.
 
+    Parameters
+    ----------
+    compact : bool
+        Choose among errors in the cycle in which they come, not in the one after it.
+
     Members
     -------
     faults : In(FaultPort).array(5)
@@ -71,7 +76,8 @@ class _ErrorLatch(Component):
     address : Out(32)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, compact: bool) -> None:
+        self._compact = compact
         super().__init__(
             {
                 "faults": In(FaultPort()).array(len(Unit)),
@@ -110,7 +116,10 @@ class _ErrorLatch(Component):
         sources.append((self.watchdog, ErrorCause.WATCHDOG, int(Unit.FETCH), 0))
 
         m.d.comb += self.seen.eq(Cat(valid for valid, *_ in sources).any())
-        # Two steps, so that the choice does not lengthen the engines' paths.
+        # Two steps, so that the choice does not lengthen the engines' paths; in a compact machine
+        # one.
+        step = m.d.comb if self._compact else m.d.sync
+        first = Const(1) if self._compact else ~self.error
         caught = [Signal(name=f"caught_{place}") for place in range(len(sources))]
         m.d.comb += self.error.eq(self.armed & Cat(caught).any())
         held = []
@@ -118,8 +127,8 @@ class _ErrorLatch(Component):
             cause_now = Signal(8, name=f"cause_{place}")
             unit_now = Signal(range(len(Unit)), name=f"unit_{place}")
             address_now = Signal(32, name=f"address_{place}")
-            m.d.sync += [
-                caught[place].eq(valid & self.armed & ~self.error),
+            step += [
+                caught[place].eq(valid & self.armed & first),
                 cause_now.eq(cause),
                 unit_now.eq(unit),
                 address_now.eq(address),
@@ -213,7 +222,7 @@ class Control(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        csr, errors = RegisterFile(), _ErrorLatch()
+        csr, errors = RegisterFile(), _ErrorLatch(compact=self._config.compact)
         counters = MemoryCounters() if self._config.compact else Counters()
         m.submodules.counters = counters
         fields = csr.fields

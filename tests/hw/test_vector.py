@@ -396,7 +396,8 @@ def check(
     np.testing.assert_array_equal(machine.act, expected.act)
 
 
-SMALL = preset("nano").with_(param_bytes=4096)
+SMALL = preset("nano").with_(param_bytes=4096, lanes=None, compact=False)
+SMALLEST = SMALL.with_(lanes=1, compact=True)
 EIGHT = preset("base").with_(act_bytes=16384)
 
 
@@ -407,8 +408,8 @@ EIGHT = preset("base").with_(act_bytes=16384)
         (SMALL, 7, 1.0, 1.0),
         (SMALL, 7, 0.5, 0.2),
         (EIGHT, 3, 0.7, 0.6),
-        (SMALL.with_(lanes=1), 7, 1.0, 1.0),
-        (EIGHT.with_(lanes=2), 3, 0.7, 0.6),
+        (SMALLEST, 7, 1.0, 1.0),
+        (EIGHT.with_(lanes=2, compact=True), 3, 0.7, 0.6),
         (EIGHT.with_(lanes=4), 2, 1.0, 0.6),
         (EIGHT.with_(lanes=1), 2, 0.7, 1.0),
     ],
@@ -422,6 +423,7 @@ def test_random_commands(
 
 def test_commands_of_all_kinds_follow_one_another() -> None:
     check(SMALL, [*VectorOp, *reversed(VectorOp)], seed=7, grant=0.8, avail=0.5)
+    check(SMALLEST, [*VectorOp, *reversed(VectorOp)], seed=7, grant=0.8, avail=0.5)
 
 
 def test_sixteen_lanes() -> None:
@@ -584,9 +586,10 @@ def test_reset_recovers_from_a_fault() -> None:
     )
 
 
-def test_softmax_between_vector_commands() -> None:
+@pytest.mark.parametrize("config", [SMALL, SMALLEST], ids=["n4", "n4_l1"])
+def test_softmax_between_vector_commands(config: NpuConfig) -> None:
     rng = np.random.default_rng(5)
-    machine = Machine.random(SMALL, rng)
+    machine = Machine.random(config, rng)
     table = golden_softmax.softmax_exp_table(0.07, 1.0)
     machine.table[:, :4] = table.astype("<i4").view(np.uint8).reshape(256, 4)
     logits = rng.integers(-128, 128, (2, 10)).astype(np.int8)
