@@ -26,6 +26,7 @@ from celosia.hw.isa import (
     Transfer,
     Vector,
     VectorOp,
+    fields_of,
 )
 from celosia.sw.compiler.layout import ceil_div
 
@@ -39,6 +40,9 @@ TILE_SETUP_CYCLES = 2
 VECTOR_SETUP_CYCLES = 11
 VECTOR_PIPELINE_CYCLES = 15
 TOKEN_CYCLES = 2
+PART_BITS = 32
+PARTS_SETUP_CYCLES = 3
+"""In a compact machine a command is put together, a part a cycle, when its engine is free."""
 SOFTMAX_ROW_CYCLES = 75
 SOFTMAX_PASSES = 3
 ACC_HALVES = 2
@@ -190,7 +194,8 @@ class _Simulation:
             assert engine is not None, "End is not simulated"
             self.fetched = max(self.fetched, index + 1)
             self.dispatched = max(self.dispatched + self.fetch_cycles, self._queue_space(engine))
-            start = max(self.dispatched, self.free[engine], self._tokens(command, engine))
+            shown = max(self.dispatched, self.free[engine]) + self._parts_cycles(command)
+            start = max(shown, self._tokens(command, engine))
             self.times.append(CommandTimes(start, start))
             if isinstance(command, Conv):
                 self.convs.append((index, start, command))
@@ -211,6 +216,12 @@ class _Simulation:
     def _queue_space(self, engine: Engine) -> int:
         queue = self.queues[engine]
         return queue.popleft() if len(queue) >= self.config.queue_depth else 0
+
+    def _parts_cycles(self, command: Command) -> int:
+        if not self.config.compact:
+            return 0
+        bits = sum(spec.width_bits for spec in fields_of(type(command)))
+        return PARTS_SETUP_CYCLES + ceil_div(bits, PART_BITS)
 
     def _tokens(self, command: Command, engine: Engine) -> int:
         ready = 0
