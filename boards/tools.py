@@ -20,6 +20,7 @@ from celosia.sw.errors import CelosiaError
 
 __all__ = [
     "NEXTPNR_ECP5",
+    "PLACE_AND_ROUTE",
     "SYNTHESIS",
     "YOSYS",
     "FpgaToolError",
@@ -48,6 +49,14 @@ SYNTHESIS = "; ".join(
 ``synth_ecp5`` with another delay of a wire, in ps: the 300 ps that it counts on are a third of what
 a large design gets, and let it build long chains of gates where few are in time. Comparisons with
 constants go without carry chains, which take long to enter and to leave.
+"""
+
+
+PLACE_AND_ROUTE = ("--placer", "static", "--router", "router1")
+"""nextpnr, for an ECP5: what it is told besides the design, the device and the clock.
+
+With the cells of :mod:`celosia.boards.floorplan` in their places this placer's wires are the
+shorter ones, by a tenth. router2 is no faster on `base`, and does not always come to an end.
 """
 
 

@@ -81,8 +81,13 @@ class WeightLoader(Component):
             self.wgt.req.eq(reading),
             self.wgt.line.eq(line),
             self.out_of_range.eq(reading & (line >= self._config.wgt_lines)),
-            self.done.eq(~self._walking & ~Cat(stages[1][0], stages[2][0], reading).any()),
         ]
+        # A register: the next command waits for it.
+        m.d.sync += self.done.eq(
+            ~Cat(
+                self._walking, begin, stages[1][0], stages[2][0], reading & (pair != pairs - 1)
+            ).any()
+        )
         # The lines are on the port two cycles after the request.
         arrives = [Cat(self.wgt.req, pair)]
         for stage in range(2):

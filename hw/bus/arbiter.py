@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.bus.buffer import StreamBuffer, StreamQueue
@@ -41,6 +41,8 @@ class _Grant(Component):
         Its bit, if it has a request.
     continues : Out(1)
         The chosen request is for the word after that of the last request taken.
+    keeps : Out(1)
+        If it is taken, its port keeps the bus.
     """
 
     def __init__(self, ports: int) -> None:
@@ -53,6 +55,7 @@ class _Grant(Component):
                 "index": Out(range(ports)),
                 "port": Out(ports),
                 "continues": Out(1),
+                "keeps": Out(1),
             }
         )
 
@@ -66,6 +69,7 @@ class _Grant(Component):
         m.d.comb += [
             self.continues.eq(in_burst & (self.index == owner)),
             self.port.eq(self.valid & (1 << self.index)),
+            self.keeps.eq(~self.last & ~(sticky & self.continues & (words == MAX_BURST_WORDS - 2))),
         ]
         with m.Switch(owner):
             for index in range(self._ports):
@@ -83,7 +87,7 @@ class _Grant(Component):
                 owner.eq(self.index),
                 in_burst.eq(~self.last),
                 words.eq(Mux(sticky & self.continues, words + 1, 0)),
-                sticky.eq(~self.last & ~(sticky & self.continues & (words == MAX_BURST_WORDS - 2))),
+                sticky.eq(self.keeps),
             ]
         return m
 
@@ -183,7 +187,8 @@ class BusArbiter(Component):
 
     Round robin by bursts. A request takes two cycles to the bus, an answer one cycle from it; one
     request a cycle. ``cti`` is 2 when the very next request on the bus is for the next word of the
-    same burst, 7 at the end of such a sequence, 0 for a single access.
+    same burst, 7 at the end of such a sequence (of MAX_BURST_WORDS words at most), 0 for a single
+    access.
 
     Parameters
     ----------
@@ -235,59 +240,52 @@ class BusArbiter(Component):
         )
         m.submodules.grant = grant = _Grant(self._ports)
         spare = not config.compact
-        # Who is chosen comes late in its cycle: the requests are chosen from a cycle later.
-        turn_layout = data.StructLayout({"port": self._ports, "continues": 1})
-        m.submodules.turns = turns = StreamBuffer(turn_layout, spare=spare)
         # Also room for what waits for the bus: it is never full.
         m.submodules.owners = owners = StreamQueue(
             owner_layout, depth=2 * config.max_outstanding, spare=spare
         )
         m.submodules.issue = issue = _Issue(config, entry)
 
-        turn, chosen = turns.o.payload, issue.request.payload
-        any_valid, last, taken = Signal(), Signal(self._ports), Signal()
+        chosen = issue.request.payload
+        last, follows = Signal(self._ports), Signal(self._ports)
+        any_valid = Signal()
         m.d.comb += [
             any_valid.eq(grant.valid.any()),
+            issue.request.valid.eq(any_valid),
+            grant.take.eq(any_valid & issue.request.ready),
             grant.last.eq((grant.port & last).any()),
-            grant.take.eq(any_valid & turns.i.ready),
-            turns.i.valid.eq(any_valid),
-            turns.i.payload.port.eq(grant.port),
-            turns.i.payload.continues.eq(grant.continues),
-            taken.eq(turns.o.valid & issue.request.ready),
-            turns.o.ready.eq(issue.request.ready),
-            issue.request.valid.eq(turns.o.valid),
-            chosen.continues.eq(turn.continues),
-            owners.i.valid.eq(taken),
+            issue.follower_continues.eq(grant.keeps & (grant.port & follows).any()),
+            chosen.continues.eq(grant.continues),
+            owners.i.valid.eq(grant.take),
             owners.i.payload.we.eq(chosen.we),
             owners.i.payload.adr.eq(chosen.adr),
+            owners.i.payload.port.eq(grant.index),
         ]
         layout = request_layout(config)
         payloads: list[Value] = []
         for index in range(self._ports):
             request = self.ports[index].request
-            # As many entries as there are turns of this port: there is room when `turns` has it.
+            # Ports are far from one another; whose turn it is depends on nothing that is.
             m.submodules[f"request_{index}"] = held = StreamBuffer(layout, spare=spare)
             m.d.comb += [
-                grant.valid[index].eq(request.valid),
-                last[index].eq(request.payload.last),
-                request.ready.eq(grant.port[index] & turns.i.ready),
-                held.i.valid.eq(request.ready),
+                held.i.valid.eq(request.valid),
                 held.i.payload.eq(request.payload),
-                held.o.ready.eq(taken & turn.port[index]),
+                request.ready.eq(held.i.ready),
+                grant.valid[index].eq(held.o.valid),
+                last[index].eq(held.o.payload.last),
+                follows[index].eq(held.follower.valid),
+                held.o.ready.eq(grant.port[index] & issue.request.ready),
             ]
-            with m.If(turn.port[index]):
-                m.d.comb += owners.i.payload.port.eq(index)
-            payloads.append(Mux(turn.port[index], held.o.payload.as_value(), 0))
+            payloads.append(Mux(grant.port[index], held.o.payload.as_value(), 0))
         request = data.View(layout, reduce(or_, payloads)[: layout.size])
         for name in ("adr", "we", "dat_w", "sel", "last"):
             m.d.comb += chosen[name].eq(request[name])
 
         m.d.comb += [
-            issue.follower_continues.eq(
-                turns.o.valid & turns.follower.valid & turns.follower.payload.continues
-            ),
             owners.o.ready.eq(issue.ack | issue.err),
-            self.idle.eq(~issue.busy & ~turns.o.valid & ~any_valid),
+            self.idle.eq(
+                ~issue.busy & ~any_valid & ~Cat(port.request.valid for port in self.ports).any()
+            ),
         ]
         self._connect_bus(m, issue)
         oldest = owners.o.payload

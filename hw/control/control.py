@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
 from celosia.hw.bus.csr import WORD_BYTES, RegisterFile, csr_signature
 from celosia.hw.bus.ports import REGION_TABLE
@@ -119,7 +119,6 @@ class _ErrorLatch(Component):
         # Two steps, so that the choice does not lengthen the engines' paths; in a compact machine
         # one.
         step = m.d.comb if self._compact else m.d.sync
-        first = Const(1) if self._compact else ~self.error
         caught = [Signal(name=f"caught_{place}") for place in range(len(sources))]
         m.d.comb += self.error.eq(self.armed & Cat(caught).any())
         held = []
@@ -128,7 +127,7 @@ class _ErrorLatch(Component):
             unit_now = Signal(range(len(Unit)), name=f"unit_{place}")
             address_now = Signal(32, name=f"address_{place}")
             step += [
-                caught[place].eq(valid & self.armed & first),
+                caught[place].eq(valid & self.armed),
                 cause_now.eq(cause),
                 unit_now.eq(unit),
                 address_now.eq(address),

@@ -64,7 +64,8 @@ class LoadEngine(Component):
         in_use = Signal(range(depth + 1))
         room = Signal(init=1)  # in_use is not depth
         drained = Signal(init=1)  # in_use is 0
-        asked = Signal()
+        asked, asked_before = Signal(), Signal()
+        place_asked = Signal(place, reset_less=True)
         written = Signal()
         word = walk.words.payload
         request = self.mem.request
@@ -86,9 +87,14 @@ class LoadEngine(Component):
             request.payload.last.eq(word.last),
             walk.words.ready.eq(request.ready & room),
             asked.eq(request.valid & request.ready),
-            places.i.valid.eq(asked),
-            places.i.payload.sram.eq(word.sram),
-            places.i.payload.mask.eq(word.mask),
+            # A turn on the bus comes late in its cycle, too late for the queue.
+            places.i.valid.eq(asked_before),
+            places.i.payload.eq(place_asked),
+        ]
+        m.d.sync += [
+            asked_before.eq(asked),
+            place_asked.sram.eq(word.sram),
+            place_asked.mask.eq(word.mask),
         ]
         # Answers.
         m.d.comb += [

@@ -5,21 +5,21 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.bus.buffer import StreamQueue
+from celosia.hw.bus.buffer import StreamBuffer, StreamQueue
 from celosia.hw.bus.ports import REGION_TABLE, MemPort, word_addr_bits
 from celosia.hw.config import NpuConfig
 from celosia.hw.control.ports import CommandPort, FaultPort
 from celosia.hw.dma.transfer import TransferWalk
 from celosia.hw.isa import Store
-from celosia.hw.memory.ports import WindowRead
+from celosia.hw.memory.ports import ADDR_BITS, WindowRead
 
 __all__ = ["StoreEngine"]
 
 READ_LATENCY_CYCLES = 3
 """From the grant of a window read to its data."""
 
-QUEUE_DEPTH = 8
-"""Words between the SRAM and the bus: covers the read's and the queue's latency."""
+QUEUE_DEPTH = 16
+"""Words between the walk and the bus: covers the read's and the queue's latency."""
 
 MAX_UNACKNOWLEDGED_WORDS = 255
 
@@ -67,14 +67,18 @@ class StoreEngine(Component):
         m.submodules.places = places = StreamQueue(place, depth=QUEUE_DEPTH, spare=spare)
         m.submodules.bytes = words = StreamQueue(config.bus_bits, depth=QUEUE_DEPTH, spare=spare)
 
+        # Next to the SRAM: its grant comes late in its cycle, and moves on nothing but this.
+        window = data.StructLayout({"addr": ADDR_BITS, "banks": config.act_banks})
+        m.submodules.windows = windows = StreamBuffer(window)
+
         queued = Signal(range(QUEUE_DEPTH + 1))
         unacknowledged = Signal(range(MAX_UNACKNOWLEDGED_WORDS + 1))
         reading = Signal(READ_LATENCY_CYCLES)
         # There is room in the queues; one more acknowledgement can be counted.
         queue_room, count_room = Signal(init=1), Signal(init=1)
         drained = Signal(init=1)  # unacknowledged is 0
+        asked = Signal()
         granted = Signal()
-        place_read = Signal(place, reset_less=True)
         sent = Signal()
         word = walk.words.payload
         request = self.mem.request
@@ -90,23 +94,24 @@ class StoreEngine(Component):
         ]
         # Window reads.
         m.d.comb += [
-            self.read.req.eq(walk.words.valid & queue_room & count_room),
-            self.read.addr.eq(word.sram),
-            self.read.banks.eq(word.banks),
+            asked.eq(walk.words.valid & walk.words.ready),
+            walk.words.ready.eq(queue_room & count_room & windows.i.ready),
+            windows.i.valid.eq(asked),
+            windows.i.payload.addr.eq(word.sram),
+            windows.i.payload.banks.eq(word.banks),
+            self.read.req.eq(windows.o.valid),
+            self.read.addr.eq(windows.o.payload.addr),
+            self.read.banks.eq(windows.o.payload.banks),
+            windows.o.ready.eq(self.read.gnt),
             granted.eq(self.read.req & self.read.gnt),
-            walk.words.ready.eq(granted),
-            places.i.valid.eq(reading[0]),
-            places.i.payload.eq(place_read),
+            places.i.valid.eq(asked),
+            places.i.payload.adr.eq(word.adr),
+            places.i.payload.mask.eq(word.mask),
+            places.i.payload.last.eq(word.last),
             words.i.valid.eq(reading[-1]),
             words.i.payload.eq(self.read.data[: config.bus_bits]),
         ]
-        m.d.sync += [
-            reading.eq(Cat(granted, reading[:-1])),
-            # The grant comes late in its cycle, too late for the queue.
-            place_read.adr.eq(word.adr),
-            place_read.mask.eq(word.mask),
-            place_read.last.eq(word.last),
-        ]
+        m.d.sync += reading.eq(Cat(granted, reading[:-1]))
         # Writes to memory.
         m.d.comb += [
             request.valid.eq(places.o.valid & words.o.valid),
@@ -120,18 +125,17 @@ class StoreEngine(Component):
             words.o.ready.eq(sent),
         ]
         m.d.sync += [
-            queued.eq(queued + granted - sent),
-            unacknowledged.eq(unacknowledged + granted - self.mem.ack),
-            drained.eq(~granted & ((unacknowledged == 0) | ((unacknowledged == 1) & self.mem.ack))),
-            # From registers: the activation SRAM waits for the request.
+            queued.eq(queued + asked - sent),
+            unacknowledged.eq(unacknowledged + asked - self.mem.ack),
+            drained.eq(~asked & ((unacknowledged == 0) | ((unacknowledged == 1) & self.mem.ack))),
             queue_room.eq(
-                sent | ~((queued == QUEUE_DEPTH) | ((queued == QUEUE_DEPTH - 1) & granted))
+                sent | ~((queued == QUEUE_DEPTH) | ((queued == QUEUE_DEPTH - 1) & asked))
             ),
             count_room.eq(
                 self.mem.ack
                 | ~(
                     (unacknowledged == MAX_UNACKNOWLEDGED_WORDS)
-                    | ((unacknowledged == MAX_UNACKNOWLEDGED_WORDS - 1) & granted)
+                    | ((unacknowledged == MAX_UNACKNOWLEDGED_WORDS - 1) & asked)
                 )
             ),
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib.wiring import Component, In
 from celosia.hw.config import NpuConfig
 from celosia.hw.gating import clock
@@ -15,7 +15,7 @@ __all__ = ["LineMemory"]
 class LineMemory(Component):
     """Weight or parameter memory: one write port, one read port, in block RAM.
 
-    Neither port ever waits. A write becomes visible to a read granted in the next cycle. Addresses
+    Neither port ever waits. A write becomes visible to a read granted two cycles later. Addresses
     beyond the end wrap; whoever makes them checks them.
 
     Parameters
@@ -65,16 +65,25 @@ class LineMemory(Component):
 
         place = self.write.addr[byte_bits:line_bits]
         word_mask = self.write.mask[:bus_bytes]
-        m.d.comb += [
-            self.write.gnt.eq(1),
-            memory.write_addr.eq(self.write.addr[line_bits:]),
-            memory.write_data.eq(self.write.data[: 8 * bus_bytes].replicate(words)),
-            memory.write_en.eq(
+        # Registered: block memories are far from the load engine, and from one another.
+        enable = Signal.like(memory.write_en)
+        line = Signal.like(memory.write_addr, reset_less=True)
+        word = Signal(8 * bus_bytes, reset_less=True)
+        m.d[clock("load", platform)] += [
+            line.eq(self.write.addr[line_bits:]),
+            word.eq(self.write.data),
+            enable.eq(
                 Cat(
-                    word_mask & (self.write.req & (place == word)).replicate(bus_bytes)
-                    for word in range(words)
+                    word_mask & (self.write.req & (place == index)).replicate(bus_bytes)
+                    for index in range(words)
                 )
             ),
+        ]
+        m.d.comb += [
+            self.write.gnt.eq(1),
+            memory.write_addr.eq(line),
+            memory.write_data.eq(word.replicate(words)),
+            memory.write_en.eq(enable),
             self.read.gnt.eq(1),
             memory.read_addr.eq(self.read.line),
         ]

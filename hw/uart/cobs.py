@@ -8,6 +8,7 @@ unless the code is 255.
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
+from celosia.hw.bus.buffer import StreamBuffer
 from celosia.hw.uart.ring import Ring
 
 __all__ = ["BYTE_OF_FRAME", "CobsDecoder", "CobsEncoder"]
@@ -99,6 +100,10 @@ class CobsEncoder(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.ring = ring = Ring(width=8, depth=RING_BYTES)
+        # Whether a byte is taken is known late; those before this need not wait for it.
+        m.submodules.taken = taken = StreamBuffer(BYTE_OF_FRAME)
+        connect(m, flipped(self.i), taken.i)
+        byte = taken.o
         connect(m, ring.o, flipped(self.o))
         code = Signal(8, init=1)  # of the open group: its bytes so far plus 1
         code_place = Signal(range(RING_BYTES))
@@ -106,14 +111,15 @@ class CobsEncoder(Component):
         committed = Signal(range(RING_BYTES))
         full_group = Signal()
         room = Signal()
+        idle = Signal()
         used = Signal(range(RING_BYTES))
         m.d.comb += [
             ring.committed.eq(committed),
             ring.address.eq(following),
-            ring.data.eq(self.i.payload.data),
+            ring.data.eq(byte.payload.data),
             full_group.eq(code == LONGEST_GROUP),
             used.eq(following - ring.oldest),
-            self.empty.eq((ring.oldest == committed) & ~ring.o.valid),
+            self.empty.eq(idle & ~byte.valid & (ring.oldest == committed) & ~ring.o.valid),
         ]
         # One cycle late, in which one byte and its group's end may come.
         m.d.sync += room.eq(used < RING_BYTES - ROOM_BYTES)
@@ -131,19 +137,20 @@ class CobsEncoder(Component):
 
         with m.FSM():
             with m.State("GATHER"):
-                with m.If(full_group & self.i.valid):
+                m.d.comb += idle.eq(1)
+                with m.If(full_group & byte.valid):
                     # Only now is it known that the frame goes on.
                     write_code()
                     begin_group()
-                with m.Elif(self.i.valid & room):
-                    m.d.comb += self.i.ready.eq(1)
-                    with m.If(self.i.payload.data == 0):
+                with m.Elif(byte.valid & room):
+                    m.d.comb += byte.ready.eq(1)
+                    with m.If(byte.payload.data == 0):
                         write_code()
                         begin_group()
                     with m.Else():
                         m.d.comb += ring.write.eq(1)
                         m.d.sync += [following.eq(following + 1), code.eq(code + 1)]
-                    with m.If(self.i.payload.last):
+                    with m.If(byte.payload.last):
                         m.next = "END_GROUP"
             with m.State("END_GROUP"):
                 write_code()

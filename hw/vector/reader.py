@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import ACT_BANKS, NpuConfig
 from celosia.hw.memory.ports import BankRead
@@ -62,6 +62,9 @@ class ElementReader(Component):
         size_bits = (config.act_lines - 1).bit_length()
         buffer = Signal(8 * config.line_bytes, reset_less=True)
         left = Signal(16, reset_less=True)
+        # Of `line`, in registers: grants wait for the request.
+        bank = Signal(ACT_BANKS, reset_less=True)
+        beyond = Signal(reset_less=True)
         m.d.comb += [
             self.act.line.eq(self.line),
             self.value.eq(buffer[:8]),
@@ -70,20 +73,30 @@ class ElementReader(Component):
         ]
         with m.FSM():
             with m.State("IDLE"):
-                m.d.sync += [self.line.eq(self.base), left.eq(self.count - 1)]
+                m.d.sync += [
+                    self.line.eq(self.base),
+                    bank.eq(1 << self.base[: ACT_BANKS.bit_length() - 1]),
+                    beyond.eq(self.base[size_bits:].any()),
+                    left.eq(self.count - 1),
+                ]
                 with m.If(self.start):
                     m.next = "REQUEST"
             with m.State("REQUEST"):
-                m.d.comb += self.outside.eq(self.line[size_bits:].any())
-                with m.If(~self.outside):
-                    m.d.comb += self.act.bank.eq(1 << self.line[: ACT_BANKS.bit_length() - 1])
-                with m.If(self.act.bank.any() & self.act.gnt & ~self.halt):
-                    m.d.sync += self.line.eq(self.line + 1)
+                m.d.comb += [
+                    self.outside.eq(beyond),
+                    self.act.bank.eq(Mux(beyond, 0, bank)),
+                ]
+                with m.If(~beyond & self.act.gnt & ~self.halt):
+                    m.d.sync += [self.line.eq(self.line + 1), bank.eq(bank.rotate_left(1))]
                     m.next = "WAIT"
             with m.State("WAIT"):
                 m.next = "TAKE_LINE"
             with m.State("TAKE_LINE"):
-                m.d.sync += [buffer.eq(self.act.data), self.place.eq(0)]
+                m.d.sync += [
+                    buffer.eq(self.act.data),
+                    self.place.eq(0),
+                    beyond.eq(self.line[size_bits:].any()),
+                ]
                 m.next = "ELEMENTS"
             with m.State("ELEMENTS"):
                 m.d.comb += self.valid.eq(1)

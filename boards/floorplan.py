@@ -1,0 +1,197 @@
+"""Where the NPU's multipliers and memories go on an ECP5, so that the placer starts from an order.
+
+nextpnr's placers put block memories and multipliers last, wherever there is room; with the four
+multipliers of a lane in four corners a single wire then takes a whole clock cycle. Here they are
+laid out as data goes through them: in every column of the FPGA a lane of the vector engine, the
+accumulator's and the table's part that belong to it, and a column of the array; the activation
+SRAM amid the array's rows, the weights beyond. All else is left to the placer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["GRIDS", "BlockGrid", "constrain", "floorplan"]
+
+MULTIPLIERS = "MULT18X18D"
+MEMORIES = "DP16KD"
+PER_BLOCK = 4
+"""Multipliers in a DSP block, and block memories in the columns below it."""
+DSP_PLACES = ((0, 0), (1, 1), (4, 4), (5, 5))
+"""Offset in x and number of each multiplier in its DSP block."""
+EBR_PITCH = 2
+PARTIAL_PRODUCTS = ("low_low", "low_high", "high_low", "high_high")
+
+_PRODUCT = re.compile(r"\bgrid\.product_(\d+)_(\d+)_")
+_LANE = re.compile(r"\blane_(\d+)\.multiplier\.([a-z]+_[a-z]+)_")
+_SOFTMAX = re.compile(r"\bsoftmax\.multiplier\.([a-z]+_[a-z]+)_")
+_SLICE = r"(?:\.memory)+\.(\d+)\.(\d+)$"
+_ACT = re.compile(r"\bact\.bank_(\d+)" + _SLICE)
+_ACC = re.compile(r"\baccumulator\.half_(\d+)" + _SLICE)
+_WGT = re.compile(r"\bwgt\.bank_(\d+)" + _SLICE)
+_PARAM = re.compile(r"\bparam" + _SLICE)
+_TABLE = re.compile(r"\btable_(\d+)" + _SLICE)
+
+
+@dataclass(frozen=True)
+class BlockGrid:
+    """Where an FPGA has DSP blocks and block memories, in tiles.
+
+    Attributes
+    ----------
+    columns : tuple of int
+        x of the first multiplier of each DSP block, and of the first memory below it.
+    multiplier_rows, memory_rows : tuple of int
+        y of their rows.
+    """
+
+    columns: tuple[int, ...]
+    multiplier_rows: tuple[int, ...]
+    memory_rows: tuple[int, ...]
+
+    def multiplier(self, column: int, row: int, place: int) -> str:
+        """Return the name of a multiplier, by place in its DSP block."""
+        x, number = DSP_PLACES[place]
+        return f"X{self.columns[column] + x}/Y{self.multiplier_rows[row]}/MULT18_{number}"
+
+    def memory(self, column: int, row: int, place: int) -> str:
+        """Return the name of a block memory, by place in its group of four."""
+        x = self.columns[column] + EBR_PITCH * place
+        return f"X{x}/Y{self.memory_rows[row]}/EBR{place}"
+
+
+GRIDS = {
+    "LFE5U-85F": BlockGrid(
+        columns=(4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114),
+        multiplier_rows=(10, 34, 58),
+        memory_rows=(22, 46, 70, 82),
+    )
+}
+"""By device; from nextpnr's list of its cells."""
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """A cell, and where it should be.
+
+    Attributes
+    ----------
+    cell : str
+    column : int
+        Of the NPU: the lane's, or the array's.
+    row : int
+    place : int
+    """
+
+    cell: str
+    column: int
+    row: int
+    place: int
+
+
+def _multipliers(names: Iterable[str]) -> Iterator[_Wish]:
+    lanes = 1
+    softmax: list[tuple[str, int]] = []
+    for name in names:
+        if match := _PRODUCT.search(name):
+            # Sums run down the rows, from the far row of blocks to that beside the lanes.
+            group, place = divmod(int(match[1]), PER_BLOCK)
+            yield _Wish(name, int(match[2]), -1 - group, place)
+        elif match := _LANE.search(name):
+            lanes = max(lanes, int(match[1]) + 1)
+            yield _Wish(name, int(match[1]), 0, PARTIAL_PRODUCTS.index(match[2]))
+        elif match := _SOFTMAX.search(name):
+            softmax.append((name, PARTIAL_PRODUCTS.index(match[1])))
+    for name, place in softmax:
+        yield _Wish(name, lanes, 0, place)
+
+
+def _memories(names: Iterable[str], columns: int) -> Iterator[_Wish]:
+    """`columns`: of the array."""
+    parts: dict[tuple[int, int], list[tuple[int, str]]] = {}
+    for name in names:
+        for pattern, row, place in ((_ACC, 0, 0), (_ACT, 1, 0), (_WGT, 2, 0)):
+            if match := pattern.search(name):
+                index = max(int(match[2]), int(match[3]))
+                parts.setdefault((row, place + int(match[1])), []).append((index, name))
+        if match := _TABLE.search(name):
+            parts.setdefault((0, 2), []).append((int(match[1]), name))
+        elif match := _PARAM.search(name):
+            parts.setdefault((0, 3), []).append((max(int(match[1]), int(match[2])), name))
+    for (row, place), slices in parts.items():
+        # Slices of a memory side by side, over the whole width.
+        for order, (_, name) in enumerate(sorted(slices)):
+            yield _Wish(name, order * columns // len(slices), row, place)
+
+
+def floorplan(cells: dict[str, str], device: str) -> dict[str, str]:
+    """Return places for the multipliers and block memories of an NPU.
+
+    Parameters
+    ----------
+    cells : dict of str to str
+        Types of a netlist's cells, by name: the names that Yosys gives them in a flat design.
+    device : str
+        FPGA.
+
+    Returns
+    -------
+    dict of str to str
+        nextpnr's names of the places, by cell. Empty if there is no grid for the device or the
+        NPU is too large for its layout; a cell that has no place in it is left out.
+    """
+    grid = GRIDS.get(device)
+    if grid is None:
+        return {}
+    multipliers = list(_multipliers(name for name, kind in cells.items() if kind == MULTIPLIERS))
+    if not multipliers:
+        return {}
+    width = max(wish.column for wish in multipliers) + 1
+    array_rows = -min(wish.row for wish in multipliers)
+    # The lanes' row, then the array's.
+    if width > len(grid.columns) or array_rows + 1 > len(grid.multiplier_rows):
+        return {}
+    first = (len(grid.columns) - width + 2) // 2
+    array_columns = 1 + max((wish.column for wish in multipliers if wish.row < 0), default=0)
+    places: dict[str, str] = {}
+    for wish in multipliers:
+        row = wish.row if wish.row >= 0 else 1 + array_rows + wish.row
+        places[wish.cell] = grid.multiplier(first + wish.column, row, wish.place)
+    memories = _memories((name for name, kind in cells.items() if kind == MEMORIES), array_columns)
+    taken: set[str] = set()
+    for wish in memories:
+        if wish.place < PER_BLOCK:
+            place = grid.memory(first + wish.column, wish.row, wish.place)
+            if place not in taken:
+                taken.add(place)
+                places[wish.cell] = place
+    return places
+
+
+def constrain(netlist: Path, device: str) -> int:
+    """Write places into a netlist, as attributes that nextpnr obeys.
+
+    Parameters
+    ----------
+    netlist : Path
+        What Yosys's ``write_json`` wrote, with the top module ``top``; it is changed.
+    device : str
+
+    Returns
+    -------
+    int
+        Cells that have a place.
+    """
+    content: dict[str, Any] = json.loads(netlist.read_text(encoding="utf-8"))
+    cells = content["modules"]["top"]["cells"]
+    places = floorplan({name: cell["type"] for name, cell in cells.items()}, device)
+    for name, place in places.items():
+        cells[name].setdefault("attributes", {})["BEL"] = place
+    if places:
+        netlist.write_text(json.dumps(content), encoding="utf-8")
+    return len(places)
