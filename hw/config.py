@@ -16,6 +16,9 @@ __all__ = ["ACT_BANKS", "ConfigError", "NpuConfig", "PRESETS", "preset"]
 
 KIB = 1024
 
+MAX_BEATS = 16
+"""Cycles that the vector engine may take for a vector at most."""
+
 ACT_BANKS = 4
 """Banks of the activation SRAM, whatever the configuration."""
 
@@ -53,6 +56,13 @@ class NpuConfig:
         Commands that each engine's queue can hold.
     max_outstanding : int
         Bus reads in flight at once.
+    lanes : int or None
+        Channels that the vector engine works on in a cycle, a power of two from ``cols / 16`` to
+        ``cols``; None: all of a vector's. With fewer a vector takes several cycles,
+        :attr:`vector_beats`.
+    compact : bool
+        Spend cycles to save flip-flops and tables (docs/machine.md, "Small machines"). Results are
+        the same.
 
     Raises
     ------
@@ -70,6 +80,8 @@ class NpuConfig:
     acc_depth: int = 512
     queue_depth: int = 16
     max_outstanding: int = 16
+    lanes: int | None = None
+    compact: bool = False
 
     def __post_init__(self) -> None:
         if self.rows not in (4, 8, 16, 32):
@@ -99,6 +111,16 @@ class NpuConfig:
                 raise ConfigError(
                     f"{field} must be a power of two from {low} to {high}, not {value!r}"
                 )
+        if self.lanes is not None:
+            # The scratch memories hold 16 beats: one vector at least.
+            fewest = max(1, self.cols // MAX_BEATS)
+            if not _is_power_of_two(self.lanes) or not fewest <= self.lanes <= self.cols:
+                raise ConfigError(
+                    f"lanes must be a power of two from {fewest} to {self.cols} (cols), or None,"
+                    f" not {self.lanes!r}"
+                )
+        if not isinstance(self.compact, bool):
+            raise ConfigError(f"compact must be true or false, not {self.compact!r}")
 
     @property
     def line_bytes(self) -> int:
@@ -136,6 +158,16 @@ class NpuConfig:
         return BLOCK_LINES
 
     @property
+    def vector_lanes(self) -> int:
+        """Channels that the vector engine works on in a cycle."""
+        return self.cols if self.lanes is None else self.lanes
+
+    @property
+    def vector_beats(self) -> int:
+        """Cycles that the vector engine takes for a vector of :attr:`cols` channels."""
+        return self.cols // self.vector_lanes
+
+    @property
     def min_pass_cycles(self) -> int:
         """Cycles from pass to pass at least: weights go in two rows a cycle (docs/machine.md)."""
         return max(self.rows // 2 + 1, 4)
@@ -157,7 +189,7 @@ class NpuConfig:
         del fields["name"]
         return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
 
-    def with_(self, **changes: int | str) -> NpuConfig:
+    def with_(self, **changes: int | str | None) -> NpuConfig:
         """Copy with some fields changed and, unless it is given, the name ``custom``."""
         changes.setdefault("name", "custom")
         return replace(self, **changes)  # type: ignore[arg-type]
@@ -177,18 +209,22 @@ PRESETS: dict[str, NpuConfig] = {
             acc_depth=128,
             queue_depth=4,
             max_outstanding=8,
+            lanes=1,
+            compact=True,
         ),
         NpuConfig(
             name="tiny",
             rows=8,
             cols=8,
             bus_bits=32,
-            act_bytes=32 * KIB,
+            act_bytes=16 * KIB,
             wgt_bytes=8 * KIB,
             param_bytes=4 * KIB,
             acc_depth=256,
             queue_depth=8,
             max_outstanding=16,
+            lanes=2,
+            compact=True,
         ),
         NpuConfig(name="base"),
         NpuConfig(

@@ -69,6 +69,7 @@ class Accumulator(Component):
         # The half that the reader reads, if there is one: it selects many addresses.
         reading = Signal(2, reset_less=True)
 
+        read: list[Signal] = []
         old: list[Signal] = []
         new = Signal(32 * cols, reset_less=True)
         for half in range(2):
@@ -82,23 +83,29 @@ class Accumulator(Component):
                 memory.write_data.eq(new),
                 memory.write_en.eq(tags[3].valid & (tags[3].half == half)),
             ]
-            m.d.sync += output.eq(memory.read_data)
-            old.append(output)
+            read.append(memory.read_data)
+            if config.vector_beats == 1:
+                m.d.sync += output.eq(memory.read_data)
+                old.append(output)
 
-        kept = Signal(32 * cols)
-        m.d.comb += kept.eq(Mux(tags[2].half, old[1], old[0]))
+        kept = Signal(32 * cols, reset_less=True)
+        if config.vector_beats == 1:
+            m.d.comb += kept.eq(Mux(tags[2].half, old[1], old[0]))
+        else:
+            m.d.sync += kept.eq(Mux(tags[1].half, read[1], read[0]))
         columns = []
         for c in range(cols):
             before = kept[32 * c : 32 * c + 32]
             columns.append((Mux(tags[2].overwrite, 0, before).as_signed() + self.sums[c])[:32])
         m.d.sync += new.eq(Cat(columns))
-        self._elaborate_halves(m, tags, old, reader_half, reading)
+        self._elaborate_halves(m, tags, read, old, reader_half, reading)
         return m
 
     def _elaborate_halves(
         self,
         m: Module,
         tags: list[Signal],
+        read: list[Signal],
         old: list[Signal],
         reader_half: Signal,
         reading: Signal,
@@ -131,4 +138,14 @@ class Accumulator(Component):
         read_half = delays(m, reader_half, 2, name="reader_half")
         with m.If(self.reader.release):
             m.d.sync += reader_half.eq(~reader_half)
-        m.d.comb += self.reader.data.eq(Mux(read_half[2], old[1], old[0]))
+        if self._config.vector_beats == 1:
+            m.d.comb += self.reader.data.eq(Mux(read_half[2], old[1], old[0]))
+            return
+        # Only a part of the vector is wanted: it has a register of its own.
+        beat = Signal.like(self.reader.beat, reset_less=True)
+        part = Signal.like(self.reader.data, reset_less=True)
+        m.d.sync += [
+            beat.eq(self.reader.beat),
+            part.eq(Mux(read_half[1], read[1], read[0]).word_select(beat, len(part))),
+        ]
+        m.d.comb += self.reader.data.eq(part)

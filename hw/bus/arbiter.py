@@ -239,8 +239,11 @@ class BusArbiter(Component):
             {"port": range(self._ports), "we": 1, "adr": word_addr_bits(config)}
         )
         m.submodules.grant = grant = _Grant(self._ports)
+        spare = not config.compact
         # Also room for what waits for the bus: it is never full.
-        m.submodules.owners = owners = StreamQueue(owner_layout, depth=2 * config.max_outstanding)
+        m.submodules.owners = owners = StreamQueue(
+            owner_layout, depth=2 * config.max_outstanding, spare=spare
+        )
         m.submodules.issue = issue = _Issue(config, entry)
 
         chosen = issue.request.payload
@@ -263,7 +266,7 @@ class BusArbiter(Component):
         for index in range(self._ports):
             request = self.ports[index].request
             # Ports are far from one another; whose turn it is depends on nothing that is.
-            m.submodules[f"request_{index}"] = held = StreamBuffer(layout)
+            m.submodules[f"request_{index}"] = held = StreamBuffer(layout, spare=spare)
             m.d.comb += [
                 held.i.valid.eq(request.valid),
                 held.i.payload.eq(request.payload),

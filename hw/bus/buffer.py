@@ -21,6 +21,9 @@ class StreamBuffer(Component):
     ----------
     shape : shape-like
         Shape of the payload.
+    spare : bool
+        Without the second entry the input is ready as the output is taken, in the same cycle. The
+        cycles are the same.
 
     Members
     -------
@@ -30,7 +33,8 @@ class StreamBuffer(Component):
         What follows `o` if `o` is taken in this cycle (depends on `i` in the same cycle).
     """
 
-    def __init__(self, shape: object) -> None:
+    def __init__(self, shape: object, *, spare: bool = True) -> None:
+        self._spare = spare
         super().__init__(
             {
                 "i": In(stream.Signature(shape)),
@@ -43,6 +47,16 @@ class StreamBuffer(Component):
         m = Module()
         # No reset: nobody looks at a payload that is not valid.
         current = Signal.like(self.o.payload, reset_less=True)
+        if not self._spare:
+            m.d.comb += [
+                self.i.ready.eq(self.o.ready | ~self.o.valid),
+                self.o.payload.eq(current),
+                self.follower.valid.eq(self.i.valid),
+                self.follower.payload.eq(self.i.payload),
+            ]
+            with m.If(self.i.ready):
+                m.d.sync += [self.o.valid.eq(self.i.valid), current.eq(self.i.payload)]
+            return m
         spare = Signal.like(self.i.payload, reset_less=True)
         spare_valid = Signal()
         # The same, inverted, in a register that drives nothing in here.
@@ -85,6 +99,8 @@ class StreamQueue(Component):
         Shape of the payload.
     depth : int
         Entries of the memory, a power of two; two more are held at the output.
+    spare : bool
+        Whether there are two; without, one.
 
     Members
     -------
@@ -92,10 +108,11 @@ class StreamQueue(Component):
     o : Out(stream)
     """
 
-    def __init__(self, shape: object, *, depth: int) -> None:
+    def __init__(self, shape: object, *, depth: int, spare: bool = True) -> None:
         if depth < 2 or depth & (depth - 1):
             raise ValueError(f"depth must be a power of two, at least 2, not {depth!r}")
         self._depth = depth
+        self._spare = spare
         super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
 
     @property
@@ -109,7 +126,7 @@ class StreamQueue(Component):
         addr_bits = self._depth.bit_length() - 1
         m.submodules.memory = memory = Memory(shape=width_bits, depth=self._depth, init=[])
         write, read = memory.write_port(), memory.read_port(domain="comb")
-        m.submodules.head = head = StreamBuffer(self.i.payload.shape())
+        m.submodules.head = head = StreamBuffer(self.i.payload.shape(), spare=self._spare)
         write_addr, read_addr = Signal(addr_bits), Signal(addr_bits)
         # Full by its highest bit alone.
         held = Signal(addr_bits + 1)

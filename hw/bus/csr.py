@@ -10,7 +10,7 @@ from amaranth.lib.wiring import Component, In, Out, Signature
 from celosia.hw.bus.wishbone import Wishbone
 from celosia.hw.regs import ACCESS, REGISTERS, Register, RegisterField
 
-__all__ = ["RegisterFile", "csr_signature"]
+__all__ = ["WORD_BYTES", "RegisterFile", "csr_signature"]
 
 WORD_BYTES = 4
 WORD_BITS = 32
@@ -121,13 +121,14 @@ class RegisterFile(Component):
         ]
         with m.Switch(adr):
             for entry in self._registers:
-                selected = Signal(name=f"select_{entry.name}")
-                m.d.comb += selected.eq(request & (adr == entry.address // WORD_BYTES))
                 with m.Case(entry.address // WORD_BYTES):
                     m.d.sync += bus.dat_r.eq(self._read_value(entry))
-                self._write(m, entry, selected, write_mask)
             with m.Default():
                 m.d.sync += [unmapped.eq(1), bus.dat_r.eq(0)]
+        for entry in self._registers:
+            selected = Signal(name=f"select_{entry.name}")
+            m.d.comb += selected.eq(request & (adr == entry.address // WORD_BYTES))
+            self._write(m, entry, selected, write_mask)
         return m
 
     def _read_value(self, entry: Register) -> Value:
@@ -147,7 +148,13 @@ class RegisterFile(Component):
             data = self._data[place]
             enable = Mux(selected, mask[place], 0)
             if field.access is ACCESS.RW:
-                m.d.sync += port.eq((port & ~enable) | (data & enable))
+                # By bytes: each is a clock enable, and takes no logic.
+                for byte in range(WORD_BYTES):
+                    first = max(0, 8 * byte - field.offset_bits)
+                    end = min(field.width_bits, 8 * byte + 8 - field.offset_bits)
+                    if first < end:
+                        with m.If(selected & mask[8 * byte]):
+                            m.d.sync += port[first:end].eq(data[first:end])
             elif field.access is ACCESS.W:
                 m.d.comb += port.eq(data & enable)
             elif field.access is ACCESS.RW1C:

@@ -7,18 +7,25 @@ from typing import Any
 
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
-from celosia.hw.bus.csr import RegisterFile, csr_signature
+from celosia.hw.bus.csr import WORD_BYTES, RegisterFile, csr_signature
 from celosia.hw.bus.ports import REGION_TABLE
 from celosia.hw.config import NpuConfig
+from celosia.hw.control.counters import Counters, MemoryCounters
 from celosia.hw.control.ports import FaultPort, Unit
 from celosia.hw.gating import clock, idles
 from celosia.hw.isa import Engine, Region
-from celosia.hw.regs import COUNTERS, IDENTITY, VERSION, ErrorCause, capability_words
+from celosia.hw.regs import (
+    COUNTERS,
+    IDENTITY,
+    VERSION,
+    ErrorCause,
+    address_of,
+    capability_words,
+)
 
 __all__ = ["EVENTS", "Control"]
 
 ENGINES = len(Engine)
-COUNTER_BITS = 32
 
 _FROM_GATES = (
     ("array_wait_token", "wait_token", Engine.ARRAY),
@@ -38,6 +45,11 @@ EVENTS = tuple(
 
 class _ErrorLatch(Component):
     """Keeps the first error while it is armed.
+
+    Parameters
+    ----------
+    compact : bool
+        Choose among errors in the cycle in which they come, not in the one after it.
 
     Members
     -------
@@ -64,7 +76,8 @@ class _ErrorLatch(Component):
     address : Out(32)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, compact: bool) -> None:
+        self._compact = compact
         super().__init__(
             {
                 "faults": In(FaultPort()).array(len(Unit)),
@@ -103,7 +116,9 @@ class _ErrorLatch(Component):
         sources.append((self.watchdog, ErrorCause.WATCHDOG, int(Unit.FETCH), 0))
 
         m.d.comb += self.seen.eq(Cat(valid for valid, *_ in sources).any())
-        # Two steps, so that the choice does not lengthen the engines' paths.
+        # Two steps, so that the choice does not lengthen the engines' paths; in a compact machine
+        # one.
+        step = m.d.comb if self._compact else m.d.sync
         caught = [Signal(name=f"caught_{place}") for place in range(len(sources))]
         m.d.comb += self.error.eq(self.armed & Cat(caught).any())
         held = []
@@ -111,7 +126,7 @@ class _ErrorLatch(Component):
             cause_now = Signal(8, name=f"cause_{place}")
             unit_now = Signal(range(len(Unit)), name=f"unit_{place}")
             address_now = Signal(32, name=f"address_{place}")
-            m.d.sync += [
+            step += [
                 caught[place].eq(valid & self.armed),
                 cause_now.eq(cause),
                 unit_now.eq(unit),
@@ -140,42 +155,6 @@ class _ErrorLatch(Component):
                         m.d.sync += self.tag.eq(self.tags[unit])
         with m.If(self.clear):
             m.d.sync += [self.cause.eq(0), self.unit.eq(0), self.tag.eq(0), self.address.eq(0)]
-        return m
-
-
-class _Counters(Component):
-    """One counter for each of :data:`COUNTERS`.
-
-    Members
-    -------
-    events : In(number of counters)
-        One bit a counter: counts in this cycle.
-    count : In(1)
-        Counters count; else they stand still.
-    clear : In(1)
-        Nothing has been counted for two cycles.
-    values : Out(32).array(number of counters)
-    """
-
-    def __init__(self) -> None:
-        super().__init__(
-            {
-                "events": In(len(COUNTERS)),
-                "count": In(1),
-                "clear": In(1),
-                "values": Out(COUNTER_BITS).array(len(COUNTERS)),
-            }
-        )
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        pulses = Signal(len(COUNTERS))
-        m.d.sync += pulses.eq(self.events & self.count.replicate(len(COUNTERS)))
-        for place, value in enumerate(self.values):
-            with m.If(pulses[place]):
-                m.d.sync += value.eq(value + 1)
-        with m.If(self.clear):
-            m.d.sync += [value.eq(0) for value in self.values]
         return m
 
 
@@ -242,8 +221,9 @@ class Control(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        csr, errors = RegisterFile(), _ErrorLatch()
-        m.submodules.counters = counters = _Counters()
+        csr, errors = RegisterFile(), _ErrorLatch(compact=self._config.compact)
+        counters = MemoryCounters() if self._config.compact else Counters()
+        m.submodules.counters = counters
         fields = csr.fields
         pending = fields["irq_pending"].values()
         # What the registers show, and what starts and ends a program, changes rarely: the error
@@ -294,7 +274,7 @@ class Control(Component):
             registers += [running.eq(1), done.eq(0)]
         self._status(m, registers, fields, running, done, failed)
         self._errors(m, fields, errors, counters, running & ~rung)
-        self._count(m, fields, counters, running, rung)
+        self._count(m, fields, counters, running, rung, registers)
         return m
 
     def _constants(self, m: Module, fields: dict[str, dict[str, Any]]) -> None:
@@ -340,7 +320,7 @@ class Control(Component):
         m: Module,
         fields: dict[str, dict[str, Any]],
         errors: _ErrorLatch,
-        counters: _Counters,
+        counters: Counters | MemoryCounters,
         counting: Value,
     ) -> None:
         """`counting`: a program runs, and its cycles are being counted, not those of the last."""
@@ -351,7 +331,7 @@ class Control(Component):
         for name in ("valid", "cause", "address"):
             m.d.comb += getattr(errors.bus_fault, name).eq(getattr(self.bus_fault, name))
         limit = fields["watchdog"]["value"]
-        total = counters.values[[name for name, _ in COUNTERS].index("total")]
+        total = counters.total if isinstance(counters, MemoryCounters) else counters.values[0]
         m.d.sync += errors.watchdog.eq((total >= limit) & (limit != 0) & counting)
         m.d.comb += [
             errors.overflow.eq(self.overflow),
@@ -366,9 +346,10 @@ class Control(Component):
         self,
         m: Module,
         fields: dict[str, dict[str, Any]],
-        counters: _Counters,
+        counters: Counters | MemoryCounters,
         running: Signal,
         rung: Signal,
+        registers: Any,
     ) -> None:
         events: dict[str, Value] = {name: getattr(self.events, name) for name in EVENTS}
         for name, port, engine in _FROM_GATES:
@@ -380,5 +361,16 @@ class Control(Component):
             counters.count.eq(running),
             counters.clear.eq(rung),
         ]
-        for value, (name, _) in zip(counters.values, COUNTERS, strict=True):
+        if isinstance(counters, Counters):
+            values = list(counters.values)
+        else:
+            # All of them show the one that is being read.
+            values = [counters.total] + [counters.value] * (len(COUNTERS) - 1)
+            first = address_of(f"count_{COUNTERS[0][0]}") // WORD_BYTES
+            # The registers look at their values in the cycle after a request.
+            registers += [
+                counters.read.eq(self.bus.cyc & self.bus.stb & ~self.bus.stall),
+                counters.select.eq(self.bus.adr - first),
+            ]
+        for value, (name, _) in zip(values, COUNTERS, strict=True):
             m.d.comb += fields[f"count_{name}"]["value"].eq(value)

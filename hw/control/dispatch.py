@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.bus.buffer import StreamBuffer
+from celosia.hw.config import NpuConfig
 from celosia.hw.control.decode import command_layout
 from celosia.hw.control.ports import FaultPort
 from celosia.hw.control.queue import WORD_BITS, WORDS_PER_COMMAND
@@ -106,6 +107,10 @@ class Dispatcher(Component):
     are the opcode, that the bits above the last field are zero, and that no command waits for or
     signals its own engine (nor an `End` any); other fields are the engines' business.
 
+    Parameters
+    ----------
+    config : NpuConfig
+
     Members
     -------
     start : In(1)
@@ -130,7 +135,8 @@ class Dispatcher(Component):
         Tag of the command that was looked at last.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, config: NpuConfig) -> None:
+        self._config = config
         super().__init__(
             {
                 "start": In(1),
@@ -149,7 +155,7 @@ class Dispatcher(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.check = check = _WordCheck()
-        m.submodules.checked = checked = StreamBuffer(_CHECKED)
+        m.submodules.checked = checked = StreamBuffer(_CHECKED, spare=not self._config.compact)
         index = Signal(range(WORDS_PER_COMMAND))
         kinds = Signal(len(KINDS))
         accepting, dropping = Signal(), Signal(init=1)

@@ -119,7 +119,9 @@ class CommandFetch(Component):
         burst = COMMAND_BYTES // self._config.bus_bytes
         lane_bits = self._config.bus_bytes.bit_length() - 1
         command_bits = COMMAND_BYTES.bit_length() - 1
-        m.submodules.queue = queue = StreamQueue(self._config.bus_bits, depth=2 * burst)
+        m.submodules.queue = queue = StreamQueue(
+            self._config.bus_bits, depth=2 * burst, spare=not self._config.compact
+        )
         m.submodules.unpack = unpack = _Unpack(self._config.bus_bits)
 
         region = Signal.like(self.regions[Region.CODE])

@@ -10,6 +10,7 @@ from celosia.hw.control.dispatch import Dispatcher
 from celosia.hw.control.fetch import CommandFetch
 from celosia.hw.control.ports import CommandPort, FaultPort
 from celosia.hw.control.queue import CommandQueue
+from celosia.hw.control.shared_queue import SharedQueues
 from celosia.hw.control.tokens import TokenGates
 from celosia.hw.isa import Engine
 
@@ -71,20 +72,27 @@ class FrontEnd(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.fetch = fetch = CommandFetch(self._config)
-        m.submodules.dispatch = dispatch = Dispatcher()
+        m.submodules.dispatch = dispatch = Dispatcher(self._config)
         m.submodules.gates = gates = TokenGates()
         empty, moving = [], [fetch.active, dispatch.active, gates.moves.any()]
         connect(m, fetch.words, dispatch.words)
         connect(m, fetch.mem, flipped(self.mem))
+        if self._config.compact:
+            m.submodules.queues = queues = SharedQueues(self._config)
+            moving.append(queues.active)
         for engine in Engine:
-            queue = CommandQueue(self._config, engine=engine)
-            m.submodules[f"queue_{engine.name.lower()}"] = queue
-            connect(m, dispatch.queues[engine], queue.i)
-            connect(m, queue.o, gates.i[engine])
+            if self._config.compact:
+                sink, source, is_empty = queues.i[engine], queues.o[engine], queues.empty[engine]
+            else:
+                queue = CommandQueue(self._config, engine=engine)
+                m.submodules[f"queue_{engine.name.lower()}"] = queue
+                sink, source, is_empty = queue.i, queue.o, queue.empty
+                moving.append(queue.active)
+            connect(m, dispatch.queues[engine], sink)
+            connect(m, source, gates.i[engine])
             connect(m, gates.o[engine], flipped(self.commands[engine]))
             m.d.comb += self.tags[engine].eq(gates.tags[engine])
-            empty.append(queue.empty)
-            moving.append(queue.active)
+            empty.append(is_empty)
         m.d.comb += [
             fetch.start.eq(self.start),
             dispatch.start.eq(self.start),

@@ -10,14 +10,14 @@ from celosia.hw.control.ports import CommandPort
 from celosia.hw.isa import COMMAND_BITS, COMMANDS, Engine, fields_of
 from celosia.hw.memory.block import BlockMemory
 
-__all__ = ["CommandQueue", "WORD_BITS", "WORDS_PER_COMMAND"]
+__all__ = ["CommandQueue", "WORD_BITS", "WORDS_PER_COMMAND", "used_bits"]
 
 WORD_BITS = 64
 WORDS_PER_COMMAND = COMMAND_BITS // WORD_BITS
 _INDEX_BITS = WORDS_PER_COMMAND.bit_length() - 1
 
 
-def _used_bits(engine: Engine) -> int:
+def used_bits(engine: Engine) -> int:
     """Return the bits that the longest of the engine's commands has fields in."""
     kinds = [kind for kind in COMMANDS.values() if engine == (kind.OPCODE >> 4) - 1]
     return max(sum(spec.width_bits for spec in fields_of(kind)) for kind in kinds)
@@ -50,7 +50,7 @@ class CommandQueue(Component):
 
     def __init__(self, config: NpuConfig, *, engine: Engine) -> None:
         self._config = config
-        self._used_bits = _used_bits(engine)
+        self._used_bits = used_bits(engine)
         super().__init__(
             {
                 "i": In(stream.Signature(WORD_BITS)),

@@ -21,7 +21,8 @@ class LoadEngine(Component):
     """Executes `Load`: one bus word a cycle as long as memory and the write port keep up.
 
     Every bus word is one window write. Reads are asked for only while there is room for their
-    answers: twice ``max_outstanding`` words, which covers the way through the arbiter and back.
+    answers: twice ``max_outstanding`` words, which covers the way through the arbiter and back; in
+    a compact machine once.
     ``command.ready`` comes in the cycle after the last write was granted.
 
     Parameters
@@ -53,11 +54,12 @@ class LoadEngine(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        depth = 2 * config.max_outstanding
+        spare = not config.compact
+        depth = config.max_outstanding * (2 if spare else 1)
         place = data.StructLayout({"sram": ADDR_BITS, "mask": config.bus_bytes})
         m.submodules.walk = walk = TransferWalk(config, kind=Load)
-        m.submodules.places = places = StreamQueue(place, depth=depth)
-        m.submodules.answers = answers = StreamQueue(config.bus_bits, depth=depth)
+        m.submodules.places = places = StreamQueue(place, depth=depth, spare=spare)
+        m.submodules.answers = answers = StreamQueue(config.bus_bits, depth=depth, spare=spare)
 
         in_use = Signal(range(depth + 1))
         room = Signal(init=1)  # in_use is not depth

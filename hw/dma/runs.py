@@ -162,7 +162,9 @@ class _RunCheck(Component):
         span = Signal(ADDR_BITS + 1)
         final = Signal()
         # Stage 2: the verdict, with the run.
-        m.submodules.verdicts = verdicts = StreamBuffer(_checked_layout(config))
+        m.submodules.verdicts = verdicts = StreamBuffer(
+            _checked_layout(config), spare=not config.compact
+        )
         entering, checked = verdicts.i.payload, verdicts.o.payload
         bad = Signal()
         lane = run.offset[:lane_bits]
@@ -347,7 +349,9 @@ class RunSequencer(Component):
         m.submodules.loop = loop = _RunLoop()
         m.submodules.check = check = _RunCheck(self._config)
         m.submodules.words = words = _WordLoop(self._config)
-        m.submodules.buffer = buffer = StreamBuffer(word_layout(self._config))
+        m.submodules.buffer = buffer = StreamBuffer(
+            word_layout(self._config), spare=not self._config.compact
+        )
         for part in (loop, check):
             for name in ("command", "region_base", "region_size", "start"):
                 m.d.comb += getattr(part.transfer, name).eq(getattr(self.transfer, name))

@@ -59,12 +59,13 @@ class StoreEngine(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
+        spare = not config.compact
         place = data.StructLayout(
             {"adr": word_addr_bits(config), "mask": config.bus_bytes, "last": 1}
         )
         m.submodules.walk = walk = TransferWalk(config, kind=Store)
-        m.submodules.places = places = StreamQueue(place, depth=QUEUE_DEPTH)
-        m.submodules.bytes = words = StreamQueue(config.bus_bits, depth=QUEUE_DEPTH)
+        m.submodules.places = places = StreamQueue(place, depth=QUEUE_DEPTH, spare=spare)
+        m.submodules.bytes = words = StreamQueue(config.bus_bits, depth=QUEUE_DEPTH, spare=spare)
 
         # Next to the SRAM: its grant comes late in its cycle, and moves on nothing but this.
         window = data.StructLayout({"addr": ADDR_BITS, "banks": config.act_banks})

@@ -177,15 +177,20 @@ class ActSram(Component):
                         data.eq(self.load.data.rotate_left(8 * o)),
                         mask.eq(self.load.mask.rotate_left(o)),
                     ]
-        # Results are registered as they come, so that a load waits for registers only.
+        # Results are registered as they come, so that a load waits for registers only (but in a
+        # compact machine).
         result = Signal(8 * line_bytes, reset_less=True)
         result_row = Signal(LINE_BITS - bank_bits, reset_less=True)
         result_bank = Signal(config.act_banks, reset_less=True)
-        m.d[self._write_clock] += [
+        m.d[self._write_clock if not config.compact else "comb"] += [
             result.eq(self.result.data),
             result_row.eq(self.result.line >> bank_bits),
             result_bank.eq(Mux(self.result.req, 1 << self.result.line[:bank_bits], 0)),
         ]
+        # A compact machine has one register for the data of all banks.
+        shared = Signal(8 * line_bytes, name="write_data", reset_less=True)
+        if config.compact:
+            m.d[self._write_clock] += shared.eq(Mux(result_bank.any(), result, data))
         writes: dict[tuple[str, int], Signal] = {}
         for b, port in enumerate(self._banks):
             in_line = line[:bank_bits] == b
@@ -197,27 +202,37 @@ class ActSram(Component):
                 m.d.comb += lanes.eq(mask & upper)
             # Registered: who is granted is known late in the cycle.
             for member in ("write_en", "write_addr", "write_data"):
-                register = Signal.like(getattr(port, member), name=f"{member}_{b}", reset_less=True)
+                if config.compact and member == "write_data":
+                    register = shared
+                else:
+                    register = Signal.like(
+                        getattr(port, member), name=f"{member}_{b}", reset_less=True
+                    )
                 m.d.comb += getattr(port, member).eq(register)
                 writes[member, b] = register
             m.d[self._write_clock] += [
                 # A window goes to both its banks at once or to neither.
                 writes["write_en", b].eq(Mux(self.load.gnt, lanes, 0)),
                 writes["write_addr", b].eq(Array([line, following])[in_following] >> bank_bits),
-                writes["write_data", b].eq(data),
             ]
             with m.If(result_bank[b]):
                 m.d[self._write_clock] += [
                     writes["write_en", b].eq((1 << line_bytes) - 1),
                     writes["write_addr", b].eq(result_row),
-                    writes["write_data", b].eq(result),
                 ]
+            if not config.compact:
+                m.d[self._write_clock] += writes["write_data", b].eq(
+                    Mux(result_bank[b], result, data)
+                )
         # A bus word's last byte may be in the following line; its mask is not looked at.
         if config.bus_bytes == line_bytes:
             unaligned = offset.any()
         else:
             unaligned = offset > line_bytes - config.bus_bytes
         first_bank = line[:bank_bits]
+        if config.compact:
+            m.d.comb += self.load.gnt.eq(self.load.req & ~result_bank.any())
+            return
         m.d.comb += self.load.gnt.eq(
             self.load.req
             & ~result_bank.bit_select(first_bank, 1)

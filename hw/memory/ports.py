@@ -177,19 +177,22 @@ class AccRead(_MemoryPort):
         Read a vector of it.
     index : Out(range(acc_depth))
         Which one.
-    data : In(32 * cols)
-        The vector of int32, exactly 2 cycles after `req`.
+    beat : Out(range(vector_beats))
+        Which part of the vector, of ``vector_lanes`` channels; only where there are several.
+    data : In(32 * vector_lanes)
+        The part of the vector of int32, exactly 2 cycles after `req`.
     release : Out(1)
         Give the half back; reads asked for before or in this cycle still complete.
     """
 
     def __init__(self, config: NpuConfig) -> None:
-        super().__init__(
-            {
-                "avail": In(1),
-                "req": Out(1),
-                "index": Out(range(config.acc_depth)),
-                "data": In(32 * config.cols),
-                "release": Out(1),
-            }
-        )
+        members = {
+            "avail": In(1),
+            "req": Out(1),
+            "index": Out(range(config.acc_depth)),
+            "data": In(32 * config.vector_lanes),
+            "release": Out(1),
+        }
+        if config.vector_beats > 1:
+            members["beat"] = Out(range(config.vector_beats))
+        super().__init__(members)

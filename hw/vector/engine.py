@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw.config import NpuConfig
@@ -79,18 +79,29 @@ class VectorEngine(Component):
         self._softmax = SoftmaxUnit(config)
         m.submodules.walker_d = self._walker_d = Walker(windowed=False)
 
-        # The command in registers of its own: its fields drive wide and long paths.
+        # The command in registers of its own: its fields drive wide and long paths. A small machine
+        # does without.
         word = Signal(COMMAND_BITS, reset_less=True)
         self._vector = data.View(command_layout(Vector), word)
         self._softmax_fields = data.View(command_layout(Softmax), word)
         self._is_softmax = Signal()
         # First cycle of a command, by its kind.
         self._start_vector, self._start_softmax = Signal(), Signal()
+        # A small machine has no multiplier for softmax alone.
+        compact = self._config.compact
+        lends = self._is_softmax if compact else Const(0)
         for name, part, active in (
-            ("pipeline", self._pipeline, self._pipeline.active),
+            ("pipeline", self._pipeline, self._pipeline.active | lends),
             ("softmax", self._softmax, self._is_softmax),
         ):
             m.submodules[name] = idles(m, part, active, domain=name, platform=platform)
+        if compact:
+            m.d.comb += [
+                self._pipeline.borrow.eq(self._is_softmax),
+                self._pipeline.borrow_x.eq(self._softmax.multiplicand),
+                self._pipeline.borrow_m.eq(self._softmax.multiplier),
+                self._softmax.product.eq(self._pipeline.product),
+            ]
         self._halt = Signal()
         self._elaborate_wiring(m)
         self._elaborate_memories(m)
@@ -118,6 +129,8 @@ class VectorEngine(Component):
             params.copy_left.eq(pipeline.copy_left),
             params.copy_mult.eq(pipeline.copy_mult),
             params.copy_right.eq(pipeline.copy_right),
+            params.place.eq(pipeline.params_place),
+            sequencer.params_half.eq(params.half),
             pipeline.command.eq(vector),
             pipeline.issue.eq(sequencer.issue),
             pipeline.uop.eq(sequencer.uop),
@@ -158,13 +171,14 @@ class VectorEngine(Component):
         # Softmax has the table to itself while it works: all lanes read its entry.
         table = self._table
         connect(m, flipped(self.table), table.write)
-        for j in range(self._config.cols):
+        for j in range(self._config.vector_lanes):
             m.d.comb += table.index[j].eq(
                 Mux(self._is_softmax, softmax.table_index, pipeline.table_index[j])
             )
         m.d.comb += [
+            table.beat.eq(pipeline.table_beat),
             pipeline.table_data.eq(table.data),
-            softmax.table_data.eq(Cat(*(table.data[j] for j in range(4)))),
+            softmax.table_data.eq(table.entry),
         ]
 
         # Results. A line that does not exist is not written.
@@ -214,8 +228,9 @@ class VectorEngine(Component):
                     is_softmax.eq(self.cmd.payload[:8] == Opcode.SOFTMAX.value),
                     begin.eq(self.cmd.valid & ~self._halt),
                 ]
+                if not self._config.compact:
+                    m.d.sync += word.eq(self.cmd.payload)
                 m.d.sync += [
-                    word.eq(self.cmd.payload),
                     self._is_softmax.eq(is_softmax),
                     # It starts whatever it is: an error halts it before it has done anything.
                     self._start_vector.eq(begin & ~is_softmax),
@@ -238,6 +253,8 @@ class VectorEngine(Component):
                 m.d.comb += self.cmd.ready.eq(~self._halt)
                 m.next = "IDLE"
 
+        if self._config.compact:
+            m.d.comb += word.eq(self.cmd.payload)
         sequencer = self._sequencer
         m.d.comb += [
             self.waits.eq(sequencer.wait_acc & ~self._params.loading & ~self._pipeline.active),

@@ -63,6 +63,14 @@ LANE_CONTROL_LAYOUT = data.StructLayout(
 class Lane(Component):
     """One lane: a value a cycle, never held up.
 
+    Parameters
+    ----------
+    beats : int
+        Beats of a vector, one for each of the lane's channels. The sums of their windows take
+        turns.
+    lends : bool
+        Its multiplier also serves others, by the ports `borrow` to `product`.
+
     Members
     -------
     control : In(LANE_CONTROL_LAYOUT)
@@ -77,11 +85,26 @@ class Lane(Component):
         Rescaled value, in stage 13.
     result : Out(signed(8))
         With zero point, clamped, in stage 15.
+    borrow : In(1), borrow_x : In(signed(32)), borrow_m : In(signed(32))
+        The operands are these, not the lane's.
+    product : Out(signed(33))
+        The multiplier's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, beats: int = 1, lends: bool = False) -> None:
+        if beats < 1:
+            raise ValueError(f"beats must be at least 1, not {beats!r}")
+        self._beats = beats
+        self._lends = lends
+        lending = {
+            "borrow": In(1),
+            "borrow_x": In(signed(32)),
+            "borrow_m": In(signed(32)),
+            "product": Out(signed(33)),
+        }
         super().__init__(
-            {
+            (lending if lends else {})
+            | {
                 "control": In(LANE_CONTROL_LAYOUT),
                 "acc": In(signed(32)),
                 "act": In(signed(8)),
@@ -122,16 +145,26 @@ class Lane(Component):
                 m.d.sync += [augend.eq(self.term_a), addend.eq(self.term_b)]
 
         # Stage 3: the sum, of a window too, and the maximum.
-        total = Signal(signed(32), reset_less=True)
-        best = Signal(signed(8), reset_less=True)
+        totals = [
+            Signal(signed(32), name=f"total_{beat}", reset_less=True) for beat in range(self._beats)
+        ]
+        bests = [
+            Signal(signed(8), name=f"best_{beat}", reset_less=True) for beat in range(self._beats)
+        ]
+        total, best = totals[0], bests[0]
         left = Signal(5, reset_less=True)
         value = augend[:8].as_signed()
         m.d.comb += self.table_index.eq(value)
         m.d.sync += left.eq(Mux(c.channel_3, self.left, c.left_3))
+        # What this channel had a vector ago has gone round.
         with m.If(c.valid_3):
-            m.d.sync += total.eq(augend + Mux(c.accumulate_3, total, addend))
-        with m.If(c.valid_3 & ~(c.accumulate_3 & (best > value))):
-            m.d.sync += best.eq(value)
+            m.d.sync += total.eq(augend + Mux(c.accumulate_3, totals[-1], addend))
+            for older, newer in zip(totals[1:], totals, strict=False):
+                m.d.sync += older.eq(newer)
+            keeps = c.accumulate_3 & (bests[-1] > value)
+            m.d.sync += best.eq(Mux(keeps, bests[-1], value))
+            for older, newer in zip(bests[1:], bests, strict=False):
+                m.d.sync += older.eq(newer)
 
         # Stage 4. The left shift wraps at 32 bits, as the reference does.
         negative = total[-1] & (c.kind_4 == Kind.AVERAGE)
@@ -160,7 +193,14 @@ class Lane(Component):
             with m.Case(Kind.TABLE):
                 m.d.sync += x.eq(self.table_value << 1)
         m.d.sync += mult.eq(Mux(c.channel_5, self.mult, c.mult_5))
-        m.d.comb += [multiplier.x.eq(x), multiplier.m.eq(mult)]
+        if self._lends:
+            m.d.comb += [
+                multiplier.x.eq(Mux(self.borrow, self.borrow_x, x)),
+                multiplier.m.eq(Mux(self.borrow, self.borrow_m, mult)),
+                self.product.eq(multiplier.t),
+            ]
+        else:
+            m.d.comb += [multiplier.x.eq(x), multiplier.m.eq(mult)]
 
     def _elaborate_rounding(self, m: Module, multiplier: Multiplier) -> None:
         c = self.control

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
 from celosia.hw.isa import BIAS_LINES, BLOCK_LINES
 from celosia.hw.memory.ports import LineRead
-from celosia.hw.vector.uop import LINE_SUM_BITS
+from celosia.hw.vector.uop import LINE_SUM_BITS, beat_bits
 
-__all__ = ["LANE_PARAMS_LAYOUT", "ParamLoader"]
-
+__all__ = ["LANE_PARAMS_LAYOUT", "PARAM_STAGES", "ParamLoader", "place_layout"]
 
 LANE_PARAMS_LAYOUT = data.StructLayout(
     {"bias": signed(32), "mult": signed(32), "left": 5, "right": 5}
 )
 """Parameters of one output channel; `left` and `right` are the shift, by its sign."""
+
+PARAM_STAGES = {"bias": 2, "left": 3, "mult": 5, "right": 9}
+"""Stage of the pipeline in which each is used."""
+
+SHIFT_BITS = 5
+WORD_BITS = 32
+QUARTERS = 4
+"""Lines that the biases of a block are in, and its multipliers."""
+
+
+def place_layout(config: NpuConfig) -> data.StructLayout:
+    """Return where the parameters of the beats in :data:`PARAM_STAGES` are."""
+    place = data.StructLayout({"beat": beat_bits(config), "half": int(config.vector_beats > 1)})
+    return data.StructLayout(dict.fromkeys(PARAM_STAGES, place))
 
 
 class ParamLoader(Component):
@@ -26,6 +42,9 @@ class ParamLoader(Component):
     that needs it is one stage short of using it; vectors ahead of it keep theirs. As lines are
     written to the shadow in the order in which they are used, the next block may follow at once:
     one block every 10 cycles.
+
+    Where a vector takes several beats the two sets are the halves of memories, and each beat brings
+    along where its parameters are. Nothing is copied.
 
     Members
     -------
@@ -43,8 +62,12 @@ class ParamLoader(Component):
         Lines are being asked for.
     copy_bias, copy_left, copy_mult, copy_right : In(1)
         The first vector is in stage 1, 2, 4, 8.
+    place : In
+        Where the parameters of the beats in the pipeline are.
+    half : Out(1)
+        Half of the memories that has the block that may be taken, or gets it.
     lanes : Out
-        Active parameters of each lane.
+        Parameters of each lane.
     param : Out(LineRead)
         Parameter SRAM.
     outside : Out(1)
@@ -66,7 +89,9 @@ class ParamLoader(Component):
                 "copy_left": In(1),
                 "copy_mult": In(1),
                 "copy_right": In(1),
-                "lanes": Out(data.ArrayLayout(LANE_PARAMS_LAYOUT, config.cols)),
+                "place": In(place_layout(config)),
+                "half": Out(1),
+                "lanes": Out(data.ArrayLayout(LANE_PARAMS_LAYOUT, config.vector_lanes)),
                 "param": Out(LineRead(config)),
                 "outside": Out(1),
                 "line": Out(LINE_SUM_BITS),
@@ -111,10 +136,19 @@ class ParamLoader(Component):
         # Multipliers and shifts are used later than they come; biases have to be there.
         with m.If(self.shared & arrives[1] & (which_2 == BIAS_LINES - 1)):
             m.d.sync += self.ready.eq(1)
-        self._elaborate_lanes(m, arrives[1], which_2)
+        if config.vector_beats == 1:
+            self._elaborate_registers(m, arrives[1], which_2)
+        else:
+            # A block may be taken while its last lines are on their way.
+            half_1 = Signal(reset_less=True)
+            half_2 = Signal(reset_less=True)
+            m.d.sync += [half_1.eq(self.half), half_2.eq(half_1)]
+            with m.If(self.taken):
+                m.d.sync += self.half.eq(~self.half)
+            self._elaborate_memories(m, arrives[1], which_2, half_2)
         return m
 
-    def _elaborate_lanes(self, m: Module, arrives: Signal, which: Signal) -> None:
+    def _elaborate_registers(self, m: Module, arrives: Signal, which: Signal) -> None:
         """Each line has the bias or the multiplier of a quarter of the lanes, or all shifts."""
         lanes_per_line = self._config.cols // 4
         line = self.param.data
@@ -142,3 +176,65 @@ class ParamLoader(Component):
                 with m.If(copy):
                     m.d.sync += getattr(active, name).eq(getattr(shadow, name))
             m.d.comb += self.lanes[j].eq(active)
+
+    def _elaborate_memories(self, m: Module, arrives: Signal, which: Signal, half: Signal) -> None:
+        """Keep lines as they come; a beat reads the words of its channels.
+
+        A line has a quarter of the channels. If a beat has fewer, it chooses among its line's
+        words; if it has more, there are several memories, which it reads in the same cycle.
+        """
+        config = self._config
+        lanes, words = config.vector_lanes, config.cols // QUARTERS
+        memories, beats_a_line = max(1, lanes // words), max(1, words // lanes)
+        depth_bits = (QUARTERS // memories - 1).bit_length()
+        for name, first_line in (("bias", 0), ("mult", BIAS_LINES)):
+            place = self.place[name]
+            address = Cat((place.beat >> (beats_a_line - 1).bit_length())[:depth_bits], place.half)
+            quarter = (which - first_line)[:2]
+            for index in range(memories):
+                read, write = self._memory(m, f"{name}_{index}", len(self.param.data), len(address))
+                m.d.comb += [
+                    read.addr.eq(address),
+                    write.addr.eq(Cat(quarter[2 - depth_bits :], half)),
+                    write.data.eq(self.param.data),
+                    write.en.eq(
+                        arrives
+                        & (which >= first_line)
+                        & (which < first_line + QUARTERS)
+                        & (quarter[: 2 - depth_bits] == index)
+                    ),
+                ]
+                chosen = read.data
+                if beats_a_line > 1:
+                    in_line = place.beat[: (beats_a_line - 1).bit_length()]
+                    chosen = read.data.word_select(in_line, lanes * WORD_BITS)
+                for lane in range(lanes // memories):
+                    m.d.comb += self.lanes[index * words + lane][name].eq(
+                        chosen.word_select(lane, WORD_BITS)
+                    )
+        self._elaborate_shifts(m, arrives & (which == BLOCK_LINES - 1), half)
+
+    def _elaborate_shifts(self, m: Module, arrives: Value, half: Signal) -> None:
+        lanes, cols = self._config.vector_lanes, self._config.cols
+        shifts = [self.param.data.word_select(j, 8).as_signed() for j in range(cols)]
+        for name, parts in (
+            ("left", [Mux(shift[-1], 0, shift)[:SHIFT_BITS] for shift in shifts]),
+            ("right", [Mux(shift[-1], -shift, 0)[:SHIFT_BITS] for shift in shifts]),
+        ):
+            place = self.place[name]
+            read, write = self._memory(m, name, SHIFT_BITS * cols, 1)
+            m.d.comb += [
+                read.addr.eq(place.half),
+                write.addr.eq(half),
+                write.data.eq(Cat(parts)),
+                write.en.eq(arrives),
+            ]
+            chosen = read.data.word_select(place.beat, SHIFT_BITS * lanes)
+            for lane in range(lanes):
+                m.d.comb += self.lanes[lane][name].eq(chosen.word_select(lane, SHIFT_BITS))
+
+    def _memory(self, m: Module, name: str, width_bits: int, addr_bits: int) -> tuple[Any, Any]:
+        """Return the ports, for reading in the same cycle and for writing, of a small memory."""
+        memory = Memory(shape=width_bits, depth=1 << addr_bits, init=[])
+        m.submodules[f"memory_{name}"] = memory
+        return memory.read_port(domain="comb"), memory.write_port()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, enum, stream
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import ACT_BANKS, NpuConfig
@@ -14,14 +14,15 @@ from celosia.hw.vector.uop import (
     GROUP_BITS,
     HAZARD,
     LINE_SUM_BITS,
-    UOP_LAYOUT,
     Constants,
     Dest,
     Source,
+    beat_bits,
+    uop_layout,
 )
 from celosia.hw.vector.walker import Walker
 
-__all__ = ["STEP_LAYOUT", "Phase", "Planner"]
+__all__ = ["Phase", "Planner", "step_layout"]
 
 
 class Phase(enum.Enum, shape=unsigned(2)):
@@ -38,28 +39,30 @@ class Phase(enum.Enum, shape=unsigned(2)):
     TOTAL = 3
 
 
-STEP_LAYOUT = data.StructLayout(
-    {
-        "uop": UOP_LAYOUT,
-        # Line of the activation SRAM, its bank if it is wanted; wanted, but does not exist.
-        "line": LINE_SUM_BITS,
-        "bank": ACT_BANKS,
-        "reads_act": 1,
-        "outside": 1,
-        "reads_acc": 1,
-        # What earlier vectors wrote to a scratch memory must have come through the pipeline.
-        "reads_scratch": 1,
-        # Cycles until such a one may follow this one, if it is to set them; whether they are none.
-        "sets_pause": 1,
-        "pause": range(HAZARD),
-        "no_pause": 1,
-        # Last one of its accumulator half.
-        "tile_end": 1,
-        # Takes a block of parameters, and there is another one behind it.
-        "reload": 1,
-    }
-)
-"""One vector, or one element of a window, to be issued."""
+def step_layout(config: NpuConfig) -> data.StructLayout:
+    """Return the layout of one vector, or one element of a window, to be issued."""
+    return data.StructLayout(
+        {
+            "uop": uop_layout(config),
+            # Line of the activation SRAM, its bank if it is wanted; wanted, but does not exist.
+            "line": LINE_SUM_BITS,
+            "bank": ACT_BANKS,
+            "reads_act": 1,
+            "outside": 1,
+            "reads_acc": 1,
+            # What earlier vectors wrote to a scratch memory must have come through the pipeline.
+            "reads_scratch": 1,
+            # Cycles until such a one may follow this one, if it is to set them; whether there are
+            # none.
+            "sets_pause": 1,
+            "pause": range(HAZARD),
+            "no_pause": 1,
+            # Last one of its accumulator half.
+            "tile_end": 1,
+            # Takes a block of parameters, and there is another one behind it.
+            "reload": 1,
+        }
+    )
 
 
 class Planner(Component):
@@ -71,7 +74,7 @@ class Planner(Component):
         Stable from `start` on until the last vector has been written.
     start : In(1)
         Begin; the counts of the command have been checked.
-    o : Out(stream of STEP_LAYOUT)
+    o : Out(stream of step_layout)
         In order; the first one in the cycle after the start.
     """
 
@@ -81,7 +84,7 @@ class Planner(Component):
             {
                 "command": In(command_layout(Vector)),
                 "start": In(1),
-                "o": Out(stream.Signature(STEP_LAYOUT)),
+                "o": Out(stream.Signature(step_layout(config))),
             }
         )
 
@@ -155,6 +158,9 @@ class Planner(Component):
         in_middle = self._phase == Phase.MIDDLE
         outside = Signal()
         takes_params = Signal()
+        beats_less_1 = Cat(
+            Const(self._config.vector_beats - 1, beat_bits(self._config)), self._place
+        )
         m.d.comb += [
             self.o.valid.eq(self._running),
             step.line.eq(Mux(self._in_b, self._walker_b.line, self._walker_a.line)),
@@ -169,8 +175,8 @@ class Planner(Component):
             step.sets_pause.eq(
                 self._grouped & self._phase_end & (self._phase != Phase.TERM_B),
             ),
-            step.no_pause.eq(self._place >= HAZARD - 1),
-            step.pause.eq(Mux(step.no_pause, 0, HAZARD - 1 - self._place)),
+            step.no_pause.eq(beats_less_1 >= HAZARD - 1),
+            step.pause.eq(Mux(step.no_pause, 0, HAZARD - 1 - beats_less_1)),
             step.tile_end.eq(self._tile_end),
             takes_params.eq(in_middle & self._new_oc),
             step.reload.eq(takes_params & ~self._oc_last),
@@ -211,7 +217,8 @@ class Planner(Component):
         ]
 
     def _elaborate_phases(self, m: Module) -> None:
-        """Groups of up to 16 vectors go through the phases one after another."""
+        """Groups of up to 16 beats go through the phases one after another."""
+        group = GROUP // self._config.vector_beats
         self._place = Signal(GROUP_BITS)
         group_last = Signal(GROUP_BITS, reset_less=True)
         left = Signal(GROUP_BITS, reset_less=True)
@@ -241,7 +248,7 @@ class Planner(Component):
             # The first phase decides how long the group is.
             m.d.comb += [
                 self._ends_command.eq(self._command_end),
-                self._phase_end.eq((self._place == GROUP - 1) | self._oc_end | self._tile_end),
+                self._phase_end.eq((self._place == group - 1) | self._oc_end | self._tile_end),
             ]
         with m.Else():
             m.d.comb += [

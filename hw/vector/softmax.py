@@ -47,6 +47,9 @@ class SoftmaxUnit(Component):
         Entry wanted.
     table_data : In(signed(32))
         The entry, 2 cycles later.
+    multiplicand : Out(signed(32)), multiplier : Out(signed(32)), product : In(signed(33))
+        Of a compact machine: a lane's :class:`celosia.hw.vector.multiplier.Multiplier`. Others have
+        one here.
     write : Out(1), dst_line : Out(17), result : Out
         Lines of the result.
     outside : Out(1)
@@ -57,8 +60,14 @@ class SoftmaxUnit(Component):
 
     def __init__(self, config: NpuConfig) -> None:
         self._config = config
+        borrowed = {
+            "multiplicand": Out(signed(32)),
+            "multiplier": Out(signed(32)),
+            "product": In(signed(33)),
+        }
         super().__init__(
-            {
+            (borrowed if config.compact else {})
+            | {
                 "command": In(command_layout(Softmax)),
                 "start": In(1),
                 "halt": In(1),
@@ -81,7 +90,6 @@ class SoftmaxUnit(Component):
         config = self._config
         m.submodules.reader = self._reader = ElementReader(config)
         m.submodules.reciprocal = self._reciprocal = Reciprocal()
-        m.submodules.multiplier = self._multiplier = Multiplier()
         m.submodules.high_mul = self._high_mul = HighMul()
 
         reader = self._reader
@@ -129,7 +137,7 @@ class SoftmaxUnit(Component):
 
     def _elaborate_datapath(self, m: Module) -> None:
         reader, stages = self._reader, self._stages
-        reciprocal, multiplier, high_mul = self._reciprocal, self._multiplier, self._high_mul
+        reciprocal, high_mul = self._reciprocal, self._high_mul
 
         # First pass.
         maximum = Signal(signed(8), reset_less=True)
@@ -155,11 +163,16 @@ class SoftmaxUnit(Component):
         with m.Elif(self._sum_pass & stages[TABLE_STAGE + 1].valid):
             m.d.sync += self._sum.eq(self._sum + term)
 
+        if self._config.compact:
+            x, multiplier, product = self.multiplicand, self.multiplier, self.product
+        else:
+            m.submodules.multiplier = unit = Multiplier()
+            x, multiplier, product = unit.x, unit.m, unit.t
         # The multiplier serves the reciprocal between the passes.
         m.d.comb += [
-            multiplier.x.eq(Mux(self._result_pass, self.table_data, reciprocal.x)),
-            multiplier.m.eq(Mux(self._result_pass, reciprocal.scale, reciprocal.m)),
-            high_mul.t.eq(multiplier.t),
+            x.eq(Mux(self._result_pass, self.table_data, reciprocal.x)),
+            multiplier.eq(Mux(self._result_pass, reciprocal.scale, reciprocal.m)),
+            high_mul.t.eq(product),
             reciprocal.high.eq(high_mul.high),
             reciprocal.sum.eq(self._sum),
         ]

@@ -1,23 +1,29 @@
-"""The look-up tables: one of 256 bytes in each lane."""
+"""The look-up tables: one of 256 bytes for each channel of a line."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
 from celosia.hw.memory.block import BlockMemory
 from celosia.hw.memory.ports import WindowWrite
+from celosia.hw.vector.uop import beat_bits
 
 __all__ = ["TABLE_ENTRIES", "Table"]
 
 TABLE_ENTRIES = 256
 
+ENTRY_CHANNELS = 4
+"""Channels that an entry of 32 bits, as softmax has them, is spread over."""
+
 
 class Table(Component):
-    """N block memories of 256 bytes: entry i of lane j is byte j of line i.
+    """A block memory for each lane: entry i of channel j is byte j of line i.
 
-    Read latency 2 cycles (memory and output register).
+    Lane j % lanes has the entries of channel j; its memory holds those of all its channels side by
+    side, since the words that fill the tables may have several of them. Read latency 2 cycles
+    (memory and output register).
 
     Members
     -------
@@ -26,8 +32,12 @@ class Table(Component):
         bytes of ``data``. Lines from 256 on do not exist and are not written.
     index : In
         Entry wanted of each lane.
+    beat : In
+        Which of its channels, one cycle later.
     data : Out
         The entries.
+    entry : Out(32)
+        The entries of the first four channels, of the same index.
     """
 
     def __init__(self, config: NpuConfig) -> None:
@@ -35,37 +45,60 @@ class Table(Component):
         super().__init__(
             {
                 "write": In(WindowWrite(config)),
-                "index": In(data.ArrayLayout(8, config.cols)),
-                "data": Out(data.ArrayLayout(8, config.cols)),
+                "index": In(data.ArrayLayout(8, config.vector_lanes)),
+                "beat": In(beat_bits(config)),
+                "data": Out(data.ArrayLayout(8, config.vector_lanes)),
+                "entry": Out(8 * ENTRY_CHANNELS),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        lanes, word_bytes = self._config.cols, self._config.bus_bytes
-        byte_bits = (lanes - 1).bit_length()
+        config = self._config
+        lanes, beats, word_bytes = config.vector_lanes, config.vector_beats, config.bus_bytes
+        byte_bits = (config.cols - 1).bit_length()
         offset = self.write.addr[:byte_bits]
         exists = ~self.write.addr[byte_bits:][8:].any()
         # Registered: tables are loaded long before they are used, and are far from the loader.
-        enable = Signal(lanes)
+        enable = Signal(config.cols)
         line = Signal(8, reset_less=True)
         word = Signal(8 * word_bytes, reset_less=True)
         m.d.comb += self.write.gnt.eq(self.write.req)
         m.d.sync += [line.eq(self.write.addr[byte_bits:]), word.eq(self.write.data)]
-        for j in range(lanes):
-            m.submodules[f"table_{j}"] = memory = BlockMemory(width_bits=8, depth=TABLE_ENTRIES)
-            output = Signal(8, name=f"output_{j}", reset_less=True)
-            # An aligned word leaves each lane one byte of the word to choose.
-            word_here = offset == j - j % word_bytes
-            m.d.sync += enable[j].eq(
-                self.write.req & exists & word_here & self.write.mask[j % word_bytes]
+        read: list[Value] = []
+        for lane in range(lanes):
+            m.submodules[f"table_{lane}"] = memory = BlockMemory(
+                width_bits=8 * beats,
+                depth=TABLE_ENTRIES,
+                granularity_bits=8 if beats > 1 else None,
             )
+            output = Signal(8, name=f"output_{lane}", reset_less=True)
             m.d.comb += [
-                memory.write_en.eq(enable[j]),
                 memory.write_addr.eq(line),
-                memory.write_data.eq(word.word_select(j % word_bytes, 8)),
-                memory.read_addr.eq(self.index[j]),
-                self.data[j].eq(output),
+                memory.read_addr.eq(self.index[lane]),
+                self.data[lane].eq(output),
             ]
-            m.d.sync += output.eq(memory.read_data)
+            for beat in range(beats):
+                # An aligned word leaves each channel one byte of the word to choose.
+                channel = beat * lanes + lane
+                place = channel % word_bytes
+                word_here = offset == channel - place
+                m.d.sync += enable[channel].eq(
+                    self.write.req & exists & word_here & self.write.mask[place]
+                )
+                m.d.comb += [
+                    memory.write_en[beat].eq(enable[channel]),
+                    memory.write_data.word_select(beat, 8).eq(word.word_select(place, 8)),
+                ]
+            m.d.sync += output.eq(memory.read_data.word_select(self.beat, 8))
+            read.append(memory.read_data)
+        if beats == 1:
+            m.d.comb += self.entry.eq(Cat(self.data[lane] for lane in range(ENTRY_CHANNELS)))
+        else:
+            m.d.sync += self.entry.eq(
+                Cat(
+                    read[channel % lanes].word_select(channel // lanes, 8)
+                    for channel in range(ENTRY_CHANNELS)
+                )
+            )
         return m

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from amaranth.hdl import unsigned
 from amaranth.lib import data, enum
+from celosia.hw.config import MAX_BEATS, NpuConfig
 
 __all__ = [
     "GROUP",
@@ -35,12 +36,15 @@ __all__ = [
     "Constants",
     "Dest",
     "Source",
-    "UOP_LAYOUT",
+    "beat_bits",
+    "uop_layout",
 ]
 
 GROUP_BITS = 4
 GROUP = 1 << GROUP_BITS
-"""Vectors that the scratch memories hold between the phases of an addition."""
+"""Beats that the scratch memories hold between the phases of an addition."""
+
+assert GROUP >= MAX_BEATS
 
 STAGE_SCRATCH = 2
 STAGE_TERM = 13
@@ -50,7 +54,7 @@ STAGE_RESULT = 15
 """Stage in which a clamped vector is written, to the SRAM or to its scratch memory."""
 
 HAZARD = STAGE_RESULT + 1 - STAGE_SCRATCH
-"""Cycles from a vector's issue to the first one in which its result can be asked for again."""
+"""Cycles from a beat's issue to the first one in which its result can be asked for again."""
 
 LINE_SUM_BITS = 17
 """A line address and one carry: the sum of a legal line and any stride does not wrap."""
@@ -88,21 +92,31 @@ class Constants(enum.Enum, shape=unsigned(3)):
     """A product that leaves the value as it is."""
 
 
-UOP_LAYOUT = data.StructLayout(
-    {
-        "source": Source,
-        "dest": Dest,
-        "constants": Constants,
-        # Place in the scratch memories.
-        "index": GROUP_BITS,
-        # First of its window: starts the sum or the maximum.
-        "first": 1,
-        # Last of its window: has a result.
-        "emit": 1,
-        # First one that uses the next parameter block.
-        "new_oc": 1,
-        # Last line written of the command.
-        "last": 1,
-    }
-)
-"""One vector, or one element of a window, on its way."""
+def beat_bits(config: NpuConfig) -> int:
+    """Return the width of a beat's number: 0 if a vector takes one cycle."""
+    return (config.vector_beats - 1).bit_length()
+
+
+def uop_layout(config: NpuConfig) -> data.StructLayout:
+    """Return what describes a beat of a vector, or of an element of a window, on its way."""
+    return data.StructLayout(
+        {
+            "source": Source,
+            "dest": Dest,
+            "constants": Constants,
+            # Place in the scratch memories; before the vector is issued, in vectors.
+            "index": GROUP_BITS,
+            # First of its window: starts the sum or the maximum.
+            "first": 1,
+            # Last of its window: has a result.
+            "emit": 1,
+            # First one that uses the next parameter block.
+            "new_oc": 1,
+            # Last line written of the command.
+            "last": 1,
+            # Which of the vector's channels: lanes * beat and up.
+            "beat": beat_bits(config),
+            # Which half of the memories of parameters, where there are two.
+            "params_half": int(config.vector_beats > 1),
+        }
+    )

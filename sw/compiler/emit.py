@@ -233,7 +233,7 @@ def _reason(work_plan: WorkPlan, config: NpuConfig) -> str:
     if isinstance(op, ConvOp) and tiling.mapping is not None:
         text = tiling.mapping.describe(op)
     else:
-        text = f"vector engine, {config.cols} lanes"
+        text = f"vector engine, {config.vector_lanes} lanes"
     streamed = any((*tiling.in_bytes, tiling.out_bytes))
     if streamed:
         text += f"; {len(tiling.stripes)} stripes x {len(tiling.groups)} channel groups"

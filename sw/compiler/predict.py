@@ -26,6 +26,7 @@ from celosia.hw.isa import (
     Transfer,
     Vector,
     VectorOp,
+    fields_of,
 )
 from celosia.sw.compiler.layout import ceil_div
 
@@ -39,6 +40,9 @@ TILE_SETUP_CYCLES = 2
 VECTOR_SETUP_CYCLES = 11
 VECTOR_PIPELINE_CYCLES = 15
 TOKEN_CYCLES = 2
+PART_BITS = 32
+PARTS_SETUP_CYCLES = 3
+"""In a compact machine a command is put together, a part a cycle, when its engine is free."""
 SOFTMAX_ROW_CYCLES = 75
 SOFTMAX_PASSES = 3
 ACC_HALVES = 2
@@ -121,10 +125,10 @@ def conv_tile_cycles(conv: Conv, config: NpuConfig) -> list[int]:
     return cycles
 
 
-def vector_cycles(vector: Vector) -> int:
+def vector_cycles(vector: Vector, config: NpuConfig) -> int:
     """Cycles of the vector engine for all vectors of a command."""
     count = vector.n_oc * vector.out_h * vector.out_w * vector.n_ky * vector.n_kx
-    return count * _VECTOR_CYCLES[VectorOp(vector.op)]
+    return count * _VECTOR_CYCLES[VectorOp(vector.op)] * config.vector_beats
 
 
 def predict(
@@ -190,7 +194,8 @@ class _Simulation:
             assert engine is not None, "End is not simulated"
             self.fetched = max(self.fetched, index + 1)
             self.dispatched = max(self.dispatched + self.fetch_cycles, self._queue_space(engine))
-            start = max(self.dispatched, self.free[engine], self._tokens(command, engine))
+            shown = max(self.dispatched, self.free[engine]) + self._parts_cycles(command)
+            start = max(shown, self._tokens(command, engine))
             self.times.append(CommandTimes(start, start))
             if isinstance(command, Conv):
                 self.convs.append((index, start, command))
@@ -211,6 +216,12 @@ class _Simulation:
     def _queue_space(self, engine: Engine) -> int:
         queue = self.queues[engine]
         return queue.popleft() if len(queue) >= self.config.queue_depth else 0
+
+    def _parts_cycles(self, command: Command) -> int:
+        if not self.config.compact:
+            return 0
+        bits = sum(spec.width_bits for spec in fields_of(type(command)))
+        return PARTS_SETUP_CYCLES + ceil_div(bits, PART_BITS)
 
     def _tokens(self, command: Command, engine: Engine) -> int:
         ready = 0
@@ -246,7 +257,7 @@ class _Simulation:
             per_row = SOFTMAX_ROW_CYCLES + SOFTMAX_PASSES * (command.channels + 3 * lines)
             return VECTOR_SETUP_CYCLES + command.n_rows * per_row
         assert isinstance(command, Vector)
-        return VECTOR_SETUP_CYCLES + VECTOR_PIPELINE_CYCLES + vector_cycles(command)
+        return VECTOR_SETUP_CYCLES + VECTOR_PIPELINE_CYCLES + vector_cycles(command, self.config)
 
     def _requantise(self, index: int, vector: Vector, start: int) -> None:
         """Let the array fill halves and the vector engine empty them, tile by tile."""
@@ -254,7 +265,7 @@ class _Simulation:
         per_oc = conv_tile_cycles(conv, self.config)
         array = conv_start + ARRAY_SETUP_CYCLES
         drain = start + VECTOR_SETUP_CYCLES
-        cycles = _VECTOR_CYCLES[VectorOp(vector.op)]
+        cycles = _VECTOR_CYCLES[VectorOp(vector.op)] * self.config.vector_beats
         for _ in range(conv.n_oc):
             for tile, tile_cycles in enumerate(per_oc):
                 rows = min(conv.tile_rows, conv.out_h - tile * conv.tile_rows)

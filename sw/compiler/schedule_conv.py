@@ -288,7 +288,7 @@ def _tile_rows(job: ConvJob, out_h: int, out_w: int, row_len: int, config: NpuCo
     tile to empty, which small tiles make short.
     """
     most = min(out_h, config.acc_depth // out_w)
-    vector_cycles = 1 if job.add is None else REQUANT_ADD_CYCLES
+    vector_cycles = (1 if job.add is None else REQUANT_ADD_CYCLES) * config.vector_beats
     n_oc = job.tiles[1] - job.tiles[0]
     passes = job.mapping.passes
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from amaranth.hdl import EnableInserter, Module, Mux, ResetInserter, Signal
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
@@ -287,12 +288,17 @@ class Design:
 NANO, TINY = PRESETS["nano"], PRESETS["tiny"]
 _SMALL = {"act_bytes": KIB, "wgt_bytes": KIB, "param_bytes": KIB, "max_outstanding": 8}
 
+_WIDE: dict[str, Any] = {"lanes": None, "compact": False}
+
 DESIGNS = {
     "csr": Design(ControlTop, NANO, "bench_csr"),
     "dma_narrow": Design(DmaTop, TINY.with_(**_SMALL), "bench_dma"),
     "dma_wide": Design(DmaTop, TINY.with_(**_SMALL, bus_bits=64), "bench_dma"),
-    "array": Design(ArrayTop, TINY.with_(act_bytes=8 * KIB, acc_depth=64), "bench_array"),
-    "vector": Design(VectorTop, NANO.with_(param_bytes=4 * KIB), "bench_vector"),
+    "array": Design(
+        ArrayTop, TINY.with_(act_bytes=8 * KIB, acc_depth=64, lanes=None), "bench_array"
+    ),
+    # With several beats a vector: the whole machines below, and tests/hw/test_vector.py.
+    "vector": Design(VectorTop, NANO.with_(param_bytes=4 * KIB, **_WIDE), "bench_vector"),
     "npu_nano": Design(Npu, NANO, "bench_npu"),
     "npu_tiny": Design(Npu, TINY, "bench_npu"),
     "sdram_narrow": Design(SdramTop, TINY, "bench_sdram", STORAGE_VERILOG),

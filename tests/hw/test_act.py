@@ -86,7 +86,13 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
             touched = {
                 (place + i) % config.act_bytes // size % banks for i in range(config.bus_bytes)
             }
-            load_granted = loads and not (result and result[0] % banks in touched)
+            coming = (target, value) if writes else None
+            if config.compact:
+                # There is one register for what is written, and none before it.
+                result, coming = coming, None
+                load_granted = loads and not result
+            else:
+                load_granted = loads and not (result and result[0] % banks in touched)
 
             assert not asks or ctx.get(dut.vector.gnt) == vector_granted
             assert ctx.get(dut.store.gnt) == store_granted
@@ -100,7 +106,7 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
             late = []
             if result:
                 late.append((result[0] * size + np.arange(size), result[1]))
-            result = (target, value) if writes else None
+            result = coming
             if load_granted:
                 index = (place + np.arange(size)) % config.act_bytes
                 late.append((index[mask == 1], data[mask == 1]))

@@ -118,8 +118,12 @@ def simulate(
                     tile = []
                     for index in range(rows * command.out_w):
                         ctx.set(port.index, index)
-                        await ctx.tick().repeat(2)
-                        data = ctx.get(port.data).to_bytes(4 * size, "little")
+                        data = b""
+                        for beat in range(config.vector_beats):
+                            if config.vector_beats > 1:
+                                ctx.set(port.beat, beat)
+                            await ctx.tick().repeat(2)
+                            data += ctx.get(port.data).to_bytes(4 * config.vector_lanes, "little")
                         tile.append(np.frombuffer(data, "<i4"))
                     ctx.set(port.release, 1)
                     await ctx.tick()

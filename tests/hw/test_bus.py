@@ -22,7 +22,15 @@ PORTS = 3
 # Streams
 
 
-@pytest.mark.parametrize("make", [StreamBuffer, lambda shape: StreamQueue(shape, depth=4)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        StreamBuffer,
+        lambda shape: StreamBuffer(shape, spare=False),
+        lambda shape: StreamQueue(shape, depth=4),
+        lambda shape: StreamQueue(shape, depth=4, spare=False),
+    ],
+)
 @pytest.mark.parametrize(("send", "take"), [(1.0, 1.0), (0.5, 0.9), (0.9, 0.4)])
 def test_stream_keeps_order(kit: SimpleNamespace, make: Any, send: float, take: float) -> None:
     rng = random.Random(1)

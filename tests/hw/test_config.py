@@ -11,6 +11,8 @@ OTHER_VALUES: dict[str, dict[str, int]] = {
     "rows": {"rows": 16, "cols": 16},
     "cols": {"rows": 16, "cols": 16},
     "bus_bits": {"bus_bits": 32},
+    "lanes": {"lanes": 4},
+    "compact": {"compact": True},
 }
 
 
@@ -52,6 +54,10 @@ def test_the_name_is_not_part_of_the_hash() -> None:
         ({"acc_depth": 8192}, "acc_depth must be"),
         ({"queue_depth": 1}, "queue_depth must be"),
         ({"max_outstanding": -2}, "max_outstanding must be"),
+        ({"lanes": 3}, r"lanes must be a power of two from 1 to 8 \(cols\), or None, not 3"),
+        ({"lanes": 16}, "lanes must be"),
+        ({"rows": 32, "cols": 32, "lanes": 1}, "a power of two from 2 to 32"),
+        ({"compact": 2}, "compact must be true or false, not 2"),
     ],
 )
 def test_impossible_values_are_refused_in_words(changes: dict[str, int], text: str) -> None:
@@ -69,6 +75,7 @@ def test_derived_sizes(name: str) -> None:
     assert config.bus_bytes * 8 == config.bus_bits
     assert config.bus_bytes <= config.line_bytes
     assert config.macs_per_cycle == config.rows * config.cols
+    assert config.vector_lanes * config.vector_beats == config.cols
     # One block: bias and multiplier of four bytes and a shift of one for each column.
     assert config.param_block_lines * config.line_bytes == 9 * config.cols
     assert 3 * config.dw_segments <= config.rows

@@ -18,6 +18,7 @@ from celosia.hw.control.decode import command_layout
 from celosia.hw.control.frontend import FrontEnd
 from celosia.hw.control.ports import Unit
 from celosia.hw.control.queue import CommandQueue
+from celosia.hw.control.shared_queue import SharedQueues
 from celosia.hw.control.tokens import TokenGates
 from celosia.hw.isa import (
     COMMAND_BITS,
@@ -143,6 +144,89 @@ def test_queue_blocks_when_full(kit: SimpleNamespace) -> None:
     kit.simulate(dut, bench)
     # Two in memory, one being put together, one shown.
     assert taken == 8 * (dut.depth + 2)
+
+
+@pytest.mark.parametrize(("send", "pause"), [(1.0, 0), (0.5, 40), (1.0, 40)])
+def test_shared_queues_keep_commands_and_order(
+    kit: SimpleNamespace, send: float, pause: int
+) -> None:
+    rng = random.Random(pause)
+    config = kit.make_config(4, 8, queue_depth=2, compact=True)
+    dut = SharedQueues(config)
+    order = [rng.choice(list(Engine)) for _ in range(40)]
+    commands = [as_int(random_command(rng, rng.choice(KINDS[engine]))) for engine in order]
+    wanted = {e: [c for c, o in zip(commands, order, strict=True) if o is e] for e in Engine}
+    received: dict[Engine, list[int]] = {engine: [] for engine in Engine}
+
+    async def feed(ctx: Any) -> None:
+        for engine, command in zip(order, commands, strict=True):
+            port = dut.i[engine]
+            for k in range(8):
+                while rng.random() >= send:
+                    ctx.set(port.valid, 0)
+                    await ctx.tick()
+                # The dispatcher shows a word to all of them, and means one.
+                for other in dut.i:
+                    ctx.set(other.payload, command >> 64 * k & (1 << 64) - 1)
+                ctx.set(port.valid, 1)
+                ready = False
+                while not ready:
+                    _, _, ready = await ctx.tick().sample(port.ready)
+            ctx.set(port.valid, 0)
+
+    async def take(ctx: Any, engine: Engine) -> None:
+        port = dut.o[engine]
+        local = random.Random(engine)
+        while len(received[engine]) < len(wanted[engine]):
+            valid, command = 0, 0
+            while not valid:
+                _, _, valid, command, empty = await ctx.tick().sample(
+                    port.valid, port.payload, dut.empty
+                )
+            assert not empty >> engine & 1
+            for _ in range(local.randint(1, pause + 1)):
+                _, _, still, shown = await ctx.tick().sample(port.valid, port.payload)
+                assert still
+                assert shown == command
+            ctx.set(port.ready, 1)
+            await ctx.tick()
+            ctx.set(port.ready, 0)
+            received[engine].append(command)
+
+    async def bench(ctx: Any) -> None:
+        assert ctx.get(dut.empty) == (1 << len(Engine)) - 1
+        while any(len(received[e]) < len(wanted[e]) for e in Engine):
+            await ctx.tick()
+        for _ in range(2):
+            await ctx.tick()
+        assert ctx.get(dut.empty) == (1 << len(Engine)) - 1
+        assert not ctx.get(dut.active)
+
+    def taker(engine: Engine) -> Any:
+        async def process(ctx: Any) -> None:
+            await take(ctx, engine)
+
+        return process
+
+    kit.simulate(dut, bench, processes=[feed, *map(taker, Engine)], limit_cycles=20_000)
+    assert received == wanted
+
+
+def test_shared_queues_block_when_full(kit: SimpleNamespace) -> None:
+    dut = SharedQueues(kit.make_config(4, 8, queue_depth=2, compact=True))
+    taken = 0
+
+    async def bench(ctx: Any) -> None:
+        nonlocal taken
+        ctx.set(dut.i[Engine.LOAD].valid, 1)
+        for _ in range(200):
+            _, _, ready = await ctx.tick().sample(dut.i[Engine.LOAD].ready)
+            taken += ready
+        assert ctx.get(dut.o[Engine.LOAD].valid)
+
+    kit.simulate(dut, bench)
+    # Those in memory and the one that is shown.
+    assert taken == 8 * (dut.depth + 1)
 
 
 # Tokens
@@ -556,8 +640,9 @@ def test_a_program_from_doorbell_to_interrupt(kit: SimpleNamespace) -> None:
     kit.simulate(dut, bench, processes=[count])
 
 
-def test_counters_count_between_doorbell_and_end(kit: SimpleNamespace) -> None:
-    dut = Control(kit.make_config(8, 8))
+@pytest.mark.parametrize("compact", [False, True])
+def test_counters_count_between_doorbell_and_end(kit: SimpleNamespace, compact: bool) -> None:
+    dut = Control(kit.make_config(8, 8, compact=compact))
     host = Host(dut.bus)
     rng = random.Random(3)
 

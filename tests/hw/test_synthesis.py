@@ -55,19 +55,29 @@ def memories_of(config: NpuConfig) -> Memories:
     on_chip += [(config.wgt_lines // 2, line, True)] * 2
     on_chip += [(config.param_lines, line, True)]
     on_chip += [(config.acc_depth, 32 * config.cols, False)] * 2
-    on_chip += [(256, 8, False)] * config.cols
-    queues = [(8 * config.queue_depth, 64, False)] * 4
+    lanes, beats = config.vector_lanes, config.vector_beats
+    on_chip += [(256, 8 * beats, beats > 1)] * lanes
+    load_words = 2 * config.max_outstanding
+    if config.compact:
+        queues = [(4 * 16 * config.queue_depth, 32, False), (16, 32, False)]  # and the counters
+        load_words = config.max_outstanding
+    else:
+        queues = [(8 * config.queue_depth, 64, False)] * 4
     buffers = [
-        (2 * config.max_outstanding, 20 + config.bus_bytes, False),  # load: places
-        (2 * config.max_outstanding, bus, False),  # load: answers
+        (load_words, 20 + config.bus_bytes, False),  # load: places
+        (load_words, bus, False),  # load: answers
         (2 * config.max_outstanding, 3 + word_address_bits, False),  # arbiter: who asked
         (2 * command_bytes // config.bus_bytes, bus, False),  # fetch
         (store_words, word_address_bits + config.bus_bytes + 1, False),  # store: places
         (store_words, bus, False),  # store: bytes
-        (group, line, False),  # vector engine: between the phases of an addition
-        (group, 32 * config.cols, False),
-        (group, 32 * config.cols, False),
+        (group, 8 * lanes, False),  # vector engine: between the phases of an addition
+        (group, 32 * lanes, False),
+        (group, 32 * lanes, False),
     ]
+    if beats > 1:
+        # Biases and multipliers, in as many memories as a beat needs lines; shifts, left and right.
+        lines = max(1, 4 * lanes // config.cols)
+        buffers += [(2 * 4 // lines, line, False)] * (2 * lines) + [(2, 5 * config.cols, False)] * 2
     return on_chip + queues + buffers
 
 

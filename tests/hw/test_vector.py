@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from amaranth.back import rtlil
-from amaranth.hdl import ResetInserter, Signal
+from amaranth.hdl import Const, ResetInserter, Signal
 from amaranth.sim import Simulator
 from celosia.hw.config import NpuConfig, preset
 from celosia.hw.isa import Command, Conv, Rounding, Softmax, Vector, VectorOp
@@ -198,7 +198,8 @@ class Bench:
     ) -> None:
         e, machine, rnd = self.engine, self.machine, self.random
         n = machine.config.line_bytes
-        act_bits, acc_bits = 8 * n, 32 * n
+        lanes, beats = machine.config.vector_lanes, machine.config.vector_beats
+        act_bits, acc_bits = 8 * n, 32 * lanes
         pending = list(commands)
         act_next: int | None = None
         acc_next: int | None = None
@@ -233,12 +234,13 @@ class Bench:
                 e.dst.req,
                 e.dst.line,
                 e.dst.data,
+                e.acc.beat if beats > 1 else Const(0),
             )
             ready, fault, is_busy, wait_acc, wait_act = (int(v) for v in sample[:5])
             (act_hit, act_line, acc_req, acc_index, release, avail, param_req, param_line) = (
                 int(v) for v in sample[5:13]
             )
-            write, write_line, write_data = (int(v) for v in sample[13:])
+            write, write_line, write_data, beat = (int(v) for v in sample[13:])
             cycles += 1
             busy += is_busy
             result.wait_acc += wait_acc
@@ -255,7 +257,8 @@ class Bench:
             acc_next = None
             if acc_req:
                 assert avail, "read of a half that is not the reader's"
-                acc_next = to_int(machine.tiles[0][acc_index].astype("<i4"))
+                part = machine.tiles[0][acc_index][beat * lanes : (beat + 1) * lanes]
+                acc_next = to_int(part.astype("<i4"))
             if release:
                 machine.tiles.pop(0)
                 released = True
@@ -393,15 +396,24 @@ def check(
     np.testing.assert_array_equal(machine.act, expected.act)
 
 
-SMALL = preset("nano").with_(param_bytes=4096)
+SMALL = preset("nano").with_(param_bytes=4096, lanes=None, compact=False)
+SMALLEST = SMALL.with_(lanes=1, compact=True)
 EIGHT = preset("base").with_(act_bytes=16384)
 
 
 @pytest.mark.parametrize("op", list(VectorOp), ids=lambda op: op.name)
 @pytest.mark.parametrize(
     ("config", "count", "grant", "avail"),
-    [(SMALL, 7, 1.0, 1.0), (SMALL, 7, 0.5, 0.2), (EIGHT, 3, 0.7, 0.6)],
-    ids=["n4", "n4_refused", "n8_refused"],
+    [
+        (SMALL, 7, 1.0, 1.0),
+        (SMALL, 7, 0.5, 0.2),
+        (EIGHT, 3, 0.7, 0.6),
+        (SMALLEST, 7, 1.0, 1.0),
+        (EIGHT.with_(lanes=2, compact=True), 3, 0.7, 0.6),
+        (EIGHT.with_(lanes=4), 2, 1.0, 0.6),
+        (EIGHT.with_(lanes=1), 2, 0.7, 1.0),
+    ],
+    ids=["n4", "n4_refused", "n8_refused", "n4_l1", "n8_l2_refused", "n8_l4", "n8_l1"],
 )
 def test_random_commands(
     op: VectorOp, config: NpuConfig, count: int, grant: float, avail: float
@@ -411,6 +423,7 @@ def test_random_commands(
 
 def test_commands_of_all_kinds_follow_one_another() -> None:
     check(SMALL, [*VectorOp, *reversed(VectorOp)], seed=7, grant=0.8, avail=0.5)
+    check(SMALLEST, [*VectorOp, *reversed(VectorOp)], seed=7, grant=0.8, avail=0.5)
 
 
 def test_sixteen_lanes() -> None:
@@ -573,9 +586,10 @@ def test_reset_recovers_from_a_fault() -> None:
     )
 
 
-def test_softmax_between_vector_commands() -> None:
+@pytest.mark.parametrize("config", [SMALL, SMALLEST], ids=["n4", "n4_l1"])
+def test_softmax_between_vector_commands(config: NpuConfig) -> None:
     rng = np.random.default_rng(5)
-    machine = Machine.random(SMALL, rng)
+    machine = Machine.random(config, rng)
     table = golden_softmax.softmax_exp_table(0.07, 1.0)
     machine.table[:, :4] = table.astype("<i4").view(np.uint8).reshape(256, 4)
     logits = rng.integers(-128, 128, (2, 10)).astype(np.int8)

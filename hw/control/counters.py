@@ -1,0 +1,123 @@
+"""The performance counters: in registers of their own, or in a memory."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.regs import COUNTERS
+
+__all__ = ["COUNTER_BITS", "Counters", "MemoryCounters"]
+
+COUNTER_BITS = 32
+TOTAL = [name for name, _ in COUNTERS].index("total")
+KEPT = len(COUNTERS) - 1
+"""Counters in the memory: all but the first, which the watchdog looks at."""
+
+assert TOTAL == 0
+
+LOCAL_BITS = (2 * KEPT + 1).bit_length()
+"""Of what is not in the memory yet: a turn takes KEPT cycles, and as many reads at most."""
+
+
+class Counters(Component):
+    """One counter for each of :data:`COUNTERS`.
+
+    Members
+    -------
+    events : In(number of counters)
+        One bit a counter: counts in this cycle.
+    count : In(1)
+        Counters count; else they stand still.
+    clear : In(1)
+        Nothing has been counted for two cycles.
+    values : Out(32).array(number of counters)
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "events": In(len(COUNTERS)),
+                "count": In(1),
+                "clear": In(1),
+                "values": Out(COUNTER_BITS).array(len(COUNTERS)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        pulses = Signal(len(COUNTERS))
+        m.d.sync += pulses.eq(self.events & self.count.replicate(len(COUNTERS)))
+        for place, value in enumerate(self.values):
+            with m.If(pulses[place]):
+                m.d.sync += value.eq(value + 1)
+        with m.If(self.clear):
+            m.d.sync += [value.eq(0) for value in self.values]
+        return m
+
+
+class MemoryCounters(Component):
+    """The same counters with all but `total` in a small memory.
+
+    What each has counted since its last turn is in a few bits beside it; one after another they
+    are added to the memory. A value that is read is the sum of both, so it is exact in any cycle.
+
+    Members
+    -------
+    events, count, clear : In
+        As of :class:`Counters`.
+    total : Out(32)
+        Counter 0.
+    read : In(1)
+        `select` is looked at; not in two cycles one after the other.
+    select : In(range(number of counters))
+        Counter whose value is wanted; not 0.
+    value : Out(32)
+        Its value, in the same cycle.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "events": In(len(COUNTERS)),
+                "count": In(1),
+                "clear": In(1),
+                "total": Out(COUNTER_BITS),
+                "read": In(1),
+                "select": In(range(len(COUNTERS))),
+                "value": Out(COUNTER_BITS),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.memory = memory = Memory(shape=COUNTER_BITS, depth=KEPT, init=[])
+        write, read = memory.write_port(), memory.read_port(domain="comb")
+        pulses = Signal(len(COUNTERS))
+        turn = Signal(range(KEPT))
+        place = Signal(range(KEPT))
+        locals_ = Array(Signal(LOCAL_BITS, name=f"local_{k}") for k in range(KEPT))
+        # What the memory has is from this program.
+        valid = Signal(KEPT)
+        m.d.comb += [
+            place.eq(Mux(self.read, self.select - 1, turn)),
+            read.addr.eq(place),
+            self.value.eq(Mux(valid.bit_select(place, 1), read.data, 0) + locals_[place]),
+            write.addr.eq(place),
+            write.data.eq(self.value),
+            write.en.eq(~self.read),
+        ]
+        m.d.sync += pulses.eq(self.events & self.count.replicate(len(COUNTERS)))
+        with m.If(pulses[TOTAL]):
+            m.d.sync += self.total.eq(self.total + 1)
+        for k, local in enumerate(locals_):
+            stored = ~self.read & (turn == k)
+            m.d.sync += local.eq(Mux(stored, 0, local) + pulses[k + 1])
+        with m.If(~self.read):
+            m.d.sync += [
+                turn.eq(Mux(turn == KEPT - 1, 0, turn + 1)),
+                valid.bit_select(turn, 1).eq(1),
+            ]
+        with m.If(self.clear):
+            m.d.sync += [self.total.eq(0), valid.eq(0), *(local.eq(0) for local in locals_)]
+        return m

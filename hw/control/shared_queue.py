@@ -1,0 +1,185 @@
+"""The queues of all engines in one memory, for small machines."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Array, Cat, Module, Signal, Value
+from amaranth.lib import stream
+from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.config import NpuConfig
+from celosia.hw.control.ports import CommandPort
+from celosia.hw.control.queue import WORD_BITS, WORDS_PER_COMMAND, used_bits
+from celosia.hw.isa import COMMAND_BITS, Engine
+from celosia.hw.memory.block import BlockMemory
+
+__all__ = ["SharedQueues"]
+
+ENGINES = len(Engine)
+PART_BITS = 32
+PARTS_PER_COMMAND = COMMAND_BITS // PART_BITS
+PARTS_PER_WORD = WORD_BITS // PART_BITS
+
+
+class SharedQueues(Component):
+    """Commands in 64-bit words in, whole commands out.
+
+    One block memory has the commands that wait, in parts of 32 bits. A command is put together in
+    the registers that show it to its engine, a part a cycle, once it is all here and the one before
+    it is complete: there is no second set of registers. Of engines that wait at the same time the
+    array comes first, then the vector, the load and the store engine.
+
+    Parameters
+    ----------
+    config : NpuConfig
+
+    Members
+    -------
+    i : In(stream of 64).array(4)
+        By :class:`Engine`; words, eight a command, each taken in the second cycle in which it is
+        shown. At most one is valid.
+    o : Out(CommandPort).array(4)
+    active : Out(1)
+        Something moves.
+    empty : Out(4)
+        There is no command, and no part of one.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(WORD_BITS)).array(ENGINES),
+                "o": Out(CommandPort()).array(ENGINES),
+                "active": Out(1),
+                "empty": Out(ENGINES),
+            }
+        )
+
+    @property
+    def depth(self) -> int:
+        """Commands that the memory holds for each engine."""
+        return self._config.queue_depth
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        depth_bits = self.depth.bit_length() - 1
+        index_bits = PARTS_PER_COMMAND.bit_length() - 1
+        m.submodules.memory = memory = BlockMemory(
+            width_bits=PART_BITS, depth=ENGINES * self.depth * PARTS_PER_COMMAND
+        )
+
+        # Commands that are all here; full by the highest bit alone.
+        held = [Signal(depth_bits + 1, name=f"held_{e}") for e in range(ENGINES)]
+        write_slot = Array(Signal(depth_bits, name=f"write_slot_{e}") for e in range(ENGINES))
+        read_slot = Array(Signal(depth_bits, name=f"read_slot_{e}") for e in range(ENGINES))
+        stored = Signal(ENGINES)
+        issued = Signal(ENGINES)
+        for e in range(ENGINES):
+            m.d.sync += held[e].eq(held[e] + stored[e] - issued[e])
+
+        # Write: the upper half of a word in the cycle in which it is taken.
+        upper = Signal()
+        word_index = Signal(range(WORDS_PER_COMMAND))
+        sender = Signal(range(ENGINES))
+        word = self.i[0].payload
+        for e in range(1, ENGINES):
+            with m.If(self.i[e].valid):
+                m.d.comb += sender.eq(e)
+        writes = Cat(self.i[e].valid & ~held[e][-1] for e in range(ENGINES))
+        m.d.comb += [
+            *(self.i[e].ready.eq(upper & ~held[e][-1]) for e in range(ENGINES)),
+            memory.write_en.eq(writes.any()),
+            memory.write_addr.eq(Cat(upper, word_index, write_slot[sender], sender)),
+            memory.write_data.eq(word.word_select(upper, PART_BITS)),
+        ]
+        with m.If(writes.any()):
+            m.d.sync += upper.eq(~upper)
+            with m.If(upper):
+                m.d.sync += word_index.eq(word_index + 1)
+                with m.If(word_index == WORDS_PER_COMMAND - 1):
+                    m.d.comb += stored.eq(1 << sender)
+                    m.d.sync += write_slot[sender].eq(write_slot[sender] + 1)
+
+        self._read(m, memory, held, read_slot, issued, index_bits)
+        m.d.comb += [
+            self.active.eq(
+                Cat(writes.any(), self._moves, *(port.ready for port in self.o)).any(),
+            ),
+            self.empty.eq(
+                Cat(
+                    ~(held[e].any() | self._complete[e] | self.o[e].valid | (word_index != 0))
+                    for e in range(ENGINES)
+                )
+            ),
+        ]
+        return m
+
+    def _read(
+        self,
+        m: Module,
+        memory: BlockMemory,
+        held: list[Signal],
+        read_slot: Array,
+        issued: Signal,
+        index_bits: int,
+    ) -> None:
+        """Put the commands together, one after another."""
+        # All parts have been asked for, and it is not done.
+        self._complete = complete = Signal(ENGINES)
+        wanted = Cat(held[e].any() & ~complete[e] for e in range(ENGINES))
+        reader = Signal(range(ENGINES))
+        index = Signal(index_bits)
+        reading, last = Signal(), Signal()
+        with m.If(~reading):
+            with m.If(wanted.any()):
+                m.d.sync += reading.eq(1)
+            for engine in (Engine.STORE, Engine.LOAD, Engine.VECTOR, Engine.ARRAY):
+                with m.If(wanted[engine]):
+                    m.d.sync += reader.eq(engine)
+        with m.Switch(reader):
+            for engine in Engine:
+                with m.Case(int(engine)):
+                    m.d.comb += last.eq(index == _parts_of(engine) - 1)
+        m.d.comb += memory.read_addr.eq(Cat(index, read_slot[reader], reader))
+        with m.If(reading):
+            m.d.sync += index.eq(index + 1)
+            with m.If(last):
+                m.d.comb += issued.eq(1 << reader)
+                m.d.sync += [
+                    index.eq(0),
+                    reading.eq(0),
+                    complete.bit_select(reader, 1).eq(1),
+                    read_slot[reader].eq(read_slot[reader] + 1),
+                ]
+
+        arrives, arrives_last = Signal(), Signal()
+        arrived_reader = Signal.like(reader, reset_less=True)
+        arrived_index = Signal.like(index, reset_less=True)
+        m.d.sync += [
+            arrives.eq(reading),
+            arrives_last.eq(reading & last),
+            arrived_reader.eq(reader),
+            arrived_index.eq(index),
+        ]
+        self._moves: Value = wanted.any() | reading | arrives
+        for engine in Engine:
+            port = self.o[engine]
+            name = engine.name.lower()
+            here = Signal(name=f"arrives_{name}")
+            current = Signal(used_bits(engine), name=f"current_{name}", reset_less=True)
+            m.d.comb += [
+                here.eq(arrives & (arrived_reader == int(engine))),
+                port.payload.eq(current),
+            ]
+            for part in range(_parts_of(engine)):
+                with m.If(here & (arrived_index == part)):
+                    place = current[part * PART_BITS : (part + 1) * PART_BITS]
+                    m.d.sync += place.eq(memory.read_data)
+            with m.If(here & arrives_last):
+                m.d.sync += port.valid.eq(1)
+            with m.If(port.valid & port.ready):
+                m.d.sync += [port.valid.eq(0), complete[engine].eq(0)]
+
+
+def _parts_of(engine: Engine) -> int:
+    """Return the parts of a command of the engine that have fields in them."""
+    return -(-used_bits(engine) // PART_BITS)
