@@ -128,7 +128,7 @@ class Rig:
             Space.PARAM: LineReader(cycles, dut, "param", seed=seed()),
         }
         self.array = Pins(
-            dut, "array", [f"{name}__{s}" for s in range(3) for name in ("req", "line")]
+            dut, "array", [f"{name}__{s}" for s in range(3) for name in ("bank", "line")]
         )
         self.result = LineWriter(cycles, dut, "result", noise=self._noise)
         self.table_port = WindowSink(
@@ -158,7 +158,8 @@ class Rig:
         wanted = self.random.random() < self.noise
         banks = self.random.sample(range(4), 3)
         for s in range(3):
-            self.array.set(f"req__{s}", wanted and self.random.random() < 0.7)
+            asks = wanted and self.random.random() < 0.7
+            self.array.set(f"bank__{s}", asks << banks[s])
             self.array.set(
                 f"line__{s}", 4 * self.random.randrange(CONFIG.act_lines // 4) + banks[s]
             )

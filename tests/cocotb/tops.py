@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from amaranth.hdl import EnableInserter, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Const, EnableInserter, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw.array.engine import ArrayEngine
 from celosia.hw.bus.arbiter import BusArbiter
 from celosia.hw.bus.csr import csr_signature
 from celosia.hw.bus.ports import REGION_TABLE, initiator_signature
-from celosia.hw.config import KIB, PRESETS, NpuConfig
+from celosia.hw.config import ACT_BANKS, KIB, PRESETS, NpuConfig
 from celosia.hw.control.control import Control
 from celosia.hw.control.ports import CommandPort, FaultPort, Unit
 from celosia.hw.dma.load import LoadEngine
@@ -75,6 +75,21 @@ class ControlTop(Component):
         return m
 
 
+def bank_of(line: Signal) -> Value:
+    """Return the bit of a line's bank."""
+    return (Const(1, ACT_BANKS) << line[: ACT_BANKS.bit_length() - 1])[:ACT_BANKS]
+
+
+def read_by_line(m: Module, outer: Any, inner: Any) -> None:
+    """Connect a LineRead from outside to a BankRead."""
+    m.d.comb += [
+        inner.bank.eq(Mux(outer.req, bank_of(outer.line), 0)),
+        inner.line.eq(outer.line),
+        outer.gnt.eq(inner.gnt),
+        outer.data.eq(inner.data),
+    ]
+
+
 class DmaTop(Component):
     """Both DMA engines on the arbiter, with the memories that they fill and empty.
 
@@ -123,11 +138,11 @@ class DmaTop(Component):
         connect(m, store.read, act.store)
         for outer, inner in (
             (self.array, act.array),
-            (self.vector, act.vector),
             (self.result, act.result),
             (self.param, param.read),
         ):
             connect(m, flipped(outer), inner)
+        read_by_line(m, self.vector, act.vector)
         # The weight memory gives lines in pairs.
         odd, odd_1 = Signal(), Signal()
         m.d.sync += [odd_1.eq(self.wgt.line[0]), odd.eq(odd_1)]
@@ -194,10 +209,10 @@ class ArrayTop(Component):
             (self.cmd, engine.cmd),
             (self.acc, engine.acc),
             (self.result, act.result),
-            (self.vector, act.vector),
             (self.weights, wgt.write),
         ):
             connect(m, flipped(outer), inner)
+        read_by_line(m, self.vector, act.vector)
         connect(m, engine.fault, flipped(self.fault))
         return m
 
@@ -230,11 +245,17 @@ class VectorTop(Component):
         for inner, outer in (
             (engine.fault, self.fault),
             (engine.acc, self.acc),
-            (engine.act, self.act),
             (engine.dst, self.dst),
             (engine.param, self.param),
         ):
             connect(m, inner, flipped(outer))
+        m.d.comb += [
+            # With a wrong bank there is no request, and the bench would wait in vain.
+            self.act.req.eq(engine.act.bank == bank_of(engine.act.line)),
+            self.act.line.eq(engine.act.line),
+            engine.act.gnt.eq(self.act.gnt),
+            engine.act.data.eq(self.act.data),
+        ]
         return m
 
 

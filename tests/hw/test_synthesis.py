@@ -192,9 +192,10 @@ def check_of_one(kind: type[LineMemory]) -> list[str]:
     config = PRESETS["nano"]
     line = 8 * config.line_bytes
     cells = mapped(kind(config, lines=LINES, reader="vector"))
-    # The register at the output. Yosys would add the last word written and read, if a read in the
-    # cycle of a write had to give the old word.
-    return violations(cells, [(LINES, line, True)], flip_flops=line)
+    # The register at the output, and those before the write. Yosys would add the last word written
+    # and read, if a read in the cycle of a write had to give the old word.
+    write = config.bus_bits + config.line_bytes + (LINES - 1).bit_length()
+    return violations(cells, [(LINES, line, True)], flip_flops=line + write)
 
 
 def test_check_accepts_a_line_memory() -> None:
