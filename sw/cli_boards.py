@@ -55,9 +55,9 @@ Examples:
 BUILD_HELP = """
 Build a board's bitstream, and say what it takes of the FPGA and how fast it can be clocked.
 
-Yosys, nextpnr and the packers come from PyPI: pip install "celosia[boards]". For the larger boards
-it takes many minutes. Nothing is left half-written: what build/boards/NAME holds is replaced when
-all is done. If the clock is missed, there is no bitstream unless --allow-slow is given.
+Yosys, nextpnr and the packers come from PyPI: pip install "celosia\\[boards]". For the larger
+boards it takes many minutes. Nothing is left half-written: what build/boards/NAME holds is replaced
+when all is done. If the clock is missed, there is no bitstream unless --allow-slow is given.
 
 Examples:
 

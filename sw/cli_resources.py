@@ -16,7 +16,7 @@ RESOURCES_HELP = """
 Synthesise the NPU for an FPGA and count what it takes: tables, flip-flops, memories, multipliers.
 
 Nothing but the NPU is counted: no bus, no memory controller. It takes one to two minutes and needs
-Yosys: pip install "celosia[boards]".
+Yosys: pip install "celosia\\[boards]".
 
 Examples:
 
@@ -28,7 +28,7 @@ CLOCK_HELP = """
 Place and route the NPU on an ECP5 and say how fast it can be clocked.
 
 The ports end in shift registers, so that no pin is part of a path. It takes 5 to 15 minutes for
-'base', and needs Yosys and nextpnr: pip install "celosia[boards]". The result varies by some
+'base', and needs Yosys and nextpnr: pip install "celosia\\[boards]". The result varies by some
 per cent with the seed.
 
 Examples:
