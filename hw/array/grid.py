@@ -32,9 +32,10 @@ class SystolicArray(Component):
                                              weight r,c              partial sum of row r - 1
 
     A wave enters with its window (or pixels) and is in row r's operands 1 + r cycles later. They
-    are registers of each cell, as are the products (but in a compact machine): it is far to a
-    multiplier and back. Its sums are on ``sums`` :attr:`latency_cycles` cycles after it entered.
-    ``swap`` makes the rows take over their shadow weights as the wave reaches them.
+    are registers of each cell, as are the products: it is far to a multiplier and back, and the
+    netlist that Yosys 0.70 makes for an iCE40 of products without them adds up other sums. The
+    wave's sums are on ``sums`` :attr:`latency_cycles` cycles after it entered. ``swap`` makes the
+    rows take over their shadow weights as the wave reaches them.
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ class SystolicArray(Component):
     @property
     def latency_cycles(self) -> int:
         """Cycles from a wave's entry to its sums."""
-        return self._config.rows + (1 if self._config.compact else 2)
+        return self._config.rows + 2
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -110,12 +111,9 @@ class SystolicArray(Component):
                 bus = buses[segment_of_row(r, segments)][c]
                 m.d.sync += [
                     operand.eq(Mux(row_mode, windows[r], bus)),
+                    product.eq(operand * weight),
                     total.eq(product + above[c] if r else product),
                 ]
-                if self._config.compact:
-                    m.d.comb += product.eq(operand * weight)
-                else:
-                    m.d.sync += product.eq(operand * weight)
                 sums.append(total)
             above = sums
         m.d.comb += Cat(self.sums.as_value()).eq(Cat(above))

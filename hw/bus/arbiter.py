@@ -98,7 +98,7 @@ class _Issue(Component):
     Members
     -------
     request : In(stream)
-        Requests, with ``continues``.
+        Requests.
     follower_continues : In(1)
         The request after the one in `request` is known and continues its burst.
     bus : Out(Wishbone)
@@ -210,6 +210,13 @@ class BusArbiter(Component):
         Counter pulses: a word read, a word written, a cycle of waiting.
     idle : Out(1)
         Nothing asked and nothing in flight.
+
+    Attributes
+    ----------
+    turn : Signal(ports)
+        Bit of the port whose request goes to the bus now: its order is that of the answers.
+    chosen : Signal(request_layout)
+        That request.
     """
 
     def __init__(self, config: NpuConfig, *, ports: int) -> None:
@@ -217,6 +224,8 @@ class BusArbiter(Component):
             raise ValueError(f"ports must be positive, not {ports!r}")
         self._config = config
         self._ports = ports
+        self.turn = Signal(ports)
+        self.chosen = Signal(request_layout(config))
         super().__init__(
             {
                 "ports": In(MemPort(config)).array(ports),
@@ -234,7 +243,7 @@ class BusArbiter(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        entry = data.StructLayout({**dict(_shapes(request_layout(config))), "continues": 1})
+        layout = request_layout(config)
         owner_layout = data.StructLayout(
             {"port": range(self._ports), "we": 1, "adr": word_addr_bits(config)}
         )
@@ -244,24 +253,23 @@ class BusArbiter(Component):
         m.submodules.owners = owners = StreamQueue(
             owner_layout, depth=2 * config.max_outstanding, spare=spare
         )
-        m.submodules.issue = issue = _Issue(config, entry)
+        m.submodules.issue = issue = _Issue(config, layout)
 
         chosen = issue.request.payload
         last, follows = Signal(self._ports), Signal(self._ports)
         any_valid = Signal()
         m.d.comb += [
+            self.turn.eq(Mux(grant.take, grant.port, 0)),
             any_valid.eq(grant.valid.any()),
             issue.request.valid.eq(any_valid),
             grant.take.eq(any_valid & issue.request.ready),
             grant.last.eq((grant.port & last).any()),
             issue.follower_continues.eq(grant.keeps & (grant.port & follows).any()),
-            chosen.continues.eq(grant.continues),
             owners.i.valid.eq(grant.take),
             owners.i.payload.we.eq(chosen.we),
             owners.i.payload.adr.eq(chosen.adr),
             owners.i.payload.port.eq(grant.index),
         ]
-        layout = request_layout(config)
         payloads: list[Value] = []
         for index in range(self._ports):
             request = self.ports[index].request
@@ -277,9 +285,8 @@ class BusArbiter(Component):
                 held.o.ready.eq(grant.port[index] & issue.request.ready),
             ]
             payloads.append(Mux(grant.port[index], held.o.payload.as_value(), 0))
-        request = data.View(layout, reduce(or_, payloads)[: layout.size])
-        for name in ("adr", "we", "dat_w", "sel", "last"):
-            m.d.comb += chosen[name].eq(request[name])
+        m.d.comb += self.chosen.as_value().eq(reduce(or_, payloads))
+        m.d.comb += chosen.eq(self.chosen)
 
         m.d.comb += [
             owners.o.ready.eq(issue.ack | issue.err),
@@ -323,7 +330,3 @@ class BusArbiter(Component):
             self.fault.address.eq(adr << (32 - len(adr))),
             self.fault_port.eq(port),
         ]
-
-
-def _shapes(layout: data.StructLayout) -> list[tuple[str, object]]:
-    return [(name, field.shape) for name, field in layout]

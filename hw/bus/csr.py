@@ -116,7 +116,8 @@ class RegisterFile(Component):
             adr.eq(bus.adr),
             write_mask.eq(Mux(bus.we, Cat(bit.replicate(8) for bit in bus.sel), 0)),
             self._data.eq(bus.dat_w),
-            answered.eq(request),
+            # Whoever has given up is not answered, nor who asks next in its place.
+            answered.eq(request & bus.cyc),
             unmapped.eq(0),
         ]
         with m.Switch(adr):
