@@ -11,7 +11,7 @@ from celosia.hw.config import ACT_BANKS, NpuConfig
 from celosia.hw.control.decode import command_layout
 from celosia.hw.isa import Conv, Mode
 from celosia.hw.memory.act import SEGMENTS
-from celosia.hw.memory.ports import ADDR_BITS
+from celosia.hw.memory.ports import ADDR_BITS, bank_of
 
 __all__ = ["Streamer", "wave_layout"]
 
@@ -237,5 +237,4 @@ class Streamer(Component):
             rows_mode & inside[2] & int(segments > 2),
         )
         for s, read in enumerate(reads):
-            bank = addrs[s][offset_bits : offset_bits + ACT_BANKS.bit_length() - 1]
-            m.d.sync += wave.bank[s].eq(Mux(go & read, 1 << bank, 0))
+            m.d.sync += wave.bank[s].eq(Mux(go & read, bank_of(addrs[s][offset_bits:]), 0))

@@ -10,7 +10,7 @@ from celosia.hw.bus.ports import word_addr_bits
 from celosia.hw.config import NpuConfig
 from celosia.hw.dma.ports import TransferPort, word_layout
 from celosia.hw.isa import Space
-from celosia.hw.memory.ports import ADDR_BITS
+from celosia.hw.memory.ports import ADDR_BITS, bank_of
 from celosia.hw.regs import ErrorCause
 
 __all__ = ["RunSequencer"]
@@ -264,19 +264,17 @@ class _WordLoop(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         lanes = self._config.bus_bytes
-        banks = self._config.act_banks
         offset_bits = self._config.line_bytes.bit_length() - 1
         run = self.i.payload
         word = self.o.payload
-        bank = word.sram[offset_bits : offset_bits + banks.bit_length() - 1]
-        first_bank = Signal(banks)
+        first_bank = Signal(self._config.act_banks)
         left = Signal(ADDR_BITS + 1)
         tail = Signal(lanes)
         final = Signal()
         from_first = Signal(lanes)
         to_last = Signal(lanes)
         m.d.comb += [
-            first_bank.eq(1 << bank),
+            first_bank.eq(bank_of(word.sram[offset_bits:])),
             # A line from the middle of one on is in the next bank as well.
             word.banks.eq(
                 first_bank | Mux(word.sram[:offset_bits].any(), first_bank.rotate_left(1), 0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import Component, In, Out, Signature
 from celosia.hw.config import NpuConfig
+from celosia.hw.delay import delays
 from celosia.hw.gating import clock, runs
 from celosia.hw.memory.block import BlockMemory
 from celosia.hw.memory.ports import LINE_BITS, BankRead, LineWrite, WindowRead, WindowWrite
@@ -135,24 +136,22 @@ class ActSram(Component):
             m.d[self._read_clock] += output.eq(port.read_data)
             outputs.append(output)
 
-        def delayed(signal: Signal, cycles: int, name: str) -> Signal:
-            for stage in range(cycles):
-                following = Signal(len(signal), name=f"{name}_d{stage + 1}", reset_less=True)
-                m.d[self._read_clock] += following.eq(signal)
-                signal = following
-            return signal
+        def delayed(value: Value, name: str) -> Signal:
+            chain = delays(m, value, 2, name=name, domain=self._read_clock, reset_less=True)
+            delayed_value: Signal = chain[-1]
+            return delayed_value
 
         bank_outputs = Array(outputs)
         for s in range(SEGMENTS):
-            bank = delayed(self.array.line[s][:bank_bits], 2, f"array_bank{s}")
+            bank = delayed(self.array.line[s][:bank_bits], f"array_bank{s}")
             m.d.comb += self.array.data[s].eq(bank_outputs[bank])
-        bank = delayed(self.vector.line[:bank_bits], 2, "vector_bank")
+        bank = delayed(self.vector.line[:bank_bits], "vector_bank")
         m.d.comb += self.vector.data.eq(bank_outputs[bank])
 
-        bank = delayed(store_line[:bank_bits], 2, "store_bank")
+        bank = delayed(store_line[:bank_bits], "store_bank")
         following_bank = Signal(bank_bits)
         m.d.comb += following_bank.eq(bank + 1)
-        offset = delayed(store_offset, 2, "store_offset")
+        offset = delayed(store_offset, "store_offset")
         pair = Cat(bank_outputs[bank], bank_outputs[following_bank])
         m.d[self._read_clock] += self.store.data.eq(
             (pair >> (offset << 3))[: 8 * config.line_bytes]

@@ -6,8 +6,9 @@ All of them are described, with their timing, in ``docs/machine.md``, "Memory po
 
 from __future__ import annotations
 
+from amaranth.hdl import Const, Value
 from amaranth.lib.wiring import In, Out, Signature
-from celosia.hw.config import NpuConfig
+from celosia.hw.config import ACT_BANKS, NpuConfig
 
 __all__ = [
     "ADDR_BITS",
@@ -18,6 +19,7 @@ __all__ = [
     "LineWrite",
     "WindowRead",
     "WindowWrite",
+    "bank_of",
 ]
 
 ADDR_BITS = 20
@@ -25,6 +27,11 @@ ADDR_BITS = 20
 
 LINE_BITS = 16
 """Width of an on-chip line address."""
+
+
+def bank_of(line: Value) -> Value:
+    """Return the bank of a line of the activation SRAM, as one bit of ACT_BANKS."""
+    return (Const(1, 1) << line[: ACT_BANKS.bit_length() - 1])[:ACT_BANKS]
 
 
 class _MemoryPort(Signature):

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import ACT_BANKS, NpuConfig
 from celosia.hw.control.decode import command_layout
 from celosia.hw.isa import Vector, VectorOp
+from celosia.hw.memory.ports import bank_of
 from celosia.hw.vector.counter import LoopCounter
 from celosia.hw.vector.uop import (
     GROUP,
@@ -166,7 +167,7 @@ class Planner(Component):
             step.line.eq(Mux(self._in_b, self._walker_b.line, self._walker_a.line)),
             outside.eq(step.line[size_bits:].any()),
             step.reads_act.eq(self._reads_act & ~outside),
-            step.bank.eq(Mux(step.reads_act, 1 << step.line[: ACT_BANKS.bit_length() - 1], 0)),
+            step.bank.eq(Mux(step.reads_act, bank_of(step.line), 0)),
             step.outside.eq(self._reads_act & outside),
             step.reads_acc.eq(in_middle),
             step.reads_scratch.eq((self._phase == Phase.TOTAL) | (self._in_a & self._from_acc)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import ACT_BANKS, NpuConfig
-from celosia.hw.memory.ports import BankRead
+from celosia.hw.memory.ports import BankRead, bank_of
 from celosia.hw.vector.uop import LINE_SUM_BITS
 
 __all__ = ["ElementReader"]
@@ -75,7 +75,7 @@ class ElementReader(Component):
             with m.State("IDLE"):
                 m.d.sync += [
                     self.line.eq(self.base),
-                    bank.eq(1 << self.base[: ACT_BANKS.bit_length() - 1]),
+                    bank.eq(bank_of(self.base)),
                     beyond.eq(self.base[size_bits:].any()),
                     left.eq(self.count - 1),
                 ]

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from amaranth.hdl import Const, EnableInserter, Module, Mux, ResetInserter, Signal, Value
+from amaranth.hdl import EnableInserter, Module, Mux, ResetInserter, Signal
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw.array.engine import ArrayEngine
 from celosia.hw.bus.arbiter import BusArbiter
 from celosia.hw.bus.csr import csr_signature
 from celosia.hw.bus.ports import REGION_TABLE, initiator_signature
-from celosia.hw.config import ACT_BANKS, KIB, PRESETS, NpuConfig
+from celosia.hw.config import KIB, PRESETS, NpuConfig
 from celosia.hw.control.control import Control
 from celosia.hw.control.ports import CommandPort, FaultPort, Unit
 from celosia.hw.dma.load import LoadEngine
@@ -21,7 +21,7 @@ from celosia.hw.enable import SpreadEnable
 from celosia.hw.isa import Engine, Space
 from celosia.hw.memory.act import ActSram, ArrayRead
 from celosia.hw.memory.lines import LineMemory
-from celosia.hw.memory.ports import AccRead, LineRead, LineWrite, WindowWrite
+from celosia.hw.memory.ports import AccRead, LineRead, LineWrite, WindowWrite, bank_of
 from celosia.hw.memory.weights import WeightMemory
 from celosia.hw.npu import Npu
 from celosia.hw.system.sdram import SdramController
@@ -73,11 +73,6 @@ class ControlTop(Component):
         for name in ("irq", "start", "halt", "sleep", "regions", "bus_timeout"):
             m.d.comb += getattr(self, name).eq(getattr(control, name))
         return m
-
-
-def bank_of(line: Signal) -> Value:
-    """Return the bit of a line's bank."""
-    return (Const(1, ACT_BANKS) << line[: ACT_BANKS.bit_length() - 1])[:ACT_BANKS]
 
 
 def read_by_line(m: Module, outer: Any, inner: Any) -> None:
