@@ -115,10 +115,10 @@ def _memories(names: Iterable[str], columns: int) -> Iterator[_Wish]:
     """`columns`: of the array."""
     parts: dict[tuple[int, int], list[tuple[int, str]]] = {}
     for name in names:
-        for pattern, row, place in ((_ACC, 0, 0), (_ACT, 1, 0), (_WGT, 2, 0)):
+        for pattern, row in ((_ACC, 0), (_ACT, 1), (_WGT, 2)):
             if match := pattern.search(name):
                 index = max(int(match[2]), int(match[3]))
-                parts.setdefault((row, place + int(match[1])), []).append((index, name))
+                parts.setdefault((row, int(match[1])), []).append((index, name))
         if match := _TABLE.search(name):
             parts.setdefault((0, 2), []).append((int(match[1]), name))
         elif match := _PARAM.search(name):

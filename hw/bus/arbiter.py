@@ -39,8 +39,6 @@ class _Grant(Component):
         The port chosen.
     port : Out(ports)
         Its bit, if it has a request.
-    continues : Out(1)
-        The chosen request is for the word after that of the last request taken.
     keeps : Out(1)
         If it is taken, its port keeps the bus.
     """
@@ -54,7 +52,6 @@ class _Grant(Component):
                 "take": In(1),
                 "index": Out(range(ports)),
                 "port": Out(ports),
-                "continues": Out(1),
                 "keeps": Out(1),
             }
         )
@@ -62,14 +59,14 @@ class _Grant(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         owner = Signal(range(self._ports))
-        in_burst = Signal()
         words = Signal(range(MAX_BURST_WORDS))
         sticky = Signal()
+        goes_on = Signal()
         # `sticky` is a register: in a burst that may go on. Who is chosen waits for it.
         m.d.comb += [
-            self.continues.eq(in_burst & (self.index == owner)),
+            goes_on.eq(sticky & (self.index == owner)),
             self.port.eq(self.valid & (1 << self.index)),
-            self.keeps.eq(~self.last & ~(sticky & self.continues & (words == MAX_BURST_WORDS - 2))),
+            self.keeps.eq(~self.last & ~(goes_on & (words == MAX_BURST_WORDS - 2))),
         ]
         with m.Switch(owner):
             for index in range(self._ports):
@@ -85,8 +82,7 @@ class _Grant(Component):
         with m.If(self.take):
             m.d.sync += [
                 owner.eq(self.index),
-                in_burst.eq(~self.last),
-                words.eq(Mux(sticky & self.continues, words + 1, 0)),
+                words.eq(Mux(goes_on, words + 1, 0)),
                 sticky.eq(self.keeps),
             ]
         return m
@@ -255,15 +251,16 @@ class BusArbiter(Component):
         )
         m.submodules.issue = issue = _Issue(config, layout)
 
-        chosen = issue.request.payload
-        last, follows = Signal(self._ports), Signal(self._ports)
+        chosen = self.chosen
+        follows = Signal(self._ports)
         any_valid = Signal()
         m.d.comb += [
             self.turn.eq(Mux(grant.take, grant.port, 0)),
             any_valid.eq(grant.valid.any()),
             issue.request.valid.eq(any_valid),
             grant.take.eq(any_valid & issue.request.ready),
-            grant.last.eq((grant.port & last).any()),
+            issue.request.payload.eq(chosen),
+            grant.last.eq(chosen.last),
             issue.follower_continues.eq(grant.keeps & (grant.port & follows).any()),
             owners.i.valid.eq(grant.take),
             owners.i.payload.we.eq(chosen.we),
@@ -280,15 +277,12 @@ class BusArbiter(Component):
                 held.i.payload.eq(request.payload),
                 request.ready.eq(held.i.ready),
                 grant.valid[index].eq(held.o.valid),
-                last[index].eq(held.o.payload.last),
                 follows[index].eq(held.follower.valid),
                 held.o.ready.eq(grant.port[index] & issue.request.ready),
             ]
             payloads.append(Mux(grant.port[index], held.o.payload.as_value(), 0))
-        m.d.comb += self.chosen.as_value().eq(reduce(or_, payloads))
-        m.d.comb += chosen.eq(self.chosen)
-
         m.d.comb += [
+            chosen.as_value().eq(reduce(or_, payloads)),
             owners.o.ready.eq(issue.ack | issue.err),
             self.idle.eq(
                 ~issue.busy & ~any_valid & ~Cat(port.request.valid for port in self.ports).any()
