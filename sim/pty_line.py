@@ -8,9 +8,9 @@ import os
 import select
 from functools import cache
 from importlib import import_module
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from celosia.sw.closing import Closing
 from celosia.sw.errors import DeviceError
 
 __all__ = ["PtyLine"]
@@ -18,7 +18,7 @@ __all__ = ["PtyLine"]
 CHUNK = 4096
 
 
-class PtyLine:
+class PtyLine(Closing):
     """The device's end of a serial line whose other end is a terminal; a context manager.
 
     Other programs may open, close and open it again.
@@ -80,17 +80,6 @@ class PtyLine:
             if descriptor >= 0:
                 setattr(self, name, -1)
                 os.close(descriptor)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _terminal_module(name: str) -> Any:

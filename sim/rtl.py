@@ -8,12 +8,12 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 from celosia.sim.library import Function, load_library
 from celosia.sim.verilator import Build
+from celosia.sw.closing import Closing
 from celosia.sw.errors import DeviceError
 
 __all__ = ["SAMPLE_DTYPE", "BusStatistics", "MemoryModel", "RtlSimulator"]
@@ -130,7 +130,7 @@ _FUNCTIONS: tuple[Function, ...] = (
 )
 
 
-class RtlSimulator:
+class RtlSimulator(Closing):
     """A running RTL simulation.
 
     Parameters
@@ -178,17 +178,6 @@ class RtlSimulator:
         if self._handle is not None:
             self._library.npu_destroy(self._handle)
             self._handle = None
-
-    def __enter__(self) -> RtlSimulator:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         self.close()

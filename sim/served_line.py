@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
-from types import TracebackType
-from typing import Self
+from abc import abstractmethod
 
 from celosia.sim.pty_line import PtyLine
+from celosia.sw.closing import Closing
 
 __all__ = ["ServedLine"]
 
 
-class ServedLine(ABC):
+class ServedLine(Closing):
     """Serves a terminal until it is closed; a context manager.
 
     Members
@@ -52,14 +51,3 @@ class ServedLine(ABC):
         self._ending.set()
         self._thread.join()
         self.line.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

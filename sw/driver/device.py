@@ -7,16 +7,16 @@ the same for the emulator, the RTL simulator and a board.
 from __future__ import annotations
 
 import dataclasses
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from celosia.hw.config import NpuConfig
 from celosia.hw.isa import Region
 from celosia.hw.regs import COUNTERS, IDENTITY, VERSION, capability_words, register
+from celosia.sw.closing import Closing
 from celosia.sw.driver.faults import Fault, fault_error
 from celosia.sw.driver.inputs import Inputs, prepare_inputs
 from celosia.sw.driver.layout import Layout
@@ -58,7 +58,7 @@ def _bit(name: str, field: str) -> int:
     return 1 << next(entry.offset_bits for entry in register(name).fields if entry.name == field)
 
 
-class Device(ABC):
+class Device(Closing):
     """An NPU with its system memory.
 
     Parameters
@@ -142,17 +142,6 @@ class Device(ABC):
             self._write_memory(address, np.frombuffer(content, np.uint8))
 
     # What all devices share -------------------------------------------------------------------
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def read_memory(self, address: int, count: int) -> bytes:
         """Return `count` bytes of system memory.

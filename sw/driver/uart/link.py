@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from types import TracebackType
 
 from celosia.hw.uart.protocol import (
     CHECKSUM_MAX_WORDS,
@@ -22,6 +21,7 @@ from celosia.hw.uart.protocol import (
     Status,
     has_payload,
 )
+from celosia.sw.closing import Closing
 from celosia.sw.driver.uart.channel import Channel, LinkStatistics, Patience
 from celosia.sw.driver.uart.codec import Reply
 from celosia.sw.driver.uart.port import Port
@@ -57,7 +57,7 @@ CHECKSUM_WORD_CYCLES = 64
 _REGISTERS = (Kind.READ_REGISTERS, Kind.WRITE_REGISTERS)
 
 
-class Link:
+class Link(Closing):
     """A connection to a board.
 
     Parameters
@@ -125,17 +125,6 @@ class Link:
         finally:
             self._opened = False
             self.channel.port.close()
-
-    def __enter__(self) -> Link:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # Memory and registers ---------------------------------------------------------------------
 
