@@ -63,6 +63,9 @@ class NpuConfig:
     compact : bool
         Spend cycles to save flip-flops and tables (docs/machine.md, "Small machines"). Results are
         the same.
+    firmware : bool
+        A processor with firmware in place of the engines: the smallest machine, and the slowest
+        (docs/firmware.md). Results are the same. For 4 rows and a bus of 32 bits.
 
     Raises
     ------
@@ -82,6 +85,7 @@ class NpuConfig:
     max_outstanding: int = 16
     lanes: int | None = None
     compact: bool = False
+    firmware: bool = False
 
     def __post_init__(self) -> None:
         if self.rows not in (4, 8, 16, 32):
@@ -121,6 +125,13 @@ class NpuConfig:
                 )
         if not isinstance(self.compact, bool):
             raise ConfigError(f"compact must be true or false, not {self.compact!r}")
+        if not isinstance(self.firmware, bool):
+            raise ConfigError(f"firmware must be true or false, not {self.firmware!r}")
+        if self.firmware and (self.rows, self.bus_bits) != (4, 32):
+            raise ConfigError(
+                "firmware must be false, unless rows is 4 and bus_bits is 32, not"
+                f" {self.rows} and {self.bus_bits}"
+            )
 
     @property
     def line_bytes(self) -> int:

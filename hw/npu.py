@@ -19,6 +19,8 @@ from celosia.hw.isa import Engine, Space
 from celosia.hw.memory.act import ActSram
 from celosia.hw.memory.lines import LineMemory
 from celosia.hw.memory.weights import WeightMemory
+from celosia.hw.micro.core import FirmwareCore
+from celosia.hw.micro.local import LocalMemory
 from celosia.hw.trace import TAG_BITS, TRACE_STATES
 from celosia.hw.vector.engine import VectorEngine
 
@@ -248,6 +250,9 @@ class Npu(Component):
     Parameters
     ----------
     config : NpuConfig
+    local_memory : Component, optional
+        Of a machine with ``firmware``: in place of
+        :class:`celosia.hw.micro.local.LocalMemory`, which is block RAM.
 
     Members
     -------
@@ -261,8 +266,9 @@ class Npu(Component):
         For profilers; leave it unconnected in a design.
     """
 
-    def __init__(self, config: NpuConfig) -> None:
+    def __init__(self, config: NpuConfig, *, local_memory: Component | None = None) -> None:
         self._config = config
+        self._local_memory = local_memory
         super().__init__(
             {
                 "csr": In(csr_signature()),
@@ -279,6 +285,25 @@ class Npu(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        if self._config.firmware:
+            self._run_firmware(m)
+        else:
+            self._run_engines(m, platform)
+        return m
+
+    def _run_firmware(self, m: Module) -> None:
+        m.submodules.core = core = FirmwareCore(self._config)
+        m.submodules.local = local = self._local_memory or LocalMemory(self._config)
+        connect(m, flipped(self.csr), core.csr)
+        connect(m, core.bus, flipped(self.bus))
+        connect(m, core.local, local.port)
+        m.d.comb += [
+            self.irq.eq(core.irq),
+            self.trace.tags.eq(core.tags),
+            self.trace.state.eq(core.state),
+        ]
+
+    def _run_engines(self, m: Module, platform: object) -> None:
         control = m.submodules.control = Control(self._config)
         core = NpuCore(self._config)
         m.submodules.core = resets(m, core, control.halt, platform=platform)
@@ -310,4 +335,3 @@ class Npu(Component):
             m.d.comb += control.tags[unit].eq(core.tags[unit])
         for name in EVENTS:
             m.d.comb += getattr(control.events, name).eq(getattr(core.events, name))
-        return m

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -143,10 +143,17 @@ def parse_config(text: str) -> NpuConfig:
     unknown = sorted(set(content) - set(known))
     if unknown:
         raise CelosiaError(what, f"there is no field {unknown[0]!r}", remedy)
+    defaults = asdict(NpuConfig())
     for name, value in content.items():
-        wanted = str if name == "name" else int
-        if not isinstance(value, wanted) or isinstance(value, bool):
-            kind = "a text" if wanted is str else "a whole number"
+        if name == "name":
+            wanted, kind = str, "a text"
+        elif isinstance(defaults[name], bool):
+            wanted, kind = bool, "true or false"
+        else:
+            wanted, kind = int, "a whole number"
+        if name == "lanes" and value is None:
+            continue
+        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
             raise CelosiaError(what, f"{name} must be {kind}, not {value!r}", "correct the file")
     content.setdefault("name", path.stem)
     try:

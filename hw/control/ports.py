@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 from amaranth.lib import stream
 from amaranth.lib.wiring import Out, Signature
+from celosia.hw.control.units import Unit
 from celosia.hw.isa import COMMAND_BITS
 
 __all__ = ["CommandPort", "FaultPort", "Unit"]
-
-
-class Unit(IntEnum):
-    """Who an error is laid to: an engine (as in :class:`celosia.hw.isa.Engine`) or the fetch."""
-
-    LOAD = 0
-    STORE = 1
-    ARRAY = 2
-    VECTOR = 3
-    FETCH = 4
 
 
 def CommandPort() -> stream.Signature:  # noqa: N802 - used as a signature's name

@@ -1,0 +1,1 @@
+"""The firmware: queues, tokens and every command of the machine, as a program of the processor."""

@@ -1,0 +1,386 @@
+"""`Conv`: the loops around the array's runs.
+
+A run is what the array does by itself: for each of its weight rows (taps), a row of windows. The
+firmware makes one for each output row of each pass. In modes TAPS and ROWS a tap may lie beyond
+the end of the row, in the one that is streamed next: those outputs are runs of one window.
+"""
+
+from __future__ import annotations
+
+from celosia.hw.isa import Conv, Engine, Mode, Space
+from celosia.hw.micro.assembler import Word
+from celosia.hw.micro.firmware.schedule import Scheduler
+from celosia.hw.micro.firmware.shared import Shared
+from celosia.hw.micro.instructions import In, Op, Out, Status
+from celosia.hw.regs import ErrorCause
+
+__all__ = ["Convolutions"]
+
+ACC_HALVES = 2
+TAPS_OF_ROWS = 3
+RUN_FIRST, RUN_ROW_EXISTS = 1 << 3, 1 << 4
+SETUP_SAME_BYTE = 1 << 8
+
+
+class Convolutions:
+    """Emits the handler of `Conv`, ``ARRAY.command``.
+
+    Parameters
+    ----------
+    shared : Shared
+    scheduler : Scheduler
+    """
+
+    def __init__(self, shared: Shared, scheduler: Scheduler) -> None:
+        self.s, self.a, self.scheduler = shared, shared.a, scheduler
+        a = shared.a
+        self.held = scheduler.held
+        self.taps, self.setup = a.word("conv.taps"), a.word("conv.setup")
+        self.window_step, self.tap_step = a.word("conv.window_step"), a.word("conv.tap_step")
+        self.wraps = a.word("conv.wraps")
+        self.whole = a.word("conv.whole", count=shared.config.rows)
+        self.passes = a.word("conv.passes")
+        self.weights, self.weight = a.word("conv.weights"), a.word("conv.weight")
+        self.oc, self.oc_address = a.word("conv.oc"), a.word("conv.oc_address")
+        self.rows_left, self.rows = a.word("conv.rows_left"), a.word("conv.rows")
+        self.tile_address, self.tile_row = a.word("conv.tile_address"), a.word("conv.tile_row")
+        self.first, self.first_now = a.word("conv.first"), a.word("conv.first_now")
+        self.ky, self.kx, self.ic = a.word("conv.ky"), a.word("conv.kx"), a.word("conv.ic")
+        self.ky_address, self.ky_row = a.word("conv.ky_address"), a.word("conv.ky_row")
+        self.kx_address, self.kx_x = a.word("conv.kx_address"), a.word("conv.kx_x")
+        self.ic_address, self.ic_x = a.word("conv.ic_address"), a.word("conv.ic_x")
+        self.y, self.row_address = a.word("conv.y"), a.word("conv.row_address")
+        self.row, self.vector = a.word("conv.row"), a.word("conv.vector")
+        self.tap, self.tap_offset = a.word("conv.tap"), a.word("conv.tap_offset")
+        self.wrapped, self.position = a.word("conv.wrapped"), a.word("conv.position")
+        self.far_address, self.far_row = a.word("conv.far_address"), a.word("conv.far_row")
+        self.busy = a.word("conv.busy")
+
+    def emit(self) -> None:
+        """Emit the handler."""
+        a, s = self.a, self.s
+        a.label("ARRAY.command")
+        f = s.unpack(Conv, "conv")
+        self._in_h = f["in_h"]
+        a.move(s.error_address, 0)
+        s.refuse_zero(
+            *(
+                f[name]
+                for name in (
+                    "out_w",
+                    "out_h",
+                    "tile_rows",
+                    "row_len",
+                    "stride_x",
+                    "n_ky",
+                    "n_kx",
+                    "n_ic",
+                    "n_oc",
+                )
+            )
+        )
+        a.load(f["wgt_addr"])
+        a.bits_and(1)
+        a.emit(Op.JUMP_NONZERO, s.fail(ErrorCause.ILLEGAL_FIELD))
+        self._tile_rows(f, f["out_h"])
+        a.multiply(None, f["out_w"], In.PRODUCT_LOW)
+        a.add(-s.config.acc_depth - 1)
+        a.emit(Op.JUMP_POSITIVE, s.fail(ErrorCause.ACC_OVERFLOW))
+        self._prepare(f)
+        a.move(self.oc, f["n_oc"])
+        a.move(self.oc_address, f["act_addr"])
+        with a.repeat(self.oc):
+            self._channels(f)
+            s.shift_left(self.passes, 2)
+            a.add(self.weights)
+            a.store(self.weights)
+            a.increase(self.oc_address, f["step_oc"])
+        a.jump("ARRAY.done")
+
+    def _tile_rows(self, f: dict[str, Word], left: Word) -> None:
+        """A and `rows` = min(tile_rows, left)."""
+        a = self.a
+        a.load(f["tile_rows"])
+        a.sub(left)
+        with a.unless(Op.JUMP_NEGATIVE):
+            a.load(0)
+        a.add(left)
+        a.store(self.rows)
+
+    def _prepare(self, f: dict[str, Word]) -> None:
+        """What stays the same for the whole command."""
+        a, s = self.a, self.s
+        a.multiply(f["n_ky"], f["n_kx"], In.PRODUCT_LOW)
+        a.multiply(None, f["n_ic"], In.PRODUCT_LOW)
+        a.store(self.passes)
+        a.load(f["wgt_addr"])
+        a.add(s.local.base_of(Space.WGT) // s.config.line_bytes)
+        a.store(self.weights)
+        a.load(f["zero_point"])
+        a.bits_and(0xFF)
+        a.store(self.setup)
+        a.move(self.taps, s.config.rows)
+        a.move(self.wraps, 0)
+        a.load(f["accumulate"])
+        a.add(-1)
+        a.bits_and(RUN_FIRST)
+        a.store(self.first)
+        a.load(f["mode"])
+        with a.unless(Op.JUMP_NONZERO):
+            a.increase(self.setup, SETUP_SAME_BYTE)
+            a.move(self.window_step, f["step_x"])
+            a.move(self.tap_step, 1)
+            a.jump("conv.prepared")
+        a.add(-int(Mode.ROWS))
+        a.emit(Op.JUMP_NEGATIVE, "conv.taps")
+        a.emit(Op.JUMP_NONZERO, s.fail(ErrorCause.ILLEGAL_FIELD))
+        a.move(self.taps, TAPS_OF_ROWS)
+        a.label("conv.taps")
+        a.multiply(f["step_x"], f["stride_x"], In.PRODUCT_LOW)
+        a.store(self.window_step)
+        a.move(self.tap_step, f["step_x"])
+        self._find_wraps(f)
+        a.label("conv.prepared")
+
+    def _find_wraps(self, f: dict[str, Word]) -> None:
+        """Word `whole[tap]` = outputs of a row whose tap lies in the row itself."""
+        a = self.a
+        for tap in range(self.s.config.rows):
+            loop, done = a.new_label("whole"), a.new_label("whole_done")
+            a.move(self.wrapped, f["out_w"])
+            a.add(-1)
+            a.multiply(None, f["stride_x"], In.PRODUCT_LOW)
+            a.add(tap)
+            a.sub(f["row_len"])
+            a.store(self.position)
+            a.label(loop)
+            a.emit(Op.JUMP_NEGATIVE, done)
+            a.increase(self.wrapped, -1)
+            a.emit(Op.JUMP_ZERO, done)
+            a.load(self.position)
+            a.sub(f["stride_x"])
+            a.store(self.position)
+            a.jump(loop)
+            a.label(done)
+            a.move(self.whole[tap], self.wrapped)
+            a.sub(f["out_w"])
+            with a.unless(Op.JUMP_ZERO):
+                if tap >= TAPS_OF_ROWS:
+                    a.load(self.taps)
+                    a.sub(tap)
+                    a.emit(Op.JUMP_ZERO, "conv.prepared")
+                a.move(self.wraps, 1)
+
+    def _channels(self, f: dict[str, Word]) -> None:
+        """All tiles of one tile of output channels."""
+        a, s = self.a, self.s
+        a.move(self.rows_left, f["out_h"])
+        a.move(self.tile_address, self.oc_address)
+        a.move(self.tile_row, f["y0"])
+        a.label("conv.tile")
+        a.load(self.held)
+        a.emit(Op.JUMP_NONZERO, "conv.half")
+        a.label("conv.wait")
+        a.load(s.full_halves)
+        a.add(-ACC_HALVES)
+        with a.unless(Op.JUMP_NONZERO):
+            a.call(f"{Engine.ARRAY.name}.wait")
+            a.jump("conv.wait")
+        a.label("conv.half")
+        self._tile_rows(f, self.rows_left)
+        self._tile(f)
+        # The half goes to the vector engine, or stays for the command that follows.
+        a.move(self.held, f["hold"])
+        with a.unless(Op.JUMP_NONZERO):
+            a.increase(s.full_halves, 1)
+            a.load(self.scheduler.fill_half)
+            a.bits_xor(1)
+            a.store(self.scheduler.fill_half)
+        a.multiply(self.rows, f["step_y"], In.PRODUCT_LOW)
+        a.add(self.tile_address)
+        a.store(self.tile_address)
+        a.multiply(self.rows, f["stride_y"], In.PRODUCT_LOW)
+        a.add(self.tile_row)
+        a.store(self.tile_row)
+        a.load(self.rows_left)
+        a.sub(self.rows)
+        a.store(self.rows_left)
+        a.emit(Op.JUMP_NONZERO, "conv.tile")
+
+    def _tile(self, f: dict[str, Word]) -> None:
+        """All passes of one tile."""
+        a, s = self.a, self.s
+        a.write(Out.ARRAY_STEP, self.window_step)
+        a.write(Out.ARRAY_TAP, self.tap_step)
+        a.write(Out.ARRAY_LIMIT, f["row_bytes"])
+        a.write(Out.ARRAY_SETUP, self.setup)
+        a.write(Out.ARRAY_COUNT, f["out_w"])
+        a.move(self.weight, self.weights)
+        a.move(self.first_now, self.first)
+        a.move(self.ky, f["n_ky"])
+        a.move(self.ky_address, self.tile_address)
+        a.move(self.ky_row, self.tile_row)
+        with a.repeat(self.ky):
+            a.move(self.kx, f["n_kx"])
+            a.move(self.kx_address, self.ky_address)
+            a.move(self.kx_x, f["x0"])
+            with a.repeat(self.kx):
+                a.move(self.ic, f["n_ic"])
+                a.move(self.ic_address, self.kx_address)
+                a.move(self.ic_x, self.kx_x)
+                with a.repeat(self.ic):
+                    self._pass(f)
+                    a.increase(self.ic_address, f["step_ic"])
+                    a.increase(self.ic_x, f["step_ic"])
+                a.increase(self.kx_address, f["step_kx"])
+                a.increase(self.kx_x, f["step_kx"])
+            a.increase(self.ky_address, f["step_ky"])
+            a.increase(self.ky_row, f["ky_rows"])
+        a.emit(Op.WAIT)
+        self._check_range()
+        a.multiply(self.passes, self.rows, In.PRODUCT_LOW)
+        a.multiply(None, self.taps, In.PRODUCT_LOW)
+        a.multiply(None, f["out_w"], In.PRODUCT_LOW)
+        a.store(self.busy)
+        a.increase(s.register("count_array_busy"), self.busy)
+        a.load(s.register("count_array_start"))
+        a.sub(self.busy)
+        a.store(s.register("count_array_start"))
+
+    def _check_range(self) -> None:
+        a, s = self.a, self.s
+        a.read(In.STATUS)
+        a.bits_and(1 << Status.ARRAY_RANGE)
+        with a.unless(Op.JUMP_ZERO):
+            a.read(In.ARRAY_ADDRESS)
+            a.store(s.error_address)
+            a.jump(s.fail(ErrorCause.ACT_RANGE))
+
+    def _pass(self, f: dict[str, Word]) -> None:
+        """All rows of one pass, and the step to the next weights."""
+        a, s = self.a, self.s
+        lines = s.config.rows
+        end = s.local.base_of(Space.PARAM) // s.config.line_bytes
+        a.call("check_watchdog")
+        a.load(self.weight)
+        a.sub(end - lines + 1)
+        with a.unless(Op.JUMP_NEGATIVE):
+            a.add(end - lines + 1 - s.local.base_of(Space.WGT) // s.config.line_bytes)
+            s.shift_left(None, 2)
+            a.store(s.error_address)
+            a.jump(s.fail(ErrorCause.WGT_RANGE))
+        a.move(self.y, self.rows)
+        a.move(self.row_address, self.ic_address)
+        a.move(self.row, self.ky_row)
+        a.multiply(self.scheduler.fill_half, s.config.acc_depth, In.PRODUCT_LOW)
+        a.store(self.vector)
+        with a.repeat(self.y):
+            a.load(self.wraps)
+            a.emit(Op.JUMP_NONZERO, "conv.taps_apart")
+            self._whole_row()
+            a.jump("conv.row_done")
+            a.label("conv.taps_apart")
+            self._taps_apart(f)
+            a.label("conv.row_done")
+            a.increase(self.row_address, f["step_y"])
+            a.increase(self.row, f["stride_y"])
+            a.increase(self.vector, f["out_w"])
+        a.increase(self.weight, lines)
+        a.move(self.first_now, 0)
+
+    def _flags(self, row: Word) -> None:
+        """A = RUN_ROW_EXISTS if the input row exists, else 0."""
+        a, in_h = self.a, self._in_h
+        none, end = a.new_label("no_row"), a.new_label("row")
+        a.load(row)
+        a.emit(Op.JUMP_NEGATIVE, none)
+        a.sub(in_h)
+        a.emit(Op.JUMP_POSITIVE, none)
+        a.load(RUN_ROW_EXISTS)
+        a.jump(end)
+        a.label(none)
+        a.load(0)
+        a.label(end)
+
+    def _whole_row(self) -> None:
+        a = self.a
+        a.emit(Op.WAIT)
+        a.write(Out.ARRAY_ADDRESS, self.row_address)
+        a.write(Out.ARRAY_X, self.ic_x)
+        a.write(Out.ARRAY_VECTOR, self.vector)
+        a.write(Out.ARRAY_WEIGHTS, self.weight)
+        self._flags(self.row)
+        a.add(self.first_now)
+        a.add(self.taps)
+        a.write(Out.ARRAY_RUN)
+
+    def _taps_apart(self, f: dict[str, Word]) -> None:
+        """A row whose taps are runs of their own, because some outputs' lie in the next row."""
+        a = self.a
+        a.move(self.tap, 0)
+        a.move(self.tap_offset, 0)
+        a.label("conv.tap")
+        a.load(self.tap)
+        a.add(self.whole.address)
+        a.emit(Op.INDEX)
+        a.emit(Op.LOAD_INDEXED)
+        a.store(self.wrapped)
+        a.emit(Op.JUMP_ZERO, "conv.far")
+        a.emit(Op.WAIT)
+        a.write(Out.ARRAY_COUNT)
+        self._tap_run(self.row_address, self.row, self.tap_offset, self.vector)
+        # The outputs that are left, one by one.
+        a.label("conv.far")
+        a.load(self.wrapped)
+        a.sub(f["out_w"])
+        a.emit(Op.JUMP_ZERO, "conv.next_tap")
+        a.multiply(self.wrapped, f["stride_x"], In.PRODUCT_LOW)
+        a.add(self.tap)
+        a.store(self.position)
+        a.move(self.far_address, self.row_address)
+        a.move(self.far_row, self.row)
+        a.label("conv.far_row")
+        a.load(self.position)
+        a.sub(f["row_len"])
+        with a.unless(Op.JUMP_NEGATIVE):
+            a.store(self.position)
+            a.increase(self.far_address, f["step_y"])
+            a.increase(self.far_row, f["stride_y"])
+            a.jump("conv.far_row")
+        a.multiply(self.position, f["step_x"], In.PRODUCT_LOW)
+        a.store(self.position)
+        a.emit(Op.WAIT)
+        a.write(Out.ARRAY_COUNT, 1)
+        a.load(self.vector)
+        a.add(self.wrapped)
+        a.store(self.s.scratch[1])
+        self._tap_run(self.far_address, self.far_row, self.position, self.s.scratch[1])
+        a.increase(self.wrapped, 1)
+        a.jump("conv.far")
+        a.label("conv.next_tap")
+        a.increase(self.tap_offset, self.tap_step)
+        a.increase(self.tap, 1)
+        a.sub(self.taps)
+        a.emit(Op.JUMP_NONZERO, "conv.tap")
+
+    def _tap_run(self, address: Word, row: Word, offset: Word, vector: Word) -> None:
+        """A run of one tap; the count is written, and the array stands still."""
+        a = self.a
+        a.load(address)
+        a.add(offset)
+        a.write(Out.ARRAY_ADDRESS)
+        a.load(self.ic_x)
+        a.add(offset)
+        a.write(Out.ARRAY_X)
+        a.write(Out.ARRAY_VECTOR, vector)
+        a.load(self.weight)
+        a.add(self.tap)
+        a.write(Out.ARRAY_WEIGHTS)
+        self._flags(row)
+        a.store(self.s.scratch[0])
+        a.load(self.tap)
+        with a.unless(Op.JUMP_NONZERO):
+            a.increase(self.s.scratch[0], self.first_now)
+        a.load(self.s.scratch[0])
+        a.add(1)
+        a.write(Out.ARRAY_RUN)

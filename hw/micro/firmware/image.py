@@ -1,0 +1,49 @@
+"""The whole firmware, assembled for a configuration."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from celosia.hw.config import NpuConfig
+from celosia.hw.micro.assembler import Assembler, Image
+from celosia.hw.micro.firmware.conv import Convolutions
+from celosia.hw.micro.firmware.schedule import Scheduler
+from celosia.hw.micro.firmware.shared import Shared
+from celosia.hw.micro.firmware.softmax import Softmaxes
+from celosia.hw.micro.firmware.transfer import Transfers
+from celosia.hw.micro.firmware.vector import Vectors
+from celosia.hw.regs import IDENTITY, REGISTERS, VERSION, address_of, capability_words
+
+__all__ = ["firmware"]
+
+WORD_BYTES = 4
+
+
+@cache
+def firmware(config: NpuConfig) -> Image:
+    """Return the firmware of a configuration.
+
+    The lowest words of data are the registers, at their word addresses.
+
+    Raises
+    ------
+    ValueError
+        If it does not fit the processor's memories.
+    """
+    a = Assembler(first_word=1 + max(entry.address for entry in REGISTERS) // WORD_BYTES)
+    for name, value in (
+        ("identity", IDENTITY),
+        ("version", VERSION),
+        ("config_hash", config.hash),
+        *((f"capability{index}", word) for index, word in enumerate(capability_words(config))),
+    ):
+        a.place(name, address_of(name) // WORD_BYTES, value)
+    shared = Shared(a, config)
+    scheduler = Scheduler(shared)
+    scheduler.emit()
+    Transfers(shared).emit()
+    Convolutions(shared, scheduler).emit()
+    Vectors(shared, scheduler).emit()
+    Softmaxes(shared).emit()
+    shared.emit_fails()
+    return a.image()

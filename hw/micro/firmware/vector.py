@@ -1,0 +1,419 @@
+"""`Vector`: every operation of the vector engine, an element at a time.
+
+A tile of rows (all of them, for what does not come from the accumulator) is done channel by
+channel, so that a channel's parameters are looked up once.
+"""
+
+from __future__ import annotations
+
+from celosia.hw.isa import BIAS_LINES, BLOCK_LINES, Engine, Opcode, Space, Vector, VectorOp
+from celosia.hw.micro.assembler import Word
+from celosia.hw.micro.firmware.rescale import Rescale
+from celosia.hw.micro.firmware.schedule import Scheduler
+from celosia.hw.micro.firmware.shared import Shared
+from celosia.hw.micro.instructions import In, Op, Out
+from celosia.hw.regs import ErrorCause
+
+__all__ = ["Vectors"]
+
+ADD_LEFT_SHIFT = 20
+SHIFT_LINE = 8
+LINE_BIT = 2
+"""A line is four bytes."""
+
+
+class Vectors:
+    """Emits the handler of `Vector`, ``VECTOR.command``.
+
+    Parameters
+    ----------
+    shared : Shared
+    scheduler : Scheduler
+    """
+
+    def __init__(self, shared: Shared, scheduler: Scheduler) -> None:
+        self.s, self.a, self.scheduler = shared, shared.a, scheduler
+        a = shared.a
+        self.element = a.word("vector.element")
+        self.from_acc = a.word("vector.from_acc")
+        self.oc, self.param = a.word("vector.oc"), a.word("vector.param")
+        self.rows_left, self.rows = a.word("vector.rows_left"), a.word("vector.rows")
+        self.channel = a.word("vector.channel")
+        self.y, self.x = a.word("vector.y"), a.word("vector.x")
+        self.tile = {name: a.word(f"vector.tile_{name}") for name in "abd"}
+        self.row = {name: a.word(f"vector.row_{name}") for name in "abd"}
+        self.at = {name: a.word(f"vector.at_{name}") for name in "abd"}
+        self.step = {name: a.word(f"vector.step_{name}") for name in "abd"}
+        self.window_step = {name: a.word(f"vector.step_{name}") for name in ("ky", "kx")}
+        self.span = {name: a.word(f"vector.span_{name}") for name in "abd"}
+        self.vector = a.word("vector.vector")
+        self.bias = a.word("vector.bias")
+        self.value = a.word("vector.value")
+        self.back, self.back_add = a.word("vector.back"), a.word("vector.back_add")
+        self.sum_a = a.word("vector.sum_a")
+        self.ky, self.kx = a.word("vector.ky"), a.word("vector.kx")
+        self.ky_at, self.kx_at = a.word("vector.ky_at"), a.word("vector.kx_at")
+        self.total = a.word("vector.total")
+        self.requant = Rescale(shared, "requant", left=True)
+        self.scale = {name: Rescale(shared, f"scale_{name}") for name in "abo"}
+        self.low = a.word("vector.low")
+
+    def emit(self) -> None:
+        """Emit the handler and its routines."""
+        a, s = self.a, self.s
+        a.label("VECTOR.command")
+        a.move(s.error_address, 0)
+        a.load(s.head)
+        a.bits_and(0xFF)
+        a.sub(int(Opcode.SOFTMAX))
+        a.emit(Op.JUMP_ZERO, "softmax")
+        self.f = f = s.unpack(Vector, "vector")
+        s.refuse_zero(*(f[name] for name in ("n_oc", "out_h", "out_w", "n_ky", "n_kx")))
+        self._prepare()
+        a.move(self.oc, f["n_oc"])
+        a.move(self.param, f["param_addr"])
+        with a.repeat(self.oc):
+            self._channels()
+            for name in "abd":
+                a.increase(f[f"{name}_addr"], 1)
+            a.load(f["shared"])
+            with a.unless(Op.JUMP_ZERO):
+                a.load(BIAS_LINES - BLOCK_LINES)
+            a.add(BLOCK_LINES)
+            a.add(self.param)
+            a.store(self.param)
+        a.jump("VECTOR.done")
+        self._elements()
+
+    # Once a command.
+
+    def _prepare(self) -> None:
+        a, s, f = self.a, self.s, self.f
+        for name in "abd":
+            s.shift_left(f[f"{name}_x"], LINE_BIT)
+            a.store(self.step[name])
+            a.load(f["out_w"])
+            a.add(-1)
+            a.multiply(None, f[f"{name}_x"], In.PRODUCT_LOW)
+            a.store(self.span[name])
+        for axis in ("ky", "kx"):
+            s.shift_left(f[f"a_{axis}"], LINE_BIT)
+            a.store(self.window_step[axis])
+        for count, step in (("n_ky", "a_ky"), ("n_kx", "a_kx")):
+            a.load(f[count])
+            a.add(-1)
+            a.multiply(None, f[step], In.PRODUCT_LOW)
+            a.add(self.span["a"])
+            a.store(self.span["a"])
+        # The upper bound wins if a program has them the wrong way round.
+        a.load(f["act_min"])
+        a.sub(f["act_max"])
+        with a.unless(Op.JUMP_NEGATIVE):
+            a.load(0)
+        a.add(f["act_max"])
+        a.store(self.low)
+        for name in "abo":
+            self.scale[name].set(f[f"mult_{name}"], f[f"shift_{name}"])
+        a.move(self.requant.single, f["rounding"])
+        a.move(self.from_acc, 0)
+        a.load(f["op"])
+        for op in VectorOp:
+            a.emit(Op.JUMP_ZERO, f"vector.is_{op.name}")
+            a.add(-1)
+        a.jump(s.fail(ErrorCause.ILLEGAL_FIELD))
+        for op in VectorOp:
+            a.label(f"vector.is_{op.name}")
+            a.emit(Op.CALL, f"vector.pick_{op.name}")
+            a.label(f"vector.{op.name}")
+            self._element(op)
+            a.label(f"vector.pick_{op.name}")
+            a.emit(Op.LINK)
+            a.store(self.element)
+            if op not in (VectorOp.AVERAGE, VectorOp.MAX):
+                a.load(f["n_ky"])
+                a.add(f["n_kx"])
+                a.add(-2)
+                a.emit(Op.JUMP_NONZERO, s.fail(ErrorCause.ILLEGAL_FIELD))
+            if op != VectorOp.REQUANT:
+                a.load(f["shared"])
+                a.emit(Op.JUMP_NONZERO, s.fail(ErrorCause.ILLEGAL_FIELD))
+            if op in (VectorOp.REQUANT, VectorOp.REQUANT_ADD):
+                s.refuse_zero(f["tile_rows"])
+                a.move(self.from_acc, 1)
+            else:
+                a.move(f["tile_rows"], f["out_h"])
+            if op != list(VectorOp)[-1]:
+                a.jump("vector.prepared")
+        a.label("vector.prepared")
+
+    # Once a tile.
+
+    def _channels(self) -> None:
+        """All tiles of one tile of channels."""
+        a, s, f = self.a, self.s, self.f
+        a.move(self.rows_left, f["out_h"])
+        for name in "abd":
+            a.move(self.tile[name], f[f"{name}_addr"])
+        a.label("vector.tile")
+        a.load(self.from_acc)
+        with a.unless(Op.JUMP_ZERO):
+            a.label("vector.wait")
+            a.load(s.full_halves)
+            with a.unless(Op.JUMP_NONZERO):
+                a.call(f"{Engine.VECTOR.name}.wait")
+                a.jump("vector.wait")
+            self._check_params()
+        a.load(f["tile_rows"])
+        a.sub(self.rows_left)
+        with a.unless(Op.JUMP_NEGATIVE):
+            a.load(0)
+        a.add(self.rows_left)
+        a.store(self.rows)
+        self._check_lines()
+        a.move(self.channel, 0)
+        a.label("vector.channel")
+        self._parameters()
+        self._rows()
+        a.increase(self.channel, 1)
+        a.add(-s.config.cols)
+        a.emit(Op.JUMP_NONZERO, "vector.channel")
+        a.load(self.from_acc)
+        with a.unless(Op.JUMP_ZERO):
+            a.increase(s.full_halves, -1)
+            a.load(self.scheduler.drain_half)
+            a.bits_xor(1)
+            a.store(self.scheduler.drain_half)
+        for name in "abd":
+            a.multiply(self.rows, f[f"{name}_y"], In.PRODUCT_LOW)
+            a.add(self.tile[name])
+            a.store(self.tile[name])
+        a.load(self.rows_left)
+        a.sub(self.rows)
+        a.store(self.rows_left)
+        a.emit(Op.JUMP_NONZERO, "vector.tile")
+
+    def _check_params(self) -> None:
+        a, s, f = self.a, self.s, self.f
+        a.load(f["shared"])
+        with a.unless(Op.JUMP_ZERO):
+            a.load(BIAS_LINES - BLOCK_LINES)
+        a.add(self.param)
+        a.add(BLOCK_LINES - s.config.param_lines - 1)
+        with a.unless(Op.JUMP_NEGATIVE):
+            s.shift_left(self.param, LINE_BIT)
+            a.store(s.error_address)
+            a.jump(s.fail(ErrorCause.PARAM_RANGE))
+
+    def _check_lines(self) -> None:
+        """The last line of a tile is the highest."""
+        a, s, f = self.a, self.s, self.f
+        a.load(self.from_acc)
+        a.emit(Op.JUMP_NONZERO, "vector.check_b")
+        for name in "abd":
+            a.label(f"vector.check_{name}")
+            if name == "b":
+                # B is read by two operations only.
+                done = "vector.check_d"
+                a.load(f["op"])
+                a.add(-int(VectorOp.ADD))
+                with a.unless(Op.JUMP_ZERO):
+                    a.add(int(VectorOp.ADD) - int(VectorOp.REQUANT_ADD))
+                    a.emit(Op.JUMP_NONZERO, done)
+            a.load(self.rows)
+            a.add(-1)
+            a.multiply(None, f[f"{name}_y"], In.PRODUCT_LOW)
+            a.add(self.tile[name])
+            a.add(self.span[name])
+            a.store(s.scratch[0])
+            a.sub(s.config.act_lines)
+            with a.unless(Op.JUMP_NEGATIVE):
+                s.shift_left(s.scratch[0], LINE_BIT)
+                a.store(s.error_address)
+                a.jump(s.fail(ErrorCause.ACT_RANGE))
+
+    # Once a channel of a tile.
+
+    def _parameters(self) -> None:
+        """Bias, multiplier and shift of `channel`."""
+        a, s, f = self.a, self.s, self.f
+        a.load(self.from_acc)
+        a.emit(Op.JUMP_ZERO, "vector.has_parameters")
+        a.load(self.param)
+        a.add(self.channel)
+        a.add(s.local.base_of(Space.PARAM) // s.config.line_bytes)
+        s.shift_left(None, LINE_BIT)
+        a.write(Out.LOCAL_ADDRESS)
+        a.write(Out.LOCAL_STEP, BIAS_LINES * s.config.line_bytes)
+        a.read(In.LOCAL_WORD)
+        a.store(self.bias)
+        a.load(f["shared"])
+        with a.unless(Op.JUMP_ZERO):
+            self.requant.set(f["mult_a"], f["shift_a"])
+            a.jump("vector.has_parameters")
+        a.read(In.LOCAL_WORD)
+        a.store(self.requant.multiplier)
+        a.load(self.param)
+        a.add(SHIFT_LINE)
+        a.add(s.local.base_of(Space.PARAM) // s.config.line_bytes)
+        s.shift_left(None, LINE_BIT)
+        a.add(self.channel)
+        a.write(Out.LOCAL_ADDRESS)
+        a.read(In.LOCAL_BYTE)
+        self.requant.set_signed_shift()
+        a.label("vector.has_parameters")
+
+    def _rows(self) -> None:
+        a, s, f = self.a, self.s, self.f
+        a.move(self.y, self.rows)
+        for name in "abd":
+            s.shift_left(self.tile[name], LINE_BIT)
+            a.add(self.channel)
+            a.store(self.row[name])
+        # Sums follow one another through the whole tile.
+        a.multiply(self.scheduler.drain_half, s.config.acc_depth * s.config.cols, In.PRODUCT_LOW)
+        a.add(self.channel)
+        a.write(Out.ACCUMULATOR_ADDRESS)
+        a.write(Out.LOCAL_STEP, 0)
+        with a.repeat(self.y):
+            a.call("check_watchdog")
+            a.move(self.x, f["out_w"])
+            for name in "abd":
+                a.move(self.at[name], self.row[name])
+            with a.repeat(self.x):
+                a.call("vector.do")
+                a.write(Out.LOCAL_ADDRESS, self.at["d"])
+                a.load(self.value)
+                self._clamp(self.low, f["act_max"])
+                a.write(Out.LOCAL_BYTE)
+                for name in "abd":
+                    a.increase(self.at[name], self.step[name])
+            for name in "abd":
+                s.shift_left(f[f"{name}_y"], LINE_BIT)
+                a.add(self.row[name])
+                a.store(self.row[name])
+
+    # Once an element.
+
+    def _elements(self) -> None:
+        a, f = self.a, self.f
+        a.label("vector.do")
+        a.load(self.element)
+        a.emit(Op.JUMP_TO_A)
+        with a.routine("vector.add", self.back_add):
+            # `value` is A's; B is added, all of it rescaled.
+            a.load(self.value)
+            a.sub(f["zero_a"])
+            self.s.shift_left(None, ADD_LEFT_SHIFT)
+            self.scale["a"].apply()
+            a.store(self.sum_a)
+            a.write(Out.LOCAL_ADDRESS, self.at["b"])
+            a.read(In.LOCAL_BYTE)
+            a.sub(f["zero_b"])
+            self.s.shift_left(None, ADD_LEFT_SHIFT)
+            self.scale["b"].apply()
+            a.add(self.sum_a)
+            self.scale["o"].apply()
+            a.add(f["zero_out"])
+            a.store(self.value)
+        self.requant.emit()
+        for scale in self.scale.values():
+            scale.emit()
+
+    def _clamp(self, low: Word, high: Word) -> None:
+        """A = A, not below `low` and not above `high`."""
+        a = self.a
+        inside, end = a.new_label("inside"), a.new_label("clamped")
+        a.store(self.s.scratch[0])
+        a.sub(high)
+        with a.unless(Op.JUMP_NEGATIVE):
+            a.load(high)
+            a.jump(end)
+        a.load(self.s.scratch[0])
+        a.sub(low)
+        a.emit(Op.JUMP_POSITIVE, inside)
+        a.load(low)
+        a.jump(end)
+        a.label(inside)
+        a.load(self.s.scratch[0])
+        a.label(end)
+
+    def _element(self, op: VectorOp) -> None:
+        """A routine: word `value` = the element's value, not yet clamped."""
+        a, s, f = self.a, self.s, self.f
+        a.emit(Op.LINK)
+        a.store(self.back)
+        if op in (VectorOp.REQUANT, VectorOp.REQUANT_ADD):
+            a.read(In.ACCUMULATOR)
+            a.add(self.bias)
+            self.requant.apply()
+            a.add(f["zero_a"])
+            if op == VectorOp.REQUANT_ADD:
+                self._clamp(f["mid_min"], f["mid_max"])
+        elif op == VectorOp.ADD:
+            a.write(Out.LOCAL_ADDRESS, self.at["a"])
+            a.read(In.LOCAL_BYTE)
+        elif op == VectorOp.TABLE:
+            a.write(Out.LOCAL_ADDRESS, self.at["a"])
+            a.read(In.LOCAL_BYTE)
+            a.bits_and(0xFF)
+            s.shift_left(None, LINE_BIT)
+            a.add(s.local.base_of(Space.TABLE))
+            a.add(self.channel)
+            a.write(Out.LOCAL_ADDRESS)
+            a.read(In.LOCAL_BYTE)
+        else:
+            self._window(op)
+            if op == VectorOp.AVERAGE:
+                self._average()
+        a.store(self.value)
+        if op in (VectorOp.ADD, VectorOp.REQUANT_ADD):
+            a.call("vector.add")
+        a.leave(self.back)
+
+    def _window(self, op: VectorOp) -> None:
+        """A and `total` = sum or maximum of the window."""
+        a, f = self.a, self.f
+        a.move(self.total, 0 if op == VectorOp.AVERAGE else -128)
+        a.move(self.ky, f["n_ky"])
+        a.move(self.ky_at, self.at["a"])
+        with a.repeat(self.ky):
+            a.move(self.kx, f["n_kx"])
+            a.move(self.kx_at, self.ky_at)
+            with a.repeat(self.kx):
+                a.write(Out.LOCAL_ADDRESS, self.kx_at)
+                a.read(In.LOCAL_BYTE)
+                if op == VectorOp.AVERAGE:
+                    a.add(self.total)
+                    a.store(self.total)
+                else:
+                    a.store(self.value)
+                    a.sub(self.total)
+                    with a.unless(Op.JUMP_NEGATIVE):
+                        a.move(self.total, self.value)
+                a.increase(self.kx_at, self.window_step["kx"])
+            a.increase(self.ky_at, self.window_step["ky"])
+        a.load(self.total)
+
+    def _average(self) -> None:
+        """A = A / window, half away from zero: magnitude * mult_o >> 30 + shift_o, and the sign."""
+        a, f = self.a, self.f
+        negative, end = a.new_label("negative"), a.new_label("averaged")
+        a.emit(Op.JUMP_NEGATIVE, negative)
+        for label, sign in (("", 1), (negative, -1)):
+            if label:
+                a.label(label)
+                a.load(0)
+                a.sub(self.total)
+            a.add(f["half"])
+            a.store(self.value)
+            # The middle of the product is that of 2^-31.
+            a.add(self.value)
+            a.multiply(None, f["mult_o"], In.PRODUCT_Q31)
+            self.scale["o"].shift_down()
+            if sign < 0:
+                a.store(self.value)
+                a.load(0)
+                a.sub(self.value)
+            if sign > 0:
+                a.jump(end)
+        a.label(end)

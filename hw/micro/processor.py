@@ -1,0 +1,247 @@
+"""The processor that runs the firmware."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.micro.assembler import Image
+from celosia.hw.micro.instructions import (
+    ARGUMENT_BITS,
+    CODE_WORDS,
+    DATA_ADDRESS_BITS,
+    DATA_WORDS,
+    INSTRUCTION_BITS,
+    PORT_BITS,
+    Class,
+    Op,
+)
+
+__all__ = ["Processor"]
+
+WORD_BITS = 32
+CODE_PARTS = (2048, CODE_WORDS - 2048)
+"""Words of the memories that hold the code: each of a depth that block memories have."""
+
+
+class Processor(Component):
+    """An accumulator machine, two cycles an instruction (:mod:`celosia.hw.micro.instructions`).
+
+    In the first cycle of an instruction its operand is read, in the second it is carried out, and
+    the next instruction is read. Data memory has one read and one write port; in the cycles
+    in which the processor does not use them the host does.
+
+    Parameters
+    ----------
+    image : Image
+        Code, and data at power-on.
+
+    Members
+    -------
+    restart : In(1)
+        Go to the first instruction.
+    hold : In(1)
+        What WAIT waits for the end of.
+    port : Out(8)
+        The port's number, of IN and OUT.
+    read_data : In(32)
+        Of port `port`, in the same cycle.
+    read, write : Out(1)
+        IN or OUT is carried out.
+    write_data : Out(32)
+    factor_a, factor_b : Out(1)
+        `factor` is a factor of the multiplier.
+    factor : Out(32)
+    host_turn : Out(1)
+        In this cycle the host may give an address; `host_data` is there in the next one.
+        In cycles without it the host may write.
+    host_address : In(9)
+    host_data : Out(32)
+    host_write : In(4)
+        Bytes of `host_write_data` to be written.
+    host_write_data : In(32)
+    """
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        super().__init__(
+            {
+                "restart": In(1),
+                "hold": In(1),
+                "port": Out(PORT_BITS),
+                "read_data": In(WORD_BITS),
+                "read": Out(1),
+                "write": Out(1),
+                "write_data": Out(WORD_BITS),
+                "factor_a": Out(1),
+                "factor_b": Out(1),
+                "factor": Out(WORD_BITS),
+                "host_turn": Out(1),
+                "host_address": In(DATA_ADDRESS_BITS),
+                "host_data": Out(WORD_BITS),
+                "host_write": In(WORD_BITS // 8),
+                "host_write_data": In(WORD_BITS),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        second = Signal()
+        counter = Signal(ARGUMENT_BITS)
+        follows = Signal(ARGUMENT_BITS)
+        link = Signal(ARGUMENT_BITS, reset_less=True)
+        instruction = Signal(INSTRUCTION_BITS)
+        accumulator = Signal(WORD_BITS, reset_less=True)
+        index = Signal(DATA_ADDRESS_BITS, reset_less=True)
+        operand = Signal(WORD_BITS)
+        m.d.comb += instruction.eq(self._code(m, follows))
+        kind = instruction[ARGUMENT_BITS:]
+        argument = instruction[:ARGUMENT_BITS]
+        other = instruction[PORT_BITS : PORT_BITS + 4]
+        function = instruction[DATA_ADDRESS_BITS:ARGUMENT_BITS]
+
+        def executes(op: Op) -> Signal:
+            flag = Signal(name=f"is_{op.name.lower()}")
+            matches = kind == op >> 4
+            if op >> 4 == Class.OTHER:
+                matches &= other == op & 0xF
+            elif op >> 4 == Class.DATA:
+                matches &= function == op & 0x7
+            m.d.comb += flag.eq(matches)
+            return flag
+
+        ops = {op: executes(op) for op in Op}
+        # Data memory.
+        m.submodules.data = data = Memory(
+            shape=WORD_BITS,
+            depth=DATA_WORDS,
+            init=list(self._image.data),
+            attrs={"no_rw_check": 1},
+        )
+        read_port = data.read_port(domain="comb")
+        write_port = data.write_port(granularity=8)
+        indexed = ops[Op.LOAD_INDEXED] | ops[Op.STORE_INDEXED]
+        place = Signal(DATA_ADDRESS_BITS)
+        m.d.comb += [
+            place.eq(Mux(indexed, index, argument)),
+            read_port.addr.eq(Mux(second, self.host_address, place)),
+        ]
+        m.d.sync += operand.eq(read_port.data)
+        stores = second & (ops[Op.STORE] | ops[Op.STORE_INDEXED])
+        m.d.comb += [
+            write_port.addr.eq(Mux(second, place, self.host_address)),
+            write_port.data.eq(Mux(second, accumulator, self.host_write_data)),
+            write_port.en.eq(Mux(second, stores.replicate(4), self.host_write)),
+            self.host_turn.eq(second),
+            self.host_data.eq(operand),
+        ]
+        # What is carried out.
+        is_data = kind == Class.DATA
+        adds_constant = ops[Op.ADD_IMMEDIATE]
+        other_side = Signal(WORD_BITS)
+        m.d.comb += other_side.eq(Mux(kind[1], argument.as_signed(), operand))
+        assert not Class.DATA & 2 and Class.IMMEDIATE & 2 and Class.ADD_IMMEDIATE & 2
+        subtracts = ops[Op.SUB]
+        total = Signal(WORD_BITS)
+        m.d.comb += total.eq(
+            accumulator + (other_side ^ subtracts.replicate(WORD_BITS)) + subtracts
+        )
+        result = Signal(WORD_BITS)
+        takes = Signal()
+        m.d.comb += [
+            takes.eq(
+                (is_data & ~ops[Op.FACTOR_A] & ~ops[Op.FACTOR_B])
+                | ops[Op.IMMEDIATE]
+                | adds_constant
+                | ops[Op.IN]
+                | ops[Op.LOAD_INDEXED]
+                | ops[Op.LINK]
+            ),
+            result.eq(other_side),
+        ]
+        with m.If(ops[Op.ADD] | subtracts | adds_constant):
+            m.d.comb += result.eq(total)
+        with m.If(ops[Op.AND]):
+            m.d.comb += result.eq(accumulator & operand)
+        with m.If(ops[Op.OR]):
+            m.d.comb += result.eq(accumulator | operand)
+        with m.If(ops[Op.XOR]):
+            m.d.comb += result.eq(accumulator ^ operand)
+        with m.If(ops[Op.IN]):
+            m.d.comb += result.eq(self.read_data)
+        with m.If(ops[Op.LOAD_INDEXED]):
+            m.d.comb += result.eq(operand)
+        with m.If(ops[Op.LINK]):
+            m.d.comb += result.eq(link)
+        with m.If(second & takes):
+            m.d.sync += accumulator.eq(result)
+        with m.If(second & ops[Op.INDEX]):
+            m.d.sync += index.eq(accumulator)
+        m.d.comb += [
+            self.port.eq(instruction),
+            self.read.eq(second & ops[Op.IN]),
+            self.write.eq(second & ops[Op.OUT]),
+            self.write_data.eq(accumulator),
+            self.factor_a.eq(second & ops[Op.FACTOR_A]),
+            self.factor_b.eq(second & ops[Op.FACTOR_B]),
+            self.factor.eq(operand),
+        ]
+        # What comes next.
+        zero = Signal()
+        goes = Signal()
+        negative = accumulator[-1]
+        m.d.comb += [
+            zero.eq(accumulator == 0),
+            goes.eq(
+                Cat(
+                    ops[Op.JUMP],
+                    ops[Op.CALL],
+                    ops[Op.JUMP_ZERO] & zero,
+                    ops[Op.JUMP_NONZERO] & ~zero,
+                    ops[Op.JUMP_NEGATIVE] & negative,
+                    ops[Op.JUMP_POSITIVE] & ~negative,
+                ).any()
+            ),
+            follows.eq(counter),
+        ]
+        m.d.sync += second.eq(~second)
+        next_address = Signal(ARGUMENT_BITS)
+        m.d.comb += next_address.eq(counter + ~(ops[Op.WAIT] & self.hold))
+        with m.If(second):
+            m.d.comb += follows.eq(next_address)
+            with m.If(goes):
+                m.d.comb += follows.eq(argument)
+            with m.Elif(ops[Op.RETURN]):
+                m.d.comb += follows.eq(link)
+            with m.Elif(ops[Op.JUMP_TO_A]):
+                m.d.comb += follows.eq(accumulator)
+            with m.If(ops[Op.CALL]):
+                m.d.sync += link.eq(next_address)
+            m.d.sync += counter.eq(follows)
+        with m.If(self.restart):
+            m.d.comb += follows.eq(0)
+            # The instruction is there in the next cycle: its first one.
+            m.d.sync += [counter.eq(0), second.eq(0)]
+        return m
+
+    def _code(self, m: Module, address: Signal) -> Signal:
+        """Return the instruction at the address of the cycle before."""
+        words = []
+        first = 0
+        for number, depth in enumerate(CODE_PARTS):
+            part = Memory(
+                shape=INSTRUCTION_BITS,
+                depth=depth,
+                init=list(self._image.code[first : first + depth]),
+            )
+            m.submodules[f"code_{number}"] = part
+            port = part.read_port()
+            m.d.comb += port.addr.eq(address)
+            words.append(port.data)
+            first += depth
+        upper = Signal()
+        m.d.sync += upper.eq(address[-1])
+        instruction = Signal(INSTRUCTION_BITS)
+        assert CODE_PARTS[0] == 1 << (ARGUMENT_BITS - 1), "the address's last bit picks the part"
+        m.d.comb += instruction.eq(Mux(upper, words[1], words[0]))
+        return instruction
