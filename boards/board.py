@@ -81,6 +81,9 @@ class Board:
     clock_hz : int
         Clock of the design.
     memory : BoardMemory
+    local_memory : callable, optional
+        Returns the local memory of a machine with firmware, from its configuration; without it
+        it is block RAM.
     platform : callable
         Returns the Amaranth platform.
     programmer : str
@@ -111,6 +114,7 @@ class Board:
     leds: tuple[tuple[str, int] | tuple[str, int, str], ...] = (("led", 0), ("led", 1))
     tool_options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     remark: str = ""
+    local_memory: Callable[[NpuConfig], Any] | None = None
 
     def make_platform(self) -> Any:
         """Return a new Amaranth platform.

@@ -42,7 +42,9 @@ class BoardDesign(Component):
         m = Module()
         board, identity = self._board, self._identity
         clock_hz = identity.clock_hz
-        m.submodules.soc = soc = Soc(self._config, identity=identity)
+        m.submodules.soc = soc = Soc(
+            self._config, identity=identity, local_memory=self._local_memory()
+        )
         m.submodules.memory = memory = board.memory.make(
             board, self._config, clock_hz, identity.memory_bytes
         )
@@ -66,6 +68,10 @@ class BoardDesign(Component):
             m.d.sync += shown.eq(lit != 0)
             m.d.comb += buffer.o.eq(shown)
         return m
+
+    def _local_memory(self) -> Any:
+        make = self._board.local_memory
+        return make(self._config) if make is not None and self._config.firmware else None
 
     def _make_clocks(self, m: Module, late_phase: float | None) -> None:
         pll = PLANNERS[self._board.family](self._board.input_hz, self._identity.clock_hz)

@@ -9,7 +9,8 @@ from celosia.hw.config import NpuConfig
 
 __all__ = ["ICEBREAKER"]
 
-SPRAM_BYTES = 128 * 1024
+SPRAM_BYTES = 64 * 1024
+"""Half of what there is; the other half is the NPU's local memory."""
 
 
 def _platform() -> Any:
@@ -24,6 +25,12 @@ def _spram(board: Board, config: NpuConfig, clock_hz: int, memory_bytes: int) ->
     return Spram(config, memory_bytes=memory_bytes)
 
 
+def _local(config: NpuConfig) -> Any:
+    from celosia.boards.spram import LocalSpram
+
+    return LocalSpram(config)
+
+
 ICEBREAKER = Board(
     name="icebreaker",
     title="iCEBreaker",
@@ -35,9 +42,9 @@ ICEBREAKER = Board(
     input_hz=12_000_000,
     clock_hz=24_000_000,
     memory=BoardMemory(kind="SPRAM", bytes=SPRAM_BYTES, first_cycles=3, make=_spram),
+    local_memory=_local,
     platform=_platform,
     programmer="ice40_generic",
     leds=(("led_r", 0), ("led_g", 0)),
-    remark="nano is larger than this FPGA: 'celosia build icebreaker' says by how much",
 )
-"""The smallest board, and too small at present."""
+"""The smallest board."""

@@ -1,4 +1,4 @@
-"""System memory in the single-port memories of an iCE40 UltraPlus."""
+"""Memories in the single-port memories of an iCE40 UltraPlus."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.bus.ports import initiator_signature
 from celosia.hw.config import NpuConfig
+from celosia.hw.micro.layout import LocalMap
+from celosia.hw.micro.local import LocalPort
 
-__all__ = ["SPRAM_BITS", "SPRAM_WORDS", "Spram"]
+__all__ = ["SPRAM_BITS", "SPRAM_WORDS", "LocalSpram", "Spram"]
 
 SPRAM_WORDS = 16384
 SPRAM_BITS = 16
+WORD_BYTES = 4
 BLOCK_BYTES = SPRAM_WORDS * SPRAM_BITS // 8
 
 
@@ -70,6 +73,48 @@ class _Block(Component):
             i_POWEROFF=Const(1),
             o_DATAOUT=self.read,
         )
+        return m
+
+
+class LocalSpram(Component):
+    """Local memory of a machine with firmware: two single-port memories, 64 KiB.
+
+    Parameters
+    ----------
+    config : NpuConfig
+        With memories of as much together, at most.
+
+    Members
+    -------
+    port : In(LocalPort)
+
+    Raises
+    ------
+    ValueError
+        If they are larger.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        self._lanes = WORD_BYTES * 8 // SPRAM_BITS
+        needed_bytes, has_bytes = LocalMap(config).bytes, self._lanes * BLOCK_BYTES
+        if needed_bytes > has_bytes:
+            raise ValueError(f"local memory takes {needed_bytes} bytes, there are {has_bytes}")
+        super().__init__({"port": In(LocalPort(config))})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        port = self.port
+        for lane in range(self._lanes):
+            block = _Block()
+            m.submodules[f"block_{lane}"] = block
+            mask = port.write.word_select(lane, SPRAM_BITS // 8)
+            m.d.comb += [
+                block.address.eq(port.address),
+                block.data.eq(port.write_data.word_select(lane, SPRAM_BITS)),
+                block.mask.eq(mask),
+                block.write.eq(mask.any()),
+                port.read_data.word_select(lane, SPRAM_BITS).eq(block.read),
+            ]
         return m
 
 

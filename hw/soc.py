@@ -32,6 +32,8 @@ class Soc(Component):
     config : NpuConfig
     identity : Identity
         What the board says of itself; its memory is the one connected to `mem`.
+    local_memory : Component, optional
+        As of :class:`celosia.hw.npu.Npu`.
 
     Members
     -------
@@ -47,8 +49,11 @@ class Soc(Component):
         :class:`celosia.hw.system.ram.BlockRam`.
     """
 
-    def __init__(self, config: NpuConfig, *, identity: Identity) -> None:
+    def __init__(
+        self, config: NpuConfig, *, identity: Identity, local_memory: Component | None = None
+    ) -> None:
         self._config = config
+        self._local_memory = local_memory
         self._identity = identity
         super().__init__(
             {
@@ -62,7 +67,7 @@ class Soc(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.npu = npu = Npu(self._config)
+        m.submodules.npu = npu = Npu(self._config, local_memory=self._local_memory)
         m.submodules.bridge = bridge = UartBridge(
             identity=self._identity, memory_bits=self._config.bus_bits
         )

@@ -195,7 +195,7 @@ class Out(IntEnum):
     ARRAY_SETUP = 22
     """Bits 7:0 zero point, 8: all columns get the same byte (WINDOW); clears ARRAY_RANGE"""
     ARRAY_RUN = 23
-    """Begin: bits 2:0 weight rows, 3: the first one overwrites, 4: the input row exists"""
+    """Begin: bits 13:0 weight rows, 14: the first one overwrites, 15: the input row exists"""
 
 
 def encode(op: Op, argument: int = 0) -> int:

@@ -1,8 +1,9 @@
 """`Conv`: the loops around the array's runs.
 
 A run is what the array does by itself: for each of its weight rows (taps), a row of windows. The
-firmware makes one for each output row of each pass. In modes TAPS and ROWS a tap may lie beyond
-the end of the row, in the one that is streamed next: those outputs are runs of one window.
+firmware makes one for each output row of each pass; passes whose bytes follow one another in memory
+are one pass with as many more taps. In modes TAPS and ROWS a tap may lie beyond the end of the row,
+in the one that is streamed next: those outputs are runs of one window.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ __all__ = ["Convolutions"]
 
 ACC_HALVES = 2
 TAPS_OF_ROWS = 3
-RUN_FIRST, RUN_ROW_EXISTS = 1 << 3, 1 << 4
+RUN_FIRST, RUN_ROW_EXISTS = 1 << 14, 1 << 15
 SETUP_SAME_BYTE = 1 << 8
 
 
@@ -40,6 +41,8 @@ class Convolutions:
         self.wraps = a.word("conv.wraps")
         self.whole = a.word("conv.whole", count=shared.config.rows)
         self.passes = a.word("conv.passes")
+        self.pass_taps, self.pass_lines = a.word("conv.pass_taps"), a.word("conv.pass_lines")
+        self.half = a.word("conv.half_vector")
         self.weights, self.weight = a.word("conv.weights"), a.word("conv.weight")
         self.oc, self.oc_address = a.word("conv.oc"), a.word("conv.oc_address")
         self.rows_left, self.rows = a.word("conv.rows_left"), a.word("conv.rows")
@@ -120,6 +123,7 @@ class Convolutions:
         a.bits_and(0xFF)
         a.store(self.setup)
         a.move(self.taps, s.config.rows)
+        a.store(self.pass_lines, self.pass_taps)
         a.move(self.wraps, 0)
         a.load(f["accumulate"])
         a.add(-1)
@@ -130,17 +134,36 @@ class Convolutions:
             a.increase(self.setup, SETUP_SAME_BYTE)
             a.move(self.window_step, f["step_x"])
             a.move(self.tap_step, 1)
+            self._join(f)
             a.jump("conv.prepared")
         a.add(-int(Mode.ROWS))
         a.emit(Op.JUMP_NEGATIVE, "conv.taps")
         a.emit(Op.JUMP_NONZERO, s.fail(ErrorCause.ILLEGAL_FIELD))
         a.move(self.taps, TAPS_OF_ROWS)
+        a.store(self.pass_taps)
         a.label("conv.taps")
         a.multiply(f["step_x"], f["stride_x"], In.PRODUCT_LOW)
         a.store(self.window_step)
         a.move(self.tap_step, f["step_x"])
         self._find_wraps(f)
         a.label("conv.prepared")
+
+    def _join(self, f: dict[str, Word]) -> None:
+        """Make one pass of those that follow one another along a row of bytes."""
+        a = self.a
+        for count, step in (("n_ic", "step_ic"), ("n_kx", "step_kx")):
+            joined = a.new_label("joined")
+            a.load(f[count])
+            a.add(-1)
+            a.emit(Op.JUMP_ZERO, joined)
+            a.load(f[step])
+            a.sub(self.taps)
+            a.emit(Op.JUMP_NONZERO, "conv.joined")
+            a.multiply(self.taps, f[count], In.PRODUCT_LOW)
+            a.store(self.taps, self.pass_lines)
+            a.move(f[count], 1)
+            a.label(joined)
+        a.label("conv.joined")
 
     def _find_wraps(self, f: dict[str, Word]) -> None:
         """Word `whole[tap]` = outputs of a row whose tap lies in the row itself."""
@@ -215,6 +238,9 @@ class Convolutions:
         a.write(Out.ARRAY_LIMIT, f["row_bytes"])
         a.write(Out.ARRAY_SETUP, self.setup)
         a.write(Out.ARRAY_COUNT, f["out_w"])
+        a.multiply(self.scheduler.fill_half, s.config.acc_depth, In.PRODUCT_LOW)
+        a.store(self.half)
+        self._check_weights()
         a.move(self.weight, self.weights)
         a.move(self.first_now, self.first)
         a.move(self.ky, f["n_ky"])
@@ -239,13 +265,33 @@ class Convolutions:
         a.emit(Op.WAIT)
         self._check_range()
         a.multiply(self.passes, self.rows, In.PRODUCT_LOW)
-        a.multiply(None, self.taps, In.PRODUCT_LOW)
+        a.multiply(None, self.pass_taps, In.PRODUCT_LOW)
         a.multiply(None, f["out_w"], In.PRODUCT_LOW)
         a.store(self.busy)
         a.increase(s.register("count_array_busy"), self.busy)
         a.load(s.register("count_array_start"))
         a.sub(self.busy)
         a.store(s.register("count_array_start"))
+
+    def _check_weights(self) -> None:
+        """Emit WGT_RANGE if the weights of all passes are not within the memory."""
+        a, s = self.a, self.s
+        first, end = (
+            s.local.base_of(space) // s.config.line_bytes for space in (Space.WGT, Space.PARAM)
+        )
+        s.shift_left(self.passes, 2)
+        a.add(self.weights)
+        a.sub(end + 1)
+        with a.unless(Op.JUMP_NEGATIVE):
+            # The first line beyond.
+            a.load(self.weights)
+            a.sub(end)
+            with a.unless(Op.JUMP_POSITIVE):
+                a.load(0)
+            a.add(end - first)
+            s.shift_left(None, 2)
+            a.store(s.error_address)
+            a.jump(s.fail(ErrorCause.WGT_RANGE))
 
     def _check_range(self) -> None:
         a, s = self.a, self.s
@@ -258,22 +304,12 @@ class Convolutions:
 
     def _pass(self, f: dict[str, Word]) -> None:
         """All rows of one pass, and the step to the next weights."""
-        a, s = self.a, self.s
-        lines = s.config.rows
-        end = s.local.base_of(Space.PARAM) // s.config.line_bytes
+        a = self.a
         a.call("check_watchdog")
-        a.load(self.weight)
-        a.sub(end - lines + 1)
-        with a.unless(Op.JUMP_NEGATIVE):
-            a.add(end - lines + 1 - s.local.base_of(Space.WGT) // s.config.line_bytes)
-            s.shift_left(None, 2)
-            a.store(s.error_address)
-            a.jump(s.fail(ErrorCause.WGT_RANGE))
         a.move(self.y, self.rows)
         a.move(self.row_address, self.ic_address)
         a.move(self.row, self.ky_row)
-        a.multiply(self.scheduler.fill_half, s.config.acc_depth, In.PRODUCT_LOW)
-        a.store(self.vector)
+        a.move(self.vector, self.half)
         with a.repeat(self.y):
             a.load(self.wraps)
             a.emit(Op.JUMP_NONZERO, "conv.taps_apart")
@@ -285,7 +321,7 @@ class Convolutions:
             a.increase(self.row_address, f["step_y"])
             a.increase(self.row, f["stride_y"])
             a.increase(self.vector, f["out_w"])
-        a.increase(self.weight, lines)
+        a.increase(self.weight, self.pass_lines)
         a.move(self.first_now, 0)
 
     def _flags(self, row: Word) -> None:

@@ -277,6 +277,10 @@ class Vectors:
         with a.repeat(self.y):
             a.call("check_watchdog")
             a.move(self.x, f["out_w"])
+            a.load(f["op"])
+            with a.unless(Op.JUMP_NONZERO):
+                self._requant_row()
+                a.jump("vector.row_done")
             for name in "abd":
                 a.move(self.at[name], self.row[name])
             with a.repeat(self.x):
@@ -287,10 +291,25 @@ class Vectors:
                 a.write(Out.LOCAL_BYTE)
                 for name in "abd":
                     a.increase(self.at[name], self.step[name])
+            a.label("vector.row_done")
             for name in "abd":
                 s.shift_left(f[f"{name}_y"], LINE_BIT)
                 a.add(self.row[name])
                 a.store(self.row[name])
+
+    def _requant_row(self) -> None:
+        """A row of REQUANT, by itself: most elements of a network are of this kind."""
+        a, f = self.a, self.f
+        assert VectorOp.REQUANT == 0
+        a.write(Out.LOCAL_ADDRESS, self.row["d"])
+        a.write(Out.LOCAL_STEP, self.step["d"])
+        with a.repeat(self.x):
+            a.read(In.ACCUMULATOR)
+            a.add(self.bias)
+            self.requant.apply()
+            a.add(f["zero_a"])
+            self._clamp(self.low, f["act_max"])
+            a.write(Out.LOCAL_BYTE)
 
     # Once an element.
 
