@@ -186,37 +186,34 @@ class Processor(Component):
             self.factor_b.eq(second & ops[Op.FACTOR_B]),
             self.factor.eq(operand),
         ]
-        # What comes next.
-        zero = Signal()
-        goes = Signal()
-        negative = accumulator[-1]
-        m.d.comb += [
+        # What comes next. What can be known of it in the first cycle is.
+        after, zero, negative = Signal(ARGUMENT_BITS), Signal(), Signal()
+        m.d.sync += [
+            after.eq(counter + 1),
             zero.eq(accumulator == 0),
-            goes.eq(
-                Cat(
-                    ops[Op.JUMP],
-                    ops[Op.CALL],
-                    ops[Op.JUMP_ZERO] & zero,
-                    ops[Op.JUMP_NONZERO] & ~zero,
-                    ops[Op.JUMP_NEGATIVE] & negative,
-                    ops[Op.JUMP_POSITIVE] & ~negative,
-                ).any()
-            ),
-            follows.eq(counter),
+            negative.eq(accumulator[-1]),
+            second.eq(~second),
         ]
-        m.d.sync += second.eq(~second)
-        next_address = Signal(ARGUMENT_BITS)
-        m.d.comb += next_address.eq(counter + ~(ops[Op.WAIT] & self.hold))
+        goes = Cat(
+            ops[Op.JUMP],
+            ops[Op.CALL],
+            ops[Op.JUMP_ZERO] & zero,
+            ops[Op.JUMP_NONZERO] & ~zero,
+            ops[Op.JUMP_NEGATIVE] & negative,
+            ops[Op.JUMP_POSITIVE] & ~negative,
+        ).any()
+        m.d.comb += follows.eq(counter)
         with m.If(second):
-            m.d.comb += follows.eq(next_address)
             with m.If(goes):
                 m.d.comb += follows.eq(argument)
             with m.Elif(ops[Op.RETURN]):
                 m.d.comb += follows.eq(link)
             with m.Elif(ops[Op.JUMP_TO_A]):
                 m.d.comb += follows.eq(accumulator)
+            with m.Elif(~(ops[Op.WAIT] & self.hold)):
+                m.d.comb += follows.eq(after)
             with m.If(ops[Op.CALL]):
-                m.d.sync += link.eq(next_address)
+                m.d.sync += link.eq(after)
             m.d.sync += counter.eq(follows)
         with m.If(self.restart):
             m.d.comb += follows.eq(0)
