@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from celosia.hw.config import NpuConfig
@@ -29,6 +28,8 @@ from celosia.hw.isa import (
     fields_of,
 )
 from celosia.sw.compiler.layout import ceil_div
+from celosia.sw.compiler.predict_firmware import predict_firmware
+from celosia.sw.compiler.predict_times import CommandTimes, MemoryTiming, Prediction
 
 __all__ = ["CommandTimes", "MemoryTiming", "Prediction", "predict"]
 
@@ -55,47 +56,6 @@ _VECTOR_CYCLES = {
     VectorOp.TABLE: 1,
     VectorOp.REQUANT_ADD: 4,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemoryTiming:
-    """How fast system memory is.
-
-    Attributes
-    ----------
-    latency_cycles : int
-        From the acceptance of a request to its answer.
-    interval_cycles : int
-        From one word to the next: 1 if it takes a request in every cycle, 4 if a bus word of 64
-        bits comes through a port of 16.
-    """
-
-    latency_cycles: int = 8
-    interval_cycles: int = 1
-
-
-@dataclass(frozen=True)
-class CommandTimes:
-    """When a command starts and is complete, in cycles from the doorbell."""
-
-    start: int
-    end: int
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Times of a program.
-
-    Attributes
-    ----------
-    commands : list of CommandTimes
-        One a command, `End` excluded.
-    cycles : int
-        From the doorbell to the interrupt.
-    """
-
-    commands: list[CommandTimes]
-    cycles: int
 
 
 def transfer_cycles(transfer: Transfer, config: NpuConfig, memory: MemoryTiming) -> int:
@@ -145,6 +105,8 @@ def predict(
     memory : MemoryTiming, optional
         System memory; by default the one that programs are made for.
     """
+    if config.firmware:
+        return predict_firmware(commands, config, memory or MemoryTiming())
     return _Simulation(config, memory or MemoryTiming()).run(commands)
 
 

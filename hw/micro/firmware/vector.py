@@ -105,13 +105,6 @@ class Vectors:
             a.multiply(None, f[step], In.PRODUCT_LOW)
             a.add(self.span["a"])
             a.store(self.span["a"])
-        # The upper bound wins if a program has them the wrong way round.
-        a.load(f["act_min"])
-        a.sub(f["act_max"])
-        with a.unless(Op.JUMP_NEGATIVE):
-            a.load(0)
-        a.add(f["act_max"])
-        a.store(self.low)
         for name in "abo":
             self.scale[name].set(f[f"mult_{name}"], f[f"shift_{name}"])
         a.move(self.requant.single, f["rounding"])
@@ -137,6 +130,9 @@ class Vectors:
             if op != VectorOp.REQUANT:
                 a.load(f["shared"])
                 a.emit(Op.JUMP_NONZERO, s.fail(ErrorCause.ILLEGAL_FIELD))
+            if op == VectorOp.TABLE:
+                a.move(f["act_min"], -128)
+                a.move(f["act_max"], 127)
             if op in (VectorOp.REQUANT, VectorOp.REQUANT_ADD):
                 s.refuse_zero(f["tile_rows"])
                 a.move(self.from_acc, 1)
@@ -145,6 +141,13 @@ class Vectors:
             if op != list(VectorOp)[-1]:
                 a.jump("vector.prepared")
         a.label("vector.prepared")
+        # The upper bound wins if a program has them the wrong way round.
+        a.load(f["act_min"])
+        a.sub(f["act_max"])
+        with a.unless(Op.JUMP_NEGATIVE):
+            a.load(0)
+        a.add(f["act_max"])
+        a.store(self.low)
 
     # Once a tile.
 

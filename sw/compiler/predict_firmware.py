@@ -1,0 +1,166 @@
+"""Predicts the cycles of a machine with firmware, where commands run one after another.
+
+What a command takes is a sum over its loops. The constants are the cycles of the firmware's loops
+(two an instruction), fitted to the counters of the RTL (docs/firmware.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from celosia.hw.config import NpuConfig
+from celosia.hw.isa import (
+    Command,
+    Conv,
+    Mode,
+    Softmax,
+    Transfer,
+    Vector,
+    VectorOp,
+)
+from celosia.sw.compiler.layout import ceil_div
+from celosia.sw.compiler.predict_times import CommandTimes, MemoryTiming, Prediction
+
+__all__ = ["FEATURE_CYCLES", "features_of", "predict_firmware"]
+
+ROWS_TAPS = 3
+WORD_BYTES = 4
+TAP_CYCLES = 6
+"""Beside its windows: to read the weights, and to let the last sum be written."""
+ROW_CYCLES = 66
+"""Of the firmware for a row, while the array works on the one before."""
+
+COMMAND_WORDS = 16
+START_CYCLES = 600
+"""From the doorbell to the first command."""
+
+FEATURE_CYCLES = {
+    "command": 1900.0,
+    "transfer": 260.0,
+    "turn": 40.0,
+    "run": 130.0,
+    "word": 33.0,
+    "byte_loaded": 36.0,
+    "byte_stored": 40.0,
+    "conv": 1200.0,
+    "conv_tile": 220.0,
+    "conv_pass": 120.0,
+    "conv_row": 1.0,
+    "conv_tap": 120.0,
+    "conv_far": 150.0,
+    "vector": 1500.0,
+    "vector_tile": 250.0,
+    "vector_channel": 150.0,
+    "vector_row": 90.0,
+    "requant": 66.0,
+    "requant_add": 260.0,
+    "add": 250.0,
+    "average": 130.0,
+    "max": 80.0,
+    "window": 24.0,
+    "table": 90.0,
+    "softmax": 200.0,
+    "softmax_row": 700.0,
+    "softmax_element": 200.0,
+}
+"""Cycles of each thing that :func:`features_of` counts."""
+
+_ELEMENT = {op: op.name.lower() for op in VectorOp}
+
+
+def features_of(command: Command, config: NpuConfig) -> dict[str, float]:
+    """Return how often a command does what :data:`FEATURE_CYCLES` has the cycles of."""
+    counts: dict[str, float] = {"command": 1}
+    if isinstance(command, Transfer):
+        counts |= _transfer(command)
+    elif isinstance(command, Conv):
+        counts |= _conv(command, config)
+    elif isinstance(command, Vector):
+        counts |= _vector(command, config)
+    else:
+        assert isinstance(command, Softmax)
+        elements = command.n_rows * command.channels
+        counts |= {"softmax": 1, "softmax_row": command.n_rows, "softmax_element": elements}
+    return counts
+
+
+def _transfer(transfer: Transfer) -> dict[str, float]:
+    runs = transfer.n1 * transfer.n2
+    places = (transfer.mem_addr, transfer.sram_addr, transfer.row_bytes)
+    steps = ((transfer.n1, transfer.mem_stride1, transfer.sram_stride1),)
+    steps += ((transfer.n2, transfer.mem_stride2, transfer.sram_stride2),)
+    strides = [step for count, *both in steps if count > 1 for step in both]
+    aligned = not any(value % WORD_BYTES for value in (*places, *strides))
+    counts: dict[str, float] = {"transfer": 1, "turn": transfer.n2, "run": runs}
+    if aligned:
+        counts["word"] = runs * transfer.row_bytes // WORD_BYTES
+    else:
+        loads = transfer.OPCODE >> 4 == 1
+        counts["byte_loaded" if loads else "byte_stored"] = runs * transfer.row_bytes
+    return counts
+
+
+def _conv(conv: Conv, config: NpuConfig) -> dict[str, float]:
+    taps, n_ic, n_kx = config.rows, conv.n_ic, conv.n_kx
+    if conv.mode == Mode.WINDOW:
+        # Passes that follow one another along a row of bytes are one.
+        if n_ic == 1 or conv.step_ic == taps:
+            taps, n_ic = taps * n_ic, 1
+            if n_kx == 1 or conv.step_kx == taps:
+                taps, n_kx = taps * n_kx, 1
+    elif conv.mode == Mode.ROWS:
+        taps = ROWS_TAPS
+    tiles = conv.n_oc * ceil_div(conv.out_h, conv.tile_rows)
+    passes = conv.n_ky * n_kx * n_ic
+    rows = conv.n_oc * conv.out_h * passes
+    far = [0] * taps
+    if conv.mode != Mode.WINDOW:
+        for tap in range(taps):
+            last = (conv.out_w - 1) * conv.stride_x + tap - conv.row_len
+            far[tap] = 0 if last < 0 else min(conv.out_w, last // conv.stride_x + 1)
+    counts: dict[str, float] = {"conv": 1, "conv_tile": tiles, "conv_pass": tiles * passes}
+    if any(far):
+        counts["conv_tap"] = rows * taps
+        counts["conv_far"] = rows * sum(far)
+        counts["conv_row"] = rows * (taps * conv.out_w)
+    else:
+        counts["conv_row"] = rows * max(ROW_CYCLES, taps * (conv.out_w + TAP_CYCLES) + 20)
+    return counts
+
+
+def _vector(vector: Vector, config: NpuConfig) -> dict[str, float]:
+    tile_rows = vector.out_h
+    op = VectorOp(vector.op)
+    if op in (VectorOp.REQUANT, VectorOp.REQUANT_ADD):
+        tile_rows = vector.tile_rows
+    tiles = vector.n_oc * ceil_div(vector.out_h, tile_rows)
+    elements = vector.n_oc * vector.out_h * vector.out_w * config.cols
+    return {
+        "vector": 1,
+        "vector_tile": tiles,
+        "vector_channel": tiles * config.cols,
+        "vector_row": vector.n_oc * vector.out_h * config.cols,
+        _ELEMENT[op]: elements,
+        "window": elements * (vector.n_ky * vector.n_kx - 1),
+    }
+
+
+def predict_firmware(
+    commands: Sequence[Command], config: NpuConfig, memory: MemoryTiming
+) -> Prediction:
+    """Add up a program's commands.
+
+    Parameters and result are those of :func:`celosia.sw.compiler.predict.predict`.
+    """
+    late = memory.latency_cycles - MemoryTiming().latency_cycles
+    times = []
+    now = START_CYCLES
+    for command in commands:
+        counts = features_of(command, config)
+        cycles = sum(FEATURE_CYCLES[name] * count for name, count in counts.items())
+        words = COMMAND_WORDS + counts.get("word", 0) + counts.get("byte_stored", 0)
+        words += counts.get("byte_loaded", 0) / WORD_BYTES
+        cycles += max(late, -5) * words
+        times.append(CommandTimes(now, now + round(cycles)))
+        now += round(cycles)
+    return Prediction(times, now)
