@@ -75,6 +75,7 @@ class Flow:
     multiplier_sizes: tuple[int, int] = (1, 1)
 
 
+FIRMWARE_MULTIPLIERS = 4
 LANE_MULTIPLIERS = 4
 SOFTMAX_MULTIPLIERS = 4
 
@@ -82,10 +83,14 @@ SOFTMAX_MULTIPLIERS = 4
 def multipliers_of(config: NpuConfig, flow: Flow) -> int:
     """Return the multipliers that an NPU takes, known before synthesis.
 
-    One for each cell of the array; for each lane of the vector engine, and for softmax (but in a
+    With firmware: one for each column of the array, and one of 32 x 32 bits. Else:
+
+    one for each cell of the array; for each lane of the vector engine, and for softmax (but in a
     compact machine, where it borrows a lane's), four of 18 x 18 bits that make one of 32 x 32.
     """
     small, large = flow.multiplier_sizes
+    if config.firmware:
+        return small * config.macs_per_cycle + large * FIRMWARE_MULTIPLIERS
     wide = LANE_MULTIPLIERS * config.vector_lanes
     if not config.compact:
         wide += SOFTMAX_MULTIPLIERS

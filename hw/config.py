@@ -190,8 +190,8 @@ class NpuConfig:
 
     @property
     def macs_per_cycle(self) -> int:
-        """Multipliers of the array."""
-        return self.rows * self.cols
+        """Multipliers of the array: with firmware it does a row of weights at a time."""
+        return self.cols if self.firmware else self.rows * self.cols
 
     @cached_property
     def hash(self) -> int:

@@ -113,7 +113,7 @@ class Job:
                 state.tiles.append(filled)
                 stats.tiles += 1
             n_passes = command.n_ky * command.n_kx * command.n_ic
-            stats.macs += len(filled.sums) * n_passes * state.config.macs_per_cycle
+            stats.macs += len(filled.sums) * n_passes * state.config.rows * state.config.cols
         elif isinstance(command, Vector):
             if self._takes_tiles:
                 tiles = -(-command.out_h // command.tile_rows)

@@ -79,7 +79,8 @@ class FirmwareCore(Component):
             cpu.host_write_data.eq(registers.host_write_data),
             registers.finish.eq(finishes & cpu.write_data[0]),
             registers.fail.eq(finishes & cpu.write_data[1]),
-            cpu.restart.eq(registers.reset),
+            # From the doorbell, too: so that a program takes as many cycles each time.
+            cpu.restart.eq(registers.reset | registers.start),
             access.cancel.eq(registers.reset | registers.fail),
             cpu.hold.eq(runs.busy),
             multiplier.load_a.eq(cpu.factor_a | self._written(m, cpu, OutPort.FACTOR_A)),
@@ -175,5 +176,3 @@ class FirmwareCore(Component):
             registers.active.eq(active),
             self.state.eq(Cat(states.get(name, 0) for name in TRACE_STATES)),
         ]
-
-

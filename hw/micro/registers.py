@@ -39,6 +39,8 @@ class Registers(Component):
         From the doorbell to the end or the error.
     reset : Out(1)
         Soft reset; one cycle.
+    start : Out(1)
+        The doorbell that begins a program; one cycle.
     finish, fail : In(1)
         The program has ended, or an error has stopped it; one cycle.
     active : In(4)
@@ -59,6 +61,7 @@ class Registers(Component):
                 "host_write_data": Out(WORD_BITS),
                 "running": Out(1),
                 "reset": Out(1),
+                "start": Out(1),
                 "finish": In(1),
                 "fail": In(1),
                 "active": In(len(Engine)),
@@ -93,7 +96,12 @@ class Registers(Component):
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += bus.stall.eq(0)
-                m.d.sync += [adr.eq(bus.adr), data.eq(bus.dat_w), select.eq(bus.sel), writes.eq(bus.we)]
+                m.d.sync += [
+                    adr.eq(bus.adr),
+                    data.eq(bus.dat_w),
+                    select.eq(bus.sel),
+                    writes.eq(bus.we),
+                ]
                 with m.If(bus.cyc & bus.stb):
                     m.next = "ACCESS"
             with m.State("ACCESS"):
@@ -140,10 +148,9 @@ class Registers(Component):
             return adr == _word(name)
 
         assert [field.name for field in register("irq_pending").fields] == ["done", "error"]
-        doorbell = Signal()
         m.d.comb += [
             self.reset.eq(at("control") & low[0]),
-            doorbell.eq(at("doorbell") & low[0] & ~self.running & ~failed),
+            self.start.eq(at("doorbell") & low[0] & ~self.running & ~failed),
         ]
         with m.If(writes_own & select[0]):
             with m.If(at("control")):
@@ -161,7 +168,7 @@ class Registers(Component):
             m.d.sync += [self.running.eq(0), failed.eq(1)]
         with m.Elif(self.running & self.finish):
             m.d.sync += [self.running.eq(0), done.eq(1)]
-        with m.Elif(doorbell):
+        with m.Elif(self.start):
             m.d.sync += [self.running.eq(1), done.eq(0), self.cycles.eq(0)]
         with m.Switch(adr):
             for name, value in (

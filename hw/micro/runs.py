@@ -129,9 +129,7 @@ class ArrayRuns(Component):
             lane.eq(address),
         ]
         loads_weights = Signal()
-        m.d.comb += self.local_address.eq(
-            Mux(loads_weights, weight_address, address[line_bits:])
-        )
+        m.d.comb += self.local_address.eq(Mux(loads_weights, weight_address, address[line_bits:]))
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(written(OutPort.ARRAY_RUN)):
@@ -220,5 +218,3 @@ class ArrayRuns(Component):
                 with m.Case(column):
                     m.d.comb += self.acc_data.eq(word)
         return m
-
-

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from celosia.hw.config import NpuConfig
 from celosia.hw.isa import (
     Command,
@@ -31,37 +32,41 @@ ROW_CYCLES = 66
 """Of the firmware for a row, while the array works on the one before."""
 
 COMMAND_WORDS = 16
-START_CYCLES = 600
+START_CYCLES = 1086
 """From the doorbell to the first command."""
 
 FEATURE_CYCLES = {
-    "command": 1900.0,
-    "transfer": 260.0,
-    "turn": 40.0,
-    "run": 130.0,
-    "word": 33.0,
-    "byte_loaded": 36.0,
-    "byte_stored": 40.0,
-    "conv": 1200.0,
-    "conv_tile": 220.0,
-    "conv_pass": 120.0,
-    "conv_row": 1.0,
-    "conv_tap": 120.0,
-    "conv_far": 150.0,
-    "vector": 1500.0,
-    "vector_tile": 250.0,
-    "vector_channel": 150.0,
-    "vector_row": 90.0,
-    "requant": 66.0,
-    "requant_add": 260.0,
-    "add": 250.0,
-    "average": 130.0,
-    "max": 80.0,
-    "window": 24.0,
-    "table": 90.0,
-    "softmax": 200.0,
-    "softmax_row": 700.0,
-    "softmax_element": 200.0,
+    "command": 1623,
+    "transfer_loaded": 274,
+    "run_loaded": 120,
+    "word_loaded": 36,
+    "byte_loaded": 36,
+    "byte_skipped": 20,
+    "word_of_bytes": 27,
+    "transfer_stored": 267,
+    "run_stored": 116,
+    "word_stored": 40,
+    "byte_stored": 54,
+    "turn": 31,
+    "conv": 641,
+    "conv_tile": 208,
+    "conv_pass": 92,
+    "conv_row": 1,
+    "conv_tap": 84,
+    "conv_far": 130,
+    "vector": 551,
+    "vector_tile": 39,
+    "vector_channel": 157,
+    "vector_row": 77,
+    "requant": 78,
+    "requant_add": 266,
+    "add": 201,
+    "average": 177,
+    "max": 144,
+    "window": 29,
+    "table": 82,
+    "softmax_row": 531,
+    "softmax_element": 176,
 }
 """Cycles of each thing that :func:`features_of` counts."""
 
@@ -80,24 +85,37 @@ def features_of(command: Command, config: NpuConfig) -> dict[str, float]:
     else:
         assert isinstance(command, Softmax)
         elements = command.n_rows * command.channels
-        counts |= {"softmax": 1, "softmax_row": command.n_rows, "softmax_element": elements}
+        counts |= {"softmax_row": command.n_rows, "softmax_element": elements}
     return counts
 
 
 def _transfer(transfer: Transfer) -> dict[str, float]:
-    runs = transfer.n1 * transfer.n2
-    places = (transfer.mem_addr, transfer.sram_addr, transfer.row_bytes)
-    steps = ((transfer.n1, transfer.mem_stride1, transfer.sram_stride1),)
-    steps += ((transfer.n2, transfer.mem_stride2, transfer.sram_stride2),)
-    strides = [step for count, *both in steps if count > 1 for step in both]
-    aligned = not any(value % WORD_BYTES for value in (*places, *strides))
-    counts: dict[str, float] = {"transfer": 1, "turn": transfer.n2, "run": runs}
-    if aligned:
-        counts["word"] = runs * transfer.row_bytes // WORD_BYTES
-    else:
-        loads = transfer.OPCODE >> 4 == 1
-        counts["byte_loaded" if loads else "byte_stored"] = runs * transfer.row_bytes
-    return counts
+    # A run is copied word by word if both its places and its length are whole words.
+    inner = np.arange(transfer.n1)[None, :]
+    outer = np.arange(transfer.n2)[:, None]
+    memory = transfer.mem_addr + inner * transfer.mem_stride1 + outer * transfer.mem_stride2
+    chip = transfer.sram_addr + inner * transfer.sram_stride1 + outer * transfer.sram_stride2
+    odd = (memory | chip | transfer.row_bytes) % WORD_BYTES != 0
+    runs, words = transfer.n1 * transfer.n2, transfer.row_bytes // WORD_BYTES
+    if transfer.OPCODE >> 4 != 1:
+        return {
+            "transfer_stored": 1,
+            "turn": transfer.n2,
+            "run_stored": runs,
+            "word_stored": int((~odd).sum()) * words,
+            "byte_stored": int(odd.sum()) * transfer.row_bytes,
+        }
+    # Bytes come out of words; the first one may begin with some that are not wanted.
+    skipped = memory % WORD_BYTES
+    return {
+        "transfer_loaded": 1,
+        "turn": transfer.n2,
+        "run_loaded": runs,
+        "word_loaded": int((~odd).sum()) * words,
+        "byte_loaded": int(odd.sum()) * transfer.row_bytes,
+        "byte_skipped": int((skipped * odd).sum()),
+        "word_of_bytes": int((((skipped + transfer.row_bytes + 3) // WORD_BYTES) * odd).sum()),
+    }
 
 
 def _conv(conv: Conv, config: NpuConfig) -> dict[str, float]:
@@ -158,8 +176,15 @@ def predict_firmware(
     for command in commands:
         counts = features_of(command, config)
         cycles = sum(FEATURE_CYCLES[name] * count for name, count in counts.items())
-        words = COMMAND_WORDS + counts.get("word", 0) + counts.get("byte_stored", 0)
-        words += counts.get("byte_loaded", 0) / WORD_BYTES
+        words = COMMAND_WORDS + sum(
+            counts.get(name, 0)
+            for name in (
+                "word_loaded",
+                "word_stored",
+                "byte_stored",
+                "word_of_bytes",
+            )
+        )
         cycles += max(late, -5) * words
         times.append(CommandTimes(now, now + round(cycles)))
         now += round(cycles)

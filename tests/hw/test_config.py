@@ -13,6 +13,7 @@ OTHER_VALUES: dict[str, dict[str, int]] = {
     "bus_bits": {"bus_bits": 32},
     "lanes": {"lanes": 4},
     "compact": {"compact": True},
+    "firmware": {"firmware": True},
 }
 
 
@@ -28,7 +29,7 @@ def test_presets_are_named_and_differ() -> None:
 
 @pytest.mark.parametrize("name", [f.name for f in fields(NpuConfig) if f.name != "name"])
 def test_the_hash_covers_every_field_of_the_hardware(name: str) -> None:
-    base = preset("base")
+    base = preset("nano").with_(firmware=False) if name == "firmware" else preset("base")
     changes = OTHER_VALUES.get(name) or {name: getattr(base, name) // 2}
     assert base.with_(**changes).hash != base.hash
 
@@ -58,6 +59,8 @@ def test_the_name_is_not_part_of_the_hash() -> None:
         ({"lanes": 16}, "lanes must be"),
         ({"rows": 32, "cols": 32, "lanes": 1}, "a power of two from 2 to 32"),
         ({"compact": 2}, "compact must be true or false, not 2"),
+        ({"firmware": 1}, "firmware must be true or false, not 1"),
+        ({"firmware": True}, "unless rows is 4 and bus_bits is 32, not 8 and 64"),
     ],
 )
 def test_impossible_values_are_refused_in_words(changes: dict[str, int], text: str) -> None:
@@ -74,7 +77,8 @@ def test_derived_sizes(name: str) -> None:
     assert config.param_lines * config.line_bytes == config.param_bytes
     assert config.bus_bytes * 8 == config.bus_bits
     assert config.bus_bytes <= config.line_bytes
-    assert config.macs_per_cycle == config.rows * config.cols
+    rows_at_a_time = 1 if config.firmware else config.rows
+    assert config.macs_per_cycle == rows_at_a_time * config.cols
     assert config.vector_lanes * config.vector_beats == config.cols
     # One block: bias and multiplier of four bytes and a shift of one for each column.
     assert config.param_block_lines * config.line_bytes == 9 * config.cols

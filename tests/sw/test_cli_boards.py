@@ -177,12 +177,12 @@ def test_a_model_that_does_not_fit(tmp_path: Path) -> None:
 
 def test_an_npu_that_does_not_fit(tmp_path: Path) -> None:
     model = dense_model(tmp_path / "small.tflite", units=8, depth=16)
-    result = run("fit", str(model), "--board", "icebreaker")
+    result = run("fit", str(model), "--board", "icebreaker", "--config", "tiny")
     assert result.exit_code == 1
     text = words_of(result.output)
-    # 16 of the array, 4 for the one lane, which softmax uses as well.
-    assert "multipliers: 20 of 8" in text
-    assert "a smaller configuration: nano takes 20 multipliers, iCE40UP5K has 8" in text
+    # 64 of the array, 4 for each of two lanes; softmax uses the first one's.
+    assert "multipliers: 72 of 8" in text
+    assert "a smaller configuration: tiny takes 72 multipliers, iCE40UP5K has 8" in text
     assert "another board: ulx3s" in text
     assert "a smaller model" not in text
 

@@ -129,7 +129,7 @@ def test_counters_on_the_timed_device_only(device: Device) -> None:
     # 6 commands of 16 words and 64 bytes of constants have to come over the 32-bit bus.
     assert result.counters["bus_read"] >= 6 * 16 + 16
     assert result.counters["bus_write"] >= 16
-    assert 100 < result.cycles < 2000
+    assert 100 < result.cycles < 20_000
     assert result.cycles == device.run(program(), image()).cycles
 
 
@@ -196,7 +196,7 @@ def test_stream_without_end_and_illegal_opcode(device: Device) -> None:
 def test_a_program_that_never_ends_is_stopped(device: Device) -> None:
     kind = "emu" if not device.timed else "sim"
     stuck = program([Load(region=Region.IO, row_bytes=4, wait=token(Engine.STORE)), End()])
-    with celosia.open(kind, CONFIG, watchdog_cycles=5000) as impatient:
+    with celosia.open(kind, CONFIG, watchdog_cycles=50_000) as impatient:
         with pytest.raises(DeviceError, match="did not end") as caught:
             impatient.run(stuck, image())
         assert caught.value.fault == "WATCHDOG"
@@ -367,7 +367,7 @@ def test_importing_the_driver_needs_neither_amaranth_nor_a_compiler(tmp_path: Pa
 
 
 def test_conv_field_and_space_errors_reach_the_user(device: Device) -> None:
-    outside = Load(region=Region.IO, space=Space.ACT, sram_addr=8 * 1024 - 2, row_bytes=4, tag=3)
+    outside = Load(region=Region.IO, space=Space.ACT, sram_addr=preset(CONFIG).act_bytes - 2, row_bytes=4, tag=3)
     with pytest.raises(DeviceError) as caught:
         device.run(program([outside, End()]), image())
     assert caught.value.fault == "ACT_RANGE"

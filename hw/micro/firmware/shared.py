@@ -80,7 +80,9 @@ class Shared:
         """A = source (or A) << bits; 0 to 31."""
         self.a.multiply(source, self.power[bits], In.PRODUCT_LOW)
 
-    def unpack(self, kind: type[Command], prefix: str, *, skip: tuple[str, ...] = ()) -> dict[str, Word]:
+    def unpack(
+        self, kind: type[Command], prefix: str, *, skip: tuple[str, ...] = ()
+    ) -> dict[str, Word]:
         """Emit code that takes a command's fields apart; return a word for each.
 
         The fields that every command has are not among them.

@@ -374,7 +374,7 @@ def test_resident_programs_compute_the_same(model: Path) -> None:
 
 
 def test_weights_that_do_not_fit_are_refused(model: Path) -> None:
-    program = compile_model(model, preset("nano"))
+    program = compile_model(model, preset("nano").with_(wgt_bytes=2048))
     with pytest.raises(NotResidentError, match=r"need [\d.]+ of 2 KiB"):
         make_resident(program)
 
