@@ -41,6 +41,8 @@ class Registers(Component):
         Soft reset; one cycle.
     start : Out(1)
         The doorbell that begins a program; one cycle.
+    asleep : Out(1)
+        No program runs, and the sleep bit is set.
     finish, fail : In(1)
         The program has ended, or an error has stopped it; one cycle.
     active : In(4)
@@ -62,6 +64,7 @@ class Registers(Component):
                 "running": Out(1),
                 "reset": Out(1),
                 "start": Out(1),
+                "asleep": Out(1),
                 "finish": In(1),
                 "fail": In(1),
                 "active": In(len(Engine)),
@@ -149,6 +152,7 @@ class Registers(Component):
 
         assert [field.name for field in register("irq_pending").fields] == ["done", "error"]
         m.d.comb += [
+            self.asleep.eq(sleep & ~self.running),
             self.reset.eq(at("control") & low[0]),
             self.start.eq(at("doorbell") & low[0] & ~self.running & ~failed),
         ]
