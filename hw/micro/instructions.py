@@ -132,7 +132,7 @@ class In(IntEnum):
     CYCLES = 8
     """Cycles since the doorbell"""
     MEMORY_ADDRESS = 9
-    """Byte address of the last access to system memory"""
+    """Byte address of the last word of system memory that was asked for"""
     ARRAY_ADDRESS = 10
     """Byte address of the first byte that ARRAY_RANGE is about, rounded down to a line"""
 

@@ -93,7 +93,12 @@ class Registers(Component):
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += bus.stall.eq(0)
-                m.d.sync += [adr.eq(bus.adr), data.eq(bus.dat_w), select.eq(bus.sel), writes.eq(bus.we)]
+                m.d.sync += [
+                    adr.eq(bus.adr),
+                    data.eq(bus.dat_w),
+                    select.eq(bus.sel),
+                    writes.eq(bus.we),
+                ]
                 with m.If(bus.cyc & bus.stb):
                     m.next = "ACCESS"
             with m.State("ACCESS"):
@@ -151,7 +156,8 @@ class Registers(Component):
             with m.If(at("irq_enable")):
                 m.d.sync += enable.eq(data)
         clears = Mux(at("irq_pending"), low[:2], 0)
-        sets = Cat(self.finish & self.running, self.fail & self.running)
+        stops = self.running & ~self.reset
+        sets = Cat(self.finish & stops, self.fail & stops)
         m.d.sync += [pending.eq((pending & ~clears) | sets), self.irq.eq((pending & enable).any())]
         with m.If(self.running):
             m.d.sync += self.cycles.eq(self.cycles + 1)

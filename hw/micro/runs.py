@@ -27,8 +27,8 @@ class ArrayRuns(Component):
 
     A run adds, for each of `taps` weight rows, the products of that row with the bytes of a row of
     windows to as many vectors of the accumulator: a window a cycle. Which byte of a window the
-    columns get is up to the mode: all the one at the window's address (WINDOW; the next row gets the
-    one after it), or each its own of a line.
+    columns get is up to the mode: all the one at the window's address (WINDOW; the next row gets
+    the one after it), or each its own of a line.
 
     Parameters
     ----------
@@ -129,9 +129,7 @@ class ArrayRuns(Component):
             lane.eq(address),
         ]
         loads_weights = Signal()
-        m.d.comb += self.local_address.eq(
-            Mux(loads_weights, weight_address, address[line_bits:])
-        )
+        m.d.comb += self.local_address.eq(Mux(loads_weights, weight_address, address[line_bits:]))
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(written(OutPort.ARRAY_RUN)):
@@ -220,5 +218,3 @@ class ArrayRuns(Component):
                 with m.Case(column):
                     m.d.comb += self.acc_data.eq(word)
         return m
-
-

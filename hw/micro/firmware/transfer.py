@@ -38,7 +38,10 @@ class Transfers:
         self.place = a.word("transfer.place")
         self.left, self.data = a.word("transfer.left"), a.word("transfer.data")
         self.base, self.size = a.word("transfer.base"), a.word("transfer.size")
-        self.local_base, self.local_size = a.word("transfer.local_base"), a.word("transfer.local_size")
+        self.local_base, self.local_size = (
+            a.word("transfer.local_base"),
+            a.word("transfer.local_size"),
+        )
         self.aligned, self.stores = a.word("transfer.aligned"), a.word("transfer.stores")
 
     def emit(self) -> None:
@@ -64,7 +67,10 @@ class Transfers:
         a.emit(Op.INDEX)
         a.emit(Op.LOAD_INDEXED)
         a.store(self.local_size)
-        for target, first in ((self.base, s.region_base[0]), (self.size, s.register("region0_size"))):
+        for target, first in (
+            (self.base, s.region_base[0]),
+            (self.size, s.register("region0_size")),
+        ):
             # Base and size follow one another, region by region.
             a.load(fields["region"])
             a.add(fields["region"])
@@ -72,6 +78,12 @@ class Transfers:
             a.emit(Op.INDEX)
             a.emit(Op.LOAD_INDEXED)
             a.store(target)
+        # From here on `size` is the highest offset of a run, negative if there is none. Of a region
+        # of 2 GiB or more the lower half can be reached.
+        with a.unless(Op.JUMP_POSITIVE):
+            a.load((1 << 31) - 1)
+        a.sub(fields["row_bytes"])
+        a.store(self.size)
         assert s.register("region1_base").address == s.region_base[Region.CODE].address + 2
         a.move(self.outer, fields["n2"])
         with a.repeat(self.outer):
@@ -95,7 +107,14 @@ class Transfers:
             a.load(self.stores)
             a.emit(Op.JUMP_NONZERO, s.fail(ErrorCause.ILLEGAL_FIELD))
             a.load(fields["mem_addr"])
-            for name in ("sram_addr", "row_bytes", "mem_stride1", "sram_stride1", "mem_stride2", "sram_stride2"):
+            for name in (
+                "sram_addr",
+                "row_bytes",
+                "mem_stride1",
+                "sram_stride1",
+                "mem_stride2",
+                "sram_stride2",
+            ):
                 a.bits_or(fields[name])
             a.bits_and(WORD_BYTES - 1)
             a.emit(Op.JUMP_NONZERO, s.fail(ErrorCause.ILLEGAL_FIELD))
@@ -111,9 +130,10 @@ class Transfers:
         a.add(self.base)
         a.store(self.address)
         a.store(s.error_address)
+        a.load(self.size)
+        a.emit(Op.JUMP_NEGATIVE, s.fail(ErrorCause.MEM_WINDOW))
         a.load(self.memory)
         a.emit(Op.JUMP_NEGATIVE, s.fail(ErrorCause.MEM_WINDOW))
-        a.add(length)
         a.sub(self.size)
         a.add(-1)
         a.emit(Op.JUMP_POSITIVE, s.fail(ErrorCause.MEM_WINDOW))
