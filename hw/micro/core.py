@@ -12,8 +12,8 @@ from celosia.hw.config import NpuConfig
 from celosia.hw.isa import Engine
 from celosia.hw.micro.firmware.image import firmware
 from celosia.hw.micro.initiator import MemoryAccess
-from celosia.hw.micro.instructions import In as InPort
-from celosia.hw.micro.instructions import Out as OutPort
+from celosia.hw.micro.instructions import In as InputPort
+from celosia.hw.micro.instructions import Out as OutputPort
 from celosia.hw.micro.layout import LocalMap
 from celosia.hw.micro.local import LocalPort
 from celosia.hw.micro.multiplier import Multiplier
@@ -69,7 +69,7 @@ class FirmwareCore(Component):
         m.submodules.registers = registers = Registers()
         connect(m, flipped(self.csr), registers.bus)
         connect(m, access.bus, flipped(self.bus))
-        finishes = self._written(m, cpu, OutPort.FINISH)
+        finishes = self._written(m, cpu, OutputPort.FINISH)
         m.d.comb += [
             self.irq.eq(registers.irq),
             registers.host_turn.eq(cpu.host_turn),
@@ -84,8 +84,8 @@ class FirmwareCore(Component):
             cpu.restart.eq(registers.reset | registers.start | registers.asleep),
             access.cancel.eq(registers.reset | registers.fail),
             cpu.hold.eq(runs.busy),
-            multiplier.load_a.eq(cpu.factor_a | self._written(m, cpu, OutPort.FACTOR_A)),
-            multiplier.load_b.eq(cpu.factor_b | self._written(m, cpu, OutPort.FACTOR_B)),
+            multiplier.load_a.eq(cpu.factor_a | self._written(m, cpu, OutputPort.FACTOR_A)),
+            multiplier.load_b.eq(cpu.factor_b | self._written(m, cpu, OutputPort.FACTOR_B)),
             multiplier.factor.eq(Mux(cpu.write, cpu.write_data, cpu.factor)),
         ]
         for part in (runs, access):
@@ -95,26 +95,26 @@ class FirmwareCore(Component):
                 part.write_data.eq(cpu.write_data),
             ]
         m.d.comb += [
-            runs.acc_load.eq(self._written(m, cpu, OutPort.ACCUMULATOR_ADDRESS)),
-            runs.acc_next.eq(cpu.read & (cpu.port == InPort.ACCUMULATOR)),
+            runs.acc_load.eq(self._written(m, cpu, OutputPort.ACCUMULATOR_ADDRESS)),
+            runs.acc_next.eq(cpu.read & (cpu.port == InputPort.ACCUMULATOR)),
         ]
         local_byte = self._local(m, cpu, runs)
         with m.Switch(cpu.port):
             for port, value in (
                 (
-                    InPort.STATUS,
+                    InputPort.STATUS,
                     Cat(registers.running, access.ready, access.failed, runs.beyond),
                 ),
-                (InPort.PRODUCT_LOW, multiplier.low),
-                (InPort.PRODUCT_Q31, multiplier.high),
-                (InPort.PRODUCT_ROUNDED, multiplier.rounded),
-                (InPort.ACCUMULATOR, runs.acc_data),
-                (InPort.LOCAL_WORD, self.local.read_data),
-                (InPort.LOCAL_BYTE, local_byte),
-                (InPort.MEMORY, access.data),
-                (InPort.CYCLES, registers.cycles),
-                (InPort.MEMORY_ADDRESS, access.address),
-                (InPort.ARRAY_ADDRESS, runs.beyond_address),
+                (InputPort.PRODUCT_LOW, multiplier.low),
+                (InputPort.PRODUCT_Q31, multiplier.high),
+                (InputPort.PRODUCT_ROUNDED, multiplier.rounded),
+                (InputPort.ACCUMULATOR, runs.acc_data),
+                (InputPort.LOCAL_WORD, self.local.read_data),
+                (InputPort.LOCAL_BYTE, local_byte),
+                (InputPort.MEMORY, access.data),
+                (InputPort.CYCLES, registers.cycles),
+                (InputPort.MEMORY_ADDRESS, access.address),
+                (InputPort.ARRAY_ADDRESS, runs.beyond_address),
             ):
                 with m.Case(port):
                     m.d.comb += cpu.read_data.eq(value)
@@ -122,7 +122,7 @@ class FirmwareCore(Component):
         return m
 
     @staticmethod
-    def _written(m: Module, cpu: Processor, port: OutPort) -> Any:
+    def _written(m: Module, cpu: Processor, port: OutputPort) -> Any:
         flag = Signal(name=f"written_{port.name.lower()}")
         m.d.comb += flag.eq(cpu.write & (cpu.port == port))
         return flag
@@ -134,14 +134,14 @@ class FirmwareCore(Component):
         step = Signal.like(address)
         lane = Signal(LANE_BITS)
         m.d.comb += lane.eq(address)
-        word = self._written(m, cpu, OutPort.LOCAL_WORD)
-        byte = self._written(m, cpu, OutPort.LOCAL_BYTE)
-        read = cpu.read & ((cpu.port == InPort.LOCAL_WORD) | (cpu.port == InPort.LOCAL_BYTE))
-        with m.If(self._written(m, cpu, OutPort.LOCAL_ADDRESS)):
+        word = self._written(m, cpu, OutputPort.LOCAL_WORD)
+        byte = self._written(m, cpu, OutputPort.LOCAL_BYTE)
+        read = cpu.read & ((cpu.port == InputPort.LOCAL_WORD) | (cpu.port == InputPort.LOCAL_BYTE))
+        with m.If(self._written(m, cpu, OutputPort.LOCAL_ADDRESS)):
             m.d.sync += address.eq(cpu.write_data)
         with m.Elif(word | byte | read):
             m.d.sync += address.eq(address + step)
-        with m.If(self._written(m, cpu, OutPort.LOCAL_STEP)):
+        with m.If(self._written(m, cpu, OutputPort.LOCAL_STEP)):
             m.d.sync += step.eq(cpu.write_data)
         one = Signal(WORD_BITS // 8)
         m.d.comb += [
@@ -159,7 +159,8 @@ class FirmwareCore(Component):
 
     def _trace(self, m: Module, cpu: Processor, runs: ArrayRuns, registers: Registers) -> None:
         active = Signal(len(Engine))
-        begins = self._written(m, cpu, OutPort.TRACE)
+        current = Signal(len(Engine))
+        begins = self._written(m, cpu, OutputPort.TRACE)
         with m.If(begins):
             with m.Switch(cpu.write_data[TAG_BITS : TAG_BITS + 2]):
                 for engine in Engine:
@@ -167,12 +168,17 @@ class FirmwareCore(Component):
                         m.d.sync += [
                             self.tags.word_select(int(engine), TAG_BITS).eq(cpu.write_data),
                             active[engine].eq(cpu.write_data[TAG_BITS + 2]),
+                            current.eq(1 << int(engine)),
                         ]
         with m.If(~registers.running):
             m.d.sync += active.eq(0)
         states = {f"{engine.name.lower()}_active": active[engine] for engine in Engine}
         states |= {f"{engine.name.lower()}_busy": active[engine] for engine in Engine}
+        # Of two coroutines one goes on while the other waits for it.
         states["array_stream"] = runs.busy
+        states["array_wait_acc"] = active[Engine.ARRAY] & current[Engine.VECTOR]
+        states["vector_stream"] = active[Engine.VECTOR] & current[Engine.VECTOR]
+        states["vector_wait_acc"] = active[Engine.VECTOR] & current[Engine.ARRAY]
         m.d.comb += [
             registers.active.eq(active),
             self.state.eq(Cat(states.get(name, 0) for name in TRACE_STATES)),

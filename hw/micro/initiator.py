@@ -37,7 +37,7 @@ class MemoryAccess(Component):
     data : Out(32)
         The word that was read last.
     address : Out(32)
-        Byte address of the last access.
+        Byte address of the last access's word.
     """
 
     def __init__(self, config: NpuConfig) -> None:
@@ -60,12 +60,13 @@ class MemoryAccess(Component):
         m = Module()
         bus = self.bus
         busy, asks, writes = Signal(), Signal(), Signal()
-        select = Signal(len(bus.sel), init=0)
+        select = Signal(len(bus.sel))
+        word = Signal(WORD_BITS - LANE_BITS, reset_less=True)
         write_data = Signal(WORD_BITS, reset_less=True)
         with m.If(self.write):
             with m.Switch(self.port):
                 with m.Case(OutPort.MEMORY_ADDRESS):
-                    m.d.sync += self.address.eq(self.write_data)
+                    m.d.sync += word.eq(self.write_data[LANE_BITS:])
                 with m.Case(OutPort.MEMORY_WRITE_DATA):
                     m.d.sync += write_data.eq(self.write_data)
                 with m.Case(OutPort.MEMORY_READ):
@@ -81,11 +82,12 @@ class MemoryAccess(Component):
             bus.cyc.eq(busy),
             bus.stb.eq(asks),
             bus.we.eq(writes),
-            bus.adr.eq(self.address[LANE_BITS:]),
+            bus.adr.eq(word),
             bus.sel.eq(select),
             bus.dat_w.eq(write_data),
             bus.cti.eq(CycleType.CLASSIC),
             self.ready.eq(~busy),
+            self.address.eq(word << LANE_BITS),
         ]
         assert word_addr_bits(self._config) == WORD_BITS - LANE_BITS
         with m.If(busy & ~bus.stall):

@@ -132,7 +132,7 @@ class In(IntEnum):
     CYCLES = 8
     """Cycles since the doorbell"""
     MEMORY_ADDRESS = 9
-    """Byte address of the last access to system memory"""
+    """Byte address of the last word of system memory that was asked for"""
     ARRAY_ADDRESS = 10
     """Byte address of the first byte that ARRAY_RANGE is about, rounded down to a line"""
 
@@ -175,7 +175,7 @@ class Out(IntEnum):
     FINISH = 11
     """Bit 0: the program has ended; bit 1: an error has stopped it"""
     TRACE = 13
-    """Tag (bits 15:0) and engine (17:16) of a command that begins (18 = 1) or ends"""
+    """Tag (bits 15:0) and engine (17:16) of a command that begins or goes on (18 = 1) or ends"""
     ARRAY_STEP = 14
     """Bytes from window to window of a run"""
     ARRAY_TAP = 15

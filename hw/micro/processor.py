@@ -28,8 +28,9 @@ class Processor(Component):
     """An accumulator machine, two cycles an instruction (:mod:`celosia.hw.micro.instructions`).
 
     In the first cycle of an instruction its operand is read, in the second it is carried out, and
-    the next instruction is read. Data memory has one read and one write port; in the cycles
-    in which the processor does not use them the host does.
+    the next instruction is read. At power-on the first instruction has no operand yet: it has to be
+    one that needs none. Data memory has one read and one write port; in the cycles in which the
+    processor does not use them the host does.
 
     Parameters
     ----------
@@ -140,7 +141,8 @@ class Processor(Component):
         adds_constant = ops[Op.ADD_IMMEDIATE]
         other_side = Signal(WORD_BITS)
         m.d.comb += other_side.eq(Mux(kind[1], argument.as_signed(), operand))
-        assert not Class.DATA & 2 and Class.IMMEDIATE & 2 and Class.ADD_IMMEDIATE & 2
+        assert not Class.DATA & 2
+        assert Class.IMMEDIATE & Class.ADD_IMMEDIATE & 2
         subtracts = ops[Op.SUB]
         total = Signal(WORD_BITS)
         m.d.comb += total.eq(

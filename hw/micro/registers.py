@@ -162,7 +162,8 @@ class Registers(Component):
             with m.If(at("irq_enable")):
                 m.d.sync += enable.eq(data)
         clears = Mux(at("irq_pending"), low[:2], 0)
-        sets = Cat(self.finish & self.running, self.fail & self.running)
+        stops = self.running & ~self.reset
+        sets = Cat(self.finish & stops, self.fail & stops)
         m.d.sync += [pending.eq((pending & ~clears) | sets), self.irq.eq((pending & enable).any())]
         with m.If(self.running):
             m.d.sync += self.cycles.eq(self.cycles + 1)

@@ -27,8 +27,8 @@ class ArrayRuns(Component):
 
     A run adds, for each of `taps` weight rows, the products of that row with the bytes of a row of
     windows to as many vectors of the accumulator: a window a cycle. Which byte of a window the
-    columns get is up to the mode: all the one at the window's address (WINDOW; the next row gets the
-    one after it), or each its own of a line.
+    columns get is up to the mode: all the one at the window's address (WINDOW; the next row gets
+    the one after it), or each its own of a line.
 
     Parameters
     ----------

@@ -367,7 +367,13 @@ def test_importing_the_driver_needs_neither_amaranth_nor_a_compiler(tmp_path: Pa
 
 
 def test_conv_field_and_space_errors_reach_the_user(device: Device) -> None:
-    outside = Load(region=Region.IO, space=Space.ACT, sram_addr=preset(CONFIG).act_bytes - 2, row_bytes=4, tag=3)
+    outside = Load(
+        region=Region.IO,
+        space=Space.ACT,
+        sram_addr=preset(CONFIG).act_bytes - 2,
+        row_bytes=4,
+        tag=3,
+    )
     with pytest.raises(DeviceError) as caught:
         device.run(program([outside, End()]), image())
     assert caught.value.fault == "ACT_RANGE"

@@ -65,7 +65,6 @@ class Convolutions:
         a.label("ARRAY.command")
         f = s.unpack(Conv, "conv")
         self._in_h = f["in_h"]
-        a.move(s.error_address, 0)
         s.refuse_zero(
             *(
                 f[name]
@@ -85,6 +84,9 @@ class Convolutions:
         a.load(f["wgt_addr"])
         a.bits_and(1)
         a.emit(Op.JUMP_NONZERO, s.fail(ErrorCause.ILLEGAL_FIELD))
+        a.load(f["mode"])
+        a.sub(len(Mode))
+        a.emit(Op.JUMP_POSITIVE, s.fail(ErrorCause.ILLEGAL_FIELD))
         self._tile_rows(f, f["out_h"])
         a.multiply(None, f["out_w"], In.PRODUCT_LOW)
         a.add(-s.config.acc_depth - 1)
@@ -138,7 +140,6 @@ class Convolutions:
             a.jump("conv.prepared")
         a.add(-int(Mode.ROWS))
         a.emit(Op.JUMP_NEGATIVE, "conv.taps")
-        a.emit(Op.JUMP_NONZERO, s.fail(ErrorCause.ILLEGAL_FIELD))
         a.move(self.taps, TAPS_OF_ROWS)
         a.store(self.pass_taps)
         a.label("conv.taps")
@@ -168,31 +169,34 @@ class Convolutions:
     def _find_wraps(self, f: dict[str, Word]) -> None:
         """Word `whole[tap]` = outputs of a row whose tap lies in the row itself."""
         a = self.a
-        for tap in range(self.s.config.rows):
-            loop, done = a.new_label("whole"), a.new_label("whole_done")
-            a.move(self.wrapped, f["out_w"])
-            a.add(-1)
-            a.multiply(None, f["stride_x"], In.PRODUCT_LOW)
-            a.add(tap)
-            a.sub(f["row_len"])
-            a.store(self.position)
-            a.label(loop)
-            a.emit(Op.JUMP_NEGATIVE, done)
-            a.increase(self.wrapped, -1)
-            a.emit(Op.JUMP_ZERO, done)
-            a.load(self.position)
-            a.sub(f["stride_x"])
-            a.store(self.position)
-            a.jump(loop)
-            a.label(done)
-            a.move(self.whole[tap], self.wrapped)
-            a.sub(f["out_w"])
-            with a.unless(Op.JUMP_ZERO):
-                if tap >= TAPS_OF_ROWS:
-                    a.load(self.taps)
-                    a.sub(tap)
-                    a.emit(Op.JUMP_ZERO, "conv.prepared")
-                a.move(self.wraps, 1)
+        a.move(self.tap, 0)
+        a.label("whole.tap")
+        a.move(self.wrapped, f["out_w"])
+        a.add(-1)
+        a.multiply(None, f["stride_x"], In.PRODUCT_LOW)
+        a.add(self.tap)
+        a.sub(f["row_len"])
+        a.store(self.position)
+        a.label("whole.output")
+        a.emit(Op.JUMP_NEGATIVE, "whole.found")
+        a.increase(self.wrapped, -1)
+        a.emit(Op.JUMP_ZERO, "whole.found")
+        a.load(self.position)
+        a.sub(f["stride_x"])
+        a.store(self.position)
+        a.jump("whole.output")
+        a.label("whole.found")
+        a.load(self.tap)
+        a.add(self.whole.address)
+        a.emit(Op.INDEX)
+        a.load(self.wrapped)
+        a.emit(Op.STORE_INDEXED)
+        a.sub(f["out_w"])
+        with a.unless(Op.JUMP_ZERO):
+            a.move(self.wraps, 1)
+        a.increase(self.tap, 1)
+        a.sub(self.taps)
+        a.emit(Op.JUMP_NONZERO, "whole.tap")
 
     def _channels(self, f: dict[str, Word]) -> None:
         """All tiles of one tile of output channels."""

@@ -45,5 +45,6 @@ def firmware(config: NpuConfig) -> Image:
     Convolutions(shared, scheduler).emit()
     Vectors(shared, scheduler).emit()
     Softmaxes(shared).emit()
+    shared.emit_reserved()
     shared.emit_fails()
     return a.image()

@@ -8,6 +8,8 @@ from celosia.hw.micro.instructions import In, Op, Out
 
 __all__ = ["Rescale"]
 
+LARGEST = 1 << 30
+
 
 class Rescale:
     """A routine with a multiplier and a shift of its own.
@@ -96,6 +98,26 @@ class Rescale:
         self.s.shift_right(None, 1)
         a.label(end)
 
+    def _limit(self) -> None:
+        """A = A, between -2^30 and 2^30, so that zero points and bounds can be added to it.
+
+        Any shift to the right does as much; in between, nothing depends on larger values.
+        """
+        a = self.a
+        negative, end = a.new_label("negative"), a.new_label("limited")
+        a.emit(Op.JUMP_NEGATIVE, negative)
+        a.sub(LARGEST)
+        with a.unless(Op.JUMP_NEGATIVE):
+            a.load(0)
+        a.add(LARGEST)
+        a.jump(end)
+        a.label(negative)
+        a.add(LARGEST)
+        with a.unless(Op.JUMP_POSITIVE):
+            a.load(0)
+        a.sub(LARGEST)
+        a.label(end)
+
     def _shift_all_but_one(self, value: Word) -> None:
         """A = value >> (right - 1); right is not 0."""
         a = self.a
@@ -122,6 +144,8 @@ class Rescale:
             a.load(self.right)
             with a.unless(Op.JUMP_NONZERO):
                 a.read(In.PRODUCT_ROUNDED)
+                if self._left:
+                    self._limit()
                 a.leave()
             if self.single is not None:
                 a.load(self.single)

@@ -7,7 +7,7 @@ coroutines: each gives way while it waits for an accumulator half.
 from __future__ import annotations
 
 from celosia.hw.control.units import Unit
-from celosia.hw.isa import COMMAND_BYTES, Engine, Opcode
+from celosia.hw.isa import COMMAND_BYTES, End, Engine, Opcode
 from celosia.hw.micro.assembler import Word
 from celosia.hw.micro.firmware.shared import COMMAND_WORDS, Shared
 from celosia.hw.micro.instructions import In, Op, Out, Status
@@ -53,7 +53,9 @@ class Scheduler:
         self.next_head = a.word("next_head")
         self.entered = a.word("entered")
         self.counter, self.pointer = a.word("counter"), a.word("pointer")
-        self.back = a.word("back")
+        self.back, self.back_read = a.word("back"), a.word("back_read")
+        self.reader = a.word("reader")
+        self.bit, self.takes = a.word("bit"), a.word("takes")
         self.begun = a.word("begun")
 
     def busy_counter(self, engine: Engine) -> Word:
@@ -81,6 +83,7 @@ class Scheduler:
         self._end()
         self._dispatch()
         self._begin()
+        self._read_command()
         self._finish()
         self._watchdog()
         self._fail()
@@ -102,7 +105,7 @@ class Scheduler:
                 a.load(0)
                 a.emit(Op.STORE_INDEXED)
         a.load(0)
-        a.store(self.s.register("error_cause"), self.s.error_address)
+        a.store(self.s.register("error_cause"), self.s.register("error_address"))
         a.load(self.s.region_base[0])
         a.store(self.fetch_at)
         a.add(self.s.register("region0_size"))
@@ -129,6 +132,7 @@ class Scheduler:
             a.label(f"{name}.go_on")
             a.move(self.s.unit, int(engine))
             a.move(self.s.tag, self.tags[engine])
+            a.call("trace_begin")
             a.read(In.CYCLES)
             a.store(self.entered)
             a.load(self.resume[engine])
@@ -180,22 +184,27 @@ class Scheduler:
             a.store(self.next_head)
             a.move(self.fetched, 1)
             a.label("dispatch.decode")
+            self.shift_tag(self.next_head)
             a.load(self.next_head)
             a.bits_and(0xFF)
-            a.store(s.scratch[0])
-            for opcode in Opcode:
-                a.sub(int(opcode))
+            before = 0
+            for opcode in sorted(Opcode):
+                a.sub(opcode - before)
+                before = opcode
                 engine = (opcode >> 4) - 1
                 target = f"dispatch.{Engine(engine).name}" if engine >= 0 else "dispatch.end"
                 a.emit(Op.JUMP_ZERO, target)
-                a.load(s.scratch[0])
-            self.shift_tag(self.next_head)
             a.jump(s.fail(ErrorCause.ILLEGAL_OPCODE, Unit.FETCH))
             a.label("dispatch.end")
+            self._refuse_tokens(*Engine)
+            a.move(s.scratch[0], self.fetch_at)
+            a.call("read_command")
+            s.check_reserved(End)
             a.move(self.end_seen, 1)
             a.jump("dispatch.out")
             for engine in Engine:
                 a.label(f"dispatch.{engine.name}")
+                self._refuse_tokens(engine)
                 a.load(self.count[engine])
                 a.sub(depth)
                 a.emit(Op.JUMP_ZERO, "dispatch.out")
@@ -220,6 +229,13 @@ class Scheduler:
             a.move(self.fetched, 0)
             a.label("dispatch.out")
 
+    def _refuse_tokens(self, *engines: Engine) -> None:
+        """Emit ILLEGAL_FIELD if the command to be dispatched takes or gives these tokens."""
+        a = self.a
+        a.load(self.next_head)
+        a.bits_and(sum(1 << WAIT_BIT + e | 1 << SIGNAL_BIT + e for e in engines))
+        a.emit(Op.JUMP_NONZERO, self.s.fail(ErrorCause.ILLEGAL_FIELD, Unit.FETCH))
+
     def shift_tag(self, head: Word) -> None:
         """Word `tag` and A = tag in the first word of a command."""
         self.s.shift_right(head, TAG_BIT)
@@ -243,52 +259,67 @@ class Scheduler:
             a.emit(Op.INDEX)
             a.emit(Op.LOAD_INDEXED)
             a.store(s.head)
+            # Twice: are all of them there, and take them.
+            a.move(self.takes, 0)
+            a.label("begin.tokens")
             a.multiply(s.unit, ENGINES, In.PRODUCT_LOW)
             a.add(self.tokens.address)
             a.store(self.counter)
-            for takes in (False, True):
-                for giver in range(ENGINES):
-                    a.load(s.head)
-                    a.bits_and(1 << (WAIT_BIT + giver))
-                    with a.unless(Op.JUMP_ZERO):
-                        a.load(self.counter)
-                        a.add(giver)
-                        a.emit(Op.INDEX)
-                        a.emit(Op.LOAD_INDEXED)
-                        if takes:
-                            a.add(-1)
-                            a.emit(Op.STORE_INDEXED)
-                        else:
-                            a.emit(Op.JUMP_ZERO, "begin.out")
+            a.move(self.bit, 1 << WAIT_BIT)
+            a.label("begin.token")
+            a.load(s.head)
+            a.bits_and(self.bit)
+            with a.unless(Op.JUMP_ZERO):
+                a.load(self.counter)
+                a.emit(Op.INDEX)
+                a.emit(Op.LOAD_INDEXED)
+                a.emit(Op.JUMP_ZERO, "begin.out")
+                a.add(self.takes)
+                a.emit(Op.STORE_INDEXED)
+            a.increase(self.counter, 1)
+            a.increase(self.bit, self.bit)
+            a.add(-1 << SIGNAL_BIT)
+            a.emit(Op.JUMP_NONZERO, "begin.token")
+            a.load(self.takes)
+            with a.unless(Op.JUMP_NONZERO):
+                a.move(self.takes, -1)
+                a.jump("begin.tokens")
             self.shift_tag(s.head)
             self._store_indexed(self.tags, s.tag)
             a.move(self.begun, 1)
             self._store_indexed(self.active, self.begun)
-            self._trace(begins=True)
-            self._read_command()
+            a.call("trace_begin")
+            # `pointer` is a place in `heads`.
+            a.load(self.pointer)
+            a.add(self.queue.address - self.heads.address)
+            a.emit(Op.INDEX)
+            a.emit(Op.LOAD_INDEXED)
+            a.store(s.scratch[0])
+            a.call("read_command")
             a.label("begin.out")
 
     def _read_command(self) -> None:
-        """Read the whole command that `pointer` (a place in `heads`) stands for."""
+        """Show who is at work; read the whole command at address `scratch[0]`; errors are the fetch unit's."""
         a, s = self.a, self.s
-        a.load(self.pointer)
-        a.add(self.queue.address - self.heads.address)
-        a.emit(Op.INDEX)
-        a.emit(Op.LOAD_INDEXED)
-        a.store(s.scratch[0])
-        a.move(self.counter, COMMAND_WORDS)
-        a.move(self.pointer, s.command.address)
-        with a.repeat(self.counter):
-            a.load(s.scratch[0])
-            a.call("memory_read")
-            a.store(s.scratch[1])
-            a.increase(s.scratch[0], 4)
-            a.load(self.pointer)
-            a.emit(Op.INDEX)
-            a.add(1)
-            a.store(self.pointer)
-            a.load(s.scratch[1])
-            a.emit(Op.STORE_INDEXED)
+        with a.routine("trace_begin"):
+            self._trace(begins=True)
+        with a.routine("read_command", self.back_read):
+            a.move(self.reader, s.unit)
+            a.move(s.unit, int(Unit.FETCH))
+            a.move(self.counter, COMMAND_WORDS)
+            a.move(self.pointer, s.command.address)
+            with a.repeat(self.counter):
+                a.load(s.scratch[0])
+                a.call("memory_read")
+                a.store(s.scratch[1])
+                a.increase(s.scratch[0], 4)
+                a.load(self.pointer)
+                a.emit(Op.INDEX)
+                a.add(1)
+                a.store(self.pointer)
+                a.load(s.scratch[1])
+                a.emit(Op.STORE_INDEXED)
+            a.move(s.unit, self.reader)
 
     def _finish(self) -> None:
         """Remove `unit`'s command from its queue and give its tokens."""
@@ -313,15 +344,25 @@ class Scheduler:
             a.move(s.scratch[0], 0)
             self._store_indexed(self.active, s.scratch[0])
             self._trace(begins=False)
-            for taker in range(ENGINES):
-                a.load(s.head)
-                a.bits_and(1 << (SIGNAL_BIT + taker))
-                with a.unless(Op.JUMP_ZERO):
-                    self._load_indexed(self.tokens[ENGINES * taker], s.unit)
-                    a.add(1)
-                    a.emit(Op.STORE_INDEXED)
-                    a.add(-MOST_TOKENS - 1)
-                    a.emit(Op.JUMP_ZERO, s.fail(ErrorCause.TOKEN_OVERFLOW))
+            a.load(s.unit)
+            a.add(self.tokens.address)
+            a.store(self.counter)
+            a.move(self.bit, 1 << SIGNAL_BIT)
+            a.label("finish.token")
+            a.load(s.head)
+            a.bits_and(self.bit)
+            with a.unless(Op.JUMP_ZERO):
+                a.load(self.counter)
+                a.emit(Op.INDEX)
+                a.emit(Op.LOAD_INDEXED)
+                a.add(1)
+                a.emit(Op.STORE_INDEXED)
+                a.add(-MOST_TOKENS - 1)
+                a.emit(Op.JUMP_ZERO, s.fail(ErrorCause.TOKEN_OVERFLOW))
+            a.increase(self.counter, ENGINES)
+            a.increase(self.bit, self.bit)
+            a.add(-1 << SIGNAL_BIT + ENGINES)
+            a.emit(Op.JUMP_NONZERO, "finish.token")
 
     def _watchdog(self) -> None:
         a, s = self.a, self.s
@@ -351,8 +392,13 @@ class Scheduler:
     def _fail(self) -> None:
         """End with an error: cause in A; `unit`, `tag` and the address are in their words."""
         a, s = self.a, self.s
+        a.label("fail.nowhere")
+        a.store(s.scratch[0])
+        a.move(s.error_address, 0)
+        a.load(s.scratch[0])
         a.label("fail")
         a.store(s.scratch[0])
+        a.move(s.register("error_address"), s.error_address)
         s.shift_left(s.unit, 8)
         a.add(s.scratch[0])
         a.store(s.scratch[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celosia.hw.isa import Softmax, Space
 from celosia.hw.micro.assembler import Word
-from celosia.hw.micro.firmware.shared import Shared
+from celosia.hw.micro.firmware.shared import LINE_BIT, Shared
 from celosia.hw.micro.instructions import In, Op, Out
 from celosia.hw.regs import ErrorCause
 
@@ -17,7 +17,6 @@ MINUS_32_OVER_17 = -1010580540
 NEWTON_STEPS = 3
 ACCUMULATION_INTEGER_BITS = 12
 RESULT_SHIFT = ACCUMULATION_INTEGER_BITS + 31 - 8
-LINE_BIT = 2
 MOST_ZEROS = 31
 
 
@@ -81,12 +80,9 @@ class Softmaxes:
         a.add(-1)
         s.shift_right(None, LINE_BIT)
         a.add(line)
-        a.store(s.scratch[0])
         a.sub(s.config.act_lines)
         with a.unless(Op.JUMP_NEGATIVE):
-            s.shift_left(s.scratch[0], LINE_BIT)
-            a.store(s.error_address)
-            a.jump(s.fail(ErrorCause.ACT_RANGE))
+            s.fail_lines(line, s.config.act_lines, ErrorCause.ACT_RANGE)
 
     def _begin(self, channels: Word) -> None:
         a, s = self.a, self.s

@@ -78,6 +78,12 @@ class Transfers:
             a.emit(Op.INDEX)
             a.emit(Op.LOAD_INDEXED)
             a.store(target)
+        # From here on `size` is the highest offset of a run, negative if there is none. Of a region
+        # of 2 GiB or more the lower half can be reached.
+        with a.unless(Op.JUMP_POSITIVE):
+            a.load((1 << 31) - 1)
+        a.sub(fields["row_bytes"])
+        a.store(self.size)
         assert s.register("region1_base").address == s.region_base[Region.CODE].address + 2
         a.move(self.outer, fields["n2"])
         with a.repeat(self.outer):
@@ -124,9 +130,10 @@ class Transfers:
         a.add(self.base)
         a.store(self.address)
         a.store(s.error_address)
+        a.load(self.size)
+        a.emit(Op.JUMP_NEGATIVE, s.fail(ErrorCause.MEM_WINDOW))
         a.load(self.memory)
         a.emit(Op.JUMP_NEGATIVE, s.fail(ErrorCause.MEM_WINDOW))
-        a.add(length)
         a.sub(self.size)
         a.add(-1)
         a.emit(Op.JUMP_POSITIVE, s.fail(ErrorCause.MEM_WINDOW))

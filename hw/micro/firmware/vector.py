@@ -7,10 +7,9 @@ channel, so that a channel's parameters are looked up once.
 from __future__ import annotations
 
 from celosia.hw.isa import BIAS_LINES, BLOCK_LINES, Engine, Opcode, Space, Vector, VectorOp
-from celosia.hw.micro.assembler import Word
 from celosia.hw.micro.firmware.rescale import Rescale
 from celosia.hw.micro.firmware.schedule import Scheduler
-from celosia.hw.micro.firmware.shared import Shared
+from celosia.hw.micro.firmware.shared import LINE_BIT, Shared
 from celosia.hw.micro.instructions import In, Op, Out
 from celosia.hw.regs import ErrorCause
 
@@ -18,8 +17,6 @@ __all__ = ["Vectors"]
 
 ADD_LEFT_SHIFT = 20
 SHIFT_LINE = 8
-LINE_BIT = 2
-"""A line is four bytes."""
 
 
 class Vectors:
@@ -56,13 +53,15 @@ class Vectors:
         self.total = a.word("vector.total")
         self.requant = Rescale(shared, "requant", left=True)
         self.scale = {name: Rescale(shared, f"scale_{name}") for name in "abo"}
-        self.low = a.word("vector.low")
+        self.width = {name: a.word(f"vector.width_{name}") for name in ("act", "mid")}
+        self.line, self.rest = a.word("vector.line"), a.word("vector.rest")
+        self.line_y, self.line_x = a.word("vector.line_y"), a.word("vector.line_x")
+        self.back_lines = a.word("vector.back_lines")
 
     def emit(self) -> None:
         """Emit the handler and its routines."""
         a, s = self.a, self.s
         a.label("VECTOR.command")
-        a.move(s.error_address, 0)
         a.load(s.head)
         a.bits_and(0xFF)
         a.sub(int(Opcode.SOFTMAX))
@@ -84,6 +83,7 @@ class Vectors:
             a.store(self.param)
         a.jump("VECTOR.done")
         self._elements()
+        self._emit_lines()
 
     # Once a command.
 
@@ -107,6 +107,7 @@ class Vectors:
             a.store(self.span["a"])
         for name in "abo":
             self.scale[name].set(f[f"mult_{name}"], f[f"shift_{name}"])
+        assert self.requant.single is not None, "it was made with `left`"
         a.move(self.requant.single, f["rounding"])
         a.move(self.from_acc, 0)
         a.load(f["op"])
@@ -131,6 +132,7 @@ class Vectors:
                 a.load(f["shared"])
                 a.emit(Op.JUMP_NONZERO, s.fail(ErrorCause.ILLEGAL_FIELD))
             if op == VectorOp.TABLE:
+                # Not clamped.
                 a.move(f["act_min"], -128)
                 a.move(f["act_max"], 127)
             if op in (VectorOp.REQUANT, VectorOp.REQUANT_ADD):
@@ -141,13 +143,16 @@ class Vectors:
             if op != list(VectorOp)[-1]:
                 a.jump("vector.prepared")
         a.label("vector.prepared")
-        # The upper bound wins if a program has them the wrong way round.
-        a.load(f["act_min"])
-        a.sub(f["act_max"])
-        with a.unless(Op.JUMP_NEGATIVE):
-            a.load(0)
-        a.add(f["act_max"])
-        a.store(self.low)
+        for name in ("act", "mid"):
+            # The upper bound wins if a program has them the wrong way round.
+            a.load(f[f"{name}_max"])
+            a.sub(f[f"{name}_min"])
+            with a.unless(Op.JUMP_POSITIVE):
+                a.load(0)
+            a.store(self.width[name])
+            a.load(f[f"{name}_max"])
+            a.sub(self.width[name])
+            a.store(f[f"{name}_min"])
 
     # Once a tile.
 
@@ -203,13 +208,11 @@ class Vectors:
         a.add(self.param)
         a.add(BLOCK_LINES - s.config.param_lines - 1)
         with a.unless(Op.JUMP_NEGATIVE):
-            s.shift_left(self.param, LINE_BIT)
-            a.store(s.error_address)
-            a.jump(s.fail(ErrorCause.PARAM_RANGE))
+            s.fail_lines(self.param, s.config.param_lines, ErrorCause.PARAM_RANGE)
 
     def _check_lines(self) -> None:
         """The last line of a tile is the highest."""
-        a, s, f = self.a, self.s, self.f
+        a, f = self.a, self.f
         a.load(self.from_acc)
         a.emit(Op.JUMP_NONZERO, "vector.check_b")
         for name in "abd":
@@ -222,17 +225,59 @@ class Vectors:
                 with a.unless(Op.JUMP_ZERO):
                     a.add(int(VectorOp.ADD) - int(VectorOp.REQUANT_ADD))
                     a.emit(Op.JUMP_NONZERO, done)
+            for target, value in (
+                (self.line, self.tile[name]),
+                (self.rest, self.span[name]),
+                (self.line_y, f[f"{name}_y"]),
+                (self.line_x, f[f"{name}_x"]),
+            ):
+                a.move(target, value)
+            a.call("vector.lines")
+
+    def _emit_lines(self) -> None:
+        """Emit routine ``vector.lines``: ACT_RANGE if one of a tile's lines is beyond the memory.
+
+        They begin at `line`; the last one of a row of them is `rest` lines after its first.
+        """
+        a, s, f = self.a, self.s, self.f
+        with a.routine("vector.lines", self.back_lines):
             a.load(self.rows)
             a.add(-1)
-            a.multiply(None, f[f"{name}_y"], In.PRODUCT_LOW)
-            a.add(self.tile[name])
-            a.add(self.span[name])
-            a.store(s.scratch[0])
+            a.multiply(None, self.line_y, In.PRODUCT_LOW)
+            a.add(self.rest)
+            a.store(self.rest)
+            a.add(self.line)
             a.sub(s.config.act_lines)
             with a.unless(Op.JUMP_NEGATIVE):
-                s.shift_left(s.scratch[0], LINE_BIT)
-                a.store(s.error_address)
-                a.jump(s.fail(ErrorCause.ACT_RANGE))
+                # Which one is the first? Axis by axis.
+                for count, step in (
+                    (self.rows, self.line_y),
+                    (f["out_w"], self.line_x),
+                    (f["n_ky"], f["a_ky"]),
+                    (f["n_kx"], f["a_kx"]),
+                ):
+                    a.move(s.scratch[0], count)
+                    a.move(s.scratch[1], step)
+                    a.call("vector.first_line")
+                a.label("vector.lines_found")
+                s.fail_lines(self.line, s.config.act_lines, ErrorCause.ACT_RANGE)
+        with a.routine("vector.first_line"):
+            a.load(self.rest)
+            a.emit(Op.JUMP_ZERO, "vector.lines_found")
+            a.load(s.scratch[0])
+            a.add(-1)
+            a.multiply(None, s.scratch[1], In.PRODUCT_LOW)
+            a.store(s.scratch[2])
+            a.load(self.rest)
+            a.sub(s.scratch[2])
+            a.store(self.rest)
+            a.label("vector.next_line")
+            a.load(self.line)
+            a.add(self.rest)
+            a.sub(s.config.act_lines)
+            with a.unless(Op.JUMP_POSITIVE):
+                a.increase(self.line, s.scratch[1])
+                a.jump("vector.next_line")
 
     # Once a channel of a tile.
 
@@ -290,7 +335,7 @@ class Vectors:
                 a.call("vector.do")
                 a.write(Out.LOCAL_ADDRESS, self.at["d"])
                 a.load(self.value)
-                self._clamp(self.low, f["act_max"])
+                self._clamp("act")
                 a.write(Out.LOCAL_BYTE)
                 for name in "abd":
                     a.increase(self.at[name], self.step[name])
@@ -303,7 +348,7 @@ class Vectors:
     def _requant_row(self) -> None:
         """A row of REQUANT, by itself: most elements of a network are of this kind."""
         a, f = self.a, self.f
-        assert VectorOp.REQUANT == 0
+        assert int(VectorOp.REQUANT) == 0
         a.write(Out.LOCAL_ADDRESS, self.row["d"])
         a.write(Out.LOCAL_STEP, self.step["d"])
         with a.repeat(self.x):
@@ -311,7 +356,7 @@ class Vectors:
             a.add(self.bias)
             self.requant.apply()
             a.add(f["zero_a"])
-            self._clamp(self.low, f["act_max"])
+            self._clamp("act")
             a.write(Out.LOCAL_BYTE)
 
     # Once an element.
@@ -341,23 +386,16 @@ class Vectors:
         for scale in self.scale.values():
             scale.emit()
 
-    def _clamp(self, low: Word, high: Word) -> None:
-        """A = A, not below `low` and not above `high`."""
-        a = self.a
-        inside, end = a.new_label("inside"), a.new_label("clamped")
-        a.store(self.s.scratch[0])
-        a.sub(high)
+    def _clamp(self, name: str) -> None:
+        """A = A, not below `name`_min and not above `name`_max; no sum here overflows."""
+        a, f = self.a, self.f
+        a.sub(f[f"{name}_min"])
+        with a.unless(Op.JUMP_POSITIVE):
+            a.load(0)
+        a.sub(self.width[name])
         with a.unless(Op.JUMP_NEGATIVE):
-            a.load(high)
-            a.jump(end)
-        a.load(self.s.scratch[0])
-        a.sub(low)
-        a.emit(Op.JUMP_POSITIVE, inside)
-        a.load(low)
-        a.jump(end)
-        a.label(inside)
-        a.load(self.s.scratch[0])
-        a.label(end)
+            a.load(0)
+        a.add(f[f"{name}_max"])
 
     def _element(self, op: VectorOp) -> None:
         """A routine: word `value` = the element's value, not yet clamped."""
@@ -370,7 +408,7 @@ class Vectors:
             self.requant.apply()
             a.add(f["zero_a"])
             if op == VectorOp.REQUANT_ADD:
-                self._clamp(f["mid_min"], f["mid_max"])
+                self._clamp("mid")
         elif op == VectorOp.ADD:
             a.write(Out.LOCAL_ADDRESS, self.at["a"])
             a.read(In.LOCAL_BYTE)
@@ -420,6 +458,7 @@ class Vectors:
         """A = A / window, half away from zero: magnitude * mult_o >> 30 + shift_o, and the sign."""
         a, f = self.a, self.f
         negative, end = a.new_label("negative"), a.new_label("averaged")
+        a.emit(Op.JUMP_ZERO, end)
         a.emit(Op.JUMP_NEGATIVE, negative)
         for label, sign in (("", 1), (negative, -1)):
             if label:
