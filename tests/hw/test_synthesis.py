@@ -19,6 +19,9 @@ from celosia.boards import resources
 from celosia.boards.tools import YOSYS, FpgaToolError, find_tool
 from celosia.hw.config import PRESETS, NpuConfig
 from celosia.hw.memory.lines import LineMemory
+from celosia.hw.micro.instructions import DATA_WORDS, INSTRUCTION_BITS
+from celosia.hw.micro.layout import LocalMap
+from celosia.hw.micro.processor import CODE_PARTS
 from celosia.hw.npu import Npu
 
 MAP_MEMORIES = "synth_ecp5 -top top -run begin:map_ffram"
@@ -30,6 +33,9 @@ GEOMETRIES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36)
 FIXED_FF = 10_400
 FF_A_LANE = 1_350
 """Flip-flops of an NPU that do not depend on its width, and those of a lane."""
+
+FIRMWARE_FF = 1_000
+"""The same of a machine with firmware."""
 
 BLOCK_WORDS = 64
 """Memories with fewer words are better off in tables."""
@@ -47,6 +53,14 @@ def setup_module() -> None:
 
 def memories_of(config: NpuConfig) -> Memories:
     """Return every memory of an NPU: on-chip memories, queues, buffers."""
+    if config.firmware:
+        return [
+            # Of a depth that is no power of two Yosys makes halves of a word, which take one more.
+            *[(LocalMap(config).bytes // config.line_bytes, 4 * config.line_bytes, True)] * 2,
+            *[(2 * config.acc_depth, 32, False)] * config.cols,
+            (DATA_WORDS, 32, True),
+            *((words, INSTRUCTION_BITS, False) for words in CODE_PARTS),
+        ]
     line, bus = 8 * config.line_bytes, config.bus_bits
     word_address_bits = 32 - (config.bus_bytes - 1).bit_length()
     command_bytes, group, store_words = 64, 16, 8
@@ -108,6 +122,8 @@ def flip_flop_bound(config: NpuConfig) -> int:
     with the width of a line or not at all; its two figures were measured, with a margin that is
     smaller than the smallest block memory.
     """
+    if config.firmware:
+        return FIRMWARE_FF
     cell = 8 + 8 + 8 + 16 + 16 + (config.rows - 1).bit_length()
     return FIXED_FF + FF_A_LANE * config.cols + cell * config.rows * config.cols
 
