@@ -38,10 +38,10 @@ pytestmark = [
 class ServedBoard:
     """``celosia board-sim`` in a process of its own."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, board: str = BOARD) -> None:
         script = Path(sys.executable).with_name("celosia")
         self._process = subprocess.Popen(
-            [script, "board-sim", BOARD, *options], stdout=subprocess.PIPE, text=True
+            [script, "board-sim", board, *options], stdout=subprocess.PIPE, text=True
         )
         assert self._process.stdout is not None
         found = None
@@ -115,6 +115,19 @@ def test_the_keyword_is_recognised(board: ServedBoard) -> None:
 def test_another_configuration_is_refused(board: ServedBoard) -> None:
     with pytest.raises(celosia.DeviceError, match="configuration"):
         celosia.open(board.device, PRESETS["tiny"])
+
+
+def test_the_smallest_board_runs_what_it_has_room_for() -> None:
+    served = ServedBoard(board="icebreaker")
+    try:
+        with (
+            celosia.open(served.device, "nano") as device,
+            celosia.open("sim", "nano") as simulator,
+        ):
+            assert device.memory_bytes == 64 << 10
+            compare(device, simulator, celosia.compile(EXAMPLE, config="nano"), samples=1)
+    finally:
+        served.close()
 
 
 def test_a_bad_line_costs_time_only(simulator: Device) -> None:

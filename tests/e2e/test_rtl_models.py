@@ -41,6 +41,8 @@ MODELS = {
 REAL_SAMPLES = 2
 """Of the models that have more; `main` takes all."""
 RANDOM_SAMPLES = 2
+FIRMWARE_SPREAD = 1.01
+"""Cycles of an inference on the firmware machine, the most by the least."""
 SEED = 2026
 KWS_CLASS, KWS_CLASSES = 5, 12
 SWW_RIGHT, SWW_SAMPLES = 41, 45
@@ -136,7 +138,9 @@ def check(
     assert device.rtl.statistics.violations == 0
     *cycles, slow_cycles = (result.cycles or 0 for result in report.results)
     assert len(cycles) == len(samples)
-    assert len(set(cycles)) == 1, f"cycles depend on the data: {cycles}"
+    # Firmware takes another way for a value that is negative, or beyond a limit.
+    spread = FIRMWARE_SPREAD if preset(config).firmware else 1
+    assert max(cycles) <= spread * min(cycles), f"cycles depend on the data: {cycles}"
     assert slow_cycles > cycles[0] > 0
     return report
 

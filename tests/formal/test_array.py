@@ -8,9 +8,14 @@ import pytest
 from amaranth.hdl import Assert, Assume, Cat, Const, Cover, Module, Mux, Signal
 from amaranth.lib.wiring import Component, In
 from celosia.hw.array import accumulator, passes, streamer
-from celosia.hw.config import preset
+from celosia.hw.config import NpuConfig
 
-CONFIG = preset("nano").with_(acc_depth=16)
+SMALL = NpuConfig(
+    rows=4, cols=4, bus_bits=32, act_bytes=8192, wgt_bytes=2048, param_bytes=1024, acc_depth=128,
+    queue_depth=4, max_outstanding=8, lanes=1, compact=True,
+)  # fmt: skip
+"""The smallest machine with engines."""
+CONFIG = SMALL.with_(acc_depth=16)
 
 
 class AccumulatorHarness(Component):

@@ -9,10 +9,15 @@ from amaranth.hdl import Assert, Assume, Cat, Cover, Module, Mux, ResetInserter,
 from amaranth.lib.wiring import Component, In
 from celosia.hw.bus import arbiter
 from celosia.hw.bus.wishbone import BurstType, CycleType
-from celosia.hw.config import preset
+from celosia.hw.config import NpuConfig
 from celosia.hw.regs import ErrorCause
 
-CONFIG = preset("nano").with_(max_outstanding=2, compact=False)
+SMALL = NpuConfig(
+    rows=4, cols=4, bus_bits=32, act_bytes=8192, wgt_bytes=2048, param_bytes=1024, acc_depth=128,
+    queue_depth=4, max_outstanding=8, lanes=1, compact=True,
+)  # fmt: skip
+"""The smallest machine with engines."""
+CONFIG = SMALL.with_(max_outstanding=2, compact=False)
 PORTS = 2
 # Every bit of an address and of a datum goes the same way, so a few of each are enough.
 FIELD_BITS = {"adr": 3, "we": 1, "dat_w": 2, "sel": 2, "last": 1}

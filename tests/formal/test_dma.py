@@ -8,15 +8,18 @@ import pytest
 from amaranth.hdl import Assert, Assume, Cat, Cover, Module, Mux, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In
-from celosia.hw.config import preset
+from celosia.hw.config import NpuConfig
 from celosia.hw.control.decode import command_layout
 from celosia.hw.dma import runs, transfer
 from celosia.hw.isa import Load, Space, Store
 from celosia.hw.regs import ErrorCause
 
-CONFIG = preset("nano").with_(
-    act_bytes=64, wgt_bytes=32, param_bytes=128, max_outstanding=2, queue_depth=2
-)
+SMALL = NpuConfig(
+    rows=4, cols=4, bus_bits=32, act_bytes=8192, wgt_bytes=2048, param_bytes=1024, acc_depth=128,
+    queue_depth=4, max_outstanding=8, lanes=1, compact=True,
+)  # fmt: skip
+"""The smallest machine with engines."""
+CONFIG = SMALL.with_(act_bytes=64, wgt_bytes=32, param_bytes=128, max_outstanding=2, queue_depth=2)
 LANES = CONFIG.bus_bytes
 SPACE_BYTES = {
     Space.ACT: CONFIG.act_bytes,

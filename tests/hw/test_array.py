@@ -308,8 +308,10 @@ def depthwise(
     return Layer(command, act, weights.reshape(-1), np.asarray(expected), ideal)
 
 
-CONFIGS = [PRESETS[name].with_(act_bytes=8192, wgt_bytes=16384) for name in ("nano", "base")] + [
-    PRESETS["large"].with_(act_bytes=8192, wgt_bytes=32768)
+CONFIGS = [
+    PRESETS["nano"].with_(firmware=False, compact=True, lanes=1, act_bytes=8192),
+    PRESETS["base"].with_(act_bytes=8192, wgt_bytes=16384),
+    PRESETS["large"].with_(act_bytes=8192, wgt_bytes=32768),
 ]
 
 
