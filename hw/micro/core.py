@@ -79,9 +79,9 @@ class FirmwareCore(Component):
             cpu.host_write_data.eq(registers.host_write_data),
             registers.finish.eq(finishes & cpu.write_data[0]),
             registers.fail.eq(finishes & cpu.write_data[1]),
-            # From the doorbell, too: so that a program takes as many cycles each time. While the
-            # machine sleeps its processor stays at the first instruction.
-            cpu.restart.eq(registers.reset | registers.start | registers.asleep),
+            # From the doorbell, too: so that a program takes as many cycles each time.
+            cpu.restart.eq(registers.reset | registers.start),
+            cpu.stay.eq(registers.asleep),
             access.cancel.eq(registers.reset | registers.fail),
             cpu.hold.eq(runs.busy),
             multiplier.load_a.eq(cpu.factor_a | self._written(m, cpu, OutputPort.FACTOR_A)),

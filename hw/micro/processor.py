@@ -41,6 +41,8 @@ class Processor(Component):
     -------
     restart : In(1)
         Go to the first instruction.
+    stay : In(1)
+        Carry out no other than that one; the host keeps its turns.
     hold : In(1)
         What WAIT waits for the end of.
     port : Out(8)
@@ -68,6 +70,7 @@ class Processor(Component):
         super().__init__(
             {
                 "restart": In(1),
+                "stay": In(1),
                 "hold": In(1),
                 "port": Out(PORT_BITS),
                 "read_data": In(WORD_BITS),
@@ -217,10 +220,12 @@ class Processor(Component):
             with m.If(ops[Op.CALL]):
                 m.d.sync += link.eq(after)
             m.d.sync += counter.eq(follows)
-        with m.If(self.restart):
+        with m.If(self.restart | self.stay):
             m.d.comb += follows.eq(0)
+            m.d.sync += counter.eq(0)
+        with m.If(self.restart):
             # The instruction is there in the next cycle: its first one.
-            m.d.sync += [counter.eq(0), second.eq(0)]
+            m.d.sync += second.eq(0)
         return m
 
     def _code(self, m: Module, address: Signal) -> Signal:
