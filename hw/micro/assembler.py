@@ -237,12 +237,12 @@ class Assembler:
         Raises
         ------
         ValueError
-            If they are larger than the memories, or a label is missing, or an address too large.
+            If they are larger than the memories, a label is missing, or an argument does not fit.
         """
         if len(self._code) > CODE_WORDS or self._next_word > DATA_WORDS:
             raise ValueError(
-                f"firmware of {len(self._code)} instructions and {self._next_word} words of data: there"
-                f" is room for {CODE_WORDS} and {DATA_WORDS}"
+                f"firmware of {len(self._code)} instructions and {self._next_word} words of data:"
+                f" there is room for {CODE_WORDS} and {DATA_WORDS}"
             )
         code = []
         for op, argument in self._code:
