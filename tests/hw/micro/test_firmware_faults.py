@@ -132,8 +132,8 @@ def illegal_streams() -> Iterator[Case]:
         for name in names:
             data = with_field(sound, name, 0)
             unit = int(sound.engine or 0)
-            op = f" {VectorOp(sound.op).name}" if isinstance(sound, Vector) else ""
-            yield f"{type(sound).__name__}{op}: {name} is 0", [data], "ILLEGAL_FIELD", unit
+            kind = VectorOp(sound.op).name if isinstance(sound, Vector) else type(sound).__name__
+            yield f"{kind}: {name} is 0", [data], "ILLEGAL_FIELD", unit
     yield "Conv: unknown mode", [with_field(CONV, "mode", 3)], "ILLEGAL_FIELD", 2
     wide = replace(CONV, out_w=200, row_len=200)
     # What is illegal comes before what is too much.
@@ -314,7 +314,10 @@ DEADLOCKS: dict[str, Stream] = {
     "a tile that nobody fills": [REQUANT],
     "one tile too few": [CONV, replace(REQUANT, n_oc=2)],
     "tiles that nobody empties": [CONV, CONV, CONV],
-    "a queue that is full": [replace(LOAD, wait=TO_STORE)] * 9 + [replace(STORE, signal=TO_LOAD)],
+    "a queue that is full": [
+        *[replace(LOAD, wait=TO_STORE)] * 9,
+        replace(STORE, signal=TO_LOAD),
+    ],
 }
 
 

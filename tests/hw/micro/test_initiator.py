@@ -82,7 +82,7 @@ def test_random_accesses(kit: SimpleNamespace, latency: int, stall: float, delay
     # One request for each access, never two, and never two at once.
     assert len(memory.requests) == accesses
     assert memory.max_in_flight == 1
-    assert {cti for _, _, cti in memory.requests} == {CycleType.CLASSIC.value}
+    assert {CycleType(cti) for _, _, cti in memory.requests} == {CycleType.CLASSIC}
 
 
 def test_data_and_address_stay_while_nothing_is_asked(kit: SimpleNamespace) -> None:
