@@ -237,8 +237,13 @@ class Assembler:
         Raises
         ------
         ValueError
-            If they are larger than the memories, or a label is missing.
+            If they are larger than the memories, a label is missing, or an argument does not fit.
         """
+        if len(self._code) > CODE_WORDS or self._next_word > DATA_WORDS:
+            raise ValueError(
+                f"firmware of {len(self._code)} instructions and {self._next_word} words of data:"
+                f" there is room for {CODE_WORDS} and {DATA_WORDS}"
+            )
         code = []
         for op, argument in self._code:
             if isinstance(argument, str):
@@ -246,11 +251,6 @@ class Assembler:
                     raise ValueError(f"the firmware has no label {argument}")
                 argument = self._labels[argument]
             code.append(encode(op, argument))
-        if len(code) > CODE_WORDS or self._next_word > DATA_WORDS:
-            raise ValueError(
-                f"firmware of {len(code)} instructions and {self._next_word} words of data: there"
-                f" is room for {CODE_WORDS} and {DATA_WORDS}"
-            )
         data = [self._values.get(address, 0) for address in range(self._next_word)]
         return Image(tuple(code), tuple(data), dict(self._labels), dict(self._words))
 

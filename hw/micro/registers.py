@@ -83,6 +83,7 @@ class Registers(Component):
         own = Signal(WORD_BITS)
         is_own = Signal()
         writes_own = Signal()
+        answers, unmapped = Signal(), Signal()
         with m.Switch(adr):
             for entry in REGISTERS:
                 with m.Case(entry.address // WORD_BYTES):
@@ -93,6 +94,9 @@ class Registers(Component):
                         m.d.comb += memory_writes.eq(1)
         m.d.comb += [
             bus.stall.eq(1),
+            # Whoever has given up is not answered.
+            bus.ack.eq(bus.cyc & answers & ~unmapped),
+            bus.err.eq(bus.cyc & answers & unmapped),
             self.host_address.eq(adr),
             self.host_write_data.eq(data),
         ]
@@ -122,12 +126,12 @@ class Registers(Component):
             with m.State("DATA"):
                 m.d.sync += [
                     bus.dat_r.eq(Mux(is_own, own, Mux(mapped, self.host_data, 0))),
-                    bus.ack.eq(bus.cyc & mapped),
-                    bus.err.eq(bus.cyc & ~mapped),
+                    answers.eq(bus.cyc),
+                    unmapped.eq(~mapped),
                 ]
                 m.next = "ANSWER"
             with m.State("ANSWER"):
-                m.d.sync += [bus.ack.eq(0), bus.err.eq(0)]
+                m.d.sync += answers.eq(0)
                 m.next = "IDLE"
         self._flags(m, adr, own, writes_own, data, select)
         return m

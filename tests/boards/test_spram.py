@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from amaranth.sim import Simulator
-from celosia.boards.spram import Spram
-from celosia.hw.config import preset
+from celosia.boards.spram import LocalSpram, Spram
+from celosia.hw.config import KIB, preset
+from celosia.hw.micro.layout import LocalMap
+from celosia.hw.micro.local import LocalPort
 
 MEMORY_BYTES = 128 * 1024
 CYCLES = 2000
@@ -78,3 +80,52 @@ def test_random_traffic() -> None:
 def test_other_sizes_are_refused(memory_bytes: int) -> None:
     with pytest.raises(ValueError, match=str(memory_bytes)):
         Spram(preset("nano"), memory_bytes=memory_bytes)
+
+
+def test_local_memory() -> None:
+    """Bytes in any mask, in both halves of a word; a read answers in the next cycle."""
+    config = preset("nano")
+    memory = LocalSpram(config)
+    rng = random.Random(2)
+    words = LocalMap(config).bytes // 4
+    addresses = [0, 1, 2, words // 2 - 1, words // 2, words - 2, words - 1]
+    model = dict.fromkeys(addresses, 0)
+    reads = 0
+
+    async def bench(ctx: Any) -> None:
+        nonlocal reads
+        port = memory.port
+        for _ in range(CYCLES):
+            address, value = rng.choice(addresses), rng.getrandbits(32)
+            mask = rng.getrandbits(4) if rng.random() < 0.5 else 0
+            for signal, level in (
+                (port.address, address),
+                (port.write, mask),
+                (port.write_data, value),
+            ):
+                ctx.set(signal, level)
+            await ctx.tick()
+            if mask:
+                # What is read now is undefined.
+                bits = sum(0xFF << 8 * lane for lane in range(4) if mask >> lane & 1)
+                model[address] = model[address] & ~bits | value & bits
+            else:
+                assert ctx.get(port.read_data) == model[address]
+                reads += 1
+
+    simulator = Simulator(memory)
+    simulator.add_clock(1e-8)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert reads > CYCLES // 3
+
+
+def test_local_memory_has_the_port_of_the_machine() -> None:
+    config = preset("nano")
+    assert LocalSpram(config).port.signature == LocalPort(config).flip()
+
+
+def test_local_memory_that_is_too_small() -> None:
+    large = preset("nano").with_(act_bytes=64 * KIB)
+    with pytest.raises(ValueError, match=f"takes {LocalMap(large).bytes} bytes, there are 65536"):
+        LocalSpram(large)

@@ -62,6 +62,7 @@ class Softmaxes:
         a.jump("VECTOR.done")
         with a.routine("softmax.exponential", self.back):
             # Word `value` = exp(the element at `at` - the highest), Q0.31.
+            a.call("check_watchdog")
             a.write(Out.LOCAL_ADDRESS, self.at)
             a.read(In.LOCAL_BYTE)
             a.store(self.value)
@@ -97,6 +98,7 @@ class Softmaxes:
         a.write(Out.LOCAL_STEP, 1)
         a.move(self.highest, -128)
         with a.repeat(self.left):
+            a.call("check_watchdog")
             a.read(In.LOCAL_BYTE)
             a.store(self.value)
             a.sub(self.highest)

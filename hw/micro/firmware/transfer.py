@@ -14,6 +14,7 @@ __all__ = ["Transfers"]
 WORD_BYTES = 4
 ADDRESS_BITS = 20
 ALL_BYTES = 0b1111
+PIECE_BYTES = 256
 READY = 1 << Status.MEMORY_READY
 READY_OR_ERROR = READY | 1 << Status.MEMORY_ERROR
 
@@ -36,6 +37,7 @@ class Transfers:
         self.outer, self.inner = a.word("transfer.outer"), a.word("transfer.inner")
         self.memory, self.chip = a.word("transfer.memory"), a.word("transfer.chip")
         self.place = a.word("transfer.place")
+        self.rest, self.piece = a.word("transfer.rest"), a.word("transfer.piece")
         self.left, self.data = a.word("transfer.left"), a.word("transfer.data")
         self.base, self.size = a.word("transfer.base"), a.word("transfer.size")
         self.local_base, self.local_size = (
@@ -142,7 +144,6 @@ class Transfers:
         a.sub(self.local_size)
         a.add(-1)
         a.emit(Op.JUMP_POSITIVE, "transfer.beyond")
-        a.call("check_watchdog")
         a.load(self.chip)
         a.add(self.local_base)
         a.store(self.place)
@@ -150,22 +151,8 @@ class Transfers:
         a.bits_or(length)
         a.bits_and(WORD_BYTES - 1)
         a.store(self.aligned)
-        a.load(self.stores)
-        a.emit(Op.JUMP_NONZERO, "transfer.store")
-        a.load(self.aligned)
-        a.emit(Op.JUMP_NONZERO, "load.bytes")
-        self._load_words(length)
-        a.jump("transfer.next")
-        a.label("load.bytes")
-        self._load_bytes(length)
-        a.jump("transfer.next")
-        a.label("transfer.store")
-        a.load(self.aligned)
-        a.emit(Op.JUMP_NONZERO, "store.bytes")
-        self._store_words(length)
-        a.jump("transfer.next")
-        a.label("store.bytes")
-        self._store_bytes(length)
+        a.move(self.rest, length)
+        self._pieces()
         a.jump("transfer.next")
         a.label("transfer.beyond")
         a.load(fields["space"])
@@ -173,6 +160,41 @@ class Transfers:
             a.emit(Op.JUMP_ZERO, s.fail(s.range_cause(space)))
             a.add(-1)
         a.label("transfer.next")
+
+    def _pieces(self) -> None:
+        """Move `rest` bytes, in pieces between which the watchdog is looked at."""
+        a = self.a
+        length = self.piece
+        a.label("transfer.piece")
+        a.call("check_watchdog")
+        a.load(self.rest)
+        a.add(-PIECE_BYTES)
+        with a.unless(Op.JUMP_NEGATIVE):
+            a.load(0)
+        a.add(PIECE_BYTES)
+        a.store(self.piece)
+        a.load(self.stores)
+        a.emit(Op.JUMP_NONZERO, "transfer.store")
+        a.load(self.aligned)
+        a.emit(Op.JUMP_NONZERO, "load.bytes")
+        self._load_words(length)
+        a.jump("transfer.moved")
+        a.label("load.bytes")
+        self._load_bytes(length)
+        a.jump("transfer.moved")
+        a.label("transfer.store")
+        a.load(self.aligned)
+        a.emit(Op.JUMP_NONZERO, "store.bytes")
+        self._store_words(length)
+        a.jump("transfer.moved")
+        a.label("store.bytes")
+        self._store_bytes(length)
+        a.label("transfer.moved")
+        a.increase(self.place, self.piece)
+        a.load(self.rest)
+        a.sub(self.piece)
+        a.store(self.rest)
+        a.emit(Op.JUMP_NONZERO, "transfer.piece")
 
     def _words(self, length: Word) -> None:
         """Begin a run of words, from `place` on."""

@@ -433,6 +433,7 @@ class Vectors:
     def _window(self, op: VectorOp) -> None:
         """A and `total` = sum or maximum of the window."""
         a, f = self.a, self.f
+        a.call("check_watchdog")
         a.move(self.total, 0 if op == VectorOp.AVERAGE else -128)
         a.move(self.ky, f["n_ky"])
         a.move(self.ky_at, self.at["a"])

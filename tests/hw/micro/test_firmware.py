@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -264,7 +265,7 @@ def conv_memories(machine: Any, rng: Rng) -> list[Load]:
     ]
 
 
-MAKERS = {
+MAKERS: dict[str, Callable[[Rng], Conv]] = {
     "padded": padded_conv,
     "odd": odd_conv,
     "taps": lambda rng: depthwise_conv(rng, Mode.TAPS),
