@@ -51,9 +51,20 @@ class ArrayRuns(Component):
         `write_data` is the address of a sum (vector * cols + column); go on to the next vector's.
     acc_data : Out(32)
         The sum, two cycles later.
+
+    Raises
+    ------
+    ValueError
+        If the weight SRAM has more rows than a run can count.
     """
 
     def __init__(self, config: NpuConfig) -> None:
+        most_bytes = ((1 << TAPS_BITS) - 1) * config.line_bytes
+        if config.wgt_bytes > most_bytes:
+            raise ValueError(
+                f"wgt_bytes of a machine with firmware must be {most_bytes} at most, not"
+                f" {config.wgt_bytes}"
+            )
         self._config = config
         super().__init__(
             {

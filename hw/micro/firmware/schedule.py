@@ -55,6 +55,9 @@ class Scheduler:
         self.counter, self.pointer = a.word("counter"), a.word("pointer")
         self.back, self.back_read = a.word("back"), a.word("back_read")
         self.reader = a.word("reader")
+        self.busy_counters = a.table(
+            "busy_counters", [self.busy_counter(engine).address for engine in Engine]
+        )
         self.bit, self.takes = a.word("bit"), a.word("takes")
         self.begun = a.word("begun")
 
@@ -377,17 +380,14 @@ class Scheduler:
             a.label("check_watchdog.out")
         with a.routine("count_time"):
             # Since the command went on; to the counter of its engine.
-            for engine in Engine:
-                a.load(s.unit)
-                a.add(-int(engine))
-                a.emit(Op.JUMP_ZERO, f"count_time.{engine.name}")
-            for engine in Engine:
-                a.label(f"count_time.{engine.name}")
-                a.read(In.CYCLES)
-                a.sub(self.entered)
-                a.add(self.busy_counter(engine))
-                a.store(self.busy_counter(engine))
-                a.leave()
+            self._load_indexed(self.busy_counters, s.unit)
+            a.emit(Op.INDEX)
+            a.read(In.CYCLES)
+            a.sub(self.entered)
+            a.store(s.scratch[0])
+            a.emit(Op.LOAD_INDEXED)
+            a.add(s.scratch[0])
+            a.emit(Op.STORE_INDEXED)
 
     def _fail(self) -> None:
         """End with an error: cause in A; `unit`, `tag` and the address are in their words."""

@@ -629,3 +629,33 @@ def test_tokens_between_all_engines(machine: Any) -> None:
         commands += [replace(command, wait=earlier, signal=later)] * rounds
     last = (conv, requant_of(rng, conv))
     machine.both(*loads, tuple(commands), last, machine.drain(ACT_BYTES))
+
+
+# Counters
+
+
+def test_counters(machine: Any) -> None:
+    """Words as memory has counted them, windows as the array was told; every cycle is someone's."""
+    rng = np.random.default_rng(9)
+    loads = conv_memories(machine, rng)
+    conv = whole(replace(padded_conv(rng), out_h=6, tile_rows=2, n_oc=2, out_w=5))
+    move = Load(region=Region.IO, mem_addr=3, sram_addr=5, row_bytes=300, n1=2, mem_stride1=301)
+    code = [*loads, (conv, requant_of(rng, conv)), move, machine.drain(1001, 2)]
+    for _ in range(2):
+        before = machine.rtl.statistics
+        machine.both(*code)
+        after = machine.rtl.statistics
+        count = {
+            name: machine.read(f"count_{name}")
+            for name in (
+                "total", "array_busy", "array_start", "vector_busy", "load_busy", "store_busy",
+                "bus_read", "bus_write", "idle",
+            )
+        }  # fmt: skip
+        assert count["bus_read"] == after.words_read - before.words_read
+        assert count["bus_write"] == after.words_written - before.words_written
+        passes = conv.n_ky * conv.n_kx * conv.n_ic * conv.n_oc
+        assert count["array_busy"] == passes * CONFIG.rows * conv.out_h * conv.out_w
+        assert all(0 < value < count["total"] for name, value in count.items() if name != "total")
+        engines = sum(count[name] for name in count if name.endswith(("busy", "start")))
+        assert abs(count["total"] - engines - count["idle"]) < 100

@@ -5,6 +5,7 @@ All of it on one machine: whatever a broken program leaves behind, the next one 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,10 +16,12 @@ from celosia.hw.config import preset
 from celosia.hw.isa import (
     COMMAND_BITS,
     COMMAND_BYTES,
+    COMMANDS,
     Command,
     Conv,
     End,
     Engine,
+    IsaError,
     Load,
     Mode,
     Region,
@@ -30,6 +33,7 @@ from celosia.hw.isa import (
     fields_of,
 )
 from celosia.sim.emulator import EmulatorError
+from celosia.sim.emulator_legal import field_problem
 from celosia.sim.rtl import MemoryModel
 
 pytestmark = pytest.mark.xdist_group("rtl-nano")
@@ -477,3 +481,92 @@ def test_soft_reset_at_any_time(machine: Any, seed: int) -> None:
         assert machine.read("status") & 1 == 0
     machine.rtl.set_memory_model(MemoryModel())
     assert_works(machine)
+
+
+# Random damage
+
+
+DAMAGED: tuple[Command, ...] = (
+    replace(LOAD, signal=1 << Engine.ARRAY),
+    replace(CONV, wait=TO_LOAD),
+    replace(REQUANT, d_addr=512),
+    replace(ADD, d_addr=600),
+    replace(MAX, d_addr=700),
+    replace(SOFTMAX, d_addr=800, signal=TO_STORE),
+    replace(STORE, mem_addr=5, wait=1 << Engine.VECTOR),
+    End(),
+)
+DAMAGED_SEEDS = 60
+NOT_LOOKED_AT = ("WINDOW needs", "row_len positions", "hold and accumulate")
+"""Rules that no machine looks at (docs/machine.md)."""
+
+
+def damaged(seed: int) -> tuple[bytes, bytes]:
+    """Flip one or two bits of one command; return the program, and the command."""
+    rng = np.random.default_rng(seed)
+    commands = [bytearray(replace(c, tag=tag).encode()) for tag, c in enumerate(DAMAGED)]
+    index = int(rng.integers(len(commands)))
+    limit = used_bits(DAMAGED[index]) if rng.random() < 0.9 else COMMAND_BITS
+    for bit in rng.integers(0, limit, int(rng.integers(1, 3))):
+        commands[index][int(bit) // 8] ^= 1 << int(bit) % 8
+    return b"".join(commands), bytes(commands[index])
+
+
+def work(command: Command) -> int:
+    """Return about how many bytes a command moves."""
+    if isinstance(command, Load | Store):
+        return command.n1 * command.n2 * command.row_bytes
+    if isinstance(command, Conv):
+        passes = command.n_ky * command.n_kx * command.n_ic * command.n_oc
+        return max(command.out_w, command.row_len) * command.out_h * passes * LINE
+    if isinstance(command, Vector):
+        window = command.n_ky * command.n_kx
+        return command.out_w * command.out_h * window * command.n_oc * LINE
+    return command.channels * command.n_rows if isinstance(command, Softmax) else 0
+
+
+def is_defined(data: bytes) -> bool:
+    """Whether the emulator can say, in good time, how a program with this command ends."""
+    if data[0] not in COMMANDS or data[0] == End.OPCODE:
+        return True
+    try:
+        command = Command.decode(data)
+    except IsaError:
+        # Found when the command is dispatched or when it begins: others may come first.
+        return False
+    problem = field_problem(command, CONFIG)
+    return work(command) < 1 << 20 and not (problem and problem[1].startswith(NOT_LOOKED_AT))
+
+
+def test_random_damage_never_hangs_or_harms(machine: Any) -> None:
+    outcomes: Counter[str] = Counter()
+    for seed in range(DAMAGED_SEEDS):
+        code, command = damaged(seed)
+        machine.shuffle(np.random.default_rng(seed))
+        machine.start(code, watchdog=5 * WATCHDOG_CYCLES)
+        found = machine.finish()
+        changed = np.flatnonzero(machine.rtl.memory != machine.emulator.memory)
+        for region in (Region.IO, Region.SCRATCH):
+            base, size = machine.emulator.regions[region]
+            changed = changed[(changed < base) | (changed >= base + size)]
+        assert not changed.size, f"seed {seed}: byte {changed[0]:#x} was written"
+        outcome = "END" if found is None else found.cause
+        if is_defined(command) and outcome != "WATCHDOG":
+            try:
+                expected = machine.emulate()
+            except EmulatorError:
+                outcome += ", not defined"
+            else:
+                if found is not None and expected is not None:
+                    # Addresses have tests of their own.
+                    found, expected = (replace(fault, address=0) for fault in (found, expected))
+                    if outcome == "FETCH_WINDOW":
+                        found = replace(found, tag=expected.tag)
+                assert found == expected, f"seed {seed}"
+                outcome += ", as on the emulator"
+        outcomes[outcome] += 1
+        if seed % 6 == 0:
+            assert_works(machine)
+    print(f"seeds 0 to {DAMAGED_SEEDS - 1}: {dict(outcomes)}")
+    assert len(outcomes) >= 6
+    assert sum(count for name, count in outcomes.items() if "emulator" in name) > 30

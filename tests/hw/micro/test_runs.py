@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Runs of the array of the firmware machine against numpy."""
 
 from __future__ import annotations
@@ -262,3 +263,9 @@ def test_the_flag_stays_until_the_next_setup(kit: SimpleNamespace) -> None:
         assert ctx.get(bench.dut.beyond_address) == size + 8
 
     kit.simulate(bench.dut, main, processes=[bench.memory])
+
+
+def test_more_weights_than_a_run_can_count(kit: SimpleNamespace) -> None:
+    ArrayRuns(kit.make_config(4, 4, firmware=True, wgt_bytes=32 * 1024))
+    with pytest.raises(ValueError, match="must be 65532 at most, not 65536"):
+        ArrayRuns(kit.make_config(4, 4, firmware=True, wgt_bytes=64 * 1024))
