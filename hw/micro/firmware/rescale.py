@@ -81,6 +81,32 @@ class Rescale:
         self._set_right()
         a.label(end)
 
+    def decide(self, usual: Word) -> None:
+        """Word `usual` = whether the shift is what networks have: to the right, by 2 at least.
+
+        And rounding is DOUBLE. :meth:`apply_usual` is for such ones.
+        """
+        a = self.a
+        assert self.single is not None, "of others there are too few"
+        a.move(usual, 0)
+        a.load(self.single)
+        with a.unless(Op.JUMP_NONZERO):
+            a.load(self.right)
+            a.add(-2)
+            with a.unless(Op.JUMP_NEGATIVE):
+                a.move(usual, 1)
+
+    def apply_usual(self) -> None:
+        """A = the rescaled A, without a call and without asking."""
+        a = self.a
+        a.multiply(None, self.multiplier, In.PRODUCT_ROUNDED)
+        # Half away from zero.
+        with a.unless(Op.JUMP_POSITIVE):
+            a.add(-1)
+        a.multiply(None, self.right_factor, In.PRODUCT_Q31)
+        a.add(1)
+        self.s.shift_right(None, 1)
+
     def apply(self) -> None:
         """A = the rescaled A."""
         self.a.call(self._name)

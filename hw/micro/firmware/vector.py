@@ -45,6 +45,7 @@ class Vectors:
         self.span = {name: a.word(f"vector.span_{name}") for name in "abd"}
         self.vector = a.word("vector.vector")
         self.bias = a.word("vector.bias")
+        self.usual = a.word("vector.usual")
         self.value = a.word("vector.value")
         self.back, self.back_add = a.word("vector.back"), a.word("vector.back_add")
         self.sum_a = a.word("vector.sum_a")
@@ -309,6 +310,7 @@ class Vectors:
         a.read(In.LOCAL_BYTE)
         self.requant.set_signed_shift()
         a.label("vector.has_parameters")
+        self.requant.decide(self.usual)
 
     def _rows(self) -> None:
         a, s, f = self.a, self.s, self.f
@@ -351,13 +353,19 @@ class Vectors:
         assert int(VectorOp.REQUANT) == 0
         a.write(Out.LOCAL_ADDRESS, self.row["d"])
         a.write(Out.LOCAL_STEP, self.step["d"])
-        with a.repeat(self.x):
-            a.read(In.ACCUMULATOR)
-            a.add(self.bias)
-            self.requant.apply()
-            a.add(f["zero_a"])
-            self._clamp("act")
-            a.write(Out.LOCAL_BYTE)
+        a.load(self.usual)
+        a.emit(Op.JUMP_ZERO, "vector.unusual")
+        for rescale in (self.requant.apply_usual, self.requant.apply):
+            with a.repeat(self.x):
+                a.read(In.ACCUMULATOR)
+                a.add(self.bias)
+                rescale()
+                a.add(f["zero_a"])
+                self._clamp("act")
+                a.write(Out.LOCAL_BYTE)
+            if rescale == self.requant.apply_usual:
+                a.jump("vector.row_done")
+                a.label("vector.unusual")
 
     # Once an element.
 
