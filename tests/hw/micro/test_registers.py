@@ -18,6 +18,8 @@ IN_LOGIC = {"control", "status", "doorbell", "irq_enable", "irq_pending", "count
 DONE, ERROR = 1, 2
 BUSY, WAS_DONE, WAS_ERROR = 1, 2, 4
 ANSWER_CYCLES = range(4, 7)
+WRITE_TO_ANSWER_CYCLES = 2
+"""From the cycle in which a write takes effect."""
 
 
 class Host:
@@ -315,9 +317,12 @@ def test_an_end_in_the_cycle_of_a_write(kit: SimpleNamespace, register: str, eve
     dut = host.dut
     flag = DONE if event == "finish" else ERROR
     outcomes: set[tuple[int, int]] = set()
+    coincided = 0
 
     async def bench(ctx: Any) -> None:
-        for delay in range(8):
+        nonlocal coincided
+        for delay in [*range(8)] * 3:
+            together, written = False, 0
             await host.write(ctx, "control", 1)
             await host.write(ctx, "irq_pending", 3)
             await host.write(ctx, "doorbell", 1)
@@ -329,11 +334,20 @@ def test_an_end_in_the_cycle_of_a_write(kit: SimpleNamespace, register: str, eve
                 ctx.set(port, value)
             for cycle in range(12):
                 ctx.set(getattr(dut, event), cycle == delay)
-                _, _, ack = await ctx.tick().sample(bus.ack)
+                _, _, ack, reset = await ctx.tick().sample(bus.ack, dut.reset)
+                together |= bool(reset) and cycle == delay
                 if ack:
+                    written = cycle - WRITE_TO_ANSWER_CYCLES
                     ctx.set(bus.cyc, 0)
                     ctx.set(bus.stb, 0)
-            outcomes.add((await host.read(ctx, "status"), await host.read(ctx, "irq_pending")))
+            outcome = (await host.read(ctx, "status"), await host.read(ctx, "irq_pending"))
+            outcomes.add(outcome)
+            if register == "irq_pending":
+                assert outcome[1] == (flag if delay >= written else 0)
+                coincided += delay == written
+            elif together:
+                coincided += 1
+                assert outcome == (0, 0)
 
     host.run(bench)
     after = WAS_DONE if event == "finish" else WAS_ERROR
@@ -343,6 +357,7 @@ def test_an_end_in_the_cycle_of_a_write(kit: SimpleNamespace, register: str, eve
     else:
         # Before the reset: pending, and no program. With it or after it: nothing has ended.
         assert outcomes == {(0, flag), (0, 0)}
+    assert coincided
 
 
 # The bus
