@@ -19,6 +19,9 @@ KIB = 1024
 MAX_BEATS = 16
 """Cycles that the vector engine may take for a vector at most."""
 
+MAX_FIRMWARE_QUEUE = 8
+"""Commands in an engine's queue that the firmware has room for, at most."""
+
 ACT_BANKS = 4
 """Banks of the activation SRAM, whatever the configuration."""
 
@@ -131,6 +134,11 @@ class NpuConfig:
             raise ConfigError(
                 "firmware must be false, unless rows is 4 and bus_bits is 32, not"
                 f" {self.rows} and {self.bus_bits}"
+            )
+        if self.firmware and self.queue_depth > MAX_FIRMWARE_QUEUE:
+            raise ConfigError(
+                f"queue_depth must be at most {MAX_FIRMWARE_QUEUE} with firmware, not"
+                f" {self.queue_depth!r}: its data memory has no room for more"
             )
 
     @property

@@ -144,6 +144,7 @@ def parse_config(text: str) -> NpuConfig:
     if unknown:
         raise CelosiaError(what, f"there is no field {unknown[0]!r}", remedy)
     defaults = asdict(NpuConfig())
+    wanted: type
     for name, value in content.items():
         if name == "name":
             wanted, kind = str, "a text"

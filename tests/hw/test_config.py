@@ -60,6 +60,10 @@ def test_the_name_is_not_part_of_the_hash() -> None:
         ({"rows": 32, "cols": 32, "lanes": 1}, "a power of two from 2 to 32"),
         ({"compact": 2}, "compact must be true or false, not 2"),
         ({"firmware": 1}, "firmware must be true or false, not 1"),
+        (
+            {"rows": 4, "cols": 4, "bus_bits": 32, "queue_depth": 16, "firmware": True},
+            "queue_depth must be at most 8 with firmware, not 16",
+        ),
         ({"firmware": True}, "unless rows is 4 and bus_bits is 32, not 8 and 64"),
     ],
 )
