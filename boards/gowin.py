@@ -67,9 +67,9 @@ class _Netlist:
 
     def control(self, name: str) -> _Control | None:
         """Return what a flip-flop without reset is controlled by; None of any other cell."""
-        cell = self.cells[name] if name else {"type": ""}
-        kind = cell["type"]
-        if kind not in FLIP_FLOPS:
+        cell = self.cells.get(name)
+        kind = cell["type"] if cell is not None else ""
+        if cell is None or kind not in FLIP_FLOPS:
             return None
         enable = cell["connections"]["CE"][0] if FLIP_FLOPS[kind] else HIGH
         return _Control(cell["connections"]["CLK"][0], enable)
