@@ -214,6 +214,8 @@ def _build(
         platform = _elaborate(request, identity, work)
     with stages.stage("synthesis"):
         cells = _synthesise(board, flow, work)
+        if flow.refine is not None:
+            cells = dict(flow.refine(work / NETLIST))
         if flow.arrange is not None:
             flow.arrange(work / NETLIST, board.device)
     report = BuildReport(

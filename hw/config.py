@@ -188,8 +188,9 @@ class NpuConfig:
 
     @property
     def min_pass_cycles(self) -> int:
-        """Cycles from pass to pass at least: weights go in two rows a cycle (docs/machine.md)."""
-        return max(self.rows // 2 + 1, 4)
+        """Cycles from pass to pass at least: weights go in two rows a cycle, in a compact machine
+        one (docs/machine.md)."""
+        return max(self.rows if self.compact else self.rows // 2 + 1, 4)
 
     @property
     def dw_segments(self) -> int:

@@ -92,11 +92,14 @@ class Accumulator(Component):
         if config.vector_beats == 1:
             m.d.comb += kept.eq(Mux(tags[2].half, old[1], old[0]))
         else:
-            m.d.sync += kept.eq(Mux(tags[1].half, read[1], read[0]))
+            # What is overwritten is none of the sum: here it costs no table of its own.
+            m.d.sync += kept.eq(Mux(tags[1].overwrite, 0, Mux(tags[1].half, read[1], read[0])))
         columns = []
         for c in range(cols):
             before = kept[32 * c : 32 * c + 32]
-            columns.append((Mux(tags[2].overwrite, 0, before).as_signed() + self.sums[c])[:32])
+            if config.vector_beats == 1:
+                before = Mux(tags[2].overwrite, 0, before)
+            columns.append((before.as_signed() + self.sums[c])[:32])
         m.d.sync += new.eq(Cat(columns))
         self._elaborate_halves(m, tags, read, old, reader_half, reading)
         return m

@@ -35,7 +35,8 @@ class SystolicArray(Component):
     are registers of each cell, as are the products: it is far to a multiplier and back, and the
     netlist that Yosys 0.70 makes for an iCE40 of products without them adds up other sums. The
     wave's sums are on ``sums`` :attr:`latency_cycles` cycles after it entered. ``swap`` makes the
-    rows take over their shadow weights as the wave reaches them.
+    rows take over their shadow weights as the wave reaches them. A compact machine has no shadow
+    weights: each row takes its own from ``load_data`` in that cycle.
 
     Parameters
     ----------
@@ -52,7 +53,8 @@ class SystolicArray(Component):
     pixels : In(3 x N x signed(8))
         Other modes: byte c of segment s's pixel goes to column c.
     load_en, load_pair, load_data : In
-        Writes two rows of shadow weights, 2 * load_pair and the one below.
+        Writes two rows of shadow weights, 2 * load_pair and the one below. In a compact machine the
+        rows take `load_data` as they need it, and nothing else is looked at.
     sums : Out(N x signed)
         Sum of each column.
     """
@@ -81,7 +83,7 @@ class SystolicArray(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        size = self._config.rows
+        size, compact = self._config.rows, self._config.compact
         segments = max(1, self._config.dw_segments)
         buses = self._column_buses(m, segments)
         windows = self._skewed_windows(m)
@@ -99,15 +101,18 @@ class SystolicArray(Component):
             window_mode, swap = row_mode, row_swap
             sums = []
             for c in range(size):
-                shadow = Signal(signed(8), name=f"shadow_{r}_{c}", reset_less=True)
                 weight = Signal(signed(8), name=f"weight_{r}_{c}", reset_less=True)
                 product = Signal(signed(16), name=f"product_{r}_{c}", reset_less=True)
                 total = Signal(signed(self._sum_bits), name=f"sum_{r}_{c}", reset_less=True)
                 operand = Signal(signed(8), name=f"operand_{r}_{c}", reset_less=True)
-                with m.If(self.load_en & (self.load_pair == r // LINES_A_CYCLE)):
-                    m.d.sync += shadow.eq(self.load_data[r % LINES_A_CYCLE][c])
+                following = self.load_data[r % LINES_A_CYCLE][c]
+                if not compact:
+                    shadow = Signal(signed(8), name=f"shadow_{r}_{c}", reset_less=True)
+                    with m.If(self.load_en & (self.load_pair == r // LINES_A_CYCLE)):
+                        m.d.sync += shadow.eq(following)
+                    following = shadow
                 with m.If(row_swap):
-                    m.d.sync += weight.eq(shadow)
+                    m.d.sync += weight.eq(following)
                 bus = buses[segment_of_row(r, segments)][c]
                 m.d.sync += [
                     operand.eq(Mux(row_mode, windows[r], bus)),

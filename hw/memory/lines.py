@@ -87,5 +87,11 @@ class LineMemory(Component):
             self.read.gnt.eq(1),
             memory.read_addr.eq(self.read.line),
         ]
-        m.d[reader] += self.read.data.eq(memory.read_data)
+        if self._config.compact:
+            # Without a reset it can be the block memory's own register.
+            output = Signal.like(self.read.data, reset_less=True)
+            m.d[reader] += output.eq(memory.read_data)
+            m.d.comb += self.read.data.eq(output)
+        else:
+            m.d[reader] += self.read.data.eq(memory.read_data)
         return m

@@ -16,6 +16,7 @@ import pytest
 from celosia.boards import build, program
 from celosia.boards.build import BuildRequest, TimingError, TooBigError, build_board
 from celosia.boards.flows import FLOWS
+from celosia.boards.gowin import ALONE
 from celosia.boards.registry import BOARDS
 from celosia.boards.report import read_clocks
 from celosia.boards.tools import FpgaToolError, find_tool
@@ -246,7 +247,12 @@ def test_nextpnr_rounds_the_clock() -> None:
         (
             "gowin",
             {"LUT4": 5, "LUT2": 2, "ALU": 3, "RAM16SDP4": 1, "DFFRE": 7, "SDPB": 2, "MULT18X18": 3},
-            {"LUT4": 18, "FF": 13, "BSRAM": 2, "MULT9X9": 6},
+            {"places": 18, "LUT4": 18, "FF": 13, "BSRAM": 2, "MULT9X9": 6},
+        ),
+        (
+            "gowin",
+            {"LUT3": 4, "DFFE": 7, ALONE: 3},
+            {"places": 7, "LUT4": 4, "FF": 7, "BSRAM": 0, "MULT9X9": 0},
         ),
         (
             "xilinx7",

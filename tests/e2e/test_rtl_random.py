@@ -209,7 +209,10 @@ def test_random_models_are_exact(pair: tuple[SimDevice, EmuDevice], seeds: range
 
 @pytest.mark.parametrize(
     "pair",
-    [pytest.param("small8", marks=pytest.mark.xdist_group("rtl-small8"))],
+    [
+        pytest.param(name, marks=pytest.mark.xdist_group(f"rtl-{name}"), id=name)
+        for name in ("small8", "tiny")
+    ],
     indirect=True,
 )
 def test_gated_clocks_change_nothing(pair: tuple[SimDevice, EmuDevice]) -> None:

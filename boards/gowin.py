@@ -1,0 +1,264 @@
+"""What Yosys's netlist for a Gowin FPGA takes, and registers in it that it leaves unused.
+
+A flip-flop that takes what a multiplier or a memory gives costs a whole place in a slice, as the
+table before it cannot be used for anything else. Both kinds of cells have such registers inside.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["ALONE", "absorb", "flip_flops_alone", "refine"]
+
+Cell = dict[str, Any]
+Bit = int | str
+
+FLIP_FLOPS = {"DFF": False, "DFFE": True}
+"""Those without reset, by whether they have a clock enable. A reset would have to be the same for
+all registers of a cell, and there is none on the way of data."""
+
+MULTIPLIER_REGISTERS = {"A": "AREG", "B": "BREG", "DOUT": "OUT_REG"}
+WIDE_MEMORY_BITS = (32, 36)
+"""Memories whose output registers can be used; those of others cannot on a GW2A-18C (nextpnr)."""
+
+LOW, HIGH = "0", "1"
+
+ALONE = "flip-flops alone"
+
+
+@dataclass(frozen=True)
+class _Control:
+    """Clock and clock enable of a register; the enable is :data:`HIGH` if there is none."""
+
+    clock: Bit
+    enable: Bit
+
+
+class _Netlist:
+    """Who drives and who uses each bit of a flat netlist of Yosys's ``write_json``."""
+
+    def __init__(self, module: dict[str, Any]) -> None:
+        self.cells: dict[str, Cell] = module["cells"]
+        self.users: defaultdict[Bit, set[tuple[str, str]]] = defaultdict(set)
+        self.drivers: dict[Bit, str] = {}
+        for name, cell in self.cells.items():
+            for port, bits in cell["connections"].items():
+                for bit in bits:
+                    if cell["port_directions"][port] == "output":
+                        self.drivers[bit] = name
+                    else:
+                        self.users[bit].add((name, port))
+        for port in module.get("ports", {}).values():
+            for bit in port["bits"]:
+                # A port is a user that no register can be taken from.
+                self.users[bit].add(("", ""))
+
+    def constant(self, bit: Bit) -> str | None:
+        """Return the value of a bit that is tied, None if it is not."""
+        if isinstance(bit, str):
+            return bit
+        kind = self.cells[self.drivers[bit]]["type"] if bit in self.drivers else ""
+        return {"GND": LOW, "VCC": HIGH}.get(kind)
+
+    def control(self, name: str) -> _Control | None:
+        """Return what a flip-flop without reset is controlled by; None of any other cell."""
+        cell = self.cells.get(name)
+        kind = cell["type"] if cell is not None else ""
+        if cell is None or kind not in FLIP_FLOPS:
+            return None
+        enable = cell["connections"]["CE"][0] if FLIP_FLOPS[kind] else HIGH
+        return _Control(cell["connections"]["CLK"][0], enable)
+
+    def behind(self, bits: Iterable[Bit]) -> tuple[dict[Bit, str], _Control] | None:
+        """Return the flip-flops that take an output, if nothing else does, and their one control.
+
+        None also if nobody uses it.
+        """
+        found: dict[Bit, str] = {}
+        controls: set[_Control | None] = set()
+        for bit in bits:
+            users = self.users[bit]
+            if not users:
+                continue
+            if len(users) > 1:
+                return None
+            ((name, port),) = users
+            if port != "D":
+                return None
+            found[bit] = name
+            controls.add(self.control(name))
+        if len(controls) != 1:
+            return None
+        (control,) = controls
+        return None if control is None else (found, control)
+
+    def before(
+        self, bits: Iterable[Bit], user: tuple[str, str]
+    ) -> tuple[dict[Bit, str], _Control] | None:
+        """Return the flip-flops that give an input, if they give nothing else, and their control.
+
+        Constants are left as they are. None also if there is no flip-flop at all.
+        """
+        found: dict[Bit, str] = {}
+        controls: set[_Control | None] = set()
+        for bit in bits:
+            if self.constant(bit) is not None:
+                continue
+            name = self.drivers.get(bit, "")
+            if self.users[bit] != {user}:
+                return None
+            found[bit] = name
+            controls.add(self.control(name))
+        if len(controls) != 1:
+            return None
+        (control,) = controls
+        return None if control is None else (found, control)
+
+    def take_outputs(self, cell: Cell, port: str, registers: Mapping[Bit, str]) -> None:
+        """Let an output drive what the flip-flops behind it drove."""
+        bits = cell["connections"][port]
+        cell["connections"][port] = [
+            self.cells[registers[bit]]["connections"]["Q"][0] if bit in registers else bit
+            for bit in bits
+        ]
+        for name in registers.values():
+            del self.cells[name]
+
+    def take_inputs(self, cell: Cell, port: str, registers: Mapping[Bit, str]) -> None:
+        """Let an input take what the flip-flops before it took."""
+        bits = cell["connections"][port]
+        cell["connections"][port] = [
+            self.cells[registers[bit]]["connections"]["D"][0] if bit in registers else bit
+            for bit in bits
+        ]
+        for name in set(registers.values()):
+            del self.cells[name]
+
+
+def _absorb_memory(netlist: _Netlist, cell: Cell) -> int:
+    """Use a memory's output register; return how many flip-flops that saves."""
+    parameters = cell["parameters"]
+    if int(parameters["BIT_WIDTH_1"], 2) not in WIDE_MEMORY_BITS or int(parameters["READ_MODE"], 2):
+        return 0
+    connections = cell["connections"]
+    found = netlist.behind(connections["DO"])
+    if found is None or found[1].clock != connections["CLKB"][0]:
+        return 0
+    registers, control = found
+    netlist.take_outputs(cell, "DO", registers)
+    connections["OCE"] = [control.enable]
+    parameters["READ_MODE"] = HIGH
+    return len(registers)
+
+
+def _absorb_multiplier(netlist: _Netlist, name: str, cell: Cell) -> int:
+    """Use a multiplier's registers; return how many flip-flops that saves.
+
+    They have one clock and one enable together. The output's comes first: it is what a path to
+    tables begins with.
+    """
+    connections = cell["connections"]
+    chosen: _Control | None = None
+    saved = 0
+    for port in ("DOUT", "A", "B"):
+        bits = connections[port]
+        found = netlist.behind(bits) if port == "DOUT" else netlist.before(bits, (name, port))
+        if found is None or chosen not in (None, found[1]):
+            continue
+        registers, chosen = found
+        if port == "DOUT":
+            netlist.take_outputs(cell, port, registers)
+        else:
+            netlist.take_inputs(cell, port, registers)
+        cell["parameters"][MULTIPLIER_REGISTERS[port]] = HIGH
+        saved += len(set(registers.values()))
+    if chosen is not None:
+        connections["CLK"], connections["CE"] = [chosen.clock], [chosen.enable]
+    return saved
+
+
+def absorb(module: dict[str, Any]) -> Counter[str]:
+    """Move flip-flops into the multipliers and block memories that they belong to.
+
+    Parameters
+    ----------
+    module : dict
+        A flat module of Yosys's ``write_json``; it is changed.
+
+    Returns
+    -------
+    Counter of str
+        Flip-flops saved, by type of the cell that they went into.
+
+    Notes
+    -----
+    Registers inside are zero when the FPGA has been configured, as flip-flops without reset are.
+    A memory's has an enable of its own (Gowin UG285, "SDPB", pipeline mode), a multiplier's one
+    for all three (UG287, "MULT9X9").
+    """
+    netlist = _Netlist(module)
+    saved: Counter[str] = Counter()
+    for name, cell in list(netlist.cells.items()):
+        kind = cell["type"]
+        if kind in ("SDPB", "SDPX9B"):
+            saved[kind] += _absorb_memory(netlist, cell)
+        elif kind in ("MULT9X9", "MULT18X18"):
+            saved[kind] += _absorb_multiplier(netlist, name, cell)
+    return saved
+
+
+def flip_flops_alone(module: dict[str, Any]) -> int:
+    """Return how many flip-flops have no table before them whose place they could share.
+
+    A flip-flop of a slice takes what the table (or bit of an adder) in the same place gives. One
+    that takes anything else, or a table that another flip-flop also takes, needs a whole place.
+
+    Parameters
+    ----------
+    module : dict
+        A flat module of Yosys's ``write_json``.
+    """
+    netlist = _Netlist(module)
+    taken: set[str] = set()
+    alone = 0
+    for cell in netlist.cells.values():
+        if not cell["type"].startswith("DFF"):
+            continue
+        bit = cell["connections"]["D"][0]
+        source = netlist.drivers.get(bit, "")
+        kind = netlist.cells[source]["type"] if source else ""
+        is_table = kind.startswith("LUT") or (
+            kind == "ALU" and bit in netlist.cells[source]["connections"]["SUM"]
+        )
+        if is_table and source not in taken:
+            taken.add(source)
+        else:
+            alone += 1
+    return alone
+
+
+def refine(netlist: Path) -> Counter[str]:
+    """:func:`absorb` in a file of Yosys's ``write_json`` with the top module ``top``.
+
+    Parameters
+    ----------
+    netlist : Path
+        It is changed.
+
+    Returns
+    -------
+    Counter of str
+        Cells by type, and under :data:`ALONE` those of :func:`flip_flops_alone`.
+    """
+    content: dict[str, Any] = json.loads(netlist.read_text(encoding="utf-8"))
+    module = content["modules"]["top"]
+    absorb(module)
+    netlist.write_text(json.dumps(content), encoding="utf-8")
+    cells = Counter(str(cell["type"]) for cell in module["cells"].values())
+    cells[ALONE] = flip_flops_alone(module)
+    return cells

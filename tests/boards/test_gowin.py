@@ -1,0 +1,227 @@
+"""Registers of a Gowin FPGA's multipliers and memories, and what a netlist takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celosia.boards.flows import FLOWS
+from celosia.boards.gowin import ALONE, absorb, flip_flops_alone, refine
+from celosia.boards.registry import BOARDS
+from celosia.boards.tools import YOSYS, FpgaToolError, find_tool, run_fpga_tool
+
+CLOCK, OTHER_CLOCK, ENABLE, OTHER_ENABLE, LOW, HIGH = range(2, 8)
+DIRECTIONS = {"Q": "output", "DO": "output", "DOUT": "output", "F": "output", "SUM": "output"}
+
+
+def cell(kind: str, **connections: list[int]) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "parameters": {},
+        "connections": dict(connections),
+        "port_directions": {port: DIRECTIONS.get(port, "input") for port in connections},
+    }
+
+
+def flip_flop(source: int, target: int, clock: int = CLOCK, enable: int = ENABLE) -> dict[str, Any]:
+    return cell("DFFE", D=[source], Q=[target], CLK=[clock], CE=[enable])
+
+
+def module(**cells: dict[str, Any]) -> dict[str, Any]:
+    ties = {
+        "gnd": {**cell("GND", G=[LOW]), "port_directions": {"G": "output"}},
+        "vcc": {**cell("VCC", V=[HIGH]), "port_directions": {"V": "output"}},
+    }
+    return {"ports": {}, "cells": {**ties, **cells}}
+
+
+def memory(width_bits: int = 36) -> dict[str, Any]:
+    """A memory of which two outputs, 100 and 101, are used, and 102 is not."""
+    ram = cell("SDPX9B", DO=[100, 101, 102], CLKB=[CLOCK], OCE=[HIGH])
+    ram["parameters"] = {"BIT_WIDTH_1": f"{width_bits:032b}", "READ_MODE": "0"}
+    return ram
+
+
+def multiplier() -> dict[str, Any]:
+    """Operand 20, 21 with its sign twice, and a constant below; operand 30; product 40, 41."""
+    return cell(
+        "MULT9X9", A=[LOW, 20, 21, 21], B=[30, 30], DOUT=[40, 41], CLK=[LOW], CE=[LOW], RESET=[LOW]
+    )
+
+
+def test_a_memory_takes_the_register_behind_it() -> None:
+    netlist = module(ram=memory(), a=flip_flop(100, 200), b=flip_flop(101, 201))
+    assert absorb(netlist) == {"SDPX9B": 2}
+    assert "a" not in netlist["cells"]
+    assert "b" not in netlist["cells"]
+    ram = netlist["cells"]["ram"]
+    assert ram["connections"]["DO"] == [200, 201, 102]
+    assert ram["connections"]["OCE"] == [ENABLE]
+    assert ram["parameters"]["READ_MODE"] == "1"
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {"b": flip_flop(101, 201, enable=OTHER_ENABLE)},
+        {"b": flip_flop(101, 201, clock=OTHER_CLOCK)},
+        {"b": cell("LUT1", I0=[101], F=[201])},
+        {"b": flip_flop(101, 201), "also": cell("LUT1", I0=[101], F=[300])},
+        {"b": cell("DFFRE", D=[101], Q=[201], CLK=[CLOCK], CE=[ENABLE], RESET=[9])},
+        {"b": flip_flop(9, 201, enable=101)},
+        {"b": flip_flop(101, 201), "ram": memory(width_bits=18)},
+    ],
+    ids=["enable", "clock", "table", "two users", "reset", "not as data", "narrow"],
+)
+def test_a_memory_keeps_its_hands_off(cells: dict[str, Any]) -> None:
+    netlist = module(**{"ram": memory(), "a": flip_flop(100, 200), **cells})
+    before = json.dumps(netlist)
+    assert not absorb(netlist).total()
+    assert json.dumps(netlist) == before
+
+
+def test_a_memory_of_another_clock_than_its_registers() -> None:
+    netlist = module(
+        ram=memory(),
+        a=flip_flop(100, 200, clock=OTHER_CLOCK),
+        b=flip_flop(101, 201, clock=OTHER_CLOCK),
+    )
+    assert not absorb(netlist).total()
+
+
+def test_a_multiplier_takes_what_shares_its_enable() -> None:
+    netlist = module(
+        mult=multiplier(),
+        a0=flip_flop(10, 20),
+        a1=flip_flop(11, 21),
+        b=flip_flop(12, 30, enable=OTHER_ENABLE),
+        p0=flip_flop(40, 50),
+        p1=flip_flop(41, 51),
+    )
+    assert absorb(netlist) == {"MULT9X9": 4}
+    mult = netlist["cells"]["mult"]
+    assert mult["connections"]["A"] == [LOW, 10, 11, 11]
+    assert mult["connections"]["B"] == [30, 30]
+    assert mult["connections"]["DOUT"] == [50, 51]
+    assert mult["connections"]["CLK"] == [CLOCK]
+    assert mult["connections"]["CE"] == [ENABLE]
+    assert mult["parameters"] == {"OUT_REG": "1", "AREG": "1"}
+    assert set(netlist["cells"]) == {"gnd", "vcc", "mult", "b"}
+
+
+def test_an_operand_that_others_see_stays() -> None:
+    netlist = module(
+        mult=multiplier(),
+        a0=flip_flop(10, 20),
+        a1=flip_flop(11, 21),
+        seen=cell("LUT1", I0=[21], F=[60]),
+    )
+    assert not absorb(netlist).total()
+
+
+def test_flip_flops_share_the_place_of_the_table_before_them() -> None:
+    netlist = module(
+        table=cell("LUT2", I0=[10], I1=[11], F=[12]),
+        behind=flip_flop(12, 13),
+        again=flip_flop(12, 14),
+        adder=cell("ALU", I0=[10], I1=[11], SUM=[15]),
+        sum=flip_flop(15, 16),
+        shift=flip_flop(16, 17),
+        constant=flip_flop(HIGH, 18),
+    )
+    assert flip_flops_alone(netlist) == 3
+
+
+def test_a_file_is_changed_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "top.json"
+    netlist = module(ram=memory(), a=flip_flop(100, 200), b=flip_flop(101, 201), c=flip_flop(9, 8))
+    path.write_text(json.dumps({"modules": {"top": netlist}}), encoding="utf-8")
+    assert refine(path) == {"GND": 1, "VCC": 1, "SDPX9B": 1, "DFFE": 1, ALONE: 1}
+    cells = json.loads(path.read_text(encoding="utf-8"))["modules"]["top"]["cells"]
+    assert cells["ram"]["connections"]["DO"] == [200, 201, 102]
+
+
+DESIGN = """
+module top(input clk, input en, input signed [3:0] a, b, input [1:0] w, r, input we,
+           input [31:0] d, output reg signed [7:0] p, output reg [31:0] q, output reg [4:0] n);
+  reg signed [3:0] x, y;
+  (* ram_style = "block", no_rw_check *) reg [31:0] m [0:3];
+  reg [31:0] o;
+  initial n = 0;
+  always @(posedge clk) begin
+    if (we && w != r) m[w] <= d;
+    o <= m[r];
+    if (en) begin x <= a; y <= b; p <= x * y; q <= o; n <= n + 1; end
+  end
+endmodule
+"""
+
+MODELS = """
+module MULT9X9 (
+    input signed [8:0] A, B, input ASIGN, BSIGN, ASEL, BSEL, CE, CLK, RESET, input [8:0] SIA, SIB,
+    output signed [17:0] DOUT);
+  parameter AREG = 0, BREG = 0, OUT_REG = 0;
+  reg signed [8:0] a, b;
+  reg signed [17:0] o;
+  wire signed [8:0] x = AREG ? a : A, y = BREG ? b : B;
+  wire signed [17:0] product = x * y;
+  always @(posedge CLK) if (CE) begin a <= A; b <= B; o <= product; end
+  assign DOUT = OUT_REG ? o : product;
+endmodule
+module SDPX9B (
+    input CLKA, CEA, CLKB, CEB, OCE, RESETA, RESETB, input [13:0] ADA, ADB, input [35:0] DI,
+    input [2:0] BLKSELA, BLKSELB, output [35:0] DO);
+  parameter READ_MODE = 0, BIT_WIDTH_0 = 36, BIT_WIDTH_1 = 36, BLK_SEL_0 = 0, BLK_SEL_1 = 0;
+  parameter RESET_MODE = "SYNC";
+  reg [35:0] m [0:3];
+  reg [35:0] first, second;
+  always @(posedge CLKA) if (CEA) m[ADA[6:5]] <= DI;
+  always @(posedge CLKB) if (CEB) first <= m[ADB[6:5]];
+  always @(posedge CLKB) if (OCE) second <= first;
+  assign DO = READ_MODE ? second : first;
+endmodule
+"""
+"""Of Gowin's cells as UG285 and UG287 describe them, with four words: Yosys has black boxes."""
+
+
+def _yosys() -> str | None:
+    try:
+        return find_tool(YOSYS, task="test")
+    except FpgaToolError:
+        return None
+
+
+@pytest.mark.skipif(_yosys() is None, reason="Yosys is missing")
+@pytest.mark.parametrize("refined", [True, False], ids=["refined", "as it was"])
+def test_registers_inside_do_what_those_outside_did(tmp_path: Path, refined: bool) -> None:
+    """The netlist of a design equals the design, for all inputs of eight cycles."""
+    tool = _yosys()
+    assert tool is not None
+    script = FLOWS["gowin"].synthesis(BOARDS["tang-primer-20k"])
+    (tmp_path / "design.v").write_text(DESIGN, encoding="utf-8")
+    contents = ", ".join(f"INIT_RAM_{line:02X} = 0" for line in range(64))
+    models = MODELS.replace("READ_MODE = 0", f"READ_MODE = 0, {contents}", 1)
+    (tmp_path / "models.v").write_text(models, encoding="utf-8")
+
+    def run(*commands: str) -> None:
+        arguments = [tool, "-q", "-p", "; ".join(commands)]
+        run_fpga_tool(arguments, task="test", timeout_s=240, cwd=tmp_path)
+
+    run("read_verilog design.v", script, "write_json top.json")
+    if refined:
+        cells = refine(tmp_path / "top.json")
+        # All but the counter's are inside; its adder, as narrow as it is, is made of tables.
+        assert sum(number for kind, number in cells.items() if kind.startswith("DFF")) == 5
+        assert cells["ALU"] == 0
+        assert cells["SDPX9B"] == cells["MULT9X9"] == 1
+    run(
+        *("read_verilog design.v", "hierarchy -top top", "proc", "memory", "rename top gold"),
+        *("design -stash gold", "read_json top.json", "delete */t:$scopeinfo"),
+        *("delete =A:blackbox =A:whitebox", "read_verilog +/gowin/cells_sim.v models.v"),
+        *("hierarchy -top top", "proc", "flatten", "memory", "opt -full", "rename top gate"),
+        *("design -stash gate", "design -copy-from gold gold", "design -copy-from gate gate"),
+        *("miter -equiv -flatten -make_assert gold gate miter", "hierarchy -top miter", "opt"),
+        "sat -verify -prove-asserts -set-init-zero -tempinduct-baseonly -maxsteps 8 miter",
+    )
