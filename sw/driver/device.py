@@ -26,7 +26,7 @@ from celosia.sw.program import Program, TensorInfo
 
 __all__ = ["Device", "field_of"]
 
-FIRST_ADDRESS = 0x1000
+FIRST_ADDRESS = 0x40
 """Not 0, so that an address without its region's base never works by chance."""
 WATCHDOG_MARGIN = 8
 WATCHDOG_LEAST_CYCLES = 10_000_000

@@ -47,7 +47,7 @@ from celosia.sim.golden_model import GoldenModel
 from celosia.sim.tflite_builder import ModelBuilder
 from celosia.sim.toolchain import missing_tools
 from celosia.sw.compiler.build import compile_model
-from celosia.sw.driver.device import Device
+from celosia.sw.driver.device import FIRST_ADDRESS, Device
 from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.driver.layout import Layout
 from celosia.sw.driver.sim import SimDevice
@@ -59,7 +59,6 @@ rtl_only = pytest.mark.skipif(bool(MISSING), reason=MISSING or "all tools are th
 CONFIG = preset("tiny")
 LINE = CONFIG.line_bytes
 MEMORY_BYTES = 1 << 18
-FIRST_ADDRESS = 0x1000
 WATCHDOG_CYCLES = 60_000
 """Ten times what the good program takes, fifty times what a broken one needs."""
 BUS_TIMEOUT_CYCLES = 500

@@ -20,7 +20,7 @@ from celosia.hw.config import preset
 from celosia.hw.isa import Command, Conv, End, Engine, Load, Region, Space, Store
 from celosia.hw.regs import COUNTERS, ErrorCause
 from celosia.sim import toolchain
-from celosia.sw.driver.device import Device
+from celosia.sw.driver.device import FIRST_ADDRESS, Device
 from celosia.sw.driver.inputs import prepare_inputs, quantize_array
 from celosia.sw.errors import DeviceError, InputError, ProgramError
 from celosia.sw.program import LayerInfo, MemoryPlan, Program, TensorInfo
@@ -129,7 +129,7 @@ def test_counters_on_the_timed_device_only(device: Device) -> None:
     # 6 commands of 16 words and 64 bytes of constants have to come over the 32-bit bus.
     assert result.counters["bus_read"] >= 6 * 16 + 16
     assert result.counters["bus_write"] >= 16
-    assert 100 < result.cycles < 20_000
+    assert 100 < result.cycles < 50_000
     assert result.cycles == device.run(program(), image()).cycles
 
 
@@ -146,7 +146,7 @@ def test_weights_are_uploaded_once(device: Device, monkeypatch: pytest.MonkeyPat
     assert_copied(device.run(copy, image(1)), image(1))
     assert written == [45]  # the input's span: 2 rows of 16, 1 pixel of 8, 5 bytes
     # Who writes over the program has it loaded again.
-    device.write_memory(0x1000, bytes(64))
+    device.write_memory(FIRST_ADDRESS, bytes(64))
     assert_copied(device.run(copy, image(2)), image(2))
 
 
@@ -283,7 +283,7 @@ def test_program_of_another_configuration_is_refused() -> None:
 
 
 def test_program_larger_than_memory_is_refused() -> None:
-    with celosia.open("emu", CONFIG, memory_bytes=0x1200) as device:
+    with celosia.open("emu", CONFIG, memory_bytes=0x200) as device:
         with pytest.raises(DeviceError, match="Open the device with memory_bytes="):
             device.run(program(), image())
 
