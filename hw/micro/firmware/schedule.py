@@ -302,7 +302,7 @@ class Scheduler:
             a.label("begin.out")
 
     def _read_command(self) -> None:
-        """Show who is at work; read the whole command at address `scratch[0]`; errors are the fetch unit's."""
+        """Show who is at work; read the command at `scratch[0]`; errors are the fetch unit's."""
         a, s = self.a, self.s
         with a.routine("trace_begin"):
             self._trace(begins=True)
