@@ -90,98 +90,19 @@ class Processor(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        # The second cycle of an instruction.
         second = Signal()
-        counter = Signal(ARGUMENT_BITS)
+        m.d.sync += second.eq(~second)
+        accumulator = Signal(WORD_BITS, reset_less=True)
         follows = Signal(ARGUMENT_BITS)
         link = Signal(ARGUMENT_BITS, reset_less=True)
         instruction = Signal(INSTRUCTION_BITS)
-        accumulator = Signal(WORD_BITS, reset_less=True)
-        index = Signal(DATA_ADDRESS_BITS, reset_less=True)
-        operand = Signal(WORD_BITS)
         m.d.comb += instruction.eq(self._code(m, follows))
-        kind = instruction[ARGUMENT_BITS:]
-        argument = instruction[:ARGUMENT_BITS]
-        other = instruction[PORT_BITS : PORT_BITS + 4]
-        function = instruction[DATA_ADDRESS_BITS:ARGUMENT_BITS]
-
-        def executes(op: Op) -> Signal:
-            flag = Signal(name=f"is_{op.name.lower()}")
-            matches = kind == op >> 4
-            if op >> 4 == Class.OTHER:
-                matches &= other == op & 0xF
-            elif op >> 4 == Class.DATA:
-                matches &= function == op & 0x7
-            m.d.comb += flag.eq(matches)
-            return flag
-
-        ops = {op: executes(op) for op in Op}
-        # Data memory.
-        m.submodules.data = data = Memory(
-            shape=WORD_BITS,
-            depth=DATA_WORDS,
-            init=list(self._image.data),
-            attrs={"no_rw_check": 1},
-        )
-        read_port = data.read_port(domain="comb")
-        write_port = data.write_port(granularity=8)
-        indexed = ops[Op.LOAD_INDEXED] | ops[Op.STORE_INDEXED]
-        place = Signal(DATA_ADDRESS_BITS)
-        m.d.comb += [
-            place.eq(Mux(indexed, index, argument)),
-            read_port.addr.eq(Mux(second, self.host_address, place)),
-        ]
-        m.d.sync += operand.eq(read_port.data)
-        stores = second & (ops[Op.STORE] | ops[Op.STORE_INDEXED])
-        m.d.comb += [
-            write_port.addr.eq(Mux(second, place, self.host_address)),
-            write_port.data.eq(Mux(second, accumulator, self.host_write_data)),
-            write_port.en.eq(Mux(second, stores.replicate(4), self.host_write)),
-            self.host_turn.eq(second),
-            self.host_data.eq(operand),
-        ]
-        # What is carried out.
-        is_data = kind == Class.DATA
-        adds_constant = ops[Op.ADD_IMMEDIATE]
-        other_side = Signal(WORD_BITS)
-        m.d.comb += other_side.eq(Mux(kind[1], argument.as_signed(), operand))
-        assert not Class.DATA & 2
-        assert Class.IMMEDIATE & Class.ADD_IMMEDIATE & 2
-        subtracts = ops[Op.SUB]
-        total = Signal(WORD_BITS)
-        m.d.comb += total.eq(
-            accumulator + (other_side ^ subtracts.replicate(WORD_BITS)) + subtracts
-        )
-        result = Signal(WORD_BITS)
-        takes = Signal()
-        m.d.comb += [
-            takes.eq(
-                (is_data & ~ops[Op.FACTOR_A] & ~ops[Op.FACTOR_B])
-                | ops[Op.IMMEDIATE]
-                | adds_constant
-                | ops[Op.IN]
-                | ops[Op.LOAD_INDEXED]
-                | ops[Op.LINK]
-            ),
-            result.eq(other_side),
-        ]
-        with m.If(ops[Op.ADD] | subtracts | adds_constant):
-            m.d.comb += result.eq(total)
-        with m.If(ops[Op.AND]):
-            m.d.comb += result.eq(accumulator & operand)
-        with m.If(ops[Op.OR]):
-            m.d.comb += result.eq(accumulator | operand)
-        with m.If(ops[Op.XOR]):
-            m.d.comb += result.eq(accumulator ^ operand)
-        with m.If(ops[Op.IN]):
-            m.d.comb += result.eq(self.read_data)
-        with m.If(ops[Op.LOAD_INDEXED]):
-            m.d.comb += result.eq(operand)
-        with m.If(ops[Op.LINK]):
-            m.d.comb += result.eq(link)
+        ops = self._decode(m, instruction)
+        operand = self._data(m, ops, instruction, second, accumulator)
+        result, takes = self._result(m, ops, instruction, accumulator, operand, link)
         with m.If(second & takes):
             m.d.sync += accumulator.eq(result)
-        with m.If(second & ops[Op.INDEX]):
-            m.d.sync += index.eq(accumulator)
         m.d.comb += [
             self.port.eq(instruction),
             self.read.eq(second & ops[Op.IN]),
@@ -191,13 +112,124 @@ class Processor(Component):
             self.factor_b.eq(second & ops[Op.FACTOR_B]),
             self.factor.eq(operand),
         ]
-        # What comes next. What can be known of it in the first cycle is.
+        self._sequence(m, ops, instruction, second, accumulator, link, follows)
+        with m.If(self.restart):
+            # The instruction is there in the next cycle: its first one.
+            m.d.sync += second.eq(0)
+        return m
+
+    @staticmethod
+    def _decode(m: Module, instruction: Signal) -> dict[Op, Signal]:
+        """Return a flag for each operation."""
+        kind = instruction[ARGUMENT_BITS:]
+        ops = {}
+        for op in Op:
+            matches = kind == op >> 4
+            if op >> 4 == Class.OTHER:
+                matches &= instruction[PORT_BITS : PORT_BITS + 4] == op & 0xF
+            elif op >> 4 == Class.DATA:
+                matches &= instruction[DATA_ADDRESS_BITS:ARGUMENT_BITS] == op & 0x7
+            ops[op] = Signal(name=f"is_{op.name.lower()}")
+            m.d.comb += ops[op].eq(matches)
+        return ops
+
+    def _data(
+        self,
+        m: Module,
+        ops: dict[Op, Signal],
+        instruction: Signal,
+        second: Signal,
+        accumulator: Signal,
+    ) -> Signal:
+        """Data memory, the processor's and the host's by turns. Return the word that was read."""
+        index = Signal(DATA_ADDRESS_BITS, reset_less=True)
+        with m.If(second & ops[Op.INDEX]):
+            m.d.sync += index.eq(accumulator)
+        m.submodules.data = data = Memory(
+            shape=WORD_BITS,
+            depth=DATA_WORDS,
+            init=list(self._image.data),
+            attrs={"no_rw_check": 1},
+        )
+        read_port = data.read_port(domain="comb")
+        write_port = data.write_port(granularity=8)
+        place, operand = Signal(DATA_ADDRESS_BITS), Signal(WORD_BITS)
+        indexed = ops[Op.LOAD_INDEXED] | ops[Op.STORE_INDEXED]
+        stores = ops[Op.STORE] | ops[Op.STORE_INDEXED]
+        m.d.sync += operand.eq(read_port.data)
+        m.d.comb += [
+            place.eq(Mux(indexed, index, instruction)),
+            read_port.addr.eq(Mux(second, self.host_address, place)),
+            write_port.addr.eq(Mux(second, place, self.host_address)),
+            write_port.data.eq(Mux(second, accumulator, self.host_write_data)),
+            write_port.en.eq(Mux(second, stores.replicate(4), self.host_write)),
+            self.host_turn.eq(second),
+            self.host_data.eq(operand),
+        ]
+        return operand
+
+    def _result(
+        self,
+        m: Module,
+        ops: dict[Op, Signal],
+        instruction: Signal,
+        accumulator: Signal,
+        operand: Signal,
+        link: Signal,
+    ) -> tuple[Signal, Signal]:
+        """Return what the accumulator gets, and whether it gets it."""
+        kind, argument = instruction[ARGUMENT_BITS:], instruction[:ARGUMENT_BITS]
+        assert not Class.DATA & 2
+        assert Class.IMMEDIATE & Class.ADD_IMMEDIATE & 2
+        other, total, result = (
+            Signal(WORD_BITS, name=name) for name in ("other", "total", "result")
+        )
+        takes = Signal()
+        subtracts = ops[Op.SUB]
+        m.d.comb += [
+            other.eq(Mux(kind[1], argument.as_signed(), operand)),
+            total.eq(accumulator + (other ^ subtracts.replicate(WORD_BITS)) + subtracts),
+            takes.eq(
+                ((kind == Class.DATA) & ~ops[Op.FACTOR_A] & ~ops[Op.FACTOR_B])
+                | ops[Op.IMMEDIATE]
+                | ops[Op.ADD_IMMEDIATE]
+                | ops[Op.IN]
+                | ops[Op.LOAD_INDEXED]
+                | ops[Op.LINK]
+            ),
+            result.eq(other),
+        ]
+        for flag, value in (
+            (ops[Op.ADD] | subtracts | ops[Op.ADD_IMMEDIATE], total),
+            (ops[Op.AND], accumulator & operand),
+            (ops[Op.OR], accumulator | operand),
+            (ops[Op.XOR], accumulator ^ operand),
+            (ops[Op.IN], self.read_data),
+            (ops[Op.LOAD_INDEXED], operand),
+            (ops[Op.LINK], link),
+        ):
+            with m.If(flag):
+                m.d.comb += result.eq(value)
+        return result, takes
+
+    def _sequence(
+        self,
+        m: Module,
+        ops: dict[Op, Signal],
+        instruction: Signal,
+        second: Signal,
+        accumulator: Signal,
+        link: Signal,
+        follows: Signal,
+    ) -> None:
+        """Make `follows`, the address of the next instruction, and `link`."""
+        counter = Signal(ARGUMENT_BITS)
+        # What can be known in the first cycle is.
         after, zero, negative = Signal(ARGUMENT_BITS), Signal(), Signal()
         m.d.sync += [
             after.eq(counter + 1),
             zero.eq(accumulator == 0),
             negative.eq(accumulator[-1]),
-            second.eq(~second),
         ]
         goes = Cat(
             ops[Op.JUMP],
@@ -210,7 +242,7 @@ class Processor(Component):
         m.d.comb += follows.eq(counter)
         with m.If(second):
             with m.If(goes):
-                m.d.comb += follows.eq(argument)
+                m.d.comb += follows.eq(instruction)
             with m.Elif(ops[Op.RETURN]):
                 m.d.comb += follows.eq(link)
             with m.Elif(ops[Op.JUMP_TO_A]):
@@ -223,10 +255,6 @@ class Processor(Component):
         with m.If(self.restart | self.stay):
             m.d.comb += follows.eq(0)
             m.d.sync += counter.eq(0)
-        with m.If(self.restart):
-            # The instruction is there in the next cycle: its first one.
-            m.d.sync += second.eq(0)
-        return m
 
     def _code(self, m: Module, address: Signal) -> Signal:
         """Return the instruction at the address of the cycle before."""

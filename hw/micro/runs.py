@@ -5,20 +5,17 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
-from celosia.hw.memory.block import BlockMemory
+from celosia.hw.micro.columns import BYTE_BITS, WORD_BITS, Columns
 from celosia.hw.micro.instructions import Out as OutPort
 
 __all__ = ["ArrayRuns"]
 
-WORD_BITS = 32
-BYTE_BITS = 8
 ADDRESS_BITS = 20
 X_BITS = 20
 STEP_BITS = 20
 LIMIT_BITS = 17
 COUNT_BITS = 12
 TAPS_BITS = 14
-ACC_HALVES = 2
 DRAIN_CYCLES = 4
 
 
@@ -84,25 +81,17 @@ class ArrayRuns(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config = self._config
-        columns = config.cols
-        line_bits = (config.line_bytes - 1).bit_length()
-        vectors = ACC_HALVES * config.acc_depth
-
+        m.submodules.columns = columns = Columns(self._config)
+        line_bits = (self._config.line_bytes - 1).bit_length()
         # What a run is told.
         step, tap_step = Signal(STEP_BITS), Signal(STEP_BITS)
         limit, count = Signal(LIMIT_BITS), Signal(COUNT_BITS)
         first_x, first_address = Signal(signed(X_BITS)), Signal(ADDRESS_BITS)
-        first_vector = Signal(range(vectors))
+        first_vector = Signal.like(columns.vector)
         weight_address = Signal(ADDRESS_BITS)
         zero_point, same_byte = Signal(BYTE_BITS), Signal()
         taps, overwrites, exists = Signal(TAPS_BITS), Signal(), Signal()
-
-        def written(port: OutPort) -> Signal:
-            flag = Signal(name=f"written_{port.name.lower()}")
-            m.d.comb += flag.eq(self.write & (self.port == port))
-            return flag
-
+        written = {}
         for port, target in (
             (OutPort.ARRAY_STEP, step),
             (OutPort.ARRAY_TAP, tap_step),
@@ -115,38 +104,33 @@ class ArrayRuns(Component):
             (OutPort.ARRAY_SETUP, Cat(zero_point, same_byte)),
             (OutPort.ARRAY_RUN, Cat(taps, overwrites, exists)),
         ):
-            with m.If(written(port)):
+            written[port] = Signal(name=f"written_{port.name.lower()}")
+            m.d.comb += written[port].eq(self.write & (self.port == port))
+            with m.If(written[port]):
                 m.d.sync += target.eq(self.write_data)
 
         # One window after another.
         x, address = Signal(signed(X_BITS)), Signal(ADDRESS_BITS)
-        vector, left = Signal(range(vectors)), Signal(COUNT_BITS)
-        weights = Signal(WORD_BITS)
-        issues = Signal()
+        vector, left = Signal.like(columns.vector), Signal(COUNT_BITS)
+        weights, loads_weights = Signal(WORD_BITS), Signal()
         drain = Signal(range(DRAIN_CYCLES))
-        # Local memory answers in the next cycle: the lane and what else is known of a window goes
-        # along.
-        inside = Signal()
-        lane = Signal(line_bits)
-        lane_1, inside_1, valid_1, vector_1 = (
-            Signal.like(lane),
-            Signal(),
-            Signal(),
-            Signal.like(vector),
-        )
-        valid_2, vector_2 = Signal(), Signal.like(vector)
         m.d.comb += [
-            inside.eq(exists & (x >= 0) & (x < limit)),
-            lane.eq(address),
+            columns.vector.eq(vector),
+            columns.inside.eq(exists & (x >= 0) & (x < limit)),
+            columns.lane.eq(address),
+            columns.same_byte.eq(same_byte),
+            columns.zero_point.eq(zero_point),
+            columns.overwrites.eq(overwrites),
+            columns.weights.eq(weights),
+            columns.local_data.eq(self.local_data),
+            self.local_address.eq(Mux(loads_weights, weight_address, address[line_bits:])),
         ]
-        loads_weights = Signal()
-        m.d.comb += self.local_address.eq(Mux(loads_weights, weight_address, address[line_bits:]))
-        with m.FSM():
+        with m.FSM() as fsm:
             with m.State("IDLE"):
-                with m.If(written(OutPort.ARRAY_RUN)):
+                with m.If(written[OutPort.ARRAY_RUN]):
                     m.next = "WEIGHTS"
             with m.State("WEIGHTS"):
-                m.d.comb += [self.busy.eq(1), loads_weights.eq(1)]
+                m.d.comb += loads_weights.eq(1)
                 m.d.sync += [
                     x.eq(first_x),
                     address.eq(first_address),
@@ -159,11 +143,10 @@ class ArrayRuns(Component):
                 ]
                 m.next = "KEEP"
             with m.State("KEEP"):
-                m.d.comb += self.busy.eq(1)
                 m.d.sync += weights.eq(self.local_data)
                 m.next = "ISSUE"
             with m.State("ISSUE"):
-                m.d.comb += [self.busy.eq(1), issues.eq(1)]
+                m.d.comb += columns.valid.eq(1)
                 m.d.sync += [
                     x.eq(x + step),
                     address.eq(address + step),
@@ -174,58 +157,36 @@ class ArrayRuns(Component):
                 with m.If(left == 1):
                     m.next = "DRAIN"
             with m.State("DRAIN"):
-                m.d.comb += self.busy.eq(1)
                 m.d.sync += drain.eq(drain - 1)
                 with m.If(drain == 0):
                     m.d.sync += overwrites.eq(0)
                     m.next = "IDLE"
                     with m.If(taps != 0):
                         m.next = "WEIGHTS"
-        with m.If(written(OutPort.ARRAY_SETUP)):
+        m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
+        self._range(m, columns, address, written[OutPort.ARRAY_SETUP])
+        self._read(m, columns)
+        return m
+
+    def _range(self, m: Module, columns: Columns, address: Signal, clear: Signal) -> None:
+        """Remember the first byte beyond the activation SRAM."""
+        with m.If(clear):
             m.d.sync += self.beyond.eq(0)
-        with m.If(issues & inside & (address >= config.act_bytes) & ~self.beyond):
+        outside = address >= self._config.act_bytes
+        with m.If(columns.valid & columns.inside & outside & ~self.beyond):
             m.d.sync += [
                 self.beyond.eq(1),
-                self.beyond_address.eq(address & ~(config.line_bytes - 1)),
+                self.beyond_address.eq(address & ~(self._config.line_bytes - 1)),
             ]
-        m.d.sync += [
-            valid_1.eq(issues),
-            inside_1.eq(inside),
-            lane_1.eq(lane),
-            vector_1.eq(vector),
-            valid_2.eq(valid_1),
-            vector_2.eq(vector_1),
-        ]
-        # Products, then sums. The accumulator's word is read while the product is formed.
-        acc_address = Signal(range(vectors * columns))
-        acc_column = acc_address[: (columns - 1).bit_length()]
+
+    def _read(self, m: Module, columns: Columns) -> None:
+        """Sums for the processor."""
+        address = Signal(len(columns.read_column) + len(columns.read_vector))
         with m.If(self.acc_load):
-            m.d.sync += acc_address.eq(self.write_data)
+            m.d.sync += address.eq(self.write_data)
         with m.Elif(self.acc_next):
-            m.d.sync += acc_address.eq(acc_address + columns)
-        byte = self.local_data.word_select(lane_1, BYTE_BITS)
-        sums = []
-        for column in range(columns):
-            memory = BlockMemory(width_bits=WORD_BITS, depth=vectors)
-            m.submodules[f"sums_{column}"] = memory
-            value = Signal(signed(BYTE_BITS), name=f"value_{column}")
-            product = Signal(signed(2 * BYTE_BITS), name=f"product_{column}")
-            own = self.local_data.word_select(column, BYTE_BITS)
-            m.d.comb += value.eq(Mux(inside_1, Mux(same_byte, byte, own), zero_point))
-            weight = weights.word_select(column, BYTE_BITS).as_signed()
-            m.d.sync += product.eq(value * weight)
-            before = Mux(overwrites, 0, memory.read_data)
-            m.d.comb += [
-                memory.read_addr.eq(
-                    Mux(self.busy, vector_1, acc_address[(columns - 1).bit_length() :])
-                ),
-                memory.write_addr.eq(vector_2),
-                memory.write_en.eq(valid_2),
-                memory.write_data.eq(before + product),
-            ]
-            sums.append(memory.read_data)
-        with m.Switch(acc_column):
-            for column, word in enumerate(sums):
-                with m.Case(column):
-                    m.d.comb += self.acc_data.eq(word)
-        return m
+            m.d.sync += address.eq(address + self._config.cols)
+        m.d.comb += [
+            Cat(columns.read_column, columns.read_vector).eq(address),
+            self.acc_data.eq(columns.sum),
+        ]
