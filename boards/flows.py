@@ -301,7 +301,7 @@ FLOWS: dict[str, Flow] = {
         multiplier_sizes=(1, NINES_OF_MULT18X18),
     ),
     "xilinx7": Flow(
-        synthesis=_script("synth_xilinx -family xc7 -top top"),
+        synthesis=_script("synth_xilinx -family xc7 -flatten -top top"),
         count=_count_xilinx7,
         routed_names={},
         multiplier="DSP48E1",
