@@ -42,8 +42,9 @@ WRITE = (
 def build_netlist(config: NpuConfig, *, console: Console | None = None) -> Build:
     """Return the simulator of an NPU's netlist, from the cache or newly built.
 
-    `nano` takes about six minutes of one core, two of them synthesis. It runs about 60 times slower
-    than the RTL (18 thousand cycles a second), in as many cycles, and has no trace port.
+    `nano` takes about two minutes of one core, half a minute of them synthesis. It runs about 70
+    times slower than the RTL (70 thousand cycles a second), in as many cycles, and has no trace
+    port.
 
     Parameters
     ----------
