@@ -25,8 +25,8 @@ from tops import DESIGNS
 CONFIG: NpuConfig = DESIGNS[os.environ["CELOSIA_DESIGN"]].config
 MEMORY_BYTES = 1 << 18
 FIRST_ADDRESS = 4096
-DRAWS = 40
-MOST_PREDICTED_CYCLES = 60_000 if CONFIG.firmware else 12_000
+DRAWS = 200
+MOST_PREDICTED_CYCLES = 90_000 if CONFIG.firmware else 12_000
 """Larger networks would make the bench slow and show nothing else."""
 LIMIT_CYCLES = 4_000_000 if CONFIG.firmware else 400_000
 MOODS = (

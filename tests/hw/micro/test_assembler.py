@@ -241,6 +241,9 @@ def test_firmware_keeps_off_the_registers() -> None:
 
 
 def test_firmware_that_is_too_large() -> None:
-    """A queue of many commands takes more words than there are: it is refused in words."""
+    """The longest queues that a configuration may have still fit; one word more does not."""
+    assert firmware(preset("nano").with_(queue_depth=8)).data
+    a = Assembler(first_word=0)
+    a.word("all", count=DATA_WORDS + 1)
     with pytest.raises(ValueError, match=f"room for {CODE_WORDS} and {DATA_WORDS}"):
-        firmware(preset("nano").with_(queue_depth=64))
+        a.image()
