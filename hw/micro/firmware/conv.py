@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from celosia.hw.isa import Conv, Engine, Mode, Space
 from celosia.hw.micro.assembler import Word
-from celosia.hw.micro.firmware.schedule import Scheduler
+from celosia.hw.micro.firmware.queues import Queues
+from celosia.hw.micro.firmware.rows import RUN_FIRST, TAPS_OF_ROWS, RowRuns
 from celosia.hw.micro.firmware.shared import Shared
 from celosia.hw.micro.instructions import In, Op, Out, Status
 from celosia.hw.regs import ErrorCause
@@ -18,8 +19,6 @@ from celosia.hw.regs import ErrorCause
 __all__ = ["Convolutions"]
 
 ACC_HALVES = 2
-TAPS_OF_ROWS = 3
-RUN_FIRST, RUN_ROW_EXISTS = 1 << 14, 1 << 15
 SETUP_SAME_BYTE = 1 << 8
 
 
@@ -29,42 +28,34 @@ class Convolutions:
     Parameters
     ----------
     shared : Shared
-    scheduler : Scheduler
+    queues : Queues
     """
 
-    def __init__(self, shared: Shared, scheduler: Scheduler) -> None:
-        self.s, self.a, self.scheduler = shared, shared.a, scheduler
+    def __init__(self, shared: Shared, queues: Queues) -> None:
+        self.s, self.a, self.queues = shared, shared.a, queues
         a = shared.a
-        self.held = scheduler.held
-        self.taps, self.setup = a.word("conv.taps"), a.word("conv.setup")
-        self.window_step, self.tap_step = a.word("conv.window_step"), a.word("conv.tap_step")
-        self.wraps = a.word("conv.wraps")
-        self.whole = a.word("conv.whole", count=shared.config.rows)
+        self.runs = RowRuns(shared)
+        self.held = queues.held
+        self.setup, self.window_step = a.word("conv.setup"), a.word("conv.window_step")
         self.passes = a.word("conv.passes")
         self.pass_taps, self.pass_lines = a.word("conv.pass_taps"), a.word("conv.pass_lines")
         self.half = a.word("conv.half_vector")
-        self.weights, self.weight = a.word("conv.weights"), a.word("conv.weight")
+        self.weights = a.word("conv.weights")
         self.oc, self.oc_address = a.word("conv.oc"), a.word("conv.oc_address")
         self.rows_left, self.rows = a.word("conv.rows_left"), a.word("conv.rows")
         self.tile_address, self.tile_row = a.word("conv.tile_address"), a.word("conv.tile_row")
-        self.first, self.first_now = a.word("conv.first"), a.word("conv.first_now")
+        self.first, self.busy = a.word("conv.first"), a.word("conv.busy")
         self.ky, self.kx, self.ic = a.word("conv.ky"), a.word("conv.kx"), a.word("conv.ic")
         self.ky_address, self.ky_row = a.word("conv.ky_address"), a.word("conv.ky_row")
         self.kx_address, self.kx_x = a.word("conv.kx_address"), a.word("conv.kx_x")
-        self.ic_address, self.ic_x = a.word("conv.ic_address"), a.word("conv.ic_x")
-        self.y, self.row_address = a.word("conv.y"), a.word("conv.row_address")
-        self.row, self.vector = a.word("conv.row"), a.word("conv.vector")
-        self.tap, self.tap_offset = a.word("conv.tap"), a.word("conv.tap_offset")
-        self.wrapped, self.position = a.word("conv.wrapped"), a.word("conv.position")
-        self.far_address, self.far_row = a.word("conv.far_address"), a.word("conv.far_row")
-        self.busy = a.word("conv.busy")
+        self.ic_address, self.y = a.word("conv.ic_address"), a.word("conv.y")
 
     def emit(self) -> None:
         """Emit the handler."""
         a, s = self.a, self.s
         a.label("ARRAY.command")
         f = s.unpack(Conv, "conv")
-        self._in_h = f["in_h"]
+        self.runs.fields = f
         s.refuse_zero(
             *(
                 f[name]
@@ -124,9 +115,9 @@ class Convolutions:
         a.load(f["zero_point"])
         a.bits_and(0xFF)
         a.store(self.setup)
-        a.move(self.taps, s.config.rows)
+        a.move(self.runs.taps, s.config.rows)
         a.store(self.pass_lines, self.pass_taps)
-        a.move(self.wraps, 0)
+        a.move(self.runs.wraps, 0)
         a.load(f["accumulate"])
         a.add(-1)
         a.bits_and(RUN_FIRST)
@@ -135,18 +126,18 @@ class Convolutions:
         with a.unless(Op.JUMP_NONZERO):
             a.increase(self.setup, SETUP_SAME_BYTE)
             a.move(self.window_step, f["step_x"])
-            a.move(self.tap_step, 1)
+            a.move(self.runs.tap_step, 1)
             self._join(f)
             a.jump("conv.prepared")
         a.add(-int(Mode.ROWS))
         a.emit(Op.JUMP_NEGATIVE, "conv.taps")
-        a.move(self.taps, TAPS_OF_ROWS)
+        a.move(self.runs.taps, TAPS_OF_ROWS)
         a.store(self.pass_taps)
         a.label("conv.taps")
         a.multiply(f["step_x"], f["stride_x"], In.PRODUCT_LOW)
         a.store(self.window_step)
-        a.move(self.tap_step, f["step_x"])
-        self._find_wraps(f)
+        a.move(self.runs.tap_step, f["step_x"])
+        self.runs.find_wraps()
         a.label("conv.prepared")
 
     def _join(self, f: dict[str, Word]) -> None:
@@ -158,45 +149,13 @@ class Convolutions:
             a.add(-1)
             a.emit(Op.JUMP_ZERO, joined)
             a.load(f[step])
-            a.sub(self.taps)
+            a.sub(self.runs.taps)
             a.emit(Op.JUMP_NONZERO, "conv.joined")
-            a.multiply(self.taps, f[count], In.PRODUCT_LOW)
-            a.store(self.taps, self.pass_lines)
+            a.multiply(self.runs.taps, f[count], In.PRODUCT_LOW)
+            a.store(self.runs.taps, self.pass_lines)
             a.move(f[count], 1)
             a.label(joined)
         a.label("conv.joined")
-
-    def _find_wraps(self, f: dict[str, Word]) -> None:
-        """Word `whole[tap]` = outputs of a row whose tap lies in the row itself."""
-        a = self.a
-        a.move(self.tap, 0)
-        a.label("whole.tap")
-        a.move(self.wrapped, f["out_w"])
-        a.add(-1)
-        a.multiply(None, f["stride_x"], In.PRODUCT_LOW)
-        a.add(self.tap)
-        a.sub(f["row_len"])
-        a.store(self.position)
-        a.label("whole.output")
-        a.emit(Op.JUMP_NEGATIVE, "whole.found")
-        a.increase(self.wrapped, -1)
-        a.emit(Op.JUMP_ZERO, "whole.found")
-        a.load(self.position)
-        a.sub(f["stride_x"])
-        a.store(self.position)
-        a.jump("whole.output")
-        a.label("whole.found")
-        a.load(self.tap)
-        a.add(self.whole.address)
-        a.emit(Op.INDEX)
-        a.load(self.wrapped)
-        a.emit(Op.STORE_INDEXED)
-        a.sub(f["out_w"])
-        with a.unless(Op.JUMP_ZERO):
-            a.move(self.wraps, 1)
-        a.increase(self.tap, 1)
-        a.sub(self.taps)
-        a.emit(Op.JUMP_NONZERO, "whole.tap")
 
     def _channels(self, f: dict[str, Word]) -> None:
         """All tiles of one tile of output channels."""
@@ -220,9 +179,9 @@ class Convolutions:
         a.move(self.held, f["hold"])
         with a.unless(Op.JUMP_NONZERO):
             a.increase(s.full_halves, 1)
-            a.load(self.scheduler.fill_half)
+            a.load(self.queues.fill_half)
             a.bits_xor(1)
-            a.store(self.scheduler.fill_half)
+            a.store(self.queues.fill_half)
         a.multiply(self.rows, f["step_y"], In.PRODUCT_LOW)
         a.add(self.tile_address)
         a.store(self.tile_address)
@@ -238,15 +197,15 @@ class Convolutions:
         """All passes of one tile."""
         a, s = self.a, self.s
         a.write(Out.ARRAY_STEP, self.window_step)
-        a.write(Out.ARRAY_TAP, self.tap_step)
+        a.write(Out.ARRAY_TAP, self.runs.tap_step)
         a.write(Out.ARRAY_LIMIT, f["row_bytes"])
         a.write(Out.ARRAY_SETUP, self.setup)
         a.write(Out.ARRAY_COUNT, f["out_w"])
-        a.multiply(self.scheduler.fill_half, s.config.acc_depth, In.PRODUCT_LOW)
+        a.multiply(self.queues.fill_half, s.config.acc_depth, In.PRODUCT_LOW)
         a.store(self.half)
         self._check_weights()
-        a.move(self.weight, self.weights)
-        a.move(self.first_now, self.first)
+        a.move(self.runs.weight, self.weights)
+        a.move(self.runs.first_now, self.first)
         a.move(self.ky, f["n_ky"])
         a.move(self.ky_address, self.tile_address)
         a.move(self.ky_row, self.tile_row)
@@ -257,11 +216,11 @@ class Convolutions:
             with a.repeat(self.kx):
                 a.move(self.ic, f["n_ic"])
                 a.move(self.ic_address, self.kx_address)
-                a.move(self.ic_x, self.kx_x)
+                a.move(self.runs.ic_x, self.kx_x)
                 with a.repeat(self.ic):
                     self._pass(f)
                     a.increase(self.ic_address, f["step_ic"])
-                    a.increase(self.ic_x, f["step_ic"])
+                    a.increase(self.runs.ic_x, f["step_ic"])
                 a.increase(self.kx_address, f["step_kx"])
                 a.increase(self.kx_x, f["step_kx"])
             a.increase(self.ky_address, f["step_ky"])
@@ -311,116 +270,19 @@ class Convolutions:
         a = self.a
         a.call("check_watchdog")
         a.move(self.y, self.rows)
-        a.move(self.row_address, self.ic_address)
-        a.move(self.row, self.ky_row)
-        a.move(self.vector, self.half)
+        a.move(self.runs.row_address, self.ic_address)
+        a.move(self.runs.row, self.ky_row)
+        a.move(self.runs.vector, self.half)
         with a.repeat(self.y):
-            a.load(self.wraps)
+            a.load(self.runs.wraps)
             a.emit(Op.JUMP_NONZERO, "conv.taps_apart")
-            self._whole_row()
+            self.runs.whole_row()
             a.jump("conv.row_done")
             a.label("conv.taps_apart")
-            self._taps_apart(f)
+            self.runs.taps_apart()
             a.label("conv.row_done")
-            a.increase(self.row_address, f["step_y"])
-            a.increase(self.row, f["stride_y"])
-            a.increase(self.vector, f["out_w"])
-        a.increase(self.weight, self.pass_lines)
-        a.move(self.first_now, 0)
-
-    def _flags(self, row: Word) -> None:
-        """A = RUN_ROW_EXISTS if the input row exists, else 0."""
-        a, in_h = self.a, self._in_h
-        none, end = a.new_label("no_row"), a.new_label("row")
-        a.load(row)
-        a.emit(Op.JUMP_NEGATIVE, none)
-        a.sub(in_h)
-        a.emit(Op.JUMP_POSITIVE, none)
-        a.load(RUN_ROW_EXISTS)
-        a.jump(end)
-        a.label(none)
-        a.load(0)
-        a.label(end)
-
-    def _whole_row(self) -> None:
-        a = self.a
-        a.emit(Op.WAIT)
-        a.write(Out.ARRAY_ADDRESS, self.row_address)
-        a.write(Out.ARRAY_X, self.ic_x)
-        a.write(Out.ARRAY_VECTOR, self.vector)
-        a.write(Out.ARRAY_WEIGHTS, self.weight)
-        self._flags(self.row)
-        a.add(self.first_now)
-        a.add(self.taps)
-        a.write(Out.ARRAY_RUN)
-
-    def _taps_apart(self, f: dict[str, Word]) -> None:
-        """A row whose taps are runs of their own, because some outputs' lie in the next row."""
-        a = self.a
-        a.move(self.tap, 0)
-        a.move(self.tap_offset, 0)
-        a.label("conv.tap")
-        a.load(self.tap)
-        a.add(self.whole.address)
-        a.emit(Op.INDEX)
-        a.emit(Op.LOAD_INDEXED)
-        a.store(self.wrapped)
-        a.emit(Op.JUMP_ZERO, "conv.far")
-        a.emit(Op.WAIT)
-        a.write(Out.ARRAY_COUNT)
-        self._tap_run(self.row_address, self.row, self.tap_offset, self.vector)
-        # The outputs that are left, one by one.
-        a.label("conv.far")
-        a.load(self.wrapped)
-        a.sub(f["out_w"])
-        a.emit(Op.JUMP_ZERO, "conv.next_tap")
-        a.multiply(self.wrapped, f["stride_x"], In.PRODUCT_LOW)
-        a.add(self.tap)
-        a.store(self.position)
-        a.move(self.far_address, self.row_address)
-        a.move(self.far_row, self.row)
-        a.label("conv.far_row")
-        a.load(self.position)
-        a.sub(f["row_len"])
-        with a.unless(Op.JUMP_NEGATIVE):
-            a.store(self.position)
-            a.increase(self.far_address, f["step_y"])
-            a.increase(self.far_row, f["stride_y"])
-            a.jump("conv.far_row")
-        a.multiply(self.position, f["step_x"], In.PRODUCT_LOW)
-        a.store(self.position)
-        a.emit(Op.WAIT)
-        a.write(Out.ARRAY_COUNT, 1)
-        a.load(self.vector)
-        a.add(self.wrapped)
-        a.store(self.s.scratch[1])
-        self._tap_run(self.far_address, self.far_row, self.position, self.s.scratch[1])
-        a.increase(self.wrapped, 1)
-        a.jump("conv.far")
-        a.label("conv.next_tap")
-        a.increase(self.tap_offset, self.tap_step)
-        a.increase(self.tap, 1)
-        a.sub(self.taps)
-        a.emit(Op.JUMP_NONZERO, "conv.tap")
-
-    def _tap_run(self, address: Word, row: Word, offset: Word, vector: Word) -> None:
-        """A run of one tap; the count is written, and the array stands still."""
-        a = self.a
-        a.load(address)
-        a.add(offset)
-        a.write(Out.ARRAY_ADDRESS)
-        a.load(self.ic_x)
-        a.add(offset)
-        a.write(Out.ARRAY_X)
-        a.write(Out.ARRAY_VECTOR, vector)
-        a.load(self.weight)
-        a.add(self.tap)
-        a.write(Out.ARRAY_WEIGHTS)
-        self._flags(row)
-        a.store(self.s.scratch[0])
-        a.load(self.tap)
-        with a.unless(Op.JUMP_NONZERO):
-            a.increase(self.s.scratch[0], self.first_now)
-        a.load(self.s.scratch[0])
-        a.add(1)
-        a.write(Out.ARRAY_RUN)
+            a.increase(self.runs.row_address, f["step_y"])
+            a.increase(self.runs.row, f["stride_y"])
+            a.increase(self.runs.vector, f["out_w"])
+        a.increase(self.runs.weight, self.pass_lines)
+        a.move(self.runs.first_now, 0)

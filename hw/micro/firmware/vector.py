@@ -7,15 +7,14 @@ channel, so that a channel's parameters are looked up once.
 from __future__ import annotations
 
 from celosia.hw.isa import BIAS_LINES, BLOCK_LINES, Engine, Opcode, Space, Vector, VectorOp
-from celosia.hw.micro.firmware.rescale import Rescale
-from celosia.hw.micro.firmware.schedule import Scheduler
+from celosia.hw.micro.firmware.elements import Elements
+from celosia.hw.micro.firmware.queues import Queues
 from celosia.hw.micro.firmware.shared import LINE_BIT, Shared
 from celosia.hw.micro.instructions import In, Op, Out
 from celosia.hw.regs import ErrorCause
 
 __all__ = ["Vectors"]
 
-ADD_LEFT_SHIFT = 20
 SHIFT_LINE = 8
 
 
@@ -25,36 +24,22 @@ class Vectors:
     Parameters
     ----------
     shared : Shared
-    scheduler : Scheduler
+    queues : Queues
     """
 
-    def __init__(self, shared: Shared, scheduler: Scheduler) -> None:
-        self.s, self.a, self.scheduler = shared, shared.a, scheduler
+    def __init__(self, shared: Shared, queues: Queues) -> None:
+        self.s, self.a, self.queues = shared, shared.a, queues
         a = shared.a
+        self.elements = Elements(shared)
         self.element = a.word("vector.element")
         self.from_acc = a.word("vector.from_acc")
         self.oc, self.param = a.word("vector.oc"), a.word("vector.param")
         self.rows_left, self.rows = a.word("vector.rows_left"), a.word("vector.rows")
-        self.channel = a.word("vector.channel")
         self.y, self.x = a.word("vector.y"), a.word("vector.x")
         self.tile = {name: a.word(f"vector.tile_{name}") for name in "abd"}
         self.row = {name: a.word(f"vector.row_{name}") for name in "abd"}
-        self.at = {name: a.word(f"vector.at_{name}") for name in "abd"}
         self.step = {name: a.word(f"vector.step_{name}") for name in "abd"}
-        self.window_step = {name: a.word(f"vector.step_{name}") for name in ("ky", "kx")}
         self.span = {name: a.word(f"vector.span_{name}") for name in "abd"}
-        self.vector = a.word("vector.vector")
-        self.bias = a.word("vector.bias")
-        self.usual = a.word("vector.usual")
-        self.value = a.word("vector.value")
-        self.back, self.back_add = a.word("vector.back"), a.word("vector.back_add")
-        self.sum_a = a.word("vector.sum_a")
-        self.ky, self.kx = a.word("vector.ky"), a.word("vector.kx")
-        self.ky_at, self.kx_at = a.word("vector.ky_at"), a.word("vector.kx_at")
-        self.total = a.word("vector.total")
-        self.requant = Rescale(shared, "requant", left=True)
-        self.scale = {name: Rescale(shared, f"scale_{name}") for name in "abo"}
-        self.width = {name: a.word(f"vector.width_{name}") for name in ("act", "mid")}
         self.line, self.rest = a.word("vector.line"), a.word("vector.rest")
         self.line_y, self.line_x = a.word("vector.line_y"), a.word("vector.line_x")
         self.back_lines = a.word("vector.back_lines")
@@ -67,7 +52,7 @@ class Vectors:
         a.bits_and(0xFF)
         a.sub(int(Opcode.SOFTMAX))
         a.emit(Op.JUMP_ZERO, "softmax")
-        self.f = f = s.unpack(Vector, "vector")
+        self.f = self.elements.fields = f = s.unpack(Vector, "vector")
         s.refuse_zero(*(f[name] for name in ("n_oc", "out_h", "out_w", "n_ky", "n_kx")))
         self._prepare()
         a.move(self.oc, f["n_oc"])
@@ -83,7 +68,10 @@ class Vectors:
             a.add(self.param)
             a.store(self.param)
         a.jump("VECTOR.done")
-        self._elements()
+        a.label("vector.do")
+        a.load(self.element)
+        a.emit(Op.JUMP_TO_A)
+        self.elements.emit()
         self._emit_lines()
 
     # Once a command.
@@ -97,19 +85,13 @@ class Vectors:
             a.add(-1)
             a.multiply(None, f[f"{name}_x"], In.PRODUCT_LOW)
             a.store(self.span[name])
-        for axis in ("ky", "kx"):
-            s.shift_left(f[f"a_{axis}"], LINE_BIT)
-            a.store(self.window_step[axis])
         for count, step in (("n_ky", "a_ky"), ("n_kx", "a_kx")):
             a.load(f[count])
             a.add(-1)
             a.multiply(None, f[step], In.PRODUCT_LOW)
             a.add(self.span["a"])
             a.store(self.span["a"])
-        for name in "abo":
-            self.scale[name].set(f[f"mult_{name}"], f[f"shift_{name}"])
-        assert self.requant.single is not None, "it was made with `left`"
-        a.move(self.requant.single, f["rounding"])
+        self.elements.prepare()
         a.move(self.from_acc, 0)
         a.load(f["op"])
         for op in VectorOp:
@@ -120,7 +102,7 @@ class Vectors:
             a.label(f"vector.is_{op.name}")
             a.emit(Op.CALL, f"vector.pick_{op.name}")
             a.label(f"vector.{op.name}")
-            self._element(op)
+            self.elements.element(op)
             a.label(f"vector.pick_{op.name}")
             a.emit(Op.LINK)
             a.store(self.element)
@@ -144,16 +126,7 @@ class Vectors:
             if op != list(VectorOp)[-1]:
                 a.jump("vector.prepared")
         a.label("vector.prepared")
-        for name in ("act", "mid"):
-            # The upper bound wins if a program has them the wrong way round.
-            a.load(f[f"{name}_max"])
-            a.sub(f[f"{name}_min"])
-            with a.unless(Op.JUMP_POSITIVE):
-                a.load(0)
-            a.store(self.width[name])
-            a.load(f[f"{name}_max"])
-            a.sub(self.width[name])
-            a.store(f[f"{name}_min"])
+        self.elements.prepare_bounds()
 
     # Once a tile.
 
@@ -179,19 +152,19 @@ class Vectors:
         a.add(self.rows_left)
         a.store(self.rows)
         self._check_lines()
-        a.move(self.channel, 0)
+        a.move(self.elements.channel, 0)
         a.label("vector.channel")
         self._parameters()
         self._rows()
-        a.increase(self.channel, 1)
+        a.increase(self.elements.channel, 1)
         a.add(-s.config.cols)
         a.emit(Op.JUMP_NONZERO, "vector.channel")
         a.load(self.from_acc)
         with a.unless(Op.JUMP_ZERO):
             a.increase(s.full_halves, -1)
-            a.load(self.scheduler.drain_half)
+            a.load(self.queues.drain_half)
             a.bits_xor(1)
-            a.store(self.scheduler.drain_half)
+            a.store(self.queues.drain_half)
         for name in "abd":
             a.multiply(self.rows, f[f"{name}_y"], In.PRODUCT_LOW)
             a.add(self.tile[name])
@@ -288,40 +261,40 @@ class Vectors:
         a.load(self.from_acc)
         a.emit(Op.JUMP_ZERO, "vector.has_parameters")
         a.load(self.param)
-        a.add(self.channel)
+        a.add(self.elements.channel)
         a.add(s.local.base_of(Space.PARAM) // s.config.line_bytes)
         s.shift_left(None, LINE_BIT)
         a.write(Out.LOCAL_ADDRESS)
         a.write(Out.LOCAL_STEP, BIAS_LINES * s.config.line_bytes)
         a.read(In.LOCAL_WORD)
-        a.store(self.bias)
+        a.store(self.elements.bias)
         a.load(f["shared"])
         with a.unless(Op.JUMP_ZERO):
-            self.requant.set(f["mult_a"], f["shift_a"])
+            self.elements.requant.set(f["mult_a"], f["shift_a"])
             a.jump("vector.has_parameters")
         a.read(In.LOCAL_WORD)
-        a.store(self.requant.multiplier)
+        a.store(self.elements.requant.multiplier)
         a.load(self.param)
         a.add(SHIFT_LINE)
         a.add(s.local.base_of(Space.PARAM) // s.config.line_bytes)
         s.shift_left(None, LINE_BIT)
-        a.add(self.channel)
+        a.add(self.elements.channel)
         a.write(Out.LOCAL_ADDRESS)
         a.read(In.LOCAL_BYTE)
-        self.requant.set_signed_shift()
+        self.elements.requant.set_signed_shift()
         a.label("vector.has_parameters")
-        self.requant.decide(self.usual)
+        self.elements.requant.decide(self.elements.usual)
 
     def _rows(self) -> None:
         a, s, f = self.a, self.s, self.f
         a.move(self.y, self.rows)
         for name in "abd":
             s.shift_left(self.tile[name], LINE_BIT)
-            a.add(self.channel)
+            a.add(self.elements.channel)
             a.store(self.row[name])
         # Sums follow one another through the whole tile.
-        a.multiply(self.scheduler.drain_half, s.config.acc_depth * s.config.cols, In.PRODUCT_LOW)
-        a.add(self.channel)
+        a.multiply(self.queues.drain_half, s.config.acc_depth * s.config.cols, In.PRODUCT_LOW)
+        a.add(self.elements.channel)
         a.write(Out.ACCUMULATOR_ADDRESS)
         a.write(Out.LOCAL_STEP, 0)
         with a.repeat(self.y):
@@ -329,161 +302,20 @@ class Vectors:
             a.move(self.x, f["out_w"])
             a.load(f["op"])
             with a.unless(Op.JUMP_NONZERO):
-                self._requant_row()
+                self.elements.requant_row(self.x, self.row["d"], self.step["d"], "vector.row_done")
                 a.jump("vector.row_done")
             for name in "abd":
-                a.move(self.at[name], self.row[name])
+                a.move(self.elements.at[name], self.row[name])
             with a.repeat(self.x):
                 a.call("vector.do")
-                a.write(Out.LOCAL_ADDRESS, self.at["d"])
-                a.load(self.value)
-                self._clamp("act")
+                a.write(Out.LOCAL_ADDRESS, self.elements.at["d"])
+                a.load(self.elements.value)
+                self.elements.clamp("act")
                 a.write(Out.LOCAL_BYTE)
                 for name in "abd":
-                    a.increase(self.at[name], self.step[name])
+                    a.increase(self.elements.at[name], self.step[name])
             a.label("vector.row_done")
             for name in "abd":
                 s.shift_left(f[f"{name}_y"], LINE_BIT)
                 a.add(self.row[name])
                 a.store(self.row[name])
-
-    def _requant_row(self) -> None:
-        """A row of REQUANT, by itself: most elements of a network are of this kind."""
-        a, f = self.a, self.f
-        assert int(VectorOp.REQUANT) == 0
-        a.write(Out.LOCAL_ADDRESS, self.row["d"])
-        a.write(Out.LOCAL_STEP, self.step["d"])
-        a.load(self.usual)
-        a.emit(Op.JUMP_ZERO, "vector.unusual")
-        for rescale in (self.requant.apply_usual, self.requant.apply):
-            with a.repeat(self.x):
-                a.read(In.ACCUMULATOR)
-                a.add(self.bias)
-                rescale()
-                a.add(f["zero_a"])
-                self._clamp("act")
-                a.write(Out.LOCAL_BYTE)
-            if rescale == self.requant.apply_usual:
-                a.jump("vector.row_done")
-                a.label("vector.unusual")
-
-    # Once an element.
-
-    def _elements(self) -> None:
-        a, f = self.a, self.f
-        a.label("vector.do")
-        a.load(self.element)
-        a.emit(Op.JUMP_TO_A)
-        with a.routine("vector.add", self.back_add):
-            # `value` is A's; B is added, all of it rescaled.
-            a.load(self.value)
-            a.sub(f["zero_a"])
-            self.s.shift_left(None, ADD_LEFT_SHIFT)
-            self.scale["a"].apply()
-            a.store(self.sum_a)
-            a.write(Out.LOCAL_ADDRESS, self.at["b"])
-            a.read(In.LOCAL_BYTE)
-            a.sub(f["zero_b"])
-            self.s.shift_left(None, ADD_LEFT_SHIFT)
-            self.scale["b"].apply()
-            a.add(self.sum_a)
-            self.scale["o"].apply()
-            a.add(f["zero_out"])
-            a.store(self.value)
-        self.requant.emit()
-        for scale in self.scale.values():
-            scale.emit()
-
-    def _clamp(self, name: str) -> None:
-        """A = A, not below `name`_min and not above `name`_max; no sum here overflows."""
-        a, f = self.a, self.f
-        a.sub(f[f"{name}_min"])
-        with a.unless(Op.JUMP_POSITIVE):
-            a.load(0)
-        a.sub(self.width[name])
-        with a.unless(Op.JUMP_NEGATIVE):
-            a.load(0)
-        a.add(f[f"{name}_max"])
-
-    def _element(self, op: VectorOp) -> None:
-        """A routine: word `value` = the element's value, not yet clamped."""
-        a, s, f = self.a, self.s, self.f
-        a.emit(Op.LINK)
-        a.store(self.back)
-        if op in (VectorOp.REQUANT, VectorOp.REQUANT_ADD):
-            a.read(In.ACCUMULATOR)
-            a.add(self.bias)
-            self.requant.apply()
-            a.add(f["zero_a"])
-            if op == VectorOp.REQUANT_ADD:
-                self._clamp("mid")
-        elif op == VectorOp.ADD:
-            a.write(Out.LOCAL_ADDRESS, self.at["a"])
-            a.read(In.LOCAL_BYTE)
-        elif op == VectorOp.TABLE:
-            a.write(Out.LOCAL_ADDRESS, self.at["a"])
-            a.read(In.LOCAL_BYTE)
-            a.bits_and(0xFF)
-            s.shift_left(None, LINE_BIT)
-            a.add(s.local.base_of(Space.TABLE))
-            a.add(self.channel)
-            a.write(Out.LOCAL_ADDRESS)
-            a.read(In.LOCAL_BYTE)
-        else:
-            self._window(op)
-            if op == VectorOp.AVERAGE:
-                self._average()
-        a.store(self.value)
-        if op in (VectorOp.ADD, VectorOp.REQUANT_ADD):
-            a.call("vector.add")
-        a.leave(self.back)
-
-    def _window(self, op: VectorOp) -> None:
-        """A and `total` = sum or maximum of the window."""
-        a, f = self.a, self.f
-        a.call("check_watchdog")
-        a.move(self.total, 0 if op == VectorOp.AVERAGE else -128)
-        a.move(self.ky, f["n_ky"])
-        a.move(self.ky_at, self.at["a"])
-        with a.repeat(self.ky):
-            a.move(self.kx, f["n_kx"])
-            a.move(self.kx_at, self.ky_at)
-            with a.repeat(self.kx):
-                a.write(Out.LOCAL_ADDRESS, self.kx_at)
-                a.read(In.LOCAL_BYTE)
-                if op == VectorOp.AVERAGE:
-                    a.add(self.total)
-                    a.store(self.total)
-                else:
-                    a.store(self.value)
-                    a.sub(self.total)
-                    with a.unless(Op.JUMP_NEGATIVE):
-                        a.move(self.total, self.value)
-                a.increase(self.kx_at, self.window_step["kx"])
-            a.increase(self.ky_at, self.window_step["ky"])
-        a.load(self.total)
-
-    def _average(self) -> None:
-        """A = A / window, half away from zero: magnitude * mult_o >> 30 + shift_o, and the sign."""
-        a, f = self.a, self.f
-        negative, end = a.new_label("negative"), a.new_label("averaged")
-        a.emit(Op.JUMP_ZERO, end)
-        a.emit(Op.JUMP_NEGATIVE, negative)
-        for label, sign in (("", 1), (negative, -1)):
-            if label:
-                a.label(label)
-                a.load(0)
-                a.sub(self.total)
-            a.add(f["half"])
-            a.store(self.value)
-            # The middle of the product is that of 2^-31.
-            a.add(self.value)
-            a.multiply(None, f["mult_o"], In.PRODUCT_Q31)
-            self.scale["o"].shift_down()
-            if sign < 0:
-                a.store(self.value)
-                a.load(0)
-                a.sub(self.value)
-            if sign > 0:
-                a.jump(end)
-        a.label(end)
