@@ -189,6 +189,22 @@ class Assembler:
         self.emit(Op.FACTOR_B, self._source(second))
         self.read(result)
 
+    def look_up(self, array: Word, index: Word | None = None) -> None:
+        """A = array[index], or array[A] if there is no index; X stays there."""
+        if index is not None:
+            self.load(index)
+        self.add(array.address)
+        self.emit(Op.INDEX)
+        self.emit(Op.LOAD_INDEXED)
+
+    def minimum(self, first: Word, second: Word | int) -> None:
+        """A = the lesser one."""
+        self.load(first)
+        self.sub(second)
+        with self.unless(Op.JUMP_NEGATIVE):
+            self.load(0)
+        self.add(second)
+
     def jump(self, target: str) -> None:
         """Go to a label."""
         self.emit(Op.JUMP, target)

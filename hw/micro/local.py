@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
-from amaranth.lib.memory import Memory
+from amaranth.hdl import Module
 from amaranth.lib.wiring import Component, In, Out, Signature
 from celosia.hw.config import NpuConfig
+from celosia.hw.memory.block import BlockMemory
 from celosia.hw.micro.layout import LocalMap
 
 __all__ = ["LocalMemory", "LocalPort"]
@@ -60,17 +60,14 @@ class LocalMemory(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.memory = memory = Memory(
-            shape=WORD_BITS, depth=self._words, init=[], attrs={"no_rw_check": 1}
+        m.submodules.memory = memory = BlockMemory(
+            width_bits=WORD_BITS, depth=self._words, granularity_bits=8
         )
-        write_port, read_port = memory.write_port(granularity=8), memory.read_port(domain="comb")
-        data = Signal(WORD_BITS, reset_less=True)
         m.d.comb += [
-            write_port.addr.eq(self.port.address),
-            write_port.data.eq(self.port.write_data),
-            write_port.en.eq(self.port.write),
-            read_port.addr.eq(self.port.address),
-            self.port.read_data.eq(data),
+            memory.write_addr.eq(self.port.address),
+            memory.write_data.eq(self.port.write_data),
+            memory.write_en.eq(self.port.write),
+            memory.read_addr.eq(self.port.address),
+            self.port.read_data.eq(memory.read_data),
         ]
-        m.d.sync += data.eq(read_port.data)
         return m

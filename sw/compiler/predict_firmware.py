@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from celosia.hw.config import NpuConfig
 from celosia.hw.isa import (
+    COMMAND_BYTES,
     Command,
     Conv,
     Mode,
@@ -31,7 +32,7 @@ TAP_CYCLES = 6
 ROW_CYCLES = 66
 """Of the firmware for a row, while the array works on the one before."""
 
-COMMAND_WORDS = 16
+COMMAND_WORDS = COMMAND_BYTES // WORD_BYTES
 START_CYCLES = 2483
 """From the doorbell to the first command."""
 

@@ -95,13 +95,8 @@ class Convolutions:
 
     def _tile_rows(self, f: dict[str, Word], left: Word) -> None:
         """A and `rows` = min(tile_rows, left)."""
-        a = self.a
-        a.load(f["tile_rows"])
-        a.sub(left)
-        with a.unless(Op.JUMP_NEGATIVE):
-            a.load(0)
-        a.add(left)
-        a.store(self.rows)
+        self.a.minimum(f["tile_rows"], left)
+        self.a.store(self.rows)
 
     def _prepare(self, f: dict[str, Word]) -> None:
         """What stays the same for the whole command."""
@@ -246,15 +241,7 @@ class Convolutions:
         a.add(self.weights)
         a.sub(end + 1)
         with a.unless(Op.JUMP_NEGATIVE):
-            # The first line beyond.
-            a.load(self.weights)
-            a.sub(end)
-            with a.unless(Op.JUMP_POSITIVE):
-                a.load(0)
-            a.add(end - first)
-            s.shift_left(None, 2)
-            a.store(s.error_address)
-            a.jump(s.fail(ErrorCause.WGT_RANGE))
+            s.fail_lines(self.weights, end, ErrorCause.WGT_RANGE, base=first)
 
     def _check_range(self) -> None:
         a, s = self.a, self.s

@@ -79,7 +79,7 @@ class Queues:
         a, s, depth = self.a, self.s, self.s.config.queue_depth
         with a.routine("begin", self.back):
             a.move(self.begun, 0)
-            self.load_indexed(self.first, s.unit)
+            a.look_up(self.first, s.unit)
             a.store(self.pointer)
             a.multiply(s.unit, depth, In.PRODUCT_LOW)
             a.add(self.pointer)
@@ -155,7 +155,7 @@ class Queues:
         a, s, depth = self.a, self.s, self.s.config.queue_depth
         with a.routine("finish", self.back):
             # Its own copy: that of `begin` may be another command's by now.
-            self.load_indexed(self.first, s.unit)
+            a.look_up(self.first, s.unit)
             a.store(self.pointer)
             a.add(1)
             a.bits_and(depth - 1)
@@ -163,11 +163,9 @@ class Queues:
             self._store_indexed(self.first, s.scratch[0])
             a.multiply(s.unit, depth, In.PRODUCT_LOW)
             a.add(self.pointer)
-            a.add(self.heads.address)
-            a.emit(Op.INDEX)
-            a.emit(Op.LOAD_INDEXED)
+            a.look_up(self.heads)
             a.store(s.head)
-            self.load_indexed(self.count, s.unit)
+            a.look_up(self.count, s.unit)
             a.add(-1)
             a.emit(Op.STORE_INDEXED)
             a.move(s.scratch[0], 0)
@@ -192,14 +190,6 @@ class Queues:
             a.increase(self.bit, self.bit)
             a.add(-1 << SIGNAL_BIT + ENGINES)
             a.emit(Op.JUMP_NONZERO, "finish.token")
-
-    def load_indexed(self, array: Word, index: Word) -> None:
-        """A = array[index]; X stays there."""
-        a = self.a
-        a.load(index)
-        a.add(array.address)
-        a.emit(Op.INDEX)
-        a.emit(Op.LOAD_INDEXED)
 
     def _store_indexed(self, array: Word, value: Word) -> None:
         """array[unit] = value."""

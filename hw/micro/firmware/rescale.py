@@ -36,7 +36,6 @@ class Rescale:
         self.left_factor = a.word(f"{name}.left_factor") if left else None
         self.right = a.word(f"{name}.right")
         self.right_factor = a.word(f"{name}.right_factor")
-        self.back = a.word(f"{name}.back")
         self.value = a.word(f"{name}.value")
 
     def set(self, multiplier: Word, right: Word) -> None:
@@ -56,9 +55,7 @@ class Rescale:
         a.bits_xor(-1)
         a.add(FRACTION_BITS + 2)
         a.bits_and(FRACTION_BITS)
-        a.add(self.s.power.address)
-        a.emit(Op.INDEX)
-        a.emit(Op.LOAD_INDEXED)
+        a.look_up(self.s.power)
         a.store(self.right_factor)
 
     def set_signed_shift(self) -> None:
@@ -67,9 +64,7 @@ class Rescale:
         assert self.left_factor is not None
         end, right = a.new_label("shift"), a.new_label("right")
         a.emit(Op.JUMP_NEGATIVE, right)
-        a.add(self.s.power.address)
-        a.emit(Op.INDEX)
-        a.emit(Op.LOAD_INDEXED)
+        a.look_up(self.s.power)
         a.store(self.left_factor)
         a.move(self.right, 0)
         a.jump(end)

@@ -96,6 +96,7 @@ class RowRuns:
         a.label(end)
 
     def whole_row(self) -> None:
+        """A row in one run: no tap lies beyond its end."""
         a = self.a
         a.emit(Op.WAIT)
         a.write(Out.ARRAY_ADDRESS, self.row_address)
@@ -113,10 +114,7 @@ class RowRuns:
         a.move(self.tap, 0)
         a.move(self.tap_offset, 0)
         a.label("conv.tap")
-        a.load(self.tap)
-        a.add(self.whole.address)
-        a.emit(Op.INDEX)
-        a.emit(Op.LOAD_INDEXED)
+        a.look_up(self.whole, self.tap)
         a.store(self.wrapped)
         a.emit(Op.JUMP_ZERO, "conv.far")
         a.emit(Op.WAIT)

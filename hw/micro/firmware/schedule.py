@@ -238,7 +238,7 @@ class Scheduler:
             a.label("check_watchdog.out")
         with a.routine("count_time"):
             # Since the command went on; to the counter of its engine.
-            self.queues.load_indexed(self.busy_counters, s.unit)
+            a.look_up(self.busy_counters, s.unit)
             a.emit(Op.INDEX)
             a.read(In.CYCLES)
             a.sub(self.entered)

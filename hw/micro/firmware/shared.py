@@ -169,14 +169,17 @@ class Shared:
             self.a.load(count)
             self.a.emit(Op.JUMP_ZERO, self.fail(ErrorCause.ILLEGAL_FIELD))
 
-    def fail_lines(self, first: Word, limit: int, cause: ErrorCause) -> None:
-        """Emit `cause` about the first of the lines from `first` on that is not below `limit`."""
+    def fail_lines(self, first: Word, limit: int, cause: ErrorCause, *, base: int = 0) -> None:
+        """Emit `cause` about the first of the lines from `first` on that is not below `limit`.
+
+        Both are lines of local memory or, with `base` 0, of a memory in it; `base` is its first.
+        """
         a = self.a
         a.load(first)
         a.sub(limit)
         with a.unless(Op.JUMP_POSITIVE):
             a.load(0)
-        a.add(limit)
+        a.add(limit - base)
         self.shift_left(None, LINE_BIT)
         a.store(self.error_address)
         a.jump(self.fail(cause))

@@ -162,9 +162,7 @@ class Softmaxes:
         a.add(32 - RESULT_SHIFT)
         with a.unless(Op.JUMP_POSITIVE):
             a.load(0)
-        a.add(s.power.address)
-        a.emit(Op.INDEX)
-        a.emit(Op.LOAD_INDEXED)
+        a.look_up(s.power)
         a.store(self.factor)
         s.shift_left(self.target, LINE_BIT)
         a.store(s.scratch[2])

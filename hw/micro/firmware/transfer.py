@@ -59,15 +59,9 @@ class Transfers:
         fields = s.unpack(Load, "transfer")
         s.refuse_zero(fields["row_bytes"], fields["n1"], fields["n2"])
         self._check(fields)
-        a.load(fields["space"])
-        a.add(self.base_of.address)
-        a.emit(Op.INDEX)
-        a.emit(Op.LOAD_INDEXED)
+        a.look_up(self.base_of, fields["space"])
         a.store(self.local_base)
-        a.load(fields["space"])
-        a.add(self.size_of.address)
-        a.emit(Op.INDEX)
-        a.emit(Op.LOAD_INDEXED)
+        a.look_up(self.size_of, fields["space"])
         a.store(self.local_size)
         for target, first in (
             (self.base, s.region_base[0]),
@@ -76,9 +70,7 @@ class Transfers:
             # Base and size follow one another, region by region.
             a.load(fields["region"])
             a.add(fields["region"])
-            a.add(first.address)
-            a.emit(Op.INDEX)
-            a.emit(Op.LOAD_INDEXED)
+            a.look_up(first)
             a.store(target)
         # From here on `size` is the highest offset of a run, negative if there is none. Of a region
         # of 2 GiB or more the lower half can be reached.
@@ -167,11 +159,7 @@ class Transfers:
         length = self.piece
         a.label("transfer.piece")
         a.call("check_watchdog")
-        a.load(self.rest)
-        a.add(-PIECE_BYTES)
-        with a.unless(Op.JUMP_NEGATIVE):
-            a.load(0)
-        a.add(PIECE_BYTES)
+        a.minimum(self.rest, PIECE_BYTES)
         a.store(self.piece)
         a.load(self.stores)
         a.emit(Op.JUMP_NONZERO, "transfer.store")
@@ -277,9 +265,7 @@ class Transfers:
             a.write(Out.MEMORY_WRITE_DATA)
             a.write(Out.MEMORY_ADDRESS, self.address)
             a.bits_and(WORD_BYTES - 1)
-            a.add(s.power.address)
-            a.emit(Op.INDEX)
-            a.emit(Op.LOAD_INDEXED)
+            a.look_up(s.power)
             a.write(Out.MEMORY_WRITE)
             a.increase(self.address, 1)
             a.call("memory_finish")

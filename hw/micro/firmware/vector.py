@@ -145,11 +145,7 @@ class Vectors:
                 a.call(f"{Engine.VECTOR.name}.wait")
                 a.jump("vector.wait")
             self._check_params()
-        a.load(f["tile_rows"])
-        a.sub(self.rows_left)
-        with a.unless(Op.JUMP_NEGATIVE):
-            a.load(0)
-        a.add(self.rows_left)
+        a.minimum(f["tile_rows"], self.rows_left)
         a.store(self.rows)
         self._check_lines()
         a.move(self.elements.channel, 0)
