@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.control.decode import command_layout
@@ -42,10 +42,17 @@ class _TokenCounter(Component):
             self.present.eq(present),
             self.overflow.eq(self.give & ~self.take & count.all()),
         ]
-        with m.If(self.give & ~self.take & ~self.overflow):
-            m.d.sync += [count.eq(count + 1), present.eq(1)]
-        with m.Elif(self.take & ~self.give):
-            m.d.sync += [count.eq(count - 1), present.eq(count != 1)]
+        more, less = Signal(), Signal()
+        m.d.comb += [
+            more.eq(self.give & ~self.take & ~self.overflow),
+            less.eq(self.take & ~self.give),
+        ]
+        # One adder for both.
+        with m.If(more | less):
+            m.d.sync += [
+                count.eq(count + Mux(less, (1 << TOKEN_BITS) - 1, 1)),
+                present.eq(more | (count != 1)),
+            ]
         return m
 
 

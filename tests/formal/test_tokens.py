@@ -179,8 +179,8 @@ BUGS = {
     "wraps": ("_TokenCounter", "& ~self.overflow)", ")", "overflow"),
     "taking forgets giving": (
         "_TokenCounter",
-        "m.If(self.give & ~self.take & ~self.overflow)",
-        "m.If(self.give & ~self.overflow)",
+        "more.eq(self.give & ~self.take & ~self.overflow)",
+        "more.eq(self.give & ~self.overflow)",
         "",
     ),
     "one token is enough": ("TokenGates", ").all()", ").any()", "who waits"),
