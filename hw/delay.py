@@ -1,12 +1,16 @@
-"""Chains of registers."""
+"""Delays: chains of registers, or a small memory in their place."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Array, Module, Signal, Value
+from amaranth.lib.memory import Memory
 
-__all__ = ["delays"]
+__all__ = ["MEMORY_CYCLES", "delays", "memory_delay"]
+
+MEMORY_CYCLES = 16
+"""Longest delay of :func:`memory_delay`: words that a memory made of tables has at no cost."""
 
 
 def delays(
@@ -38,3 +42,61 @@ def delays(
         m.d[domain] += stage.eq(stages[-1])
         stages.append(stage)
     return stages
+
+
+def memory_delay(
+    m: Module, value: Any, cycles: int, *, name: str, domain: str = "sync", registers: int = 0
+) -> Any:
+    """Return what a value was some cycles ago, kept in a memory made of tables.
+
+    A word of the memory is read and then written in each cycle, and is come back to after as many
+    as there are words. Four bits take as much as eight registers (a RAM16SDP4 of Gowin, a
+    TRELLIS_DPR16X4 of Lattice), however long the delay. Several values that are late by the same
+    are best delayed together, as a `Cat`: they share the counter.
+
+    Parameters
+    ----------
+    m : Module
+        Gets the memory, the counter and the registers. All of it stands still with `domain`.
+    value : Value or View
+    cycles : int
+        How many cycles back, 2 to :data:`MEMORY_CYCLES`, and as many more as `registers` says.
+    name : str
+        Of the memory.
+    domain : str
+    registers : int
+        Registers behind the memory, counted in `cycles`: the way out of it is as slow as a table.
+
+    Returns
+    -------
+    Value or View
+        Of the shape of `value`. Undefined until `cycles` have passed since the start; a reset does
+        not change that it is late by so many cycles of `domain`.
+
+    Raises
+    ------
+    ValueError
+        The memory would have fewer than 2 words or more than :data:`MEMORY_CYCLES`.
+    """
+    depth = cycles - registers
+    if not 2 <= depth <= MEMORY_CYCLES:
+        raise ValueError(
+            f"a delay in a memory must be 2 to {MEMORY_CYCLES} cycles and those of its registers,"
+            f" not {cycles!r} with {registers!r} registers"
+        )
+    whole = Value.cast(value)
+    m.submodules[name] = memory = Memory(shape=len(whole), depth=depth, init=[])
+    write = memory.write_port(domain=domain)
+    read = memory.read_port(domain="comb")
+    # A table for each bit: as an adder it would take a carry chain and a comparison.
+    word = Signal(range(depth), name=f"{name}_word", reset_less=True)
+    m.d[domain] += word.eq(Array([*range(1, depth), 0])[word])
+    late = Signal(value.shape(), name=f"{name}_late")
+    m.d.comb += [
+        write.en.eq(1),
+        write.addr.eq(word),
+        write.data.eq(whole),
+        read.addr.eq(word),
+        Value.cast(late).eq(read.data),
+    ]
+    return delays(m, late, registers, name=name, domain=domain, reset_less=True)[-1]
