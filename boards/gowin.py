@@ -119,6 +119,28 @@ class _Netlist:
         (control,) = controls
         return None if control is None else (found, control)
 
+    def table_before(self, name: str) -> str | None:
+        """Return the table, or bit of an adder, whose output a flip-flop takes."""
+        bit = self.cells[name]["connections"]["D"][0]
+        source = self.drivers.get(bit)
+        if source is None:
+            return None
+        cell = self.cells[source]
+        kind = cell["type"]
+        if kind.startswith("LUT") or (kind == "ALU" and bit in cell["connections"]["SUM"]):
+            return source
+        return None
+
+    def is_alone(self, name: str) -> bool:
+        """Return whether a flip-flop cannot be in the place of the table before it.
+
+        There is none, or another flip-flop takes it, too.
+        """
+        if self.table_before(name) is None:
+            return True
+        (bit,) = self.cells[name]["connections"]["D"]
+        return sum(port == "D" for _, port in self.users[bit]) > 1
+
     def take_outputs(self, cell: Cell, port: str, registers: Mapping[Bit, str]) -> None:
         """Let an output drive what the flip-flops behind it drove."""
         bits = cell["connections"][port]
@@ -159,26 +181,33 @@ def _absorb_memory(netlist: _Netlist, cell: Cell) -> int:
 def _absorb_multiplier(netlist: _Netlist, name: str, cell: Cell) -> int:
     """Use a multiplier's registers; return how many flip-flops that saves.
 
-    They have one clock and one enable together. The output's comes first: it is what a path to
-    tables begins with.
+    They have one clock and one enable together: of those that there are, the one that frees most
+    places is taken.
     """
     connections = cell["connections"]
-    chosen: _Control | None = None
-    saved = 0
-    for port in ("DOUT", "A", "B"):
+    found: defaultdict[_Control, dict[str, dict[Bit, str]]] = defaultdict(dict)
+    for port in MULTIPLIER_REGISTERS:
         bits = connections[port]
-        found = netlist.behind(bits) if port == "DOUT" else netlist.before(bits, (name, port))
-        if found is None or chosen not in (None, found[1]):
-            continue
-        registers, chosen = found
+        near = netlist.behind(bits) if port == "DOUT" else netlist.before(bits, (name, port))
+        if near is not None:
+            registers, control = near
+            found[control][port] = registers
+    if not found:
+        return 0
+
+    def worth(control: _Control) -> tuple[int, int]:
+        names = {each for registers in found[control].values() for each in registers.values()}
+        return sum(netlist.is_alone(each) for each in names), len(names)
+
+    chosen = max(found, key=worth)
+    saved = worth(chosen)[1]
+    for port, registers in found[chosen].items():
         if port == "DOUT":
             netlist.take_outputs(cell, port, registers)
         else:
             netlist.take_inputs(cell, port, registers)
         cell["parameters"][MULTIPLIER_REGISTERS[port]] = HIGH
-        saved += len(set(registers.values()))
-    if chosen is not None:
-        connections["CLK"], connections["CE"] = [chosen.clock], [chosen.enable]
+    connections["CLK"], connections["CE"] = [chosen.clock], [chosen.enable]
     return saved
 
 
@@ -226,16 +255,11 @@ def flip_flops_alone(module: dict[str, Any]) -> int:
     netlist = _Netlist(module)
     taken: set[str] = set()
     alone = 0
-    for cell in netlist.cells.values():
+    for name, cell in netlist.cells.items():
         if not cell["type"].startswith("DFF"):
             continue
-        bit = cell["connections"]["D"][0]
-        source = netlist.drivers.get(bit, "")
-        kind = netlist.cells[source]["type"] if source else ""
-        is_table = kind.startswith("LUT") or (
-            kind == "ALU" and bit in netlist.cells[source]["connections"]["SUM"]
-        )
-        if is_table and source not in taken:
+        source = netlist.table_before(name)
+        if source is not None and source not in taken:
             taken.add(source)
         else:
             alone += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
 from celosia.hw.array.engine import ArrayEngine
@@ -12,8 +14,7 @@ from celosia.hw.config import NpuConfig
 from celosia.hw.control.control import EVENTS, Control
 from celosia.hw.control.frontend import ENGINES, FrontEnd
 from celosia.hw.control.ports import FaultPort, Unit
-from celosia.hw.dma.load import LoadEngine
-from celosia.hw.dma.store import StoreEngine
+from celosia.hw.dma.engines import Transfers
 from celosia.hw.gating import resets, stops
 from celosia.hw.isa import Engine, Space
 from celosia.hw.memory.act import ActSram
@@ -27,7 +28,7 @@ from celosia.hw.vector.engine import VectorEngine
 __all__ = ["Npu", "NpuCore", "TracePort"]
 
 BUS_PORTS = (Unit.FETCH, Unit.LOAD, Unit.STORE)
-"""Who uses the bus, by port of the arbiter."""
+"""Who uses the bus, by port of the arbiter; the last two are one in a compact machine."""
 
 
 class TracePort(Signature):
@@ -89,11 +90,13 @@ class NpuCore(Component):
         config = self._config
         # The clock enable of an engine falls while it has nothing to do, which is so whenever
         # the machine sleeps; that of the rest falls then. Each is known a cycle ahead.
-        frontend, arbiter = FrontEnd(config), BusArbiter(config, ports=len(BUS_PORTS))
-        load, store = LoadEngine(config), StoreEngine(config)
+        compact = config.compact
+        frontend = FrontEnd(config)
+        arbiter = BusArbiter(config, ports=len(BUS_PORTS) - compact)
+        transfers = Transfers(config)
         array, vector = ArrayEngine(config), VectorEngine(config)
         # Seen before the first entry comes.
-        fills = load.command.valid & (load.write.space == int(Space.TABLE))
+        fills = transfers.load.valid & (transfers.write.space == int(Space.TABLE))
         # Nothing begins without a command, so what goes on after one was there a cycle ago.
         fills_table, array_works = Signal(), Signal()
         m.d.sync += [fills_table.eq(fills), array_works.eq(array.working)]
@@ -101,8 +104,7 @@ class NpuCore(Component):
         for name, part, enable, ahead, waits in (
             ("frontend", frontend, awake, awake, ~frontend.moves),
             ("bus", arbiter, awake, awake, arbiter.idle),
-            ("load", load, load.command.valid, wake[Engine.LOAD], None),
-            ("store", store, store.command.valid, wake[Engine.STORE], None),
+            *transfers.parts(wake),
             (
                 "array",
                 array,
@@ -126,14 +128,14 @@ class NpuCore(Component):
         param = m.submodules.param = LineMemory(config, lines=config.param_lines, reader="vector")
 
         engines = {
-            Engine.LOAD: load.command,
-            Engine.STORE: store.command,
+            Engine.LOAD: transfers.load,
+            Engine.STORE: transfers.store,
             Engine.ARRAY: array.cmd,
             Engine.VECTOR: vector.cmd,
         }
         for engine, port in engines.items():
             connect(m, frontend.commands[engine], port)
-        for index, port in enumerate((frontend.mem, load.mem, store.mem)):
+        for index, port in enumerate((frontend.mem, *transfers.mems)):
             connect(m, port, arbiter.ports[index])
         connect(m, arbiter.bus, flipped(self.bus))
         connect(m, array.act, act.array)
@@ -142,10 +144,10 @@ class NpuCore(Component):
         connect(m, vector.act, act.vector)
         connect(m, vector.dst, act.result)
         connect(m, vector.param, param.read)
-        connect(m, store.read, act.store)
+        connect(m, transfers.read, act.store)
         self._route_loads(
             m,
-            load,
+            transfers.write,
             {
                 Space.ACT: act.load,
                 Space.WGT: wgt.write,
@@ -158,43 +160,43 @@ class NpuCore(Component):
             self.done.eq(frontend.done),
             arbiter.timeout.eq(self.bus_timeout),
             frontend.regions.eq(self.regions),
-            load.regions.eq(self.regions),
-            store.regions.eq(self.regions),
+            *(part.regions.eq(self.regions) for part in transfers.engines),
             self.active.eq(frontend.active),
             self.busy.eq(frontend.busy),
             self.wait_token.eq(frontend.wait_token),
             self.overflow.eq(frontend.overflow),
         ]
-        self._report(m, frontend, arbiter, [load, store, array, vector])
+        faults = (*transfers.faults, array.fault, vector.fault, frontend.fault)
+        self._report(m, frontend, arbiter, faults)
         self._count(m, arbiter, array, vector)
         self._trace(m, frontend)
         return m
 
-    def _route_loads(self, m: Module, load: LoadEngine, targets: dict[Space, Signature]) -> None:
+    def _route_loads(self, m: Module, write: Signature, targets: dict[Space, Signature]) -> None:
         """Give each write of the load engine to the memory that it names."""
         for space, target in targets.items():
             selected = Signal(name=f"load_to_{space.name.lower()}")
             m.d.comb += [
-                selected.eq(load.write.space == int(space)),
-                target.req.eq(load.write.req & selected),
-                target.space.eq(load.write.space),
-                target.addr.eq(load.write.addr),
-                target.data.eq(load.write.data),
-                target.mask.eq(load.write.mask),
+                selected.eq(write.space == int(space)),
+                target.req.eq(write.req & selected),
+                target.space.eq(write.space),
+                target.addr.eq(write.addr),
+                target.data.eq(write.data),
+                target.mask.eq(write.mask),
             ]
             with m.If(selected):
-                m.d.comb += load.write.gnt.eq(target.gnt)
+                m.d.comb += write.gnt.eq(target.gnt)
 
     def _report(
-        self, m: Module, frontend: FrontEnd, arbiter: BusArbiter, engines: list[Component]
+        self, m: Module, frontend: FrontEnd, arbiter: BusArbiter, faults: tuple[Any, ...]
     ) -> None:
         """Bring errors and the tags they are about to the register shell."""
-        for unit, source in zip(Unit, [*engines, frontend], strict=True):
+        for unit, fault in zip(Unit, faults, strict=True):
             tag = frontend.tag if unit is Unit.FETCH else frontend.tags[unit]
             m.d.comb += [
-                self.faults[unit].valid.eq(source.fault.valid),
-                self.faults[unit].cause.eq(source.fault.cause),
-                self.faults[unit].address.eq(source.fault.address),
+                self.faults[unit].valid.eq(fault.valid),
+                self.faults[unit].cause.eq(fault.cause),
+                self.faults[unit].address.eq(fault.address),
                 self.tags[unit].eq(tag),
             ]
         m.d.comb += [
@@ -203,9 +205,13 @@ class NpuCore(Component):
             self.bus_fault.address.eq(arbiter.fault.address),
         ]
         with m.Switch(arbiter.fault_port):
-            for index, unit in enumerate(BUS_PORTS):
+            for index, unit in enumerate(BUS_PORTS[: len(arbiter.ports)]):
                 with m.Case(index):
                     m.d.comb += self.bus_unit.eq(int(unit))
+        if self._config.compact:
+            stores = self.busy[Engine.STORE]
+            with m.If((arbiter.fault_port == BUS_PORTS.index(Unit.LOAD)) & stores):
+                m.d.comb += self.bus_unit.eq(int(Unit.STORE))
 
     def _count(
         self, m: Module, arbiter: BusArbiter, array: ArrayEngine, vector: VectorEngine

@@ -35,8 +35,13 @@ class SystolicArray(Component):
     are registers of each cell, as are the products: it is far to a multiplier and back, and the
     netlist that Yosys 0.70 makes for an iCE40 of products without them adds up other sums. The
     wave's sums are on ``sums`` :attr:`latency_cycles` cycles after it entered. ``swap`` makes the
-    rows take over their shadow weights as the wave reaches them. A compact machine has no shadow
-    weights: each row takes its own from ``load_data`` in that cycle.
+    rows take over their shadow weights as the wave reaches them.
+
+    A compact machine has no shadow weights: each row takes its own from ``load_data`` in that
+    cycle. Nor has it registers for products. So the weights may go into the registers that a
+    Gowin FPGA's multipliers have inside: those have one clock enable for all of a multiplier, and
+    nothing else in a cell waits for ``swap``. (Its 16 multipliers at least are more than any iCE40
+    has.)
 
     Parameters
     ----------
@@ -79,7 +84,7 @@ class SystolicArray(Component):
     @property
     def latency_cycles(self) -> int:
         """Cycles from a wave's entry to its sums."""
-        return self._config.rows + 2
+        return self._config.rows + (1 if self._config.compact else 2)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -102,9 +107,10 @@ class SystolicArray(Component):
             sums = []
             for c in range(size):
                 weight = Signal(signed(8), name=f"weight_{r}_{c}", reset_less=True)
-                product = Signal(signed(16), name=f"product_{r}_{c}", reset_less=True)
-                total = Signal(signed(self._sum_bits), name=f"sum_{r}_{c}", reset_less=True)
                 operand = Signal(signed(8), name=f"operand_{r}_{c}", reset_less=True)
+                total = Signal(signed(self._sum_bits), name=f"sum_{r}_{c}", reset_less=True)
+                product = Signal(signed(16), name=f"product_{r}_{c}", reset_less=True)
+                m.d["comb" if compact else "sync"] += product.eq(operand * weight)
                 following = self.load_data[r % LINES_A_CYCLE][c]
                 if not compact:
                     shadow = Signal(signed(8), name=f"shadow_{r}_{c}", reset_less=True)
@@ -116,7 +122,6 @@ class SystolicArray(Component):
                 bus = buses[segment_of_row(r, segments)][c]
                 m.d.sync += [
                     operand.eq(Mux(row_mode, windows[r], bus)),
-                    product.eq(operand * weight),
                     total.eq(product + above[c] if r else product),
                 ]
                 sums.append(total)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.bus.buffer import StreamBuffer, StreamQueue
@@ -245,20 +245,21 @@ class BusArbiter(Component):
         )
         m.submodules.grant = grant = _Grant(self._ports)
         spare = not config.compact
-        # Also room for what waits for the bus: it is never full.
+        # Also room for what waits for the bus: it is never full (but in a compact machine).
         m.submodules.owners = owners = StreamQueue(
-            owner_layout, depth=2 * config.max_outstanding, spare=spare
+            owner_layout, depth=config.max_outstanding * (2 if spare else 1), spare=spare
         )
         m.submodules.issue = issue = _Issue(config, layout)
 
+        owned = Const(1) if spare else owners.i.ready
         chosen = self.chosen
         follows = Signal(self._ports)
         any_valid = Signal()
         m.d.comb += [
             self.turn.eq(Mux(grant.take, grant.port, 0)),
             any_valid.eq(grant.valid.any()),
-            issue.request.valid.eq(any_valid),
-            grant.take.eq(any_valid & issue.request.ready),
+            issue.request.valid.eq(any_valid & owned),
+            grant.take.eq(any_valid & issue.request.ready & owned),
             issue.request.payload.eq(chosen),
             grant.last.eq(chosen.last),
             issue.follower_continues.eq(grant.keeps & (grant.port & follows).any()),
@@ -278,7 +279,7 @@ class BusArbiter(Component):
                 request.ready.eq(held.i.ready),
                 grant.valid[index].eq(held.o.valid),
                 follows[index].eq(held.follower.valid),
-                held.o.ready.eq(grant.port[index] & issue.request.ready),
+                held.o.ready.eq(grant.port[index] & issue.request.ready & owned),
             ]
             payloads.append(Mux(grant.port[index], held.o.payload.as_value(), 0))
         m.d.comb += [

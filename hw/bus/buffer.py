@@ -9,7 +9,7 @@ from amaranth.lib import stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
-__all__ = ["StreamBuffer", "StreamQueue"]
+__all__ = ["StreamBuffer", "StreamQueue", "StreamWire"]
 
 
 class StreamBuffer(Component):
@@ -80,6 +80,33 @@ class StreamBuffer(Component):
                 spare_valid.eq(self.i.valid),
                 ready.eq(~self.i.valid),
             ]
+        return m
+
+
+class StreamWire(Component):
+    """No entry at all: where a machine may have a buffer, and has none.
+
+    Parameters
+    ----------
+    shape : shape-like
+        Shape of the payload.
+
+    Members
+    -------
+    i : In(stream)
+    o : Out(stream)
+    """
+
+    def __init__(self, shape: object) -> None:
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.d.comb += [
+            self.o.valid.eq(self.i.valid),
+            self.o.payload.eq(self.i.payload),
+            self.i.ready.eq(self.o.ready),
+        ]
         return m
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.bus.buffer import StreamBuffer
+from celosia.hw.bus.buffer import StreamBuffer, StreamWire
 from celosia.hw.config import NpuConfig
 from celosia.hw.control.decode import command_layout
 from celosia.hw.control.ports import FaultPort
@@ -155,7 +155,9 @@ class Dispatcher(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.check = check = _WordCheck()
-        m.submodules.checked = checked = StreamBuffer(_CHECKED, spare=not self._config.compact)
+        # In a compact machine they stay where they are until they are taken.
+        checked = StreamWire(_CHECKED) if self._config.compact else StreamBuffer(_CHECKED)
+        m.submodules.checked = checked
         index = Signal(range(WORDS_PER_COMMAND))
         kinds = Signal(len(KINDS))
         accepting, dropping = Signal(), Signal(init=1)
@@ -188,7 +190,9 @@ class Dispatcher(Component):
                 ),
             ]
             with m.If(index == 0):
-                m.d.sync += [kinds.eq(check.decoded), self.tag.eq(header.tag)]
+                m.d.sync += kinds.eq(check.decoded)
+        with m.If(checked.i.valid & (index == 0)):
+            m.d.sync += self.tag.eq(header.tag)
 
         # The queue that the word is for has room; an `End` needs none.
         word = checked.o.payload

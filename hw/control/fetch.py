@@ -71,6 +71,8 @@ class _Unpack(Component):
 class CommandFetch(Component):
     """Reads commands in order, one burst a command, at most one command ahead.
 
+    A compact machine has room for one command, and asks for the next when it is empty.
+
     What is read ahead of an `End` is thrown away. A command is read only if all of it lies in
     the region; if the stream gets to the region's end and the dispatcher still wants a command,
     that is FETCH_WINDOW.
@@ -119,8 +121,9 @@ class CommandFetch(Component):
         burst = COMMAND_BYTES // self._config.bus_bytes
         lane_bits = self._config.bus_bytes.bit_length() - 1
         command_bits = COMMAND_BYTES.bit_length() - 1
+        ahead = 0 if self._config.compact else burst
         m.submodules.queue = queue = StreamQueue(
-            self._config.bus_bits, depth=2 * burst, spare=not self._config.compact
+            self._config.bus_bits, depth=burst + ahead, spare=not self._config.compact
         )
         m.submodules.unpack = unpack = _Unpack(self._config.bus_bits)
 
@@ -130,7 +133,7 @@ class CommandFetch(Component):
         bursting = Signal()
         commands_left = Signal(32 - command_bits)
         words_left = Signal(range(burst))
-        in_use = Signal(range(2 * burst + 1))
+        in_use = Signal(range(burst + ahead + 1))
         asked = Signal()
         taken = Signal()
         exhausted = Signal()
@@ -151,7 +154,7 @@ class CommandFetch(Component):
             self.words.valid.eq(unpack.o.valid),
             self.words.payload.eq(unpack.o.payload),
             unpack.o.ready.eq(self.words.ready),
-            begins.eq(running & ~bursting & (commands_left != 0) & (in_use <= burst)),
+            begins.eq(running & ~bursting & (commands_left != 0) & (in_use <= ahead)),
             self.active.eq(
                 Cat(
                     self.start,

@@ -73,12 +73,13 @@ class FrontEnd(Component):
         m = Module()
         m.submodules.fetch = fetch = CommandFetch(self._config)
         m.submodules.dispatch = dispatch = Dispatcher(self._config)
-        m.submodules.gates = gates = TokenGates()
+        m.submodules.gates = gates = TokenGates(one_transfer=self._config.compact)
         empty, moving = [], [fetch.active, dispatch.active, gates.moves.any()]
         connect(m, fetch.words, dispatch.words)
         connect(m, fetch.mem, flipped(self.mem))
         if self._config.compact:
             m.submodules.queues = queues = SharedQueues(self._config)
+            m.d.comb += queues.begun.eq(gates.busy)
             moving.append(queues.active)
         for engine in Engine:
             if self._config.compact:
@@ -90,7 +91,12 @@ class FrontEnd(Component):
                 moving.append(queue.active)
             connect(m, dispatch.queues[engine], sink)
             connect(m, source, gates.i[engine])
-            connect(m, gates.o[engine], flipped(self.commands[engine]))
+            whole = queues.whole[engine] if self._config.compact else 1
+            m.d.comb += [
+                self.commands[engine].valid.eq(gates.o[engine].valid & whole),
+                self.commands[engine].payload.eq(gates.o[engine].payload),
+                gates.o[engine].ready.eq(self.commands[engine].ready & whole),
+            ]
             m.d.comb += self.tags[engine].eq(gates.tags[engine])
             empty.append(is_empty)
         m.d.comb += [

@@ -11,12 +11,16 @@ from celosia.hw.control.queue import WORD_BITS, WORDS_PER_COMMAND, used_bits
 from celosia.hw.isa import COMMAND_BITS, Engine
 from celosia.hw.memory.block import BlockMemory
 
-__all__ = ["SharedQueues"]
+__all__ = ["TRANSFERS", "SharedQueues"]
 
 ENGINES = len(Engine)
 PART_BITS = 32
 PARTS_PER_COMMAND = COMMAND_BITS // PART_BITS
-PARTS_PER_WORD = WORD_BITS // PART_BITS
+HEADER_PARTS = 1
+"""Opcode, tokens and tag."""
+
+TRANSFERS = (Engine.LOAD, Engine.STORE)
+"""Engines of which one runs at a time."""
 
 
 class SharedQueues(Component):
@@ -26,6 +30,9 @@ class SharedQueues(Component):
     the registers that show it to its engine, a part a cycle, once it is all here and the one before
     it is complete: there is no second set of registers. Of engines that wait at the same time the
     array comes first, then the vector, the load and the store engine.
+
+    Loads and stores, of which one runs at a time, share their registers but for the header, which
+    the gates look at. The rest of one comes, before anything else, when its gate has let it pass.
 
     Parameters
     ----------
@@ -37,6 +44,11 @@ class SharedQueues(Component):
         By :class:`Engine`; words, eight a command, each taken in the second cycle in which it is
         shown. At most one is valid.
     o : Out(CommandPort).array(4)
+        Of a transfer `valid` is about the header only.
+    begun : In(4)
+        The gate of the engine is open for its command.
+    whole : Out(4)
+        All of the engine's command is there.
     active : Out(1)
         Something moves.
     empty : Out(4)
@@ -49,6 +61,8 @@ class SharedQueues(Component):
             {
                 "i": In(stream.Signature(WORD_BITS)).array(ENGINES),
                 "o": Out(CommandPort()).array(ENGINES),
+                "begun": In(ENGINES),
+                "whole": Out(ENGINES),
                 "active": Out(1),
                 "empty": Out(ENGINES),
             }
@@ -123,33 +137,39 @@ class SharedQueues(Component):
         index_bits: int,
     ) -> None:
         """Put the commands together, one after another."""
-        # All parts have been asked for, and it is not done.
+        # What is to be shown first has been asked for, and the command is not done.
         self._complete = complete = Signal(ENGINES)
         wanted = Cat(held[e].any() & ~complete[e] for e in range(ENGINES))
+        # The same of the rest of a transfer.
+        rest_asked, any_rest = Signal(), Signal()
+        m.d.comb += any_rest.eq(Cat(self.begun[e] for e in TRANSFERS).any() & ~rest_asked)
         reader = Signal(range(ENGINES))
         index = Signal(index_bits)
-        reading, last = Signal(), Signal()
+        reading, last, ends = Signal(), Signal(), Signal()
         with m.If(~reading):
-            with m.If(wanted.any()):
+            with m.If(wanted.any() | any_rest):
                 m.d.sync += reading.eq(1)
             for engine in (Engine.STORE, Engine.LOAD, Engine.VECTOR, Engine.ARRAY):
                 with m.If(wanted[engine]):
-                    m.d.sync += reader.eq(engine)
+                    m.d.sync += [reader.eq(engine), index.eq(0)]
+            for engine in TRANSFERS:
+                with m.If(self.begun[engine] & ~rest_asked):
+                    m.d.sync += [reader.eq(engine), index.eq(HEADER_PARTS), rest_asked.eq(1)]
         with m.Switch(reader):
             for engine in Engine:
                 with m.Case(int(engine)):
-                    m.d.comb += last.eq(index == _parts_of(engine) - 1)
+                    m.d.comb += ends.eq(index == _parts_of(engine) - 1)
+                    m.d.comb += last.eq(
+                        ends | ((index == HEADER_PARTS - 1) if engine in TRANSFERS else 0)
+                    )
         m.d.comb += memory.read_addr.eq(Cat(index, read_slot[reader], reader))
         with m.If(reading):
             m.d.sync += index.eq(index + 1)
             with m.If(last):
+                m.d.sync += [reading.eq(0), complete.bit_select(reader, 1).eq(1)]
+            with m.If(ends):
                 m.d.comb += issued.eq(1 << reader)
-                m.d.sync += [
-                    index.eq(0),
-                    reading.eq(0),
-                    complete.bit_select(reader, 1).eq(1),
-                    read_slot[reader].eq(read_slot[reader] + 1),
-                ]
+                m.d.sync += read_slot[reader].eq(read_slot[reader] + 1)
 
         arrives, arrives_last = Signal(), Signal()
         arrived_reader = Signal.like(reader, reset_less=True)
@@ -160,17 +180,17 @@ class SharedQueues(Component):
             arrived_reader.eq(reader),
             arrived_index.eq(index),
         ]
-        self._moves: Value = wanted.any() | reading | arrives
+        self._moves: Value = wanted.any() | any_rest | reading | arrives
+        rest_bits = max(used_bits(engine) for engine in TRANSFERS) - HEADER_PARTS * PART_BITS
+        rest = Signal(rest_bits, name="current_rest", reset_less=True)
         for engine in Engine:
             port = self.o[engine]
             name = engine.name.lower()
+            shown_bits = HEADER_PARTS * PART_BITS if engine in TRANSFERS else used_bits(engine)
             here = Signal(name=f"arrives_{name}")
-            current = Signal(used_bits(engine), name=f"current_{name}", reset_less=True)
-            m.d.comb += [
-                here.eq(arrives & (arrived_reader == int(engine))),
-                port.payload.eq(current),
-            ]
-            for part in range(_parts_of(engine)):
+            current = Signal(shown_bits, name=f"current_{name}", reset_less=True)
+            m.d.comb += here.eq(arrives & (arrived_reader == int(engine)))
+            for part in range(-(-shown_bits // PART_BITS)):
                 with m.If(here & (arrived_index == part)):
                     place = current[part * PART_BITS : (part + 1) * PART_BITS]
                     m.d.sync += place.eq(memory.read_data)
@@ -178,6 +198,20 @@ class SharedQueues(Component):
                 m.d.sync += port.valid.eq(1)
             with m.If(port.valid & port.ready):
                 m.d.sync += [port.valid.eq(0), complete[engine].eq(0)]
+            if engine not in TRANSFERS:
+                m.d.comb += [port.payload.eq(current), self.whole[engine].eq(port.valid)]
+                continue
+            whole = Signal(name=f"whole_{name}")
+            m.d.comb += [port.payload.eq(Cat(current, rest)), self.whole[engine].eq(whole)]
+            with m.If(here & arrives_last & (arrived_index != HEADER_PARTS - 1)):
+                m.d.sync += whole.eq(1)
+            with m.If(whole & port.ready):
+                m.d.sync += [whole.eq(0), rest_asked.eq(0)]
+        of_transfer = Cat(arrived_reader == int(engine) for engine in TRANSFERS).any()
+        for part in range(-(-rest_bits // PART_BITS)):
+            with m.If(arrives & of_transfer & (arrived_index == part + HEADER_PARTS)):
+                place = rest[part * PART_BITS : (part + 1) * PART_BITS]
+                m.d.sync += place.eq(memory.read_data)
 
 
 def _parts_of(engine: Engine) -> int:

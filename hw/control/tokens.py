@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.control.decode import command_layout
@@ -42,10 +42,17 @@ class _TokenCounter(Component):
             self.present.eq(present),
             self.overflow.eq(self.give & ~self.take & count.all()),
         ]
-        with m.If(self.give & ~self.take & ~self.overflow):
-            m.d.sync += [count.eq(count + 1), present.eq(1)]
-        with m.Elif(self.take & ~self.give):
-            m.d.sync += [count.eq(count - 1), present.eq(count != 1)]
+        more, less = Signal(), Signal()
+        m.d.comb += [
+            more.eq(self.give & ~self.take & ~self.overflow),
+            less.eq(self.take & ~self.give),
+        ]
+        # One adder for both.
+        with m.If(more | less):
+            m.d.sync += [
+                count.eq(count + Mux(less, (1 << TOKEN_BITS) - 1, 1)),
+                present.eq(more | (count != 1)),
+            ]
         return m
 
 
@@ -56,6 +63,11 @@ class TokenGates(Component):
     all of its tokens in one cycle, when all are there; in the next cycle the engine sees it. When
     the engine is done its tokens are given, in the same cycle. One cycle later the next command is
     looked at, so an engine sees two commands that wait for nothing two cycles apart.
+
+    Parameters
+    ----------
+    one_transfer : bool
+        Of load and store engine only one runs at a time, the load engine first.
 
     Members
     -------
@@ -78,7 +90,8 @@ class TokenGates(Component):
         Tag of each engine's command.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, one_transfer: bool = False) -> None:
+        self._one_transfer = one_transfer
         super().__init__(
             {
                 "i": In(CommandPort()).array(ENGINES),
@@ -96,6 +109,8 @@ class TokenGates(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         counters: dict[tuple[Engine, Engine], _TokenCounter] = {}
+        self._running = [Signal(name=f"{engine.name.lower()}_running") for engine in Engine]
+        self._passes = [Signal(name=f"{engine.name.lower()}_passes") for engine in Engine]
         for giver in Engine:
             for taker in Engine:
                 if giver is not taker:
@@ -116,9 +131,8 @@ class TokenGates(Component):
     ) -> None:
         source, sink = self.i[engine], self.o[engine]
         header = data.View(command_layout(Command), source.payload)
-        running = Signal(name=f"{engine.name.lower()}_running")
+        running, passes = self._running[engine], self._passes[engine]
         present = Signal(name=f"{engine.name.lower()}_present")
-        passes = Signal(name=f"{engine.name.lower()}_passes")
         complete = Signal(name=f"{engine.name.lower()}_complete")
         m.d.comb += [
             present.eq(
@@ -126,7 +140,7 @@ class TokenGates(Component):
                     ~header.wait[other] | counter.present for other, counter in inputs.items()
                 ).all()
             ),
-            passes.eq(source.valid & ~running & present),
+            passes.eq(source.valid & ~running & present & ~self._other_transfers(engine)),
             complete.eq(running & sink.ready),
             sink.valid.eq(running),
             sink.payload.eq(source.payload),
@@ -147,3 +161,11 @@ class TokenGates(Component):
             m.d.sync += running.eq(1)
         with m.Elif(complete):
             m.d.sync += running.eq(0)
+
+    def _other_transfers(self, engine: Engine) -> Value:
+        """Return whether `engine` must not begin as there is another transfer."""
+        if self._one_transfer and engine is Engine.LOAD:
+            return self._running[Engine.STORE]
+        if self._one_transfer and engine is Engine.STORE:
+            return self._running[Engine.LOAD] | self._passes[Engine.LOAD]
+        return Const(0)

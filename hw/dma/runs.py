@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.bus.buffer import StreamBuffer
+from celosia.hw.bus.buffer import StreamBuffer, StreamWire
 from celosia.hw.bus.ports import word_addr_bits
 from celosia.hw.config import NpuConfig
 from celosia.hw.dma.ports import TransferPort, word_layout
@@ -17,6 +17,11 @@ __all__ = ["RunSequencer"]
 
 OFFSET = signed(34)
 """Shape of a byte offset in a region: one step from a 32-bit one leaves it by at most 24 bits."""
+
+
+def _buffer(layout: data.StructLayout, config: NpuConfig) -> StreamBuffer | StreamWire:
+    """Return what is between two stages: in a compact machine nothing."""
+    return StreamWire(layout) if config.compact else StreamBuffer(layout)
 
 
 _RUN = {"offset": OFFSET, "sram": ADDR_BITS, "final": 1}
@@ -115,6 +120,7 @@ class _RunCheck(Component):
     """Checks runs against the region and the on-chip memory; two stages, one run a cycle.
 
     The second stage has a spare entry, so that no ready goes through from the words to the loops.
+    A compact machine has no second stage.
 
     Members
     -------
@@ -162,9 +168,7 @@ class _RunCheck(Component):
         span = Signal(ADDR_BITS + 1)
         final = Signal()
         # Stage 2: the verdict, with the run.
-        m.submodules.verdicts = verdicts = StreamBuffer(
-            _checked_layout(config), spare=not config.compact
-        )
+        m.submodules.verdicts = verdicts = _buffer(_checked_layout(config), config)
         entering, checked = verdicts.i.payload, verdicts.o.payload
         bad = Signal()
         lane = run.offset[:lane_bits]
@@ -347,9 +351,7 @@ class RunSequencer(Component):
         m.submodules.loop = loop = _RunLoop()
         m.submodules.check = check = _RunCheck(self._config)
         m.submodules.words = words = _WordLoop(self._config)
-        m.submodules.buffer = buffer = StreamBuffer(
-            word_layout(self._config), spare=not self._config.compact
-        )
+        m.submodules.buffer = buffer = _buffer(word_layout(self._config), self._config)
         for part in (loop, check):
             for name in ("command", "region_base", "region_size", "start"):
                 m.d.comb += getattr(part.transfer, name).eq(getattr(self.transfer, name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.bus.ports import REGION_TABLE
@@ -28,12 +28,14 @@ class TransferWalk(Component):
     Parameters
     ----------
     config : NpuConfig
-    kind : type
-        :class:`Load` or :class:`Store`.
+    kind : type or None
+        :class:`Load` or :class:`Store`; None: both, `stores` says which.
 
     Members
     -------
     command : In(CommandPort)
+    stores : In(1)
+        The command is a `Store`; only where `kind` is None.
     regions : In(REGION_TABLE)
     words : Out(stream of word_layout)
     drained : In(1)
@@ -41,12 +43,13 @@ class TransferWalk(Component):
     fault : Out(FaultPort)
     """
 
-    def __init__(self, config: NpuConfig, *, kind: type[Load] | type[Store]) -> None:
+    def __init__(self, config: NpuConfig, *, kind: type[Load] | type[Store] | None) -> None:
         self._config = config
         self._kind = kind
         super().__init__(
             {
                 "command": In(CommandPort()),
+                "stores": In(1),
                 "regions": In(REGION_TABLE),
                 "words": Out(stream.Signature(word_layout(config))),
                 "drained": In(1),
@@ -57,7 +60,7 @@ class TransferWalk(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.runs = runs = RunSequencer(self._config)
-        command = data.View(command_layout(self._kind), self.command.payload)
+        command = data.View(command_layout(self._kind or Load), self.command.payload)
         region = Signal.like(self.regions[0])
         bad_field = Signal()
         lane_bits = self._config.bus_bytes.bit_length() - 1
@@ -101,11 +104,12 @@ class TransferWalk(Component):
                 pass
         return m
 
-    def _bad_field(self, command: data.View) -> object:
+    def _bad_field(self, command: data.View) -> Value:
         lane_bits = self._config.bus_bytes.bit_length() - 1
         empty = (command.row_bytes == 0) | (command.n1 == 0) | (command.n2 == 0)
+        elsewhere = command.space != Space.ACT
         if self._kind is Store:
-            return empty | (command.space != Space.ACT)
+            return empty | elsewhere
         lanes = [
             command[name][:lane_bits]
             for name in (
@@ -118,4 +122,5 @@ class TransferWalk(Component):
                 "sram_stride2",
             )
         ]
-        return empty | ((command.space != Space.ACT) & Cat(lanes).any())
+        unaligned = Cat(lanes).any()
+        return empty | (elsewhere & (unaligned if self._kind is Load else unaligned | self.stores))

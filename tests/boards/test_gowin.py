@@ -111,6 +111,29 @@ def test_a_multiplier_takes_what_shares_its_enable() -> None:
     assert set(netlist["cells"]) == {"gnd", "vcc", "mult", "b"}
 
 
+@pytest.mark.parametrize("tables", [0, 1, 2])
+def test_a_multiplier_takes_the_registers_that_free_most_places(tables: int) -> None:
+    """Of two enables; an operand's bit of which a table is before is worth nothing."""
+    width = 3
+    a, b = range(20, 20 + width), range(30, 30 + 2)
+    mult = multiplier()
+    mult["connections"].update(A=[*a], B=[*b])
+    before = {f"t{i}": cell("LUT2", I0=[80], I1=[81], F=[10 + i]) for i in range(tables)}
+    netlist = module(
+        mult=mult,
+        **before,
+        **{f"a{i}": flip_flop(10 + i, bit) for i, bit in enumerate(a)},
+        **{f"b{i}": flip_flop(15 + i, bit, enable=OTHER_ENABLE) for i, bit in enumerate(b)},
+        reader=cell("LUT2", I0=[40], I1=[41], F=[90]),
+    )
+    operand_wins = width - tables >= 2  # the longer one, if both free as many
+    alone = flip_flops_alone(netlist)
+    assert absorb(netlist) == {"MULT9X9": width if operand_wins else 2}
+    assert flip_flops_alone(netlist) == alone - max(width - tables, 2)
+    assert mult["connections"]["CE"] == [ENABLE if operand_wins else OTHER_ENABLE]
+    assert mult["parameters"] == {"AREG" if operand_wins else "BREG": "1"}
+
+
 def test_an_operand_that_others_see_stays() -> None:
     netlist = module(
         mult=multiplier(),

@@ -314,27 +314,32 @@ class WordHarness(Component):
 class WalkHarness(Component):
     """Any small transfer of one row of runs: bounds, from the words alone.
 
+    Without a kind it is the walk of a compact machine, for both.
+
     Members
     -------
     one for each of FIELDS : In
     space : In(2), size : In(6)
     valid, ready : In(1)
+    stores : In(1)
+        The command is a `Store`; only without a kind.
     """
 
     FIELDS = {"mem_addr": 5, "sram_addr": 7, "row_bytes": 4, "n1": 2, "mem_stride1": signed(5)}
 
-    def __init__(self, kind: type[Load] | type[Store]) -> None:
+    def __init__(self, kind: type[Load] | type[Store] | None) -> None:
         self.kind = kind
         self.fields = self.FIELDS
         super().__init__(
             {name: In(shape) for name, shape in self.fields.items()}
-            | {"space": In(2), "size": In(6), "valid": In(1), "ready": In(1)}
+            | {"space": In(2), "size": In(6), "valid": In(1), "ready": In(1), "stores": In(1)}
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.dut = dut = transfer.TransferWalk(CONFIG, kind=self.kind)
-        command = data.View(command_layout(self.kind), dut.command.payload)
+        config = CONFIG.with_(compact=self.kind is None)
+        m.submodules.dut = dut = transfer.TransferWalk(config, kind=self.kind)
+        command = data.View(command_layout(self.kind or Load), dut.command.payload)
         self._drive(m, dut, command)
         word = dut.words.payload
         taken = Signal()
@@ -367,6 +372,8 @@ class WalkHarness(Component):
         legal = (self.row_bytes != 0) & (self.n1 != 0)
         if self.kind is Store:
             legal &= self.space == Space.ACT
+        if self.kind is None:
+            legal &= ~self.stores | (self.space == Space.ACT)
         m.d.comb += [
             Assert(~dut.words.valid | legal, "an illegal command asks for nothing"),
             Assert(~dut.words.valid | self.valid, "no word without a command"),
@@ -379,13 +386,18 @@ class WalkHarness(Component):
     def _drive(self, m: Module, dut: Any, command: data.View) -> None:
         """A command stays until it is complete."""
         held = Signal()
-        inputs = [getattr(self, name) for name in self.fields] + [self.space, self.size]
+        inputs = [getattr(self, name) for name in self.fields] + [
+            self.space,
+            self.size,
+            self.stores,
+        ]
         before = Signal(len(Cat(*inputs)))
         m.d.comb += [
             *(command[name].eq(getattr(self, name)) for name in self.fields),
             command.space.eq(self.space),
             command.n2.eq(1),
             dut.command.valid.eq(self.valid),
+            dut.stores.eq(self.stores),
             dut.drained.eq(1),
             dut.words.ready.eq(self.ready),
             dut.regions[0].base.eq(BASE),
@@ -405,7 +417,7 @@ def test_part(formal: Any, harness: Any, depth: int | None) -> None:
     formal.check(harness(), depth=depth)
 
 
-@pytest.mark.parametrize("kind", [Load, Store])
+@pytest.mark.parametrize("kind", [Load, Store, None])
 def test_walk(formal: Any, kind: Any) -> None:
     formal.check(WalkHarness(kind), depth=WALK_DEPTH)
 

@@ -62,7 +62,8 @@ class GatesHarness(Component):
         Four bits an engine: those fields of its command.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, one_transfer: bool = False) -> None:
+        self._one_transfer = one_transfer
         super().__init__(
             {
                 "valid": In(ENGINES),
@@ -74,11 +75,20 @@ class GatesHarness(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.dut = dut = tokens.TokenGates()
+        m.submodules.dut = dut = tokens.TokenGates(one_transfer=self._one_transfer)
         full = (1 << tokens.TOKEN_BITS) - 1
         waits = [self.wait.word_select(engine, ENGINES) for engine in Engine]
         signals = [self.signal.word_select(engine, ENGINES) for engine in Engine]
         started, completed = Signal(ENGINES), Signal(ENGINES)
+        held_back = Signal(ENGINES)
+        if self._one_transfer:
+            load, store = dut.o[Engine.LOAD], dut.o[Engine.STORE]
+            m.d.comb += [
+                held_back[Engine.LOAD].eq(store.valid),
+                held_back[Engine.STORE].eq(load.valid | started[Engine.LOAD]),
+                Assert(~(load.valid & store.valid), "one transfer at a time"),
+                Cover(store.valid & dut.i[Engine.LOAD].valid, "a load waits for a store"),
+            ]
         held = {
             (giver, taker): Signal(
                 tokens.TOKEN_BITS + 1, name=f"held_{giver.name}_{taker.name}".lower()
@@ -106,7 +116,7 @@ class GatesHarness(Component):
                         if other is not engine
                     ).all()
                 ),
-                started[engine].eq(source.valid & ~sink.valid & present),
+                started[engine].eq(source.valid & ~sink.valid & present & ~held_back[engine]),
             ]
             m.d.sync += [
                 was_waiting.eq(source.valid & ~sink.valid),
@@ -159,17 +169,18 @@ def test_counter(formal: Any, monkeypatch: pytest.MonkeyPatch, bits: int) -> Non
     formal.check(CounterHarness())
 
 
-def test_gates(formal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("one_transfer", [False, True])
+def test_gates(formal: Any, monkeypatch: pytest.MonkeyPatch, one_transfer: bool) -> None:
     monkeypatch.setattr(tokens, "TOKEN_BITS", 2)
-    formal.check(GatesHarness())
+    formal.check(GatesHarness(one_transfer=one_transfer))
 
 
 BUGS = {
     "wraps": ("_TokenCounter", "& ~self.overflow)", ")", "overflow"),
     "taking forgets giving": (
         "_TokenCounter",
-        "m.If(self.give & ~self.take & ~self.overflow)",
-        "m.If(self.give & ~self.overflow)",
+        "more.eq(self.give & ~self.take & ~self.overflow)",
+        "more.eq(self.give & ~self.overflow)",
         "",
     ),
     "one token is enough": ("TokenGates", ").all()", ").any()", "who waits"),

@@ -18,7 +18,7 @@ from celosia.hw.control.decode import command_layout
 from celosia.hw.control.frontend import FrontEnd
 from celosia.hw.control.ports import Unit
 from celosia.hw.control.queue import CommandQueue
-from celosia.hw.control.shared_queue import SharedQueues
+from celosia.hw.control.shared_queue import TRANSFERS, SharedQueues
 from celosia.hw.control.tokens import TokenGates
 from celosia.hw.isa import (
     COMMAND_BITS,
@@ -157,6 +157,23 @@ def test_shared_queues_keep_commands_and_order(
     commands = [as_int(random_command(rng, rng.choice(KINDS[engine]))) for engine in order]
     wanted = {e: [c for c, o in zip(commands, order, strict=True) if o is e] for e in Engine}
     received: dict[Engine, list[int]] = {engine: [] for engine in Engine}
+    transferring: list[Engine] = []
+
+    async def begin_transfer(ctx: Any, engine: Engine, header: int) -> int:
+        """Let a load or store begin, alone; return its command."""
+        while transferring:
+            _, _, shown = await ctx.tick().sample(dut.o[engine].payload)
+            assert shown & 0xFFFF_FFFF == header
+        transferring.append(engine)
+        ctx.set(dut.begun, 1 << engine)
+        whole = 0
+        while not whole >> engine & 1:
+            _, _, valid, whole, command = await ctx.tick().sample(
+                dut.o[engine].valid, dut.whole, dut.o[engine].payload
+            )
+            assert valid
+            assert command & 0xFFFF_FFFF == header
+        return int(command)
 
     async def feed(ctx: Any) -> None:
         for engine, command in zip(order, commands, strict=True):
@@ -184,6 +201,8 @@ def test_shared_queues_keep_commands_and_order(
                     port.valid, port.payload, dut.empty
                 )
             assert not empty >> engine & 1
+            if engine in TRANSFERS:
+                command = await begin_transfer(ctx, engine, command & 0xFFFF_FFFF)
             for _ in range(local.randint(1, pause + 1)):
                 _, _, still, shown = await ctx.tick().sample(port.valid, port.payload)
                 assert still
@@ -191,6 +210,9 @@ def test_shared_queues_keep_commands_and_order(
             ctx.set(port.ready, 1)
             await ctx.tick()
             ctx.set(port.ready, 0)
+            if engine in TRANSFERS:
+                transferring.remove(engine)
+                ctx.set(dut.begun, 0)
             received[engine].append(command)
 
     async def bench(ctx: Any) -> None:
@@ -212,30 +234,32 @@ def test_shared_queues_keep_commands_and_order(
     assert received == wanted
 
 
-def test_shared_queues_block_when_full(kit: SimpleNamespace) -> None:
+@pytest.mark.parametrize(("engine", "shown"), [(Engine.VECTOR, 1), (Engine.LOAD, 0)])
+def test_shared_queues_block_when_full(kit: SimpleNamespace, engine: Engine, shown: int) -> None:
     dut = SharedQueues(kit.make_config(4, 8, queue_depth=2, compact=True))
     taken = 0
 
     async def bench(ctx: Any) -> None:
         nonlocal taken
-        ctx.set(dut.i[Engine.LOAD].valid, 1)
+        ctx.set(dut.i[engine].valid, 1)
         for _ in range(200):
-            _, _, ready = await ctx.tick().sample(dut.i[Engine.LOAD].ready)
+            _, _, ready = await ctx.tick().sample(dut.i[engine].ready)
             taken += ready
-        assert ctx.get(dut.o[Engine.LOAD].valid)
+        assert ctx.get(dut.o[engine].valid)
 
     kit.simulate(dut, bench)
-    # Those in memory and the one that is shown.
-    assert taken == 8 * (dut.depth + 1)
+    # Those in memory and the one that is shown; a load that has not begun is in memory, too.
+    assert taken == 8 * (dut.depth + shown)
 
 
 # Tokens
 
 
-def test_tokens_against_a_model(kit: SimpleNamespace) -> None:
+@pytest.mark.parametrize("one_transfer", [False, True])
+def test_tokens_against_a_model(kit: SimpleNamespace, one_transfer: bool) -> None:
     """Random programs: every command starts when, and only when, its tokens are there."""
     rng = random.Random(11)
-    dut = TokenGates()
+    dut = TokenGates(one_transfer=one_transfer)
     counters = {(a, b): 0 for a in Engine for b in Engine}
     programs: dict[Engine, deque[tuple[int, int]]] = {engine: deque() for engine in Engine}
     # A token is waited for only after the command that gives it is in an earlier place, so that
@@ -274,6 +298,7 @@ def test_tokens_against_a_model(kit: SimpleNamespace) -> None:
             ready = [ctx.get(port.ready) for port in dut.i]
             waiting, busy = ctx.get(dut.wait_token), ctx.get(dut.busy)
             before = dict(counters)
+            transfers = [engine for engine in TRANSFERS if running[engine]]  # or begin now
             for engine in Engine:
                 head = shown[engine]
                 assert bool(valid[engine]) == running[engine] == bool(busy >> engine & 1)
@@ -291,7 +316,8 @@ def test_tokens_against_a_model(kit: SimpleNamespace) -> None:
                 takes = [other for other in Engine if head[0] >> other & 1]
                 present = all(before[other, engine] for other in takes)
                 assert bool(waiting >> engine & 1) == (not present)
-                if present:
+                if present and not (one_transfer and engine in TRANSFERS and transfers):
+                    transfers.append(engine)
                     running[engine] = True
                     started += 1
                     for other in takes:

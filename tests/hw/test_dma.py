@@ -12,7 +12,9 @@ from amaranth.hdl import Module, ResetInserter, Signal
 from amaranth.lib.wiring import connect
 from celosia.hw.bus.arbiter import BusArbiter
 from celosia.hw.config import NpuConfig
+from celosia.hw.dma.engines import Transfers
 from celosia.hw.dma.load import LoadEngine
+from celosia.hw.dma.single import TransferEngine
 from celosia.hw.dma.store import StoreEngine
 from celosia.hw.isa import Load, Region, Space, Store
 from celosia.hw.memory.lines import LineMemory
@@ -22,6 +24,15 @@ MEMORY_BYTES = 16 * 1024
 BASE = 1024
 SIZE = 8 * 1024
 ADDRESS_SPACE = 1 << 20
+
+
+@pytest.fixture(params=["bus4_line4", "bus4_line8", "bus8_line8", "bus16_line16", "compact"])
+def config(kit: SimpleNamespace, request: pytest.FixtureRequest) -> NpuConfig:
+    """As everywhere, and a machine with one engine for both."""
+    compact = request.param == "compact"
+    value: NpuConfig
+    value = kit.make_config(4, 8, compact=True) if compact else kit.configs[request.param]
+    return value
 
 
 def space_bytes(config: NpuConfig, space: int) -> int:
@@ -129,7 +140,7 @@ class OnChip:
 
 
 class Rig:
-    """Both engines on one arbiter."""
+    """Both engines, or the one that does for both, on one arbiter."""
 
     def __init__(
         self,
@@ -143,12 +154,14 @@ class Rig:
         m = Module()
         self.reset = Signal()
         self.module = ResetInserter(self.reset)(m)
-        m.submodules.load = self.load = LoadEngine(config)
-        m.submodules.store = self.store = StoreEngine(config)
-        m.submodules.arbiter = self.arbiter = BusArbiter(config, ports=2)
-        connect(m, self.load.mem, self.arbiter.ports[0])
-        connect(m, self.store.mem, self.arbiter.ports[1])
-        for engine in (self.load, self.store):
+        transfers = Transfers(config)
+        self.load, self.store = transfers.load, transfers.store
+        self.load_fault, self.store_fault = transfers.faults
+        m.submodules += transfers.engines
+        m.submodules.arbiter = self.arbiter = BusArbiter(config, ports=len(transfers.mems))
+        for place, port in enumerate(transfers.mems):
+            connect(m, port, self.arbiter.ports[place])
+        for engine in transfers.engines:
             m.d.comb += [
                 engine.regions[Region.IO].base.eq(BASE),
                 engine.regions[Region.IO].size.eq(SIZE),
@@ -157,8 +170,8 @@ class Rig:
         self.chip = OnChip(config, refuse=refuse, seed=seed)
         self.processes = [
             self.memory.process,
-            self.chip.writer(self.load.write),
-            self.chip.reader(self.store.read),
+            self.chip.writer(transfers.write),
+            self.chip.reader(transfers.read),
         ]
         self.kit = kit
 
@@ -190,7 +203,7 @@ def test_load_moves_every_byte(kit: SimpleNamespace, config: NpuConfig, seed: in
     async def bench(ctx: Any) -> None:
         for _ in range(4):
             command = random_transfer(rng, config, Load)
-            await execute(ctx, rig.load.command, command)
+            await execute(ctx, rig.load, command)
             for offset, place in runs_of(command):
                 run = rig.memory.data[BASE + offset : BASE + offset + command.row_bytes]
                 expected[Space(command.space)][place : place + command.row_bytes] = run
@@ -211,7 +224,7 @@ def test_store_moves_every_byte(kit: SimpleNamespace, config: NpuConfig, seed: i
     async def bench(ctx: Any) -> None:
         for _ in range(4):
             command = random_transfer(rng, config, Store)
-            await execute(ctx, rig.store.command, command)
+            await execute(ctx, rig.store, command)
             for offset, place in runs_of(command):
                 run = rig.chip.data[Space.ACT][place : place + command.row_bytes]
                 expected[BASE + offset : BASE + offset + command.row_bytes] = run
@@ -221,6 +234,8 @@ def test_store_moves_every_byte(kit: SimpleNamespace, config: NpuConfig, seed: i
 
 
 def test_load_and_store_together(kit: SimpleNamespace, config: NpuConfig) -> None:
+    if config.compact:
+        pytest.skip("one engine does both, one after the other")
     rig = Rig(kit, config, seed=5, stall=0.1, delay=0.1, refuse=0.1)
     half = SIZE // 2
     load = Load(region=Region.IO, mem_addr=3, sram_addr=5, row_bytes=601, n1=3, mem_stride1=700,
@@ -232,13 +247,13 @@ def test_load_and_store_together(kit: SimpleNamespace, config: NpuConfig) -> Non
     async def bench(ctx: Any) -> None:
         open_engines: list[Any] = [rig.load, rig.store]
         for engine, command in zip(open_engines, (load, store), strict=True):
-            ctx.set(engine.command.payload, int.from_bytes(command.encode(), "little"))
-            ctx.set(engine.command.valid, 1)
+            ctx.set(engine.payload, int.from_bytes(command.encode(), "little"))
+            ctx.set(engine.valid, 1)
         while open_engines:
-            _, _, *ready = await ctx.tick().sample(*(e.command.ready for e in open_engines))
+            _, _, *ready = await ctx.tick().sample(*(e.ready for e in open_engines))
             for engine, is_ready in zip(tuple(open_engines), ready, strict=True):
                 if is_ready:
-                    ctx.set(engine.command.valid, 0)
+                    ctx.set(engine.valid, 0)
                     open_engines.remove(engine)
         for run in range(3):
             d, s = BASE + 3 + 700 * run, 5 + 650 * run
@@ -269,7 +284,7 @@ def test_one_word_a_cycle(kit: SimpleNamespace, config: NpuConfig, kind: Any, ro
     taken = []
 
     async def bench(ctx: Any) -> None:
-        port = rig.load.command if kind is Load else rig.store.command
+        port = rig.load if kind is Load else rig.store
         taken.append(await execute(ctx, port, command))
 
     rig.simulate(bench)
@@ -287,7 +302,7 @@ def test_runs_of_one_word_follow_without_a_gap(kit: SimpleNamespace) -> None:
     rig = Rig(kit, config, latency=8)
 
     async def bench(ctx: Any) -> None:
-        await execute(ctx, rig.load.command, command)
+        await execute(ctx, rig.load, command)
 
     rig.simulate(bench)
     assert rig.memory.cycles[-1] - rig.memory.cycles[0] == 99
@@ -333,31 +348,31 @@ def test_faults_stop_the_engine_until_it_is_reset(kit: SimpleNamespace, config: 
         for name, command, cause, address in faulty(config):
             rig.memory.requests.clear()
             engine: Any = rig.load if isinstance(command, Load) else rig.store
-            fault = engine.fault
+            fault = rig.load_fault if isinstance(command, Load) else rig.store_fault
             seen: list[tuple[int, ...]] = []
-            ctx.set(engine.command.payload, int.from_bytes(command.encode(), "little"))
-            ctx.set(engine.command.valid, 1)
+            ctx.set(engine.payload, int.from_bytes(command.encode(), "little"))
+            ctx.set(engine.valid, 1)
             for _ in range(30):
                 _, _, ready, valid, *report = await ctx.tick().sample(
-                    engine.command.ready, fault.valid, fault.cause, fault.address
+                    engine.ready, fault.valid, fault.cause, fault.address
                 )
                 assert not ready
                 if valid and not seen:
                     seen.append(tuple(report))
-            ctx.set(engine.command.valid, 0)
+            ctx.set(engine.valid, 0)
             assert seen == [(cause, address)], name
             for _, word, _ in rig.memory.requests:
                 assert BASE <= word * config.bus_bytes < BASE + SIZE, name
             await reset(ctx)
         # A reset with requests in flight, then business as usual.
-        ctx.set(rig.load.command.payload, int.from_bytes(good.encode(), "little"))
-        ctx.set(rig.load.command.valid, 1)
+        ctx.set(rig.load.payload, int.from_bytes(good.encode(), "little"))
+        ctx.set(rig.load.valid, 1)
         await ctx.tick().repeat(18)
         assert ctx.get(rig.arbiter.bus.cyc)
-        ctx.set(rig.load.command.valid, 0)
+        ctx.set(rig.load.valid, 0)
         await reset(ctx)
         rig.chip.data[Space.ACT][:] = bytes(config.act_bytes)
-        await execute(ctx, rig.load.command, good)
+        await execute(ctx, rig.load, good)
         moved = rig.memory.data[BASE + 1 : BASE + 201]
         assert rig.chip.data[Space.ACT][:210] == bytes(2) + moved + bytes(8)
 
@@ -408,7 +423,7 @@ def test_line_memory_keeps_what_was_written(kit: SimpleNamespace, config: NpuCon
     kit.simulate(dut, bench)
 
 
-@pytest.mark.parametrize("part", [LoadEngine, StoreEngine])
+@pytest.mark.parametrize("part", [LoadEngine, StoreEngine, TransferEngine])
 def test_verilog_export(kit: SimpleNamespace, part: Any) -> None:
     assert "module top" in verilog.convert(part(kit.make_config(4, 8)))
 

@@ -1,0 +1,139 @@
+"""One engine for loads and stores, for small machines."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data
+from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.bus.buffer import StreamQueue
+from celosia.hw.bus.ports import REGION_TABLE, MemPort, word_addr_bits
+from celosia.hw.config import NpuConfig
+from celosia.hw.control.decode import command_layout
+from celosia.hw.control.ports import CommandPort, FaultPort
+from celosia.hw.dma.store import READ_LATENCY_CYCLES
+from celosia.hw.dma.transfer import TransferWalk
+from celosia.hw.isa import Load
+from celosia.hw.memory.ports import ADDR_BITS, WindowRead, WindowWrite
+
+__all__ = ["TransferEngine"]
+
+
+class TransferEngine(Component):
+    """Executes `Load` and `Store`, one command at a time: one bus word a cycle.
+
+    The words of either go the same way: the walk asks for them, where they go to waits in one
+    queue, what comes in another, and both are taken at its end. What differs is which of memory
+    and SRAM is at which end. Words are asked for only while the first queue has room: the other
+    one never has more in it.
+
+    Parameters
+    ----------
+    config : NpuConfig
+
+    Members
+    -------
+    load, store : In(CommandPort)
+        At most one is valid. ``ready`` comes in the cycle after the last write was granted, or
+        acknowledged by the memory.
+    regions : In(REGION_TABLE)
+    mem : Out(MemPort)
+    write : Out(WindowWrite)
+    read : Out(WindowRead)
+    load_fault : Out(FaultPort)
+        ILLEGAL_FIELD, MEM_WINDOW, ACT_RANGE, WGT_RANGE or PARAM_RANGE (also for TABLE).
+    store_fault : Out(FaultPort)
+        ILLEGAL_FIELD, MEM_WINDOW or ACT_RANGE.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "load": In(CommandPort()),
+                "store": In(CommandPort()),
+                "regions": In(REGION_TABLE),
+                "mem": Out(MemPort(config)),
+                "write": Out(WindowWrite(config)),
+                "read": Out(WindowRead(config)),
+                "load_fault": Out(FaultPort()),
+                "store_fault": Out(FaultPort()),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        depth = config.max_outstanding
+        place_bits = max(ADDR_BITS, word_addr_bits(config))
+        place = data.StructLayout({"address": place_bits, "mask": config.bus_bytes, "last": 1})
+        m.submodules.walk = walk = TransferWalk(config, kind=None)
+        m.submodules.places = places = StreamQueue(place, depth=depth, spare=False)
+        m.submodules.words = words = StreamQueue(config.bus_bits, depth=depth, spare=False)
+
+        stores = Signal()
+        m.d.comb += [
+            stores.eq(self.store.valid),
+            walk.command.valid.eq(self.load.valid | self.store.valid),
+            walk.command.payload.eq(Mux(stores, self.store.payload, self.load.payload)),
+            self.load.ready.eq(walk.command.ready & ~stores),
+            self.store.ready.eq(walk.command.ready & stores),
+            walk.stores.eq(stores),
+            walk.regions.eq(self.regions),
+        ]
+        for fault, of_it in ((self.load_fault, ~stores), (self.store_fault, stores)):
+            m.d.comb += [
+                fault.valid.eq(walk.fault.valid & of_it),
+                fault.cause.eq(walk.fault.cause),
+                fault.address.eq(walk.fault.address),
+            ]
+
+        # Asked for and not written: in the queues, or, of a store, on the bus.
+        in_use = Signal(range(4 * depth))
+        drained = Signal(init=1)  # in_use is 0
+        room = places.i.ready
+        asked, arrived, finished = Signal(), Signal(), Signal()
+        reading = Signal(READ_LATENCY_CYCLES)
+        word, end = walk.words.payload, places.o.payload
+        request = self.mem.request
+        # The beginning: a word is asked for, of memory or of the SRAM.
+        m.d.comb += [
+            self.read.req.eq(stores & walk.words.valid & room),
+            self.read.addr.eq(word.sram),
+            self.read.banks.eq(word.banks),
+            walk.words.ready.eq(room & Mux(stores, self.read.gnt, request.ready)),
+            asked.eq(walk.words.valid & walk.words.ready),
+            places.i.valid.eq(asked),
+            places.i.payload.address.eq(Mux(stores, word.adr, word.sram)),
+            places.i.payload.mask.eq(word.mask),
+            places.i.payload.last.eq(word.last),
+        ]
+        # It comes.
+        m.d.comb += [
+            words.i.valid.eq(Mux(stores, reading[-1], self.mem.ack)),
+            words.i.payload.eq(Mux(stores, self.read.data[: config.bus_bits], self.mem.dat_r)),
+            arrived.eq(places.o.valid & words.o.valid),
+        ]
+        m.d.sync += reading.eq(Cat(self.read.req & self.read.gnt, reading[:-1]))
+        # The end: it is written.
+        m.d.comb += [
+            self.write.req.eq(arrived & ~stores),
+            self.write.space.eq(data.View(command_layout(Load), self.load.payload).space),
+            self.write.addr.eq(end.address),
+            self.write.data.eq(words.o.payload),
+            self.write.mask.eq(end.mask),
+            request.valid.eq(Mux(stores, arrived, walk.words.valid & room)),
+            request.payload.we.eq(stores),
+            request.payload.adr.eq(Mux(stores, end.address, word.adr)),
+            request.payload.sel.eq(Mux(stores, end.mask, ~0)),
+            request.payload.last.eq(Mux(stores, end.last, word.last)),
+            request.payload.dat_w.eq(words.o.payload),
+            places.o.ready.eq(words.o.valid & Mux(stores, request.ready, self.write.gnt)),
+            words.o.ready.eq(places.o.valid & Mux(stores, request.ready, self.write.gnt)),
+            finished.eq(Mux(stores, self.mem.ack, self.write.req & self.write.gnt)),
+            walk.drained.eq(drained),
+        ]
+        m.d.sync += [
+            in_use.eq(in_use + asked - finished),
+            drained.eq(~asked & ((in_use == 0) | ((in_use == 1) & finished))),
+        ]
+        return m
