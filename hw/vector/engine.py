@@ -97,10 +97,10 @@ class VectorEngine(Component):
             m.submodules[name] = idles(m, part, active, domain=name, platform=platform)
         if compact:
             m.d.comb += [
-                self._pipeline.borrow.eq(self._is_softmax),
-                self._pipeline.borrow_x.eq(self._softmax.multiplicand),
-                self._pipeline.borrow_m.eq(self._softmax.multiplier),
-                self._softmax.product.eq(self._pipeline.product),
+                self._pipeline.lent.eq(self._softmax.lent),
+                self._pipeline.lent.valid.eq(self._is_softmax),
+                self._softmax.high.eq(self._pipeline.high),
+                self._softmax.element.eq(self._pipeline.element),
             ]
         self._halt = Signal()
         self._elaborate_wiring(m)
@@ -193,8 +193,11 @@ class VectorEngine(Component):
                 ((pipeline.write & ~outside[0]) | (softmax.write & ~outside[1])) & ~self._halt
             ),
             self.dst.line.eq(self._dst_line),
-            self.dst.data.eq(Mux(self._is_softmax, softmax.result, pipeline.result)),
+            self.dst.data.eq(pipeline.result),
         ]
+        if not self._config.compact:
+            with m.If(self._is_softmax):
+                m.d.comb += self.dst.data.eq(softmax.result)
 
     def _elaborate_control(self, m: Module, word: Signal) -> None:
         vector, softmax = self._vector, self._softmax_fields

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, enum
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.vector.multiplier import Multiplier, add_with_carry
 from celosia.hw.vector.uop import Source
 
-__all__ = ["Kind", "Lane", "LANE_CONTROL_LAYOUT", "RoundMode"]
+__all__ = ["Kind", "Lane", "RoundMode", "lane_control_layout", "operand_stage"]
 
 MAGNITUDE_BITS = 24
 """Of the sum of 255 x 255 int8 values, half of their number included."""
@@ -31,33 +32,42 @@ class RoundMode(enum.Enum, shape=unsigned(2)):
     FLOOR = 2
 
 
-LANE_CONTROL_LAYOUT = data.StructLayout(
-    {
-        "source_2": Source,
-        # Added to int8 values: the zero point, negated.
-        "offset_2": signed(9),
-        "valid_3": 1,
-        # Not the first of its window.
-        "accumulate_3": 1,
-        # Use the left shift of the parameter block, not `left_3`.
-        "channel_3": 1,
-        "left_3": 5,
-        "half_4": 16,
-        "kind_4": Kind,
-        "kind_5": Kind,
-        # Use the multiplier, the right shift of the parameter block.
-        "channel_5": 1,
-        "mult_5": signed(32),
-        "channel_9": 1,
-        "right_9": 5,
-        "mode_10": RoundMode,
-        "mode_11": RoundMode,
-        "zero_13": signed(8),
-        "min_14": signed(8),
-        "max_14": signed(8),
-    }
-)
-"""What all lanes are told, each member in the stage that its name ends in."""
+def operand_stage(*, compact: bool) -> int:
+    """Return the stage in which multiplicand and multiplier are chosen."""
+    return 7 if compact else 5
+
+
+def lane_control_layout(*, compact: bool) -> data.StructLayout:
+    """Return what all lanes are told, each member in the stage that its name ends in.
+
+    ``kind`` and ``half`` are those of the command, in any stage.
+    """
+    operands = operand_stage(compact=compact)
+    return data.StructLayout(
+        {
+            "source_2": Source,
+            # Added to int8 values: the zero point, negated.
+            "offset_2": signed(9),
+            "valid_3": 1,
+            # Not the first of its window.
+            "accumulate_3": 1,
+            # Use the left shift of the parameter block, not `left_3`.
+            "channel_3": 1,
+            "left_3": 5,
+            "half": 16,
+            "kind": Kind,
+            # Use the multiplier, the right shift of the parameter block.
+            f"channel_{operands}": 1,
+            f"mult_{operands}": signed(32),
+            "channel_9": 1,
+            "right_9": 5,
+            "mode_10": RoundMode,
+            "mode_11": RoundMode,
+            "zero_13": signed(8),
+            "min_14": signed(8),
+            "max_14": signed(8),
+        }
+    )
 
 
 class Lane(Component):
@@ -68,44 +78,55 @@ class Lane(Component):
     beats : int
         Beats of a vector, one for each of the lane's channels. The sums of their windows take
         turns.
+    compact : bool
+        For as few places as possible, in the same stages but for those of `mult` and of the table.
+        What waits for its next beat is in a memory, of sums and of maxima alike. The left shift
+        takes three cycles, and operands have one register, not two.
     lends : bool
-        Its multiplier also serves others, by the ports `borrow` to `product`.
+        Of a compact machine: what multiplies and rounds also serves others, by the ports `borrow`
+        to `high`.
 
     Members
     -------
-    control : In(LANE_CONTROL_LAYOUT)
+    control : In(lane_control_layout)
         The same for all lanes.
+    beat : In
+        In stage 3; only where there are several, and `compact`.
     acc, act, middle, term_a, term_b : In
         The possible sources, in stage 2.
     bias, left, mult, right : In
-        Parameters of the lane's channel, in stages 2, 3, 5 and 9.
+        Parameters of the lane's channel, in stages 2, 3, 5 and 9; `compact`: `mult` in stage 7.
     table_index : Out(8)
-        In stage 3; `table_value` answers in stage 5.
+        In stage 3; `table_value` answers in stage 5. Both two stages later if `compact`.
     term : Out(signed(32))
         Rescaled value, in stage 13.
     result : Out(signed(8))
         With zero point, clamped, in stage 15.
     borrow : In(1), borrow_x : In(signed(32)), borrow_m : In(signed(32))
-        The operands are these, not the lane's.
-    product : Out(signed(33))
-        The multiplier's.
+        The operands in stage 7 are these, not the lane's.
+    high : Out(signed(32))
+        The high half of their product, rounded, in stage 11.
     """
 
-    def __init__(self, *, beats: int = 1, lends: bool = False) -> None:
+    def __init__(self, *, beats: int = 1, compact: bool = False, lends: bool = False) -> None:
         if beats < 1:
             raise ValueError(f"beats must be at least 1, not {beats!r}")
+        if lends and not compact:
+            raise ValueError("a lane lends what it has only in a compact machine")
         self._beats = beats
+        self._compact = compact
         self._lends = lends
         lending = {
             "borrow": In(1),
             "borrow_x": In(signed(32)),
             "borrow_m": In(signed(32)),
-            "product": Out(signed(33)),
+            "high": Out(signed(32)),
         }
         super().__init__(
             (lending if lends else {})
+            | ({"beat": In(range(beats))} if compact and beats > 1 else {})
             | {
-                "control": In(LANE_CONTROL_LAYOUT),
+                "control": In(lane_control_layout(compact=compact)),
                 "acc": In(signed(32)),
                 "act": In(signed(8)),
                 "middle": In(signed(8)),
@@ -124,12 +145,17 @@ class Lane(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.multiplier = multiplier = Multiplier()
-        self._elaborate_operands(m, multiplier)
+        m.submodules.multiplier = multiplier = Multiplier(short=self._compact)
+        self._elaborate_sum(m)
+        if self._compact:
+            self._elaborate_compact_operands(m, multiplier)
+        else:
+            self._elaborate_operands(m, multiplier)
         self._elaborate_rounding(m, multiplier)
         return m
 
-    def _elaborate_operands(self, m: Module, multiplier: Multiplier) -> None:
+    def _elaborate_sum(self, m: Module) -> None:
+        """Stages 2 and 3: a sum, or the greatest value of a window."""
         c = self.control
 
         # Stage 2: operands of the first sum.
@@ -145,62 +171,131 @@ class Lane(Component):
                 m.d.sync += [augend.eq(self.term_a), addend.eq(self.term_b)]
 
         # Stage 3: the sum, of a window too, and the maximum.
+        self._left = Signal(5, reset_less=True)
+        self._value = augend[:8].as_signed()
+        m.d.sync += self._left.eq(Mux(c.channel_3, self.left, c.left_3))
+        if self._compact and self._beats > 1:
+            self._elaborate_window_memory(m, augend, addend)
+        else:
+            self._elaborate_window_registers(m, augend, addend)
+
+    def _elaborate_window_registers(self, m: Module, augend: Signal, addend: Signal) -> None:
+        """What this channel had a vector ago has gone round."""
+        c, value = self.control, self._value
         totals = [
             Signal(signed(32), name=f"total_{beat}", reset_less=True) for beat in range(self._beats)
         ]
         bests = [
             Signal(signed(8), name=f"best_{beat}", reset_less=True) for beat in range(self._beats)
         ]
-        total, best = totals[0], bests[0]
-        left = Signal(5, reset_less=True)
-        value = augend[:8].as_signed()
-        m.d.comb += self.table_index.eq(value)
-        m.d.sync += left.eq(Mux(c.channel_3, self.left, c.left_3))
-        # What this channel had a vector ago has gone round.
+        self._total, self._best = totals[0], bests[0]
         with m.If(c.valid_3):
-            m.d.sync += total.eq(augend + Mux(c.accumulate_3, totals[-1], addend))
+            m.d.sync += totals[0].eq(augend + Mux(c.accumulate_3, totals[-1], addend))
             for older, newer in zip(totals[1:], totals, strict=False):
                 m.d.sync += older.eq(newer)
             keeps = c.accumulate_3 & (bests[-1] > value)
-            m.d.sync += best.eq(Mux(keeps, bests[-1], value))
+            m.d.sync += bests[0].eq(Mux(keeps, bests[-1], value))
             for older, newer in zip(bests[1:], bests, strict=False):
                 m.d.sync += older.eq(newer)
 
+    def _elaborate_window_memory(self, m: Module, augend: Signal, addend: Signal) -> None:
+        """Each beat has a word, of a sum or, in its low byte, of a maximum."""
+        c, value = self.control, self._value
+        m.submodules.totals = memory = Memory(shape=signed(32), depth=self._beats, init=[])
+        write, read = memory.write_port(), memory.read_port(domain="comb")
+        self._total = Signal(signed(32), reset_less=True)
+        self._best = self._total[:8].as_signed()
+        total, earlier = Signal(signed(32)), Signal(signed(32))
+        best = earlier[:8].as_signed()
+        m.d.comb += [
+            read.addr.eq(self.beat),
+            earlier.eq(read.data),
+            total.eq(augend + Mux(c.accumulate_3, earlier, addend)),
+            write.addr.eq(self.beat),
+            write.data.eq(total),
+            write.en.eq(c.valid_3),
+        ]
+        with m.If(c.kind == Kind.MAX):
+            m.d.comb += total[:8].eq(Mux(c.accumulate_3 & (best > value), best, value))
+        m.d.sync += self._total.eq(total)
+
+    def _elaborate_operands(self, m: Module, multiplier: Multiplier) -> None:
+        c, total = self.control, self._total
+        m.d.comb += self.table_index.eq(self._value)
+
         # Stage 4. The left shift wraps at 32 bits, as the reference does.
-        negative = total[-1] & (c.kind_4 == Kind.AVERAGE)
         shifted = Signal(signed(32), reset_less=True)
         magnitude = Signal(MAGNITUDE_BITS, reset_less=True)
         best_5 = Signal(signed(8), reset_less=True)
         self._negative_5 = Signal(reset_less=True)
-        flipped = total[:MAGNITUDE_BITS] ^ total[-1].replicate(MAGNITUDE_BITS)
         m.d.sync += [
-            shifted.eq((total << left)[:32].as_signed()),
-            magnitude.eq(add_with_carry(flipped, c.half_4, total[-1], MAGNITUDE_BITS)),
-            best_5.eq(best),
-            self._negative_5.eq(negative),
+            shifted.eq((total << self._left)[:32].as_signed()),
+            magnitude.eq(self._magnitude(total)),
+            best_5.eq(self._best),
+            self._negative_5.eq(total[-1] & (c.kind == Kind.AVERAGE)),
         ]
 
-        # Stage 5. What is only rounded down comes doubled, since one bit is always rounded off.
+        # Stage 5.
         x = Signal(signed(32), reset_less=True)
         mult = Signal(signed(32), reset_less=True)
-        with m.Switch(c.kind_5):
-            with m.Case(Kind.SUM):
-                m.d.sync += x.eq(shifted)
-            with m.Case(Kind.AVERAGE):
-                m.d.sync += x.eq(magnitude << 1)
-            with m.Case(Kind.MAX):
-                m.d.sync += x.eq(best_5 << 1)
-            with m.Case(Kind.TABLE):
-                m.d.sync += x.eq(self.table_value << 1)
-        m.d.sync += mult.eq(Mux(c.channel_5, self.mult, c.mult_5))
+        m.d.sync += [
+            x.eq(self._multiplicand(m, shifted, magnitude, best_5)),
+            mult.eq(Mux(c.channel_5, self.mult, c.mult_5)),
+        ]
+        m.d.comb += [multiplier.x.eq(x), multiplier.m.eq(mult)]
+
+    def _elaborate_compact_operands(self, m: Module, multiplier: Multiplier) -> None:
+        """Do the same with no register but those behind a table, which take no place.
+
+        What is not a sum is not shifted to the left, so the low byte of what is shifted still is
+        the maximum, and the value that the table is to be read for.
+        """
+        c, total = self.control, self._total
+
+        # Stages 4 to 6: the left shift, by a multiple of 8, of 2, and by 1.
+        by_eights = Signal(signed(32), reset_less=True)
+        by_twos = Signal(signed(32), reset_less=True)
+        shifted = Signal(signed(32), reset_less=True)
+        magnitude = Signal(MAGNITUDE_BITS, reset_less=True)
+        left_5 = Signal(3, reset_less=True)
+        left_6 = Signal(1, reset_less=True)
+        self._negative_5 = Signal(reset_less=True)
+        m.d.sync += [
+            by_eights.eq(total << Cat(Const(0, 3), self._left[3:])),
+            left_5.eq(self._left),
+            self._negative_5.eq(total[-1] & (c.kind == Kind.AVERAGE)),
+            by_twos.eq(by_eights << Cat(Const(0, 1), left_5[1:])),
+            left_6.eq(left_5),
+            shifted.eq(by_twos << left_6),
+            magnitude.eq(self._magnitude(by_twos)),
+        ]
+        m.d.comb += self.table_index.eq(by_eights)
+
+        # Stage 7.
+        x = self._multiplicand(m, shifted, magnitude, shifted[:8].as_signed())
+        mult = Mux(c.channel_7, self.mult, c.mult_7)
         if self._lends:
-            m.d.comb += [
-                multiplier.x.eq(Mux(self.borrow, self.borrow_x, x)),
-                multiplier.m.eq(Mux(self.borrow, self.borrow_m, mult)),
-                self.product.eq(multiplier.t),
-            ]
-        else:
-            m.d.comb += [multiplier.x.eq(x), multiplier.m.eq(mult)]
+            x, mult = Mux(self.borrow, self.borrow_x, x), Mux(self.borrow, self.borrow_m, mult)
+        m.d.comb += [multiplier.x.eq(x), multiplier.m.eq(mult)]
+
+    def _magnitude(self, total: Signal) -> Value:
+        """Return the absolute value of a sum, half of its number added."""
+        flipped = total[:MAGNITUDE_BITS] ^ total[-1].replicate(MAGNITUDE_BITS)
+        return add_with_carry(flipped, self.control.half, total[-1], MAGNITUDE_BITS)
+
+    def _multiplicand(self, m: Module, shifted: Signal, magnitude: Signal, best: Value) -> Signal:
+        """Choose it; what is only rounded down comes doubled, since one bit is always rounded."""
+        chosen = Signal(signed(32))
+        with m.Switch(self.control.kind):
+            with m.Case(Kind.SUM):
+                m.d.comb += chosen.eq(shifted)
+            with m.Case(Kind.AVERAGE):
+                m.d.comb += chosen.eq(magnitude << 1)
+            with m.Case(Kind.MAX):
+                m.d.comb += chosen.eq(best << 1)
+            with m.Case(Kind.TABLE):
+                m.d.comb += chosen.eq(self.table_value << 1)
+        return chosen
 
     def _elaborate_rounding(self, m: Module, multiplier: Multiplier) -> None:
         c = self.control
@@ -227,6 +322,9 @@ class Lane(Component):
             ),
         ]
 
+        if self._lends:
+            m.d.comb += self.high.eq(high)
+
         # Stage 11: half of what is shifted out, less one if halves go down (below zero, DOUBLE).
         rounded = Signal(signed(33), reset_less=True)
         half_up = right_11.any() & (
@@ -247,9 +345,13 @@ class Lane(Component):
         output = Signal(signed(33), reset_less=True)
         m.d.sync += output.eq(add_with_carry(signed_term, c.zero_13, negative, 33).as_signed())
 
-        # Stage 14.
-        m.d.sync += self.result.eq(output)
-        with m.If(output < c.min_14):
+        # Stage 14. The comparisons are of a byte: what does not fit into one is beyond any limit.
+        low_byte = output[:8].as_signed()
+        fits = ~output[7:].any() | output[7:].all()
+        below = Mux(fits, low_byte < c.min_14, output[-1])
+        above = Mux(fits, low_byte > c.max_14, ~output[-1])
+        m.d.sync += self.result.eq(low_byte)
+        with m.If(below):
             m.d.sync += self.result.eq(c.min_14)
-        with m.Elif(output > c.max_14):
+        with m.Elif(above):
             m.d.sync += self.result.eq(c.max_14)

@@ -34,6 +34,11 @@ class Multiplier(Component):
     Latency 4 cycles; one product a cycle. The operands are registered, as it is far to the DSP
     blocks; four partial products of at most 17 x 17 bits, registered, two sums, registered.
 
+    Parameters
+    ----------
+    short : bool
+        Both sums in one cycle: latency 3 cycles, and no registers that only wait for a sum.
+
     Members
     -------
     x : In(signed(32))
@@ -44,7 +49,8 @@ class Multiplier(Component):
         ``(x * m) >> 30``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, short: bool = False) -> None:
+        self._short = short
         super().__init__({"x": In(signed(32)), "m": In(signed(32)), "t": Out(signed(33))})
 
     def elaborate(self, platform: object) -> Module:
@@ -71,10 +77,18 @@ class Multiplier(Component):
         inner = Signal(signed(33), reset_less=True)
         outer = Signal(signed(47), reset_less=True)
         upper = Signal(signed(47), reset_less=True)
-        m.d.sync += [
+        m.d["comb" if self._short else "sync"] += [
             inner.eq(high_low + low_high),
             outer.eq(Cat(low_low[16:], high_high)),
-            upper.eq(outer + inner),
         ]
+        if self._short:
+            # The sign is written out, or synthesis would make one sum of three of it, which takes
+            # two tables more a bit.
+            missing_bits = len(upper) - len(inner)
+            m.d.sync += upper.eq(
+                outer.as_unsigned() + Cat(inner, inner[-1].replicate(missing_bits))
+            )
+        else:
+            m.d.sync += upper.eq(outer + inner)
         m.d.comb += self.t.eq(upper[14:].as_signed())
         return m

@@ -11,17 +11,15 @@ from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
 from celosia.hw.isa import BIAS_LINES, BLOCK_LINES
 from celosia.hw.memory.ports import LineRead
+from celosia.hw.vector.lane import operand_stage
 from celosia.hw.vector.uop import LINE_SUM_BITS, beat_bits
 
-__all__ = ["LANE_PARAMS_LAYOUT", "PARAM_STAGES", "ParamLoader", "place_layout"]
+__all__ = ["LANE_PARAMS_LAYOUT", "ParamLoader", "param_stages", "place_layout"]
 
 LANE_PARAMS_LAYOUT = data.StructLayout(
     {"bias": signed(32), "mult": signed(32), "left": 5, "right": 5}
 )
 """Parameters of one output channel; `left` and `right` are the shift, by its sign."""
-
-PARAM_STAGES = {"bias": 2, "left": 3, "mult": 5, "right": 9}
-"""Stage of the pipeline in which each is used."""
 
 SHIFT_BITS = 5
 WORD_BITS = 32
@@ -29,10 +27,15 @@ QUARTERS = 4
 """Lines that the biases of a block are in, and its multipliers."""
 
 
+def param_stages(config: NpuConfig) -> dict[str, int]:
+    """Return the stage of the pipeline in which each of the parameters is used."""
+    return {"bias": 2, "left": 3, "mult": operand_stage(compact=config.compact), "right": 9}
+
+
 def place_layout(config: NpuConfig) -> data.StructLayout:
-    """Return where the parameters of the beats in :data:`PARAM_STAGES` are."""
+    """Return where the parameters of the beats in the stages of :func:`param_stages` are."""
     place = data.StructLayout({"beat": beat_bits(config), "half": int(config.vector_beats > 1)})
-    return data.StructLayout(dict.fromkeys(PARAM_STAGES, place))
+    return data.StructLayout(dict.fromkeys(param_stages(config), place))
 
 
 class ParamLoader(Component):
@@ -44,7 +47,9 @@ class ParamLoader(Component):
     one block every 10 cycles.
 
     Where a vector takes several beats the two sets are the halves of memories, and each beat brings
-    along where its parameters are. Nothing is copied.
+    along where its parameters are. Nothing is copied. A compact machine reads the line of shifts
+    once a beat, and keeps each beat's in a word of its own: a block takes as many cycles more as a
+    vector has beats, less one.
 
     Members
     -------
@@ -61,7 +66,7 @@ class ParamLoader(Component):
     loading : Out(1)
         Lines are being asked for.
     copy_bias, copy_left, copy_mult, copy_right : In(1)
-        The first vector is in stage 1, 2, 4, 8.
+        The first vector is in the stage before the one of :func:`param_stages`.
     place : In
         Where the parameters of the beats in the pipeline are.
     half : Out(1)
@@ -101,10 +106,14 @@ class ParamLoader(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        last_line = Mux(self.shared, BIAS_LINES - 1, BLOCK_LINES - 1)
+        beats = config.vector_beats
+        # The line of shifts is the last one, and may be wanted several times.
+        shift_reads = beats if config.compact else 1
+        reads = BLOCK_LINES - 1 + shift_reads
+        last_line = Mux(self.shared, BIAS_LINES - 1, reads - 1)
 
         loading = self.loading
-        which = Signal(range(BLOCK_LINES))
+        which = Signal(range(reads))
         granted = self.param.req & self.param.gnt
         # A power of two: what is left above it is outside.
         size_bits = (config.param_lines - 1).bit_length()
@@ -114,7 +123,12 @@ class ParamLoader(Component):
             self.param.line.eq(self.line),
         ]
         with m.If(granted):
-            m.d.sync += [self.line.eq(self.line + 1), which.eq(which + 1)]
+            m.d.sync += which.eq(which + 1)
+            if shift_reads == 1:
+                m.d.sync += self.line.eq(self.line + 1)
+            else:
+                again = (which >= BLOCK_LINES - 1) & (which != last_line)
+                m.d.sync += self.line.eq(self.line + ~again)
             with m.If(which == last_line):
                 m.d.sync += [loading.eq(0), which.eq(0), self.ready.eq(~self.shared)]
         with m.If(self.taken):
@@ -136,7 +150,7 @@ class ParamLoader(Component):
         # Multipliers and shifts are used later than they come; biases have to be there.
         with m.If(self.shared & arrives[1] & (which_2 == BIAS_LINES - 1)):
             m.d.sync += self.ready.eq(1)
-        if config.vector_beats == 1:
+        if beats == 1:
             self._elaborate_registers(m, arrives[1], which_2)
         else:
             # A block may be taken while its last lines are on their way.
@@ -212,7 +226,34 @@ class ParamLoader(Component):
                     m.d.comb += self.lanes[index * words + lane][name].eq(
                         chosen.word_select(lane, WORD_BITS)
                     )
-        self._elaborate_shifts(m, arrives & (which == BLOCK_LINES - 1), half)
+        if config.compact:
+            arrives_shifts = arrives & (which >= BLOCK_LINES - 1)
+            self._elaborate_shifts_by_beats(m, arrives_shifts, which - (BLOCK_LINES - 1), half)
+        else:
+            self._elaborate_shifts(m, arrives & (which == BLOCK_LINES - 1), half)
+
+    def _elaborate_shifts_by_beats(
+        self, m: Module, arrives: Value, beat: Value, half: Signal
+    ) -> None:
+        """Keep those of `beat` in a word of their own."""
+        config = self._config
+        lanes, bits = config.vector_lanes, beat_bits(config)
+        here = self.param.data.word_select(beat[:bits], 8 * lanes)
+        shifts = [here.word_select(lane, 8).as_signed() for lane in range(lanes)]
+        for name, parts in (
+            ("left", [Mux(shift[-1], 0, shift)[:SHIFT_BITS] for shift in shifts]),
+            ("right", [Mux(shift[-1], -shift, 0)[:SHIFT_BITS] for shift in shifts]),
+        ):
+            place = self.place[name]
+            read, write = self._memory(m, name, SHIFT_BITS * lanes, bits + 1)
+            m.d.comb += [
+                read.addr.eq(Cat(place.beat, place.half)),
+                write.addr.eq(Cat(beat[:bits], half)),
+                write.data.eq(Cat(parts)),
+                write.en.eq(arrives),
+            ]
+            for lane in range(lanes):
+                m.d.comb += self.lanes[lane][name].eq(read.data.word_select(lane, SHIFT_BITS))
 
     def _elaborate_shifts(self, m: Module, arrives: Value, half: Signal) -> None:
         lanes, cols = self._config.vector_lanes, self._config.cols

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
 from celosia.hw.control.decode import command_layout
 from celosia.hw.isa import Rounding, Vector, VectorOp
-from celosia.hw.vector.lane import LANE_CONTROL_LAYOUT, Kind, Lane, RoundMode
-from celosia.hw.vector.params import LANE_PARAMS_LAYOUT, PARAM_STAGES, place_layout
+from celosia.hw.vector.lane import Kind, Lane, RoundMode, lane_control_layout, operand_stage
+from celosia.hw.vector.lent import lent_members
+from celosia.hw.vector.params import LANE_PARAMS_LAYOUT, param_stages, place_layout
 from celosia.hw.vector.scratch import Scratch
 from celosia.hw.vector.uop import (
     STAGE_RESULT,
@@ -46,32 +47,28 @@ class Pipeline(Component):
     params : In
         Parameters of the lanes.
     params_place : Out
-        Where they are for the beats in the stages of :data:`PARAM_STAGES`, if they are in memories.
+        Where they are for the beats in the stages of :func:`param_stages`, if they are in memories.
     copy_bias, copy_left, copy_mult, copy_right : Out(1)
-        The first vector with new parameters is in stage 1, 2, 4, 8.
+        The first vector with new parameters is in the stage before the one of each.
     table_index : Out, table_beat : Out, table_data : In
-        Table look-up of each lane, stages 3, 4 and 5.
+        Table look-up of each lane, stages 3, 4 and 5; of a compact machine, 5, 6 and 7.
     active : Out(1)
         There is a vector in it, or one comes.
     write : Out(1)
         `result` is a line of the result, the one after the line of the last `write`.
     write_last : Out(1)
         It is the last line of the command.
-    borrow, borrow_x, borrow_m : In, product : Out
-        Of a compact machine: the first lane's multiplier, for softmax.
+    lent : In(lent_layout)
+        Of a compact machine: what softmax wants.
+    high : Out(signed(32)), element : Out(8)
+        Of a compact machine: what it gets.
     """
 
     def __init__(self, config: NpuConfig) -> None:
         self._config = config
         lanes = config.vector_lanes
-        lending = {
-            "borrow": In(1),
-            "borrow_x": In(signed(32)),
-            "borrow_m": In(signed(32)),
-            "product": Out(signed(33)),
-        }
         super().__init__(
-            (lending if config.compact else {})
+            (lent_members(config) if config.compact else {})
             | {
                 "command": In(command_layout(Vector)),
                 "issue": In(1),
@@ -96,29 +93,36 @@ class Pipeline(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        lanes = self._config.vector_lanes
+        lanes, compact = self._config.vector_lanes, self._config.compact
         m.submodules.scratch_middle = scratch_middle = Scratch(width_bits=8 * lanes)
         m.submodules.scratch_a = scratch_a = Scratch(width_bits=32 * lanes)
         m.submodules.scratch_b = scratch_b = Scratch(width_bits=32 * lanes)
 
         self._elaborate_stages(m)
-        control = Signal(LANE_CONTROL_LAYOUT)
+        self._control_layout = lane_control_layout(compact=compact)
+        control = Signal(self._control_layout)
         self._elaborate_control(m, control)
         act = self._beat_of_line(m)
         results = Signal(8 * lanes)
-        self._collect(m, results)
+        if compact:
+            self._collect_all(m, results)
+        else:
+            self._collect(m, results)
 
         for j in range(lanes):
-            lends = self._config.compact and j == 0
-            lane = Lane(beats=self._config.vector_beats, lends=lends)
+            lends = compact and j == 0
+            beats = self._config.vector_beats
+            lane = Lane(beats=beats, compact=compact, lends=lends)
             m.submodules[f"lane_{j}"] = lane
             if lends:
                 m.d.comb += [
-                    lane.borrow.eq(self.borrow),
-                    lane.borrow_x.eq(self.borrow_x),
-                    lane.borrow_m.eq(self.borrow_m),
-                    self.product.eq(lane.product),
+                    lane.borrow.eq(self.lent.valid),
+                    lane.borrow_x.eq(self.lent.x),
+                    lane.borrow_m.eq(self.lent.m),
+                    self.high.eq(lane.high),
                 ]
+            if compact and beats > 1:
+                m.d.comb += lane.beat.eq(self._uops[3].beat)
             m.d.comb += [
                 lane.control.eq(control),
                 lane.acc.eq(self.acc.word_select(j, 32)),
@@ -151,20 +155,26 @@ class Pipeline(Component):
             ]
         return m
 
-    def _beat_of_line(self, m: Module) -> Signal:
+    def _beat_of_line(self, m: Module) -> Value:
         """Keep a line of the activation SRAM for the beats after its first one."""
-        act = Signal(8 * self._config.vector_lanes)
-        if self._config.vector_beats == 1:
-            m.d.comb += act.eq(self.act)
-            return act
-        kept = Signal(8 * self._config.cols, reset_less=True)
-        beat = self._uops[STAGE_SCRATCH].beat
-        with m.If(beat == 0):
-            m.d.comb += act.eq(self.act)
+        config = self._config
+        lanes, beat = config.vector_lanes, self._uops[STAGE_SCRATCH].beat
+        if config.vector_beats == 1 and not config.compact:
+            return self.act
+        kept = Signal(8 * config.cols, reset_less=True)
+        keep, word = beat == 0, beat
+        if config.compact:
+            lent, lane_bits = self.lent, (lanes - 1).bit_length()
+            keep = Mux(lent.valid, lent.keep, keep)
+            word = Mux(lent.valid, lent.place >> lane_bits, beat)
+        with m.If(keep):
             m.d.sync += kept.eq(self.act)
-        with m.Else():
-            m.d.comb += act.eq(kept.word_select(beat, len(act)))
-        return act
+        later = kept
+        if config.vector_beats > 1:
+            later = kept.word_select(word, 8 * lanes)
+        if config.compact:
+            m.d.comb += self.element.eq(later.word_select(lent.place[:lane_bits], 8))
+        return Mux(beat == 0, self.act[: 8 * lanes], later)
 
     def _collect(self, m: Module, results: Signal) -> None:
         """Put the beats of a line together."""
@@ -176,8 +186,23 @@ class Pipeline(Component):
                 m.d.sync += earlier.eq(line[len(results) :])
         m.d.comb += self.result.eq(line)
 
+    def _collect_all(self, m: Module, results: Signal) -> None:
+        """Do the same with the bytes of softmax, which come one by one."""
+        lent = self.lent
+        earlier = Signal(len(self.result) - 8, reset_less=True)
+        line = Cat(earlier[: len(self.result) - len(results)], results)
+        bytes_line = Cat(earlier, Mux(lent.real, results[:8], 0))
+        m.d.comb += self.result.eq(Mux(lent.pack, bytes_line, line))
+        with m.If(self._valid[STAGE_RESULT] | lent.pack):
+            # What is above the beats before the last one is not looked at.
+            m.d.sync += earlier.eq(bytes_line[8:])
+        with m.If(~lent.pack & self._valid[STAGE_RESULT]):
+            before = line[len(results) :]
+            m.d.sync += earlier[: len(before)].eq(before)
+
     def _elaborate_stages(self, m: Module) -> None:
         """Carry each vector's description along with it."""
+        self._operands = operand_stage(compact=self._config.compact)
         self._valid = [self.issue]
         self._uops = [self.uop]
         for stage in range(1, STAGE_RESULT + 1):
@@ -191,17 +216,12 @@ class Pipeline(Component):
             self._uops.append(uop)
         m.d.comb += self.active.eq(Cat(*self._valid).any())
 
-        for copy, stage in (
-            (self.copy_bias, 1),
-            (self.copy_left, 2),
-            (self.copy_mult, 4),
-            (self.copy_right, 8),
-        ):
-            m.d.comb += copy.eq(self._valid[stage] & self._uops[stage].new_oc)
-        m.d.comb += self.table_beat.eq(self._uops[4].beat)
-        for name, stage in PARAM_STAGES.items():
+        m.d.comb += self.table_beat.eq(self._uops[self._operands - 1].beat)
+        for name, stage in param_stages(self._config).items():
             uop = self._uops[stage]
+            copy = getattr(self, f"copy_{name}")
             m.d.comb += [
+                copy.eq(self._valid[stage - 1] & self._uops[stage - 1].new_oc),
                 self.params_place[name].beat.eq(uop.beat),
                 self.params_place[name].half.eq(uop.params_half),
             ]
@@ -217,7 +237,7 @@ class Pipeline(Component):
 
     def _elaborate_control(self, m: Module, control: Signal) -> None:
         """Registered selections, made one stage before the one that uses them."""
-        command, uops = self.command, self._uops
+        command, uops, operands = self.command, self._uops, self._operands
 
         kind = Signal(Kind)
         with m.Switch(command.op):
@@ -231,7 +251,7 @@ class Pipeline(Component):
         def registered(name: str, stage: int) -> Signal:
             """Register that feeds a member of the control word, set in the stage before."""
             member = f"{name}_{stage}"
-            signal = Signal(LANE_CONTROL_LAYOUT[member].shape, name=member, reset_less=True)
+            signal = Signal(self._control_layout[member].shape, name=member, reset_less=True)
             m.d.comb += control[member].eq(signal)
             return signal
 
@@ -248,14 +268,15 @@ class Pipeline(Component):
         term_in_2 = (uops[2].constants == Constants.TERM_A) | (
             uops[2].constants == Constants.TERM_B
         )
+        channel_9 = registered("channel", 9)
         m.d.sync += [
             left.eq(Mux(term_in_2, ADD_LEFT_SHIFT, 0)),
             registered("channel", 3).eq(is_channel(2) & ~command.shared),
-            registered("channel", 5).eq(is_channel(4) & ~command.shared),
-            registered("channel", 9).eq(is_channel(8) & ~command.shared),
+            registered("channel", operands).eq(is_channel(operands - 1) & ~command.shared),
+            channel_9.eq(is_channel(8) & ~command.shared),
         ]
 
-        mult, right = registered("mult", 5), registered("right", 9)
+        mult, right = registered("mult", operands), registered("right", 9)
         m.d.sync += [mult.eq(UNITY), right.eq(0)]
         for constants, mult_value, right_value in (
             (Constants.CHANNEL, command.mult_a, command.shift_a),  # shared
@@ -263,7 +284,7 @@ class Pipeline(Component):
             (Constants.TERM_B, command.mult_b, command.shift_b),
             (Constants.OUTPUT, command.mult_o, command.shift_o),
         ):
-            with m.If(uops[4].constants == constants):
+            with m.If(uops[operands - 1].constants == constants):
                 m.d.sync += mult.eq(mult_value)
             with m.If(uops[8].constants == constants):
                 m.d.sync += right.eq(right_value)
@@ -290,7 +311,17 @@ class Pipeline(Component):
             control.source_2.eq(uops[2].source),
             control.valid_3.eq(self._valid[3]),
             control.accumulate_3.eq(~uops[3].first),
-            control.half_4.eq(command.half),
-            control.kind_4.eq(kind),
-            control.kind_5.eq(kind),
+            control.half.eq(command.half),
+            control.kind.eq(kind),
         ]
+        if self._config.compact:
+            with m.If(self.lent.valid):
+                m.d.comb += kind.eq(Kind.SUM)
+                m.d.sync += [
+                    mode_10.eq(RoundMode.DOUBLE),
+                    channel_9.eq(0),
+                    right.eq(self.lent.right),
+                    zero.eq(-128),
+                    least.eq(-128),
+                    most.eq(127),
+                ]

@@ -25,10 +25,12 @@ class ElementReader(Component):
     halt : In(1)
         Take no more lines.
     act : Out(BankRead)
+    take : Out(1)
+        The line is there.
     valid : Out(1)
         An element is there.
     value : Out(8)
-        The element.
+        The element. A compact machine keeps the line elsewhere.
     place : Out(range(line_bytes))
         Its byte in its line.
     last_of_line, last : Out(1)
@@ -40,14 +42,15 @@ class ElementReader(Component):
     def __init__(self, config: NpuConfig) -> None:
         self._config = config
         super().__init__(
-            {
+            ({} if config.compact else {"value": Out(8)})
+            | {
                 "start": In(1),
                 "base": In(LINE_SUM_BITS),
                 "count": In(16),
                 "halt": In(1),
                 "act": Out(BankRead(config)),
+                "take": Out(1),
                 "valid": Out(1),
-                "value": Out(8),
                 "place": Out(range(config.line_bytes)),
                 "last_of_line": Out(1),
                 "last": Out(1),
@@ -60,17 +63,22 @@ class ElementReader(Component):
         m = Module()
         config = self._config
         size_bits = (config.act_lines - 1).bit_length()
-        buffer = Signal(8 * config.line_bytes, reset_less=True)
         left = Signal(16, reset_less=True)
         # Of `line`, in registers: grants wait for the request.
         bank = Signal(ACT_BANKS, reset_less=True)
         beyond = Signal(reset_less=True)
         m.d.comb += [
             self.act.line.eq(self.line),
-            self.value.eq(buffer[:8]),
             self.last.eq(left == 0),
             self.last_of_line.eq((self.place == config.line_bytes - 1) | self.last),
         ]
+        if not config.compact:
+            buffer = Signal(8 * config.line_bytes, reset_less=True)
+            m.d.comb += self.value.eq(buffer[:8])
+            with m.If(self.take):
+                m.d.sync += buffer.eq(self.act.data)
+            with m.Elif(self.valid):
+                m.d.sync += buffer.eq(buffer >> 8)
         with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += [
@@ -92,8 +100,8 @@ class ElementReader(Component):
             with m.State("WAIT"):
                 m.next = "TAKE_LINE"
             with m.State("TAKE_LINE"):
+                m.d.comb += self.take.eq(1)
                 m.d.sync += [
-                    buffer.eq(self.act.data),
                     self.place.eq(0),
                     beyond.eq(self.line[size_bits:].any()),
                 ]
@@ -101,7 +109,6 @@ class ElementReader(Component):
             with m.State("ELEMENTS"):
                 m.d.comb += self.valid.eq(1)
                 m.d.sync += [
-                    buffer.eq(buffer >> 8),
                     self.place.eq(self.place + 1),
                     left.eq(left - 1),
                 ]

@@ -10,15 +10,12 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.vector.multiplier import add_with_carry
 
-__all__ = ["HIGH_MUL_LATENCY", "HighMul", "Reciprocal"]
+__all__ = ["HighMul", "Reciprocal"]
 
 Q2_ONE = 1 << 29
 Q2_48_OVER_17 = 1515870810
 Q2_MINUS_32_OVER_17 = -1010580540
 STEPS = 3
-
-HIGH_MUL_LATENCY = 5
-"""Cycles from an operand's assignment in HighMul to the product in its register."""
 
 
 class HighMul(Component):
@@ -50,8 +47,13 @@ class HighMul(Component):
 class Reciprocal(Component):
     """About 50 cycles from `start` to `done`.
 
-    The multiplier is the caller's: `x` and `m` are registered there, and `high` is the rounded
-    high product five cycles after they are put out. Seven products, one after another.
+    The multiplier is the caller's: `x` and `m` are registered there. Seven products, one after
+    another.
+
+    Parameters
+    ----------
+    latency_cycles : int
+        From operands that are put out to `high`.
 
     Members
     -------
@@ -71,7 +73,8 @@ class Reciprocal(Component):
         Of the sum, in 32 bits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, latency_cycles: int = 5) -> None:
+        self._latency_cycles = latency_cycles
         super().__init__(
             {
                 "start": In(1),
@@ -90,7 +93,7 @@ class Reciprocal(Component):
         shifted = Signal(32, reset_less=True)
         estimate = Signal(signed(32), reset_less=True)
         residue = Signal(signed(32), reset_less=True)
-        wait = Signal(range(HIGH_MUL_LATENCY + 1))
+        wait = Signal(range(self._latency_cycles + 1))
         step = Signal(range(STEPS))
 
         # Half of 1 + f, which is the normalised sum itself.
@@ -101,7 +104,7 @@ class Reciprocal(Component):
 
         with m.If(wait != 0):
             m.d.sync += wait.eq(wait - 1)
-        again = wait.eq(HIGH_MUL_LATENCY)
+        again = wait.eq(self._latency_cycles)
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(self.start):

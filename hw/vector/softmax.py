@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw.config import NpuConfig
 from celosia.hw.control.decode import command_layout
 from celosia.hw.isa import Softmax
 from celosia.hw.memory.ports import BankRead
+from celosia.hw.vector.lent import LENT_STAGES, lent_layout
 from celosia.hw.vector.multiplier import Multiplier
 from celosia.hw.vector.reader import ElementReader
 from celosia.hw.vector.reciprocal import HighMul, Reciprocal
@@ -23,7 +24,10 @@ TABLE_STAGE = 3
 """Stage, counted from an element's arrival, in which its exponential is there."""
 
 BYTE_STAGE = 10
-"""Stage in which its result is there."""
+"""Stage in which its result is there; in a compact machine the pipeline takes a cycle more."""
+
+LENT_LATENCY_CYCLES = 4
+"""From operands to the high half of their product in the pipeline's first lane."""
 
 PRODUCT_FLOOR_BITS = 22
 """Bits that the last right shift (23 to 35) always drops."""
@@ -47,11 +51,11 @@ class SoftmaxUnit(Component):
         Entry wanted.
     table_data : In(signed(32))
         The entry, 2 cycles later.
-    multiplicand : Out(signed(32)), multiplier : Out(signed(32)), product : In(signed(33))
-        Of a compact machine: a lane's :class:`celosia.hw.vector.multiplier.Multiplier`. Others have
-        one here.
+    lent : Out(lent_layout), high : In(signed(32)), element : In(8)
+        Of a compact machine: the pipeline multiplies and rounds, keeps the line that is read and
+        puts together the one that is written. Others have all of it here.
     write : Out(1), dst_line : Out(17), result : Out
-        Lines of the result.
+        Lines of the result; where they are only, in a compact machine.
     outside : Out(1)
         Line `line` is to be read and does not exist.
     busy, wait_act : Out(1)
@@ -60,13 +64,9 @@ class SoftmaxUnit(Component):
 
     def __init__(self, config: NpuConfig) -> None:
         self._config = config
-        borrowed = {
-            "multiplicand": Out(signed(32)),
-            "multiplier": Out(signed(32)),
-            "product": In(signed(33)),
-        }
+        borrowed = {"lent": Out(lent_layout(config)), "high": In(signed(32)), "element": In(8)}
         super().__init__(
-            (borrowed if config.compact else {})
+            (borrowed if config.compact else {"result": Out(8 * config.line_bytes)})
             | {
                 "command": In(command_layout(Softmax)),
                 "start": In(1),
@@ -77,7 +77,6 @@ class SoftmaxUnit(Component):
                 "table_data": In(signed(32)),
                 "write": Out(1),
                 "dst_line": Out(LINE_SUM_BITS),
-                "result": Out(8 * config.line_bytes),
                 "outside": Out(1),
                 "line": Out(LINE_SUM_BITS),
                 "busy": Out(1),
@@ -89,8 +88,14 @@ class SoftmaxUnit(Component):
         m = Module()
         config = self._config
         m.submodules.reader = self._reader = ElementReader(config)
-        m.submodules.reciprocal = self._reciprocal = Reciprocal()
-        m.submodules.high_mul = self._high_mul = HighMul()
+        self._compact = config.compact
+        if self._compact:
+            self._reciprocal = Reciprocal(latency_cycles=LENT_LATENCY_CYCLES)
+            self._byte_stage = TABLE_STAGE + LENT_STAGES
+        else:
+            self._reciprocal = Reciprocal()
+            self._byte_stage = BYTE_STAGE
+        m.submodules.reciprocal = self._reciprocal
 
         reader = self._reader
         connect(m, reader.act, flipped(self.act))
@@ -107,41 +112,31 @@ class SoftmaxUnit(Component):
         self._sum = Signal(32, reset_less=True)
         self._dst_row = Signal(LINE_SUM_BITS, reset_less=True)
         self._elaborate_stages(m)
-        self._elaborate_datapath(m)
+        self._elaborate_sum(m)
+        if self._compact:
+            self._borrow(m)
+        else:
+            self._elaborate_results(m)
         self._elaborate_passes(m)
         return m
 
     def _elaborate_stages(self, m: Module) -> None:
-        """Carry along with each element where it belongs."""
-        layout = data.StructLayout(
-            {
-                "valid": 1,
-                "place": range(self._config.line_bytes),
-                "last_of_line": 1,
-                "last": 1,
-            }
-        )
-        reader = self._reader
+        """Carry along with each element whether it is one, and the last one."""
+        layout = data.StructLayout({"valid": 1, "last": 1})
         first = Signal(layout, name="stage_0")
-        m.d.comb += [
-            first.valid.eq(reader.valid),
-            first.place.eq(reader.place),
-            first.last_of_line.eq(reader.last_of_line),
-            first.last.eq(reader.last),
-        ]
+        m.d.comb += [first.valid.eq(self._reader.valid), first.last.eq(self._reader.last)]
         self._stages = [first]
-        for number in range(1, BYTE_STAGE + 2):
+        for number in range(1, self._byte_stage + 2):
             stage = Signal(layout, name=f"stage_{number}")
             m.d.sync += stage.eq(self._stages[-1])
             self._stages.append(stage)
 
-    def _elaborate_datapath(self, m: Module) -> None:
+    def _elaborate_sum(self, m: Module) -> None:
         reader, stages = self._reader, self._stages
-        reciprocal, high_mul = self._reciprocal, self._high_mul
 
         # First pass.
         maximum = Signal(signed(8), reset_less=True)
-        value = reader.value.as_signed()
+        value = (self.element if self._compact else reader.value).as_signed()
         begin = Signal()
         self._begin_row = begin
         with m.If(begin):
@@ -163,21 +158,67 @@ class SoftmaxUnit(Component):
         with m.Elif(self._sum_pass & stages[TABLE_STAGE + 1].valid):
             m.d.sync += self._sum.eq(self._sum + term)
 
-        if self._config.compact:
-            x, multiplier, product = self.multiplicand, self.multiplier, self.product
-        else:
-            m.submodules.multiplier = unit = Multiplier()
-            x, multiplier, product = unit.x, unit.m, unit.t
-        # The multiplier serves the reciprocal between the passes.
+        m.d.comb += self._reciprocal.sum.eq(self._sum)
+
+    def _operands(self) -> tuple[Value, Value]:
+        """Return multiplicand and multiplier, which serve the reciprocal between the passes."""
+        reciprocal = self._reciprocal
+        return (
+            Mux(self._result_pass, self.table_data, reciprocal.x),
+            Mux(self._result_pass, reciprocal.scale, reciprocal.m),
+        )
+
+    def _borrow(self, m: Module) -> None:
+        """Third pass in a compact machine: most of it is done by the pipeline."""
+        reader, reciprocal, lent = self._reader, self._reciprocal, self.lent
+        ahead = self._stages[self._byte_stage - 1]
+        place = Signal(range(self._config.line_bytes))
+        padding, arrives, goes_on, full = Signal(), Signal(), Signal(), Signal()
+        self._row_written = Signal()
+        # Rounding right shift by 23 + k. One by 32 or more leaves nothing, whatever it is of.
+        nothing = Signal()
+        x, multiplier = self._operands()
         m.d.comb += [
-            x.eq(Mux(self._result_pass, self.table_data, reciprocal.x)),
-            multiplier.eq(Mux(self._result_pass, reciprocal.scale, reciprocal.m)),
-            high_mul.t.eq(product),
+            lent.x.eq(x),
+            lent.m.eq(Mux(self._result_pass & nothing, 0, multiplier)),
+            lent.keep.eq(reader.take),
+            lent.place.eq(reader.place),
+            reciprocal.high.eq(self.high),
+            arrives.eq(self._result_pass & ahead.valid),
+            goes_on.eq(arrives | padding),
+            full.eq(place == self._config.line_bytes - 1),
+        ]
+        most = PRODUCT_FLOOR_BITS + 1 + ACCUMULATION_INTEGER_BITS
+        m.d.sync += [
+            lent.right.eq(most - reciprocal.leading_zeros),
+            nothing.eq(reciprocal.leading_zeros <= most - (1 << len(lent.right))),
+            lent.pack.eq(goes_on),
+            lent.real.eq(arrives),
+            # Decided in the stage before: a write is what others must wait for.
+            self.write.eq(goes_on & full),
+            self._row_written.eq(goes_on & full & (padding | ahead.last)),
+        ]
+        # What is left of a last line is filled with zeros.
+        with m.If(goes_on):
+            m.d.sync += [
+                place.eq(place + 1),
+                padding.eq((padding | ahead.last) & ~full),
+            ]
+
+    def _elaborate_results(self, m: Module) -> None:
+        """Third pass, with a multiplier of its own. Of the last shift 22 bits are wires."""
+        reciprocal = self._reciprocal
+        m.submodules.multiplier = unit = Multiplier()
+        m.submodules.high_mul = high_mul = HighMul()
+        x, multiplier = self._operands()
+        m.d.comb += [
+            unit.x.eq(x),
+            unit.m.eq(multiplier),
+            high_mul.t.eq(unit.t),
             reciprocal.high.eq(high_mul.high),
-            reciprocal.sum.eq(self._sum),
         ]
 
-        # Third pass. Rounding right shift by 23 + k, of which 22 are wires.
+        # Rounding right shift by 23 + k.
         k = Signal(range(ACCUMULATION_INTEGER_BITS + 1))
         half = Signal(ACCUMULATION_INTEGER_BITS + 1)
         shift = Signal(range(ACCUMULATION_INTEGER_BITS + 2))
@@ -193,19 +234,23 @@ class SoftmaxUnit(Component):
         m.d.sync += byte.eq(Mux(probability[8:].any(), 0x7F, probability[:8] ^ 0x80))
 
         # Pack. What is left of a last line stays zero.
-        at_byte = stages[BYTE_STAGE]
+        at_byte = self._stages[BYTE_STAGE]
         lanes = self._config.line_bytes
+        place = Signal(range(lanes))
+        with m.If(at_byte.valid):
+            m.d.sync += place.eq(Mux(at_byte.last, 0, place + 1))
         packed = [Signal(8, name=f"packed_{j}", reset_less=True) for j in range(lanes)]
         for j, entry in enumerate(packed):
-            with m.If(at_byte.valid & (at_byte.place == j)):
+            with m.If(at_byte.valid & (place == j)):
                 m.d.sync += entry.eq(byte)
-            with m.Elif(at_byte.valid & (at_byte.place == 0)):
+            with m.Elif(at_byte.valid & (place == 0)):
                 m.d.sync += entry.eq(0)
-        m.d.comb += [
-            self.result.eq(Cat(*packed)),
-        ]
+        m.d.comb += self.result.eq(Cat(*packed))
         # Decided in the stage before: a write is what others must wait for.
-        m.d.sync += self.write.eq(self._result_pass & at_byte.valid & at_byte.last_of_line)
+        last_of_line = (place == lanes - 1) | at_byte.last
+        m.d.sync += self.write.eq(self._result_pass & at_byte.valid & last_of_line)
+        written = self._stages[BYTE_STAGE + 1]
+        self._row_written = written.valid & written.last
 
     def _elaborate_passes(self, m: Module) -> None:
         command, reader, stages = self.command, self._reader, self._stages
@@ -216,7 +261,6 @@ class SoftmaxUnit(Component):
             m.d.sync += self.dst_line.eq(self.dst_line + 1)
 
         summed = stages[TABLE_STAGE + 2]
-        written = stages[BYTE_STAGE + 1]
         with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += [
@@ -253,7 +297,7 @@ class SoftmaxUnit(Component):
                     m.next = "RESULTS"
             with m.State("RESULTS"):
                 m.d.comb += self._result_pass.eq(1)
-                with m.If(written.valid & written.last):
+                with m.If(self._row_written):
                     m.d.sync += [
                         src_row.eq(src_row + command.a_y),
                         self._dst_row.eq(self._dst_row + command.d_y),

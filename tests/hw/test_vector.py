@@ -611,6 +611,36 @@ def test_softmax_between_vector_commands(config: NpuConfig) -> None:
     np.testing.assert_array_equal(machine.act, expected.act)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [SMALLEST, SMALL.with_(compact=True), EIGHT.with_(lanes=2, compact=True)],
+    ids=["n4_l1", "n4", "n8_l2"],
+)
+def test_softmax_in_a_lane(config: NpuConfig) -> None:
+    """Rows of whole and of part lines, among them one of so many that all of it rounds to zero."""
+    rng = np.random.default_rng(16)
+    n, scale = config.line_bytes, 0.07
+    machine = Machine.random(config, rng)
+    table = golden_softmax.softmax_exp_table(scale, 1.0)
+    machine.table[:, :4] = table.astype("<i4").view(np.uint8).reshape(256, 4)
+    expected = replace(machine, act=machine.act.copy())
+    commands = []
+    line = 0
+    for channels, spread in ((1, 128), (n, 20), (2, 3), (n + 1, 128), (600, 1)):
+        lines = -(-channels // n)
+        row = np.zeros((1, lines * n), np.int8)
+        row[:, :channels] = rng.integers(-spread, spread, (1, channels))
+        machine.act[line : line + lines] = expected.act[line : line + lines] = row.reshape(-1, n)
+        wanted = np.zeros_like(row)
+        wanted[:, :channels] = golden_softmax.softmax(row[:, :channels], x_scale=scale)
+        expected.act[line + lines : line + 2 * lines] = wanted.reshape(-1, n)
+        commands.append(Softmax(channels=channels, n_rows=1, a_addr=line, d_addr=line + lines))
+        line += 2 * lines
+    result = Bench(machine, seed=16, grant=0.8).run(commands, load_table=True)
+    assert result.fault is None
+    np.testing.assert_array_equal(machine.act, expected.act)
+
+
 def test_model_agrees_with_the_reference() -> None:
     """The model above and the golden operators were written independently."""
     rng = np.random.default_rng(6)
