@@ -11,6 +11,7 @@ from celosia.hw.array.grid import SystolicArray
 from celosia.hw.array.passes import PassWalker
 from celosia.hw.array.streamer import Streamer
 from celosia.hw.array.weights import WeightLoader
+from celosia.hw.array.weights_direct import DirectWeightLoader
 from celosia.hw.config import NpuConfig
 from celosia.hw.control.decode import command_layout
 from celosia.hw.control.ports import CommandPort, FaultPort
@@ -69,8 +70,9 @@ class ArrayEngine(Component):
         m = Module()
         config = self._config
         m.submodules.walker = walker = PassWalker(config)
-        m.submodules.weights = weights = WeightLoader(config)
         m.submodules.streamer = streamer = Streamer(config)
+        weights = DirectWeightLoader(config) if config.compact else WeightLoader(config)
+        m.submodules.weights = weights
         m.submodules.grid = grid = SystolicArray(config)
         sum_bits = grid.sums[0].shape().width
         # The accumulator wants the tag two cycles before the sums.
@@ -86,10 +88,8 @@ class ArrayEngine(Component):
         connect(m, flipped(self.acc), accumulator.reader)
         m.d.comb += [
             walker.conv.eq(conv),
-            weights.conv.eq(conv),
             streamer.conv.eq(conv),
             walker.start.eq(start),
-            weights.start.eq(start_d1),
             streamer.weights_ready.eq(weights.ready),
             streamer.acc_free.eq(accumulator.free),
             weights.take.eq(streamer.take_weights),
@@ -99,12 +99,19 @@ class ArrayEngine(Component):
             grid.mode.eq(feed.mode),
             grid.window.eq(feed.window),
             grid.pixels.eq(feed.pixels),
-            grid.load_en.eq(weights.load_en),
-            grid.load_pair.eq(weights.load_pair),
             *(grid.load_data[i].eq(weights.load_data[i]) for i in range(LINES_A_CYCLE)),
             accumulator.tag.eq(feed.tag),
             accumulator.sums.eq(grid.sums),
         ]
+        if isinstance(weights, WeightLoader):
+            m.d.comb += [
+                weights.conv.eq(conv),
+                weights.start.eq(start_d1),
+                grid.load_en.eq(weights.load_en),
+                grid.load_pair.eq(weights.load_pair),
+            ]
+        else:
+            m.d.comb += weights.line.eq(streamer.line)
         # The last waves of a command are padded after it is complete; the first of the next one
         # come 6 cycles after its start at the earliest.
         m.d.sync += [start_d1.eq(start), start_d2.eq(start_d1)]
@@ -161,7 +168,7 @@ class ArrayEngine(Component):
         self,
         m: Module,
         illegal: Signal,
-        weights: WeightLoader,
+        weights: WeightLoader | DirectWeightLoader,
         streamer: Streamer,
         feed: Feed,
     ) -> None:

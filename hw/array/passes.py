@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
 from celosia.hw.control.decode import command_layout
 from celosia.hw.isa import Conv
-from celosia.hw.memory.ports import ADDR_BITS
+from celosia.hw.memory.ports import ADDR_BITS, LINE_BITS
 
 __all__ = ["PASS", "PassWalker", "X_BITS", "Y_BITS"]
 
@@ -23,6 +23,7 @@ PASS = data.StructLayout(
         "x": signed(X_BITS),  # its byte in its row
         "y": signed(Y_BITS),  # its input row
         "rows": unsigned(12),  # output rows
+        "line": unsigned(LINE_BITS + 1),  # first line of its weights; only in a compact machine
         "overwrite": unsigned(1),  # write the accumulator instead of adding
         "take": unsigned(1),  # a free accumulator half is needed
         "give": unsigned(1),  # hand the half over afterwards
@@ -60,16 +61,21 @@ class PassWalker(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         conv = self.conv
-        # Loop counters; each *_addr, *_x, *_y is the position at the start of its loop's turn.
+        # Loop counters; each *_addr is the position at the start of its loop's turn, and kx_offset,
+        # offset are the positions of the inner loops from there.
         oc, ky = Signal(12), Signal(8)
         kx, ic = Signal(8), Signal(12)
         rows_left = Signal(12)
-        oc_addr, tile_addr, ky_addr, kx_addr, addr = (
-            Signal(ADDR_BITS, name=name)
-            for name in ("oc_addr", "tile_addr", "ky_addr", "kx_addr", "pass_addr")
+        oc_addr, ky_addr, kx_offset, offset = (
+            Signal(width, name=name)
+            for name, width in (
+                ("oc_addr", ADDR_BITS),
+                ("ky_addr", ADDR_BITS),
+                ("kx_offset", X_BITS),
+                ("offset", X_BITS),
+            )
         )
-        kx_x, x = Signal(signed(X_BITS)), Signal(signed(X_BITS), name="pass_x")
-        tile_y, y = Signal(signed(Y_BITS)), Signal(signed(Y_BITS), name="pass_y")
+        y = Signal(signed(Y_BITS), name="pass_y")
 
         # Start of the following tile, one row a cycle.
         next_addr, next_y = Signal(ADDR_BITS), Signal(signed(Y_BITS))
@@ -89,7 +95,7 @@ class PassWalker(Component):
             Signal(name=name) for name in ("last_tile", "ic_end", "kx_end", "ky_end", "oc_end")
         )
         m.d.comb += ends.eq(
-            Cat(ic == conv.n_ic - 1, kx == conv.n_kx - 1, ky == conv.n_ky - 1),
+            Cat(ic + 1 == conv.n_ic, kx + 1 == conv.n_kx, ky + 1 == conv.n_ky),
         )
 
         out = self.passes.payload
@@ -98,8 +104,8 @@ class PassWalker(Component):
         offered = Signal()  # a register of its own: many wait for it
         m.d.comb += [
             self.passes.valid.eq(offered),
-            out.addr.eq(addr),
-            out.x.eq(x),
+            out.addr.eq(ky_addr + offset),
+            out.x.eq(conv.x0 + offset),
             out.y.eq(y),
             out.rows.eq(rows),
             out.overwrite.eq(first & ~conv.accumulate),
@@ -108,20 +114,29 @@ class PassWalker(Component):
             out.last.eq(final & last_tile & oc_end),
         ]
 
+        # One adder for the steps of two loops.
+        next_ic, next_kx = ~ic_end, ic_end & ~kx_end
+        next_ky = ic_end & kx_end & ~ky_end
+        moved_addr, moved_offset = Signal(ADDR_BITS), Signal(X_BITS)
+        m.d.comb += [
+            moved_offset.eq(
+                Mux(next_ic, offset, kx_offset) + Mux(next_ic, conv.step_ic, conv.step_kx)
+            ),
+            moved_addr.eq(
+                Mux(next_ky, ky_addr, oc_addr) + Mux(next_ky, conv.step_ky, conv.step_oc)
+            ),
+        ]
+
+        if self._config.compact:
+            next_tile = ~(next_ic | next_kx | next_ky | last_tile)
+            next_oc = ic_end & kx_end & ky_end & last_tile
+            self._count_lines(m, offered & self.passes.ready, next_tile, next_oc)
+
+        def enter_row(at: Signal) -> list[Any]:
+            return [ky_addr.eq(at), kx_offset.eq(0), offset.eq(0), ic.eq(0), kx.eq(0)]
+
         def enter_tile(at: Signal, at_y: Signal) -> list[Any]:
-            return [
-                tile_addr.eq(at),
-                tile_y.eq(at_y),
-                ky_addr.eq(at),
-                kx_addr.eq(at),
-                addr.eq(at),
-                y.eq(at_y),
-                x.eq(conv.x0),
-                kx_x.eq(conv.x0),
-                ic.eq(0),
-                kx.eq(0),
-                ky.eq(0),
-            ]
+            return [*enter_row(at), y.eq(at_y), ky.eq(0)]
 
         with m.FSM():
             with m.State("IDLE"):
@@ -137,8 +152,8 @@ class PassWalker(Component):
                 m.d.sync += [
                     rows.eq(conv.tile_rows),
                     rows_to_add.eq(conv.tile_rows),
-                    next_addr.eq(tile_addr),
-                    next_y.eq(tile_y),
+                    next_addr.eq(ky_addr),
+                    next_y.eq(y),
                 ]
                 with m.If(is_last_tile):
                     m.d.sync += rows.eq(rows_left)
@@ -149,7 +164,7 @@ class PassWalker(Component):
                     final.eq(ends.all()),
                     Cat(ic_end, kx_end, ky_end).eq(ends),
                     last_tile.eq(is_last_tile),
-                    oc_end.eq(oc == conv.n_oc - 1),
+                    oc_end.eq(oc + 1 == conv.n_oc),
                 ]
                 m.d.sync += offered.eq(1)
                 m.next = "OFFER_PASS"
@@ -157,41 +172,25 @@ class PassWalker(Component):
                 with m.If(self.passes.ready):
                     m.d.sync += offered.eq(0)
                     m.next = "PREPARE_PASS"
-                    with m.If(~ic_end):
-                        m.d.sync += [
-                            ic.eq(ic + 1),
-                            addr.eq(addr + conv.step_ic),
-                            x.eq(x + conv.step_ic),
-                        ]
-                    with m.Elif(~kx_end):
+                    with m.If(next_ic):
+                        m.d.sync += [ic.eq(ic + 1), offset.eq(moved_offset)]
+                    with m.Elif(next_kx):
                         m.d.sync += [
                             ic.eq(0),
                             kx.eq(kx + 1),
-                            kx_addr.eq(kx_addr + conv.step_kx),
-                            addr.eq(kx_addr + conv.step_kx),
-                            kx_x.eq(kx_x + conv.step_kx),
-                            x.eq(kx_x + conv.step_kx),
+                            kx_offset.eq(moved_offset),
+                            offset.eq(moved_offset),
                         ]
-                    with m.Elif(~ky_end):
-                        m.d.sync += [
-                            ic.eq(0),
-                            kx.eq(0),
-                            ky.eq(ky + 1),
-                            ky_addr.eq(ky_addr + conv.step_ky),
-                            kx_addr.eq(ky_addr + conv.step_ky),
-                            addr.eq(ky_addr + conv.step_ky),
-                            kx_x.eq(conv.x0),
-                            x.eq(conv.x0),
-                            y.eq(y + conv.ky_rows),
-                        ]
+                    with m.Elif(next_ky):
+                        m.d.sync += [*enter_row(moved_addr), ky.eq(ky + 1), y.eq(y + conv.ky_rows)]
                     with m.Elif(~last_tile):
                         m.next = "NEXT_TILE"
                     with m.Elif(~oc_end):
                         m.d.sync += [
                             oc.eq(oc + 1),
-                            oc_addr.eq(oc_addr + conv.step_oc),
+                            oc_addr.eq(moved_addr),
                             rows_left.eq(conv.out_h),
-                            *enter_tile(oc_addr + conv.step_oc, conv.y0),
+                            *enter_tile(moved_addr, conv.y0),
                         ]
                         m.next = "ENTER_TILE"
                     with m.Else():
@@ -204,3 +203,19 @@ class PassWalker(Component):
                     ]
                     m.next = "ENTER_TILE"
         return m
+
+    def _count_lines(self, m: Module, taken: Value, next_tile: Value, next_oc: Value) -> None:
+        """Say where the weights of a pass begin: those of one oc are read again for each tile."""
+        line, oc_line, following = (
+            Signal(LINE_BITS + 1, name=name) for name in ("line", "oc_line", "following")
+        )
+        m.d.comb += [
+            self.passes.payload.line.eq(line),
+            following.eq(line + self._config.rows),
+        ]
+        with m.If(self.start):
+            m.d.sync += [line.eq(self.conv.wgt_addr), oc_line.eq(self.conv.wgt_addr)]
+        with m.Elif(taken):
+            m.d.sync += line.eq(Mux(next_tile, oc_line, following))
+            with m.If(next_oc):
+                m.d.sync += oc_line.eq(following)

@@ -11,7 +11,7 @@ from celosia.hw.config import ACT_BANKS, NpuConfig
 from celosia.hw.control.decode import command_layout
 from celosia.hw.isa import Conv, Mode
 from celosia.hw.memory.act import SEGMENTS
-from celosia.hw.memory.ports import ADDR_BITS, bank_of
+from celosia.hw.memory.ports import ADDR_BITS, LINE_BITS, bank_of
 
 __all__ = ["Streamer", "wave_layout"]
 
@@ -49,6 +49,8 @@ class Streamer(Component):
     acc_free : In(1)
         There is a free accumulator half.
     take_weights, take_acc : Out(1)
+    line : Out(17)
+        First line of the weights of the pass at hand; only in a compact machine.
     wave : Out(wave_layout)
         Registered: one cycle after the position.
     last : Out(1)
@@ -69,6 +71,7 @@ class Streamer(Component):
                 "acc_free": In(1),
                 "take_weights": Out(1),
                 "take_acc": Out(1),
+                "line": Out(LINE_BITS + 1),
                 "wave": Out(wave_layout(config)),
                 "last": Out(1),
                 "busy": Out(1),
@@ -114,6 +117,7 @@ class Streamer(Component):
             self.wait_weights.eq(active & begin & ~self.weights_ready),
             self.wait_acc.eq(active & begin & self.weights_ready & ~go),
             self.take_weights.eq(go & begin),
+            self.line.eq(at.line),
             self.take_acc.eq(go & begin_takes),
             output.eq(in_phase & in_row & ~in_extra),
             self.passes.ready.eq(~active | (go & pass_end)),
@@ -219,11 +223,13 @@ class Streamer(Component):
             wave.tag.half.eq(half),
             wave.tag.give.eq(go & pass_end & at.give),
         ]
+        # Row y + s exists: at least -s, and more than s rows from the last one's end.
+        rows_below = Signal(signed(Y_BITS + 1))
+        m.d.comb += rows_below.eq(conv.in_h - at.y)
         inside = []
         for s in range(SEGMENTS):
-            y = Signal(signed(Y_BITS), name=f"y_{s}")
             row_exists = Signal(name=f"inside_{s}")
-            m.d.comb += [y.eq(at.y + s), row_exists.eq((y >= 0) & (y < conv.in_h))]
+            m.d.comb += row_exists.eq((at.y >= -s) & (rows_below > s))
             m.d.sync += wave.inside[s].eq(row_exists)
             inside.append(row_exists)
         # A window is one line, or two where it is not aligned; otherwise a line for each segment.

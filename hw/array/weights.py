@@ -18,8 +18,7 @@ class WeightLoader(Component):
     """Loads `rows` lines a pass, in the order in which the passes stream.
 
     The tiles of one oc read the same weights again. Two rows of shadow weights are written 3
-    cycles after their lines were asked for. In a compact machine there are no shadow weights: the
-    lines of a pass are asked for as its first wave runs down the rows, each pair for two cycles.
+    cycles after their lines were asked for.
 
     Members
     -------
@@ -67,25 +66,12 @@ class WeightLoader(Component):
         reading = Signal()
         pair = Signal(range(pairs))
         line = Signal(LINE_BITS + 1)
-        if self._config.compact:
-            # A wave reaches row 0 five cycles after it was asked for, and the rows below one after
-            # another; a line takes two cycles from the memory.
-            first_line = Signal(LINE_BITS + 1, reset_less=True)
-            second_row = Signal()
-            with m.If(begin):
-                m.d.sync += first_line.eq(lines_taken)
-            m.d.sync += second_row.eq(reading & ~second_row)
-            stages = delays(m, self.take, 2, name="take")
-            asked, first = [stage[0] for stage in stages], first_line
-            moves_on = reading & second_row
-        else:
-            # Two cycles after a pass is announced its lines are read, a pair a cycle.
-            stages = delays(m, Cat(begin, lines_taken), 2, name="begin")
-            asked, first = [begin, stages[1][0], stages[2][0]], stages[2][1:]
-            moves_on = reading
+        # Two cycles after a pass is announced its lines are read, a pair a cycle.
+        stages = delays(m, Cat(begin, lines_taken), 2, name="begin")
+        asked, first = [begin, stages[1][0], stages[2][0]], stages[2][1:]
         with m.If(asked[2]):
             m.d.sync += [reading.eq(1), pair.eq(0), line.eq(first)]
-        with m.Elif(moves_on):
+        with m.Elif(reading):
             m.d.sync += [line.eq(line + LINES_A_CYCLE), pair.eq(pair + 1)]
             with m.If(pair == pairs - 1):
                 m.d.sync += reading.eq(0)
@@ -96,8 +82,6 @@ class WeightLoader(Component):
         ]
         # A register: the next command waits for it.
         remaining = pair != pairs - 1
-        if self._config.compact:
-            remaining |= ~second_row
         m.d.sync += self.done.eq(~Cat(self._walking, *asked, reading & remaining).any())
         # The lines are on the port two cycles after the request.
         arrives = delays(m, Cat(self.wgt.req, pair), 2, name="request")

@@ -1,0 +1,85 @@
+"""Weight loader of machines without shadow weights: a pass's rows take theirs from the memory."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.config import NpuConfig
+from celosia.hw.delay import delays
+from celosia.hw.memory.ports import LINE_BITS
+from celosia.hw.memory.weights import LINES_A_CYCLE, WeightRead
+
+__all__ = ["DirectWeightLoader"]
+
+
+class DirectWeightLoader(Component):
+    """Reads a pass's `rows` lines as its first wave runs down the rows, each pair for two cycles.
+
+    Members
+    -------
+    ready : Out(1)
+        The next pass may begin: the last row of the one before has its weights by then.
+    take : In(1)
+        The first wave of a pass is asked for in this cycle.
+    line : In(17)
+        First line of the pass's weights, in that cycle.
+    done : Out(1)
+        The weights of all passes that have begun have been read.
+    wgt : Out(WeightRead)
+    load_data : Out
+        To the array.
+    out_of_range : Out(1)
+        A line beyond the weight SRAM was asked for.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "ready": Out(1, init=1),
+                "take": In(1),
+                "line": In(LINE_BITS + 1),
+                "done": Out(1),
+                "wgt": Out(WeightRead(config)),
+                "load_data": Out(8 * config.line_bytes).array(LINES_A_CYCLE),
+                "out_of_range": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        pairs = self._config.rows // LINES_A_CYCLE
+        cooldown = Signal(range(self._config.min_pass_cycles))
+        first_line = Signal(LINE_BITS + 1, reset_less=True)
+        with m.If(self.take):
+            m.d.sync += [
+                self.ready.eq(0),
+                cooldown.eq(self._config.min_pass_cycles - 1),
+                first_line.eq(self.line),
+            ]
+        with m.Elif(~self.ready):
+            m.d.sync += [cooldown.eq(cooldown - 1), self.ready.eq(cooldown == 1)]
+
+        # A wave reaches row 0 five cycles after it was asked for, and the rows below one after
+        # another; a line takes two cycles from the memory.
+        asked = delays(m, self.take, 2, name="take")
+        reading, second_row = Signal(), Signal()
+        pair = Signal(range(pairs))
+        line = Signal(LINE_BITS + 1)
+        last_pair = pair == pairs - 1
+        m.d.sync += second_row.eq(reading & ~second_row)
+        with m.If(asked[2]):
+            m.d.sync += [reading.eq(1), pair.eq(0), line.eq(first_line)]
+        with m.Elif(reading & second_row):
+            m.d.sync += [line.eq(line + LINES_A_CYCLE), pair.eq(pair + 1)]
+            with m.If(last_pair):
+                m.d.sync += reading.eq(0)
+        m.d.comb += [
+            self.wgt.req.eq(reading),
+            self.wgt.line.eq(line),
+            self.out_of_range.eq(reading & (line >= self._config.wgt_lines)),
+            *(self.load_data[i].eq(self.wgt.data[i]) for i in range(LINES_A_CYCLE)),
+        ]
+        # A register: the next command waits for it.
+        m.d.sync += self.done.eq(~Cat(*asked, reading & ~(last_pair & second_row)).any())
+        return m
