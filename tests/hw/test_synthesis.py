@@ -92,6 +92,11 @@ def memories_of(config: NpuConfig) -> Memories:
         # Biases and multipliers, in as many memories as a beat needs lines; shifts, left and right.
         lines = max(1, 4 * lanes // config.cols)
         buffers += [(2 * 4 // lines, line, False)] * (2 * lines) + [(2, 5 * config.cols, False)] * 2
+    if config.compact:
+        buffers += [(row, 8, False) for row in range(3, config.rows)]  # array: skewed windows
+        buffers += [(3 * s, line, False) for s in range(1, config.dw_segments)]  # pixels
+        # Tags, all the way from the address to the accumulator.
+        buffers += [(config.rows + 3, (config.acc_depth - 1).bit_length() + 2, False)]
     return on_chip + queues + buffers
 
 
