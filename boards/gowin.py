@@ -168,6 +168,9 @@ def _absorb_memory(netlist: _Netlist, cell: Cell) -> int:
     if int(parameters["BIT_WIDTH_1"], 2) not in WIDE_MEMORY_BITS or int(parameters["READ_MODE"], 2):
         return 0
     connections = cell["connections"]
+    # A reset is that of the register, too, which has another word than the memory's output.
+    if netlist.constant(connections["RESETB"][0]) != LOW:
+        return 0
     found = netlist.behind(connections["DO"])
     if found is None or found[1].clock != connections["CLKB"][0]:
         return 0

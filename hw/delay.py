@@ -10,7 +10,7 @@ from amaranth.lib.memory import Memory
 __all__ = ["MEMORY_CYCLES", "delays", "memory_delay"]
 
 MEMORY_CYCLES = 16
-"""Longest delay of :func:`memory_delay`: words that a memory made of tables has at no cost."""
+"""Longest delay that one memory made of tables gives: it has so many words anyway."""
 
 
 def delays(
@@ -60,9 +60,9 @@ def memory_delay(
         Gets the memory, the counter and the registers. All of it stands still with `domain`.
     value : Value or View
     cycles : int
-        How many cycles back, 2 to :data:`MEMORY_CYCLES`, and as many more as `registers` says.
+        How many cycles back: 2 or more, and as many more as `registers` says.
     name : str
-        Of the memory.
+        Of the memory, or of several with :data:`MEMORY_CYCLES` each at most.
     domain : str
     registers : int
         Registers behind the memory, counted in `cycles`: the way out of it is as slow as a table.
@@ -76,21 +76,31 @@ def memory_delay(
     Raises
     ------
     ValueError
-        The memory would have fewer than 2 words or more than :data:`MEMORY_CYCLES`.
+        The memory would have fewer than 2 words.
     """
     depth = cycles - registers
-    if not 2 <= depth <= MEMORY_CYCLES:
+    if depth < 2:
         raise ValueError(
-            f"a delay in a memory must be 2 to {MEMORY_CYCLES} cycles and those of its registers,"
+            "a delay in a memory must be 2 cycles at least and those of its registers,"
             f" not {cycles!r} with {registers!r} registers"
         )
+    memories = -(-depth // MEMORY_CYCLES)
+    late = value
+    for index in range(memories):
+        words = depth // memories + (index < depth % memories)
+        late = _memory(m, late, words, name=f"{name}_{index}", domain=domain)
+    return delays(m, late, registers, name=name, domain=domain, reset_less=True)[-1]
+
+
+def _memory(m: Module, value: Any, words: int, *, name: str, domain: str) -> Any:
+    """Return what a value was so many cycles ago as a memory has words."""
     whole = Value.cast(value)
-    m.submodules[name] = memory = Memory(shape=len(whole), depth=depth, init=[])
+    m.submodules[name] = memory = Memory(shape=len(whole), depth=words, init=[])
     write = memory.write_port(domain=domain)
     read = memory.read_port(domain="comb")
     # A table for each bit: as an adder it would take a carry chain and a comparison.
-    word = Signal(range(depth), name=f"{name}_word", reset_less=True)
-    m.d[domain] += word.eq(Array([*range(1, depth), 0])[word])
+    word = Signal(range(words), name=f"{name}_word", reset_less=True)
+    m.d[domain] += word.eq(Array([*range(1, words), 0])[word])
     late = Signal(value.shape(), name=f"{name}_late")
     m.d.comb += [
         write.en.eq(1),
@@ -99,4 +109,4 @@ def memory_delay(
         read.addr.eq(word),
         Value.cast(late).eq(read.data),
     ]
-    return delays(m, late, registers, name=name, domain=domain, reset_less=True)[-1]
+    return late

@@ -30,14 +30,21 @@ def tag_layout(config: NpuConfig) -> data.StructLayout:
 class Accumulator(Component):
     """Two memories of acc_depth vectors of N int32.
 
-    A tag that comes at cycle t reads the old vector; the sums are expected at cycle t + 2; the new
-    vector is written at t + 3, so the same vector may come again 4 cycles later.
+    A tag that comes at cycle t reads the old vector; the sums are expected at cycle t + 2,
+    :attr:`lead_cycles` later; the new vector is written at t + 3, so the same vector may come again
+    4 cycles later.
+
+    A compact machine has two memories of both halves with the same contents: the array reads one of
+    them, the vector engine the other, so that neither has to be chosen. They take no more block
+    RAMs as long as both halves fit the depth of one, which is 512 words of 32 bits. What is
+    overwritten is read as zeros, and all is a cycle earlier, as the old vector is in no other
+    register than the memory's.
 
     Members
     -------
     tag : In(tag_layout)
     sums : In(N x signed)
-        Of the tag that came 2 cycles ago.
+        Of the tag that came :attr:`lead_cycles` ago.
     take : In(1)
         The array begins to fill a half; only while `free`.
     free : Out(1)
@@ -60,15 +67,64 @@ class Accumulator(Component):
             }
         )
 
+    @property
+    def lead_cycles(self) -> int:
+        """Cycles from a tag to its sums."""
+        return 1 if self._config.compact else 2
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config = self._config
-        cols = config.cols
-        tags = delays(m, self.tag, 3, name="tag")
+        tags = delays(m, self.tag, self.lead_cycles + 1, name="tag")
         reader_half = Signal()
         # The half that the reader reads, if there is one: it selects many addresses.
         reading = Signal(2, reset_less=True)
+        self._elaborate_halves(m, tags, reader_half, reading)
+        if self._config.compact:
+            self._elaborate_copies(m, tags, reader_half)
+        else:
+            self._elaborate_memories(m, tags, reader_half, reading)
+        return m
 
+    def _elaborate_copies(self, m: Module, tags: list[Signal], reader_half: Signal) -> None:
+        """Write everything twice, for each reader once."""
+        config = self._config
+        bits = 32 * config.cols
+        new = Signal(bits, reset_less=True)
+        copies = []
+        for reader in ("adder", "reader"):
+            m.submodules[f"of_{reader}"] = memory = BlockMemory(
+                width_bits=bits, depth=2 * config.acc_depth, clears=reader == "adder"
+            )
+            m.d.comb += [
+                memory.write_addr.eq(Cat(tags[-1].index, tags[-1].half)),
+                memory.write_data.eq(new),
+                memory.write_en.eq(tags[-1].valid),
+            ]
+            copies.append(memory)
+        of_adder, of_reader = copies
+        m.d.comb += [
+            of_adder.read_addr.eq(Cat(self.tag.index, self.tag.half)),
+            of_adder.read_clear.eq(self.tag.overwrite),
+            of_reader.read_addr.eq(Cat(self.reader.index, reader_half)),
+        ]
+        for c in range(config.cols):
+            old = of_adder.read_data.word_select(c, 32).as_signed()
+            m.d.sync += new.word_select(c, 32).eq((old + self.sums[c])[:32])
+        data = of_reader.read_data
+        if config.vector_beats > 1:
+            beat = Signal.like(self.reader.beat, reset_less=True)
+            m.d.sync += beat.eq(self.reader.beat)
+            data = data.word_select(beat, len(self.reader.data))
+        part = Signal.like(self.reader.data, reset_less=True)
+        m.d.sync += part.eq(data)
+        m.d.comb += self.reader.data.eq(part)
+
+    def _elaborate_memories(
+        self, m: Module, tags: list[Signal], reader_half: Signal, reading: Signal
+    ) -> None:
+        """A memory for each half, and what either reader reads is chosen."""
+        config = self._config
+        cols = config.cols
         read: list[Signal] = []
         old: list[Signal] = []
         new = Signal(32 * cols, reset_less=True)
@@ -101,23 +157,28 @@ class Accumulator(Component):
                 before = Mux(tags[2].overwrite, 0, before)
             columns.append((before.as_signed() + self.sums[c])[:32])
         m.d.sync += new.eq(Cat(columns))
-        self._elaborate_halves(m, tags, read, old, reader_half, reading)
-        return m
+        # The last read may be asked for in the cycle of the release: its half counts then.
+        read_half = delays(m, reader_half, 2, name="reader_half")
+        if config.vector_beats == 1:
+            m.d.comb += self.reader.data.eq(Mux(read_half[2], old[1], old[0]))
+            return
+        # Only a part of the vector is wanted: it has a register of its own.
+        beat = Signal.like(self.reader.beat, reset_less=True)
+        part = Signal.like(self.reader.data, reset_less=True)
+        m.d.sync += [
+            beat.eq(self.reader.beat),
+            part.eq(Mux(read_half[1], read[1], read[0]).word_select(beat, len(part))),
+        ]
+        m.d.comb += self.reader.data.eq(part)
 
     def _elaborate_halves(
-        self,
-        m: Module,
-        tags: list[Signal],
-        read: list[Signal],
-        old: list[Signal],
-        reader_half: Signal,
-        reading: Signal,
+        self, m: Module, tags: list[Signal], reader_half: Signal, reading: Signal
     ) -> None:
         """Count free and full halves, and let the reader read the oldest full one."""
         free, full = Signal(2, init=2), Signal(2)
         given = Signal()
         m.d.comb += [
-            given.eq(tags[3].give),
+            given.eq(tags[-1].give),
             self.reader.avail.eq(full.any()),
         ]
         # The reader's last vector comes two cycles after it has given the half back.
@@ -137,18 +198,5 @@ class Accumulator(Component):
                 Mux(full_next.any(), Mux(reader_half ^ self.reader.release, 0b10, 0b01), 0b00)
             ),
         ]
-        # The last read may be asked for in the cycle of the release: its half counts then.
-        read_half = delays(m, reader_half, 2, name="reader_half")
         with m.If(self.reader.release):
             m.d.sync += reader_half.eq(~reader_half)
-        if self._config.vector_beats == 1:
-            m.d.comb += self.reader.data.eq(Mux(read_half[2], old[1], old[0]))
-            return
-        # Only a part of the vector is wanted: it has a register of its own.
-        beat = Signal.like(self.reader.beat, reset_less=True)
-        part = Signal.like(self.reader.data, reset_less=True)
-        m.d.sync += [
-            beat.eq(self.reader.beat),
-            part.eq(Mux(read_half[1], read[1], read[0]).word_select(beat, len(part))),
-        ]
-        m.d.comb += self.reader.data.eq(part)

@@ -75,9 +75,11 @@ class ArrayEngine(Component):
         m.submodules.weights = weights
         m.submodules.grid = grid = SystolicArray(config)
         sum_bits = grid.sums[0].shape().width
-        # The accumulator wants the tag two cycles before the sums.
-        m.submodules.feed = feed = Feed(config, tag_delay_cycles=grid.latency_cycles - 2)
-        m.submodules.accumulator = accumulator = Accumulator(config, sum_bits=sum_bits)
+        accumulator = Accumulator(config, sum_bits=sum_bits)
+        # The accumulator wants the tag before the sums.
+        tag_delay_cycles = grid.latency_cycles - accumulator.lead_cycles
+        m.submodules.feed = feed = Feed(config, tag_delay_cycles=tag_delay_cycles)
+        m.submodules.accumulator = accumulator
 
         conv = View(command_layout(Conv), self.cmd.payload)
         started, start, finished = Signal(), Signal(), Signal()

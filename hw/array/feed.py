@@ -10,7 +10,7 @@ from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.array.accumulator import tag_layout
 from celosia.hw.array.streamer import wave_layout
 from celosia.hw.config import NpuConfig
-from celosia.hw.delay import delays
+from celosia.hw.delay import delays, memory_delay
 from celosia.hw.isa import Mode
 from celosia.hw.memory.act import SEGMENTS, ArrayRead
 from celosia.hw.memory.ports import ADDR_BITS
@@ -85,12 +85,27 @@ class Feed(Component):
             self.swap.eq(swap),
             self.mode.eq(waves[4].mode),
         ]
-        tags = delays(m, waves[4].tag, self._tag_delay_cycles, name="tag")
-        m.d.comb += [
-            self.tag.eq(tags[-1]),
-            self.idle.eq(~Cat((w.valid for w in waves), (t.valid | t.give for t in tags)).any()),
-        ]
+        self._elaborate_tag(m, waves)
         return m
+
+    def _elaborate_tag(self, m: Module, waves: list[Any]) -> None:
+        """Let the tag wait for the sums; a compact machine keeps what can be in a memory there."""
+        first, last = waves[0].tag, waves[-1].tag
+        if not self._config.compact:
+            tags = delays(m, last, self._tag_delay_cycles, name="tag")
+            m.d.comb += self.tag.eq(tags[-1])
+            flags = [Cat(tag.valid, tag.give) for tag in tags]
+        else:
+            # Whether it means anything is known from the first cycle on.
+            flags = delays(m, Cat(last.valid, last.give), self._tag_delay_cycles, name="tag_flags")
+            cycles = len(waves) - 1 + self._tag_delay_cycles
+            rest = Cat(first.index, first.overwrite, first.half)
+            late = memory_delay(m, rest, cycles, name="tag")
+            m.d.comb += [
+                Cat(self.tag.valid, self.tag.give).eq(flags[-1]),
+                Cat(self.tag.index, self.tag.overwrite, self.tag.half).eq(late),
+            ]
+        m.d.comb += self.idle.eq(~Cat((wave.valid for wave in waves), flags).any())
 
     def _elaborate_operands(self, m: Module, waves: list[Any]) -> None:
         """Put in the padding in the cycle in which the window comes, one after the lines."""
@@ -151,5 +166,7 @@ class Feed(Component):
         m.d.sync += self.act_range.eq(0)
         for s in range(SEGMENTS):
             line = wave.addr[s] >> offset_bits
-            with m.If(fetched[s] & used[s] & (line >= config.act_lines)):
+            # The size is a power of two.
+            beyond = line[(config.act_lines - 1).bit_length() :].any()
+            with m.If(fetched[s] & used[s] & beyond):
                 m.d.sync += [self.act_range.eq(1), self.fault_line.eq(line)]

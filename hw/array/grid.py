@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
-from celosia.hw.delay import delays
+from celosia.hw.delay import delays, memory_delay
 from celosia.hw.isa import Mode
 from celosia.hw.memory.act import SEGMENTS
 from celosia.hw.memory.weights import LINES_A_CYCLE
@@ -14,6 +14,9 @@ from celosia.hw.memory.weights import LINES_A_CYCLE
 __all__ = ["SystolicArray", "segment_of_row"]
 
 TAPS_A_SEGMENT = 3
+
+MEMORY_FROM_CYCLES = 3
+"""Delay from which on a compact machine keeps it in a memory."""
 
 
 def segment_of_row(row: int, segments: int) -> int:
@@ -129,33 +132,33 @@ class SystolicArray(Component):
         m.d.comb += Cat(self.sums.as_value()).eq(Cat(above))
         return m
 
-    def _skewed_windows(self, m: Module) -> list[Signal]:
+    def _late(self, m: Module, value: Value, cycles: int, name: str) -> Value:
+        """Delay data by whatever takes less room."""
+        if self._config.compact and cycles >= MEMORY_FROM_CYCLES:
+            late: Value = memory_delay(m, value, cycles, name=name)
+        else:
+            late = delays(m, value, cycles, name=name, reset_less=True)[-1]
+        return late
+
+    def _skewed_windows(self, m: Module) -> list[Value]:
         """Delay byte r of the window by r cycles."""
-        skewed = []
-        for r in range(self._config.rows):
-            skewed.append(delays(m, self.window[r], r, name=f"window_{r}", reset_less=True)[-1])
-        return skewed
+        rows = self._config.rows
+        return [self._late(m, self.window[r], r, f"window_{r}") for r in range(rows)]
 
     def _column_buses(self, m: Module, segments: int) -> list[list[Value]]:
         """Give each segment its pixel: its own, three cycles a segment late, or the first one."""
         size = self._config.rows
-        buses: list[list[Value]] = []
+        buses = []
         rows_mode = Signal()
         m.d.comb += rows_mode.eq(self.mode == Mode.ROWS)
         for s in range(segments):
-            pixel: list[Value] = [self.pixels[s][c] for c in range(size)]
+            pixel: Value = self.pixels[s].as_value()
             if s:
                 for stage in range(TAPS_A_SEGMENT):
                     late_mode = Signal(name=f"rows_mode_{s}_{stage}")
                     m.d.sync += late_mode.eq(rows_mode)
                     rows_mode = late_mode
-                for stage in range(TAPS_A_SEGMENT * s):
-                    late = [
-                        Signal(signed(8), name=f"pixel_{s}_{stage}_{c}", reset_less=True)
-                        for c in range(size)
-                    ]
-                    m.d.sync += [a.eq(b) for a, b in zip(late, pixel, strict=True)]
-                    pixel = late
-                pixel = [Mux(rows_mode, pixel[c], self.pixels[0][c]) for c in range(size)]
-            buses.append(pixel)
+                pixel = self._late(m, pixel, TAPS_A_SEGMENT * s, f"pixel_{s}")
+                pixel = Mux(rows_mode, pixel, self.pixels[0].as_value())
+            buses.append([pixel.word_select(c, 8).as_signed() for c in range(size)])
         return buses

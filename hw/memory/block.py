@@ -24,12 +24,17 @@ class BlockMemory(Component):
         Bits that are written together; None: whole words.
     read_domain, write_domain : str
         Clock domains of the ports: of the same clock, which may stand still for either.
+    clears : bool
+        There is `read_clear`.
 
     Members
     -------
     write_en : In
         One bit for each granule.
     write_addr, write_data, read_addr : In
+    read_clear : In(1)
+        Of this cycle's address zeros are to be read; only if asked for. Block RAMs have a reset for
+        it, which is that of all registers in them: those behind the memory stay outside.
     read_data : Out(width_bits)
         One cycle after the address. The way out of a block RAM takes half a cycle: register it.
     """
@@ -42,6 +47,7 @@ class BlockMemory(Component):
         granularity_bits: int | None = None,
         read_domain: str = "sync",
         write_domain: str = "sync",
+        clears: bool = False,
     ) -> None:
         if depth < 2:
             raise ValueError(f"depth must be at least 2, not {depth!r}")
@@ -49,6 +55,7 @@ class BlockMemory(Component):
             raise ValueError(f"{width_bits} bits are not whole granules of {granularity_bits!r}")
         self._depth = depth
         self._granularity_bits = granularity_bits
+        self._clears = clears
         self._read_domain, self._write_domain = read_domain, write_domain
         addr_bits = (depth - 1).bit_length()
         super().__init__(
@@ -58,6 +65,7 @@ class BlockMemory(Component):
                 "write_data": In(width_bits),
                 "read_addr": In(addr_bits),
                 "read_data": Out(width_bits),
+                **({"read_clear": In(1)} if clears else {}),
             }
         )
 
@@ -83,5 +91,8 @@ class BlockMemory(Component):
         ]
         output = Signal.like(self.read_data, reset_less=True)
         m.d[self._read_domain] += output.eq(read.data)
+        if self._clears:
+            with m.If(self.read_clear):
+                m.d[self._read_domain] += output.eq(0)
         m.d.comb += self.read_data.eq(output)
         return m

@@ -39,7 +39,7 @@ def module(**cells: dict[str, Any]) -> dict[str, Any]:
 
 def memory(width_bits: int = 36) -> dict[str, Any]:
     """A memory of which two outputs, 100 and 101, are used, and 102 is not."""
-    ram = cell("SDPX9B", DO=[100, 101, 102], CLKB=[CLOCK], OCE=[HIGH])
+    ram = cell("SDPX9B", DO=[100, 101, 102], CLKB=[CLOCK], OCE=[HIGH], RESETB=[LOW])
     ram["parameters"] = {"BIT_WIDTH_1": f"{width_bits:032b}", "READ_MODE": "0"}
     return ram
 
@@ -89,6 +89,12 @@ def test_a_memory_of_another_clock_than_its_registers() -> None:
         b=flip_flop(101, 201, clock=OTHER_CLOCK),
     )
     assert not absorb(netlist).total()
+
+
+def test_a_memory_that_is_reset_has_no_other_register() -> None:
+    ram = memory()
+    ram["connections"]["RESETB"] = [90]
+    assert not absorb(module(ram=ram, a=flip_flop(100, 200), b=flip_flop(101, 201))).total()
 
 
 def test_a_multiplier_takes_what_shares_its_enable() -> None:

@@ -33,7 +33,7 @@ class Both(Component):
 
 @pytest.mark.parametrize(
     ("cycles", "registers"),
-    [(2, 0), (3, 0), (4, 1), (5, 2), (7, 0), (8, 0), (13, 1), (MEMORY_CYCLES, 0)],
+    [(2, 0), (3, 0), (4, 1), (5, 2), (7, 0), (8, 0), (13, 1), (MEMORY_CYCLES, 0), (19, 0), (35, 1)],
 )
 def test_a_memory_delays_as_registers_do(cycles: int, registers: int) -> None:
     """With a clock enable that falls at random, and from the first cycle on."""
@@ -51,7 +51,7 @@ def test_a_memory_delays_as_registers_do(cycles: int, registers: int) -> None:
                 assert ctx.get(dut.late) == ctx.get(dut.expected)
             moved += enabled
             await ctx.tick()
-        assert moved > 4 * cycles
+        assert moved > 2 * cycles
 
     simulator = Simulator(EnableInserter(enable)(dut))
     simulator.add_clock(1e-6)
@@ -59,9 +59,7 @@ def test_a_memory_delays_as_registers_do(cycles: int, registers: int) -> None:
     simulator.run()
 
 
-@pytest.mark.parametrize(
-    ("cycles", "registers"), [(1, 0), (MEMORY_CYCLES + 1, 0), (4, 3), (MEMORY_CYCLES + 3, 2)]
-)
+@pytest.mark.parametrize(("cycles", "registers"), [(1, 0), (4, 3)])
 def test_a_delay_that_no_memory_has_is_refused(cycles: int, registers: int) -> None:
     m = Module()
     with pytest.raises(ValueError, match=rf"not {cycles} with {registers} registers"):

@@ -68,7 +68,9 @@ def memories_of(config: NpuConfig) -> Memories:
     on_chip = [(bank_words, line, True)] * config.act_banks
     on_chip += [(config.wgt_lines // 2, line, True)] * 2
     on_chip += [(config.param_lines, line, True)]
-    on_chip += [(config.acc_depth, 32 * config.cols, False)] * 2
+    # The halves of the accumulator; or both of them, twice.
+    acc_depth = 2 * config.acc_depth if config.compact else config.acc_depth
+    on_chip += [(acc_depth, 32 * config.cols, False)] * 2
     lanes, beats = config.vector_lanes, config.vector_beats
     on_chip += [(256, 8 * beats, beats > 1)] * lanes
     load_words = 2 * config.max_outstanding
@@ -92,6 +94,11 @@ def memories_of(config: NpuConfig) -> Memories:
         # Biases and multipliers, in as many memories as a beat needs lines; shifts, left and right.
         lines = max(1, 4 * lanes // config.cols)
         buffers += [(2 * 4 // lines, line, False)] * (2 * lines) + [(2, 5 * config.cols, False)] * 2
+    if config.compact:
+        buffers += [(row, 8, False) for row in range(3, config.rows)]  # array: skewed windows
+        buffers += [(3 * s, line, False) for s in range(1, config.dw_segments)]  # pixels
+        # Tags, all the way from the address to the accumulator.
+        buffers += [(config.rows + 4, (config.acc_depth - 1).bit_length() + 2, False)]
     return on_chip + queues + buffers
 
 
