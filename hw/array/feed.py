@@ -19,7 +19,7 @@ __all__ = ["Feed"]
 
 
 class Feed(Component):
-    """Reads the lines of each wave, rotates windows into place and puts in the padding.
+    """Reads the lines of each wave and puts in the padding.
 
     A wave taken at cycle i enters the array at cycle i + 4; its tag comes out at
     i + 4 + tag_delay_cycles.
@@ -93,14 +93,12 @@ class Feed(Component):
         return m
 
     def _elaborate_operands(self, m: Module, waves: list[Any]) -> None:
-        """Rotate in the cycle after the data comes, put in the padding in the next."""
+        """Put in the padding in the cycle in which the window comes, one after the lines."""
         config = self._config
         size = config.line_bytes
         offset_bits = (size - 1).bit_length()
         offset = waves[2].addr[0][:offset_bits]
-        rotated = Signal(8 * size, reset_less=True)
-        pair = Cat(self.act.data[0], self.act.data[1])
-        m.d.sync += rotated.eq((pair >> (offset << 3))[: 8 * size])
+        m.d.comb += self.act.offset.eq(offset)
         lines = []
         for s in range(1, SEGMENTS):
             line = Signal(8 * size, name=f"line_{s}", reset_less=True)
@@ -113,7 +111,9 @@ class Feed(Component):
             m.d.comb += inside[i].eq((wave.left <= i) & (wave.right > i))
         for i in range(size):
             byte = slice(8 * i, 8 * i + 8)
-            first = Mux(inside[i] & wave.inside[0], rotated[byte].as_signed(), self.zero_point)
+            first = Mux(
+                inside[i] & wave.inside[0], self.act.window[byte].as_signed(), self.zero_point
+            )
             m.d.sync += [self.window[i].eq(first), self.pixels[0][i].eq(first)]
             for s in range(1, SEGMENTS):
                 m.d.sync += self.pixels[s][i].eq(

@@ -181,37 +181,41 @@ class SharedQueues(Component):
             arrived_index.eq(index),
         ]
         self._moves: Value = wanted.any() | any_rest | reading | arrives
-        rest_bits = max(used_bits(engine) for engine in TRANSFERS) - HEADER_PARTS * PART_BITS
-        rest = Signal(rest_bits, name="current_rest", reset_less=True)
+
+        def shown(name: str, parts: int, shifts: Value) -> Signal:
+            """Return the register of parts that come one after another, the lowest first.
+
+            They are shifted through it: what the memory gives goes to few places.
+            """
+            register = Signal(parts * PART_BITS, name=f"current_{name}", reset_less=True)
+            with m.If(shifts):
+                m.d.sync += register.eq(Cat(register[PART_BITS:], memory.read_data))
+            return register
+
+        arrives_rest = arrives & (arrived_index >= HEADER_PARTS)
+        of_transfer = Cat(arrived_reader == int(engine) for engine in TRANSFERS).any()
+        rest_parts = max(_parts_of(engine) for engine in TRANSFERS) - HEADER_PARTS
+        rest = shown("rest", rest_parts, arrives_rest & of_transfer)
         for engine in Engine:
             port = self.o[engine]
             name = engine.name.lower()
-            shown_bits = HEADER_PARTS * PART_BITS if engine in TRANSFERS else used_bits(engine)
             here = Signal(name=f"arrives_{name}")
-            current = Signal(shown_bits, name=f"current_{name}", reset_less=True)
             m.d.comb += here.eq(arrives & (arrived_reader == int(engine)))
-            for part in range(-(-shown_bits // PART_BITS)):
-                with m.If(here & (arrived_index == part)):
-                    place = current[part * PART_BITS : (part + 1) * PART_BITS]
-                    m.d.sync += place.eq(memory.read_data)
             with m.If(here & arrives_last):
                 m.d.sync += port.valid.eq(1)
             with m.If(port.valid & port.ready):
                 m.d.sync += [port.valid.eq(0), complete[engine].eq(0)]
             if engine not in TRANSFERS:
-                m.d.comb += [port.payload.eq(current), self.whole[engine].eq(port.valid)]
+                command = shown(name, _parts_of(engine), here)
+                m.d.comb += [port.payload.eq(command), self.whole[engine].eq(port.valid)]
                 continue
+            header = shown(name, HEADER_PARTS, here & ~arrives_rest)
             whole = Signal(name=f"whole_{name}")
-            m.d.comb += [port.payload.eq(Cat(current, rest)), self.whole[engine].eq(whole)]
-            with m.If(here & arrives_last & (arrived_index != HEADER_PARTS - 1)):
+            m.d.comb += [port.payload.eq(Cat(header, rest)), self.whole[engine].eq(whole)]
+            with m.If(here & arrives_rest & arrives_last):
                 m.d.sync += whole.eq(1)
             with m.If(whole & port.ready):
                 m.d.sync += [whole.eq(0), rest_asked.eq(0)]
-        of_transfer = Cat(arrived_reader == int(engine) for engine in TRANSFERS).any()
-        for part in range(-(-rest_bits // PART_BITS)):
-            with m.If(arrives & of_transfer & (arrived_index == part + HEADER_PARTS)):
-                place = rest[part * PART_BITS : (part + 1) * PART_BITS]
-                m.d.sync += place.eq(memory.read_data)
 
 
 def _parts_of(engine: Engine) -> int:

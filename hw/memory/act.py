@@ -8,7 +8,7 @@ from celosia.hw.config import NpuConfig
 from celosia.hw.delay import delays
 from celosia.hw.gating import clock, runs
 from celosia.hw.memory.block import BlockMemory
-from celosia.hw.memory.ports import LINE_BITS, BankRead, LineWrite, WindowRead, WindowWrite
+from celosia.hw.memory.ports import LINE_BITS, BankRead, LineWrite, WindowRead, WindowWrite, bank_of
 
 __all__ = ["ActSram", "ArrayRead", "SEGMENTS"]
 
@@ -17,7 +17,7 @@ SEGMENTS = 3
 
 
 READ_CYCLES = 3
-"""Cycles that a read takes at most: the store engine's window is in a register of its own."""
+"""Cycles that a read takes at most: windows are in a register of their own."""
 
 
 WRITE_CYCLES = 2
@@ -34,8 +34,12 @@ class ArrayRead(Signature):
         are the requester's error.
     line : Out(16) x 3
         Its address.
+    offset : Out(range(line_bytes))
+        Byte of line 0 at which the window begins. It is looked at 2 cycles after the request.
     data : In(8 * line_bytes) x 3
         The line, exactly 2 cycles after the request.
+    window : In(8 * line_bytes)
+        As many bytes of lines 0 and 1 as a line has, exactly 3 cycles after the request.
     """
 
     def __init__(self, config: NpuConfig) -> None:
@@ -43,7 +47,9 @@ class ArrayRead(Signature):
             {
                 "bank": Out(config.act_banks).array(SEGMENTS),
                 "line": Out(LINE_BITS).array(SEGMENTS),
+                "offset": Out(range(config.line_bytes)),
                 "data": In(8 * config.line_bytes).array(SEGMENTS),
+                "window": In(8 * config.line_bytes),
             }
         )
 
@@ -55,6 +61,11 @@ class ActSram(Component):
     port, registered before the write and after the read. Reads: the array before the vector engine
     before the store engine. Writes: the vector engine before the load engine. Who reads says the
     bank, one bit for each, from registers: grants are on the longest paths.
+
+    A compact machine has no ways out of the banks but the array's three: the store engine's window
+    takes those of the array's window, and the vector engine the third. So the store engine is
+    granted its window in a cycle in which the array reads neither line 0 nor line 1, and the vector
+    engine its line in one in which the array does not read line 2.
 
     Members
     -------
@@ -95,8 +106,12 @@ class ActSram(Component):
                 write_domain=self._write_clock,
             )
             self._banks.append(memory)
-        self._elaborate_reads(m)
-        self._elaborate_writes(m)
+        if config.compact:
+            self._elaborate_shared_reads(m)
+            self._elaborate_shared_writes(m)
+        else:
+            self._elaborate_reads(m)
+            self._elaborate_writes(m)
         wanted = Cat(self.array.bank, self.vector.bank, self.store.req).any()
         runs(m, wanted, domain="act_read", platform=platform, tail_cycles=READ_CYCLES)
         written = self.result.req | self.load.req
@@ -108,7 +123,34 @@ class ActSram(Component):
         shift_bits = (self._config.line_bytes - 1).bit_length()
         return addr[shift_bits:], addr[:shift_bits]
 
+    def _outputs(self, m: Module) -> Array:
+        """Put a register behind each bank; return them."""
+        outputs = []
+        for b, port in enumerate(self._banks):
+            output = Signal(8 * self._config.line_bytes, name=f"output_{b}", reset_less=True)
+            m.d[self._read_clock] += output.eq(port.read_data)
+            outputs.append(output)
+        return Array(outputs)
+
+    def _late(self, m: Module, value: Value, name: str) -> Signal:
+        """Return a value when what was asked for with it comes out of the banks."""
+        chain = delays(m, value, 2, name=name, domain=self._read_clock, reset_less=True)
+        late: Signal = chain[-1]
+        return late
+
+    def _cut(self, m: Module, lines: Value, offset: Value, name: str) -> Signal:
+        """Return, a cycle later, the bytes of two lines from an offset on."""
+        line_bytes = self._config.line_bytes
+        window = Signal(8 * line_bytes, name=name, reset_less=True)
+        # The longest way first: there are fewer bytes left for the others.
+        for bit in reversed(range(len(offset))):
+            left = 8 * (line_bytes + (1 << bit) - 1)
+            lines = Mux(offset[bit], lines[8 << bit :], lines)[:left]
+        m.d[self._read_clock] += window.eq(lines)
+        return window
+
     def _elaborate_reads(self, m: Module) -> None:
+        """Give everyone ways of their own out of the banks."""
         config = self._config
         banks = config.act_banks
         bank_bits = (banks - 1).bit_length()
@@ -122,7 +164,6 @@ class ActSram(Component):
             self.vector.gnt.eq(~(self.vector.bank & by_array).any()),
             self.store.gnt.eq(self.store.req & ~(self.store.banks & by_others).any()),
         ]
-        outputs = []
         for b, port in enumerate(self._banks):
             row = LINE_BITS - bank_bits
             # With no other requester the store engine's lines: the one in this bank.
@@ -132,32 +173,127 @@ class ActSram(Component):
             for s in range(SEGMENTS):
                 chosen |= Mux(self.array.bank[s][b], self.array.line[s] >> bank_bits, 0)
             m.d.comb += port.read_addr.eq(chosen[:row])
-            output = Signal(8 * config.line_bytes, name=f"output_{b}", reset_less=True)
-            m.d[self._read_clock] += output.eq(port.read_data)
-            outputs.append(output)
 
-        def delayed(value: Value, name: str) -> Signal:
-            chain = delays(m, value, 2, name=name, domain=self._read_clock, reset_less=True)
-            delayed_value: Signal = chain[-1]
-            return delayed_value
-
-        bank_outputs = Array(outputs)
+        outputs = self._outputs(m)
         for s in range(SEGMENTS):
-            bank = delayed(self.array.line[s][:bank_bits], f"array_bank{s}")
-            m.d.comb += self.array.data[s].eq(bank_outputs[bank])
-        bank = delayed(self.vector.line[:bank_bits], "vector_bank")
-        m.d.comb += self.vector.data.eq(bank_outputs[bank])
+            bank = self._late(m, self.array.line[s][:bank_bits], f"array_bank{s}")
+            m.d.comb += self.array.data[s].eq(outputs[bank])
+        pair = Cat(self.array.data[0], self.array.data[1])
+        bank = self._late(m, self.vector.line[:bank_bits], "vector_bank")
+        m.d.comb += [
+            self.array.window.eq(self._cut(m, pair, self.array.offset, "array_window")),
+            self.vector.data.eq(outputs[bank]),
+        ]
 
-        bank = delayed(store_line[:bank_bits], "store_bank")
+        bank = self._late(m, store_line[:bank_bits], "store_bank")
         following_bank = Signal(bank_bits)
         m.d.comb += following_bank.eq(bank + 1)
-        offset = delayed(store_offset, "store_offset")
-        pair = Cat(bank_outputs[bank], bank_outputs[following_bank])
-        m.d[self._read_clock] += self.store.data.eq(
-            (pair >> (offset << 3))[: 8 * config.line_bytes]
-        )
+        offset = self._late(m, store_offset, "store_offset")
+        pair = Cat(outputs[bank], outputs[following_bank])
+        m.d.comb += self.store.data.eq(self._cut(m, pair, offset, "store_window"))
+
+    def _elaborate_shared_reads(self, m: Module) -> None:
+        """Let the others use the array's ways out of the banks."""
+        config = self._config
+        banks = config.act_banks
+        bank_bits = (banks - 1).bit_length()
+        store_line, store_offset = self._split(self.store.addr)
+        of_window = Signal(banks)
+        windows, third = Signal(), Signal()  # the array reads a window; a third line
+        m.d.comb += [
+            of_window.eq(self.array.bank[0] | self.array.bank[1]),
+            windows.eq(of_window.any()),
+            third.eq(self.array.bank[2].any()),
+            self.vector.gnt.eq(~third & ~(self.vector.bank & of_window).any()),
+            self.store.gnt.eq(
+                self.store.req
+                & ~windows
+                & ~(self.store.banks & (self.array.bank[2] | self.vector.bank)).any()
+            ),
+        ]
+        lines = [
+            Mux(windows, self.array.line[0], store_line),
+            Mux(windows, self.array.line[1], store_line + 1),
+            Mux(third, self.array.line[2], self.vector.line),
+        ]
+        # The bank that each is read from. What nobody has asked for, or been granted, may be read.
+        first = Mux(windows, self.array.bank[0], bank_of(store_line))
+        others = Mux(third, self.array.bank[2], self.vector.bank & ~of_window)
+        for b, port in enumerate(self._banks):
+            chosen = Mux(others[b], lines[2], Mux(first[b], lines[0], lines[1]))
+            m.d.comb += port.read_addr.eq(chosen >> bank_bits)
+
+        outputs = self._outputs(m)
+        for s in range(SEGMENTS):
+            bank = self._late(m, lines[s][:bank_bits], f"bank_of_{s}")
+            m.d.comb += self.array.data[s].eq(outputs[bank])
+        of_array = self._late(m, windows, "windows")
+        offset = Mux(of_array, self.array.offset, self._late(m, store_offset, "store_offset"))
+        window = self._cut(m, Cat(self.array.data[0], self.array.data[1]), offset, "window")
+        m.d.comb += [
+            self.array.window.eq(window),
+            self.store.data.eq(window),
+            self.vector.data.eq(self.array.data[2]),
+        ]
+
+    def _place(self, m: Module, offset: Value) -> tuple[Signal, Signal]:
+        """Return what is loaded and its mask, byte j of a line being byte j - offset of it."""
+        config = self._config
+        bus_bytes, line_bytes = config.bus_bytes, config.line_bytes
+        word = self.load.data[: 8 * bus_bytes]
+        turned = Signal.like(word)
+        mask = Signal(line_bytes)
+        # A bus word at most: turned within itself it is in place anywhere in a line.
+        with m.Switch(offset[: bus_bytes.bit_length() - 1]):
+            for o in range(bus_bytes):
+                with m.Case(o):
+                    m.d.comb += turned.eq(word.rotate_left(8 * o))
+        with m.Switch(offset):
+            for o in range(line_bytes):
+                with m.Case(o):
+                    m.d.comb += mask.eq(self.load.mask.rotate_left(o))
+        return turned, mask
+
+    def _elaborate_shared_writes(self, m: Module) -> None:
+        """Write a result, or else what is loaded, from one register for all banks."""
+        config = self._config
+        line_bytes, banks = config.line_bytes, config.act_banks
+        bank_bits = (banks - 1).bit_length()
+        load_line, offset = self._split(self.load.addr)
+        turned, mask = self._place(m, offset)
+        upper = Cat(offset > j for j in range(line_bytes))
+        is_result = self.result.req
+        m.d.comb += self.load.gnt.eq(self.load.req & ~is_result)
+
+        line = Mux(is_result, self.result.line, load_line)
+        bank, row = line[:bank_bits], line[bank_bits:]
+        # Bytes in the line and in the following one. A window goes to both or to neither.
+        here = Mux(is_result, ~0, mask & ~upper & self.load.req.replicate(line_bytes))
+        beyond = Mux(self.load.gnt, mask & upper, 0)
+        data = Signal(8 * line_bytes, name="write_data", reset_less=True)
+        address = Signal(len(row), name="write_addr", reset_less=True)
+        # Only the last bank's following line is in another row.
+        first_address = Signal(len(row), name="write_addr_0", reset_less=True)
+        m.d[self._write_clock] += [
+            data.eq(
+                Mux(is_result, self.result.data, turned.replicate(line_bytes // config.bus_bytes))
+            ),
+            address.eq(row),
+            first_address.eq(row + (bank == banks - 1)),
+        ]
+        for b, port in enumerate(self._banks):
+            enable = Signal(line_bytes, name=f"write_en_{b}", reset_less=True)
+            m.d[self._write_clock] += enable.eq(
+                Mux(bank == b, here, 0) | Mux(bank == (b - 1) % banks, beyond, 0)
+            )
+            m.d.comb += [
+                port.write_data.eq(data),
+                port.write_addr.eq(address if b else first_address),
+                port.write_en.eq(enable),
+            ]
 
     def _elaborate_writes(self, m: Module) -> None:
+        """Give each bank registers of its own."""
         config = self._config
         line_bytes = config.line_bytes
         bank_bits = (config.act_banks - 1).bit_length()
@@ -165,31 +301,18 @@ class ActSram(Component):
         following = Signal(LINE_BITS)
         m.d.comb += following.eq(line + 1)
 
-        # Byte j of either line is byte j - offset of the window.
-        data = Signal(8 * line_bytes)
-        mask = Signal(line_bytes)
+        turned, mask = self._place(m, offset)
+        data = turned.replicate(line_bytes // config.bus_bytes)
         upper = Cat(offset > j for j in range(line_bytes))
-        with m.Switch(offset):
-            for o in range(line_bytes):
-                with m.Case(o):
-                    m.d.comb += [
-                        data.eq(self.load.data.rotate_left(8 * o)),
-                        mask.eq(self.load.mask.rotate_left(o)),
-                    ]
-        # Results are registered as they come, so that a load waits for registers only (but in a
-        # compact machine).
+        # Results are registered as they come, so that a load waits for registers only.
         result = Signal(8 * line_bytes, reset_less=True)
         result_row = Signal(LINE_BITS - bank_bits, reset_less=True)
         result_bank = Signal(config.act_banks, reset_less=True)
-        m.d[self._write_clock if not config.compact else "comb"] += [
+        m.d[self._write_clock] += [
             result.eq(self.result.data),
             result_row.eq(self.result.line >> bank_bits),
             result_bank.eq(Mux(self.result.req, 1 << self.result.line[:bank_bits], 0)),
         ]
-        # A compact machine has one register for the data of all banks.
-        shared = Signal(8 * line_bytes, name="write_data", reset_less=True)
-        if config.compact:
-            m.d[self._write_clock] += shared.eq(Mux(result_bank.any(), result, data))
         writes: dict[tuple[str, int], Signal] = {}
         for b, port in enumerate(self._banks):
             in_line = line[:bank_bits] == b
@@ -201,12 +324,7 @@ class ActSram(Component):
                 m.d.comb += lanes.eq(mask & upper)
             # Registered: who is granted is known late in the cycle.
             for member in ("write_en", "write_addr", "write_data"):
-                if config.compact and member == "write_data":
-                    register = shared
-                else:
-                    register = Signal.like(
-                        getattr(port, member), name=f"{member}_{b}", reset_less=True
-                    )
+                register = Signal.like(getattr(port, member), name=f"{member}_{b}", reset_less=True)
                 m.d.comb += getattr(port, member).eq(register)
                 writes[member, b] = register
             m.d[self._write_clock] += [
@@ -219,19 +337,13 @@ class ActSram(Component):
                     writes["write_en", b].eq((1 << line_bytes) - 1),
                     writes["write_addr", b].eq(result_row),
                 ]
-            if not config.compact:
-                m.d[self._write_clock] += writes["write_data", b].eq(
-                    Mux(result_bank[b], result, data)
-                )
+            m.d[self._write_clock] += writes["write_data", b].eq(Mux(result_bank[b], result, data))
         # A bus word's last byte may be in the following line; its mask is not looked at.
         if config.bus_bytes == line_bytes:
             unaligned = offset.any()
         else:
             unaligned = offset > line_bytes - config.bus_bytes
         first_bank = line[:bank_bits]
-        if config.compact:
-            m.d.comb += self.load.gnt.eq(self.load.req & ~result_bank.any())
-            return
         m.d.comb += self.load.gnt.eq(
             self.load.req
             & ~result_bank.bit_select(first_bank, 1)

@@ -28,6 +28,7 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
         return int.from_bytes(memory[index].tobytes(), "little")
 
     async def bench(ctx: Any) -> None:
+        offsets = [0, 0]  # of the array's windows, from this cycle on
         due: list[tuple[int, Any, int]] = []  # cycle, port's data, value
         late: list[tuple[Any, Any]] = []  # bytes written a cycle ago: not to be read yet
         result: tuple[int, Any] | None = None  # of a cycle ago: it is now that it takes its bank
@@ -40,19 +41,30 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
 
             wanted = rng.permutation(banks)[:SEGMENTS]
             busy = set()
+            asked: list[int | None] = []
             for s in range(SEGMENTS):
                 asks = bool(rng.random() < 0.4)
                 number = int(rng.integers(0, lines // banks)) * banks + int(wanted[s])
                 ctx.set(dut.array.bank[s], asks << number % banks)
                 ctx.set(dut.array.line[s], number)
+                asked.append(number if asks else None)
                 if asks:
                     busy.add(number % banks)
                     due.append((cycle + 2, dut.array.data[s], line(number)))
+            offsets.append(int(rng.integers(0, size)))
+            ctx.set(dut.array.offset, offsets.pop(0))
+            begin, end = asked[:2]
+            if begin is not None and end is not None:
+                window_lines = line(begin) | line(end) << 8 * size
+                expected = window_lines >> 8 * offsets[-1] & (1 << 8 * size) - 1
+                due.append((cycle + 3, dut.array.window, expected))
 
             asks, number = bool(rng.random() < 0.5), int(rng.integers(0, lines))
             ctx.set(dut.vector.bank, asks << number % banks)
             ctx.set(dut.vector.line, number)
             vector_granted = asks and number % banks not in busy
+            if config.compact:
+                vector_granted &= asked[2] is None  # one way out for both
             if vector_granted:
                 due.append((cycle + 2, dut.vector.data, line(number)))
             if asks:
@@ -66,6 +78,8 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
                 needed.add((addr // size + 1) % banks)
             ctx.set(dut.store.banks, sum(1 << bank for bank in needed))
             store_granted = asks_store and not needed & busy
+            if config.compact:
+                store_granted &= asked[:2] == [None, None]
             if store_granted:
                 due.append((cycle + 3, dut.store.data, window(addr)))
 
