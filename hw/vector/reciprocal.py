@@ -16,6 +16,7 @@ Q2_ONE = 1 << 29
 Q2_48_OVER_17 = 1515870810
 Q2_MINUS_32_OVER_17 = -1010580540
 STEPS = 3
+_ADDER = ("augend", "addend", "total")
 
 
 class HighMul(Component):
@@ -99,8 +100,11 @@ class Reciprocal(Component):
         # Half of 1 + f, which is the normalised sum itself.
         half_denominator = shifted[1:]
         m.d.comb += [self.x.eq(estimate), self.m.eq(half_denominator)]
-        next_estimate = Signal(signed(32))
-        m.d.comb += next_estimate.eq(estimate + (self.high << 2))
+        # One adder for all three sums: a constant or the estimate, and the product, times 4 or
+        # negated.
+        augend, addend, total = (Signal(signed(32), name=name) for name in _ADDER)
+        negate = Signal()
+        m.d.comb += total.eq(add_with_carry(augend, addend, negate, 32))
 
         with m.If(wait != 0):
             m.d.sync += wait.eq(wait - 1)
@@ -126,17 +130,20 @@ class Reciprocal(Component):
                     m.d.sync += [estimate.eq(Q2_MINUS_32_OVER_17), again]
                     m.next = "FIRST_ESTIMATE"
             with m.State("FIRST_ESTIMATE"):
+                m.d.comb += [augend.eq(Q2_48_OVER_17), addend.eq(self.high)]
                 with m.If(wait == 0):
-                    m.d.sync += [estimate.eq(Q2_48_OVER_17 + self.high), again]
+                    m.d.sync += [estimate.eq(total), again]
                     m.next = "RESIDUE"
             with m.State("RESIDUE"):
+                m.d.comb += [augend.eq(Q2_ONE), addend.eq(~self.high), negate.eq(1)]
                 with m.If(wait == 0):
-                    m.d.sync += [residue.eq(Q2_ONE - self.high), again]
+                    m.d.sync += [residue.eq(total), again]
                     m.next = "CORRECT"
             with m.State("CORRECT"):
                 m.d.comb += [self.x.eq(residue), self.m.eq(estimate)]
+                m.d.comb += [augend.eq(estimate), addend.eq(self.high << 2)]
                 with m.If(wait == 0):
-                    m.d.sync += [estimate.eq(next_estimate), again, step.eq(step + 1)]
+                    m.d.sync += [estimate.eq(total), again, step.eq(step + 1)]
                     m.next = "RESIDUE"
                     with m.If(step == STEPS - 1):
                         m.next = "SCALE"
