@@ -52,7 +52,8 @@ class _ErrorLatch(Component):
     Parameters
     ----------
     compact : bool
-        Choose among errors in the cycle in which they come, not in the one after it.
+        Choose among errors in the cycle in which they come, not in the one after it. The address of
+        a fault of LOAD is taken for one of STORE, too: there is one engine for both.
 
     Members
     -------
@@ -141,9 +142,18 @@ class _ErrorLatch(Component):
         if self._compact:
             # As sums of products: fewer tables than a chain of choices.
             first = Cat(seen & ~Cat(caught[:place]).any() for place, seen in enumerate(caught))
-            for result, column in ((cause, 0), (chosen, 1), (address, 2)):
+            for result, column in ((cause, 0), (chosen, 1)):
                 terms = [Mux(first[place], entry[column], 0) for place, entry in enumerate(held)]
                 m.d.comb += result.eq(reduce(or_, terms))
+            # One for both, which is a term less of each bit.
+            transfers = first[Unit.LOAD] | first[Unit.STORE]
+            terms = [Mux(transfers, self.faults[Unit.LOAD].address, 0)]
+            terms += [
+                Mux(first[place], entry[2], 0)
+                for place, entry in enumerate(held)
+                if place not in (Unit.LOAD, Unit.STORE)
+            ]
+            m.d.comb += address.eq(reduce(or_, terms))
             held = []
         for place, (cause_now, unit_now, address_now) in enumerate(held):
             with m.If(caught[place]) if place == 0 else m.Elif(caught[place]):

@@ -16,8 +16,11 @@ KEPT = len(COUNTERS) - 1
 
 assert TOTAL == 0
 
-LOCAL_BITS = (2 * KEPT + 1).bit_length()
-"""Of what is not in the memory yet: a turn takes KEPT cycles, and as many reads at most."""
+READ_CYCLES = 3
+"""From a read to the next one, at least: what the register bus needs."""
+
+LOCAL_BITS = (KEPT * READ_CYCLES // (READ_CYCLES - 1) + 1).bit_length()
+"""Of what is not in the memory yet: a turn takes KEPT cycles, and those of the reads meanwhile."""
 
 
 def _count(value: Value, pulse: Value) -> Value:
@@ -81,7 +84,7 @@ class MemoryCounters(Component):
     total : Out(32)
         Counter 0.
     read : In(1)
-        `select` is looked at; not in two cycles one after the other.
+        `select` is looked at; in one of three cycles at most.
     select : In(range(number of counters))
         Counter whose value is wanted; not 0.
     value : Out(32)

@@ -16,7 +16,6 @@ Q2_ONE = 1 << 29
 Q2_48_OVER_17 = 1515870810
 Q2_MINUS_32_OVER_17 = -1010580540
 STEPS = 3
-_ADDER = ("augend", "addend", "total")
 
 
 class HighMul(Component):
@@ -55,6 +54,8 @@ class Reciprocal(Component):
     ----------
     latency_cycles : int
         From operands that are put out to `high`.
+    slow : bool
+        The sum is normalised by one bit a cycle, not by four where it can be: a few cycles more.
 
     Members
     -------
@@ -74,7 +75,8 @@ class Reciprocal(Component):
         Of the sum, in 32 bits.
     """
 
-    def __init__(self, *, latency_cycles: int = 5) -> None:
+    def __init__(self, *, latency_cycles: int = 5, slow: bool = False) -> None:
+        self._slow = slow
         self._latency_cycles = latency_cycles
         super().__init__(
             {
@@ -100,11 +102,8 @@ class Reciprocal(Component):
         # Half of 1 + f, which is the normalised sum itself.
         half_denominator = shifted[1:]
         m.d.comb += [self.x.eq(estimate), self.m.eq(half_denominator)]
-        # One adder for all three sums: a constant or the estimate, and the product, times 4 or
-        # negated.
-        augend, addend, total = (Signal(signed(32), name=name) for name in _ADDER)
-        negate = Signal()
-        m.d.comb += total.eq(add_with_carry(augend, addend, negate, 32))
+        next_estimate = Signal(signed(32))
+        m.d.comb += next_estimate.eq(estimate + (self.high << 2))
 
         with m.If(wait != 0):
             m.d.sync += wait.eq(wait - 1)
@@ -116,7 +115,8 @@ class Reciprocal(Component):
                     m.next = "NORMALISE"
             with m.State("NORMALISE"):
                 # A sum too small to come from a softmax must not hang the machine.
-                with m.If(~shifted[28:].any() & (self.leading_zeros < 24)):
+                by_four = ~shifted[28:].any() & (self.leading_zeros < 24)
+                with m.If(Const(0) if self._slow else by_four):
                     m.d.sync += [
                         shifted.eq(shifted << 4),
                         self.leading_zeros.eq(self.leading_zeros + 4),
@@ -130,20 +130,17 @@ class Reciprocal(Component):
                     m.d.sync += [estimate.eq(Q2_MINUS_32_OVER_17), again]
                     m.next = "FIRST_ESTIMATE"
             with m.State("FIRST_ESTIMATE"):
-                m.d.comb += [augend.eq(Q2_48_OVER_17), addend.eq(self.high)]
                 with m.If(wait == 0):
-                    m.d.sync += [estimate.eq(total), again]
+                    m.d.sync += [estimate.eq(Q2_48_OVER_17 + self.high), again]
                     m.next = "RESIDUE"
             with m.State("RESIDUE"):
-                m.d.comb += [augend.eq(Q2_ONE), addend.eq(~self.high), negate.eq(1)]
                 with m.If(wait == 0):
-                    m.d.sync += [residue.eq(total), again]
+                    m.d.sync += [residue.eq(Q2_ONE - self.high), again]
                     m.next = "CORRECT"
             with m.State("CORRECT"):
                 m.d.comb += [self.x.eq(residue), self.m.eq(estimate)]
-                m.d.comb += [augend.eq(estimate), addend.eq(self.high << 2)]
                 with m.If(wait == 0):
-                    m.d.sync += [estimate.eq(total), again, step.eq(step + 1)]
+                    m.d.sync += [estimate.eq(next_estimate), again, step.eq(step + 1)]
                     m.next = "RESIDUE"
                     with m.If(step == STEPS - 1):
                         m.next = "SCALE"
