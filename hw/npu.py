@@ -16,7 +16,7 @@ from celosia.hw.control.frontend import ENGINES, FrontEnd
 from celosia.hw.control.ports import FaultPort, Unit
 from celosia.hw.dma.engines import Transfers
 from celosia.hw.gating import resets, stops
-from celosia.hw.isa import Engine, Space
+from celosia.hw.isa import Engine, Region, Space
 from celosia.hw.memory.act import ActSram
 from celosia.hw.memory.lines import LineMemory
 from celosia.hw.memory.weights import WeightMemory
@@ -56,7 +56,7 @@ class NpuCore(Component):
     -------
     bus : Out(Wishbone)
     start : In(1), sleep : In(1), done : Out(1)
-    regions, bus_timeout : In
+    regions, bus_timeout : In; region_select : Out
     faults, tags, overflow, active, busy, wait_token, bus_fault, bus_unit, events : Out
         As :class:`celosia.hw.control.control.Control` takes them.
     trace : Out(TracePort)
@@ -65,7 +65,8 @@ class NpuCore(Component):
     def __init__(self, config: NpuConfig) -> None:
         self._config = config
         super().__init__(
-            {
+            ({"region_select": Out(range(len(Region)))} if config.compact else {})
+            | {
                 "bus": Out(initiator_signature(config)),
                 "start": In(1),
                 "sleep": In(1),
@@ -161,6 +162,8 @@ class NpuCore(Component):
             arbiter.timeout.eq(self.bus_timeout),
             frontend.regions.eq(self.regions),
             *(part.regions.eq(self.regions) for part in transfers.engines),
+            # Before a program's first transfer its commands are fetched.
+            *([self.region_select.eq(transfers.region)] if compact else []),
             self.active.eq(frontend.active),
             self.busy.eq(frontend.busy),
             self.wait_token.eq(frontend.wait_token),
@@ -322,6 +325,7 @@ class Npu(Component):
             core.sleep.eq(control.sleep),
             control.done.eq(core.done),
             core.regions.eq(control.regions),
+            *([control.region_select.eq(core.region_select)] if self._config.compact else []),
             core.bus_timeout.eq(control.bus_timeout),
             control.overflow.eq(core.overflow),
             control.active.eq(core.active),

@@ -7,10 +7,11 @@ from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.wiring import Component, In, Out, Signature
+from celosia.hw.bus.stored import INDEX_BITS, STORED_WRITE, StoredWords
 from celosia.hw.bus.wishbone import Wishbone
 from celosia.hw.regs import ACCESS, REGISTERS, Register, RegisterField
 
-__all__ = ["WORD_BYTES", "RegisterFile", "csr_signature"]
+__all__ = ["WORD_BYTES", "RegisterFile", "csr_signature", "stored_index"]
 
 WORD_BYTES = 4
 WORD_BITS = 32
@@ -25,6 +26,11 @@ def csr_signature(registers: Sequence[Register] = REGISTERS) -> Wishbone:
     return Wishbone(
         addr_width=_word_addr_bits(registers), data_width=WORD_BITS, features=("err", "stall")
     )
+
+
+def stored_index(entry: Register) -> int:
+    """Return the word of a stored register in the memory."""
+    return entry.address // WORD_BYTES % (1 << INDEX_BITS)
 
 
 def _field_flow(field: RegisterField) -> Any:
@@ -47,6 +53,12 @@ class RegisterFile(Component):
     ----------
     registers : sequence of Register
         The map.
+    stored : sequence of str
+        Registers, RW and of one field of 32 bits, that are in a memory (see
+        :class:`celosia.hw.bus.stored.StoredWords`). They have no ports; requests stall until it is
+        cleared after a reset.
+    watched : str
+        The one of them that is shown while no request is looked at.
 
     Members
     -------
@@ -59,6 +71,12 @@ class RegisterFile(Component):
         - W: ``Out(width)``, what is written, for one cycle, else 0;
         - RW1C: ``set`` ``In(width)``, bits to set, and ``value`` ``Out(width)``. Setting wins
           over clearing.
+    written : Out(STORED_WRITE)
+        What gets into the memory. The index is the low bits of the word address.
+    shows : Out(1), shown : Out(32)
+        `shown` is the value of the one that is watched.
+    clearing : Out(1)
+        The memory is being cleared.
 
     Attributes
     ----------
@@ -66,14 +84,33 @@ class RegisterFile(Component):
         The same by name: ``csr.fields["status"]["busy"]``.
     """
 
-    def __init__(self, registers: Sequence[Register] = REGISTERS) -> None:
-        self._registers = tuple(registers)
+    def __init__(
+        self,
+        registers: Sequence[Register] = REGISTERS,
+        *,
+        stored: Sequence[str] = (),
+        watched: str = "",
+    ) -> None:
+        self._all = tuple(registers)
+        self._stored = {entry.name: entry for entry in registers if entry.name in stored}
+        indices = {stored_index(entry) for entry in self._stored.values()}
+        if len(indices) != len(stored) or (stored and watched not in stored):
+            raise ValueError(f"registers {stored!r} with {watched!r} do not fit into one memory")
+        self._watched = watched
+        self._registers = tuple(entry for entry in registers if entry.name not in stored)
         for entry in self._registers:
             if entry.address % WORD_BYTES:
                 raise ValueError(f"register {entry.name} is at 0x{entry.address:x}, not aligned")
+        memory = {
+            "written": Out(STORED_WRITE),
+            "shows": Out(1),
+            "shown": Out(WORD_BITS),
+            "clearing": Out(1),
+        }
         super().__init__(
-            {
-                "bus": In(csr_signature(self._registers)),
+            (memory if stored else {})
+            | {
+                "bus": In(csr_signature(self._all)),
                 "regs": Out(
                     Signature(
                         {
@@ -104,7 +141,7 @@ class RegisterFile(Component):
         request, answered = Signal(), Signal()
         adr = Signal.like(bus.adr, reset_less=True)
         write_mask = Signal(WORD_BITS, reset_less=True)
-        self._data = Signal(WORD_BITS, reset_less=True)
+        self._data = Signal(WORD_BITS, reset_less=not self._stored)
         unmapped = Signal()
         m.d.comb += [
             bus.stall.eq(request | answered),
@@ -120,7 +157,12 @@ class RegisterFile(Component):
             answered.eq(request & bus.cyc),
             unmapped.eq(0),
         ]
+        if self._stored:
+            self._elaborate_stored(m, request, adr, write_mask)
         with m.Switch(adr):
+            for entry in self._stored.values():
+                with m.Case(entry.address // WORD_BYTES):
+                    m.d.sync += bus.dat_r.eq(self.shown)
             for entry in self._registers:
                 with m.Case(entry.address // WORD_BYTES):
                     m.d.sync += bus.dat_r.eq(self._read_value(entry))
@@ -131,6 +173,26 @@ class RegisterFile(Component):
             m.d.comb += selected.eq(request & (adr == entry.address // WORD_BYTES))
             self._write(m, entry, selected, write_mask)
         return m
+
+    def _elaborate_stored(self, m: Module, request: Signal, adr: Signal, mask: Signal) -> None:
+        m.submodules.words = words = StoredWords()
+        selected = Signal()
+        with m.Switch(adr):
+            with m.Case(*(entry.address // WORD_BYTES for entry in self._stored.values())):
+                m.d.comb += selected.eq(request)
+        m.d.comb += [
+            words.write.bytes.eq(Cat(mask[::8]) & selected.replicate(WORD_BYTES)),
+            words.write.index.eq(adr),
+            words.write.data.eq(self._data),
+            words.read_index.eq(Mux(request, adr, stored_index(self._stored[self._watched]))),
+            self.written.eq(words.written),
+            self.clearing.eq(words.clearing),
+            self.shows.eq(~request),
+            self.shown.eq(words.value),
+        ]
+        with m.If(words.clearing):
+            m.d.comb += self.bus.stall.eq(1)
+            m.d.sync += [request.eq(0), self._data.eq(0)]
 
     def _read_value(self, entry: Register) -> Value:
         word: Value = Const(0, WORD_BITS)

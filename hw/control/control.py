@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Const, DomainRenamer, Module, Mux, Signal, Value
 from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
 from celosia.hw.bus.csr import WORD_BYTES, RegisterFile, csr_signature
 from celosia.hw.bus.ports import REGION_TABLE
 from celosia.hw.config import NpuConfig
 from celosia.hw.control.counters import Counters, MemoryCounters
 from celosia.hw.control.ports import FaultPort, Unit
+from celosia.hw.control.regions import STORED, WATCHED, RegionMemory
 from celosia.hw.gating import clock, idles
 from celosia.hw.isa import Engine, Region
 from celosia.hw.regs import (
@@ -49,7 +52,8 @@ class _ErrorLatch(Component):
     Parameters
     ----------
     compact : bool
-        Choose among errors in the cycle in which they come, not in the one after it.
+        Choose among errors in the cycle in which they come, not in the one after it. The address of
+        a fault of LOAD is taken for one of STORE, too: there is one engine for both.
 
     Members
     -------
@@ -135,6 +139,22 @@ class _ErrorLatch(Component):
             held.append((cause_now, unit_now, address_now))
         chosen = Signal(range(len(Unit)))
         cause, address = Signal(8), Signal(32)
+        if self._compact:
+            # As sums of products: fewer tables than a chain of choices.
+            first = Cat(seen & ~Cat(caught[:place]).any() for place, seen in enumerate(caught))
+            for result, column in ((cause, 0), (chosen, 1)):
+                terms = [Mux(first[place], entry[column], 0) for place, entry in enumerate(held)]
+                m.d.comb += result.eq(reduce(or_, terms))
+            # One for both, which is a term less of each bit.
+            transfers = first[Unit.LOAD] | first[Unit.STORE]
+            terms = [Mux(transfers, self.faults[Unit.LOAD].address, 0)]
+            terms += [
+                Mux(first[place], entry[2], 0)
+                for place, entry in enumerate(held)
+                if place not in (Unit.LOAD, Unit.STORE)
+            ]
+            m.d.comb += address.eq(reduce(or_, terms))
+            held = []
         for place, (cause_now, unit_now, address_now) in enumerate(held):
             with m.If(caught[place]) if place == 0 else m.Elif(caught[place]):
                 m.d.comb += [
@@ -184,6 +204,8 @@ class Control(Component):
     sleep : Out(1)
         No program runs and the sleep bit is set; the doorbell wakes.
     regions : Out(REGION_TABLE)
+    region_select : In(2)
+        Of a compact machine: all of `regions` is the entry of this region.
     bus_timeout : Out(32)
     faults : In(FaultPort).array(5), tags : In(16).array(5)
         By :class:`Unit`.
@@ -198,7 +220,8 @@ class Control(Component):
     def __init__(self, config: NpuConfig) -> None:
         self._config = config
         super().__init__(
-            {
+            ({"region_select": In(range(len(Region)))} if config.compact else {})
+            | {
                 "bus": In(csr_signature()),
                 "irq": Out(1),
                 "start": Out(1),
@@ -221,14 +244,19 @@ class Control(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        csr, errors = RegisterFile(), _ErrorLatch(compact=self._config.compact)
-        counters = MemoryCounters() if self._config.compact else Counters()
+        compact = self._config.compact
+        memory: dict[str, Any] = {"stored": STORED, "watched": WATCHED} if compact else {}
+        self._csr = csr = RegisterFile(**memory)
+        errors = _ErrorLatch(compact=compact)
+        counters = MemoryCounters() if compact else Counters()
         m.submodules.counters = counters
         fields = csr.fields
         pending = fields["irq_pending"].values()
         # What the registers show, and what starts and ends a program, changes rarely: the error
         # latch needs two cycles, its tag one more, this here two more.
-        wakes = Cat(self.bus.cyc, self.done, errors.seen, *(flag.set for flag in pending)).any()
+        clearing = csr.clearing if compact else Const(0)
+        sets = (flag.set for flag in pending)
+        wakes = Cat(clearing, self.bus.cyc, self.done, errors.seen, *sets).any()
         for name, part, active, tail_cycles in (
             ("csr", csr, wakes, 4),
             ("errors", errors, errors.clear | errors.seen, 3),
@@ -272,7 +300,7 @@ class Control(Component):
             m.d.comb += fields["irq_pending"]["done"].set.eq(1)
         with m.Elif(doorbell):
             registers += [running.eq(1), done.eq(0)]
-        self._status(m, registers, fields, running, done, failed)
+        self._status(m, platform, fields, running, done, failed)
         self._errors(m, fields, errors, counters, running & ~rung)
         self._count(m, fields, counters, running, rung, registers)
         return m
@@ -293,7 +321,7 @@ class Control(Component):
     def _status(
         self,
         m: Module,
-        registers: Any,
+        platform: object,
         fields: dict[str, dict[str, Any]],
         running: Signal,
         done: Signal,
@@ -304,14 +332,25 @@ class Control(Component):
             fields["status"]["busy"].eq(running),
             fields["status"]["done"].eq(done),
             fields["status"]["error"].eq(failed),
-            self.bus_timeout.eq(fields["bus_timeout"]["value"]),
         ]
         for engine in Engine:
             m.d.comb += fields["status"][f"{engine.name.lower()}_active"].eq(self.active[engine])
-        for region in Region:
-            for part in ("base", "size"):
-                m.d.comb += self.regions[region][part].eq(fields[f"region{region}_{part}"]["value"])
-        registers += self.irq.eq(
+        if self._config.compact:
+            memory = RegionMemory()
+            m.submodules.regions = DomainRenamer(clock("csr", platform))(memory)
+            m.d.comb += [
+                memory.written.eq(self._csr.written),
+                memory.select.eq(self.region_select),
+                self.regions.eq(memory.regions),
+                self.bus_timeout.eq(memory.bus_timeout),
+            ]
+        else:
+            m.d.comb += self.bus_timeout.eq(fields["bus_timeout"]["value"])
+            for region in Region:
+                for part in ("base", "size"):
+                    value = fields[f"region{region}_{part}"]["value"]
+                    m.d.comb += self.regions[region][part].eq(value)
+        m.d[clock("csr", platform)] += self.irq.eq(
             (pending["done"].value & enable["done"]) | (pending["error"].value & enable["error"])
         )
 
@@ -330,9 +369,12 @@ class Control(Component):
             m.d.comb += errors.tags[unit].eq(self.tags[unit])
         for name in ("valid", "cause", "address"):
             m.d.comb += getattr(errors.bus_fault, name).eq(getattr(self.bus_fault, name))
-        limit = fields["watchdog"]["value"]
-        total = counters.total if isinstance(counters, MemoryCounters) else counters.values[0]
-        m.d.sync += errors.watchdog.eq((total >= limit) & (limit != 0) & counting)
+        if isinstance(counters, MemoryCounters):
+            # The limit is seen while no register is read: at the latest a cycle later.
+            total, limit, seen = counters.total, self._csr.shown, self._csr.shows & counting
+        else:
+            total, limit, seen = counters.values[0], fields["watchdog"]["value"], counting
+        m.d.sync += errors.watchdog.eq((total >= limit) & (limit != 0) & seen)
         m.d.comb += [
             errors.overflow.eq(self.overflow),
             errors.bus_unit.eq(self.bus_unit),

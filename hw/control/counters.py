@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.regs import COUNTERS
@@ -16,8 +16,23 @@ KEPT = len(COUNTERS) - 1
 
 assert TOTAL == 0
 
-LOCAL_BITS = (2 * KEPT + 1).bit_length()
-"""Of what is not in the memory yet: a turn takes KEPT cycles, and as many reads at most."""
+READ_CYCLES = 3
+"""From a read to the next one, at least: what the register bus needs."""
+
+LOCAL_BITS = (KEPT * READ_CYCLES // (READ_CYCLES - 1) + 1).bit_length()
+"""Of what is not in the memory yet: a turn takes KEPT cycles, and those of the reads meanwhile."""
+
+
+def _count(value: Value, pulse: Value) -> Value:
+    """Return `value` + `pulse`, bit by bit: in tables, where an adder would have a chain of its own
+    behind those of what it adds to.
+    """
+    bits = []
+    carry = pulse
+    for place in range(len(value)):
+        bits.append(value[place] ^ carry)
+        carry = carry & value[place]
+    return Cat(bits)
 
 
 class Counters(Component):
@@ -69,7 +84,7 @@ class MemoryCounters(Component):
     total : Out(32)
         Counter 0.
     read : In(1)
-        `select` is looked at; not in two cycles one after the other.
+        `select` is looked at; in one of three cycles at most.
     select : In(range(number of counters))
         Counter whose value is wanted; not 0.
     value : Out(32)
@@ -97,12 +112,14 @@ class MemoryCounters(Component):
         turn = Signal(range(KEPT))
         place = Signal(range(KEPT))
         locals_ = Array(Signal(LOCAL_BITS, name=f"local_{k}") for k in range(KEPT))
-        # What the memory has is from this program.
-        valid = Signal(KEPT)
+        # In the first round the memory has nothing of this program from `turn` on.
+        first_round = Signal(init=1)
+        valid = Signal()
         m.d.comb += [
             place.eq(Mux(self.read, self.select - 1, turn)),
             read.addr.eq(place),
-            self.value.eq(Mux(valid.bit_select(place, 1), read.data, 0) + locals_[place]),
+            valid.eq(~first_round | (place < turn)),
+            self.value.eq(Mux(valid, read.data, 0) + locals_[place]),
             write.addr.eq(place),
             write.data.eq(self.value),
             write.en.eq(~self.read),
@@ -112,12 +129,12 @@ class MemoryCounters(Component):
             m.d.sync += self.total.eq(self.total + 1)
         for k, local in enumerate(locals_):
             stored = ~self.read & (turn == k)
-            m.d.sync += local.eq(Mux(stored, 0, local) + pulses[k + 1])
+            m.d.sync += local.eq(_count(Mux(stored, 0, local), pulses[k + 1]))
         with m.If(~self.read):
-            m.d.sync += [
-                turn.eq(Mux(turn == KEPT - 1, 0, turn + 1)),
-                valid.bit_select(turn, 1).eq(1),
-            ]
+            m.d.sync += turn.eq(Mux(turn == KEPT - 1, 0, turn + 1))
+            with m.If(turn == KEPT - 1):
+                m.d.sync += first_round.eq(0)
         with m.If(self.clear):
-            m.d.sync += [self.total.eq(0), valid.eq(0), *(local.eq(0) for local in locals_)]
+            m.d.sync += [self.total.eq(0), *(local.eq(0) for local in locals_)]
+            m.d.sync += [turn.eq(0), first_round.eq(1)]
         return m

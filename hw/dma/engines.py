@@ -30,6 +30,8 @@ class Transfers:
     read : WindowRead
     mems : tuple of MemPort
         One for each engine.
+    region : Signal
+        Of a compact machine: see :class:`celosia.hw.dma.single.TransferEngine`.
     faults : tuple of FaultPort
         Of the load engine, of the store engine.
     """
@@ -43,6 +45,7 @@ class Transfers:
             self.load, self.store = engine.load, engine.store
             self.write, self.read = engine.write, engine.read
             self.faults = (engine.load_fault, engine.store_fault)
+            self.region = engine.region
         else:
             load, store = LoadEngine(config), StoreEngine(config)
             self.engines, self.mems = (load, store), (load.mem, store.mem)

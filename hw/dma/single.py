@@ -12,7 +12,7 @@ from celosia.hw.control.decode import command_layout
 from celosia.hw.control.ports import CommandPort, FaultPort
 from celosia.hw.dma.store import READ_LATENCY_CYCLES
 from celosia.hw.dma.transfer import TransferWalk
-from celosia.hw.isa import Load
+from celosia.hw.isa import Load, Region
 from celosia.hw.memory.ports import ADDR_BITS, WindowRead, WindowWrite
 
 __all__ = ["TransferEngine"]
@@ -36,6 +36,8 @@ class TransferEngine(Component):
         At most one is valid. ``ready`` comes in the cycle after the last write was granted, or
         acknowledged by the memory.
     regions : In(REGION_TABLE)
+    region : Out(2)
+        The one whose entry is used, while there is a command; else CODE.
     mem : Out(MemPort)
     write : Out(WindowWrite)
     read : Out(WindowRead)
@@ -52,6 +54,7 @@ class TransferEngine(Component):
                 "load": In(CommandPort()),
                 "store": In(CommandPort()),
                 "regions": In(REGION_TABLE),
+                "region": Out(range(len(Region))),
                 "mem": Out(MemPort(config)),
                 "write": Out(WindowWrite(config)),
                 "read": Out(WindowRead(config)),
@@ -71,6 +74,7 @@ class TransferEngine(Component):
         m.submodules.words = words = StreamQueue(config.bus_bits, depth=depth, spare=False)
 
         stores = Signal()
+        command = data.View(command_layout(Load), walk.command.payload)
         m.d.comb += [
             stores.eq(self.store.valid),
             walk.command.valid.eq(self.load.valid | self.store.valid),
@@ -79,6 +83,7 @@ class TransferEngine(Component):
             self.store.ready.eq(walk.command.ready & stores),
             walk.stores.eq(stores),
             walk.regions.eq(self.regions),
+            self.region.eq(Mux(walk.command.valid, command.region, Region.CODE)),
         ]
         for fault, of_it in ((self.load_fault, ~stores), (self.store_fault, stores)):
             m.d.comb += [

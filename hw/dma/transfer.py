@@ -71,12 +71,13 @@ class TransferWalk(Component):
             self.words.payload.eq(runs.o.payload),
             runs.o.ready.eq(self.words.ready),
         ]
-        m.d.sync += [
+        # Where there is one engine for both, a memory shows the region that is in use.
+        m.d["sync" if self._kind else "comb"] += [
             # The host promises an aligned base; the low bits would shift the lanes.
             runs.transfer.region_base.eq(Cat(region.base[:lane_bits] & 0, region.base[lane_bits:])),
             runs.transfer.region_size.eq(region.size),
-            bad_field.eq(self._bad_field(command)),
         ]
+        m.d.sync += bad_field.eq(self._bad_field(command))
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(self.command.valid):

@@ -11,6 +11,12 @@ __all__ = ["LoopCounter"]
 class LoopCounter(Component):
     """Counts the turns of a loop; whether the turn is the last one comes from a register.
 
+    Parameters
+    ----------
+    width_bits : int
+    compact : bool
+        It is seen from the count, not from a register.
+
     Members
     -------
     count : In(width_bits)
@@ -23,7 +29,8 @@ class LoopCounter(Component):
         This is the last turn.
     """
 
-    def __init__(self, *, width_bits: int) -> None:
+    def __init__(self, *, width_bits: int, compact: bool = False) -> None:
+        self._compact = compact
         if width_bits < 1:
             raise ValueError(f"width_bits must be at least 1, not {width_bits!r}")
         self._width_bits = width_bits
@@ -34,8 +41,10 @@ class LoopCounter(Component):
         left = Signal(self._width_bits, reset_less=True)
         again = self.start | self.last
         with m.If(self.start | self.step):
-            m.d.sync += [
-                left.eq(Mux(again, self.count, left) - 1),
-                self.last.eq(Mux(again, self.count == 1, left == 1)),
-            ]
+            m.d.sync += left.eq(Mux(again, self.count, left) - 1)
+        if self._compact:
+            m.d.comb += self.last.eq(left == 0)
+        else:
+            with m.If(self.start | self.step):
+                m.d.sync += self.last.eq(Mux(again, self.count == 1, left == 1))
         return m

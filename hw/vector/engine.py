@@ -77,7 +77,7 @@ class VectorEngine(Component):
         m.submodules.params = self._params = ParamLoader(config)
         m.submodules.table_ram = self._table = Table(config)
         self._softmax = SoftmaxUnit(config)
-        m.submodules.walker_d = self._walker_d = Walker(windowed=False)
+        m.submodules.walker_d = self._walker_d = Walker(windowed=False, compact=config.compact)
 
         # The command in registers of its own: its fields drive wide and long paths. A small machine
         # does without.

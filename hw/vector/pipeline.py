@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
 from celosia.hw.control.decode import command_layout
+from celosia.hw.delay import memory_delay
 from celosia.hw.isa import Rounding, Vector, VectorOp
 from celosia.hw.vector.lane import Kind, Lane, RoundMode, lane_control_layout, operand_stage
 from celosia.hw.vector.lent import lent_members
@@ -27,8 +30,15 @@ __all__ = ["Pipeline"]
 ADD_LEFT_SHIFT = 20
 """TFLite's ADD works on inputs shifted left by this much."""
 
+STAGE_CARRIED = 3
+"""After this stage nobody asks where a result goes before it is there: a memory carries it."""
+
 UNITY = 1 << 30
 """The multiplier that leaves a doubled value as it was (see Lane, stage 5)."""
+
+
+def _value(uop: Any, name: str) -> Value:
+    return Value.cast(uop[name])
 
 
 class Pipeline(Component):
@@ -212,6 +222,8 @@ class Pipeline(Component):
             if stage == 4:
                 # Only a window's last element, whose sum is complete, has a result.
                 m.d.sync += valid.eq(self._valid[-1] & self._uops[-1].emit)
+            if stage == STAGE_TERM and self._config.compact:
+                uop = self._carried(m, uop)
             self._valid.append(valid)
             self._uops.append(uop)
         m.d.comb += self.active.eq(Cat(*self._valid).any())
@@ -234,6 +246,23 @@ class Pipeline(Component):
             self.write.eq(writes),
             self.write_last.eq(writes & ahead.last),
         ]
+
+    def _carried(self, m: Module, uop: Any) -> Any:
+        """Return `uop` with what only the last stages need from a memory, not from registers."""
+        early = self._uops[STAGE_CARRIED]
+        names = [name for name in ("dest", "index", "last", "beat") if len(_value(early, name))]
+        late = memory_delay(
+            m,
+            Cat(_value(early, name) for name in names),
+            STAGE_TERM - STAGE_CARRIED,
+            name="carried",
+        )
+        whole = Signal.like(uop)
+        m.d.comb += [
+            whole.eq(uop),
+            Cat(_value(whole, name) for name in names).eq(late),
+        ]
+        return whole
 
     def _elaborate_control(self, m: Module, control: Signal) -> None:
         """Registered selections, made one stage before the one that uses them."""

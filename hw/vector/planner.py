@@ -91,8 +91,10 @@ class Planner(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.walker_a = self._walker_a = Walker(windowed=True)
-        m.submodules.walker_b = self._walker_b = Walker(windowed=False)
+        m.submodules.walker_a = self._walker_a = Walker(windowed=True, compact=self._config.compact)
+        m.submodules.walker_b = self._walker_b = Walker(
+            windowed=False, compact=self._config.compact
+        )
 
         # What kind of command it is, decoded once.
         self._grouped = Signal()
@@ -190,11 +192,11 @@ class Planner(Component):
 
     def _elaborate_loops(self, m: Module) -> None:
         """The loops over x, y, tiles and oc; they go with the first phase of each group."""
-        command = self.command
-        m.submodules.x = x = LoopCounter(width_bits=12)
-        m.submodules.rows = rows = LoopCounter(width_bits=12)
-        m.submodules.tile_rows = tile_rows = LoopCounter(width_bits=12)
-        m.submodules.oc = oc = LoopCounter(width_bits=12)
+        command, compact = self.command, self._config.compact
+        m.submodules.x = x = LoopCounter(width_bits=12, compact=compact)
+        m.submodules.rows = rows = LoopCounter(width_bits=12, compact=compact)
+        m.submodules.tile_rows = tile_rows = LoopCounter(width_bits=12, compact=compact)
+        m.submodules.oc = oc = LoopCounter(width_bits=12, compact=compact)
         step = Signal()
         m.d.comb += [
             step.eq(self._vector_done & self._master),

@@ -54,6 +54,8 @@ class Reciprocal(Component):
     ----------
     latency_cycles : int
         From operands that are put out to `high`.
+    slow : bool
+        The sum is normalised by one bit a cycle, not by four where it can be: a few cycles more.
 
     Members
     -------
@@ -73,7 +75,8 @@ class Reciprocal(Component):
         Of the sum, in 32 bits.
     """
 
-    def __init__(self, *, latency_cycles: int = 5) -> None:
+    def __init__(self, *, latency_cycles: int = 5, slow: bool = False) -> None:
+        self._slow = slow
         self._latency_cycles = latency_cycles
         super().__init__(
             {
@@ -112,7 +115,8 @@ class Reciprocal(Component):
                     m.next = "NORMALISE"
             with m.State("NORMALISE"):
                 # A sum too small to come from a softmax must not hang the machine.
-                with m.If(~shifted[28:].any() & (self.leading_zeros < 24)):
+                by_four = ~shifted[28:].any() & (self.leading_zeros < 24)
+                with m.If(Const(0) if self._slow else by_four):
                     m.d.sync += [
                         shifted.eq(shifted << 4),
                         self.leading_zeros.eq(self.leading_zeros + 4),

@@ -90,7 +90,7 @@ class SoftmaxUnit(Component):
         m.submodules.reader = self._reader = ElementReader(config)
         self._compact = config.compact
         if self._compact:
-            self._reciprocal = Reciprocal(latency_cycles=LENT_LATENCY_CYCLES)
+            self._reciprocal = Reciprocal(latency_cycles=LENT_LATENCY_CYCLES, slow=True)
             self._byte_stage = TABLE_STAGE + LENT_STAGES
         else:
             self._reciprocal = Reciprocal()

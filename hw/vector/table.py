@@ -59,12 +59,14 @@ class Table(Component):
         byte_bits = (config.cols - 1).bit_length()
         offset = self.write.addr[:byte_bits]
         exists = ~self.write.addr[byte_bits:][8:].any()
-        # Registered: tables are loaded long before they are used, and are far from the loader.
+        # Registered: tables are loaded long before they are used, and are far from the loader. Not
+        # in a compact machine, which has room for neither registers nor long ways.
         enable = Signal(config.cols)
         line = Signal(8, reset_less=True)
         word = Signal(8 * word_bytes, reset_less=True)
         m.d.comb += self.write.gnt.eq(self.write.req)
-        m.d.sync += [line.eq(self.write.addr[byte_bits:]), word.eq(self.write.data)]
+        written = m.d["comb" if config.compact else "sync"]
+        written += [line.eq(self.write.addr[byte_bits:]), word.eq(self.write.data)]
         read: list[Value] = []
         for lane in range(lanes):
             m.submodules[f"table_{lane}"] = memory = BlockMemory(
@@ -83,7 +85,7 @@ class Table(Component):
                 channel = beat * lanes + lane
                 place = channel % word_bytes
                 word_here = offset == channel - place
-                m.d.sync += enable[channel].eq(
+                written += enable[channel].eq(
                     self.write.req & exists & word_here & self.write.mask[place]
                 )
                 m.d.comb += [

@@ -23,6 +23,8 @@ class Walker(Component):
     ----------
     windowed : bool
         Whether there is a window; without, its members do not exist.
+    compact : bool
+        See :class:`celosia.hw.vector.counter.LoopCounter`.
 
     Members
     -------
@@ -40,8 +42,9 @@ class Walker(Component):
         With a window: the current line is the first, the last of its window.
     """
 
-    def __init__(self, *, windowed: bool) -> None:
+    def __init__(self, *, windowed: bool, compact: bool = False) -> None:
         self._windowed = windowed
+        self._compact = compact
         members = {
             "start": In(1),
             "step": In(1),
@@ -65,13 +68,14 @@ class Walker(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        # Where the window, the row and the channel tile begin.
-        place = Signal(LINE_SUM_BITS, reset_less=True)
+        # Where the window, the row and the channel tile begin. Without windows the line itself is
+        # where one begins.
+        place = Signal(LINE_SUM_BITS, reset_less=True) if self._windowed else self.line
         row = Signal(LINE_SUM_BITS, reset_less=True)
         tile = Signal(LINE_SUM_BITS, reset_less=True)
         window_last = Signal()
-        m.submodules.x = x = LoopCounter(width_bits=12)
-        m.submodules.y = y = LoopCounter(width_bits=12)
+        m.submodules.x = x = self._counter(12)
+        m.submodules.y = y = self._counter(12)
         next_place = Signal(LINE_SUM_BITS)
         next_row = Signal(LINE_SUM_BITS)
         m.d.comb += [
@@ -93,11 +97,14 @@ class Walker(Component):
             m.d.sync += [
                 tile.eq(self.base),
                 row.eq(self.base),
-                place.eq(self.base),
                 self.line.eq(self.base),
             ]
+            if self._windowed:
+                m.d.sync += place.eq(self.base)
         with m.Elif(self.step & window_last):
-            m.d.sync += [row.eq(next_row), place.eq(next_place), self.line.eq(next_place)]
+            m.d.sync += [row.eq(next_row), self.line.eq(next_place)]
+            if self._windowed:
+                m.d.sync += place.eq(next_place)
             with m.If(x.last & y.last):
                 m.d.sync += tile.eq(tile + 1)
         if self._windowed:
@@ -107,9 +114,12 @@ class Walker(Component):
             m.d.comb += window_last.eq(1)
         return m
 
+    def _counter(self, width_bits: int) -> LoopCounter:
+        return LoopCounter(width_bits=width_bits, compact=self._compact)
+
     def _elaborate_window(self, m: Module, next_place: Signal) -> None:
-        m.submodules.kx = kx = LoopCounter(width_bits=8)
-        m.submodules.ky = ky = LoopCounter(width_bits=8)
+        m.submodules.kx = kx = self._counter(8)
+        m.submodules.ky = ky = self._counter(8)
         window_row = Signal(LINE_SUM_BITS, reset_less=True)
         next_window_row = Signal(LINE_SUM_BITS)
         m.d.comb += [

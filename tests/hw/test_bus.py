@@ -150,6 +150,42 @@ def test_byte_selects_pulses_and_write_one_to_clear(kit: SimpleNamespace) -> Non
     kit.simulate(dut, bench, processes=[count])
 
 
+def test_registers_in_a_memory(kit: SimpleNamespace) -> None:
+    """By bytes, at random; one is shown while there is no request."""
+    stored = ("watchdog", "bus_timeout", "scratch", "region0_base", "region3_size")
+    dut = RegisterFile(stored=stored, watched="scratch")
+    rng = random.Random(8)
+    model = dict.fromkeys(stored, 0)
+
+    async def bench(ctx: Any) -> None:
+        ctx.set(dut.bus.cyc, 1)
+        ctx.set(dut.bus.stb, 1)
+        ctx.set(dut.bus.dat_w, 0xFFFF_FFFF)
+        # It may hold anything when a reset comes.
+        assert ctx.get(dut.clearing)
+        for _ in range(16):
+            assert ctx.get(dut.bus.stall)
+            written = ctx.get(dut.written)
+            assert written.bytes == 15
+            assert written.data == 0
+            await ctx.tick()
+        for _ in range(300):
+            name, sel = rng.choice(stored), rng.randrange(16)
+            data = rng.getrandbits(32) if rng.random() < 0.5 else None
+            kind, value, _ = await access(ctx, dut.bus, address_of(name), data, sel)
+            assert kind == "ack"
+            if data is None:
+                assert value == model[name]
+            else:
+                mask = sum(0xFF << 8 * byte for byte in range(4) if sel >> byte & 1)
+                model[name] = model[name] & ~mask | data & mask
+            await ctx.tick()
+            assert ctx.get(dut.shows)
+            assert ctx.get(dut.shown) == model["scratch"]
+
+    kit.simulate(dut, bench)
+
+
 def test_unmapped_address_is_an_error(kit: SimpleNamespace) -> None:
     dut = RegisterFile()
     used = {entry.address for entry in REGISTERS}

@@ -626,8 +626,9 @@ def test_identity_and_capabilities(kit: SimpleNamespace, config: NpuConfig) -> N
     kit.simulate(dut, bench)
 
 
-def test_a_program_from_doorbell_to_interrupt(kit: SimpleNamespace) -> None:
-    dut = Control(kit.make_config(8, 8))
+@pytest.mark.parametrize("compact", [False, True])
+def test_a_program_from_doorbell_to_interrupt(kit: SimpleNamespace, compact: bool) -> None:
+    dut = Control(kit.make_config(8, 8, compact=compact))
     host = Host(dut.bus)
     starts = 0
 
@@ -640,6 +641,12 @@ def test_a_program_from_doorbell_to_interrupt(kit: SimpleNamespace) -> None:
     async def bench(ctx: Any) -> None:
         await host.write(ctx, "region2_base", 0x1000)
         await host.write(ctx, "region2_size", 0x200)
+        await host.write(ctx, "region1_size", 0x300)
+        if compact:
+            ctx.set(dut.region_select, 1)
+            assert ctx.get(dut.regions[2].base) == 0
+            assert ctx.get(dut.regions[2].size) == 0x300
+            ctx.set(dut.region_select, 2)
         assert ctx.get(dut.regions[2].base) == 0x1000
         assert ctx.get(dut.regions[2].size) == 0x200
         await host.write(ctx, "irq_enable", 1)
@@ -789,9 +796,10 @@ def test_the_first_error_is_kept_until_the_soft_reset(
     kit.simulate(dut, bench)
 
 
+@pytest.mark.parametrize("compact", [False, True])
 @pytest.mark.parametrize("limit", [50, 0])
-def test_watchdog(kit: SimpleNamespace, limit: int) -> None:
-    dut = Control(kit.make_config(8, 8))
+def test_watchdog(kit: SimpleNamespace, limit: int, compact: bool) -> None:
+    dut = Control(kit.make_config(8, 8, compact=compact))
     host = Host(dut.bus)
 
     async def bench(ctx: Any) -> None:
