@@ -10,7 +10,6 @@ from celosia.hw.uart.executor import Executor
 from celosia.hw.uart.protocol import Identity, max_payload_words
 from celosia.hw.uart.rate import LineRate
 from celosia.hw.uart.receiver import FrameReceiver
-from celosia.hw.uart.sender import PieceSender
 from celosia.hw.uart.transmitter import FrameTransmitter
 from celosia.hw.uart.uart import UartReceiver, UartTransmitter
 
@@ -24,7 +23,7 @@ class UartBridge(Component):
 
         rx -> UartReceiver -> FrameReceiver -> Executor -> csr, mem
                                                   |
-        tx <- UartTransmitter <- FrameTransmitter <- PieceSender
+        tx <- UartTransmitter <------ FrameTransmitter
 
     Everything is in clock domain ``sync``, whose frequency is ``identity.clock_hz``. A request
     is executed only when the whole of it is there and its CRC is right. On `mem` there is one
@@ -93,7 +92,6 @@ class UartBridge(Component):
         executor = m.submodules.executor = Executor(
             identity=identity, timeout_cycles=self._bus_timeout_cycles
         )
-        sender = m.submodules.sender = PieceSender()
         replies = m.submodules.replies = FrameTransmitter()
         tx = m.submodules.tx = UartTransmitter()
         rate = m.submodules.rate = LineRate(
@@ -101,8 +99,7 @@ class UartBridge(Component):
             silence_cycles=identity.silence_ms * (identity.clock_hz // 1000),
         )
         connect(m, frames.o, executor.i)
-        connect(m, executor.o, sender.i)
-        connect(m, sender.o, replies.i)
+        connect(m, executor.o, replies.i)
         connect(m, replies.o, tx.i)
         connect(m, executor.csr, flipped(self.csr))
         lanes = m.submodules.lanes = WordLanes(data_width=self._memory_bits)
@@ -121,11 +118,10 @@ class UartBridge(Component):
             rate.change.eq(executor.change),
             rate.wanted.eq(executor.increment),
             executor.irq.eq(self.irq),
-            replies.silent.eq(sender.silent),
+            replies.give.eq(executor.give_crc),
             replies.restart.eq(executor.restart_crc),
             executor.crc.eq(replies.crc),
-            executor.summed.eq(~sender.o.valid),
-            executor.sent.eq(~sender.o.valid & replies.empty & tx.idle),
+            executor.sent.eq(replies.empty & tx.idle),
             executor.dropped.eq(frames.dropped),
             executor.overflows.eq(frames.overflows),
             executor.framing_errors.eq(frames.framing_errors),
