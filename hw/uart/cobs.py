@@ -108,11 +108,12 @@ class CobsEncoder(Component):
         full_group = Signal()
         room = Signal()
         idle = Signal()
+        codes = Signal()  # a code is written
         m.d.comb += [
             following.eq(committed + code),
             ring.committed.eq(committed),
-            ring.address.eq(following),
-            ring.data.eq(byte.payload.data),
+            ring.address.eq(Mux(codes, committed, following)),
+            ring.data.eq(Mux(codes, code, byte.payload.data)),
             full_group.eq(code == LONGEST_GROUP),
             self.empty.eq(idle & ~byte.valid & ~ring.pending & ~ring.o.valid),
         ]
@@ -121,7 +122,7 @@ class CobsEncoder(Component):
         m.d.sync += room.eq(blocks[: len(following) - BLOCK_BITS] != ring.oldest[BLOCK_BITS:])
 
         def end_group(next_code: int) -> None:
-            m.d.comb += [ring.write.eq(1), ring.address.eq(committed), ring.data.eq(code)]
+            m.d.comb += [ring.write.eq(1), codes.eq(1)]
             m.d.sync += [committed.eq(following), code.eq(next_code)]
 
         with m.FSM():
@@ -140,11 +141,11 @@ class CobsEncoder(Component):
                     with m.If(byte.payload.last):
                         m.next = "END_GROUP"
             with m.State("END_GROUP"):
-                # The delimiter stands where the next code would.
-                end_group(0)
+                # The delimiter is written as if it were the code of a group.
+                end_group(DELIMITER)
                 m.next = "DELIMIT"
             with m.State("DELIMIT"):
-                m.d.comb += [ring.write.eq(1), ring.data.eq(DELIMITER)]
+                m.d.comb += [ring.write.eq(1), codes.eq(1)]
                 m.d.sync += code.eq(1)
                 m.next = "BEGIN_GROUP"
             with m.State("BEGIN_GROUP"):

@@ -33,6 +33,8 @@ COUNT_PLACE = 16
 SEQUENCE_PLACE = 8
 STEP_PLACE = 2
 """Words are four bytes apart."""
+REGISTER_BITS = STEP_PLACE + csr_signature().addr_width
+"""Of an address of a register."""
 
 FIRST = (1 << INDEX_BITS) - 1
 """Index of the argument, before the words that are asked for."""
@@ -60,8 +62,6 @@ class Executor(Component):
     ----------
     identity : Identity
         What HELLO is answered with.
-    timeout_cycles : int
-        How long a bus may take to answer.
 
     Members
     -------
@@ -69,6 +69,8 @@ class Executor(Component):
         The payload stays until it is taken.
     o : Out(stream of BIT_OF_FRAME)
     irq : In(1)
+    tick : In(1)
+        Of the time that a bus has to answer, see :class:`celosia.hw.uart.access.BusAccess`.
     sent : In(1)
         Nothing of a reply is left to be sent.
     crc : In(1), give_crc : Out(1)
@@ -82,14 +84,14 @@ class Executor(Component):
     csr : Out(Wishbone), mem : Out(Wishbone)
     """
 
-    def __init__(self, *, identity: Identity, timeout_cycles: int) -> None:
+    def __init__(self, *, identity: Identity) -> None:
         self._identity = identity
-        self._timeout_cycles = timeout_cycles
         super().__init__(
             {
                 "i": In(stream.Signature(WORD_BITS)),
                 "o": Out(stream.Signature(BIT_OF_FRAME)),
                 "irq": In(1),
+                "tick": In(1),
                 "sent": In(1),
                 "crc": In(1),
                 "give_crc": Out(1),
@@ -113,6 +115,7 @@ class Executor(Component):
         self._summed = Signal()  # the sum is complete
         self._status = Signal(Status)
         self._failed = Signal()  # was executed, and had an error
+        self._outside = Signal()  # there are no registers at the argument
         # What it is, for while the header goes round.
         self._informs = Signal()  # answers by itself, without a bus
         self._hello = Signal()
@@ -126,6 +129,7 @@ class Executor(Component):
         self._moves, self._waits = Signal(), Signal()
         self._step, self._end = Signal(), Signal()
         self._advances = Signal()
+        self._clears, self._reads = Signal(), Signal()  # the word
         self._place = Signal(range(WORD_BITS))
         # The session.
         self._session = Signal()
@@ -134,7 +138,7 @@ class Executor(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.access = access = BusAccess(timeout_cycles=self._timeout_cycles)
+        m.submodules.access = access = BusAccess()
         m.submodules.sequence = sequence = SequenceState()
         m.submodules.answers = answers = Answers(identity=self._identity)
         connect(m, access.csr, flipped(self.csr))
@@ -147,6 +151,8 @@ class Executor(Component):
             # It is still where it came from.
             access.data.eq(self.i.payload),
             access.sel.eq(self._selected_bytes()),
+            access.outside.eq(self._outside),
+            access.tick.eq(self.tick),
             self.increment.eq(self._argument),
             sequence.step.eq(self._step),
             sequence.place.eq(self._place),
@@ -160,7 +166,7 @@ class Executor(Component):
             answers.overflows.eq(self.overflows),
             answers.framing_errors.eq(self.framing_errors),
         ]
-        self._go_round(m)
+        self._go_round(m, access)
         with m.FSM():
             self._take(m, sequence, answers)
             with m.State("DECIDE"):
@@ -183,23 +189,23 @@ class Executor(Component):
         last = Mux(writes & (header.count == 0), header.last, ALL_BYTES)
         return first & last
 
-    def _go_round(self, m: Module) -> None:
+    def _go_round(self, m: Module, access: BusAccess) -> None:
         """Move what goes round: up to the end of a round nothing is at its place."""
-        header, argument, word = self._header.as_value(), self._argument, self._word
-        place = self._place
-        carry, counts = Signal(), Signal()
+        header, argument, place = self._header.as_value(), self._argument, self._place
+        carry, counts, address_bit = Signal(), Signal(), Signal()
         m.d.comb += [
             self._step.eq(self._moves & (self.o.ready | ~(self.o.valid | self._waits))),
             self._end.eq(self._step & (place == WORD_BITS - 1)),
             # Of CHECKSUM the masks belong to the count.
             counts.eq(place[4] & (~place[3] | self._sums)),
+            address_bit.eq(argument[0] ^ carry),
         ]
         with m.If(self._step):
             m.d.sync += [
                 place.eq(place + 1),
                 header.eq(Cat(header[1:], header[0] ^ (counts & self._last & self._advances))),
-                argument.eq(Cat(argument[1:], argument[0] ^ carry)),
-                word.eq(Cat(word[1:], Mux(self.give_crc, self.crc, word[0]))),
+                argument.eq(Cat(argument[1:], address_bit)),
+                self._outside.eq((place >= REGISTER_BITS) & (self._outside | address_bit)),
                 carry.eq(self._advances & ((place == STEP_PLACE - 1) | (carry & argument[0]))),
                 # The borrow: at the end it is left if there was nothing to take from.
                 self._last.eq(
@@ -208,6 +214,14 @@ class Executor(Component):
             ]
             with m.If(place == WORD_BITS - 1):
                 m.d.sync += carry.eq(0)
+        word = Cat(self._word[1:], Mux(self.give_crc, self.crc, self._word[0]))
+        with m.If(self._clears):
+            m.d.sync += self._word.eq(0)
+        with m.Elif(self._step | self._reads):
+            # Registers give 0 but when they answer: not in a round, nor while memory is read. And
+            # of the word nothing is left while they are read.
+            from_memory = self._reads & ~access.registers
+            m.d.sync += self._word.eq(Mux(from_memory, self.mem.dat_r, word | self.csr.dat_r))
 
     def _round(self, m: Module, then: str) -> None:
         m.d.comb += self._moves.eq(1)
@@ -326,11 +340,11 @@ class Executor(Component):
 
     def _use_bus(self, m: Module, access: BusAccess) -> None:
         with m.State("ACCESS"):
-            m.d.comb += access.start.eq(1)
+            m.d.comb += [access.start.eq(1), self._clears.eq(1)]
             m.next = "WAIT"
         with m.State("WAIT"):
             with m.If(~access.done):
-                m.d.sync += self._word.eq(access.result)
+                m.d.comb += self._reads.eq(1)
             with m.Else():
                 m.d.comb += self.i.ready.eq(self._writes)
                 with m.If(access.error | access.timeout):

@@ -318,10 +318,11 @@ def test_the_bridge_refuses_payloads_that_do_not_fit() -> None:
 
 
 def test_silence_returns_the_rate(kit: SimpleNamespace) -> None:
-    dut = LineRate(clock_hz=48_000_000, silence_cycles=50)
+    dut = LineRate(clock_hz=48_000_000, silence_ticks=50)
     default = increment_of_baud(115_200, 48_000_000)
 
     async def bench(ctx: Any) -> None:
+        ctx.set(dut.tick, 1)
         assert ctx.get(dut.increment) == default
         ctx.set(dut.wanted, 1234)
         ctx.set(dut.change, 1)
