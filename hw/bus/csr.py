@@ -47,7 +47,8 @@ class RegisterFile(Component):
     Safe in classic and in pipelined mode: the answer comes two cycles after the request, and until
     then and in that cycle ``stall`` is high, so that a classic initiator, which still shows the
     request it has the answer of, is not taken to ask twice. An address without a register is
-    answered by ``err``. Bytes that ``sel`` leaves out are not written.
+    answered by ``err``. Bytes that ``sel`` leaves out are not written. ``dat_r`` is 0 but in the
+    cycle of an answer, so that who reads needs no multiplexer.
 
     Parameters
     ----------
@@ -168,6 +169,8 @@ class RegisterFile(Component):
                     m.d.sync += bus.dat_r.eq(self._read_value(entry))
             with m.Default():
                 m.d.sync += [unmapped.eq(1), bus.dat_r.eq(0)]
+        with m.If(~request):
+            m.d.sync += bus.dat_r.eq(0)
         for entry in self._registers:
             selected = Signal(name=f"select_{entry.name}")
             m.d.comb += selected.eq(request & (adr == entry.address // WORD_BYTES))

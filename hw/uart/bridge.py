@@ -8,9 +8,8 @@ from celosia.hw.bus.csr import csr_signature
 from celosia.hw.bus.lanes import WordLanes, memory_signature
 from celosia.hw.uart.executor import Executor
 from celosia.hw.uart.protocol import Identity, max_payload_words
-from celosia.hw.uart.rate import LineRate
+from celosia.hw.uart.rate import LineRate, Ticker
 from celosia.hw.uart.receiver import FrameReceiver
-from celosia.hw.uart.sender import PieceSender
 from celosia.hw.uart.transmitter import FrameTransmitter
 from celosia.hw.uart.uart import UartReceiver, UartTransmitter
 
@@ -24,7 +23,7 @@ class UartBridge(Component):
 
         rx -> UartReceiver -> FrameReceiver -> Executor -> csr, mem
                                                   |
-        tx <- UartTransmitter <- FrameTransmitter <- PieceSender
+        tx <- UartTransmitter <------ FrameTransmitter
 
     Everything is in clock domain ``sync``, whose frequency is ``identity.clock_hz``. A request
     is executed only when the whole of it is there and its CRC is right. On `mem` there is one
@@ -34,9 +33,10 @@ class UartBridge(Component):
     ----------
     identity : Identity
         What the board says of itself. ``max_words`` and ``buffer_words`` decide on the size of
-        the receive buffer, ``silence_ms`` is counted in cycles of ``clock_hz``.
+        the receive buffer, ``silence_ms`` is counted in cycles of ``clock_hz``; at most four times
+        `bus_timeout_cycles` are added.
     bus_timeout_cycles : int
-        How long a bus may take to answer.
+        How long a bus may take to answer at least; at most it is four times as long.
     memory_bits : int
         Width of `mem`: 32, 64 or 128.
 
@@ -55,7 +55,8 @@ class UartBridge(Component):
     Raises
     ------
     ValueError
-        If the buffer does not hold two requests of ``max_words``, or the clock is too slow.
+        If the buffer does not hold two requests of ``max_words``, the clock is too slow, or there
+        is no time to answer.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class UartBridge(Component):
                 f"max_words must be 1 to {most} with a buffer of {identity.buffer_words} words,"
                 f" not {identity.max_words}"
             )
+        if bus_timeout_cycles < 2:
+            raise ValueError(f"bus_timeout_cycles must be at least 2, not {bus_timeout_cycles!r}")
         self._identity = identity
         self._bus_timeout_cycles = bus_timeout_cycles
         self._memory_bits = memory_bits
@@ -90,19 +93,18 @@ class UartBridge(Component):
         identity = self._identity
         rx = m.submodules.rx = UartReceiver()
         frames = m.submodules.frames = FrameReceiver(buffer_words=identity.buffer_words)
-        executor = m.submodules.executor = Executor(
-            identity=identity, timeout_cycles=self._bus_timeout_cycles
-        )
-        sender = m.submodules.sender = PieceSender()
+        executor = m.submodules.executor = Executor(identity=identity)
         replies = m.submodules.replies = FrameTransmitter()
         tx = m.submodules.tx = UartTransmitter()
+        period_bits = (self._bus_timeout_cycles - 1).bit_length()
+        ticker = m.submodules.ticker = Ticker(period_bits=period_bits)
+        silence_cycles = identity.silence_ms * (identity.clock_hz // 1000)
+        # The first tick comes too soon.
         rate = m.submodules.rate = LineRate(
-            clock_hz=identity.clock_hz,
-            silence_cycles=identity.silence_ms * (identity.clock_hz // 1000),
+            clock_hz=identity.clock_hz, silence_ticks=(silence_cycles >> period_bits) + 2
         )
         connect(m, frames.o, executor.i)
-        connect(m, executor.o, sender.i)
-        connect(m, sender.o, replies.i)
+        connect(m, executor.o, replies.i)
         connect(m, replies.o, tx.i)
         connect(m, executor.csr, flipped(self.csr))
         lanes = m.submodules.lanes = WordLanes(data_width=self._memory_bits)
@@ -118,14 +120,15 @@ class UartBridge(Component):
             frames.error.eq(rx.error),
             # While a reply is on its way the host has no reason to speak.
             rate.good.eq(frames.good | ~tx.idle),
+            rate.tick.eq(ticker.tick),
             rate.change.eq(executor.change),
             rate.wanted.eq(executor.increment),
+            executor.tick.eq(ticker.tick),
             executor.irq.eq(self.irq),
-            replies.silent.eq(sender.silent),
+            replies.give.eq(executor.give_crc),
             replies.restart.eq(executor.restart_crc),
             executor.crc.eq(replies.crc),
-            executor.summed.eq(~sender.o.valid),
-            executor.sent.eq(~sender.o.valid & replies.empty & tx.idle),
+            executor.sent.eq(replies.empty & tx.idle),
             executor.dropped.eq(frames.dropped),
             executor.overflows.eq(frames.overflows),
             executor.framing_errors.eq(frames.framing_errors),

@@ -8,7 +8,6 @@ unless the code is 255.
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
-from celosia.hw.bus.buffer import StreamBuffer
 from celosia.hw.uart.ring import Ring
 
 __all__ = ["BYTE_OF_FRAME", "CobsDecoder", "CobsEncoder"]
@@ -18,8 +17,9 @@ LONGEST_GROUP = 255
 """Code and bytes; after it there was no zero."""
 RING_BYTES = 512
 """Two of the longest groups: one is sent while the other is gathered."""
-ROOM_BYTES = 8
-"""More than what may be written after a byte was taken: codes, a delimiter."""
+BLOCK_BITS = 6
+"""The block of so many bits of addresses before the oldest byte's is left free, but for what may be
+written after the last byte that was taken: codes, a delimiter."""
 
 BYTE_OF_FRAME = data.StructLayout({"data": 8, "last": 1})
 """A byte, and whether it is its frame's last."""
@@ -100,66 +100,55 @@ class CobsEncoder(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.ring = ring = Ring(width=8, depth=RING_BYTES)
-        # Whether a byte is taken is known late; those before this need not wait for it.
-        m.submodules.taken = taken = StreamBuffer(BYTE_OF_FRAME)
-        connect(m, flipped(self.i), taken.i)
-        byte = taken.o
         connect(m, ring.o, flipped(self.o))
+        byte = self.i
         code = Signal(8, init=1)  # of the open group: its bytes so far plus 1
-        code_place = Signal(range(RING_BYTES))
-        following = Signal(range(RING_BYTES), init=1)  # where its next byte goes
-        committed = Signal(range(RING_BYTES))
+        committed = Signal(range(RING_BYTES))  # the place of this code
+        following = Signal(range(RING_BYTES))  # where its next byte goes
         full_group = Signal()
         room = Signal()
         idle = Signal()
-        used = Signal(range(RING_BYTES))
+        codes = Signal()  # a code is written
         m.d.comb += [
+            following.eq(committed + code),
             ring.committed.eq(committed),
-            ring.address.eq(following),
-            ring.data.eq(byte.payload.data),
+            ring.address.eq(Mux(codes, committed, following)),
+            ring.data.eq(Mux(codes, code, byte.payload.data)),
             full_group.eq(code == LONGEST_GROUP),
-            used.eq(following - ring.oldest),
-            self.empty.eq(idle & ~byte.valid & (ring.oldest == committed) & ~ring.o.valid),
+            self.empty.eq(idle & ~byte.valid & ~ring.pending & ~ring.o.valid),
         ]
-        # One cycle late, in which one byte and its group's end may come.
-        m.d.sync += room.eq(used < RING_BYTES - ROOM_BYTES)
+        # One cycle late, in which one byte and its group's end may come: they fit into a block.
+        blocks = following[BLOCK_BITS:] + 1
+        m.d.sync += room.eq(blocks[: len(following) - BLOCK_BITS] != ring.oldest[BLOCK_BITS:])
 
-        def write_code() -> None:
-            m.d.comb += [ring.write.eq(1), ring.address.eq(code_place), ring.data.eq(code)]
-            m.d.sync += code.eq(1)
-
-        def begin_group() -> None:
-            m.d.sync += [
-                committed.eq(following),
-                code_place.eq(following),
-                following.eq(following + 1),
-            ]
+        def end_group(next_code: int) -> None:
+            m.d.comb += [ring.write.eq(1), codes.eq(1)]
+            m.d.sync += [committed.eq(following), code.eq(next_code)]
 
         with m.FSM():
             with m.State("GATHER"):
                 m.d.comb += idle.eq(1)
                 with m.If(full_group & byte.valid):
                     # Only now is it known that the frame goes on.
-                    write_code()
-                    begin_group()
+                    end_group(1)
                 with m.Elif(byte.valid & room):
                     m.d.comb += byte.ready.eq(1)
                     with m.If(byte.payload.data == 0):
-                        write_code()
-                        begin_group()
+                        end_group(1)
                     with m.Else():
                         m.d.comb += ring.write.eq(1)
-                        m.d.sync += [following.eq(following + 1), code.eq(code + 1)]
+                        m.d.sync += code.eq(code + 1)
                     with m.If(byte.payload.last):
                         m.next = "END_GROUP"
             with m.State("END_GROUP"):
-                write_code()
+                # The delimiter is written as if it were the code of a group.
+                end_group(DELIMITER)
                 m.next = "DELIMIT"
             with m.State("DELIMIT"):
-                m.d.comb += [ring.write.eq(1), ring.data.eq(DELIMITER)]
-                m.d.sync += following.eq(following + 1)
+                m.d.comb += [ring.write.eq(1), codes.eq(1)]
+                m.d.sync += code.eq(1)
                 m.next = "BEGIN_GROUP"
             with m.State("BEGIN_GROUP"):
-                begin_group()
+                m.d.sync += committed.eq(following)
                 m.next = "GATHER"
         return m

@@ -4,9 +4,40 @@ from __future__ import annotations
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.uart.protocol import DEFAULT_BAUD, PHASE_BITS, increment_of_baud
+from celosia.hw.uart.protocol import (
+    DEFAULT_BAUD,
+    MOST_INCREMENT_BITS,
+    PHASE_BITS,
+    increment_of_baud,
+)
 
-__all__ = ["LineRate"]
+__all__ = ["LineRate", "Ticker"]
+
+
+class Ticker(Component):
+    """Counts clocks for whoever has to wait for long.
+
+    Parameters
+    ----------
+    period_bits : int
+        There is a tick every ``1 << period_bits`` clocks.
+
+    Members
+    -------
+    tick : Out(1)
+    """
+
+    def __init__(self, *, period_bits: int) -> None:
+        self._period_bits = period_bits
+        super().__init__({"tick": Out(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        count = Signal(self._period_bits)
+        following = Signal(self._period_bits + 1)
+        m.d.comb += following.eq(count + 1)
+        m.d.sync += [count.eq(following), self.tick.eq(following[-1])]
+        return m
 
 
 class LineRate(Component):
@@ -15,25 +46,27 @@ class LineRate(Component):
     Parameters
     ----------
     clock_hz : int
-    silence_cycles : int
-        How long it waits for a good frame at another rate.
+    silence_ticks : int
+        How many ticks it waits for a good frame at another rate.
 
     Members
     -------
-    change : In(1), wanted : In(PHASE_BITS)
+    tick : In(1)
+    change : In(1), wanted : In(MOST_INCREMENT_BITS)
         Change it now.
     good : In(1)
         The line is in use.
     increment : Out(PHASE_BITS)
     """
 
-    def __init__(self, *, clock_hz: int, silence_cycles: int) -> None:
+    def __init__(self, *, clock_hz: int, silence_ticks: int) -> None:
         self._default = increment_of_baud(DEFAULT_BAUD, clock_hz)
-        self._silence_cycles = silence_cycles
+        self._silence_ticks = silence_ticks
         super().__init__(
             {
+                "tick": In(1),
                 "change": In(1),
-                "wanted": In(PHASE_BITS),
+                "wanted": In(MOST_INCREMENT_BITS),
                 "good": In(1),
                 "increment": Out(PHASE_BITS, init=self._default),
             }
@@ -41,13 +74,17 @@ class LineRate(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        silence = Signal(range(self._silence_cycles + 1))
-        over = Signal()
-        m.d.sync += [silence.eq(silence + 1), over.eq(silence == self._silence_cycles)]
+        # Counts up to a power of two, so that it is seen in one bit that the time is over.
+        bits = (self._silence_ticks - 1).bit_length()
+        begin = (1 << bits) - self._silence_ticks
+        silence = Signal(bits + 1, init=begin)
+        over = silence[-1]
+        with m.If(self.change | self.good | over):
+            m.d.sync += silence.eq(begin)
+        with m.Elif(self.tick):
+            m.d.sync += silence.eq(silence + 1)
         with m.If(self.change):
-            m.d.sync += [self.increment.eq(self.wanted), silence.eq(0), over.eq(0)]
-        with m.Elif(self.good):
-            m.d.sync += [silence.eq(0), over.eq(0)]
+            m.d.sync += self.increment.eq(self.wanted)
         with m.Elif(over):
-            m.d.sync += [self.increment.eq(self._default), silence.eq(0)]
+            m.d.sync += self.increment.eq(self._default)
         return m

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw.uart.cobs import CobsDecoder
-from celosia.hw.uart.crc import byte_crc
+from celosia.hw.uart.crc import SerialCrc
 from celosia.hw.uart.protocol import REQUEST_BYTES
 from celosia.hw.uart.ring import Ring
 
 __all__ = ["FrameReceiver"]
 
 WORD_BYTES = 4
-HEAD_WORDS = REQUEST_BYTES // WORD_BYTES + 1
-"""Header, CRC and the word of payload that `count` leaves out."""
+BYTE_BITS = 8
+LAST_WORD = REQUEST_BYTES // WORD_BYTES - 1
+"""Index of the CRC in a request without payload."""
 WORDS_BITS = 9
-NO_WORDS, NO_PAYLOAD = (1 << WORDS_BITS) - HEAD_WORDS, (1 << WORDS_BITS) - 1
 MOST_BUFFER_WORDS = 1 << WORDS_BITS
 """A frame that is so long that its words are counted wrongly does not fit."""
+BEFORE_FIRST_BYTE = 2 * WORD_BYTES * MOST_BUFFER_WORDS - 1
+PLACE_OF_KIND, PLACE_OF_COUNT = 0, 2
+"""Bytes of a header."""
 
 
 class FrameReceiver(Component):
@@ -35,7 +38,7 @@ class FrameReceiver(Component):
     Members
     -------
     valid : In(1), data : In(8), error : In(1)
-        Characters; at least four cycles apart.
+        Characters; at least ten cycles apart.
     o : Out(stream of 32 bits)
     good : Out(1)
         A good frame is complete; for one cycle.
@@ -65,59 +68,58 @@ class FrameReceiver(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.cobs = cobs = CobsDecoder()
-        m.submodules.crc = crc = byte_crc()
-        m.submodules.ring = ring = Ring(width=32, depth=self._buffer_words)
+        m.submodules.crc = crc = SerialCrc()
+        m.submodules.ring = ring = Ring(
+            width=WORD_BYTES * BYTE_BITS, depth=self._buffer_words, granularity=BYTE_BITS
+        )
         connect(m, ring.o, flipped(self.o))
 
-        word = Signal(32, reset_less=True)
-        lane = Signal(range(WORD_BYTES))
-        word_done = Signal()
-        # Words of this frame less those that every request with payload has: what `count` says.
-        words = Signal(WORDS_BITS, init=NO_WORDS)
-        wanted = Signal(WORDS_BITS)
-        place = Signal(range(self._buffer_words))  # of the next word
-        after = Signal.like(place)
-        before = Signal.like(place)  # of the last word, which may be the CRC
-        committed = Signal.like(place)
-        full = Signal()
-        overflow = Signal()
-        whole = Signal()
+        byte = Signal(BYTE_BITS + 1)  # what the CRC has not taken, and above it a 1
+        fresh = Signal()  # it has not taken anything
+        # Of the byte in the frame, one less before the first.
+        place = Signal(range(BEFORE_FIRST_BYTE + 1), init=BEFORE_FIRST_BYTE)
+        lane, index = place[:2], place[2:]
+        head = Signal()
+        has_payload = Signal()
+        last = Signal(WORDS_BITS)  # index of the last word, which is the CRC
+        committed = Signal(range(self._buffer_words))
+        whole, full, overflow = Signal(), Signal(), Signal()
         m.d.comb += [
             cobs.i_valid.eq(self.valid),
             cobs.i_data.eq(self.data),
             cobs.i_error.eq(self.error),
-            crc.data.eq(cobs.data),
-            crc.valid.eq(cobs.valid),
             crc.start.eq(cobs.end),
+            crc.shift.eq(byte[1:].any()),
+            crc.bit.eq(byte[0]),
+            head.eq(index == 0),
             ring.committed.eq(committed),
-            ring.address.eq(place),
-            ring.data.eq(word),
-            after.eq(place + 1),
-            ring.write.eq(word_done & ~full & ~overflow),
+            ring.address.eq(committed + index),
+            ring.data.eq(byte[:BYTE_BITS].replicate(WORD_BYTES)),
+            full.eq((ring.address == ring.oldest) & ~head),
+            whole.eq(
+                cobs.good & crc.match & (lane == WORD_BYTES - 1) & (index[:WORDS_BITS] == last)
+            ),
         ]
-        m.d.sync += [word_done.eq(0), self.good.eq(0), full.eq(after == ring.oldest)]
+        with m.If(fresh & ~full & ~overflow):
+            m.d.comb += ring.write.eq(1 << lane)
+        m.d.sync += [fresh.eq(cobs.valid), self.good.eq(0)]
         with m.If(cobs.valid):
-            m.d.sync += [
-                word.eq(Cat(word[8:], cobs.data)),
-                lane.eq(lane + 1),
-                word_done.eq(lane == WORD_BYTES - 1),
-            ]
-        with m.If(word_done):
-            m.d.sync += words.eq(words + 1)
-            with m.If(words == NO_WORDS):
-                m.d.sync += wanted.eq(Mux(word[0], word[16:24], NO_PAYLOAD))
-            with m.If(full):
-                m.d.sync += overflow.eq(1)
-            with m.Elif(~overflow):
-                m.d.sync += [place.eq(after), before.eq(place)]
-        started = words != NO_WORDS
-        m.d.comb += whole.eq(
-            cobs.good & crc.match_detected & (lane == 0) & (words == wanted) & started
-        )
+            m.d.sync += [byte.eq(Cat(cobs.data, Const(1, 1))), place.eq(place + 1)]
+        with m.Elif(crc.shift):
+            m.d.sync += byte.eq(byte >> 1)
+        with m.If(fresh):
+            m.d.sync += overflow.eq(overflow | full)
+            with m.If(head & (lane == PLACE_OF_KIND)):
+                m.d.sync += has_payload.eq(byte[0])
+            with m.If(head & (lane == PLACE_OF_COUNT)):
+                # `count` is one less than the number of words.
+                longer = byte[:BYTE_BITS] + LAST_WORD + 1
+                m.d.sync += last.eq(Mux(has_payload, longer, LAST_WORD))
         with m.If(cobs.end):
-            m.d.sync += [lane.eq(0), words.eq(NO_WORDS), overflow.eq(0), place.eq(committed)]
+            m.d.sync += [place.eq(BEFORE_FIRST_BYTE), overflow.eq(0)]
             with m.If(whole & ~overflow):
-                m.d.sync += [self.good.eq(1), committed.eq(before), place.eq(before)]
+                # The next frame begins where the CRC was.
+                m.d.sync += [self.good.eq(1), committed.eq(ring.address)]
             with m.Elif(whole):
                 m.d.sync += self.overflows.eq(self.overflows + 1)
             with m.Elif(~cobs.empty):

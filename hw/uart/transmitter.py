@@ -1,41 +1,47 @@
-"""From the bytes of replies to characters: appends the CRC and encodes."""
+"""From the bits of replies to characters: appends the CRC and encodes."""
 
-from amaranth.hdl import Module, Signal
-from amaranth.lib import stream
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
-from celosia.hw.uart.cobs import BYTE_OF_FRAME, CobsEncoder
-from celosia.hw.uart.crc import byte_crc
+from celosia.hw.uart.cobs import CobsEncoder
+from celosia.hw.uart.crc import SerialCrc
 
-__all__ = ["FrameTransmitter"]
+__all__ = ["BIT_OF_FRAME", "FrameTransmitter"]
 
+BIT_OF_FRAME = data.StructLayout({"bit": 1, "last": 1, "silent": 1})
+"""A bit, the lowest of each byte first; with the highest: whether the frame ends with this byte;
+whether it only enters the CRC."""
+
+BYTE_BITS = 8
 CRC_BYTES = 4
+LAST_OF_FRAME = 7
+LAST_OF_CONTENT = LAST_OF_FRAME - CRC_BYTES
 
 
 class FrameTransmitter(Component):
     """Sends frames, each followed by its CRC-32.
 
-    Between frames the checksum's logic serves others: bytes with `silent` enter the CRC and are
-    not sent.
+    Between frames the checksum's logic serves others: silent bits enter the CRC and are not sent.
 
     Members
     -------
-    i : In(stream of BYTE_OF_FRAME)
-        Without the CRC.
-    silent : In(1)
-        With the stream's payload.
-    crc : Out(32)
-        Of all bytes since the last frame, or `restart`.
+    i : In(stream of BIT_OF_FRAME)
+        Whole bytes, without the CRC.
+    give : In(1)
+        Give a bit of the CRC of the silent bits, which have been taken; not within a frame.
+    crc : Out(1)
+        The one that is given, the lowest of the CRC first.
     restart : In(1)
         Forget them; not within a frame.
     o : Out(stream of 8 bits)
         Characters.
     empty : Out(1)
-        No frame is under way.
+        Of frames of which all bits have been taken, all characters have been.
     """
 
-    i: In(stream.Signature(BYTE_OF_FRAME))
-    silent: In(1)
-    crc: Out(32)
+    i: In(stream.Signature(BIT_OF_FRAME))
+    give: In(1)
+    crc: Out(1)
     restart: In(1)
     o: Out(stream.Signature(8))
     empty: Out(1)
@@ -43,45 +49,41 @@ class FrameTransmitter(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.cobs = cobs = CobsEncoder()
-        m.submodules.processor = processor = byte_crc()
+        m.submodules.processor = processor = SerialCrc()
         connect(m, cobs.o, flipped(self.o))
-        index = Signal(range(CRC_BYTES))
-        open_frame = Signal()
+        byte = Signal(BYTE_BITS, reset_less=True)
+        count = Signal(range(BYTE_BITS))
+        # 0 within the content, then counts the bytes to the end of the frame.
+        closing = Signal(range(LAST_OF_FRAME + 1))
+        fills, step = Signal(), Signal()
         m.d.comb += [
-            self.empty.eq(cobs.empty & ~open_frame),
-            self.crc.eq(processor.crc),
+            self.i.ready.eq(fills & (closing == 0)),
+            self.empty.eq(cobs.empty & self.i.ready),
+            self.crc.eq(processor.first),
+            step.eq(fills & ((closing != 0) | (self.i.valid & ~self.i.payload.silent))),
+            processor.shift.eq(step | self.give | (self.i.valid & self.i.ready)),
+            processor.bit.eq(self.i.payload.bit),
+            processor.drain.eq((closing != 0) | self.give),
             processor.start.eq(self.restart),
-            processor.data.eq(self.i.payload.data),
-            cobs.i.payload.data.eq(self.i.payload.data),
+            cobs.i.payload.data.eq(byte),
+            cobs.i.payload.last.eq(closing == LAST_OF_FRAME),
         ]
+        with m.If(step):
+            bit = Mux(closing == 0, self.i.payload.bit, processor.first)
+            m.d.sync += [byte.eq(Cat(byte[1:], bit)), count.eq(count + 1)]
         with m.FSM():
-            with m.State("CONTENT"):
-                m.d.comb += [
-                    cobs.i.valid.eq(self.i.valid & ~self.silent),
-                    self.i.ready.eq(cobs.i.ready | self.silent),
-                    processor.valid.eq(self.i.valid & self.i.ready),
-                ]
-                with m.If(cobs.i.valid):
-                    m.d.sync += open_frame.eq(1)
-                with m.If(cobs.i.valid & cobs.i.ready & self.i.payload.last):
-                    m.next = "CRC"
-            with m.State("CRC"):
-                m.d.comb += [
-                    cobs.i.valid.eq(1),
-                    cobs.i.payload.data.eq(processor.crc.word_select(index, 8)),
-                    cobs.i.payload.last.eq(index == CRC_BYTES - 1),
-                ]
+            with m.State("FILL"):
+                m.d.comb += fills.eq(1)
+                with m.If(step & (count == BYTE_BITS - 1)):
+                    m.next = "GIVE"
+                    with m.If((closing == 0) & self.i.payload.last):
+                        m.d.sync += closing.eq(LAST_OF_CONTENT)
+            with m.State("GIVE"):
+                m.d.comb += cobs.i.valid.eq(1)
                 with m.If(cobs.i.ready):
-                    m.d.sync += index.eq(index + 1)
-                    with m.If(index == CRC_BYTES - 1):
-                        m.next = "RESTART"
-            with m.State("RESTART"):
-                m.d.comb += processor.start.eq(1)
-                m.next = "COMMIT"
-            with m.State("COMMIT"):
-                # The encoder needs as long to say that there is something to send.
-                m.next = "CLOSE"
-            with m.State("CLOSE"):
-                m.d.sync += open_frame.eq(0)
-                m.next = "CONTENT"
+                    with m.If(closing != 0):
+                        m.d.sync += closing.eq(closing + 1)
+                    with m.If(cobs.i.payload.last):
+                        m.d.comb += processor.start.eq(1)
+                    m.next = "FILL"
         return m

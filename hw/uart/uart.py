@@ -5,7 +5,7 @@ goes round. So any rate can be made from any clock, a bit being off by a clock a
 by less than 1 in 1,500 at 115,200 baud and 100 MHz.
 """
 
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import Component, In, Out
@@ -96,29 +96,19 @@ class UartTransmitter(Component):
         m = Module()
         phase = Signal(PHASE_BITS)
         following = Signal(PHASE_BITS + 1)
-        shift = Signal(CHARACTER_BITS - 1)
-        left = Signal(range(CHARACTER_BITS + 1))
-        last = Signal()
+        # What is sent after this bit, and above it a 1: nothing when idle.
+        rest = Signal(CHARACTER_BITS)
+        ending = Signal()
         m.d.comb += [
             following.eq(phase + self.increment),
-            self.idle.eq(left == 0),
-            last.eq((left == 1) & following[-1]),
+            ending.eq(rest[1:] == 0),
+            self.idle.eq(ending & ~rest[0]),
             # The next character's start bit follows the stop bit without a gap.
-            self.i.ready.eq(self.idle | last),
+            self.i.ready.eq(ending & (~rest[0] | following[-1])),
         ]
-        with m.If(~self.idle):
-            m.d.sync += phase.eq(following)
-            with m.If(following[-1]):
-                m.d.sync += [
-                    left.eq(left - 1),
-                    Cat(self.tx, shift).eq(Cat(shift, Const(1, 1))),
-                ]
+        m.d.sync += phase.eq(Mux(self.idle, 0, following))
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [
-                self.tx.eq(0),
-                shift.eq(Cat(self.i.payload, Const(1, 1))),
-                left.eq(CHARACTER_BITS),
-            ]
-            with m.If(self.idle):
-                m.d.sync += phase.eq(0)
+            m.d.sync += [self.tx.eq(0), rest.eq(Cat(self.i.payload, Const(0b11, 2)))]
+        with m.Elif(following[-1] & ~self.idle):
+            m.d.sync += [self.tx.eq(rest[0]), rest.eq(rest >> 1)]
         return m

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("amaranth")
 from celosia.hw.uart.cobs import CobsDecoder
-from celosia.hw.uart.crc import byte_crc
+from celosia.hw.uart.crc import CRC_BITS, SerialCrc
 from celosia.hw.uart.protocol import PHASE_BITS, Identity, Kind, increment_of_baud
 from celosia.hw.uart.rate import LineRate
 from celosia.hw.uart.receiver import FrameReceiver
@@ -220,7 +220,7 @@ class FrameBench:
                 await ctx.tick()
                 ctx.set(dut.valid, 0)
                 ctx.set(dut.error, 0)
-                for _ in range(4):
+                for _ in range(9):
                     await ctx.tick()
             for _ in range(800):
                 await ctx.tick()
@@ -280,7 +280,7 @@ def test_nothing_of_a_damaged_request_comes_out(kit: SimpleNamespace, case: str)
 
 def test_what_does_not_fit_is_left_out_whole(kit: SimpleNamespace) -> None:
     small = request(Kind.WRITE_MEMORY, 1, 0, count=20, payload=bytes(80))
-    large = request(Kind.WRITE_MEMORY, 2, 0, count=61, payload=bytes(244))
+    large = request(Kind.WRITE_MEMORY, 2, 0, count=62, payload=bytes(248))
     bench = FrameBench(kit, 64).run(small + large + small + small, take=False)
     assert bench.counters == (0, 2, 0)
     bench = FrameBench(kit, 64).run(large + small + small + small)
@@ -318,10 +318,11 @@ def test_the_bridge_refuses_payloads_that_do_not_fit() -> None:
 
 
 def test_silence_returns_the_rate(kit: SimpleNamespace) -> None:
-    dut = LineRate(clock_hz=48_000_000, silence_cycles=50)
+    dut = LineRate(clock_hz=48_000_000, silence_ticks=50)
     default = increment_of_baud(115_200, 48_000_000)
 
     async def bench(ctx: Any) -> None:
+        ctx.set(dut.tick, 1)
         assert ctx.get(dut.increment) == default
         ctx.set(dut.wanted, 1234)
         ctx.set(dut.change, 1)
@@ -344,21 +345,45 @@ def test_silence_returns_the_rate(kit: SimpleNamespace) -> None:
 @QUICK
 @given(st.binary(min_size=1, max_size=64))
 def test_the_crc_is_that_of_zlib(kit: SimpleNamespace, data: bytes) -> None:
-    dut = byte_crc()
+    dut = SerialCrc()
+    crc = zlib.crc32(data)
+
+    async def shift(ctx: Any, value: int, count: int) -> None:
+        for index in range(count):
+            ctx.set(dut.bit, value >> index & 1)
+            await ctx.tick()
 
     async def bench(ctx: Any) -> None:
-        ctx.set(dut.start, 1)
-        await ctx.tick()
-        ctx.set(dut.start, 0)
-        ctx.set(dut.valid, 1)
+        for _ in range(2):
+            ctx.set(dut.start, 1)
+            await ctx.tick()
+            ctx.set(dut.start, 0)
+            ctx.set(dut.shift, 1)
+            await shift(ctx, int.from_bytes(data, "little"), 8 * len(data))
+            assert not ctx.get(dut.match)
+            await shift(ctx, crc, CRC_BITS)
+            assert ctx.get(dut.match)
+            ctx.set(dut.shift, 0)
+
+    kit.simulate(dut, bench)
+
+
+@QUICK
+@given(st.binary(min_size=1, max_size=64))
+def test_the_crc_comes_out_bit_by_bit(kit: SimpleNamespace, data: bytes) -> None:
+    dut = SerialCrc()
+
+    async def bench(ctx: Any) -> None:
+        ctx.set(dut.shift, 1)
         for byte in data:
-            ctx.set(dut.data, byte)
+            for index in range(8):
+                ctx.set(dut.bit, byte >> index & 1)
+                await ctx.tick()
+        ctx.set(dut.drain, 1)
+        given_bits = 0
+        for index in range(CRC_BITS):
+            given_bits |= ctx.get(dut.first) << index
             await ctx.tick()
-        assert ctx.get(dut.crc) == zlib.crc32(data)
-        for byte in zlib.crc32(data).to_bytes(4, "little"):
-            assert not ctx.get(dut.match_detected)
-            ctx.set(dut.data, byte)
-            await ctx.tick()
-        assert ctx.get(dut.match_detected)
+        assert given_bits == zlib.crc32(data)
 
     kit.simulate(dut, bench)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,6 +40,19 @@ async def feed_frames(ctx: Any, stream: Any, frames: list[bytes], pause: float) 
             ctx.set(stream.valid, 1)
             await ctx.tick().until(stream.ready)
             ctx.set(stream.valid, 0)
+
+
+async def feed_bits(ctx: Any, stream: Any, frames: list[bytes], silent: bytes) -> None:
+    """Send frames into a stream of BIT_OF_FRAME; before each, what only enters the CRC."""
+    for frame in frames:
+        for content, is_silent in ((silent, 1), (frame, 0)):
+            for index in range(8 * len(content)):
+                bit = content[index // 8] >> index % 8 & 1
+                last = not is_silent and index // 8 == len(frame) - 1
+                ctx.set(stream.payload, {"bit": bit, "last": last, "silent": is_silent})
+                ctx.set(stream.valid, 1)
+                await ctx.tick().until(stream.ready)
+                ctx.set(stream.valid, 0)
 
 
 async def take_frames(ctx: Any, stream: Any, count: int, pause: float) -> list[bytes]:
@@ -88,9 +102,34 @@ def test_encoder_is_the_reference(kit: SimpleNamespace, frames: list[bytes]) -> 
     assert run_encoder(kit, CobsEncoder(), frames, 0.0) == [cobs.encode(f) for f in frames]
 
 
+def run_transmitter(kit: SimpleNamespace, frames: list[bytes], silent: bytes) -> list[bytes]:
+    """Return the characters of frames, without delimiters."""
+    dut = FrameTransmitter()
+    results: list[bytes] = []
+
+    async def source(ctx: Any) -> None:
+        await feed_bits(ctx, dut.i, frames, silent)
+
+    async def sink(ctx: Any) -> None:
+        results.extend(await take_frames(ctx, dut.o, len(frames), 0.0))
+        for _ in range(4):
+            await ctx.tick()
+        assert ctx.get(dut.empty)
+
+    kit.simulate(dut, sink, processes=[source], limit_cycles=200_000)
+    return results
+
+
 @QUICK
 @given(frames=st.lists(FRAME, min_size=1, max_size=4))
 def test_transmitter_appends_the_crc(kit: SimpleNamespace, frames: list[bytes]) -> None:
-    encoded = run_encoder(kit, FrameTransmitter(), frames, 0.0)
+    encoded = run_transmitter(kit, frames, b"")
     assert [decode_frame(frame) for frame in encoded] == frames
     assert all(cobs.encode(cobs.decode(frame)) == frame for frame in encoded)
+
+
+def test_silent_bits_enter_the_crc_and_are_not_sent(kit: SimpleNamespace) -> None:
+    encoded = run_transmitter(kit, [b"one", b"\0two"], b"silent")
+    for frame, content in zip(encoded, [b"one", b"\0two"], strict=True):
+        crc = zlib.crc32(b"silent" + content).to_bytes(4, "little")
+        assert cobs.decode(frame) == content + crc
