@@ -77,7 +77,6 @@ class Walker(Component):
         m.submodules.x = x = self._counter(12)
         m.submodules.y = y = self._counter(12)
         next_place = Signal(LINE_SUM_BITS)
-        next_row = Signal(LINE_SUM_BITS)
         m.d.comb += [
             x.count.eq(self.out_w),
             x.start.eq(self.start),
@@ -87,11 +86,11 @@ class Walker(Component):
             y.step.eq(self.step & window_last & x.last),
         ]
         with m.If(x.last & y.last):
-            m.d.comb += [next_place.eq(tile + 1), next_row.eq(tile + 1)]
+            m.d.comb += next_place.eq(tile + 1)
         with m.Elif(x.last):
-            m.d.comb += [next_place.eq(row + self.stride_y), next_row.eq(row + self.stride_y)]
+            m.d.comb += next_place.eq(row + self.stride_y)
         with m.Else():
-            m.d.comb += [next_place.eq(place + self.stride_x), next_row.eq(row)]
+            m.d.comb += next_place.eq(place + self.stride_x)
 
         with m.If(self.start):
             m.d.sync += [
@@ -102,11 +101,14 @@ class Walker(Component):
             if self._windowed:
                 m.d.sync += place.eq(self.base)
         with m.Elif(self.step & window_last):
-            m.d.sync += [row.eq(next_row), self.line.eq(next_place)]
+            m.d.sync += self.line.eq(next_place)
+            # What begins with this window begins where it does.
+            with m.If(x.last):
+                m.d.sync += row.eq(next_place)
             if self._windowed:
                 m.d.sync += place.eq(next_place)
             with m.If(x.last & y.last):
-                m.d.sync += tile.eq(tile + 1)
+                m.d.sync += tile.eq(next_place)
         if self._windowed:
             self._elaborate_window(m, next_place)
             m.d.comb += window_last.eq(self.last)
