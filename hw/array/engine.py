@@ -95,6 +95,8 @@ class ArrayEngine(Component):
             streamer.weights_ready.eq(weights.ready),
             streamer.acc_free.eq(accumulator.free),
             weights.take.eq(streamer.take_weights),
+            weights.fresh.eq(streamer.fresh),
+            weights.again.eq(streamer.again),
             accumulator.take.eq(streamer.take_acc),
             feed.wave.eq(streamer.wave),
             grid.swap.eq(feed.swap),

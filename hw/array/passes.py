@@ -27,6 +27,8 @@ PASS = data.StructLayout(
         "take": unsigned(1),  # a free accumulator half is needed
         "give": unsigned(1),  # hand the half over afterwards
         "last": unsigned(1),  # last pass of the command
+        "fresh": unsigned(1),  # first pass of new output channels
+        "again": unsigned(1),  # first pass of another tile of the same: their weights once more
     }
 )
 """One pass."""
@@ -95,6 +97,7 @@ class PassWalker(Component):
         out = self.passes.payload
         first = Signal()
         final = Signal()
+        other_tile = Signal()
         offered = Signal()  # a register of its own: many wait for it
         m.d.comb += [
             self.passes.valid.eq(offered),
@@ -106,6 +109,8 @@ class PassWalker(Component):
             out.take.eq(first & ~conv.accumulate),
             out.give.eq(final & ~conv.hold),
             out.last.eq(final & last_tile & oc_end),
+            out.fresh.eq(first & ~other_tile),
+            out.again.eq(first & other_tile),
         ]
 
         def enter_tile(at: Signal, at_y: Signal) -> list[Any]:
@@ -129,6 +134,7 @@ class PassWalker(Component):
                     oc.eq(0),
                     oc_addr.eq(conv.act_addr),
                     rows_left.eq(conv.out_h),
+                    other_tile.eq(0),
                     *enter_tile(conv.act_addr, conv.y0),
                 ]
                 with m.If(self.start):
@@ -191,6 +197,7 @@ class PassWalker(Component):
                             oc.eq(oc + 1),
                             oc_addr.eq(oc_addr + conv.step_oc),
                             rows_left.eq(conv.out_h),
+                            other_tile.eq(0),
                             *enter_tile(oc_addr + conv.step_oc, conv.y0),
                         ]
                         m.next = "ENTER_TILE"
@@ -200,6 +207,7 @@ class PassWalker(Component):
                 with m.If(~rows_to_add.any()):
                     m.d.sync += [
                         rows_left.eq(rows_left - conv.tile_rows),
+                        other_tile.eq(1),
                         *enter_tile(next_addr, next_y),
                     ]
                     m.next = "ENTER_TILE"

@@ -49,6 +49,8 @@ class Streamer(Component):
     acc_free : In(1)
         There is a free accumulator half.
     take_weights, take_acc : Out(1)
+    fresh, again : Out(1)
+        Of the pass at hand.
     wave : Out(wave_layout)
         Registered: one cycle after the position.
     last : Out(1)
@@ -69,6 +71,8 @@ class Streamer(Component):
                 "acc_free": In(1),
                 "take_weights": Out(1),
                 "take_acc": Out(1),
+                "fresh": Out(1),
+                "again": Out(1),
                 "wave": Out(wave_layout(config)),
                 "last": Out(1),
                 "busy": Out(1),
@@ -115,6 +119,8 @@ class Streamer(Component):
             self.wait_acc.eq(active & begin & self.weights_ready & ~go),
             self.take_weights.eq(go & begin),
             self.take_acc.eq(go & begin_takes),
+            self.fresh.eq(at.fresh),
+            self.again.eq(at.again),
             output.eq(in_phase & in_row & ~in_extra),
             self.passes.ready.eq(~active | (go & pass_end)),
             self.last.eq(go & pass_end & at.last),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
 from celosia.hw.control.decode import command_layout
@@ -19,7 +19,8 @@ class WeightLoader(Component):
 
     The tiles of one oc read the same weights again. Two rows of shadow weights are written 3
     cycles after their lines were asked for. In a compact machine there are no shadow weights: the
-    lines of a pass are asked for as its first wave runs down the rows, each pair for two cycles.
+    lines of a pass are asked for as its first wave runs down the rows, each pair for two cycles. So
+    nothing has to be known of a pass before it begins, and there are no loops here.
 
     Members
     -------
@@ -30,6 +31,9 @@ class WeightLoader(Component):
         The next pass is announced: its first wave may be asked for.
     take : In(1)
         The first wave of a pass is asked for in this cycle.
+    fresh, again : In(1)
+        The pass is the first one of new output channels, or of another tile of the same ones; only
+        looked at in a compact machine.
     done : Out(1)
         The command's last weights have been read.
     wgt : Out(WeightRead)
@@ -45,8 +49,10 @@ class WeightLoader(Component):
             {
                 "conv": In(command_layout(Conv)),
                 "start": In(1),
-                "ready": Out(1),
+                "ready": Out(1, init=int(self._config.compact)),
                 "take": In(1),
+                "fresh": In(1),
+                "again": In(1),
                 "done": Out(1),
                 "wgt": Out(WeightRead(config)),
                 "load_en": Out(1),
@@ -59,10 +65,6 @@ class WeightLoader(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         size = self._config.rows
-        lines_taken = Signal(LINE_BITS + 1)
-        begin = Signal()
-        self._elaborate_passes(m, begin, lines_taken)
-
         pairs = size // LINES_A_CYCLE
         reading = Signal()
         pair = Signal(range(pairs))
@@ -70,19 +72,22 @@ class WeightLoader(Component):
         if self._config.compact:
             # A wave reaches row 0 five cycles after it was asked for, and the rows below one after
             # another; a line takes two cycles from the memory.
-            first_line = Signal(LINE_BITS + 1, reset_less=True)
             second_row = Signal()
-            with m.If(begin):
-                m.d.sync += first_line.eq(lines_taken)
             m.d.sync += second_row.eq(reading & ~second_row)
-            stages = delays(m, self.take, 2, name="take")
-            asked, first = [stage[0] for stage in stages], first_line
+            stages = delays(m, Cat(self.take, self.fresh, self.again), 2, name="take")
+            asked = [stage[0] for stage in stages]
+            first = self._elaborate_lines(m, *stages[2])
             moves_on = reading & second_row
+            under_way: list[Value] = [*asked, reading & ((pair != pairs - 1) | ~second_row)]
         else:
+            lines_taken = Signal(LINE_BITS + 1)
+            begin = Signal()
+            walking = self._elaborate_passes(m, begin, lines_taken)
             # Two cycles after a pass is announced its lines are read, a pair a cycle.
             stages = delays(m, Cat(begin, lines_taken), 2, name="begin")
             asked, first = [begin, stages[1][0], stages[2][0]], stages[2][1:]
             moves_on = reading
+            under_way = [walking, *asked, reading & (pair != pairs - 1)]
         with m.If(asked[2]):
             m.d.sync += [reading.eq(1), pair.eq(0), line.eq(first)]
         with m.Elif(moves_on):
@@ -95,10 +100,7 @@ class WeightLoader(Component):
             self.out_of_range.eq(reading & (line >= self._config.wgt_lines)),
         ]
         # A register: the next command waits for it.
-        remaining = pair != pairs - 1
-        if self._config.compact:
-            remaining |= ~second_row
-        m.d.sync += self.done.eq(~Cat(self._walking, *asked, reading & remaining).any())
+        m.d.sync += self.done.eq(~Cat(under_way).any())
         # The lines are on the port two cycles after the request.
         arrives = delays(m, Cat(self.wgt.req, pair), 2, name="request")
         m.d.comb += [
@@ -107,8 +109,27 @@ class WeightLoader(Component):
         ]
         return m
 
-    def _elaborate_passes(self, m: Module, begin: Signal, line: Signal) -> None:
-        """Announce pass after pass: `begin` for one cycle, with its first `line`.
+    def _elaborate_lines(self, m: Module, take: Value, fresh: Value, again: Value) -> Value:
+        """Return the first line of a pass, two cycles after it was taken, and say when `ready`."""
+        conv = self.conv
+        apart_cycles = self._config.min_pass_cycles
+        cooldown = Signal(range(apart_cycles))
+        with m.If(self.take):
+            m.d.sync += [self.ready.eq(0), cooldown.eq(apart_cycles - 1)]
+        with m.Elif(~self.ready):
+            m.d.sync += [cooldown.eq(cooldown - 1), self.ready.eq(cooldown == 1)]
+        following, of_channels = Signal(LINE_BITS + 1), Signal(LINE_BITS + 1)
+        first = Mux(again, of_channels, following)
+        with m.If(self.start):
+            m.d.sync += following.eq(conv.wgt_addr)
+        with m.Elif(take):
+            m.d.sync += following.eq(first + self._config.rows)
+            with m.If(fresh):
+                m.d.sync += of_channels.eq(following)
+        return first
+
+    def _elaborate_passes(self, m: Module, begin: Signal, line: Signal) -> Signal:
+        """Announce pass after pass: `begin` for one cycle, with its first `line`; until when.
 
         The shadow rows fill twice as fast as the wave that empties them runs down; the last pair
         must not be overtaken. So passes are rows / 2 + 1 cycles apart at least, and the four that
@@ -118,7 +139,7 @@ class WeightLoader(Component):
         apart_cycles = self._config.min_pass_cycles
         cooldown = Signal(range(apart_cycles))
         cool = Signal(init=1)  # it is over
-        self._walking = walking = Signal()
+        walking = Signal()
         oc_line = Signal(LINE_BITS + 1)
         # Loops as in PassWalker. Where a loop ends is compared while the pass before is announced,
         # which is three cycles earlier at least.
@@ -175,3 +196,4 @@ class WeightLoader(Component):
                     ]
                 with m.Else():
                     m.d.sync += walking.eq(0)
+        return walking
