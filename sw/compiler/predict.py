@@ -8,6 +8,7 @@ reports; the constants below are where it is adjusted.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from collections.abc import Sequence
 
@@ -148,6 +149,8 @@ class _Simulation:
         self.times: list[CommandTimes] = []
         self.fetched = 0
         self.ahead: list[int] = []
+        # What the one engine for loads and stores of a compact machine does, from and to.
+        self.transfers: list[tuple[int, int]] = []
 
     def run(self, commands: Sequence[Command]) -> Prediction:
         self.ahead = _fetched_ahead(commands, self.config.queue_depth)
@@ -171,7 +174,10 @@ class _Simulation:
             ):
                 self._requantise(index, command, start)
             else:
-                self._complete(index, command, start, start + self._cycles(index, command))
+                cycles = self._cycles(index, command)
+                if self.config.compact and isinstance(command, Transfer):
+                    start = self._transfer_start(start, cycles)
+                self._complete(index, command, start, start + cycles)
         end = max((times.end for times in self.times), default=0)
         return Prediction(self.times, end + self.fetch_cycles)
 
@@ -184,6 +190,18 @@ class _Simulation:
             return 0
         bits = sum(spec.width_bits for spec in fields_of(type(command)))
         return PARTS_SETUP_CYCLES + ceil_div(bits, PART_BITS)
+
+    def _transfer_start(self, start: int, cycles: int) -> int:
+        """Return when a transfer that may begin at `start` finds the engine free for so long.
+
+        One that comes later in the program may go first: the other one waits for its tokens.
+        """
+        for begin, end in self.transfers:
+            if start + cycles <= begin:
+                break
+            start = max(start, end)
+        insort(self.transfers, (start, start + cycles))
+        return start
 
     def _tokens(self, command: Command, engine: Engine) -> int:
         ready = 0
