@@ -1,0 +1,51 @@
+"""Constants that are looked up, in logic that is the same whatever they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from amaranth.hdl import Array, Const, Instance, Module, Signal, Value
+from amaranth.lib.memory import Memory
+
+__all__ = ["look_up"]
+
+TABLE_BITS = 16
+TABLE_INPUTS = 4
+
+
+def look_up(m: Module, bits: Sequence[int], place: Value, *, platform: object) -> Value:
+    """Return the bit at a place.
+
+    From constants synthesis makes what logic they need. Some of these are a git revision: with
+    each commit all of a design would be placed anew, and its clock be another one. On an ECP5,
+    where that counts, every 16 bits are a table of their own, which differs in nothing but its
+    contents.
+
+    Parameters
+    ----------
+    m : Module
+        Gets the tables.
+    bits : sequence of int
+        Their number is a multiple of 16.
+    place : Value
+    platform : object
+        What ``elaborate`` was called with.
+    """
+    if not str(getattr(platform, "device", "")).startswith("LFE5U"):
+        m.submodules.constants = rom = Memory(shape=1, depth=len(bits), init=bits)
+        port = rom.read_port(domain="comb")
+        m.d.comb += port.addr.eq(place)
+        return port.data
+    tables = []
+    for first in range(0, len(bits), TABLE_BITS):
+        contents = sum(bit << k for k, bit in enumerate(bits[first : first + TABLE_BITS]))
+        output = Signal(name=f"constants_{first}")
+        m.submodules[f"constants_{first}"] = Instance(
+            "LUT4",
+            p_INIT=Const(contents, TABLE_BITS),
+            **{f"i_{name}": place[k] for k, name in enumerate("ABCD")},
+            o_Z=output,
+        )
+        tables.append(output)
+    chosen: Value = Array(tables)[place[TABLE_INPUTS:]]
+    return chosen
