@@ -29,7 +29,7 @@ TANG_PRIMER_20K = Board(
     input_hz=27_000_000,
     # 27 MHz x 9 / 4: the lowest clock from 60 MHz on whose phase detector is well above its limit.
     clock_hz=60_750_000,
-    memory=block_ram(16 * 1024),
+    memory=block_ram(16 * 1024, output_register=False),
     platform=_platform,
     programmer="tangprimer20k",
     tool_options={

@@ -22,7 +22,11 @@ def _word_addr_bits(registers: Sequence[Register]) -> int:
 
 
 def csr_signature(registers: Sequence[Register] = REGISTERS) -> Wishbone:
-    """Return the signature of the register bus, seen from its initiator: words of 32 bits."""
+    """Return the signature of the register bus, seen from its initiator: words of 32 bits.
+
+    A target's ``dat_r`` is 0 but in the cycle of an answer, so that an initiator that reads from
+    elsewhere as well needs no multiplexer.
+    """
     return Wishbone(
         addr_width=_word_addr_bits(registers), data_width=WORD_BITS, features=("err", "stall")
     )
@@ -47,8 +51,7 @@ class RegisterFile(Component):
     Safe in classic and in pipelined mode: the answer comes two cycles after the request, and until
     then and in that cycle ``stall`` is high, so that a classic initiator, which still shows the
     request it has the answer of, is not taken to ask twice. An address without a register is
-    answered by ``err``. Bytes that ``sel`` leaves out are not written. ``dat_r`` is 0 but in the
-    cycle of an answer, so that who reads needs no multiplexer.
+    answered by ``err``. Bytes that ``sel`` leaves out are not written.
 
     Parameters
     ----------

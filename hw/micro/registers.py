@@ -131,7 +131,7 @@ class Registers(Component):
                 ]
                 m.next = "ANSWER"
             with m.State("ANSWER"):
-                m.d.sync += answers.eq(0)
+                m.d.sync += [answers.eq(0), bus.dat_r.eq(0)]
                 m.next = "IDLE"
         self._flags(m, adr, own, writes_own, data, select)
         return m

@@ -12,7 +12,7 @@ __all__ = ["BlockRam"]
 
 
 class BlockRam(Component):
-    """Block RAM on a pipelined Wishbone bus: a word a cycle, an answer three cycles later.
+    """Block RAM on a pipelined Wishbone bus: a word a cycle, an answer two or three cycles later.
 
     Each byte of the word is a memory of its own. Synthesis can then spread it over block memories
     of one bit each, as deep as they get, and needs neither byte enables nor a multiplexer behind
@@ -25,6 +25,10 @@ class BlockRam(Component):
         Its bus.
     memory_bytes : int
         A multiple of the bus word.
+    output_register : bool
+        Whether what is read waits a cycle in a register. It need not where the memory is small and
+        the clock slow: the way out of a block RAM takes half a cycle at 100 MHz, and in a large
+        memory it is a long one.
 
     Members
     -------
@@ -37,7 +41,9 @@ class BlockRam(Component):
         If `memory_bytes` is not such a number.
     """
 
-    def __init__(self, config: NpuConfig, *, memory_bytes: int) -> None:
+    def __init__(
+        self, config: NpuConfig, *, memory_bytes: int, output_register: bool = True
+    ) -> None:
         if memory_bytes < 2 * config.bus_bytes or memory_bytes % config.bus_bytes:
             raise ValueError(
                 f"memory_bytes must be a multiple of the bus word ({config.bus_bytes} bytes) and"
@@ -45,6 +51,7 @@ class BlockRam(Component):
             )
         self._config = config
         self._memory_bytes = memory_bytes
+        self._output_register = output_register
         super().__init__({"bus": In(initiator_signature(config))})
 
     @property
@@ -59,20 +66,21 @@ class BlockRam(Component):
         adr = Signal(range(words))
         dat_w = Signal.like(bus.dat_w, reset_less=True)
         write = Signal.like(bus.sel)
-        outside = Signal(3)
-        valid = Signal(3)
+        cycles = 3 if self._output_register else 2
+        outside = Signal(cycles)
+        valid = Signal(cycles)
         m.d.comb += [
             bus.stall.eq(0),
             bus.ack.eq(bus.cyc & valid[-1] & ~outside[-1]),
             bus.err.eq(bus.cyc & valid[-1] & outside[-1]),
         ]
-        # Requested, in the memory, in its output register.
+        # Requested, in the memory, in its output register if there is one.
         exists = bus.adr < words
         m.d.sync += [
             adr.eq(bus.adr),
             dat_w.eq(bus.dat_w),
             write.eq(bus.sel & (bus.cyc & bus.stb & bus.we & exists).replicate(len(bus.sel))),
-            valid.eq(((valid << 1) | bus.stb)[:3] & bus.cyc.replicate(3)),
+            valid.eq(((valid << 1) | bus.stb)[:cycles] & bus.cyc.replicate(cycles)),
             outside.eq((outside << 1) | ~exists),
         ]
         for lane in range(self._config.bus_bytes):
@@ -84,5 +92,6 @@ class BlockRam(Component):
                 write_port.en.eq(write[lane]),
                 read_port.addr.eq(adr),
             ]
-            m.d.sync += bus.dat_r.word_select(lane, 8).eq(read_port.data)
+            domain = m.d.sync if self._output_register else m.d.comb
+            domain += bus.dat_r.word_select(lane, 8).eq(read_port.data)
         return m

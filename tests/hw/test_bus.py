@@ -77,6 +77,7 @@ async def access(ctx: Any, bus: Any, address: int, data: int | None = None, sel:
     ctx.set(bus.sel, sel)
     for cycles in range(1, 10):
         _, _, ack, err, dat_r = await ctx.tick().sample(bus.ack, bus.err, bus.dat_r)
+        assert ack or not dat_r
         assert not (ack and err)
         if ack or err:
             ctx.set(bus.cyc, 0)

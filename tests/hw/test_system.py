@@ -25,8 +25,9 @@ CYCLES = 6000
 class Shared(Component):
     """Both sides in front of a block RAM that may be made to stall; the host's are 32 bits."""
 
-    def __init__(self, config: NpuConfig) -> None:
+    def __init__(self, config: NpuConfig, *, output_register: bool) -> None:
         self._config = config
+        self._output_register = output_register
         super().__init__(
             {
                 "npu": In(initiator_signature(config)),
@@ -38,7 +39,9 @@ class Shared(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.share = share = MemoryShare(self._config)
-        m.submodules.ram = ram = BlockRam(self._config, memory_bytes=MEMORY_BYTES)
+        m.submodules.ram = ram = BlockRam(
+            self._config, memory_bytes=MEMORY_BYTES, output_register=self._output_register
+        )
         connect(m, flipped(self.npu), share.npu)
         m.submodules.lanes = lanes = WordLanes(data_width=self._config.bus_bits)
         connect(m, flipped(self.host), lanes.i)
@@ -76,12 +79,12 @@ class Memory:
 
 
 @pytest.mark.parametrize("bus_bits", [32, 64, 128])
-@pytest.mark.parametrize("seed", [1, 2])
-def test_both_see_one_memory(bus_bits: int, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "output_register"), [(1, True), (2, False)])
+def test_both_see_one_memory(bus_bits: int, seed: int, output_register: bool) -> None:
     """Random requests of both; the NPU gives up now and then with requests in flight."""
     rng = random.Random(f"{bus_bits} {seed}")
     config = config_of(bus_bits)
-    dut = Shared(config)
+    dut = Shared(config, output_register=output_register)
     memory = Memory()
     width = bus_bits // 8
     words = MEMORY_BYTES // width

@@ -66,6 +66,7 @@ class Host:
             ctx.set(port, value)
         for cycles in range(1, 20):
             _, _, ack, err, dat_r = await ctx.tick().sample(bus.ack, bus.err, bus.dat_r)
+            assert ack or not dat_r
             assert not (ack and err)
             if ack or err:
                 assert cycles in ANSWER_CYCLES
