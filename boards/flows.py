@@ -14,7 +14,6 @@ from typing import Any
 from celosia.boards.board import Board
 from celosia.boards.floorplan import constrain
 from celosia.boards.gowin import ALONE, refine
-from celosia.boards.gowin_places import place_multipliers
 from celosia.boards.resources import TABLES_OF_CCU2C, TABLES_OF_DPR16X4
 from celosia.boards.tools import PLACE_AND_ROUTE, SYNTHESIS
 from celosia.hw.config import NpuConfig
@@ -292,7 +291,6 @@ FLOWS: dict[str, Flow] = {
             "nextpnr-himbaechel",
         ),
         route=_route_gowin,
-        arrange=place_multipliers,
         # The router's LUT4 are without adders and memories; its flip-flops are those counted here.
         routed_names={"BSRAM": "BSRAM"},
         packer=("gowin_pack",),

@@ -26,6 +26,11 @@ MULTIPLIER_REGISTERS = {"A": "AREG", "B": "BREG", "DOUT": "OUT_REG"}
 WIDE_MEMORY_BITS = (32, 36)
 """Memories whose output registers can be used; those of others cannot on a GW2A-18C (nextpnr)."""
 
+ENABLES = 4
+"""Different clock enables of all multipliers. A macro of the FPGA has wires for so many, and
+nextpnr 0.11 counts each that it has ever tried there: with more it soon finds none that is legal.
+"""
+
 LOW, HIGH = "0", "1"
 
 ALONE = "flip-flops alone"
@@ -181,36 +186,58 @@ def _absorb_memory(netlist: _Netlist, cell: Cell) -> int:
     return len(registers)
 
 
-def _absorb_multiplier(netlist: _Netlist, name: str, cell: Cell) -> int:
-    """Use a multiplier's registers; return how many flip-flops that saves.
-
-    They have one clock and one enable together: of those that there are, the one that frees most
-    places is taken.
-    """
-    connections = cell["connections"]
+def _registers_near(
+    netlist: _Netlist, name: str, cell: Cell
+) -> dict[_Control, dict[str, dict[Bit, str]]]:
+    """Return the registers at a multiplier's ports, by what they are controlled by."""
     found: defaultdict[_Control, dict[str, dict[Bit, str]]] = defaultdict(dict)
     for port in MULTIPLIER_REGISTERS:
-        bits = connections[port]
+        bits = cell["connections"][port]
         near = netlist.behind(bits) if port == "DOUT" else netlist.before(bits, (name, port))
         if near is not None:
             registers, control = near
             found[control][port] = registers
-    if not found:
-        return 0
+    return found
 
-    def worth(control: _Control) -> tuple[int, int]:
-        names = {each for registers in found[control].values() for each in registers.values()}
+
+def _absorb_multipliers(netlist: _Netlist) -> Counter[str]:
+    """Use multipliers' registers; return how many flip-flops that saves, by type.
+
+    Those of a multiplier have one clock and one enable together: of those that there are, the one
+    that frees most places is taken. All multipliers have :data:`ENABLES` between them.
+    """
+    near = {
+        name: _registers_near(netlist, name, cell)
+        for name, cell in netlist.cells.items()
+        if cell["type"] in ("MULT9X9", "MULT18X18")
+    }
+
+    def worth(registers: Mapping[str, Mapping[Bit, str]]) -> tuple[int, int]:
+        names = {each for port in registers.values() for each in port.values()}
         return sum(netlist.is_alone(each) for each in names), len(names)
 
-    chosen = max(found, key=worth)
-    saved = worth(chosen)[1]
-    for port, registers in found[chosen].items():
-        if port == "DOUT":
-            netlist.take_outputs(cell, port, registers)
-        else:
-            netlist.take_inputs(cell, port, registers)
-        cell["parameters"][MULTIPLIER_REGISTERS[port]] = HIGH
-    connections["CLK"], connections["CE"] = [chosen.clock], [chosen.enable]
+    totals: defaultdict[_Control, tuple[int, int]] = defaultdict(lambda: (0, 0))
+    for found in near.values():
+        for control, registers in found.items():
+            alone, number = worth(registers)
+            totals[control] = (totals[control][0] + alone, totals[control][1] + number)
+    allowed = sorted(totals, key=lambda control: totals[control], reverse=True)[:ENABLES]
+
+    saved: Counter[str] = Counter()
+    for name, found in near.items():
+        choice = {control: found[control] for control in allowed if control in found}
+        if not choice:
+            continue
+        cell = netlist.cells[name]
+        chosen = max(choice, key=lambda control: worth(choice[control]))
+        saved[cell["type"]] += worth(choice[chosen])[1]
+        for port, registers in choice[chosen].items():
+            if port == "DOUT":
+                netlist.take_outputs(cell, port, registers)
+            else:
+                netlist.take_inputs(cell, port, registers)
+            cell["parameters"][MULTIPLIER_REGISTERS[port]] = HIGH
+        cell["connections"]["CLK"], cell["connections"]["CE"] = [chosen.clock], [chosen.enable]
     return saved
 
 
@@ -234,13 +261,10 @@ def absorb(module: dict[str, Any]) -> Counter[str]:
     for all three (UG287, "MULT9X9").
     """
     netlist = _Netlist(module)
-    saved: Counter[str] = Counter()
-    for name, cell in list(netlist.cells.items()):
-        kind = cell["type"]
-        if kind in ("SDPB", "SDPX9B"):
-            saved[kind] += _absorb_memory(netlist, cell)
-        elif kind in ("MULT9X9", "MULT18X18"):
-            saved[kind] += _absorb_multiplier(netlist, name, cell)
+    saved = _absorb_multipliers(netlist)
+    for cell in list(netlist.cells.values()):
+        if cell["type"] in ("SDPB", "SDPX9B"):
+            saved[cell["type"]] += _absorb_memory(netlist, cell)
     return saved
 
 

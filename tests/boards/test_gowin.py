@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from celosia.boards.flows import FLOWS
 from celosia.boards.gowin import ALONE, absorb, flip_flops_alone, refine
-from celosia.boards.gowin_places import place_multipliers
 from celosia.boards.registry import BOARDS
 from celosia.boards.tools import YOSYS, FpgaToolError, find_tool, run_fpga_tool
 
@@ -257,47 +256,16 @@ def test_registers_inside_do_what_those_outside_did(tmp_path: Path, refined: boo
     )
 
 
-def products(enables: int, each: int) -> dict[str, Any]:
-    """A netlist with rows of multipliers, each row with an enable of its own."""
-    rows = {
-        f"product_{row}_{column}": cell("MULT9X9", CE=[100 + row])
-        for row in range(enables)
-        for column in range(each)
-    }
-    return {"modules": {"top": module(**rows)}}
-
-
-def places(netlist: Path) -> dict[str, str]:
-    cells = json.loads(netlist.read_text())["modules"]["top"]["cells"]
-    return {n: c["attributes"]["BEL"] for n, c in cells.items() if c.get("attributes")}
-
-
-def test_multipliers_of_many_enables_get_macros_of_their_own(tmp_path: Path) -> None:
-    netlist = tmp_path / "top.json"
-    netlist.write_text(json.dumps(products(8, 11)))
-    assert place_multipliers(netlist, "GW2A-LV18PG256C8/I7") == 88
-    found = places(netlist)
-    assert len(set(found.values())) == 88
-    macros: dict[str, set[str]] = {}
-    for name, place in found.items():
-        macros.setdefault(place[:-1], set()).add(name.split("_")[1])
-    assert len(macros) == 24
-    assert all(len(rows) == 1 for rows in macros.values())
-    # Ten comes after nine, and a row does not begin in the macro that another one has left.
-    assert found["product_0_9"] == "X10Y18/MULT9X901"
-    assert found["product_0_10"] == "X10Y18/MULT9X902"
-    assert found["product_1_0"] == "X10Y18/MULT9X910"
-
-
-@pytest.mark.parametrize(
-    ("enables", "each", "device"),
-    [(4, 8, "GW2A-LV18PG256C8/I7"), (8, 13, "GW2A-LV18PG256C8/I7"), (8, 8, "GW1N-9")],
-    ids=["few enables", "too many", "another device"],
-)
-def test_other_multipliers_are_left_to_the_placer(
-    tmp_path: Path, enables: int, each: int, device: str
-) -> None:
-    netlist = tmp_path / "top.json"
-    netlist.write_text(json.dumps(products(enables, each)))
-    assert place_multipliers(netlist, device) == 0
-    assert not places(netlist)
+def test_multipliers_have_four_enables_between_them() -> None:
+    """Two multipliers with each of five enables, and one with a sixth for a wider operand."""
+    cells: dict[str, dict[str, Any]] = {}
+    for place, enable in enumerate((50, 51, 52, 53, 54, 50, 51, 52, 53, 55)):
+        operand = [100 + place, 200 + place] if enable == 55 else [100 + place]
+        cells[f"m{place}"] = cell("MULT9X9", A=operand, B=[LOW], DOUT=[], CLK=[LOW], CE=[LOW])
+        for bit in operand:
+            cells[f"r{bit}"] = flip_flop(bit + 1000, bit, enable=enable)
+    netlist = module(**cells)
+    assert absorb(netlist) == {"MULT9X9": 8}
+    assert "r104" in netlist["cells"]  # the enable that would save least
+    enables = {tuple(netlist["cells"][f"m{place}"]["connections"]["CE"]) for place in range(10)}
+    assert len(enables - {(LOW,)}) == 4
