@@ -218,8 +218,8 @@ def _absorb_multipliers(netlist: _Netlist) -> Counter[str]:
 
     totals: defaultdict[_Control, tuple[int, int]] = defaultdict(lambda: (0, 0))
     for found in near.values():
-        for control, registers in found.items():
-            alone, number = worth(registers)
+        for control, ports in found.items():
+            alone, number = worth(ports)
             totals[control] = (totals[control][0] + alone, totals[control][1] + number)
     allowed = sorted(totals, key=lambda control: totals[control], reverse=True)[:ENABLES]
 
