@@ -85,8 +85,9 @@ class TransferEngine(Component):
             walk.regions.eq(self.regions),
             self.region.eq(Mux(walk.command.valid, command.region, Region.CODE)),
         ]
+        # A cycle late: the walk stands still meanwhile, and it is a long way to the registers.
         for fault, of_it in ((self.load_fault, ~stores), (self.store_fault, stores)):
-            m.d.comb += [
+            m.d.sync += [
                 fault.valid.eq(walk.fault.valid & of_it),
                 fault.cause.eq(walk.fault.cause),
                 fault.address.eq(walk.fault.address),
