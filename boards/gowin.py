@@ -222,6 +222,9 @@ def _absorb_multipliers(netlist: _Netlist) -> Counter[str]:
             alone, number = worth(ports)
             totals[control] = (totals[control][0] + alone, totals[control][1] + number)
     allowed = sorted(totals, key=lambda control: totals[control], reverse=True)[:ENABLES]
+    if any(not set(found).intersection(allowed) for found in near.values()):
+        # A multiplier without registers has an enable, too: a constant.
+        allowed = allowed[: ENABLES - 1]
 
     saved: Counter[str] = Counter()
     for name, found in near.items():

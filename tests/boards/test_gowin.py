@@ -257,7 +257,10 @@ def test_registers_inside_do_what_those_outside_did(tmp_path: Path, refined: boo
 
 
 def test_multipliers_have_four_enables_between_them() -> None:
-    """Two multipliers with each of five enables, and one with a sixth for a wider operand."""
+    """Two multipliers with each of four enables, one with a fifth, one with a sixth for two bits.
+
+    There is no way to have all of them, and the constant of those that do without is one, too.
+    """
     cells: dict[str, dict[str, Any]] = {}
     for place, enable in enumerate((50, 51, 52, 53, 54, 50, 51, 52, 53, 55)):
         operand = [100 + place, 200 + place] if enable == 55 else [100 + place]
@@ -265,7 +268,8 @@ def test_multipliers_have_four_enables_between_them() -> None:
         for bit in operand:
             cells[f"r{bit}"] = flip_flop(bit + 1000, bit, enable=enable)
     netlist = module(**cells)
-    assert absorb(netlist) == {"MULT9X9": 8}
+    assert absorb(netlist) == {"MULT9X9": 6}
     assert "r104" in netlist["cells"]  # the enable that would save least
     enables = {tuple(netlist["cells"][f"m{place}"]["connections"]["CE"]) for place in range(10)}
-    assert len(enables - {(LOW,)}) == 4
+    assert len(enables) == 4
+    assert (LOW,) in enables

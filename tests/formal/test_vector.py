@@ -124,10 +124,10 @@ BUGS = {
     # name: with a window, right, wrong
     "row of the place": (
         False,
-        "(row + self.stride_y), next_row",
-        "(place + self.stride_y), next_row",
+        "next_place.eq(row + self.stride_y)",
+        "next_place.eq(place + self.stride_y)",
     ),
-    "tile never moves on": (False, "tile.eq(tile + 1)", "tile.eq(tile)"),
+    "tile never moves on": (False, "tile.eq(next_place)", "tile.eq(tile)"),
     "window stays behind": (True, "window_row.eq(next_place)", "window_row.eq(self.base)"),
 }
 
