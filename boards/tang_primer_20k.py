@@ -25,7 +25,7 @@ TANG_PRIMER_20K = Board(
     # Gowin DS102, table 1-1. A multiplier of 18 x 18 bits takes the place of two of 9 x 9. Every
     # table is a place for one, or for a flip-flop that has none before it.
     capacity={"places": 20736, "LUT4": 20736, "FF": 15552, "BSRAM": 46, "MULT9X9": 96},
-    config="tiny",
+    config="nano",
     input_hz=27_000_000,
     # 27 MHz x 9 / 4: the lowest clock from 60 MHz on whose phase detector is well above its limit.
     clock_hz=60_750_000,
