@@ -12,14 +12,19 @@ __all__ = ["look_up"]
 TABLE_BITS = 16
 TABLE_INPUTS = 4
 
+TABLES = {
+    "LFE5U": ("LUT4", "INIT", ("A", "B", "C", "D"), "Z"),
+    "iCE40": ("SB_LUT4", "LUT_INIT", ("I0", "I1", "I2", "I3"), "O"),
+}
+"""By the beginning of a device's name: table, parameter with the contents, inputs, output."""
+
 
 def look_up(m: Module, bits: Sequence[int], place: Value, *, platform: object) -> Value:
     """Return the bit at a place.
 
     From constants synthesis makes what logic they need. Some of these are a git revision: with
-    each commit all of a design would be placed anew, and its clock be another one. On an ECP5,
-    where that counts, every 16 bits are a table of their own, which differs in nothing but its
-    contents.
+    each commit all of a design would be placed anew, and its clock be another one. On the FPGAs in
+    :data:`TABLES` every 16 bits are a table of their own, and differ in nothing but its contents.
 
     Parameters
     ----------
@@ -31,20 +36,22 @@ def look_up(m: Module, bits: Sequence[int], place: Value, *, platform: object) -
     platform : object
         What ``elaborate`` was called with.
     """
-    if not str(getattr(platform, "device", "")).startswith("LFE5U"):
+    device = str(getattr(platform, "device", ""))
+    cell = next((cell for name, cell in TABLES.items() if device.startswith(name)), None)
+    if cell is None:
         m.submodules.constants = rom = Memory(shape=1, depth=len(bits), init=bits)
         port = rom.read_port(domain="comb")
         m.d.comb += port.addr.eq(place)
         return port.data
+    kind, parameter, inputs, result = cell
     tables = []
     for first in range(0, len(bits), TABLE_BITS):
         contents = sum(bit << k for k, bit in enumerate(bits[first : first + TABLE_BITS]))
         output = Signal(name=f"constants_{first}")
         m.submodules[f"constants_{first}"] = Instance(
-            "LUT4",
-            p_INIT=Const(contents, TABLE_BITS),
-            **{f"i_{name}": place[k] for k, name in enumerate("ABCD")},
-            o_Z=output,
+            kind,
+            **{f"p_{parameter}": Const(contents, TABLE_BITS), f"o_{result}": output},
+            **{f"i_{name}": place[k] for k, name in enumerate(inputs)},
         )
         tables.append(output)
     chosen: Value = Array(tables)[place[TABLE_INPUTS:]]
