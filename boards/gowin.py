@@ -146,29 +146,31 @@ class _Netlist:
         (bit,) = self.cells[name]["connections"]["D"]
         return sum(port == "D" for _, port in self.users[bit]) > 1
 
-    def take_outputs(self, cell: Cell, port: str, registers: Mapping[Bit, str]) -> None:
+    def take_outputs(self, name: str, port: str, registers: Mapping[Bit, str]) -> None:
         """Let an output drive what the flip-flops behind it drove."""
-        bits = cell["connections"][port]
-        cell["connections"][port] = [
-            self.cells[registers[bit]]["connections"]["Q"][0] if bit in registers else bit
-            for bit in bits
-        ]
-        for name in registers.values():
-            del self.cells[name]
+        bits = self.cells[name]["connections"][port]
+        for place, bit in enumerate(bits):
+            if bit in registers:
+                register = self.cells.pop(registers[bit])
+                (bits[place],) = register["connections"]["Q"]
+                self.drivers[bits[place]] = name
+                del self.drivers[bit]
 
-    def take_inputs(self, cell: Cell, port: str, registers: Mapping[Bit, str]) -> None:
+    def take_inputs(self, name: str, port: str, registers: Mapping[Bit, str]) -> None:
         """Let an input take what the flip-flops before it took."""
-        bits = cell["connections"][port]
-        cell["connections"][port] = [
-            self.cells[registers[bit]]["connections"]["D"][0] if bit in registers else bit
-            for bit in bits
-        ]
-        for name in set(registers.values()):
-            del self.cells[name]
+        bits = self.cells[name]["connections"][port]
+        taken = {}
+        for bit, register in registers.items():
+            (taken[bit],) = self.cells.pop(register)["connections"]["D"]
+            self.users[taken[bit]].discard((register, "D"))
+            self.users[taken[bit]].add((name, port))
+            del self.drivers[bit]
+        bits[:] = [taken.get(bit, bit) for bit in bits]
 
 
-def _absorb_memory(netlist: _Netlist, cell: Cell) -> int:
+def _absorb_memory(netlist: _Netlist, name: str) -> int:
     """Use a memory's output register; return how many flip-flops that saves."""
+    cell = netlist.cells[name]
     parameters = cell["parameters"]
     if int(parameters["BIT_WIDTH_1"], 2) not in WIDE_MEMORY_BITS or int(parameters["READ_MODE"], 2):
         return 0
@@ -180,19 +182,17 @@ def _absorb_memory(netlist: _Netlist, cell: Cell) -> int:
     if found is None or found[1].clock != connections["CLKB"][0]:
         return 0
     registers, control = found
-    netlist.take_outputs(cell, "DO", registers)
+    netlist.take_outputs(name, "DO", registers)
     connections["OCE"] = [control.enable]
     parameters["READ_MODE"] = HIGH
     return len(registers)
 
 
-def _registers_near(
-    netlist: _Netlist, name: str, cell: Cell
-) -> dict[_Control, dict[str, dict[Bit, str]]]:
+def _registers_near(netlist: _Netlist, name: str) -> dict[_Control, dict[str, dict[Bit, str]]]:
     """Return the registers at a multiplier's ports, by what they are controlled by."""
     found: defaultdict[_Control, dict[str, dict[Bit, str]]] = defaultdict(dict)
     for port in MULTIPLIER_REGISTERS:
-        bits = cell["connections"][port]
+        bits = netlist.cells[name]["connections"][port]
         near = netlist.behind(bits) if port == "DOUT" else netlist.before(bits, (name, port))
         if near is not None:
             registers, control = near
@@ -207,7 +207,7 @@ def _absorb_multipliers(netlist: _Netlist) -> Counter[str]:
     that frees most places is taken. All multipliers have :data:`ENABLES` between them.
     """
     near = {
-        name: _registers_near(netlist, name, cell)
+        name: _registers_near(netlist, name)
         for name, cell in netlist.cells.items()
         if cell["type"] in ("MULT9X9", "MULT18X18")
     }
@@ -227,7 +227,9 @@ def _absorb_multipliers(netlist: _Netlist) -> Counter[str]:
         allowed = allowed[: ENABLES - 1]
 
     saved: Counter[str] = Counter()
-    for name, found in near.items():
+    for name in near:
+        # Looked for again: a register between two multipliers may have gone into the other one.
+        found = _registers_near(netlist, name)
         choice = {control: found[control] for control in allowed if control in found}
         if not choice:
             continue
@@ -236,9 +238,9 @@ def _absorb_multipliers(netlist: _Netlist) -> Counter[str]:
         saved[cell["type"]] += worth(choice[chosen])[1]
         for port, registers in choice[chosen].items():
             if port == "DOUT":
-                netlist.take_outputs(cell, port, registers)
+                netlist.take_outputs(name, port, registers)
             else:
-                netlist.take_inputs(cell, port, registers)
+                netlist.take_inputs(name, port, registers)
             cell["parameters"][MULTIPLIER_REGISTERS[port]] = HIGH
         cell["connections"]["CLK"], cell["connections"]["CE"] = [chosen.clock], [chosen.enable]
     return saved
@@ -265,9 +267,9 @@ def absorb(module: dict[str, Any]) -> Counter[str]:
     """
     netlist = _Netlist(module)
     saved = _absorb_multipliers(netlist)
-    for cell in list(netlist.cells.values()):
+    for name, cell in list(netlist.cells.items()):
         if cell["type"] in ("SDPB", "SDPX9B"):
-            saved[cell["type"]] += _absorb_memory(netlist, cell)
+            saved[cell["type"]] += _absorb_memory(netlist, name)
     return saved
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
@@ -110,14 +110,7 @@ class Accumulator(Component):
         for c in range(config.cols):
             old = of_adder.read_data.word_select(c, 32).as_signed()
             m.d.sync += new.word_select(c, 32).eq((old + self.sums[c])[:32])
-        data = of_reader.read_data
-        if config.vector_beats > 1:
-            beat = Signal.like(self.reader.beat, reset_less=True)
-            m.d.sync += beat.eq(self.reader.beat)
-            data = data.word_select(beat, len(self.reader.data))
-        part = Signal.like(self.reader.data, reset_less=True)
-        m.d.sync += part.eq(data)
-        m.d.comb += self.reader.data.eq(part)
+        self._show_part(m, of_reader.read_data)
 
     def _elaborate_memories(
         self, m: Module, tags: list[Signal], reader_half: Signal, reading: Signal
@@ -162,13 +155,16 @@ class Accumulator(Component):
         if config.vector_beats == 1:
             m.d.comb += self.reader.data.eq(Mux(read_half[2], old[1], old[0]))
             return
-        # Only a part of the vector is wanted: it has a register of its own.
-        beat = Signal.like(self.reader.beat, reset_less=True)
+        self._show_part(m, Mux(read_half[1], read[1], read[0]))
+
+    def _show_part(self, m: Module, vector: Value) -> None:
+        """Register the part of a vector that the reader wants."""
         part = Signal.like(self.reader.data, reset_less=True)
-        m.d.sync += [
-            beat.eq(self.reader.beat),
-            part.eq(Mux(read_half[1], read[1], read[0]).word_select(beat, len(part))),
-        ]
+        if self._config.vector_beats > 1:
+            beat = Signal.like(self.reader.beat, reset_less=True)
+            m.d.sync += beat.eq(self.reader.beat)
+            vector = vector.word_select(beat, len(part))
+        m.d.sync += part.eq(vector)
         m.d.comb += self.reader.data.eq(part)
 
     def _elaborate_halves(

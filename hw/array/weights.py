@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.config import NpuConfig
 from celosia.hw.control.decode import command_layout
@@ -11,7 +13,54 @@ from celosia.hw.isa import Conv
 from celosia.hw.memory.ports import LINE_BITS
 from celosia.hw.memory.weights import LINES_A_CYCLE, WeightRead
 
-__all__ = ["WeightLoader"]
+__all__ = ["WeightLoader", "read_pairs"]
+
+
+def read_pairs(
+    m: Module,
+    loader: Any,
+    config: NpuConfig,
+    *,
+    reading: Signal,
+    asked: Value,
+    first: Value,
+    moves_on: Value,
+) -> Signal:
+    """Read the lines of one pass, a pair of rows at a time.
+
+    Parameters
+    ----------
+    m : Module
+    loader : WeightLoader or DirectWeightLoader
+        Whose `wgt` and `out_of_range` are driven.
+    config : NpuConfig
+    reading : Signal
+        Lines are being asked for; driven here.
+    asked, first : Value
+        Begin in the next cycle, with this line.
+    moves_on : Value
+        The last cycle of a pair.
+
+    Returns
+    -------
+    Signal
+        The pair that is asked for.
+    """
+    pairs = config.rows // LINES_A_CYCLE
+    pair = Signal(range(pairs))
+    line = Signal(LINE_BITS + 1)
+    with m.If(asked):
+        m.d.sync += [reading.eq(1), pair.eq(0), line.eq(first)]
+    with m.Elif(moves_on):
+        m.d.sync += [line.eq(line + LINES_A_CYCLE), pair.eq(pair + 1)]
+        with m.If(pair == pairs - 1):
+            m.d.sync += reading.eq(0)
+    m.d.comb += [
+        loader.wgt.req.eq(reading),
+        loader.wgt.line.eq(line),
+        loader.out_of_range.eq(reading & (line >= config.wgt_lines)),
+    ]
+    return pair
 
 
 class WeightLoader(Component):
@@ -57,31 +106,19 @@ class WeightLoader(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        size = self._config.rows
         lines_taken = Signal(LINE_BITS + 1)
         begin = Signal()
         self._elaborate_passes(m, begin, lines_taken)
 
-        pairs = size // LINES_A_CYCLE
         reading = Signal()
-        pair = Signal(range(pairs))
-        line = Signal(LINE_BITS + 1)
         # Two cycles after a pass is announced its lines are read, a pair a cycle.
         stages = delays(m, Cat(begin, lines_taken), 2, name="begin")
         asked, first = [begin, stages[1][0], stages[2][0]], stages[2][1:]
-        with m.If(asked[2]):
-            m.d.sync += [reading.eq(1), pair.eq(0), line.eq(first)]
-        with m.Elif(reading):
-            m.d.sync += [line.eq(line + LINES_A_CYCLE), pair.eq(pair + 1)]
-            with m.If(pair == pairs - 1):
-                m.d.sync += reading.eq(0)
-        m.d.comb += [
-            self.wgt.req.eq(reading),
-            self.wgt.line.eq(line),
-            self.out_of_range.eq(reading & (line >= self._config.wgt_lines)),
-        ]
+        pair = read_pairs(
+            m, self, self._config, reading=reading, asked=asked[2], first=first, moves_on=reading
+        )
         # A register: the next command waits for it.
-        remaining = pair != pairs - 1
+        remaining = pair != self._config.rows // LINES_A_CYCLE - 1
         m.d.sync += self.done.eq(~Cat(self._walking, *asked, reading & remaining).any())
         # The lines are on the port two cycles after the request.
         arrives = delays(m, Cat(self.wgt.req, pair), 2, name="request")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.array.weights import read_pairs
 from celosia.hw.config import NpuConfig
 from celosia.hw.delay import delays
 from celosia.hw.memory.ports import LINE_BITS
@@ -48,7 +49,6 @@ class DirectWeightLoader(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        pairs = self._config.rows // LINES_A_CYCLE
         cooldown = Signal(range(self._config.min_pass_cycles))
         first_line = Signal(LINE_BITS + 1, reset_less=True)
         with m.If(self.take):
@@ -64,22 +64,18 @@ class DirectWeightLoader(Component):
         # another; a line takes two cycles from the memory.
         asked = delays(m, self.take, 2, name="take")
         reading, second_row = Signal(), Signal()
-        pair = Signal(range(pairs))
-        line = Signal(LINE_BITS + 1)
-        last_pair = pair == pairs - 1
         m.d.sync += second_row.eq(reading & ~second_row)
-        with m.If(asked[2]):
-            m.d.sync += [reading.eq(1), pair.eq(0), line.eq(first_line)]
-        with m.Elif(reading & second_row):
-            m.d.sync += [line.eq(line + LINES_A_CYCLE), pair.eq(pair + 1)]
-            with m.If(last_pair):
-                m.d.sync += reading.eq(0)
-        m.d.comb += [
-            self.wgt.req.eq(reading),
-            self.wgt.line.eq(line),
-            self.out_of_range.eq(reading & (line >= self._config.wgt_lines)),
-            *(self.load_data[i].eq(self.wgt.data[i]) for i in range(LINES_A_CYCLE)),
-        ]
+        pair = read_pairs(
+            m,
+            self,
+            self._config,
+            reading=reading,
+            asked=asked[2],
+            first=first_line,
+            moves_on=reading & second_row,
+        )
+        m.d.comb += [self.load_data[i].eq(self.wgt.data[i]) for i in range(LINES_A_CYCLE)]
         # A register: the next command waits for it.
+        last_pair = pair == self._config.rows // LINES_A_CYCLE - 1
         m.d.sync += self.done.eq(~Cat(*asked, reading & ~(last_pair & second_row)).any())
         return m

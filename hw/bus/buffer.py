@@ -9,7 +9,7 @@ from amaranth.lib import stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
-__all__ = ["StreamBuffer", "StreamQueue", "StreamWire"]
+__all__ = ["StreamBuffer", "StreamQueue", "StreamWire", "between_stages"]
 
 
 class StreamBuffer(Component):
@@ -108,6 +108,11 @@ class StreamWire(Component):
             self.i.ready.eq(self.o.ready),
         ]
         return m
+
+
+def between_stages(shape: object, *, compact: bool) -> StreamBuffer | StreamWire:
+    """Return what is between two stages: in a compact machine nothing."""
+    return StreamWire(shape) if compact else StreamBuffer(shape)
 
 
 def _bits(value: Any) -> Any:

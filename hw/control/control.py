@@ -154,14 +154,14 @@ class _ErrorLatch(Component):
                 if place not in (Unit.LOAD, Unit.STORE)
             ]
             m.d.comb += address.eq(reduce(or_, terms))
-            held = []
-        for place, (cause_now, unit_now, address_now) in enumerate(held):
-            with m.If(caught[place]) if place == 0 else m.Elif(caught[place]):
-                m.d.comb += [
-                    chosen.eq(unit_now),
-                    cause.eq(cause_now),
-                    address.eq(address_now),
-                ]
+        else:
+            for place, (cause_now, unit_now, address_now) in enumerate(held):
+                with m.If(caught[place]) if place == 0 else m.Elif(caught[place]):
+                    m.d.comb += [
+                        chosen.eq(unit_now),
+                        cause.eq(cause_now),
+                        address.eq(address_now),
+                    ]
         with m.If(self.error):
             m.d.sync += [self.cause.eq(cause), self.unit.eq(chosen), self.address.eq(address)]
         # The tag comes a cycle later. Until then the queues have not been reset, and no command

@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.bus.buffer import StreamBuffer, StreamWire
+from celosia.hw.bus.buffer import between_stages
 from celosia.hw.config import NpuConfig
 from celosia.hw.control.decode import command_layout
 from celosia.hw.control.ports import FaultPort
@@ -156,8 +156,7 @@ class Dispatcher(Component):
         m = Module()
         m.submodules.check = check = _WordCheck()
         # In a compact machine they stay where they are until they are taken.
-        checked = StreamWire(_CHECKED) if self._config.compact else StreamBuffer(_CHECKED)
-        m.submodules.checked = checked
+        m.submodules.checked = checked = between_stages(_CHECKED, compact=self._config.compact)
         index = Signal(range(WORDS_PER_COMMAND))
         kinds = Signal(len(KINDS))
         accepting, dropping = Signal(), Signal(init=1)

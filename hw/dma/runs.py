@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.bus.buffer import StreamBuffer, StreamWire
+from celosia.hw.bus.buffer import between_stages
 from celosia.hw.bus.ports import word_addr_bits
 from celosia.hw.config import NpuConfig
 from celosia.hw.dma.ports import TransferPort, word_layout
@@ -17,11 +17,6 @@ __all__ = ["RunSequencer"]
 
 OFFSET = signed(34)
 """Shape of a byte offset in a region: one step from a 32-bit one leaves it by at most 24 bits."""
-
-
-def _buffer(layout: data.StructLayout, config: NpuConfig) -> StreamBuffer | StreamWire:
-    """Return what is between two stages: in a compact machine nothing."""
-    return StreamWire(layout) if config.compact else StreamBuffer(layout)
 
 
 _RUN = {"offset": OFFSET, "sram": ADDR_BITS, "final": 1}
@@ -168,7 +163,9 @@ class _RunCheck(Component):
         span = Signal(ADDR_BITS + 1)
         final = Signal()
         # Stage 2: the verdict, with the run.
-        m.submodules.verdicts = verdicts = _buffer(_checked_layout(config), config)
+        m.submodules.verdicts = verdicts = between_stages(
+            _checked_layout(config), compact=config.compact
+        )
         entering, checked = verdicts.i.payload, verdicts.o.payload
         bad = Signal()
         lane = run.offset[:lane_bits]
@@ -351,7 +348,9 @@ class RunSequencer(Component):
         m.submodules.loop = loop = _RunLoop()
         m.submodules.check = check = _RunCheck(self._config)
         m.submodules.words = words = _WordLoop(self._config)
-        m.submodules.buffer = buffer = _buffer(word_layout(self._config), self._config)
+        m.submodules.buffer = buffer = between_stages(
+            word_layout(self._config), compact=self._config.compact
+        )
         for part in (loop, check):
             for name in ("command", "region_base", "region_size", "start"):
                 m.d.comb += getattr(part.transfer, name).eq(getattr(self.transfer, name))

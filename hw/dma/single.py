@@ -97,7 +97,7 @@ class TransferEngine(Component):
         in_use = Signal(range(4 * depth))
         drained = Signal(init=1)  # in_use is 0
         room = places.i.ready
-        asked, arrived, finished = Signal(), Signal(), Signal()
+        asked, arrived, leaves, finished = Signal(), Signal(), Signal(), Signal()
         reading = Signal(READ_LATENCY_CYCLES)
         word, end = walk.words.payload, places.o.payload
         request = self.mem.request
@@ -123,7 +123,7 @@ class TransferEngine(Component):
         # The end: it is written.
         m.d.comb += [
             self.write.req.eq(arrived & ~stores),
-            self.write.space.eq(data.View(command_layout(Load), self.load.payload).space),
+            self.write.space.eq(command.space),
             self.write.addr.eq(end.address),
             self.write.data.eq(words.o.payload),
             self.write.mask.eq(end.mask),
@@ -133,9 +133,10 @@ class TransferEngine(Component):
             request.payload.sel.eq(Mux(stores, end.mask, ~0)),
             request.payload.last.eq(Mux(stores, end.last, word.last)),
             request.payload.dat_w.eq(words.o.payload),
-            places.o.ready.eq(words.o.valid & Mux(stores, request.ready, self.write.gnt)),
-            words.o.ready.eq(places.o.valid & Mux(stores, request.ready, self.write.gnt)),
-            finished.eq(Mux(stores, self.mem.ack, self.write.req & self.write.gnt)),
+            leaves.eq(arrived & Mux(stores, request.ready, self.write.gnt)),
+            places.o.ready.eq(leaves),
+            words.o.ready.eq(leaves),
+            finished.eq(Mux(stores, self.mem.ack, leaves)),
             walk.drained.eq(drained),
         ]
         m.d.sync += [

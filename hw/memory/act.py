@@ -236,8 +236,11 @@ class ActSram(Component):
             self.vector.data.eq(self.array.data[2]),
         ]
 
-    def _place(self, m: Module, offset: Value) -> tuple[Signal, Signal]:
-        """Return what is loaded and its mask, byte j of a line being byte j - offset of it."""
+    def _place(self, m: Module, offset: Value) -> tuple[Value, Value, Value]:
+        """Return what is loaded, and which bytes of it are in the line and in the following one.
+
+        Byte j of either line is byte j - offset of what comes.
+        """
         config = self._config
         bus_bytes, line_bytes = config.bus_bytes, config.line_bytes
         word = self.load.data[: 8 * bus_bytes]
@@ -252,7 +255,8 @@ class ActSram(Component):
             for o in range(line_bytes):
                 with m.Case(o):
                     m.d.comb += mask.eq(self.load.mask.rotate_left(o))
-        return turned, mask
+        upper = Cat(offset > j for j in range(line_bytes))
+        return turned.replicate(line_bytes // bus_bytes), mask & ~upper, mask & upper
 
     def _elaborate_shared_writes(self, m: Module) -> None:
         """Write a result, or else what is loaded, from one register for all banks."""
@@ -260,24 +264,21 @@ class ActSram(Component):
         line_bytes, banks = config.line_bytes, config.act_banks
         bank_bits = (banks - 1).bit_length()
         load_line, offset = self._split(self.load.addr)
-        turned, mask = self._place(m, offset)
-        upper = Cat(offset > j for j in range(line_bytes))
+        loaded, in_line, in_following = self._place(m, offset)
         is_result = self.result.req
         m.d.comb += self.load.gnt.eq(self.load.req & ~is_result)
 
         line = Mux(is_result, self.result.line, load_line)
         bank, row = line[:bank_bits], line[bank_bits:]
         # Bytes in the line and in the following one. A window goes to both or to neither.
-        here = Mux(is_result, ~0, mask & ~upper & self.load.req.replicate(line_bytes))
-        beyond = Mux(self.load.gnt, mask & upper, 0)
+        here = Mux(is_result, ~0, in_line & self.load.req.replicate(line_bytes))
+        beyond = Mux(self.load.gnt, in_following, 0)
         data = Signal(8 * line_bytes, name="write_data", reset_less=True)
         address = Signal(len(row), name="write_addr", reset_less=True)
         # Only the last bank's following line is in another row.
         first_address = Signal(len(row), name="write_addr_0", reset_less=True)
         m.d[self._write_clock] += [
-            data.eq(
-                Mux(is_result, self.result.data, turned.replicate(line_bytes // config.bus_bytes))
-            ),
+            data.eq(Mux(is_result, self.result.data, loaded)),
             address.eq(row),
             first_address.eq(row + (bank == banks - 1)),
         ]
@@ -301,9 +302,7 @@ class ActSram(Component):
         following = Signal(LINE_BITS)
         m.d.comb += following.eq(line + 1)
 
-        turned, mask = self._place(m, offset)
-        data = turned.replicate(line_bytes // config.bus_bytes)
-        upper = Cat(offset > j for j in range(line_bytes))
+        data, lower, upper = self._place(m, offset)
         # Results are registered as they come, so that a load waits for registers only.
         result = Signal(8 * line_bytes, reset_less=True)
         result_row = Signal(LINE_BITS - bank_bits, reset_less=True)
@@ -319,9 +318,9 @@ class ActSram(Component):
             in_following = line[:bank_bits] == (b - 1) % config.act_banks
             lanes = Signal(line_bytes, name=f"lanes_{b}")
             with m.If(self.load.req & in_line):
-                m.d.comb += lanes.eq(mask & ~upper)
+                m.d.comb += lanes.eq(lower)
             with m.Elif(self.load.req & in_following):
-                m.d.comb += lanes.eq(mask & upper)
+                m.d.comb += lanes.eq(upper)
             # Registered: who is granted is known late in the cycle.
             for member in ("write_en", "write_addr", "write_data"):
                 register = Signal.like(getattr(port, member), name=f"{member}_{b}", reset_less=True)

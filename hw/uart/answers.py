@@ -6,11 +6,11 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.uart.constants import look_up
 from celosia.hw.uart.protocol import IDENTITY_WORDS, STATE_WORDS, Identity
+from celosia.hw.uart.session import PLACE_BITS
 
 __all__ = ["Answers"]
 
 COUNTER_BITS = 8
-PLACE_BITS = 5
 INDEX_BITS = 5
 
 

@@ -18,7 +18,7 @@ from celosia.hw.uart.protocol import (
     Kind,
     Status,
 )
-from celosia.hw.uart.session import SequenceState
+from celosia.hw.uart.session import SEQUENCE_PLACE, SequenceState
 from celosia.hw.uart.transmitter import BIT_OF_FRAME
 
 __all__ = ["HEADER", "Executor"]
@@ -30,7 +30,6 @@ ALL_BYTES = 0xF
 WORD_BITS = 32
 COUNT_PLACE = 16
 """Of the count in a header; of CHECKSUM's it goes to the end, else its last bit is bit 23."""
-SEQUENCE_PLACE = 8
 STEP_PLACE = 2
 """Words are four bytes apart."""
 REGISTER_BITS = STEP_PLACE + csr_signature().addr_width

@@ -4,11 +4,12 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.uart.protocol import Status
 
-__all__ = ["SequenceState"]
+__all__ = ["PLACE_BITS", "SEQUENCE_PLACE", "SequenceState"]
 
 NUMBER_BITS = 8
 STATUS_BITS = 3
 PLACE_BITS = 5
+"""Of the number of a bit in a word."""
 SEQUENCE_PLACE = 8
 """Of the sequence number in a header."""
 

@@ -8,9 +8,11 @@ reports; the constants below are where it is adjusted.
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
+from operator import itemgetter
 
 import numpy as np
 from celosia.hw.config import NpuConfig
@@ -196,7 +198,8 @@ class _Simulation:
 
         One that comes later in the program may go first: the other one waits for its tokens.
         """
-        for begin, end in self.transfers:
+        later = bisect_right(self.transfers, start, key=itemgetter(1))
+        for begin, end in islice(self.transfers, later, None):
             if start + cycles <= begin:
                 break
             start = max(start, end)

@@ -273,3 +273,15 @@ def test_multipliers_have_four_enables_between_them() -> None:
     enables = {tuple(netlist["cells"][f"m{place}"]["connections"]["CE"]) for place in range(10)}
     assert len(enables) == 4
     assert (LOW,) in enables
+
+
+def test_a_register_between_two_multipliers_goes_into_one() -> None:
+    netlist = module(
+        first=cell("MULT9X9", A=[LOW], B=[LOW], DOUT=[40], CLK=[LOW], CE=[LOW]),
+        between=flip_flop(40, 20),
+        second=cell("MULT9X9", A=[20], B=[LOW], DOUT=[50], CLK=[LOW], CE=[LOW]),
+    )
+    assert absorb(netlist) == {"MULT9X9": 1}
+    assert "between" not in netlist["cells"]
+    assert netlist["cells"]["first"]["connections"]["DOUT"] == [20]
+    assert netlist["cells"]["second"]["connections"]["A"] == [20]

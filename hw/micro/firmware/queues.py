@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from celosia.hw.control.units import Unit
 from celosia.hw.isa import Engine
 from celosia.hw.micro.assembler import Word
@@ -96,12 +99,7 @@ class Queues:
             a.store(self.counter)
             a.move(self.bit, 1 << WAIT_BIT)
             a.label("begin.token")
-            a.load(s.head)
-            a.bits_and(self.bit)
-            with a.unless(Op.JUMP_ZERO):
-                a.load(self.counter)
-                a.emit(Op.INDEX)
-                a.emit(Op.LOAD_INDEXED)
+            with self._tokens_of_bit():
                 a.emit(Op.JUMP_ZERO, "begin.out")
                 a.add(self.takes)
                 a.emit(Op.STORE_INDEXED)
@@ -176,12 +174,7 @@ class Queues:
             a.store(self.counter)
             a.move(self.bit, 1 << SIGNAL_BIT)
             a.label("finish.token")
-            a.load(s.head)
-            a.bits_and(self.bit)
-            with a.unless(Op.JUMP_ZERO):
-                a.load(self.counter)
-                a.emit(Op.INDEX)
-                a.emit(Op.LOAD_INDEXED)
+            with self._tokens_of_bit():
                 a.add(1)
                 a.emit(Op.STORE_INDEXED)
                 a.add(-MOST_TOKENS - 1)
@@ -190,6 +183,18 @@ class Queues:
             a.increase(self.bit, self.bit)
             a.add(-1 << SIGNAL_BIT + ENGINES)
             a.emit(Op.JUMP_NONZERO, "finish.token")
+
+    @contextmanager
+    def _tokens_of_bit(self) -> Iterator[None]:
+        """What follows is done if the head has `bit`, with A = the tokens that `counter` names."""
+        a = self.a
+        a.load(self.s.head)
+        a.bits_and(self.bit)
+        with a.unless(Op.JUMP_ZERO):
+            a.load(self.counter)
+            a.emit(Op.INDEX)
+            a.emit(Op.LOAD_INDEXED)
+            yield
 
     def _store_indexed(self, array: Word, value: Word) -> None:
         """array[unit] = value."""
