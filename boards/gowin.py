@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ALONE", "absorb", "flip_flops_alone", "refine"]
+__all__ = ["ALONE", "absorb", "fix_adders", "flip_flops_alone", "refine"]
 
 Cell = dict[str, Any]
 Bit = int | str
@@ -34,6 +34,16 @@ nextpnr 0.11 counts each that it has ever tried there: with more it soon finds n
 LOW, HIGH = "0", "1"
 
 ALONE = "flip-flops alone"
+
+ADD_OR_SUBTRACT = 2
+"""Mode of all bits of adders that Yosys makes; their input I3 says which of the two it is."""
+ALU_INPUTS = ("I0", "I1", "I3")
+FIXED_MODE = 1
+"""Any other, so that nextpnr takes the table as it is."""
+TABLES = {HIGH: "0110000001101010", LOW: "1001000010011010"}
+"""Of a bit that adds and of one that subtracts, by the constant at I3. Bits 15 to 12 and 7 to 4
+are the sum of I0 and I1 without carry (I3 high and low), bits 3 to 0 the carry where they are the
+same (nextpnr, himbaechel/uarch/gowin/pack_luts.cc)."""
 
 
 @dataclass(frozen=True)
@@ -273,6 +283,37 @@ def absorb(module: dict[str, Any]) -> Counter[str]:
     return saved
 
 
+def fix_adders(module: dict[str, Any]) -> int:
+    """Let bits of adders that always add, or always subtract, do without the input that says so.
+
+    nextpnr brings a constant to each such input, by wires that the signals beside it need.
+
+    Parameters
+    ----------
+    module : dict
+        A flat module of Yosys's ``write_json``; it is changed.
+
+    Returns
+    -------
+    int
+        Inputs freed. Bits with another constant input are left: nextpnr frees theirs itself.
+    """
+    netlist = _Netlist(module)
+    freed = 0
+    for cell in netlist.cells.values():
+        if cell["type"] != "ALU" or int(cell["parameters"]["ALU_MODE"], 2) != ADD_OR_SUBTRACT:
+            continue
+        constants = {port: netlist.constant(cell["connections"][port][0]) for port in ALU_INPUTS}
+        select = constants.pop("I3")
+        if select in TABLES and not any(constants.values()):
+            cell["parameters"].update(
+                ALU_MODE=format(FIXED_MODE, "032b"), RAW_ALU_LUT=TABLES[select]
+            )
+            del cell["connections"]["I3"], cell["port_directions"]["I3"]
+            freed += 1
+    return freed
+
+
 def flip_flops_alone(module: dict[str, Any]) -> int:
     """Return how many flip-flops have no table before them whose place they could share.
 
@@ -299,12 +340,12 @@ def flip_flops_alone(module: dict[str, Any]) -> int:
 
 
 def refine(netlist: Path) -> Counter[str]:
-    """:func:`absorb` in a file of Yosys's ``write_json`` with the top module ``top``.
+    """Do :func:`absorb` and :func:`fix_adders` in a file of Yosys's ``write_json``.
 
     Parameters
     ----------
     netlist : Path
-        It is changed.
+        With the top module ``top``; it is changed.
 
     Returns
     -------
@@ -314,6 +355,7 @@ def refine(netlist: Path) -> Counter[str]:
     content: dict[str, Any] = json.loads(netlist.read_text(encoding="utf-8"))
     module = content["modules"]["top"]
     absorb(module)
+    fix_adders(module)
     netlist.write_text(json.dumps(content), encoding="utf-8")
     cells = Counter(str(cell["type"]) for cell in module["cells"].values())
     cells[ALONE] = flip_flops_alone(module)

@@ -90,6 +90,7 @@ def stops(
     domain: str,
     platform: object,
     waits: Value | None = None,
+    enables: bool = True,
 ) -> Any:
     """Make a component stand still, with its state, in the cycles in which `enable` is low.
 
@@ -109,6 +110,8 @@ def stops(
     waits : Value, optional
         One bit, high when nothing would change although `enable` is high. Only gated clocks use
         it: as a clock enable it would be a long path for no result.
+    enables : bool
+        Whether there are clock enables where clocks are not gated.
 
     Returns
     -------
@@ -116,7 +119,7 @@ def stops(
         To be used in place of `component`.
     """
     if not isinstance(platform, ClockGates):
-        return SpreadEnable(ahead)(component)
+        return SpreadEnable(ahead)(component) if enables else component
     if waits is not None:
         went_on = Signal(WAIT_CYCLES, name=f"{domain}_went_on")
         m.d[domain] += went_on.eq(Cat(~waits, went_on)[:WAIT_CYCLES])

@@ -122,7 +122,15 @@ class NpuCore(Component):
             ),
         ):
             m.submodules[name] = stops(
-                m, part, enable, ahead=ahead, domain=name, platform=platform, waits=waits
+                m,
+                part,
+                enable,
+                ahead=ahead,
+                domain=name,
+                platform=platform,
+                waits=waits,
+                # In a small machine wires are short: an enable would go to each register.
+                enables=not compact,
             )
         act = m.submodules.act = ActSram(config)
         wgt = m.submodules.wgt = WeightMemory(config)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from celosia.boards.flows import FLOWS
-from celosia.boards.gowin import ALONE, absorb, flip_flops_alone, refine
+from celosia.boards.gowin import ALONE, absorb, fix_adders, flip_flops_alone, refine
 from celosia.boards.registry import BOARDS
 from celosia.boards.tools import YOSYS, FpgaToolError, find_tool, run_fpga_tool
 
@@ -285,3 +286,42 @@ def test_a_register_between_two_multipliers_goes_into_one() -> None:
     assert "between" not in netlist["cells"]
     assert netlist["cells"]["first"]["connections"]["DOUT"] == [20]
     assert netlist["cells"]["second"]["connections"]["A"] == [20]
+
+
+def adder(select: int, other: int = 11) -> dict[str, Any]:
+    bit = cell("ALU", I0=[10], I1=[other], I3=[select], CIN=[12], SUM=[13], COUT=[14])
+    bit["parameters"] = {"ALU_MODE": f"{2:032b}", "ALUTYPE": "0"}
+    return bit
+
+
+def bit_of_adder(table: str, i0: int, i1: int, i3: int, carry: int) -> tuple[int, int]:
+    """Sum and carry of an ALU, whose input I2 is always high (nextpnr's drawing of it)."""
+    places = table[::-1]
+    difference = int(places[8 * i3 + 4 + 2 * i1 + i0])
+    return difference ^ carry, carry if difference else int(places[2 * i1 + i0])
+
+
+@pytest.mark.parametrize("select", [HIGH, LOW], ids=["add", "subtract"])
+def test_an_adder_that_always_adds_needs_nobody_to_say_so(select: int) -> None:
+    netlist = module(bit=adder(select))
+    assert fix_adders(netlist) == 1
+    bit = netlist["cells"]["bit"]
+    assert "I3" not in bit["connections"]
+    assert "I3" not in bit["port_directions"]
+    # Whatever the input that is not connected may be.
+    for i3, i0, i1, carry in itertools.product((0, 1), repeat=4):
+        total = i0 + (i1 if select == HIGH else 1 - i1) + carry
+        found = bit_of_adder(bit["parameters"]["RAW_ALU_LUT"], i0, i1, i3, carry)
+        assert found == (total & 1, total >> 1)
+
+
+@pytest.mark.parametrize(
+    "bit",
+    [adder(20), adder(HIGH, other=LOW), adder(LOW, other=HIGH), cell("LUT1", I0=[10], F=[13])],
+    ids=["says so as it goes", "a constant 0", "a constant 1", "a table"],
+)
+def test_other_adders_are_as_they_were(bit: dict[str, Any]) -> None:
+    netlist = module(bit=bit)
+    before = json.dumps(netlist)
+    assert fix_adders(netlist) == 0
+    assert json.dumps(netlist) == before

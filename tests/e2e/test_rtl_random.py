@@ -216,7 +216,7 @@ def test_random_models_are_exact(pair: tuple[SimDevice, EmuDevice], seeds: range
     indirect=True,
 )
 def test_gated_clocks_change_nothing(pair: tuple[SimDevice, EmuDevice]) -> None:
-    """The machine with clock enables, which FPGAs get, takes the same cycles for the same results.
+    """The machine with one clock, which FPGAs get, takes the same cycles for the same results.
 
     Only builds that can trace have it; the others have gated clocks.
     """

@@ -22,3 +22,10 @@ def test_every_preset_exports_as_verilog(name: str) -> None:
     assert ports["bus__adr"] == 32 - (config.bus_bytes - 1).bit_length()
     assert ports["csr__dat_r"] == ports["csr__dat_w"] == 32
     assert {"clk", "rst", "irq", "bus__stall", "bus__ack", "bus__err", "csr__ack"} <= set(ports)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_only_large_machines_have_clock_enables_of_parts(name: str) -> None:
+    config = PRESETS[name]
+    has_enables = "clock_enable" in verilog.convert(Npu(config), name="npu")
+    assert has_enables != (config.compact or config.firmware)
