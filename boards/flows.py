@@ -235,7 +235,7 @@ def _route_gowin(board: Board, platform: Any, mhz: float, seed: int) -> list[str
         *("--vopt", "cst=top.cst", "--write", ROUTED),
         # Attempts to place a cell: the square of all cells divided by this. With an eighth of the
         # square, the default, a design that has no room takes hours to say so.
-        *("--placer-heap-cell-placement-timeout", "100000"),
+        *("--placer-heap-cell-placement-timeout", "20000"),
         *_common(mhz, seed),
         *_options(board, "route"),
     ]

@@ -194,8 +194,12 @@ class NpuConfig:
 
     @property
     def dw_segments(self) -> int:
-        """Kernel rows of a depthwise convolution that one pass covers (3 taps each)."""
-        return min(3, self.rows // 3)
+        """Kernel rows of a depthwise convolution that one pass covers (3 taps each).
+
+        One in a compact machine: the ways for more are a thirtieth of it, and images whose rows
+        may have any length need less memory.
+        """
+        return 1 if self.compact else min(3, self.rows // 3)
 
     @property
     def macs_per_cycle(self) -> int:

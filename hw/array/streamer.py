@@ -202,10 +202,14 @@ class Streamer(Component):
         conv, wave = self.conv, self.wave
         line_bytes = self._config.line_bytes
         window = conv.mode == Mode.WINDOW
+        segments = self._config.dw_segments
         addrs = [Signal(ADDR_BITS, name=f"addr_{s}") for s in range(SEGMENTS)]
         m.d.comb += [
             addrs[0].eq(at.addr),
-            addrs[1].eq(at.addr + Mux(window, line_bytes, conv.row_pitch)),
+            # With one segment only a window has a second line.
+            addrs[1].eq(
+                at.addr + (Mux(window, line_bytes, conv.row_pitch) if segments > 1 else line_bytes)
+            ),
             addrs[2].eq(at.addr + (conv.row_pitch << 1)),
         ]
         to_end = Signal(signed(X_BITS + 1))
@@ -233,7 +237,6 @@ class Streamer(Component):
             m.d.sync += wave.inside[s].eq(row_exists)
             inside.append(row_exists)
         # A window is one line, or two where it is not aligned; otherwise a line for each segment.
-        segments = self._config.dw_segments
         offset_bits = (line_bytes - 1).bit_length()
         unaligned = at.addr[:offset_bits].any()
         rows_mode = conv.mode == Mode.ROWS

@@ -23,7 +23,7 @@ TOOL_MISSING = 77
 DEFAULT_SEED = 1
 
 DESIGNS = (
-    *("csr", "dma_narrow", "dma_wide", "array", "vector", "npu_nano", "npu_tiny"),
+    *("csr", "dma_narrow", "dma_wide", "array", "array_compact", "vector", "npu_nano", "npu_tiny"),
     *("sdram_narrow", "sdram_wide"),
 )
 

@@ -304,15 +304,15 @@ class Design:
 NANO, TINY = PRESETS["nano"], PRESETS["tiny"]
 _SMALL = {"act_bytes": KIB, "wgt_bytes": KIB, "param_bytes": KIB, "max_outstanding": 8}
 
+_ARRAY: dict[str, Any] = {"act_bytes": 8 * KIB, "acc_depth": 64, "lanes": None}
 _WIDE: dict[str, Any] = {"lanes": None, "compact": False}
 
 DESIGNS = {
     "csr": Design(ControlTop, NANO, "bench_csr"),
     "dma_narrow": Design(DmaTop, TINY.with_(**_SMALL), "bench_dma"),
     "dma_wide": Design(DmaTop, TINY.with_(**_SMALL, bus_bits=64), "bench_dma"),
-    "array": Design(
-        ArrayTop, TINY.with_(act_bytes=8 * KIB, acc_depth=64, lanes=None), "bench_array"
-    ),
+    "array": Design(ArrayTop, TINY.with_(**_ARRAY, compact=False), "bench_array"),
+    "array_compact": Design(ArrayTop, TINY.with_(**_ARRAY), "bench_array"),
     # With several beats a vector: the whole machines below, and tests/hw/test_vector.py.
     "vector": Design(VectorTop, NANO.with_(param_bytes=4 * KIB, **_WIDE), "bench_vector"),
     "npu_nano": Design(Npu, NANO, "bench_npu"),

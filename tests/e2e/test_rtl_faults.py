@@ -356,8 +356,6 @@ def streams_out_of_range() -> Iterator[Case]:
 def streams_of_other_faults() -> Iterator[Case]:
     wide = replace(CONV, out_w=32, row_len=32, out_h=9, tile_rows=9, tag=7)
     yield "a tile larger than the accumulator", [wide], "ACC_OVERFLOW", 2
-    rows = replace(ROWS, row_pitch=4 * LINE, row_bytes=4 * LINE, step_y=4 * LINE, tag=7)
-    yield "two kernel rows in one bank", [rows], "BANK_CONFLICT", 2
     given = [replace(LOAD, row_bytes=4, signal=1 << Engine.STORE, tag=7)] * 256
     yield "256 tokens", [*given], "TOKEN_OVERFLOW", 0
     for name, command, unit in (
