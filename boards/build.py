@@ -38,7 +38,7 @@ DEFAULT_FOLDER = Path("build/boards")
 REPORT = "report.json"
 SYNTHESIS_LOG, ROUTE_LOG = "synthesis.log", "route.log"
 SYNTHESIS_TIME_OUT_S = 1800.0
-ROUTE_TIME_OUT_S = 3600.0
+ROUTE_TIME_OUT_S = 7200.0
 PACK_TIME_OUT_S = 600.0
 KIB = 1024
 
