@@ -129,7 +129,7 @@ class NpuCore(Component):
                 domain=name,
                 platform=platform,
                 waits=waits,
-                # In a small machine wires are short: an enable would go to each register.
+                # One more wire to each register is more than a small machine can have.
                 enables=not compact,
             )
         act = m.submodules.act = ActSram(config)

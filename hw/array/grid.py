@@ -132,18 +132,16 @@ class SystolicArray(Component):
         m.d.comb += Cat(self.sums.as_value()).eq(Cat(above))
         return m
 
-    def _late(self, m: Module, value: Value, cycles: int, name: str) -> Value:
-        """Delay data by whatever takes less room."""
-        if self._config.compact and cycles >= MEMORY_FROM_CYCLES:
-            late: Value = memory_delay(m, value, cycles, name=name)
-        else:
-            late = delays(m, value, cycles, name=name, reset_less=True)[-1]
-        return late
-
     def _skewed_windows(self, m: Module) -> list[Value]:
-        """Delay byte r of the window by r cycles."""
-        rows = self._config.rows
-        return [self._late(m, self.window[r], r, f"window_{r}") for r in range(rows)]
+        """Delay byte r of the window by r cycles, by whatever takes less room."""
+        late: list[Value] = []
+        for r in range(self._config.rows):
+            byte, name = self.window[r], f"window_{r}"
+            if self._config.compact and r >= MEMORY_FROM_CYCLES:
+                late.append(memory_delay(m, byte, r, name=name))
+            else:
+                late.append(delays(m, byte, r, name=name, reset_less=True)[-1])
+        return late
 
     def _column_buses(self, m: Module, segments: int) -> list[list[Value]]:
         """Give each segment its pixel: its own, three cycles a segment late, or the first one."""
@@ -158,7 +156,8 @@ class SystolicArray(Component):
                     late_mode = Signal(name=f"rows_mode_{s}_{stage}")
                     m.d.sync += late_mode.eq(rows_mode)
                     rows_mode = late_mode
-                pixel = self._late(m, pixel, TAPS_A_SEGMENT * s, f"pixel_{s}")
+                cycles = TAPS_A_SEGMENT * s
+                pixel = delays(m, pixel, cycles, name=f"pixel_{s}", reset_less=True)[-1]
                 pixel = Mux(rows_mode, pixel, self.pixels[0].as_value())
             buses.append([pixel.word_select(c, 8).as_signed() for c in range(size)])
         return buses

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from amaranth.back import verilog
+from amaranth.back import rtlil, verilog
 from celosia.hw.config import PRESETS
 from celosia.hw.npu import Npu
 
@@ -27,5 +27,5 @@ def test_every_preset_exports_as_verilog(name: str) -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_only_large_machines_have_clock_enables_of_parts(name: str) -> None:
     config = PRESETS[name]
-    has_enables = "clock_enable" in verilog.convert(Npu(config), name="npu")
+    has_enables = "clock_enable" in rtlil.convert(Npu(config), name="npu")
     assert has_enables != (config.compact or config.firmware)
