@@ -52,13 +52,12 @@ class ServedBoard:
         self.device = f"uart:{found[1]}"
 
     def close(self) -> None:
-        self._process.send_signal(signal.SIGINT)
-        try:
-            assert self._process.wait(30) == 0
-        finally:
-            self._process.kill()
-            assert self._process.stdout is not None
-            self._process.stdout.close()
+        with self._process as process:
+            try:
+                process.send_signal(signal.SIGINT)
+                assert process.wait(30) == 0
+            finally:
+                process.kill()
 
 
 @pytest.fixture(scope="module")
