@@ -15,8 +15,11 @@ TABLE_INPUTS = 4
 TABLES = {
     "LFE5U": ("LUT4", "INIT", ("A", "B", "C", "D"), "Z"),
     "iCE40": ("SB_LUT4", "LUT_INIT", ("I0", "I1", "I2", "I3"), "O"),
+    "GW2A": ("LUT4", "INIT", ("I0", "I1", "I2", "I3"), "F"),
 }
-"""By the beginning of a device's name: table, parameter with the contents, inputs, output."""
+"""By the beginning of the FPGA's name: table, parameter with the contents, inputs, output."""
+NAMED_BY = ("device", "part")
+"""What an Amaranth platform has the FPGA's name in: the second those for Gowin."""
 
 
 def look_up(m: Module, bits: Sequence[int], place: Value, *, platform: object) -> Value:
@@ -36,8 +39,8 @@ def look_up(m: Module, bits: Sequence[int], place: Value, *, platform: object) -
     platform : object
         What ``elaborate`` was called with.
     """
-    device = str(getattr(platform, "device", ""))
-    cell = next((cell for name, cell in TABLES.items() if device.startswith(name)), None)
+    names = tuple(str(getattr(platform, attribute, "")) for attribute in NAMED_BY)
+    cell = next((c for fpga, c in TABLES.items() if any(n.startswith(fpga) for n in names)), None)
     if cell is None:
         m.submodules.constants = rom = Memory(shape=1, depth=len(bits), init=bits)
         port = rom.read_port(domain="comb")
