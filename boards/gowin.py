@@ -26,11 +26,6 @@ MULTIPLIER_REGISTERS = {"A": "AREG", "B": "BREG", "DOUT": "OUT_REG"}
 WIDE_MEMORY_BITS = (32, 36)
 """Memories whose output registers can be used; those of others cannot on a GW2A-18C (nextpnr)."""
 
-ENABLES = 4
-"""Different clock enables of all multipliers. A macro of the FPGA has wires for so many, and
-nextpnr 0.11 counts each that it has ever tried there: with more it soon finds none that is legal.
-"""
-
 LOW, HIGH = "0", "1"
 
 ALONE = "flip-flops alone"
@@ -213,40 +208,31 @@ def _registers_near(netlist: _Netlist, name: str) -> dict[_Control, dict[str, di
 def _absorb_multipliers(netlist: _Netlist) -> Counter[str]:
     """Use multipliers' registers; return how many flip-flops that saves, by type.
 
-    Those of a multiplier have one clock and one enable together: of those that there are, the one
-    that frees most places is taken. All multipliers have :data:`ENABLES` between them.
+    All multipliers get one clock and one enable, those with which most places are freed. Two of
+    nine bits are a pair that has one of each. nextpnr 0.11 places them singly: with several
+    enables it soon finds only places whose other half has the wrong one.
     """
     near = {
         name: _registers_near(netlist, name)
         for name, cell in netlist.cells.items()
         if cell["type"] in ("MULT9X9", "MULT18X18")
     }
-
-    def worth(registers: Mapping[str, Mapping[Bit, str]]) -> tuple[int, int]:
-        names = {each for port in registers.values() for each in port.values()}
-        return sum(netlist.is_alone(each) for each in names), len(names)
-
-    totals: defaultdict[_Control, tuple[int, int]] = defaultdict(lambda: (0, 0))
+    worth: defaultdict[_Control, tuple[int, int]] = defaultdict(lambda: (0, 0))
     for found in near.values():
         for control, ports in found.items():
-            alone, number = worth(ports)
-            totals[control] = (totals[control][0] + alone, totals[control][1] + number)
-    allowed = sorted(totals, key=lambda control: totals[control], reverse=True)[:ENABLES]
-    if any(not set(found).intersection(allowed) for found in near.values()):
-        # A multiplier without registers has an enable, too: a constant.
-        allowed = allowed[: ENABLES - 1]
-
+            names = {each for port in ports.values() for each in port.values()}
+            alone, number = worth[control]
+            alone += sum(netlist.is_alone(each) for each in names)
+            worth[control] = (alone, number + len(names))
     saved: Counter[str] = Counter()
+    if not worth:
+        return saved
+    chosen = max(worth, key=lambda control: worth[control])
     for name in near:
-        # Looked for again: a register between two multipliers may have gone into the other one.
-        found = _registers_near(netlist, name)
-        choice = {control: found[control] for control in allowed if control in found}
-        if not choice:
-            continue
         cell = netlist.cells[name]
-        chosen = max(choice, key=lambda control: worth(choice[control]))
-        saved[cell["type"]] += worth(choice[chosen])[1]
-        for port, registers in choice[chosen].items():
+        # Looked for again: a register between two multipliers may have gone into the other one.
+        for port, registers in _registers_near(netlist, name).get(chosen, {}).items():
+            saved[cell["type"]] += len(set(registers.values()))
             if port == "DOUT":
                 netlist.take_outputs(name, port, registers)
             else:
