@@ -153,10 +153,11 @@ class Feed(Component):
         in_first = size - wave.addr[0][:offset_bits]
         some = wave.left < wave.right
         window = wave.mode == Mode.WINDOW
-        second_row = ~window if config.dw_segments > 1 else 0
+        # With one segment only a window has a second line.
+        of_window = window if config.dw_segments > 1 else 1
         used = [
             some & wave.inside[0] & (~window | (wave.left < in_first)),
-            some & Mux(second_row, wave.inside[1], wave.inside[0] & (wave.right > in_first)),
+            some & Mux(of_window, wave.inside[0] & (wave.right > in_first), wave.inside[1]),
             some & wave.inside[2],
         ]
         fetched = []
