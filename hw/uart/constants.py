@@ -27,7 +27,8 @@ def look_up(m: Module, bits: Sequence[int], place: Value, *, platform: object) -
 
     From constants synthesis makes what logic they need. Some of these are a git revision: with
     each commit all of a design would be placed anew, and its clock be another one. On the FPGAs in
-    :data:`TABLES` every 16 bits are a table of their own, and differ in nothing but its contents.
+    :data:`TABLES` every 16 bits are a table of their own, and differ in nothing but its contents
+    (nearly always: Yosys leaves an input open that a table's contents do not depend on).
 
     Parameters
     ----------
