@@ -165,11 +165,23 @@ def hard_swish(
     factor = saturating_rounding_doubling_high_mul(factor, mantissa, bits=16)
     if shift > 0:
         factor = saturate(factor << 1, 16)
-    factor = rounding_divide_by_pot(factor, max(-shift, 0))
+    factor = _divide_int16_by_pot(factor, max(-shift, 0))
     factor = (factor + (1 << 15)) >> 1  # from [-1, 1] to [0, 1]
     # Truncated, not rounded: the kernel found that this cancels the bias of the roundings above.
     product = saturate(truncating_divide(factor * on_output_scale, 1 << 15), 16)
-    return to_int8(rounding_divide_by_pot(product, -out_shift) + out_zero_point)
+    return to_int8(_divide_int16_by_pot(product, -out_shift) + out_zero_point)
+
+
+def _divide_int16_by_pot(value: npt.NDArray[np.int64], exponent: int) -> npt.NDArray[np.int64]:
+    """gemmlowp's ``RoundingDivideByPOT`` on int16.
+
+    ``(1 << exponent) - 1`` is cut to 16 bits: with 16 and more it is all ones, that is -1. The
+    remainder is then the value itself, and what it is compared with is -1, or 0 below zero.
+    """
+    if exponent < 16:
+        return rounding_divide_by_pot(value, exponent)
+    remainder, threshold = value, np.where(value < 0, 0, -1)
+    return (value >> 16) + (remainder > threshold)
 
 
 def _multiplier_16bit(real: np.float32) -> tuple[int, int]:

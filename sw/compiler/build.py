@@ -18,7 +18,7 @@ from celosia.hw.config import NpuConfig
 from celosia.hw.isa import Command
 from celosia.sw.check import check_program
 from celosia.sw.compiler import frontend
-from celosia.sw.compiler.emit import emit_program
+from celosia.sw.compiler.emit import emit_program, encode_commands
 from celosia.sw.compiler.fold_input import fold_input
 from celosia.sw.compiler.ir import Graph
 from celosia.sw.compiler.passes.fold_channels import fold_channels
@@ -154,6 +154,8 @@ def _best_schedule(
     if len(best.commands) <= MAX_COMMANDS_FOR_SEARCH:
         others = (_build(graph, plan, config, count) for count in WEIGHT_CHUNKS[1:])
         best = min((best, *others), key=lambda variant: variant.prediction.cycles)
+    # Before another way to place the graph is given up for this one: do its commands exist?
+    encode_commands(best.commands, best.layers, works)
     return best
 
 

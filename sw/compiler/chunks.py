@@ -95,7 +95,7 @@ class ChunkLoader:
     def cut(
         self, layer: WeightedLayer, group: Range, *, parts: int, taper: bool
     ) -> list[Chunk] | None:
-        """Cut a group of channel tiles into chunks; None when not even one tile fits.
+        """Cut a group of channel tiles into chunks; None when not even one tile is a command.
 
         Parameters
         ----------
@@ -110,7 +110,7 @@ class ChunkLoader:
             and once the last weights of a program have come, nothing hides what it still does.
         """
         tile_bytes = layer.mapping.tile_weight_bytes(self._config)
-        if tile_bytes > self._config.wgt_bytes:
+        if tile_bytes > self._config.wgt_bytes or not layer.mapping.fits_command:
             return None
         total = group[1] - group[0]
         section = max(1, self._config.param_bytes // 2 // layer.parameter_tile_bytes(self._config))
@@ -138,7 +138,8 @@ class ChunkLoader:
         """Whether the weights and parameters of a whole group can stay for all stripes."""
         tiles = group[1] - group[0]
         return (
-            tiles * layer.mapping.tile_weight_bytes(self._config) <= self._config.wgt_bytes
+            layer.mapping.fits_command
+            and tiles * layer.mapping.tile_weight_bytes(self._config) <= self._config.wgt_bytes
             and tiles * layer.parameter_tile_bytes(self._config) <= self._config.param_bytes
         )
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from celosia.hw.config import NpuConfig
-from celosia.hw.isa import COMMAND_BYTES, Command, Conv, End, IsaError, Region, Transfer
+from celosia.hw.isa import COMMAND_BYTES, Command, Conv, End, Region, Transfer
 from celosia.sw.compiler.fold_input import FoldOp
 from celosia.sw.compiler.ir import ConvOp, Graph
 from celosia.sw.compiler.layout import ceil_div
+from celosia.sw.compiler.limits import field_limit
 from celosia.sw.compiler.plan import MemoryPlan, WorkPlan
 from celosia.sw.compiler.predict import Prediction
 from celosia.sw.compiler.schedule import Schedule
@@ -17,7 +18,7 @@ from celosia.sw.errors import CompileError
 from celosia.sw.program import LayerInfo, Program, TensorInfo
 from celosia.sw.program import MemoryPlan as ProgramMemory
 
-__all__ = ["emit_program"]
+__all__ = ["emit_program", "encode_commands"]
 
 MAX_COMMANDS = 1 << 16
 
@@ -58,7 +59,7 @@ def emit_program(
         If a value does not fit its field, naming the layer.
     """
     works = [work_plan.work for work_plan in plan.works]
-    code = _encode(commands, layers, works)
+    code = encode_commands(commands, layers, works)
     io = {*graph.inputs, *graph.outputs}
     kept = [name for name in plan.home_plan.homes if name not in io] if keep_tensors else []
     region_bytes = {
@@ -80,7 +81,14 @@ def emit_program(
     )
 
 
-def _encode(commands: list[Command], layers: list[int], works: list[Work]) -> bytes:
+def encode_commands(commands: list[Command], layers: list[int], works: list[Work]) -> bytes:
+    """Return the command stream, with `End`.
+
+    Raises
+    ------
+    CompileError
+        If a layer needs more than a command has room for, or there are too many commands.
+    """
     if len(commands) >= MAX_COMMANDS:
         raise CompileError(
             "the program",
@@ -89,14 +97,13 @@ def _encode(commands: list[Command], layers: list[int], works: list[Work]) -> by
         )
     code = bytearray()
     for command, layer in zip(commands, layers, strict=True):
-        try:
-            code += command.encode()
-        except IsaError as error:
+        if limit := field_limit(command):
             raise CompileError(
                 works[layer].name,
-                f"a value is too large for its field: {error}",
-                "make the layer smaller",
-            ) from None
+                f"it is too large for the NPU: {limit}",
+                "make the layer smaller, or divide it into several",
+            )
+        code += command.encode()
     return bytes(code + End(tag=len(commands)).encode())
 
 

@@ -22,7 +22,7 @@ from math import gcd
 
 import numpy as np
 from celosia.hw.config import NpuConfig
-from celosia.sw.compiler.ir import ConvOp, DType, Graph, NpuOp, Op, Tensor, hwc
+from celosia.sw.compiler.ir import ConvOp, DType, Graph, NpuOp, Op, Tensor, fresh_name, hwc
 from celosia.sw.compiler.layout import ceil_div
 
 __all__ = ["FoldOp", "FoldedConvOp", "Folding", "Run", "fold_input", "fold_runs"]
@@ -171,7 +171,7 @@ def fold_input(graph: Graph, config: NpuConfig) -> Graph:
         changed = True
         source = graph.tensors[op.input]
         folded = Tensor(
-            name=f"{source.name}/folded",
+            name=fresh_name(tensors, f"{source.name}/folded"),
             shape=(1, folding.height, folding.width, folding.channels),
             dtype=DType.INT8,
             scale=source.scale,

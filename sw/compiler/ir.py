@@ -17,7 +17,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import prod
@@ -42,6 +42,7 @@ __all__ = [
     "TableOp",
     "Tensor",
     "TfliteOp",
+    "fresh_name",
     "hwc",
 ]
 
@@ -139,6 +140,16 @@ class Tensor:
         """Bytes of the dense tensor; 0 for element types numpy does not have."""
         dtype = self.dtype.numpy
         return 0 if dtype is None else self.elements * dtype.itemsize
+
+
+def fresh_name(taken: Container[str], wanted: str) -> str:
+    """Return a name for a tensor that the compiler makes: `wanted`, with primes if it is taken.
+
+    Names of a file are anybody's choice, so no made name is safe by its form.
+    """
+    while wanted in taken:
+        wanted += "'"
+    return wanted
 
 
 def hwc(shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -285,9 +296,6 @@ class ConvOp(NpuOp):
         ``out = (in + pads - kernel) // stride + 1`` holds.
     input_zero_point, output_zero_point, act_min, act_max : int
         int8 values.
-    exact : bool
-        Whether every reachable accumulator gives the reference's result. False only for a fully
-        connected layer whose scale is too fine for a 32-bit multiplier.
     macs : int
         Multiply-accumulates as the TFLite operator counts them: out pixels * kh * kw * cin * cout,
         for depthwise out elements * kh * kw.
@@ -312,7 +320,6 @@ class ConvOp(NpuOp):
     output_zero_point: int
     act_min: int = -128
     act_max: int = 127
-    exact: bool = True
     macs: int
     folded_macs: int = 0
 

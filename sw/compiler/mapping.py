@@ -19,10 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from celosia.hw.config import NpuConfig
-from celosia.hw.isa import Mode
+from celosia.hw.isa import Conv, Mode
 from celosia.sw.compiler.fold_input import FoldedConvOp
 from celosia.sw.compiler.ir import ConvOp
 from celosia.sw.compiler.layout import ActLayout, ceil_div, round_up
+from celosia.sw.compiler.limits import most
 
 __all__ = [
     "Axis",
@@ -101,6 +102,12 @@ class ConvMapping:
         """Weight matrices of a tile of output channels."""
         return self.n_ky * self.n_kx * self.n_ic
 
+    @property
+    def fits_command(self) -> bool:
+        """Whether one `Conv` can count its passes."""
+        loops = {"n_ky": self.n_ky, "n_kx": self.n_kx, "n_ic": self.n_ic}
+        return all(count <= most(Conv, name) for name, count in loops.items())
+
     def tile_weight_bytes(self, config: NpuConfig) -> int:
         """Bytes of the weights of a tile of output channels."""
         return self.passes * config.rows * config.cols
@@ -158,14 +165,14 @@ def map_conv(
                 n_ky=op.kernel_h,
                 n_kx=1,
                 n_ic=ceil_div(op.kernel_w * layout.pixel_pitch, size),
-                ky_rows=dilation,
+                ky_rows=dilation if op.kernel_h > 1 else 1,
             )
         return ConvMapping(
             mode=Mode.WINDOW,
             n_ky=op.kernel_h,
             n_kx=op.kernel_w,
             n_ic=ceil_div(op.cin, size),
-            ky_rows=dilation,
+            ky_rows=dilation if op.kernel_h > 1 else 1,
         )
     axes = conv_axes(op, (in_height, layout.width), out_size)
     candidates = []

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from celosia.sw.compiler.quantize import INT32_MAX, quantize_multiplier
+from celosia.sw.compiler.quantize import INT32_MAX, INT32_MIN, quantize_multiplier
 
 __all__ = ["ExactMultiplier", "exact_multiplier", "scale_in_double"]
 
@@ -53,8 +53,8 @@ def exact_multiplier(
     Returns
     -------
     ExactMultiplier
-        ``exact`` is False when no 32-bit multiplier will do; then it is the nearest one, whose
-        result may be off by one for accumulators within about 1e-7 of a rounding boundary.
+        ``exact`` is False when no 32-bit multiplier will do, or the accumulator shifted left leaves
+        32 bits; then it is the nearest one, and the layer must not run with it.
 
     Raises
     ------
@@ -65,9 +65,30 @@ def exact_multiplier(
     if nominal == 0:
         ends = np.array([acc_min, acc_max], np.int64)
         return ExactMultiplier(0, 0, exact=not np.any(scale_in_double(ends, real)))
+    first_reaching = _first_reaching(real, low, high)
+    # A scale of 1 or a little more needs a left shift, or the largest multiplier without it.
+    for near, bits in ((nominal, shift), (min(2 * nominal, INT32_MAX), shift - 1)):
+        if not _shift_fits(bits, acc_min, acc_max):
+            continue
+        at_least, at_most = _bounds(first_reaching, low, bits, acc_min, acc_max)
+        if at_least <= at_most:
+            return ExactMultiplier(min(max(near, at_least), at_most), bits, exact=True)
+    return ExactMultiplier(nominal, shift, exact=False)
+
+
+def _shift_fits(shift: int, acc_min: int, acc_max: int) -> bool:
+    """Whether a left shift, which comes before the multiplication, keeps within 32 bits."""
+    bits = max(shift, 0)
+    return acc_min << bits >= INT32_MIN and acc_max << bits <= INT32_MAX
+
+
+def _bounds(
+    first_reaching: list[int], low: int, shift: int, acc_min: int, acc_max: int
+) -> tuple[int, int]:
+    """Least and greatest multiplier whose steps are at the accumulators of the reference's."""
     half = 1 << (30 - shift)
     at_least, at_most = 1, INT32_MAX
-    for step, first in zip(range(low + 1, high + 1), _first_reaching(real, low, high), strict=True):
+    for step, first in enumerate(first_reaching, low + 1):
         # acc * multiplier >= bound is what makes the rounded result at least `step`.
         bound = (2 * step - 1) * half
         if first <= acc_max:
@@ -86,9 +107,7 @@ def exact_multiplier(
                 at_least = max(at_least, -(-(bound - 1) // acc))
             elif bound <= 0:
                 at_most = 0
-    if at_least > at_most:
-        return ExactMultiplier(nominal, shift, exact=False)
-    return ExactMultiplier(min(max(nominal, at_least), at_most), shift, exact=True)
+    return at_least, at_most
 
 
 def _first_reaching(real: float, low: int, high: int) -> list[int]:

@@ -103,10 +103,7 @@ def leaky_relu_table(
     """LEAKY_RELU with slope `alpha` (float32) below zero."""
     product = np.float32(scale_in) * np.float32(alpha)
     slope = float(product / np.float32(scale_out))
-    # The reference's split into significand and exponent is symmetric in the sign.
     multiplier_alpha, shift_alpha = quantize_multiplier(abs(slope))
-    if slope < 0:
-        multiplier_alpha = -multiplier_alpha
     multiplier, shift = quantize_multiplier(_float_ratio(scale_in, scale_out))
 
     def leaky_relu(x: int) -> int:
@@ -114,7 +111,8 @@ def leaky_relu_table(
         if centred >= 0:
             return multiply_by_quantized_multiplier(centred, multiplier, shift) + zero_out
         scaled = multiply_by_quantized_multiplier(centred, multiplier_alpha, shift_alpha)
-        return scaled + zero_out
+        # A negative slope negates the rounded product: a negated multiplier would move the halves.
+        return zero_out - scaled if slope < 0 else zero_out + scaled
 
     return table_from(leaky_relu)
 
@@ -163,11 +161,11 @@ def hard_swish_table(scale_in: float, zero_in: int, scale_out: float, zero_out: 
         if reluish_shift > 0:
             reluish = _saturate16(reluish << 1)
         if reluish_shift < 0:
-            reluish = rounding_divide_by_pot(reluish, -reluish_shift)
+            reluish = _rounding_divide_by_pot16(reluish, -reluish_shift)
         reluish = (reluish + (1 << 15)) >> 1
         product = reluish * preshift
         truncated = product >> 15 if product >= 0 else -(-product >> 15)
-        return rounding_divide_by_pot(truncated, -shift) + zero_out
+        return _rounding_divide_by_pot16(truncated, -shift) + zero_out
 
     return table_from(hard_swish)
 
@@ -297,6 +295,16 @@ def _srdhm16(a: int, b: int) -> int:
     product = a * b
     nudged = product + ((1 << 14) if product >= 0 else 1 - (1 << 14))
     return nudged >> 15 if nudged >= 0 else -(-nudged >> 15)
+
+
+def _rounding_divide_by_pot16(value: int, exponent: int) -> int:
+    """`rounding_divide_by_pot` for int16, whose mask of the remainder has 16 bits.
+
+    From an exponent of 16 on the mask is -1: the quotient is 1 for 0 and above, -1 below.
+    """
+    if exponent < 16:
+        return rounding_divide_by_pot(value, exponent)
+    return 1 if value >= 0 else -1
 
 
 def _to_int16_multiplier(multiplier: int) -> int:

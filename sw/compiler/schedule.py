@@ -152,12 +152,18 @@ class _Scheduler:
         end : int, optional
             The first row that need not be there yet; by default all rows are loaded.
         """
-        storage = self.plan.table.tensors[name].chip
+        view = self.plan.table.tensors[name]
+        storage = view.chip
         if storage not in self.graph.inputs:
             return
         whole = self._whole(storage)
         first = self.loaded_rows.get(storage, 0)
-        end = whole.y_end if end is None else end
+        if end is None:
+            end = whole.y_end
+        elif name != storage:
+            # Rows of the view, of which the tensor that it views has more or fewer.
+            rows = ceil_div(view.layout.size_bytes(end), whole.layout.row_pitch)
+            end = min(rows, whole.y_end)
         if end > first:
             self.loaded_rows[storage] = end
             self._transfer(Load, whole.rows(first, end), storage, layer)

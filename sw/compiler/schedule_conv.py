@@ -9,6 +9,7 @@ from celosia.hw.config import NpuConfig
 from celosia.hw.isa import Conv, Mode, Rounding, Vector, VectorOp
 from celosia.sw.compiler.ir import AddOp, ConvOp
 from celosia.sw.compiler.layout import Slab, ceil_div
+from celosia.sw.compiler.limits import MAX_STRIDE, most
 from celosia.sw.compiler.mapping import ConvMapping, conv_axes, shared_requantisation
 from celosia.sw.compiler.steps import Footprint, Place, Step
 from celosia.sw.compiler.tiling import split
@@ -20,6 +21,8 @@ Range = tuple[int, int]
 
 TILE_OVERHEAD_CYCLES = 8
 """Guess of what starting an accumulator tile costs; only used to choose the size of tiles."""
+MAX_PASSES = min(most(Conv, name) for name in ("n_ky", "n_kx", "n_ic"))
+"""Passes of a piece of a split reduction, whichever loop they are in."""
 REQUANT_ADD_CYCLES = 4
 """Cycles of the vector engine for a vector of REQUANT_ADD; REQUANT takes one."""
 
@@ -94,7 +97,7 @@ def split_reduction_steps(
     param_addr: int,
     config: NpuConfig,
 ) -> Iterator[Step]:
-    """Yield the commands of one channel tile whose weights exceed the weight memory.
+    """Yield the commands of one channel tile whose passes exceed the weight memory or a command.
 
     Parameters
     ----------
@@ -110,7 +113,7 @@ def split_reduction_steps(
     assert job.tiles[1] - job.tiles[0] == 1, "one tile of output channels at a time"
     matrix_bytes = config.rows * config.line_bytes
     # Half of the memory each, so that the next piece is loaded while one is used.
-    most = max(1, config.wgt_bytes // 2 // matrix_bytes)
+    most = min(max(1, config.wgt_bytes // 2 // matrix_bytes), MAX_PASSES)
     for block in _blocks(job, config):
         for lines in split(block.conv.out_h, block.conv.tile_rows):
             height = lines[1] - lines[0]
@@ -182,20 +185,40 @@ def _shifted(conv: Conv, ky: Range, kx: Range | None = None, ic: Range | None = 
 
 
 def _blocks(job: ConvJob, config: NpuConfig) -> Iterator[_Block]:
-    """Yield the job's rectangles: as wide as a tile of the accumulator allows."""
+    """Yield the job's rectangles: as wide as a tile of the accumulator allows.
+
+    Along a stride that no command has room for they are one output long.
+    """
+    window = job.mapping.mode == Mode.WINDOW
+    line_stride, stride = job.op.stride_h, job.op.stride_w
+    all_lines, along = job.rows, (0, job.out_size[1])
     if job.mapping.swapped:
-        lines, along = (0, job.out_size[1]), job.rows
-    else:
-        lines, along = job.rows, (0, job.out_size[1])
+        line_stride, stride = stride, line_stride
+        all_lines, along = along, all_lines
     width = along[1] - along[0]
     width = ceil_div(width, ceil_div(width, config.acc_depth))
-    for first, end in split(along[1] - along[0], width):
-        first, end = first + along[0], end + along[0]
-        if job.mapping.mode == Mode.WINDOW:
-            conv = _window_conv(job, lines, (first, end), config)
-        else:
-            conv = _depthwise_conv(job, lines, (first, end), config)
-        yield _Block(conv, lines[0], lines[1], first, end)
+    if not window and stride > MAX_STRIDE:
+        width = 1
+    height = all_lines[1] - all_lines[0] if line_stride <= MAX_STRIDE else 1
+    for line_part in split(all_lines[1] - all_lines[0], height):
+        lines = line_part[0] + all_lines[0], line_part[1] + all_lines[0]
+        for first, end in split(along[1] - along[0], width):
+            first, end = first + along[0], end + along[0]
+            if window:
+                conv = _window_conv(job, lines, (first, end), config)
+            else:
+                conv = _depthwise_conv(job, lines, (first, end), config)
+            yield _Block(_without_idle_strides(conv), lines[0], lines[1], first, end)
+
+
+def _without_idle_strides(conv: Conv) -> Conv:
+    """Leave out strides that are never taken and for which the fields have no room."""
+    changes: dict[str, int] = {}
+    if conv.stride_x > MAX_STRIDE and conv.out_w == 1:
+        changes["stride_x"] = 1
+    if conv.stride_y > MAX_STRIDE and conv.out_h == 1:
+        changes |= {"stride_y": 1, "step_y": conv.row_pitch}
+    return replace(conv, **changes) if changes else conv
 
 
 def _window_conv(job: ConvJob, rows: Range, columns: Range, config: NpuConfig) -> Conv:

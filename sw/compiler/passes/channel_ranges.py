@@ -171,7 +171,7 @@ def _requantised(op: ConvOp, channel: int, low: int, high: int) -> tuple[int, in
             int32_wrap(low << left),
             int32_wrap(high << left),
         )
-    if wraps or not op.exact:
+    if wraps:
         return op.act_min, op.act_max
     first, last = (_requantise(op, channel, acc) for acc in (low, high))
     assert first <= last, "requantisation is monotone"

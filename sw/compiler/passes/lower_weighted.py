@@ -21,6 +21,7 @@ from celosia.sw.compiler.ir import (
     ReshapeOp,
     Tensor,
     TfliteOp,
+    fresh_name,
     hwc,
 )
 from celosia.sw.compiler.passes.fold_pad import spatial_pads
@@ -33,6 +34,7 @@ from celosia.sw.compiler.quantize import (
     channel_multipliers,
 )
 from celosia.sw.compiler.quantize_exact import ExactMultiplier, exact_multiplier
+from celosia.sw.errors import UnsupportedError
 
 __all__ = ["lower_conv", "lower_depthwise", "lower_fully_connected", "lower_pad"]
 
@@ -142,7 +144,7 @@ def lower_fully_connected(graph: Graph, op: TfliteOp) -> tuple[list[NpuOp], list
     rows = channels == depth and (height, width, cout) == hwc(x.result.shape)
     if not pixels and not rows:
         source = Tensor(
-            name=f"{x.result.name}/rows",
+            name=fresh_name(graph.tensors, f"{x.result.name}/rows"),
             shape=(batch, depth),
             dtype=DType.INT8,
             scale=x.source.scale,
@@ -161,7 +163,7 @@ def lower_fully_connected(graph: Graph, op: TfliteOp) -> tuple[list[NpuOp], list
     weights = np.ascontiguousarray(x.weights.reshape(cout, *kernel).transpose(1, 2, 3, 0))
     common = _common(op, x, weights, cout, sum_axes=(0, 1, 2))
     common["input"] = source.name
-    common.update(_exact_scaling(x, common))
+    common.update(_exact_scaling(op, x, common))
     ops.append(ConvOp(**common, rounding="single", macs=batch * depth * cout))
     return ops, tensors
 
@@ -196,7 +198,7 @@ def lower_pad(graph: Graph, op: TfliteOp) -> ConvOp:
     )
 
 
-def _exact_scaling(x: _Operands, common: dict[str, Any]) -> dict[str, Any]:
+def _exact_scaling(op: TfliteOp, x: _Operands, common: dict[str, Any]) -> dict[str, Any]:
     """Requantisation of FULLY_CONNECTED, whose reference scales in double precision."""
     weights = common["weights"].reshape(-1, common["weights"].shape[-1]).astype(np.int64)
     # The accumulator's range over all int8 inputs, widened to int32 where it would wrap.
@@ -208,22 +210,46 @@ def _exact_scaling(x: _Operands, common: dict[str, Any]) -> dict[str, Any]:
     low = common["act_min"] - common["output_zero_point"]
     high = common["act_max"] - common["output_zero_point"]
     cout = weights.shape[1]
-    found: list[ExactMultiplier]
+
+    def found(scale: np.float32, first: int, last: int) -> ExactMultiplier:
+        real = x.in_scale * float(scale) / x.out_scale
+        return exact_multiplier(real, low, high, first, last)
+
+    scales = np.broadcast_to(x.filter_scales, (cout,))
+    each: list[ExactMultiplier] = []
     if len(x.filter_scales) == 1:
-        real = x.in_scale * float(x.filter_scales[0]) / x.out_scale
-        found = [exact_multiplier(real, low, high, int(acc_min.min()), int(acc_max.max()))] * cout
-    else:
-        found = [
-            exact_multiplier(
-                x.in_scale * float(scale) / x.out_scale, low, high, int(first), int(last)
-            )
-            for scale, first, last in zip(x.filter_scales, acc_min, acc_max, strict=True)
+        each = [found(scales[0], int(acc_min.min()), int(acc_max.max()))] * cout
+    if not all(f.exact for f in each) or not each:
+        # A multiplier of its own has to be right for a unit's own accumulators only.
+        each = [
+            found(*unit) for unit in zip(scales, map(int, acc_min), map(int, acc_max), strict=True)
         ]
+    for unit, multiplier in enumerate(each):
+        if not multiplier.exact:
+            raise _inexact(op, x, unit, multiplier, int(acc_min[unit]), int(acc_max[unit]))
     return {
-        "multiplier": np.array([f.multiplier for f in found], np.int32),
-        "shift": np.array([f.shift for f in found], np.int8),
-        "exact": all(f.exact for f in found),
+        "multiplier": np.array([f.multiplier for f in each], np.int32),
+        "shift": np.array([f.shift for f in each], np.int8),
     }
+
+
+def _inexact(
+    op: TfliteOp, x: _Operands, unit: int, multiplier: ExactMultiplier, first: int, last: int
+) -> UnsupportedError:
+    """Make the error for a unit that no multiplier brings to the reference's results."""
+    scale = float(x.filter_scales[unit if len(x.filter_scales) > 1 else 0])
+    real = x.in_scale * scale / x.out_scale
+    cause = (
+        f"the accumulators of unit {unit}, {first} to {last}, times the scale {real:.6g}"
+        " (input * weights / output)"
+    )
+    if max(-first, last) << max(multiplier.shift, 0) > INT32_MAX:
+        cause += " exceed 32 bits, which the requantisation has"
+    else:
+        cause += " round differently from the reference with every 32-bit multiplier"
+    return unsupported(
+        op, cause, "convert with a larger output scale (a wider range of representative data)"
+    )
 
 
 def _operands(graph: Graph, op: TfliteOp, *, rank: int, channel_axis: int) -> _Operands:
