@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import celosia
 import numpy as np
 import pytest
 from celosia.hw.config import NpuConfig, preset
 from celosia.hw.isa import COMMAND_BYTES, Conv, Engine, Load, Region, Space, Vector, VectorOp
+from celosia.sim.golden_model import GoldenModel
 from celosia.sim.random_models import random_network
-from celosia.sim.tflite_builder import ModelBuilder
+from celosia.sim.tflite_builder import ModelBuilder, TensorHandle
 from celosia.sw.check import check_program
 from celosia.sw.compiler.alloc import Item, pack, place_in_gaps
 from celosia.sw.compiler.build import compile_model
@@ -343,6 +346,107 @@ def test_a_layer_that_cannot_be_cut_is_refused_in_words() -> None:
     assert "CONV_2D #0" in text
     assert "64" in text
     assert "act_bytes" in text
+
+
+@pytest.mark.parametrize("config", ["tiny", "base", "large", "nano"])
+@pytest.mark.parametrize(
+    "build",
+    [
+        pytest.param(lambda b, x: _dense_of(b, b.reshape(x, (1, -1)), 3), id="dense-256-steps"),
+        pytest.param(lambda b, x: _conv_of(b, x, (300, 1), (1, 1)), id="kernel-300-rows"),
+        pytest.param(lambda b, x: _conv_of(b, x, (3, 1), (17, 1)), id="stride-17"),
+        pytest.param(lambda b, x: _depthwise_of(b, x, (5, 1), (17, 1)), id="depthwise-stride-17"),
+        pytest.param(lambda b, x: _depthwise_of(b, x, (290, 1), (16, 16)), id="depthwise-290-rows"),
+        pytest.param(
+            lambda b, x: _depthwise_of(b, b.reshape(x, (1, 1, 301, 8)), (1, 290), (16, 16)),
+            id="depthwise-290-columns",
+        ),
+        pytest.param(
+            lambda b, x: _conv_of(b, b.reshape(x, (1, 1, 301, 8)), (1, 300), (16, 1)),
+            id="kernel-300-columns",
+        ),
+    ],
+)
+def test_what_exceeds_a_command_takes_several(config: str, build: Build) -> None:
+    """No kernel and no stride is refused because a field of a command is narrow."""
+    builder = ModelBuilder()
+    x = builder.input((1, 301, 1, 8), scale=0.1, zero_point=-5)
+    model = builder.finish([build(builder, x)])
+    assert_equal_to_golden(model, config)
+
+
+@pytest.mark.parametrize("views", [(12, 5), (5, 12), (60, 1), (1, 60)])
+@pytest.mark.parametrize("channels", [8, 16, 7])
+def test_rows_of_a_view_are_not_those_of_what_it_views(
+    views: tuple[int, int], channels: int
+) -> None:
+    """A taller or a flatter view of the input, in memories that make its reader cut it."""
+    builder = ModelBuilder()
+    x = builder.input((1, 12, 5, channels), scale=0.1, zero_point=3)
+    y = builder.reshape(x, (1, *views, channels))
+    weights = np.random.default_rng(4).integers(-127, 128, (40, 1, 1, channels), np.int8)
+    z = builder.conv2d(y, weights, w_scales=0.01, scale=1.0, zero_point=7)
+    for outputs in ([z], [z, y]):
+        for act_bytes in (4096, 8192) if views[0] == 1 else (2048, 4096):
+            model = builder.finish(outputs)
+            assert_equal_to_golden(model, preset("tiny").with_(act_bytes=act_bytes))
+
+
+@pytest.mark.parametrize("made", ["{x}/folded", "{x}/folded'", "{dense}/rows", "{dense}/rows'"])
+@pytest.mark.parametrize("name", ["x", "x/folded", "x/rows"])
+def test_names_that_the_compiler_makes_meet_none_of_the_file(name: str, made: str) -> None:
+    builder = ModelBuilder()
+    x = builder.input((1, 32, 32, 1), scale=0.1, name=name)
+    y = _conv_of(builder, x, (5, 5), (2, 2))
+    view = builder.reshape(y, (1, 6, 2, 64))
+    dense = _dense_of(builder, view, 4)
+    taken = made.format(x=name, dense=dense.name)
+    for index in (y.index, view.index):
+        tensors = list(builder._tensors)
+        tensors[index] = replace(tensors[index], name=taken)
+        renamed = ModelBuilder()
+        renamed._inputs, renamed._operators = builder._inputs, builder._operators
+        renamed._tensors = tensors
+        for config in ("base", "tiny"):
+            assert_equal_to_golden(renamed.finish([dense]), config)
+
+
+Build = Callable[[ModelBuilder, TensorHandle], TensorHandle]
+
+
+def assert_equal_to_golden(model: bytes, config: NpuConfig | str) -> None:
+    """Assert that all outputs of a model on the emulator are the golden model's."""
+    rng = np.random.default_rng(5)
+    golden = GoldenModel(model)
+    values = [rng.integers(-128, 128, info.shape, np.int8) for info in golden.inputs]
+    want = golden.run_by_index(values)
+    with celosia.open("emu", config) as device:
+        result = device.run(celosia.compile(model, config), values)
+    for info, got in zip(golden.outputs, result.outputs.values(), strict=True):
+        np.testing.assert_array_equal(got.reshape(-1), want[info.index].reshape(-1))
+
+
+def _dense_of(builder: ModelBuilder, x: TensorHandle, units: int) -> TensorHandle:
+    weights = np.random.default_rng(1).integers(-127, 128, (units, x.shape[-1]), np.int8)
+    return builder.fully_connected(x, weights, w_scales=0.01, scale=3.0, zero_point=4)
+
+
+def _conv_of(
+    builder: ModelBuilder, x: TensorHandle, kernel: tuple[int, int], strides: tuple[int, int]
+) -> TensorHandle:
+    weights = np.random.default_rng(2).integers(-127, 128, (3, *kernel, x.shape[3]), np.int8)
+    return builder.conv2d(
+        x, weights, w_scales=0.01, scale=1.0, zero_point=7, strides=strides, padding="SAME"
+    )
+
+
+def _depthwise_of(
+    builder: ModelBuilder, x: TensorHandle, kernel: tuple[int, int], strides: tuple[int, int]
+) -> TensorHandle:
+    weights = np.random.default_rng(3).integers(-127, 128, (1, *kernel, x.shape[3]), np.int8)
+    return builder.depthwise_conv2d(
+        x, weights, w_scales=0.01, scale=1.0, zero_point=7, strides=strides, padding="SAME"
+    )
 
 
 def test_a_value_too_large_for_its_field_is_refused_in_words() -> None:

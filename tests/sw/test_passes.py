@@ -452,6 +452,68 @@ def test_unary_operators_on_all_values(operator: str) -> None:
         assert len(graph.ops) == 1
 
 
+@pytest.mark.parametrize("alpha", [-0.5, -1.0, -0.25, -3.0, -1e-6, 0.0, 1e-6, 3.0, 200.0])
+@pytest.mark.parametrize("ratio", [1.0, 0.5, 3.0, 1 / 3, 2.0**-12])
+def test_leaky_relu_with_any_slope(alpha: float, ratio: float) -> None:
+    """Halves of a negative slope: the rounded product is negated, not the multiplier."""
+    every = np.arange(256, dtype=np.uint8).view(np.int8).reshape(1, 256)
+    for zero_point in (-128, 0, 127):
+        b = ModelBuilder()
+        x = b.input((1, 256), scale=0.5, zero_point=zero_point)
+        b.leaky_relu(x, alpha=alpha, scale=0.5 / ratio, zero_point=-zero_point - 1)
+        check(b.finish(), every)
+
+
+@pytest.mark.parametrize("out_over_in", [2.0**e for e in (-6, 0, 5, 8, 9, 10, 11, 14, 23)])
+@pytest.mark.parametrize("scale_in", [1e-7, 1e-3, 0.0117, 0.5, 40.0])
+def test_hard_swish_with_any_scales(out_over_in: float, scale_in: float) -> None:
+    """From 1,024 times the input's scale on, the last shift exceeds the kernel's 16 bits."""
+    every = np.arange(256, dtype=np.uint8).view(np.int8).reshape(1, 256)
+    for zero_point in (-128, -3, 127):
+        b = ModelBuilder()
+        x = b.input((1, 256), scale=scale_in, zero_point=zero_point)
+        b.hard_swish(x, scale=scale_in * out_over_in, zero_point=5)
+        check(b.finish(), every)
+
+
+def _dense(bias: int, w_scale: float, out_scale: float, depth: int = 4) -> bytes:
+    b = ModelBuilder()
+    x = b.input((1, depth), scale=1.0)
+    weights = np.array([[1, 2, -3, 4] + [0] * (depth - 4), [100] * depth], np.int8)
+    b.fully_connected(x, weights, np.array([bias, 3], np.int32), w_scales=w_scale, scale=out_scale)
+    return b.finish()
+
+
+@pytest.mark.parametrize("real", [1.0, 1.5, 2.0, 7.3, 255.0])
+def test_fully_connected_scales_of_one_and_more(rng: np.random.Generator, real: float) -> None:
+    check(_dense(-200, real, 1.0), int8(rng, 1, 4))
+
+
+def test_fully_connected_whose_shifted_accumulator_leaves_32_bits_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="FULLY_CONNECTED #0: .*unit 0.*exceed 32 bits"):
+        lower(load(_dense(1 << 30, 4.0, 1.0)))
+
+
+def test_a_unit_gets_its_own_multiplier_where_one_for_all_is_not_exact() -> None:
+    """5 * 0.7 is a tie in double precision, 45 * 0.7 falls short of one: two multipliers."""
+    b = ModelBuilder()
+    x = b.input((1, 1), scale=7.0)
+    biases = np.array([5, 45], np.int32)
+    b.fully_connected(x, np.zeros((2, 1), np.int8), biases, w_scales=1.0, scale=10.0)
+    assert not exact_multiplier(0.7, -128, 127, 5, 45).exact
+    op = check(b.finish(), np.zeros((1, 1), np.int8)).ops[0]
+    assert isinstance(op, ConvOp)
+    assert op.multiplier[0] != op.multiplier[1]
+
+
+def test_a_unit_that_no_multiplier_suits_is_refused() -> None:
+    b = ModelBuilder()
+    x = b.input((1, 50), scale=7.0)
+    b.fully_connected(x, np.full((1, 50), 1, np.int8), w_scales=1.0, scale=10.0)
+    with pytest.raises(UnsupportedError, match="FULLY_CONNECTED #0.*unit 0.*round differently"):
+        lower(load(b.finish()))
+
+
 @pytest.mark.parametrize("kind", ["RELU", "RELU6", "RELU_N1_TO_1"])
 @pytest.mark.parametrize("producer", ["conv", "add", "pool"])
 def test_relu_between_equal_scales_narrows_the_clamp(
