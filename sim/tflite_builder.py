@@ -105,12 +105,12 @@ class ModelBuilder:
         axis: int = 0,
         name: str | None = None,
     ) -> TensorHandle:
-        """Add a constant int8 or int32 tensor.
+        """Add a constant int8, int32 or int64 tensor.
 
         Parameters
         ----------
         data
-            int8 or int32 values.
+            int8, int32 or int64 values.
         scales
             One scale (per tensor), one for each slice along `axis`, or none.
         zero_point
@@ -464,7 +464,7 @@ class ModelBuilder:
         Parameters
         ----------
         code
-            A name of the schema's ``BuiltinOperator``.
+            A name of the schema's ``BuiltinOperator``, or ``"CUSTOM:name"``.
         inputs
             Its inputs in the schema's order.
         shape, scale, zero_point
@@ -477,13 +477,17 @@ class ModelBuilder:
 
     # ------------------------------------------------------------------ serialisation
 
-    def finish(self, outputs: Sequence[TensorHandle] | None = None) -> bytes:
+    def finish(
+        self, outputs: Sequence[TensorHandle] | None = None, *, old_codes: bool = True
+    ) -> bytes:
         """Serialise the model.
 
         Parameters
         ----------
         outputs
             The model's outputs; by default every result that no operator consumes.
+        old_codes
+            False leaves the old field of the operators' numbers out, as some writers do.
 
         Returns
         -------
@@ -496,7 +500,9 @@ class ModelBuilder:
             output_indices = [i for i in produced if i not in consumed]
         else:
             output_indices = [t.index for t in outputs]
-        return serialise(self._tensors, self._operators, self._inputs, output_indices)
+        return serialise(
+            self._tensors, self._operators, self._inputs, output_indices, old_codes=old_codes
+        )
 
 
 def _window_output(

@@ -19,6 +19,7 @@ __all__ = ["OperatorRecord", "TensorRecord", "serialise"]
 _TENSOR_TYPES = {
     np.dtype(np.int8): tflite.TensorType.INT8,
     np.dtype(np.int32): tflite.TensorType.INT32,
+    np.dtype(np.int64): tflite.TensorType.INT64,
 }
 # The operator version that introduced int8 (or, for fully connected, per-channel weights): the
 # interpreter refuses a model whose operator has a version it does not know.
@@ -67,6 +68,8 @@ def serialise(
     operators: Sequence[OperatorRecord],
     inputs: Sequence[int],
     outputs: Sequence[int],
+    *,
+    old_codes: bool = True,
 ) -> bytes:
     """Return the flatbuffer, file identifier ``TFL3``, of a model with one subgraph.
 
@@ -76,6 +79,8 @@ def serialise(
         The graph; operators in order of execution.
     inputs, outputs
         Indices of the model's inputs and outputs.
+    old_codes
+        Whether operator codes have the schema's old field, a byte, beside the new one.
     """
     fb = flatbuffers.Builder(1 << 16)
     codes = sorted({op.code for op in operators})
@@ -103,7 +108,7 @@ def serialise(
         "Model",
         {
             "Version": 3,
-            "OperatorCodes": _offsets(fb, [_write_code(fb, code) for code in codes]),
+            "OperatorCodes": _offsets(fb, [_write_code(fb, code, old_codes) for code in codes]),
             "Subgraphs": _offsets(fb, [subgraph]),
             "Description": fb.CreateString("made by celosia.sim.tflite_builder"),
             "Buffers": _offsets(fb, buffers),
@@ -173,11 +178,14 @@ def _write_operator(fb: Any, op: OperatorRecord, code_index: int) -> int:
     return _write_table(fb, "Operator", fields)
 
 
-def _write_code(fb: Any, code: str) -> int:
+def _write_code(fb: Any, code: str, old_codes: bool) -> int:
+    fields: dict[str, Any] = {}
+    custom = code.removeprefix("CUSTOM:")
+    if custom != code:
+        fields["CustomCode"] = fb.CreateString(custom)
+        code = "CUSTOM"
     number = getattr(tflite.BuiltinOperator, code)
-    fields = {
-        "DeprecatedBuiltinCode": min(number, 127),  # a byte; 127 says "look at the wide field"
-        "BuiltinCode": number,
-        "Version": _VERSIONS.get(code, 1),
-    }
+    if old_codes:
+        fields["DeprecatedBuiltinCode"] = min(number, 127)  # 127: "look at the wide field"
+    fields |= {"BuiltinCode": number, "Version": _VERSIONS.get(code, 1)}
     return _write_table(fb, "OperatorCode", fields)

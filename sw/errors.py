@@ -6,6 +6,8 @@ the public interface is a defect of Celosia, not of the user's model or board.
 
 from __future__ import annotations
 
+import unicodedata
+
 __all__ = [
     "CelosiaError",
     "CompileError",
@@ -14,7 +16,36 @@ __all__ = [
     "ModelError",
     "ProgramError",
     "UnsupportedError",
+    "printable",
 ]
+
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode categories that a terminal obeys or hides: controls (C0, DEL, C1), formats (among them
+those that turn the direction of the text), lone surrogates, separators of lines."""
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Show characters that a terminal obeys or hides as escapes, all others as they are.
+
+    Parameters
+    ----------
+    text : str
+        Anything that came from a file or from its name.
+    keep : str
+        Characters to leave alone, for example the line feeds of a table.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        char if char in keep or unicodedata.category(char) not in _HIDDEN else _escape(char)
+        for char in text
+    )
+
+
+def _escape(char: str) -> str:
+    # ASCII encodes its own controls as they are: only what lies above becomes an escape there.
+    above = ord(char) > 0x7F
+    return char.encode("ascii", "backslashreplace").decode() if above else f"\\x{ord(char):02x}"
 
 
 class CelosiaError(Exception):
@@ -31,6 +62,9 @@ class CelosiaError(Exception):
     """
 
     def __init__(self, what: str, cause: str = "", remedy: str = "") -> None:
+        # Names in files come into messages, and messages go to terminals. Line feeds are ours:
+        # lists in the messages have them; the readers of files escape those in names.
+        what, cause, remedy = (printable(text, keep="\n") for text in (what, cause, remedy))
         super().__init__(what, cause, remedy)
         self.what = what
         self.cause = cause

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from celosia.sw.compiler.frontend_check import check_model
 from celosia.sw.compiler.frontend_reader import FlatModel, damaged, guard
-from celosia.sw.compiler.frontend_schema import tensor_type
+from celosia.sw.compiler.frontend_schema import COMPILED, tensor_type
 from celosia.sw.compiler.ir import DType, Graph, Op, Tensor, TfliteOp
 from celosia.sw.compiler.verify import verify
-from celosia.sw.errors import ModelError, UnsupportedError
+from celosia.sw.errors import ModelError, UnsupportedError, printable
 
 __all__ = ["load"]
 
@@ -56,7 +56,7 @@ def load(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> 
         data, file, stem = source, "<bytes>", "model"
     else:
         path = Path(source)
-        data, file, stem = _read(path), str(path), path.stem
+        data, file, stem = _read(path), printable(str(path)), printable(path.stem)
     flat = FlatModel.open(data, file)
     graph = _Converter(flat, name if name is not None else stem).convert()
     check_model(graph, file)
@@ -66,13 +66,14 @@ def load(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> 
 
 def _read(path: Path) -> bytes:
     remedy = "check the path and its permissions"
+    what = f"cannot read model {printable(str(path))}"
     try:
         if not path.is_file():
             cause = "it is not a regular file" if path.exists() else "there is no such file"
-            raise ModelError(f"cannot read model {path}", cause, remedy, file=str(path))
+            raise ModelError(what, cause, remedy, file=str(path))
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise ModelError(f"cannot read model {path}", str(error), remedy, file=str(path)) from error
+        raise ModelError(what, printable(str(error)), remedy, file=str(path)) from error
 
 
 class _Converter:
@@ -88,7 +89,10 @@ class _Converter:
         flat = self._flat
         with guard(self._file, "the model table"):
             subgraphs = flat.length(flat.model, "Subgraphs")
-            self._opcodes = flat.length(flat.model, "OperatorCodes")
+            opcodes = flat.length(flat.model, "OperatorCodes")
+            # Read once: many operators share one code.
+            self._opcodes = [flat.opcode(index) for index in range(opcodes)]
+        self._refuse_compiled()
         if subgraphs == 0:
             raise damaged(self._file, "it has no subgraph")
         if subgraphs > 1:
@@ -123,9 +127,27 @@ class _Converter:
             tensors=tensors,
             ops=ops,
             inputs=[self._tensor_name(i, "the list of inputs") for i in inputs],
-            outputs=[self._tensor_name(i, "the list of outputs") for i in outputs],
+            # A tensor listed twice is one output: outputs are told apart by their names.
+            outputs=list(
+                dict.fromkeys(self._tensor_name(i, "the list of outputs") for i in outputs)
+            ),
         )
         return _drop_unused(graph)
+
+    def _refuse_compiled(self) -> None:
+        """Refuse a file that a compiler has already turned into another NPU's machine code."""
+        for code in self._opcodes:
+            name = code.removeprefix("CUSTOM(").removesuffix(")")
+            if name != code and name in COMPILED:
+                npu, compiler = COMPILED[name]
+                raise UnsupportedError(
+                    f"cannot compile model {self._file}",
+                    f"it has already been compiled for {npu} by {compiler}: its operator {name!r} "
+                    "is machine code of that NPU",
+                    f"give the .tflite file from before {compiler}",
+                    file=self._file,
+                    op_type=code,
+                )
 
     # ------------------------------------------------------------------ tensors
 
@@ -154,7 +176,7 @@ class _Converter:
                 file=self._file,
                 tensor=name,
             )
-        scales, zero_points, axis = self._quantization(table, shape)
+        scales, zero_points, axis = self._quantization(table, shape, dtype)
         per_channel = len(scales) > 1
         return Tensor(
             name=name,
@@ -162,7 +184,7 @@ class _Converter:
             dtype=dtype,
             tflite_index=index,
             scale=float(scales[0]) if len(scales) == 1 else None,
-            zero_point=zero_points[0] if len(zero_points) else 0,
+            zero_point=next((z for z in zero_points if z), 0),
             channel_scales=scales if per_channel else None,
             channel_axis=axis if per_channel else None,
             data=self._constant(int(table.Buffer()), shape, dtype),
@@ -184,21 +206,25 @@ class _Converter:
             raise ValueError(f"impossible shape {list(shape)[:12]}")
 
     def _quantization(
-        self, table: Any, shape: tuple[int, ...]
+        self, table: Any, shape: tuple[int, ...], dtype: DType
     ) -> tuple[npt.NDArray[np.float32], tuple[int, ...], int]:
         quantization = table.Quantization()
         if quantization is None:
             return np.zeros(0, np.float32), (), 0
         scales = self._flat.floats(quantization, "Scale")
         zero_points = self._flat.ints(quantization, "ZeroPoint")
-        axis = int(quantization.QuantizedDimension())
-        if not np.all(np.isfinite(scales)) or np.any(scales < 0):
+        # A vector has one axis, whatever the file says: some converters copy the axis of the
+        # weights to the bias.
+        axis = int(quantization.QuantizedDimension()) if len(shape) != 1 else 0
+        # Nothing is computed with the scales of a bias, which is what int32 tensors are.
+        bad = not np.all(np.isfinite(scales)) or bool(np.any(scales < 0))
+        if bad and dtype is not DType.INT32:
             raise ValueError("a scale is negative or not finite")
-        if len(scales) > 1:
+        if len(scales) == 0:
+            zero_points = ()
+        elif len(scales) > 1:
             if not 0 <= axis < len(shape) or shape[axis] != len(scales):
                 raise ValueError(f"{len(scales)} scales along axis {axis} of {list(shape)}")
-            if any(zero_points):
-                raise ValueError("per-channel scales with zero points other than 0")
         elif len(zero_points) > 1:
             raise ValueError(f"{len(zero_points)} zero points for {len(scales)} scales")
         if any(abs(z) > 1 << 31 for z in zero_points):
@@ -243,9 +269,9 @@ class _Converter:
 
     def _operator_type(self, table: Any) -> str:
         opcode_index = int(table.OpcodeIndex())
-        if opcode_index >= self._opcodes:
+        if opcode_index >= len(self._opcodes):
             raise ValueError(f"operator code {opcode_index} does not exist")
-        return self._flat.opcode(opcode_index)
+        return self._opcodes[opcode_index]
 
     def _operator(self, table: Any, index: int, name: str) -> TfliteOp:
         flat = self._flat

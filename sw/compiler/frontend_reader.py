@@ -10,19 +10,26 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tflite  # type: ignore[import-untyped]
 from celosia.sw.compiler import frontend_schema as schema
-from celosia.sw.errors import ModelError
+from celosia.sw.errors import ModelError, printable
+from flatbuffers import number_types  # type: ignore[import-untyped]
 
 __all__ = ["FlatModel", "damaged", "guard"]
 
 IDENTIFIER = b"TFL3"
 SUPPORTED_VERSION = 3
+MAX_COPIES = 4
+"""How many times its own size may be copied out of a file, apart from constants."""
+FREE_COPIES = 1 << 16
+"""Bytes that may be copied out of any file."""
+MAX_CODE = 64
+"""Bytes shown of the name of a custom operator."""
 _REMEDY = "copy or convert the file again; `flatc --json` or netron show whether others can read it"
 
 # What struct, flatbuffers and numpy raise when an offset or a length is nonsense.
@@ -72,6 +79,7 @@ class FlatModel:
     file: str
     data: bytes
     model: Any
+    _read: list[int] = field(default_factory=lambda: [0])
 
     @classmethod
     def open(cls, data: bytes, file: str) -> FlatModel:
@@ -98,25 +106,40 @@ class FlatModel:
             raise damaged(file, f"schema version {version}, expected {SUPPORTED_VERSION}")
         return cls(file, data, model)
 
-    def ints(self, table: Any, field: str) -> tuple[int, ...]:
+    def ints(self, table: Any, name: str) -> tuple[int, ...]:
         """Read a vector of integers; () when absent."""
-        self.length(table, field, 1)
-        vector = getattr(table, f"{field}AsNumpy")()
+        self.length(table, name, 1)
+        vector = getattr(table, f"{name}AsNumpy")()
         # The generated readers return 0 for an absent vector.
-        return () if isinstance(vector, int) else tuple(int(v) for v in vector)
+        if isinstance(vector, int):
+            return ()
+        self._count(vector.nbytes)
+        return tuple(int(v) for v in vector)
 
-    def floats(self, table: Any, field: str) -> npt.NDArray[np.float32]:
+    def floats(self, table: Any, name: str) -> npt.NDArray[np.float32]:
         """Copy a vector of float32; empty when absent."""
-        self.length(table, field, 4)
-        vector = getattr(table, f"{field}AsNumpy")()
+        self.length(table, name, 4)
+        vector = getattr(table, f"{name}AsNumpy")()
+        if not isinstance(vector, int):
+            self._count(vector.nbytes)
         return np.zeros(0, np.float32) if isinstance(vector, int) else vector.astype(np.float32)
 
-    def length(self, table: Any, field: str, element_bytes: int = 4) -> int:
+    def length(self, table: Any, name: str, element_bytes: int = 4) -> int:
         """Length of a vector, refused when it cannot fit in the file."""
-        count = int(getattr(table, f"{field}Length")())
+        count = int(getattr(table, f"{name}Length")())
         if count * element_bytes > len(self.data):
-            raise ValueError(f"{field} has {count} entries in a file of {len(self.data)} bytes")
+            raise ValueError(f"{name} has {count} entries in a file of {len(self.data)} bytes")
         return count
+
+    def _count(self, read_bytes: int) -> None:
+        """Add to what has been copied out of the file, refused when it is several times the file.
+
+        Vectors of a file do not overlap, but for a few that a writer shares on purpose. A small
+        file in which all tensors share one long vector would become a large graph.
+        """
+        self._read[0] += read_bytes
+        if self._read[0] > MAX_COPIES * len(self.data) + FREE_COPIES:
+            raise ValueError("its tables share vectors, which together are far larger than it")
 
     def name(self, tensor: Any) -> str:
         """Name of a tensor table; '' when absent."""
@@ -126,16 +149,17 @@ class FlatModel:
         # Slicing hides a string that runs past the end of the file.
         if len(raw) != int(tensor._tab.VectorLen(tensor._tab.Offset(10))):
             raise ValueError("a name runs past the end of the file")
-        return raw.decode("utf-8", "replace")
+        self._count(len(raw))
+        return _text(raw)
 
     def opcode(self, index: int) -> str:
         """Name of operator code `index`; custom operators as ``CUSTOM(name)``."""
         code = self.model.OperatorCodes(index)
-        # Codes above 126 do not fit the old byte field, which then holds a place-holder.
-        number = max(int(code.BuiltinCode()), int(code.DeprecatedBuiltinCode()))
+        number = _builtin_code(code._tab)
         if number == schema.CUSTOM_OPERATOR:
             raw = code.CustomCode() or b""
-            return f"CUSTOM({raw.decode('utf-8', 'replace')[:64]})"
+            self._count(len(raw))
+            return f"CUSTOM({_text(raw[:MAX_CODE])})"
         name = schema.operator_name(number)
         return name if name is not None else f"BUILTIN_{number}"
 
@@ -147,9 +171,10 @@ class FlatModel:
         kind = int(operator.BuiltinOptionsType())
         table = operator.BuiltinOptions()
         if kind != getattr(tflite.BuiltinOptions, table_name) or table is None:
-            if required or kind != 0:
+            if required:
                 raise ValueError(f"{table_name} expected, options of type {kind} found")
-            return {}
+            # TFLite takes a table of another type for none, and none for zeros.
+            return {field.name: schema.ABSENT[field.kind] for field in fields}
         reader = getattr(tflite, table_name)()
         reader.Init(table.Bytes, table.Pos)
         return {field.name: self._option(reader, field) for field in fields}
@@ -183,3 +208,21 @@ class FlatModel:
         if self.length(table, "Data", 1) == 0:
             return None
         return memoryview(table.DataAsNumpy()).cast("B")
+
+
+def _text(raw: bytes) -> str:
+    """Decode a name: bytes that are not UTF-8, and what a terminal would obey, become escapes."""
+    return printable(raw.decode("utf-8", "backslashreplace"))
+
+
+def _builtin_code(table: Any) -> int:
+    """Return an operator's number: the greater of its two fields, as TFLite takes it.
+
+    The old field is a byte; the newer one is not limited, and some writers leave the old one out.
+    The generated `BuiltinCode` gives the old field where the newer one is below 127, which turns
+    a file with only the newer field into one of ADD (number 0).
+    """
+    old, new = int(table.Offset(4)), int(table.Offset(10))
+    old_code = int(table.Get(number_types.Int8Flags, old + table.Pos)) if old else 0
+    new_code = int(table.Get(number_types.Int32Flags, new + table.Pos)) if new else 0
+    return max(old_code, new_code)

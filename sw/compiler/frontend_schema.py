@@ -12,7 +12,15 @@ from typing import Any, Literal
 import tflite  # type: ignore[import-untyped]
 from celosia.sw.compiler.ir import DType
 
-__all__ = ["OPTIONS", "OptionField", "activation_name", "operator_name", "tensor_type"]
+__all__ = [
+    "ABSENT",
+    "COMPILED",
+    "OPTIONS",
+    "OptionField",
+    "activation_name",
+    "operator_name",
+    "tensor_type",
+]
 
 
 def _names(enumeration: Any) -> dict[int, str]:
@@ -67,6 +75,25 @@ class OptionField:
     kind: Literal["int", "float", "bool", "padding", "activation", "ints"] = "int"
 
 
+ABSENT: dict[str, int | float | str | bool | tuple[int, ...]] = {
+    "int": 0,
+    "float": 0.0,
+    "bool": False,
+    "padding": "SAME",
+    "activation": "NONE",
+    "ints": (),
+}
+"""What each kind of field is for TFLite's kernels when the whole table is missing: zero."""
+
+COMPILED: dict[str, tuple[str, str]] = {
+    "ethos-u": ("the Arm Ethos-U", "Vela"),
+    "edgetpu-custom-op": ("the Coral Edge TPU", "edgetpu_compiler"),
+    "NeutronGraph": ("the NXP eIQ Neutron NPU", "the Neutron converter"),
+    "vsi-npu": ("a VeriSilicon NPU", "the TIM-VX delegate"),
+    "DISPATCH_OP": ("an NPU of a phone", "the LiteRT compiler"),
+}
+"""Custom operators that are machine code for another NPU: that NPU, and what compiled for it."""
+
 _PADDING = OptionField("padding", "Padding", "padding")
 _STRIDES = (OptionField("stride_h", "StrideH"), OptionField("stride_w", "StrideW"))
 _ACTIVATION = OptionField("fused_activation_function", "FusedActivationFunction", "activation")
@@ -97,7 +124,7 @@ OPTIONS: dict[str, tuple[str, bool, tuple[OptionField, ...]]] = {
     ),
     "FULLY_CONNECTED": (
         "FullyConnectedOptions",
-        True,
+        False,
         (
             _ACTIVATION,
             OptionField("weights_format", "WeightsFormat"),
@@ -110,8 +137,9 @@ OPTIONS: dict[str, tuple[str, bool, tuple[OptionField, ...]]] = {
     "SUB": ("SubOptions", False, (_ACTIVATION,)),
     "MUL": ("MulOptions", False, (_ACTIVATION,)),
     "SOFTMAX": ("SoftmaxOptions", True, (OptionField("beta", "Beta", "float"),)),
-    "LEAKY_RELU": ("LeakyReluOptions", True, (OptionField("alpha", "Alpha", "float"),)),
+    "LEAKY_RELU": ("LeakyReluOptions", False, (OptionField("alpha", "Alpha", "float"),)),
     "RESHAPE": ("ReshapeOptions", False, (OptionField("new_shape", "NewShape", "ints"),)),
     "MEAN": ("ReducerOptions", False, (OptionField("keep_dims", "KeepDims", "bool"),)),
 }
-"""Options table, whether it must be present, and its fields, of every operator read further."""
+"""Options table, whether the kernel refuses the operator without it, and its fields, of every
+operator read further."""

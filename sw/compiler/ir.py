@@ -102,7 +102,7 @@ class Tensor:
     scale : float or None
         Per-tensor scale, exactly the file's float32; None when not quantised or per channel.
     zero_point : int
-        Per-tensor zero point; 0 for per-channel tensors.
+        Per-tensor zero point; of a per-channel tensor the first that is not 0, if there is one.
     channel_scales : ndarray of float32, shape [n], or None
         Per-channel scales, n > 1.
     channel_axis : int or None

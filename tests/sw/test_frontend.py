@@ -12,7 +12,7 @@ from celosia.sim.tflite_builder import ModelBuilder
 from celosia.sw.compiler.frontend import load
 from celosia.sw.compiler.ir import DType, Graph, Tensor, TfliteOp, hwc
 from celosia.sw.compiler.verify import verify
-from celosia.sw.errors import CompileError, ModelError
+from celosia.sw.errors import CompileError, ModelError, UnsupportedError
 
 MODELS = Path(__file__).parents[2] / "../shared/mlperf_tiny"
 
@@ -141,15 +141,24 @@ def test_verifier_refuses_writing_twice() -> None:
 def test_verifier_refuses_asymmetric_weights() -> None:
     graph = load(small_model())
     name = graph.ops[1].inputs[1]
-    with pytest.raises(ModelError, match=r"FULLY_CONNECTED #1 has weights with zero point 3"):
+    with pytest.raises(UnsupportedError, match=r"weights of FULLY_CONNECTED #1 have zero point 3"):
         verify(with_tensor(graph, name, zero_point=3))
 
 
 def test_verifier_refuses_a_wrong_bias_scale() -> None:
     graph = load(small_model())
-    name = graph.ops[0].inputs[2]
-    with pytest.raises(ModelError, match="bias scale of CONV_2D #0"):
-        verify(with_tensor(graph, name, channel_scales=np.full(4, 0.5, np.float32)))
+    conv, dense = graph.ops
+    # The convolutions of the reference do not look at it.
+    verify(with_tensor(graph, conv.inputs[2], channel_scales=np.full(4, 0.5, np.float32)))
+    bias = Tensor(name="bias", shape=(3,), dtype=DType.INT32, scale=1.0, data=np.zeros(3, np.int32))
+    assert isinstance(dense, TfliteOp)
+    wrong = replace(
+        graph,
+        tensors={**graph.tensors, "bias": bias},
+        ops=[conv, replace(dense, operands=(*dense.inputs[:2], "bias"))],
+    )
+    with pytest.raises(ModelError, match="bias scale of FULLY_CONNECTED #1"):
+        verify(wrong)
 
 
 def test_verifier_calls_a_misfiled_tensor_an_internal_error() -> None:
