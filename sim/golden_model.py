@@ -7,7 +7,9 @@ Every intermediate tensor is returned, so that a test can say which layer went w
     result = tensors[model.outputs[0].name]
     by_index = model.run_by_index([window])    # {index: array}, when names repeat
 
-Only the ``tflite`` package reads the file: nothing is shared with the compiler's front end.
+The file is read by the compiler's reader, so whatever compiles can be checked.  The arithmetic is
+this package's own: none of it is shared with the compiler or the emulator.  Operators that the
+outputs do not depend on are neither run nor looked at.
 """
 
 from __future__ import annotations
@@ -18,70 +20,53 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tflite  # type: ignore[import-untyped]
 from celosia.sim import golden
 from celosia.sim.golden_reader import (
     GoldenOperator,
     TensorInfo,
     UnsupportedModelError,
-    read_operator,
-    read_tensor,
+    read_graph,
 )
+from celosia.sw.compiler.ir import Graph
 
-__all__ = ["GoldenModel", "GoldenOperator", "TensorInfo", "UnsupportedModelError"]
+__all__ = ["OPERATORS", "GoldenModel", "GoldenOperator", "TensorInfo", "UnsupportedModelError"]
 
 Array = npt.NDArray[Any]
 Inputs = Mapping[str, Array] | Sequence[Array]
 
-_ACTIVATIONS = {
-    tflite.ActivationFunctionType.NONE: "NONE",
-    tflite.ActivationFunctionType.RELU: "RELU",
-    tflite.ActivationFunctionType.RELU_N1_TO_1: "RELU_N1_TO_1",
-    tflite.ActivationFunctionType.RELU6: "RELU6",
-}
-_PADDINGS = {tflite.Padding.SAME: "SAME", tflite.Padding.VALID: "VALID"}
+_ACTIVATIONS = frozenset({"NONE", "RELU", "RELU_N1_TO_1", "RELU6"})
 
 
 class GoldenModel:
-    """A model loaded from a file or from bytes.
+    """A model loaded from a file, from bytes, or from a graph that the reader made of them.
 
     Parameters
     ----------
     source
-        A path, or the flatbuffer itself.
+        A path, the flatbuffer itself, or a source-level graph.
 
     Attributes
     ----------
-    tensors : list[TensorInfo]
-        Every tensor of the graph, by index.
+    tensors : dict[int, TensorInfo]
+        Every tensor that something refers to, by index.
     inputs, outputs : list[TensorInfo]
         The model's inputs and outputs, in order.
     operators : list[GoldenOperator]
-        In order of execution.
+        Those that the outputs depend on, in order of execution.
 
     Raises
     ------
     UnsupportedModelError
-        If the file is not a TensorFlow Lite model of one subgraph, or has an operator that is
-        not supported.
+        If the file is not a model that the compiler's reader accepts, or its outputs depend on
+        an operator that is not supported.
     """
 
-    def __init__(self, source: str | Path | bytes) -> None:
-        raw = source if isinstance(source, bytes) else Path(source).read_bytes()
-        if raw[4:8] != b"TFL3":
-            raise UnsupportedModelError("not a TensorFlow Lite model: no TFL3 identifier")
-        model = tflite.Model.GetRootAs(raw, 0)
-        if model.SubgraphsLength() != 1:
-            raise UnsupportedModelError(f"the model has {model.SubgraphsLength()} subgraphs, not 1")
-        graph = model.Subgraphs(0)
-        self.tensors = [
-            read_tensor(model, graph.Tensors(i), i) for i in range(graph.TensorsLength())
-        ]
-        self.inputs = [self.tensors[graph.Inputs(i)] for i in range(graph.InputsLength())]
-        self.outputs = [self.tensors[graph.Outputs(i)] for i in range(graph.OutputsLength())]
-        self.operators = [
-            read_operator(model, graph.Operators(i), i) for i in range(graph.OperatorsLength())
-        ]
+    def __init__(self, source: str | Path | bytes | Graph) -> None:
+        graph = read_graph(source)
+        self.tensors = graph.tensors
+        self.inputs = graph.inputs
+        self.outputs = graph.outputs
+        self.operators = graph.operators
         for op in self.operators:
             self._check(op)
 
@@ -96,15 +81,15 @@ class GoldenModel:
         Returns
         -------
         dict
-            Every tensor that is not constant (the inputs too) by name; where names repeat, the
-            one computed last.
+            Every tensor that is not constant (the inputs too) by name; a name that repeats has
+            ``#`` and the tensor's index behind it.
         """
         values = self.run_by_index(inputs)
         return {self.tensors[index].name: value for index, value in values.items()}
 
     def run_by_index(self, inputs: Inputs) -> dict[int, Array]:
         """Run one inference and return every tensor that is not constant by its index."""
-        values = {info.index: info.data for info in self.tensors if info.data is not None}
+        values = {info.index: info.data for info in self.tensors.values() if info.data is not None}
         computed = self._bind(inputs)
         for op in self.operators:
             results = _EVALUATORS[op.name](self, op, {**values, **computed})
@@ -138,10 +123,16 @@ class GoldenModel:
 
     def _check(self, op: GoldenOperator) -> None:
         if op.name not in _EVALUATORS:
-            supported = ", ".join(sorted(_EVALUATORS))
+            supported = ", ".join(OPERATORS)
             raise UnsupportedModelError(
                 f"operator {op.position} ({op.name}) is not supported; supported: {supported}"
             )
+        if not op.inputs or op.inputs[0] < 0 or len(op.outputs) != 1:
+            raise UnsupportedModelError(
+                f"operator {op.position} ({op.name}) has no first input, or not one output"
+            )
+        if op.name in _ANY_TYPE:
+            return
         data = [self.tensors[i] for i in (op.inputs[0], op.outputs[0])]
         for info in data:
             if info.dtype != np.int8 or info.scales.size != 1:
@@ -157,12 +148,12 @@ Values = Mapping[int, Array]
 
 
 def _activation(op: GoldenOperator) -> str:
-    number = 0 if op.options is None else op.options.FusedActivationFunction()
-    if number not in _ACTIVATIONS:
+    name = str(op.options.get("fused_activation_function", "NONE"))
+    if name not in _ACTIVATIONS:
         raise UnsupportedModelError(
-            f"operator {op.position} ({op.name}) has unsupported fused activation number {number}"
+            f"operator {op.position} ({op.name}) has the unsupported fused activation {name}"
         )
-    return _ACTIVATIONS[number]
+    return name
 
 
 def _optional(op: GoldenOperator, values: Values, slot: int) -> Array | None:
@@ -189,9 +180,9 @@ def _convolution(model: GoldenModel, op: GoldenOperator, values: Values) -> Arra
         values[op.inputs[0]],
         values[op.inputs[1]],
         _optional(op, values, 2),
-        strides=(options.StrideH(), options.StrideW()),
-        padding=_PADDINGS[options.Padding()],
-        dilations=(options.DilationHFactor(), options.DilationWFactor()),
+        strides=(options["stride_h"], options["stride_w"]),
+        padding=options["padding"],
+        dilations=(options["dilation_h_factor"], options["dilation_w_factor"]),
         w_scales=model.tensors[op.inputs[1]].scales,
         activation=_activation(op),
         **_in_out(model, op),
@@ -235,9 +226,9 @@ def _pool(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
     out = model.tensors[op.outputs[0]]
     return function(
         values[op.inputs[0]],
-        size=(op.options.FilterHeight(), op.options.FilterWidth()),
-        strides=(op.options.StrideH(), op.options.StrideW()),
-        padding=_PADDINGS[op.options.Padding()],
+        size=(op.options["filter_height"], op.options["filter_width"]),
+        strides=(op.options["stride_h"], op.options["stride_w"]),
+        padding=op.options["padding"],
         scale=out.scale,
         zero_point=out.zero_point,
         activation=_activation(op),
@@ -246,7 +237,7 @@ def _pool(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
 
 def _softmax(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
     x = model.tensors[op.inputs[0]]
-    return golden.softmax(values[x.index], x_scale=x.scale, beta=op.options.Beta())
+    return golden.softmax(values[x.index], x_scale=x.scale, beta=op.options["beta"])
 
 
 def _relu(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
@@ -254,7 +245,7 @@ def _relu(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
 
 
 def _leaky_relu(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
-    alpha = 0.0 if op.options is None else op.options.Alpha()
+    alpha = op.options["alpha"]
     return golden.leaky_relu(values[op.inputs[0]], alpha=alpha, **_in_out(model, op))
 
 
@@ -262,7 +253,7 @@ def _mean(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
     return golden.mean(
         values[op.inputs[0]],
         axes=[int(axis) for axis in np.atleast_1d(values[op.inputs[1]])],
-        keep_dims=bool(op.options.KeepDims()),
+        keep_dims=bool(op.options.get("keep_dims", False)),
         **_in_out(model, op),
     )
 
@@ -276,6 +267,80 @@ def _pad(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
 def _reshape(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
     shape = model.tensors[op.outputs[0]].shape
     return golden.reshape(values[op.inputs[0]], shape=shape)
+
+
+def _quantize(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    x, out = model.tensors[op.inputs[0]], model.tensors[op.outputs[0]]
+    if out.dtype != np.int8 or out.scales.size != 1:
+        raise _types(model, op)
+    if x.dtype == np.int8 and x.scales.size == 1:
+        return golden.quantize(values[x.index], **_in_out(model, op))
+    if x.dtype != np.float32:
+        raise _types(model, op)
+    # A constant in float32: divided in single precision, halves away from zero.
+    with np.errstate(over="ignore"):
+        steps = (values[x.index] / np.float32(out.scale)).astype(np.float64)
+    rounded = np.copysign(np.floor(np.abs(steps) + 0.5), steps) + out.zero_point
+    result: Array = np.clip(rounded, -128, 127).astype(np.int8)
+    return result
+
+
+def _dequantize(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    x, out = model.tensors[op.inputs[0]], model.tensors[op.outputs[0]]
+    if out.dtype != np.float32 or x.scales.size != 1 or x.dtype not in (np.int8, np.int16):
+        raise _types(model, op)
+    distance = values[x.index].astype(np.float64) - x.zero_point
+    result: Array = (x.scale * distance).astype(np.float32)
+    return result
+
+
+def _types(model: GoldenModel, op: GoldenOperator) -> UnsupportedModelError:
+    x, out = model.tensors[op.inputs[0]], model.tensors[op.outputs[0]]
+    return UnsupportedModelError(
+        f"operator {op.position} ({op.name}) from {x.dtype} to {out.dtype} is not supported"
+    )
+
+
+# Arithmetic on shapes: integers that are known before the first inference.
+
+
+def _shape(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    shape = model.tensors[op.inputs[0]].shape
+    return np.array(shape, model.tensors[op.outputs[0]].dtype)
+
+
+def _pack(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    out = model.tensors[op.outputs[0]]
+    # Scalars, which have one axis to be stacked along; more than that is no arithmetic on shapes.
+    if len(out.shape) != 1:
+        raise UnsupportedModelError(f"operator {op.position} ({op.name}) packs more than numbers")
+    return np.array([values[index] for index in op.inputs], out.dtype)
+
+
+def _strided_slice(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    if "shrink_axis_mask" not in op.options:
+        raise UnsupportedModelError(
+            f"operator {op.position} ({op.name}): its masks have not been read"
+        )
+    masks = {
+        name: int(op.options.get(f"{name}_mask", 0))
+        for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+    }
+    if masks["ellipsis"] or masks["new_axis"]:
+        raise UnsupportedModelError(
+            f"operator {op.position} ({op.name}) has an ellipsis or a new axis"
+        )
+    x, begin, end, steps = (values[index] for index in op.inputs)
+    places: list[int | slice] = []
+    for axis, (first, last, step) in enumerate(zip(begin, end, steps, strict=True)):
+        bit = 1 << axis
+        if masks["shrink_axis"] & bit:
+            places.append(int(first))
+            continue
+        start = None if masks["begin"] & bit else int(first)
+        stop = None if masks["end"] & bit else int(last)
+        places.append(slice(start, stop, int(step)))
+    return np.asarray(x[tuple(places)])
 
 
 def _unary(
@@ -304,8 +369,21 @@ _EVALUATORS: dict[str, Callable[[GoldenModel, GoldenOperator, Values], Array]] =
     "RELU_N1_TO_1": _relu,
     "LEAKY_RELU": _leaky_relu,
     "HARD_SWISH": _unary(golden.hard_swish),
-    "QUANTIZE": _unary(golden.quantize),
+    "QUANTIZE": _quantize,
+    "DEQUANTIZE": _dequantize,
     "MEAN": _mean,
     "PAD": _pad,
     "RESHAPE": _reshape,
+    "SQUEEZE": _reshape,
+    "EXPAND_DIMS": _reshape,
+    "SHAPE": _shape,
+    "PACK": _pack,
+    "STRIDED_SLICE": _strided_slice,
 }
+# What moves data without computing, or looks at the types itself.
+_ANY_TYPE = frozenset(
+    {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "SHAPE", "PACK", "STRIDED_SLICE"}
+    | {"QUANTIZE", "DEQUANTIZE"}
+)
+OPERATORS: tuple[str, ...] = tuple(sorted(_EVALUATORS))
+"""TFLite names of the operators that the golden model computes."""

@@ -1,50 +1,31 @@
-"""Reads tensors and operators from a ``.tflite`` file for :mod:`celosia.sim.golden_model`."""
+"""The graph of a model as :mod:`celosia.sim.golden_model` wants it: numbers instead of names.
+
+The file itself is read by the compiler's reader, so that whatever compiles can be checked, and no
+two readers disagree about what a file says.  Only the reader is shared: the arithmetic is not.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tflite  # type: ignore[import-untyped]
+from celosia.sw.compiler.frontend import load
+from celosia.sw.compiler.ir import Graph, Tensor, TfliteOp
+from celosia.sw.errors import ModelError
 
 __all__ = [
+    "GoldenGraph",
     "GoldenOperator",
     "TensorInfo",
     "UnsupportedModelError",
-    "read_operator",
-    "read_tensor",
+    "read_graph",
 ]
 
 Array = npt.NDArray[Any]
-
-_DTYPES: dict[int, type[np.generic]] = {
-    tflite.TensorType.FLOAT32: np.float32,
-    tflite.TensorType.INT32: np.int32,
-    tflite.TensorType.UINT8: np.uint8,
-    tflite.TensorType.INT64: np.int64,
-    tflite.TensorType.BOOL: np.bool_,
-    tflite.TensorType.INT16: np.int16,
-    tflite.TensorType.INT8: np.int8,
-}
-_OPERATOR_NAMES = {
-    number: name for name, number in vars(tflite.BuiltinOperator).items() if name.isupper()
-}
-_OPTIONS = {
-    "CONV_2D": tflite.Conv2DOptions,
-    "DEPTHWISE_CONV_2D": tflite.DepthwiseConv2DOptions,
-    "FULLY_CONNECTED": tflite.FullyConnectedOptions,
-    "ADD": tflite.AddOptions,
-    "SUB": tflite.SubOptions,
-    "MUL": tflite.MulOptions,
-    "AVERAGE_POOL_2D": tflite.Pool2DOptions,
-    "MAX_POOL_2D": tflite.Pool2DOptions,
-    "SOFTMAX": tflite.SoftmaxOptions,
-    "LEAKY_RELU": tflite.LeakyReluOptions,
-    "MEAN": tflite.ReducerOptions,
-    "RESHAPE": tflite.ReshapeOptions,
-}
 
 
 class UnsupportedModelError(ValueError):
@@ -57,10 +38,16 @@ class TensorInfo:
 
     Attributes
     ----------
-    index, name, shape, dtype
-        As in the file; names may repeat, indices do not.
-    scales, zero_points
+    index, shape
+        As in the file.
+    name
+        As the compiler calls it: the file's, made distinct where it repeats.
+    dtype
+        The element type; None for one that numpy does not have.
+    scales
         Quantisation, one entry (per tensor) or one for each channel; empty for none.
+    zero_point
+        Of a per-tensor quantised tensor (0 when it has none).
     data
         The value of a constant tensor, None for one that is computed.
     """
@@ -68,20 +55,15 @@ class TensorInfo:
     index: int
     name: str
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    dtype: np.dtype[Any] | None
     scales: npt.NDArray[np.float32]
-    zero_points: npt.NDArray[np.int64]
+    zero_point: int
     data: Array | None
 
     @property
     def scale(self) -> float:
         """The scale of a per-tensor quantised tensor (0.0 when it has none)."""
         return float(self.scales[0]) if self.scales.size else 0.0
-
-    @property
-    def zero_point(self) -> int:
-        """The zero point of a per-tensor quantised tensor (0 when it has none)."""
-        return int(self.zero_points[0]) if self.zero_points.size else 0
 
 
 @dataclass(frozen=True)
@@ -92,49 +74,102 @@ class GoldenOperator:
     name: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    options: Any
+    options: Mapping[str, Any]
+
+    @property
+    def needs(self) -> tuple[int, ...]:
+        """Tensors whose values the result depends on.
+
+        The result of a RESHAPE has a static shape in the file, so its second operand, often
+        computed by a chain of operators, is never read.
+        """
+        inputs = self.inputs[:1] if self.name == "RESHAPE" else self.inputs
+        return tuple(index for index in inputs if index >= 0)
 
 
-def read_tensor(model: Any, tensor: Any, index: int) -> TensorInfo:
-    """Read one entry of the graph's tensor table, and its buffer if it is constant."""
-    dtype = np.dtype(_dtype_of(tensor.Type(), index))
-    shape = tuple(int(tensor.Shape(i)) for i in range(tensor.ShapeLength()))
-    buffer = model.Buffers(tensor.Buffer())
-    data = None
-    if buffer.DataLength():
-        data = np.frombuffer(buffer.DataAsNumpy().tobytes(), dtype).reshape(shape)
-    quantization = tensor.Quantization()
-    scales, zero_points = np.zeros(0, np.float32), np.zeros(0, np.int64)
-    if quantization is not None and quantization.ScaleLength():
-        scales = np.array(quantization.ScaleAsNumpy(), np.float32)
-        zero_points = np.array(quantization.ZeroPointAsNumpy(), np.int64).reshape(-1)
-    name = (tensor.Name() or b"").decode()
-    return TensorInfo(index, name, shape, dtype, scales, zero_points, data)
+@dataclass(frozen=True)
+class GoldenGraph:
+    """A model by numbers.
+
+    Attributes
+    ----------
+    tensors
+        Those that something refers to, by index.
+    inputs, outputs
+        The model's inputs and outputs, in order.
+    operators
+        Those that the outputs depend on, in order of execution.
+    """
+
+    tensors: dict[int, TensorInfo]
+    inputs: list[TensorInfo]
+    outputs: list[TensorInfo]
+    operators: list[GoldenOperator]
 
 
-def _dtype_of(tensor_type: int, index: int) -> type[np.generic]:
-    if tensor_type not in _DTYPES:
-        raise UnsupportedModelError(f"tensor {index} has unsupported type number {tensor_type}")
-    return _DTYPES[tensor_type]
+def read_graph(source: str | Path | bytes | Graph) -> GoldenGraph:
+    """Read a file, its bytes, or a graph that has been read.
 
+    Raises
+    ------
+    UnsupportedModelError
+        If the file is not a model that the compiler's reader accepts.
+    """
+    if isinstance(source, Graph):
+        graph = source
+    else:
+        try:
+            graph = load(source)
+        except ModelError as error:
+            raise UnsupportedModelError(str(error)) from error
+    tensors = {tensor.tflite_index: _info(tensor) for tensor in graph.tensors.values()}
 
-def read_operator(model: Any, operator: Any, position: int) -> GoldenOperator:
-    """Read one operator; its name is the schema's, or a description when it has none."""
-    code = model.OperatorCodes(operator.OpcodeIndex())
-    # Codes above 127 do not fit the old byte field; the larger of the two is the real one.
-    number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-    name = _OPERATOR_NAMES.get(number, f"builtin operator {number}")
-    if name == "CUSTOM":
-        name = f"CUSTOM {(code.CustomCode() or b'').decode()!r}"
-    options = None
-    table = operator.BuiltinOptions()
-    if table is not None and name in _OPTIONS:
-        options = _OPTIONS[name]()
-        options.Init(table.Bytes, table.Pos)
-    return GoldenOperator(
-        position=position,
-        name=name,
-        inputs=tuple(int(operator.Inputs(i)) for i in range(operator.InputsLength())),
-        outputs=tuple(int(operator.Outputs(i)) for i in range(operator.OutputsLength())),
-        options=options,
+    def numbers(names: tuple[str | None, ...] | list[str]) -> tuple[int, ...]:
+        return tuple(-1 if name is None else graph.tensors[name].tflite_index for name in names)
+
+    operators = [
+        GoldenOperator(
+            position=op.tflite_index,
+            name=op.tflite_name,
+            inputs=numbers(op.operands),
+            outputs=numbers(op.results),
+            options=op.options,
+        )
+        for op in graph.ops
+        if isinstance(op, TfliteOp)
+    ]
+    outputs = numbers(graph.outputs)
+    return GoldenGraph(
+        tensors=tensors,
+        inputs=[tensors[index] for index in numbers(graph.inputs)],
+        outputs=[tensors[index] for index in outputs],
+        operators=_live(operators, outputs),
     )
+
+
+def _info(tensor: Tensor) -> TensorInfo:
+    scales = np.zeros(0, np.float32)
+    if tensor.channel_scales is not None:
+        scales = tensor.channel_scales
+    elif tensor.scale is not None:
+        scales = np.array([tensor.scale], np.float32)
+    return TensorInfo(
+        index=tensor.tflite_index,
+        name=tensor.name,
+        shape=tensor.shape,
+        dtype=tensor.dtype.numpy,
+        scales=scales,
+        zero_point=tensor.zero_point,
+        data=tensor.data,
+    )
+
+
+def _live(operators: list[GoldenOperator], outputs: tuple[int, ...]) -> list[GoldenOperator]:
+    """Keep what the outputs depend on: what nobody reads need not be computable."""
+    needed = set(outputs)
+    live: list[GoldenOperator] = []
+    for op in reversed(operators):
+        if needed.intersection(op.outputs):
+            needed.update(op.needs)
+            live.append(op)
+    return live[::-1]

@@ -6,13 +6,15 @@ script needs, is expected on the machine.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +24,7 @@ from celosia.sw.errors import DeviceError
 __all__ = [
     "BuildError",
     "CxxCompiler",
+    "RunningTools",
     "Verilator",
     "distribution_version",
     "find_compiler",
@@ -163,6 +166,51 @@ def missing_tools() -> str:
     return ""
 
 
+class RunningTools:
+    """The tools that several threads run for one build, to end all of them at once.
+
+    An interrupt reaches the main thread only; threads that wait for a compiler would wait on.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._processes: set[subprocess.Popen[str]] = set()
+
+    def start(self, start: Callable[[], subprocess.Popen[str]]) -> subprocess.Popen[str]:
+        """Start a tool, unless the build has been stopped.
+
+        Raises
+        ------
+        BuildError
+            If it has.
+        """
+        with self._lock:
+            if self._stopped:
+                raise BuildError("RTL simulator", "its build was stopped")
+            process = start()
+            self._processes.add(process)
+            return process
+
+    def ended(self, process: subprocess.Popen[str]) -> None:
+        """Forget a tool that has ended."""
+        with self._lock:
+            self._processes.discard(process)
+
+    def stop(self) -> None:
+        """Kill the tools that run, with all that they started, and start no more."""
+        with self._lock:
+            self._stopped = True
+            for process in self._processes:
+                _kill_group(process)
+
+
+def _kill_group(process: subprocess.Popen[str]) -> None:
+    """Kill a process that leads a session of its own, with what it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 def run_tool(
     command: Sequence[str | Path],
     *,
@@ -170,6 +218,7 @@ def run_tool(
     stdin: str | None = None,
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    running: RunningTools | None = None,
 ) -> str:
     """Run a program to its end and return its standard output.
 
@@ -185,6 +234,8 @@ def run_tool(
         Folder it runs in.
     environment : mapping, optional
         Variables in addition to the present ones.
+    running : RunningTools, optional
+        The build that it belongs to, and is stopped with.
 
     Raises
     ------
@@ -193,8 +244,10 @@ def run_tool(
     """
     words = [str(word) for word in command]
     name = " ".join(Path(word).name for word in words[:4] if not word.startswith("-"))
-    try:
-        process = subprocess.Popen(
+    running = running or RunningTools()
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -205,22 +258,28 @@ def run_tool(
             env={**os.environ, **(environment or {})},
             start_new_session=True,
         )
+
+    try:
+        process = running.start(start)
     except OSError as error:
         raise BuildError(f"RTL simulator: {name}", f"cannot be started: {error}") from None
     with process:
         try:
             output, messages = process.communicate(stdin, timeout=timeout_s)
         except subprocess.TimeoutExpired:
+            _kill_group(process)
             raise BuildError(
                 f"RTL simulator: {name}",
                 f"did not end within {timeout_s:g} s",
                 "try again when the machine is less busy",
             ) from None
-        finally:
+        except BaseException:
             # The tools start programs of their own, which would survive them: end the whole
             # group, also when the user interrupts.
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill_group(process)
+            raise
+        finally:
+            running.ended(process)
     if process.returncode != 0:
         tail = "\n".join((messages.strip() or output.strip()).splitlines()[-20:])
         raise BuildError(f"RTL simulator: {name}", f"failed with code {process.returncode}\n{tail}")

@@ -30,6 +30,7 @@ from celosia.hw.config import NpuConfig
 from celosia.sim.toolchain import (
     BuildError,
     CxxCompiler,
+    RunningTools,
     Verilator,
     distribution_version,
     find_compiler,
@@ -381,21 +382,24 @@ def _build(
     target = root / "rtl" / key
     # Without the lock first: a finished build never changes.
     if _intact(target):
-        os.utime(target)
+        # The date only tells `_prune` what is used; a cache may be read-only.
+        with contextlib.suppress(OSError):
+            os.utime(target)
         return Build(target / LIBRARY, 0.0, kind.trace)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BuildError(
-            title, f"the cache {root} cannot be written: {error}", "set CELOSIA_CACHE to a folder"
-        ) from None
+        raise _unwritable(title, root, error) from None
     with _lock(target.parent / f"{key}.lock", title), _progress(title, console) as step:
         if _intact(target):
             return Build(target / LIBRARY, 0.0, kind.trace)
         started = time.monotonic()
         for leftover in target.parent.glob(f"{key}.*.tmp"):
             shutil.rmtree(leftover, ignore_errors=True)  # of a build that was killed
-        work = Path(tempfile.mkdtemp(prefix=f"{key}.", suffix=".tmp", dir=target.parent))
+        try:
+            work = Path(tempfile.mkdtemp(prefix=f"{key}.", suffix=".tmp", dir=target.parent))
+        except OSError as error:
+            raise _unwritable(title, root, error) from None
         try:
             _make(work, verilog, kind, root, step)
             if target.exists():
@@ -405,6 +409,14 @@ def _build(
             shutil.rmtree(work, ignore_errors=True)
         _prune(target.parent)
         return Build(target / LIBRARY, time.monotonic() - started, kind.trace)
+
+
+def _unwritable(title: str, root: Path, error: OSError) -> BuildError:
+    return BuildError(
+        title,
+        f"it is not in the cache {root}, which cannot be written: {error}",
+        "set CELOSIA_CACHE to a folder that can",
+    )
 
 
 def _make(work: Path, verilog: Callable[[], str], kind: _Kind, root: Path, step: Step) -> None:
@@ -418,10 +430,11 @@ def _make(work: Path, verilog: Callable[[], str], kind: _Kind, root: Path, step:
     }
     generated = work / "obj"
     generated.mkdir()
-    with ThreadPoolExecutor(COMPILE_JOBS) as pool:
+    running = RunningTools()
+    with ThreadPoolExecutor(COMPILE_JOBS) as pool, _stopping(running):
         # The first link ever makes zig compile its C++ library, a minute on one core: meanwhile
         # the steps up to C++ have the other one.
-        warm_up = pool.submit(_warm_up, work, compiler, environment)
+        warm_up = pool.submit(_warm_up, work, compiler, environment, running)
         step("elaborating")
         source = work / "npu.v"
         source.write_text(verilog(), encoding="utf-8")
@@ -439,12 +452,13 @@ def _make(work: Path, verilog: Callable[[], str], kind: _Kind, root: Path, step:
             timeout_s=VERILATOR_TIME_OUT_S,
             cwd=work,
             environment={"VERILATOR_ROOT": str(verilator.include.parent)},
+            running=running,
         )
         build = functools.partial(_compile, generated, kind, compiler, verilator)
-        objects = build(environment, pool, step)
+        objects = build(environment, pool, running, step)
         step("linking")
         warm_up.result()
-        _link(work / LIBRARY, objects, compiler, environment)
+        _link(work / LIBRARY, objects, compiler, environment, running)
     manifest = {"sha256": hashlib.sha256((work / LIBRARY).read_bytes()).hexdigest()}
     shutil.rmtree(generated)
     shutil.rmtree(work / "zig", ignore_errors=True)
@@ -453,19 +467,35 @@ def _make(work: Path, verilog: Callable[[], str], kind: _Kind, root: Path, step:
     (work / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
 
 
-def _warm_up(work: Path, compiler: CxxCompiler, environment: dict[str, str]) -> None:
+@contextlib.contextmanager
+def _stopping(running: RunningTools) -> Iterator[None]:
+    """Stop all tools of a build that fails or is interrupted, instead of waiting for them."""
+    try:
+        yield
+    except BaseException:
+        running.stop()
+        raise
+
+
+def _warm_up(
+    work: Path, compiler: CxxCompiler, environment: dict[str, str], running: RunningTools
+) -> None:
     """Link a library with nothing in it; also shows early that the compiler works."""
     source = work / "warm_up.cpp"
     source.write_text("#include <string>\nstd::string nothing;\n", encoding="utf-8")
-    _link(work / "warm_up.so", [str(source)], compiler, environment)
+    _link(work / "warm_up.so", [str(source)], compiler, environment, running)
 
 
 def _link(
-    library: Path, inputs: list[str], compiler: CxxCompiler, environment: dict[str, str]
+    library: Path,
+    inputs: list[str],
+    compiler: CxxCompiler,
+    environment: dict[str, str],
+    running: RunningTools,
 ) -> None:
     options = [*compiler.flags, *FAST_FLAGS, "-fPIC", "-shared", "-s", "-pthread"]
     command = [*compiler.command, *options, *inputs, "-o", str(library), *compiler.link_flags]
-    run_tool(command, timeout_s=COMPILE_TIME_OUT_S, environment=environment)
+    run_tool(command, timeout_s=COMPILE_TIME_OUT_S, environment=environment, running=running)
 
 
 def _compile(
@@ -475,6 +505,7 @@ def _compile(
     verilator: Verilator,
     environment: dict[str, str],
     pool: ThreadPoolExecutor,
+    running: RunningTools,
     step: Step,
 ) -> list[str]:
     """Compile the model, the harness and Verilator's runtime; return the object files."""
@@ -514,6 +545,7 @@ def _compile(
             [*compiler.command, *options, *extra, "-c", source, "-o", output],
             timeout_s=COMPILE_TIME_OUT_S,
             environment={**environment, "ZIG_LOCAL_CACHE_DIR": local_cache},
+            running=running,
         )
         return output
 
@@ -580,7 +612,11 @@ def _prune(folder: Path) -> None:
 def _lock(path: Path, title: str) -> Iterator[None]:
     """Hold a lock file while building, so that two processes do not build the same thing."""
     give_up = time.monotonic() + LOCK_WAIT_S
-    with path.open("w") as handle:
+    try:
+        handle = path.open("w")
+    except OSError as error:
+        raise _unwritable(title, path.parent.parent, error) from None
+    with handle:
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -89,6 +89,8 @@ class CheckReport:
         These were compared; the others do not exist.
     sources : tuple of str
         What they were compared with.
+    unconfirmed : str or None
+        Why the reference interpreter, if it was asked, did not confirm the golden model.
     difference : Difference or None
         The first one, if there is any.
     """
@@ -99,11 +101,12 @@ class CheckReport:
     absent: tuple[str, ...]
     narrowed: dict[str, tuple[int, ...]]
     sources: tuple[str, ...]
+    unconfirmed: str | None = None
     difference: Difference | None
 
     @property
     def equal(self) -> bool:
-        """Whether nothing differs."""
+        """Whether nothing differs; the golden model alone decides if the reference cannot run."""
         return self.difference is None
 
 
@@ -150,9 +153,20 @@ def check_model(
     CelosiaError
         If the model cannot be compiled or checked, or the device fails.
     """
-    reference = ReferenceModel(path, interpreter=interpreter)
     plain = program if program is not None else compile_model(path, config, fold=fold)
     instrumented = compile_model(path, config, keep_tensors=True, fold=plain.folded_macs > 0)
+    with ReferenceModel(path, interpreter=interpreter) as reference:
+        return _check(reference, plain, instrumented, device, inputs, progress)
+
+
+def _check(
+    reference: ReferenceModel,
+    plain: Program,
+    instrumented: Program,
+    device: Device,
+    inputs: Sequence[Mapping[str, Array]],
+    progress: Callable[[int], None] | None,
+) -> CheckReport:
     results: list[Result] = []
     compared: set[str] = set()
     difference: Difference | None = None
@@ -181,6 +195,7 @@ def check_model(
             if info.kept_channels is not None and info.name in compared
         },
         sources=reference.sources,
+        unconfirmed=reference.unconfirmed,
         difference=difference,
     )
 

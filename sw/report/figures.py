@@ -94,6 +94,7 @@ def check_figures(report: CheckReport) -> dict[str, Any]:
             "absent": list(report.absent),
             "narrowed": {name: list(kept) for name, kept in report.narrowed.items()},
             "sources": list(report.sources),
+            "unconfirmed": report.unconfirmed,
             "difference": difference,
         },
     }

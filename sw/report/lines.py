@@ -28,8 +28,14 @@ def timing_lines(program: Program, result: Result, figures: dict[str, Any]) -> l
 def check_line(figures: dict[str, Any]) -> str:
     """Return the result of a check in words."""
     check = figures["check"]
+    # Not confirmed is no difference, but it must be said.
+    alone = ""
+    if check["unconfirmed"] is not None:
+        reason = check["unconfirmed"].rstrip(".")
+        alone = f"\nnot confirmed by the reference: {reason}; the golden model's comparison"
+        alone += " stands alone"
     if check["difference"] is not None:
-        return f"NOT EQUAL. {check['difference']['text']}"
+        return f"NOT EQUAL. {check['difference']['text']}{alone}"
     samples = figures["samples"]
     times = f" in each of {samples} inferences" if samples > 1 else ""
     text = f"all {check['tensors']} tensors equal{times} ({' and '.join(check['sources'])})"
@@ -38,4 +44,4 @@ def check_line(figures: dict[str, Any]) -> str:
     if check["absent"]:
         count = len(check["absent"])
         text += f"; {count} more {'is' if count == 1 else 'are'} folded into other operators"
-    return text
+    return text + alone
