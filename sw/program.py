@@ -16,6 +16,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from celosia.hw import isa
 from celosia.hw.config import ConfigError, NpuConfig
 from celosia.hw.isa import COMMAND_BYTES, Command, IsaError, Region
@@ -28,14 +29,17 @@ __all__ = [
     "LayerInfo",
     "MAGIC",
     "MemoryPlan",
+    "NO_LAYER",
     "Program",
     "Section",
     "TensorInfo",
 ]
 
 MAGIC = b"CELOSIA\0"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the file; that of the instruction set is a field of its own."""
+NO_LAYER = -1
+"""In `Program.command_layers`: the command works for no layer."""
 SECTION_ALIGNMENT = 64
 """So that commands and constants can be mapped from the file onto any bus."""
 
@@ -43,6 +47,7 @@ _HEADER = struct.Struct("<8sIIIQII")
 _ENTRY = struct.Struct("<IIQQ")
 HEADER_BYTES = _HEADER.size
 _CRC_OFFSET = HEADER_BYTES - 4
+_LAYER_TYPE = "<i4"
 _REBUILD = "compile the model again"
 
 _T = TypeVar("_T", "LayerInfo", "MemoryPlan", TensorInfo)
@@ -57,6 +62,7 @@ class Section(IntEnum):
     TENSORS = 4
     MEMORY = 5
     LAYERS = 6
+    COMMAND_LAYERS = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +92,8 @@ class LayerInfo:
     tflite_index : int
         Number of the operator in the model; -1 if the compiler made the layer.
     first_tag, last_tag : int
-        Tags of its commands, both included; -1 if it has none.
+        The first and the last of its commands; -1 if it has none. Layers overlap: between the two
+        are commands of others as well, `Program.command_layers` says which.
     tiles : int
         Accumulator tiles.
     macs : int
@@ -136,6 +143,9 @@ class Program:
         Bytes per region.
     layers : tuple of LayerInfo
         One entry a layer, in order.
+    command_layers : tuple of int
+        For each command the layer it works for, as an index into `layers`; -1: none (`End`).
+        Empty if nobody knows, as for commands that were written by hand.
     model : str
         Name of the model, for people.
     """
@@ -148,12 +158,20 @@ class Program:
     intermediates: tuple[TensorInfo, ...] = ()
     memory: MemoryPlan = field(default_factory=MemoryPlan)
     layers: tuple[LayerInfo, ...] = ()
+    command_layers: tuple[int, ...] = ()
     model: str = ""
 
     @property
     def folded_macs(self) -> int:
         """Multiplications of the model that are not computed; more than 0 if it was folded."""
         return sum(layer.folded_macs for layer in self.layers)
+
+    def layer_of(self, command: int) -> LayerInfo | None:
+        """Return the layer that a command works for; None if it has none or nobody knows."""
+        if not 0 <= command < len(self.command_layers):
+            return None
+        layer = self.command_layers[command]
+        return None if layer == NO_LAYER else self.layers[layer]
 
     def decode(self) -> list[Command]:
         """Return the commands up to and including `End`.
@@ -214,6 +232,7 @@ class Program:
             Section.TENSORS: _json(tensors),
             Section.MEMORY: _json(asdict(self.memory)),
             Section.LAYERS: _json([asdict(layer) for layer in self.layers]),
+            Section.COMMAND_LAYERS: np.array(self.command_layers, _LAYER_TYPE).tobytes(),
         }
         body = bytearray(HEADER_BYTES + _ENTRY.size * len(contents))
         for index, (section, data) in enumerate(contents.items()):
@@ -296,19 +315,35 @@ class Program:
                 kind: tuple(_build(TensorInfo, entry) for entry in tensors[kind])
                 for kind in ("inputs", "outputs", "intermediates")
             }
+            layers = tuple(
+                _build(LayerInfo, entry) for entry in json.loads(sections[Section.LAYERS])
+            )
             return cls(
                 config=config,
                 commands=sections[Section.COMMANDS],
                 constants=sections[Section.CONSTANTS],
                 memory=_build(MemoryPlan, json.loads(sections[Section.MEMORY])),
-                layers=tuple(
-                    _build(LayerInfo, entry) for entry in json.loads(sections[Section.LAYERS])
+                layers=layers,
+                command_layers=_command_layers(
+                    sections[Section.COMMAND_LAYERS],
+                    len(sections[Section.COMMANDS]) // COMMAND_BYTES,
+                    len(layers),
                 ),
                 model=str(about["model"]),
                 **kinds,
             )
         except (ConfigError, KeyError, TypeError, ValueError) as error:
             raise ProgramError(f"program file {source}", f"damaged: {error}", _REBUILD) from None
+
+
+def _command_layers(data: bytes, commands: int, layers: int) -> tuple[int, ...]:
+    if data and len(data) != commands * np.dtype(_LAYER_TYPE).itemsize:
+        raise ValueError(f"{len(data)} bytes of COMMAND_LAYERS for {commands} commands")
+    owners = np.frombuffer(data, _LAYER_TYPE)
+    wrong = owners[(owners < NO_LAYER) | (owners >= layers)]
+    if len(wrong):
+        raise ValueError(f"a command is for layer {wrong[0]}, there are {layers}")
+    return tuple(owners.tolist())
 
 
 def _json(value: object) -> bytes:

@@ -14,7 +14,7 @@ from celosia.sw.compiler.predict import Prediction
 from celosia.sw.compiler.schedule import Schedule
 from celosia.sw.compiler.works import Work
 from celosia.sw.errors import CompileError
-from celosia.sw.program import LayerInfo, Program, TensorInfo
+from celosia.sw.program import NO_LAYER, LayerInfo, Program, TensorInfo
 from celosia.sw.program import MemoryPlan as ProgramMemory
 
 __all__ = ["emit_program"]
@@ -58,6 +58,7 @@ def emit_program(
         If a value does not fit its field, naming the layer.
     """
     works = [work_plan.work for work_plan in plan.works]
+    position = {work.index: index for index, work in enumerate(works)}
     code = _encode(commands, layers, works)
     io = {*graph.inputs, *graph.outputs}
     kept = [name for name in plan.home_plan.homes if name not in io] if keep_tensors else []
@@ -76,6 +77,7 @@ def emit_program(
         intermediates=tuple(_tensor(graph, plan, name) for name in kept),
         memory=ProgramMemory(region_bytes=region_bytes, plan=_allocations(plan)),
         layers=_layers(plan, schedule, commands, layers, prediction, config),
+        command_layers=(*(position[layer] for layer in layers), NO_LAYER),
         model=graph.name,
     )
 
