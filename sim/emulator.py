@@ -172,7 +172,7 @@ class _Run:
             known = data[0] in COMMANDS
             cause = ErrorCause.ILLEGAL_FIELD if known else ErrorCause.ILLEGAL_OPCODE
             unit = (data[0] >> 4) - 1 if _has_illegal_value(data) else FETCH_UNIT
-            raise EmulatorFault(cause, unit, tag, 0, str(error)) from None
+            raise EmulatorFault(cause, unit, tag, 0, error.cause) from None
         tokens = command.wait | command.signal
         own = tokens if command.engine is None else tokens >> command.engine & 1
         if own:

@@ -6,6 +6,8 @@ the public interface is a defect of Celosia, not of the user's model or board.
 
 from __future__ import annotations
 
+from celosia.hw.errors import CelosiaError
+
 __all__ = [
     "CelosiaError",
     "CompileError",
@@ -15,32 +17,6 @@ __all__ = [
     "ProgramError",
     "UnsupportedError",
 ]
-
-
-class CelosiaError(Exception):
-    """Base of all Celosia exceptions; printed as ``what: cause. Remedy``.
-
-    Parameters
-    ----------
-    what : str
-        What failed, named as the user knows it: a file, an operator, a device.
-    cause : str
-        Why it failed. Without a final full stop.
-    remedy : str
-        What the user can do. Without a final full stop.
-    """
-
-    def __init__(self, what: str, cause: str = "", remedy: str = "") -> None:
-        super().__init__(what, cause, remedy)
-        self.what = what
-        self.cause = cause
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        text = f"{self.what}: {self.cause}" if self.cause else self.what
-        if not self.remedy:
-            return text
-        return f"{text.rstrip('.')}. {self.remedy[:1].upper()}{self.remedy[1:]}"
 
 
 class ModelError(CelosiaError):

@@ -190,7 +190,9 @@ class Program:
         try:
             return isa.disassemble(self.commands)
         except IsaError as error:
-            raise ProgramError("the program's command stream", str(error), _REBUILD) from None
+            raise ProgramError(
+                "the program's command stream", f"{error.what}: {error.cause}", _REBUILD
+            ) from None
 
     def region_bytes(self, region: Region) -> int:
         """Return the bytes that a region must have at least."""

@@ -96,7 +96,7 @@ def _encode(commands: list[Command], layers: list[int], works: list[Work]) -> by
         except IsaError as error:
             raise CompileError(
                 works[layer].name,
-                f"a value is too large for its field: {error}",
+                f"a value is too large for its field: {error.cause}",
                 "make the layer smaller",
             ) from None
     return bytes(code + End(tag=len(commands)).encode())
