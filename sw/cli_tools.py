@@ -127,7 +127,7 @@ def disasm_command(
 ) -> None:
     """Disassemble a program."""
     require_writable(json)
-    loaded = Program.load(program)
+    loaded = Program.load(program, check=False)
     commands = list(enumerate(loaded.decode()))
     layers = loaded.command_layers or (NO_LAYER,) * len(commands)
     if layer is not None:

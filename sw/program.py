@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import struct
 import tempfile
 import zlib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 from celosia.hw import isa
@@ -22,6 +22,7 @@ from celosia.hw.config import ConfigError, NpuConfig
 from celosia.hw.isa import COMMAND_BYTES, Command, IsaError, Region
 from celosia.sw.errors import ProgramError
 from celosia.sw.program_tensors import TensorInfo
+from celosia.sw.schema import build, parse
 
 __all__ = [
     "FORMAT_VERSION",
@@ -35,9 +36,14 @@ __all__ = [
     "TensorInfo",
 ]
 
+MAX_FILE_BYTES = 128 << 20
+MAX_SYSTEM_BYTES = 64 << 20
+"""All regions of a program; what is more is refused before it is allocated."""
 MAGIC = b"CELOSIA\0"
 FORMAT_VERSION = 2
 """Version of the file; that of the instruction set is a field of its own."""
+MAX_COMMANDS = 1 << 16
+MAX_SECTIONS = 256
 NO_LAYER = -1
 """In `Program.command_layers`: the command works for no layer."""
 SECTION_ALIGNMENT = 64
@@ -49,8 +55,6 @@ HEADER_BYTES = _HEADER.size
 _CRC_OFFSET = HEADER_BYTES - 4
 _LAYER_TYPE = "<i4"
 _REBUILD = "compile the model again"
-
-_T = TypeVar("_T", "LayerInfo", "MemoryPlan", TensorInfo)
 
 
 class Section(IntEnum):
@@ -78,7 +82,16 @@ class MemoryPlan:
     """
 
     region_bytes: dict[str, int] = field(default_factory=dict)
-    plan: list[dict[str, Any]] = field(default_factory=list)
+    plan: list[dict[str, int | str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name, size in self.region_bytes.items():
+            if name not in Region.__members__:
+                raise ProgramError("the program's memory plan", f"no region {name!r}", _REBUILD)
+            if size < 0:
+                raise ProgramError(
+                    "the program's memory plan", f"region {name} has {size} bytes", _REBUILD
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,21 +293,41 @@ class Program:
             raise
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Program:
+    def load(cls, path: str | os.PathLike[str], *, check: bool = True) -> Program:
         """Read a file.
+
+        Parameters
+        ----------
+        path : path
+            Of the file.
+        check : bool
+            Refuse what the static check refuses (`celosia.sw.check`). Without it the program is
+            to be looked at, not run.
 
         Raises
         ------
         ProgramError
             If the file cannot be read, is damaged, or is of a version that is not known.
         """
+        what = f"program file {os.fspath(path)}"
         try:
-            data = Path(path).read_bytes()
+            with open(path, "rb") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise ProgramError(what, "it is no regular file", "check the path")
+                data = file.read(MAX_FILE_BYTES + 1)
         except OSError as error:
-            raise ProgramError(
-                f"program file {os.fspath(path)}", error.strerror or str(error), "check the path"
-            ) from None
-        return cls.from_bytes(data, os.fspath(path))
+            raise ProgramError(what, error.strerror or str(error), "check the path") from None
+        except ValueError as error:  # a path with a zero byte
+            raise ProgramError(what, str(error), "check the path") from None
+        if len(data) > MAX_FILE_BYTES:
+            raise ProgramError(what, f"it has more than {MAX_FILE_BYTES} bytes", _REBUILD)
+        program = cls.from_bytes(data, os.fspath(path))
+        if check:
+            # The check reads programs, so it is above this module.
+            from celosia.sw.check import check_program
+
+            check_program(program)
+        return program
 
     @classmethod
     def from_bytes(cls, data: bytes, source: str = "program") -> Program:
@@ -308,34 +341,71 @@ class Program:
         sections = _sections(data, source)
         header = struct.unpack_from("<I", data, 16)[0]
         try:
-            about = json.loads(sections[Section.CONFIG])
-            config = NpuConfig(**about["npu"])
-            if config.hash != header:
+            about = build(_About, parse(sections[Section.CONFIG], "CONFIG"), "CONFIG")
+            if about.npu.hash != header:
                 raise ValueError("the configuration is not the one that the header names")
-            tensors = json.loads(sections[Section.TENSORS])
-            kinds = {
-                kind: tuple(_build(TensorInfo, entry) for entry in tensors[kind])
-                for kind in ("inputs", "outputs", "intermediates")
-            }
-            layers = tuple(
-                _build(LayerInfo, entry) for entry in json.loads(sections[Section.LAYERS])
-            )
-            return cls(
-                config=config,
+            tensors = build(_Tensors, parse(sections[Section.TENSORS], "TENSORS"), "TENSORS")
+            memory = build(MemoryPlan, parse(sections[Section.MEMORY], "MEMORY"), "MEMORY")
+            layers = build(_Layers, {"layers": parse(sections[Section.LAYERS], "LAYERS")}, "LAYERS")
+            program = cls(
+                config=about.npu,
                 commands=sections[Section.COMMANDS],
                 constants=sections[Section.CONSTANTS],
-                memory=_build(MemoryPlan, json.loads(sections[Section.MEMORY])),
-                layers=layers,
+                inputs=tensors.inputs,
+                outputs=tensors.outputs,
+                intermediates=tensors.intermediates,
+                memory=memory,
+                layers=layers.layers,
                 command_layers=_command_layers(
                     sections[Section.COMMAND_LAYERS],
                     len(sections[Section.COMMANDS]) // COMMAND_BYTES,
-                    len(layers),
+                    len(layers.layers),
                 ),
-                model=str(about["model"]),
-                **kinds,
+                model=about.model,
             )
-        except (ConfigError, KeyError, TypeError, ValueError) as error:
-            raise ProgramError(f"program file {source}", f"damaged: {error}", _REBUILD) from None
+        except ValueError as error:  # of the schema, or of a configuration
+            cause = error.cause if isinstance(error, ConfigError) else str(error)
+            raise ProgramError(f"program file {source}", f"damaged: {cause}", _REBUILD) from None
+        except ProgramError as error:
+            raise ProgramError(
+                f"program file {source}", f"damaged: {error.what}: {error.cause}", _REBUILD
+            ) from None
+        if len(program.commands) > MAX_COMMANDS * COMMAND_BYTES:
+            raise ProgramError(
+                f"program file {source}", f"it has more than {MAX_COMMANDS} commands", _REBUILD
+            )
+        total = sum(program.region_bytes(region) for region in Region)
+        if total > MAX_SYSTEM_BYTES:
+            raise ProgramError(
+                f"program file {source}",
+                f"needs {total} bytes of system memory, at most {MAX_SYSTEM_BYTES} are given",
+                _REBUILD,
+            )
+        return program
+
+
+@dataclass(frozen=True, kw_only=True)
+class _About:
+    """What section CONFIG holds."""
+
+    model: str
+    npu: NpuConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tensors:
+    """What section TENSORS holds."""
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    intermediates: tuple[TensorInfo, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layers:
+    """What section LAYERS holds."""
+
+    layers: tuple[LayerInfo, ...]
 
 
 def _command_layers(data: bytes, commands: int, layers: int) -> tuple[int, ...]:
@@ -350,17 +420,6 @@ def _command_layers(data: bytes, commands: int, layers: int) -> tuple[int, ...]:
 
 def _json(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
-def _build(kind: type[_T], entry: dict[str, Any]) -> _T:
-    """Make a `kind` from its JSON; lists become tuples where the field is one."""
-    known = {item.name for item in fields(kind)}
-    if set(entry) - known:
-        raise ValueError(f"{kind.__name__} has no field {sorted(set(entry) - known)[0]!r}")
-    for name in ("shape", "kept_channels"):
-        if entry.get(name) is not None:
-            entry = {**entry, name: tuple(entry[name])}
-    return kind(**entry)
 
 
 def _checksum(data: bytes | bytearray) -> int:
@@ -392,7 +451,7 @@ def _sections(data: bytes, source: str) -> dict[int, bytes]:
         )
     if version != FORMAT_VERSION or isa_version != isa.FORMAT_VERSION:
         raise damaged(f"outdated: file version {version}, instruction set {isa_version}")
-    if HEADER_BYTES + count * _ENTRY.size > length:
+    if HEADER_BYTES + count * _ENTRY.size > length or count > MAX_SECTIONS:
         raise damaged("damaged: the section table leaves the file")
     sections: dict[int, bytes] = {}
     for index in range(count):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from celosia.hw.config import NpuConfig
 from celosia.hw.isa import COMMAND_BYTES, Command, Conv, End, IsaError, Region, Transfer
 from celosia.sw.compiler.fold_input import FoldOp
@@ -118,9 +116,9 @@ def _tensor(graph: Graph, plan: MemoryPlan, name: str) -> TensorInfo:
     )
 
 
-def _allocations(plan: MemoryPlan) -> list[dict[str, Any]]:
+def _allocations(plan: MemoryPlan) -> list[dict[str, int | str]]:
     """Describe where tensors and stripe buffers are on chip, and when."""
-    entries: list[dict[str, Any]] = []
+    entries: list[dict[str, int | str]] = []
     for name, storage in plan.table.storages.items():
         if name in plan.addresses:
             entries.append(
