@@ -10,6 +10,7 @@ import zlib
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
+from celosia.hw.errors import CelosiaError
 from celosia.hw.isa import BLOCK_LINES
 
 __all__ = ["ACT_BANKS", "ConfigError", "NpuConfig", "PRESETS", "preset"]
@@ -26,8 +27,22 @@ ACT_BANKS = 4
 """Banks of the activation SRAM, whatever the configuration."""
 
 
-class ConfigError(ValueError):
+class ConfigError(CelosiaError, ValueError):
     """A configuration that no hardware can be generated for."""
+
+
+def _impossible(cause: str) -> ConfigError:
+    return ConfigError("configuration", cause, "give a value that it takes")
+
+
+_SIZES = (
+    "act_bytes",
+    "wgt_bytes",
+    "param_bytes",
+    "acc_depth",
+    "queue_depth",
+    "max_outstanding",
+)
 
 
 def _is_power_of_two(value: int) -> bool:
@@ -91,17 +106,24 @@ class NpuConfig:
     firmware: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise _impossible(f"name must be a text, not {self.name!r}")
+        for field in ("rows", "cols", "bus_bits", *_SIZES, "lanes"):
+            value = getattr(self, field)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not whole and (field != "lanes" or value is not None):
+                raise _impossible(f"{field} must be a whole number, not {value!r}")
         if self.rows not in (4, 8, 16, 32):
-            raise ConfigError(f"rows must be 4, 8, 16 or 32, not {self.rows!r}")
+            raise _impossible(f"rows must be 4, 8, 16 or 32, not {self.rows!r}")
         if self.cols != self.rows:
-            raise ConfigError(
+            raise _impossible(
                 f"cols must equal rows ({self.rows}), not {self.cols!r}: one line of the"
                 " activation SRAM is both a window of the array and a vector of outputs"
             )
         if self.bus_bits not in (32, 64, 128):
-            raise ConfigError(f"bus_bits must be 32, 64 or 128, not {self.bus_bits!r}")
+            raise _impossible(f"bus_bits must be 32, 64 or 128, not {self.bus_bits!r}")
         if self.bus_bytes > self.line_bytes:
-            raise ConfigError(
+            raise _impossible(
                 f"bus_bits must be at most one line ({8 * self.line_bytes} bits with"
                 f" rows={self.rows}), not {self.bus_bits!r}"
             )
@@ -115,28 +137,28 @@ class NpuConfig:
         ):
             value = getattr(self, field)
             if not _is_power_of_two(value) or not low <= value <= high:
-                raise ConfigError(
+                raise _impossible(
                     f"{field} must be a power of two from {low} to {high}, not {value!r}"
                 )
         if self.lanes is not None:
             # The scratch memories hold 16 beats: one vector at least.
             fewest = max(1, self.cols // MAX_BEATS)
             if not _is_power_of_two(self.lanes) or not fewest <= self.lanes <= self.cols:
-                raise ConfigError(
+                raise _impossible(
                     f"lanes must be a power of two from {fewest} to {self.cols} (cols), or None,"
                     f" not {self.lanes!r}"
                 )
         if not isinstance(self.compact, bool):
-            raise ConfigError(f"compact must be true or false, not {self.compact!r}")
+            raise _impossible(f"compact must be true or false, not {self.compact!r}")
         if not isinstance(self.firmware, bool):
-            raise ConfigError(f"firmware must be true or false, not {self.firmware!r}")
+            raise _impossible(f"firmware must be true or false, not {self.firmware!r}")
         if self.firmware and (self.rows, self.bus_bits) != (4, 32):
-            raise ConfigError(
+            raise _impossible(
                 "firmware must be false, unless rows is 4 and bus_bits is 32, not"
                 f" {self.rows} and {self.bus_bits}"
             )
         if self.firmware and self.queue_depth > MAX_FIRMWARE_QUEUE:
-            raise ConfigError(
+            raise _impossible(
                 f"queue_depth must be at most {MAX_FIRMWARE_QUEUE} with firmware, not"
                 f" {self.queue_depth!r}: its data memory has no room for more"
             )
@@ -275,4 +297,6 @@ def preset(name: str) -> NpuConfig:
     try:
         return PRESETS[name]
     except KeyError:
-        raise ConfigError(f"no preset {name!r}; there are {', '.join(PRESETS)}") from None
+        raise ConfigError(
+            "configuration", f"no preset {name!r}; there are {', '.join(PRESETS)}", "name one"
+        ) from None

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, ClassVar
 
+from celosia.hw.errors import CelosiaError
+
 __all__ = [
     "BIAS_LINES",
     "BLOCK_LINES",
@@ -50,8 +52,15 @@ COMMAND_BYTES = 64
 COMMAND_BITS = 8 * COMMAND_BYTES
 
 
-class IsaError(ValueError):
+class IsaError(CelosiaError, ValueError):
     """A command that cannot be encoded, or bytes that are no command."""
+
+
+_REMEDY = "compile the model again"
+
+
+def _not_a_command(cause: str) -> IsaError:
+    return IsaError("a command", cause, _REMEDY)
 
 
 class Engine(IntEnum):
@@ -193,8 +202,10 @@ class Command:
             value = int(getattr(self, spec.name))
             if not spec.minimum <= value <= spec.maximum:
                 raise IsaError(
+                    "a command",
                     f"{type(self).__name__}.{spec.name} is {value}, outside"
-                    f" {spec.minimum} to {spec.maximum}"
+                    f" {spec.minimum} to {spec.maximum}",
+                    "give a value that the field has room for",
                 )
             word |= (value & ((1 << spec.width_bits) - 1)) << spec.offset_bits
         return word.to_bytes(COMMAND_BYTES, "little")
@@ -210,11 +221,11 @@ class Command:
             to no field is set.
         """
         if len(data) != COMMAND_BYTES:
-            raise IsaError(f"a command is {COMMAND_BYTES} bytes, not {len(data)}")
+            raise _not_a_command(f"it has {COMMAND_BYTES} bytes, not {len(data)}")
         word = int.from_bytes(data, "little")
         kind = COMMANDS.get(word & 0xFF)
         if kind is None:
-            raise IsaError(f"illegal opcode 0x{word & 0xFF:02x}")
+            raise _not_a_command(f"illegal opcode 0x{word & 0xFF:02x}")
         values: dict[str, int] = {}
         for spec in fields_of(kind):
             value = word >> spec.offset_bits & ((1 << spec.width_bits) - 1)
@@ -225,10 +236,10 @@ class Command:
                 try:
                     value = spec.enum(value)
                 except ValueError:
-                    raise IsaError(f"illegal {kind.__name__}.{spec.name} {value}") from None
+                    raise _not_a_command(f"illegal {kind.__name__}.{spec.name} {value}") from None
             values[spec.name] = value
         if word:
-            raise IsaError(f"{kind.__name__}: reserved bits are not zero")
+            raise _not_a_command(f"{kind.__name__}: reserved bits are not zero")
         values.pop("opcode")
         return kind(**values)
 
@@ -457,8 +468,8 @@ def disassemble(data: bytes) -> list[Command]:
         try:
             command = Command.decode(data[index * COMMAND_BYTES : (index + 1) * COMMAND_BYTES])
         except IsaError as error:
-            raise IsaError(f"command {index}: {error}") from None
+            raise IsaError(f"command {index}", error.cause, error.remedy) from None
         commands.append(command)
         if isinstance(command, End):
             return commands
-    raise IsaError("the command stream has no End")
+    raise IsaError("the command stream", "it has no End", _REMEDY)

@@ -20,6 +20,7 @@ from celosia.hw.isa import COMMAND_BYTES, COMMANDS, Command, Engine, IsaError, R
 from celosia.hw.regs import ErrorCause
 from celosia.sim.emulator_jobs import Job, RunStats
 from celosia.sim.emulator_state import (
+    FETCH_UNIT,
     EmulatorError,
     EmulatorFault,
     EngineFault,
@@ -31,7 +32,6 @@ __all__ = ["FETCH_UNIT", "Emulator", "EmulatorError", "EmulatorFault", "Order", 
 Order = Literal["program", "random"]
 CommandHook = Callable[[int, Command], None]
 
-FETCH_UNIT = 4
 MAX_TOKENS = 255
 _RESHUFFLE_PROBABILITY = 0.2
 
@@ -69,13 +69,15 @@ class Emulator(MachineState):
         Raises
         ------
         ValueError
-            If the base is no multiple of the bus word.
+            If the base is no multiple of the bus word, or base or size does not fit its register.
         """
         if base % self.config.bus_bytes:
             raise ValueError(
                 f"the base of region {region.name} must be a multiple of"
                 f" {self.config.bus_bytes}, not {base}"
             )
+        if not 0 <= base < 1 << 32 or not 0 <= size < 1 << 32:
+            raise ValueError(f"region {region.name} at {base} with {size} bytes: 32 bits each")
         self.regions[region] = (base, size)
 
     def load_code(self, commands: bytes, base: int = 0) -> None:
@@ -88,6 +90,7 @@ class Emulator(MachineState):
         order: Order = "program",
         seed: int = 0,
         on_complete: CommandHook | None = None,
+        work_limit: int | None = None,
     ) -> RunStats:
         """Run the program in region CODE to its End. On-chip memories keep their contents.
 
@@ -100,6 +103,8 @@ class Emulator(MachineState):
             Of the random order.
         on_complete : callable, optional
             Called with index and command after each command is complete.
+        work_limit : int, optional
+            Cycles that an engine may take at least (`MachineState.charge`); by default any number.
 
         Raises
         ------
@@ -110,6 +115,8 @@ class Emulator(MachineState):
         """
         self.tiles.clear()
         self.held = None
+        self.work_limit = work_limit
+        self.work = dict.fromkeys(Engine, 0)
         return _Run(self, order, seed, on_complete).run()
 
 
@@ -172,7 +179,7 @@ class _Run:
             known = data[0] in COMMANDS
             cause = ErrorCause.ILLEGAL_FIELD if known else ErrorCause.ILLEGAL_OPCODE
             unit = (data[0] >> 4) - 1 if _has_illegal_value(data) else FETCH_UNIT
-            raise EmulatorFault(cause, unit, tag, 0, str(error)) from None
+            raise EmulatorFault(cause, unit, tag, 0, error.cause) from None
         tokens = command.wait | command.signal
         own = tokens if command.engine is None else tokens >> command.engine & 1
         if own:

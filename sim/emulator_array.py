@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from celosia.hw.isa import Conv, Mode
+from celosia.hw.isa import Conv, Engine, Mode
 from celosia.hw.regs import ErrorCause
 from celosia.sim.emulator_addresses import (
     ConvStream,
@@ -12,7 +12,14 @@ from celosia.sim.emulator_addresses import (
     conv_passes,
     conv_stream,
 )
-from celosia.sim.emulator_state import ADDRESS_MASK, AccTile, EngineFault, MachineState
+from celosia.sim.emulator_state import (
+    ADDRESS_MASK,
+    MAX_COMMAND_ELEMENTS,
+    AccTile,
+    EmulatorError,
+    EngineFault,
+    MachineState,
+)
 
 __all__ = ["conv_tile"]
 
@@ -31,6 +38,13 @@ def conv_tile(state: MachineState, conv: Conv, oc: int, tile: int) -> AccTile:
     """
     rows = min(conv.tile_rows, conv.out_h - tile * conv.tile_rows)
     weights = _weights(state, conv, oc)
+    positions = rows * conv.row_len + conv.extra
+    state.charge(Engine.ARRAY, positions * len(weights))
+    if positions > MAX_COMMAND_ELEMENTS:
+        raise EmulatorError(
+            f"command tag {conv.tag} streams {positions} positions a tile, at most"
+            f" {MAX_COMMAND_ELEMENTS} are emulated"
+        )
     stream = conv_stream(conv, oc, tile)
     passes = conv_passes(conv)
     if conv.mode == Mode.WINDOW:

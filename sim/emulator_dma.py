@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
-from celosia.hw.isa import Load, Region, Space, Transfer
+import numpy.typing as npt
+from celosia.hw.isa import Engine, Load, Region, Space, Transfer
 from celosia.hw.regs import ErrorCause
 from celosia.sim.emulator_addresses import transfer_runs
 from celosia.sim.emulator_state import Bytes, EngineFault, MachineState
 
 __all__ = ["transfer"]
+
+Ints = npt.NDArray[np.int64]
 
 _RANGE_CAUSE = {
     Space.ACT: ErrorCause.ACT_RANGE,
@@ -17,6 +23,7 @@ _RANGE_CAUSE = {
     # The table has no cause of its own; its contents are parameters of the vector engine.
     Space.TABLE: ErrorCause.PARAM_RANGE,
 }
+_PIECE_BYTES = 1 << 20
 _BUS_MASK = (1 << 32) - 1
 
 
@@ -29,31 +36,57 @@ def transfer(state: MachineState, command: Transfer) -> int:
         MEM_WINDOW outside the region, BUS_ERROR outside system memory, ACT_RANGE, WGT_RANGE or
         PARAM_RANGE outside the on-chip memory; the address is where the run in error begins.
     """
-    offsets, chip_starts = transfer_runs(command)
     base, size = state.regions[Region(command.region)]
-    memory_starts = offsets + base
     space = Space(command.space)
     target = _flat_memory(state, space)
     length = command.row_bytes
-    bad_window = (offsets < 0) | (offsets + length > size)
-    bad_chip = chip_starts + length > len(target)
-    bad = bad_window | bad_chip
-    if bad.any():
-        run = int(bad.argmax())
-        if bad_window[run]:
-            raise EngineFault(ErrorCause.MEM_WINDOW, int(memory_starts[run]) & _BUS_MASK)
-        raise EngineFault(_RANGE_CAUSE[space], int(chip_starts[run]))
+    words = max(1, length // state.config.bus_bytes)
+    engine = Engine.LOAD if isinstance(command, Load) else Engine.STORE
+    # All runs are looked at before the first byte moves. In pieces: there may be any number.
+    for offsets, chip_starts in _pieces(command, 1):
+        bad_window = (offsets < 0) | (offsets + length > size)
+        bad_chip = chip_starts + length > len(target)
+        bad = bad_window | bad_chip
+        if bad.any():
+            run = int(bad.argmax())
+            if bad_window[run]:
+                raise EngineFault(ErrorCause.MEM_WINDOW, (base + int(offsets[run])) & _BUS_MASK)
+            raise EngineFault(_RANGE_CAUSE[space], int(chip_starts[run]))
+        state.charge(engine, words * len(offsets))
+    moved = 0
     byte = np.arange(length, dtype=np.int64)
-    memory = (memory_starts[:, None] + byte).ravel()
-    chip = (chip_starts[:, None] + byte).ravel()
-    bad = memory >= len(state.memory)
-    if bad.any():
-        raise EngineFault(ErrorCause.BUS_ERROR, int(memory[int(bad.argmax())]) & _BUS_MASK)
-    if isinstance(command, Load):
-        target[chip] = state.memory[memory]
-    else:
-        state.memory[memory] = target[chip]
-    return len(chip)
+    for offsets, chip_starts in _pieces(command, length):
+        memory = (base + offsets[:, None] + byte).ravel()
+        chip = (chip_starts[:, None] + byte).ravel()
+        bad = memory >= len(state.memory)
+        if bad.any():
+            raise EngineFault(ErrorCause.BUS_ERROR, int(memory[int(bad.argmax())]) & _BUS_MASK)
+        if isinstance(command, Load):
+            target[chip] = state.memory[memory]
+        else:
+            state.memory[memory] = target[chip]
+        moved += len(chip)
+    return moved
+
+
+def _pieces(command: Transfer, length: int) -> Iterator[tuple[Ints, Ints]]:
+    """Yield offsets and on-chip addresses of some runs of `length` bytes at a time, in order."""
+    outer = max(1, _PIECE_BYTES // (length * command.n1))
+    inner = max(1, min(command.n1, _PIECE_BYTES // length))
+    for second in range(0, command.n2, outer):
+        for first in range(0, command.n1, inner):
+            piece = replace(
+                command,
+                n2=min(outer, command.n2 - second),
+                n1=min(inner, command.n1 - first),
+                mem_addr=command.mem_addr
+                + second * command.mem_stride2
+                + first * command.mem_stride1,
+                sram_addr=command.sram_addr
+                + second * command.sram_stride2
+                + first * command.sram_stride1,
+            )
+            yield transfer_runs(piece)
 
 
 def _flat_memory(state: MachineState, space: Space) -> Bytes:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
-from celosia.hw.isa import Softmax
+from celosia.hw.isa import Engine, Softmax
 from celosia.hw.regs import ErrorCause
 from celosia.sim.emulator_addresses import softmax_lines
 from celosia.sim.emulator_state import EngineFault, MachineState
@@ -56,21 +58,27 @@ def softmax(state: MachineState, command: Softmax) -> None:
         ACT_RANGE with the byte address of the line beyond the memory.
     """
     line_bytes = state.config.line_bytes
-    source = softmax_lines(command, line_bytes, "a")
-    target = softmax_lines(command, line_bytes, "d")
-    # In the order in time: a vector is read, then written.
-    lines = np.concatenate([source, target], axis=1).ravel()
-    bad = lines >= state.config.act_lines
-    if bad.any():
-        raise EngineFault(ErrorCause.ACT_RANGE, int(lines[int(bad.argmax())]) * line_bytes)
     exponentials = np.ascontiguousarray(state.table[:, :4]).view("<i4").ravel()
     memory = state.act.view(np.int8).reshape(-1, line_bytes)
     for row in range(command.n_rows):
-        values = memory[source[row]].ravel()
+        one = replace(
+            command,
+            n_rows=1,
+            a_addr=command.a_addr + row * command.a_y,
+            d_addr=command.d_addr + row * command.d_y,
+        )
+        source, target = (softmax_lines(one, line_bytes, operand)[0] for operand in "ad")
+        # In the order in time: a vector is read, then written.
+        lines = np.concatenate([source, target])
+        bad = lines >= state.config.act_lines
+        if bad.any():
+            raise EngineFault(ErrorCause.ACT_RANGE, int(lines[int(bad.argmax())]) * line_bytes)
+        state.charge(Engine.VECTOR, command.channels)
+        values = memory[source].ravel()
         values[: command.channels] = _softmax_row(values[: command.channels], exponentials)
-        keep = memory[target[row]].ravel()
+        keep = memory[target].ravel()
         keep[: command.channels] = values[: command.channels]
-        memory[target[row]] = keep.reshape(-1, line_bytes)
+        memory[target] = keep.reshape(-1, line_bytes)
 
 
 def _softmax_row(

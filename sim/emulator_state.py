@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 from celosia.hw.config import NpuConfig
-from celosia.hw.isa import Region
+from celosia.hw.isa import Engine, Region
 from celosia.hw.regs import ErrorCause
 
 __all__ = [
     "ADDRESS_MASK",
     "AccTile",
+    "FETCH_UNIT",
+    "MAX_COMMAND_ELEMENTS",
     "EmulatorError",
     "EmulatorFault",
     "EngineFault",
@@ -24,6 +26,9 @@ __all__ = [
 ADDRESS_MASK = (1 << 20) - 1
 """On-chip byte addresses are 20 bits wide and wrap."""
 TABLE_ENTRIES = 256
+FETCH_UNIT = 4
+MAX_COMMAND_ELEMENTS = 1 << 22
+"""Of what a step lists at once; the static check refuses programs that need more."""
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -112,6 +117,10 @@ class MachineState:
         Full halves of the accumulator, oldest first; with `held` at most two.
     held : AccTile or None
         The half that a `Conv` with `hold` has kept for the next one.
+    work_limit : int or None
+        Cycles that an engine may take in a run; None: no limit.
+    work : dict of Engine to int
+        Cycles that each has taken at least, whatever the memory does: vectors, windows, words.
     """
 
     config: NpuConfig
@@ -123,6 +132,8 @@ class MachineState:
     table: Bytes = field(init=False)
     tiles: deque[AccTile] = field(init=False)
     held: AccTile | None = field(init=False, default=None)
+    work_limit: int | None = field(init=False, default=None)
+    work: dict[Engine, int] = field(init=False)
 
     def __post_init__(self) -> None:
         config = self.config
@@ -132,3 +143,22 @@ class MachineState:
         self.param = np.zeros(config.param_bytes, np.uint8)
         self.table = np.zeros((TABLE_ENTRIES, config.cols), np.uint8)
         self.tiles = deque()
+        self.work = dict.fromkeys(Engine, 0)
+
+    def charge(self, engine: Engine, cycles: int) -> None:
+        """Count cycles that an engine takes at least; no engine may take more than the limit.
+
+        Raises
+        ------
+        EmulatorFault
+            WATCHDOG, as the hardware's would by then.
+        """
+        self.work[engine] += cycles
+        if self.work_limit is not None and self.work[engine] > self.work_limit:
+            raise EmulatorFault(
+                ErrorCause.WATCHDOG,
+                FETCH_UNIT,
+                0,
+                0,
+                f"engine {engine.name} takes more than {self.work_limit} cycles",
+            )

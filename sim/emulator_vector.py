@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
-from celosia.hw.isa import Rounding, Vector, VectorOp
+from celosia.hw.isa import Engine, Rounding, Vector, VectorOp
 from celosia.hw.regs import ErrorCause
 from celosia.sim.emulator_addresses import vector_lines
-from celosia.sim.emulator_state import AccTile, EmulatorError, EngineFault, MachineState
+from celosia.sim.emulator_state import (
+    MAX_COMMAND_ELEMENTS,
+    AccTile,
+    EmulatorError,
+    EngineFault,
+    MachineState,
+)
 
 __all__ = ["requant_tile", "requantise", "vector_whole", "wrap32"]
 
@@ -48,8 +56,8 @@ def requantise(values: Ints, multiplier: Ints | int, shift: Ints | int, rounding
 
 
 def _clamp(values: Ints, low: int, high: int) -> npt.NDArray[np.int8]:
-    # The upper bound wins if a program has them the wrong way round, as numpy's clip does.
-    return np.clip(values, low, high).astype(np.int8)
+    # The lower bound is looked at first, which shows if a program has them the wrong way round.
+    return np.where(values < low, low, np.minimum(values, high)).astype(np.int8)
 
 
 def _read(state: MachineState, lines: Ints) -> Ints:
@@ -69,6 +77,14 @@ def _check(state: MachineState, lines: Ints) -> None:
     if bad.any():
         line = int(lines.ravel()[int(bad.argmax())])
         raise EngineFault(ErrorCause.ACT_RANGE, line * state.config.line_bytes)
+
+
+def _check_beginning(state: MachineState, command: Vector, vectors: int) -> None:
+    """Fault as the first vectors of a command do, without listing all of them."""
+    width = min(command.out_w, vectors)
+    part = replace(command, n_oc=1, out_w=width, out_h=min(command.out_h, max(1, vectors // width)))
+    for operand in ("a", "d"):
+        _check(state, vector_lines(part, operand))
 
 
 def _add(command: Vector, a: Ints, b: Ints) -> npt.NDArray[np.int8]:
@@ -92,6 +108,16 @@ def vector_whole(state: MachineState, command: Vector) -> None:
     EngineFault
         ACT_RANGE with the byte address of the line beyond the memory.
     """
+    window = command.n_ky * command.n_kx
+    elements = command.n_oc * command.out_h * command.out_w * window
+    if elements > MAX_COMMAND_ELEMENTS:
+        _check_beginning(state, command, MAX_COMMAND_ELEMENTS // window)
+        state.charge(Engine.VECTOR, elements)
+        raise EmulatorError(
+            f"command tag {command.tag} reads {elements} vectors, at most {MAX_COMMAND_ELEMENTS}"
+            " are emulated"
+        )
+    state.charge(Engine.VECTOR, elements)
     a = _read(state, vector_lines(command, "a"))
     op = VectorOp(command.op)
     if op == VectorOp.ADD:
@@ -99,7 +125,9 @@ def vector_whole(state: MachineState, command: Vector) -> None:
     elif op == VectorOp.AVERAGE:
         total = a.sum(axis=(3, 4))
         magnitude = ((np.abs(total) + command.half) * command.mult_o) >> (30 + command.shift_o)
-        result = _clamp(np.sign(total) * magnitude, command.act_min, command.act_max)
+        # A sum of 0 has no sign: it is not negative, so what `half` adds stays.
+        signed = np.where(total < 0, -magnitude, magnitude)
+        result = _clamp(signed, command.act_min, command.act_max)
     elif op == VectorOp.MAX:
         result = _clamp(a.max(axis=(3, 4)), command.act_min, command.act_max)
     else:
@@ -126,16 +154,24 @@ def requant_tile(state: MachineState, command: Vector, oc: int, tile: int, sums:
             f"command tag {command.tag} expects a tile of {rows} rows of {command.out_w} vectors,"
             f" the array filled {sums.rows} rows of {sums.out_w}"
         )
+    state.charge(Engine.VECTOR, rows * command.out_w)
     bias, multiplier, shift = _parameters(state, command, oc)
-    where = np.s_[oc, first : first + rows]
+    # The tile's part of the command.
+    part = replace(
+        command,
+        n_oc=1,
+        out_h=rows,
+        b_addr=command.b_addr + oc + first * command.b_y,
+        d_addr=command.d_addr + oc + first * command.d_y,
+    )
     total = wrap32(sums.sums.reshape(rows, command.out_w, -1).astype(np.int64) + bias)
     value = requantise(total, multiplier, shift, Rounding(command.rounding)) + command.zero_a
     if command.op == VectorOp.REQUANT:
         result = _clamp(value, command.act_min, command.act_max)
     else:
         a = _clamp(value, command.mid_min, command.mid_max).astype(np.int64)
-        result = _add(command, a, _read(state, vector_lines(command, "b")[where]))
-    _write(state, vector_lines(command, "d")[where], result)
+        result = _add(command, a, _read(state, vector_lines(part, "b")[0]))
+    _write(state, vector_lines(part, "d")[0], result)
 
 
 def _parameters(state: MachineState, command: Vector, oc: int) -> tuple[Ints, Ints, Ints]:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from celosia.hw.config import NpuConfig
-from celosia.hw.isa import Command, End, Region, Softmax, Transfer, Vector, VectorOp
+from celosia.hw.isa import COMMAND_BYTES, Command, End, Region, Softmax, Transfer, Vector, VectorOp
 from celosia.sim.emulator_addresses import softmax_lines, vector_lines
 from celosia.sim.emulator_legal import ACC_OPS, field_problem
 from celosia.sw.check_footprint import Access, OutOfRangeError, accesses
+from celosia.sw.check_limits import MAX_CHECKED_COMMANDS, MAX_USES, check_limits
 from celosia.sw.check_order import CommandOrder, command_name
 from celosia.sw.errors import ProgramError
-from celosia.sw.program import Program
+from celosia.sw.program import MAX_SYSTEM_BYTES, Program
 
 __all__ = ["check_commands", "check_program"]
 
@@ -32,6 +33,20 @@ def check_program(program: Program) -> None:
         Naming the command or the two commands in question, and the reason.
     """
     sizes = {region: program.region_bytes(region) for region in Region}
+    if sum(sizes.values()) > MAX_SYSTEM_BYTES:
+        raise ProgramError(
+            "the program",
+            f"needs {sum(sizes.values())} bytes of system memory, at most {MAX_SYSTEM_BYTES}"
+            " are given",
+            "make the model smaller",
+        )
+    if len(program.commands) > MAX_CHECKED_COMMANDS * COMMAND_BYTES:
+        raise ProgramError(
+            "the program",
+            f"it has {len(program.commands)} bytes of commands, at most"
+            f" {MAX_CHECKED_COMMANDS} commands are checked",
+            "use a configuration with larger memories",
+        )
     commands = program.decode()
     for tensor in (*program.inputs, *program.outputs, *program.intermediates):
         if tensor.end > sizes[Region[tensor.region]]:
@@ -57,6 +72,8 @@ def check_commands(
     reach: list[_Use] = []
     for index, command in enumerate(commands):
         _check_fields(index, command, config)
+    check_limits(commands, config)
+    for index, command in enumerate(commands):
         try:
             found = accesses(command, config)
         except OutOfRangeError as error:
@@ -100,6 +117,12 @@ def _check_fields(index: int, command: Command, config: NpuConfig) -> None:
     problem = field_problem(command, config)
     if problem:
         raise ProgramError(name, f"{problem[0].name}: {problem[1]}", _REMEDY)
+    if isinstance(command, Vector) and command.op == VectorOp.AVERAGE:
+        divisor = command.n_ky * command.n_kx
+        if command.half >= divisor:
+            raise ProgramError(
+                name, f"half is {command.half}, the window has {divisor} elements", _REMEDY
+            )
 
 
 def _check_window(
@@ -174,16 +197,26 @@ def _races(
     for group in by_memory.values():
         if not any(use.access.write for use in group):
             continue
+        if len(group) > MAX_USES:
+            raise ProgramError(
+                "the program",
+                f"it uses {group[0].access.memory} {len(group)} times, at most {MAX_USES} are"
+                " checked",
+                _REMEDY,
+            )
         engine = np.array([int(commands[use.index].OPCODE) >> 4 for use in group])
         write = np.array([use.access.write for use in group])
         bounds = np.array([use.access.bounds for use in group])
         ordered = _ordered(group, order)
-        suspect = (engine[:, None] != engine) & (write[:, None] | write)
-        suspect &= (bounds[:, None, 0] < bounds[None, :, 1]) & ~(ordered | ordered.T)
-        suspect &= suspect.T
-        for first, second in np.argwhere(np.triu(suspect)):
-            if group[first].access.overlaps(group[second].access):
-                yield group[first], group[second]
+        # Row by row, so that there is one matrix only.
+        for first in range(len(group) - 1):
+            rest = slice(first + 1, None)
+            suspect = (engine[rest] != engine[first]) & (write[rest] | write[first])
+            suspect &= (bounds[rest, 0] < bounds[first, 1]) & (bounds[first, 0] < bounds[rest, 1])
+            suspect &= ~(ordered[first, rest] | ordered[rest, first])
+            for second in np.flatnonzero(suspect) + first + 1:
+                if group[first].access.overlaps(group[second].access):
+                    yield group[first], group[second]
 
 
 def _ordered(group: list[_Use], order: CommandOrder) -> npt.NDArray[np.bool_]:

@@ -282,11 +282,13 @@ class _Session:
             try:
                 chosen = config.with_(bus_bits=bits, name=f"{config.name}-bus{bits}")
             except ConfigError as error:
-                entry = {"config": config.name, "bus_bits": bits, "reason": str(error)}
+                entry = {"config": config.name, "bus_bits": bits, "reason": error.cause}
                 if entry not in self.impossible:
                     self.impossible.append(entry)
                     self._console.print(
-                        f"{config.name} with {bits} bits: {error}", soft_wrap=True, markup=False
+                        f"{config.name} with {bits} bits: {error.cause}",
+                        soft_wrap=True,
+                        markup=False,
                     )
                 return "not possible"
         return self._measure(path, chosen, conditions)

@@ -160,7 +160,7 @@ def parse_config(text: str) -> NpuConfig:
     try:
         return NpuConfig(**content)
     except ConfigError as error:
-        raise CelosiaError(what, str(error), "correct the file") from None
+        raise CelosiaError(what, error.cause, "correct the file") from None
 
 
 def _escaped(text: str) -> str:

@@ -23,7 +23,7 @@ from celosia.sim.toolchain import (
 )
 from celosia.sw.cli_common import ConfigOption, JsonOption, help_text, output_console, parse_config
 from celosia.sw.errors import CelosiaError
-from celosia.sw.program import Program
+from celosia.sw.program import NO_LAYER, Program
 from celosia.sw.report.files import require_writable, write_bytes, write_json
 from celosia.sw.report.labels import layer_label
 from celosia.sw.report.tables import config_table
@@ -120,15 +120,16 @@ def disasm_command(
             "--layer",
             metavar="N",
             min=0,
-            help="Only from the first to the last command of layer N.",
+            help="Only the commands of layer N.",
         ),
     ] = None,
     json: JsonOption = None,
 ) -> None:
     """Disassemble a program."""
     require_writable(json)
-    loaded = Program.load(program)
+    loaded = Program.load(program, check=False)
     commands = list(enumerate(loaded.decode()))
+    layers = loaded.command_layers or (NO_LAYER,) * len(commands)
     if layer is not None:
         if layer >= len(loaded.layers):
             raise CelosiaError(
@@ -136,20 +137,19 @@ def disasm_command(
                 f"it has no layer {layer}",
                 f"layers are 0 to {len(loaded.layers) - 1}",
             )
-        first, last = loaded.layers[layer].first_tag, loaded.layers[layer].last_tag
-        commands = [entry for entry in commands if first <= entry[0] <= last]
+        commands = [entry for entry in commands if layers[entry[0]] == layer]
     if json is not None:
-        write_json(json, {"commands": [_command_figures(i, c) for i, c in commands]})
+        write_json(json, {"commands": [_command_figures(i, c, layers[i]) for i, c in commands]})
     console = output_console()
-    # Once, in front: the loads of a layer are among the commands of those before it.
+    # Once, in front; a command names its layer by number, for layers overlap.
     for number, entry in enumerate(loaded.layers):
         if layer is None or layer == number:
             text = f"; layer {number}: {layer_label(entry)}"
             if entry.first_tag >= 0:
-                text += f", commands {entry.first_tag} to {entry.last_tag}"
+                text += f", first command {entry.first_tag}, last {entry.last_tag}"
             console.print(text, markup=False, soft_wrap=True)
     for index, command in commands:
-        console.print(_line(index, command), markup=False, soft_wrap=True)
+        console.print(_line(index, command, layers[index]), markup=False, soft_wrap=True)
 
 
 def info_command(json: JsonOption = None) -> None:
@@ -202,12 +202,13 @@ def _engines(mask: int) -> str:
     return "".join(engine.name[0] for engine in Engine if mask >> engine & 1) or "-"
 
 
-def _line(index: int, command: Command) -> str:
+def _line(index: int, command: Command, layer: int) -> str:
     engine = command.engine.name if command.engine is not None else "DISPATCH"
     values = [f"{name}={value}" for name, value in _operands(command).items() if value is not None]
     return (
         f"{index:5}  {engine:8} wait {_engines(command.wait):4} signal {_engines(command.signal):4}"
         f"  {type(command).__name__:7} {' '.join(values)}"
+        f"{'' if layer == NO_LAYER else f'  ; layer {layer}'}"
     ).rstrip()
 
 
@@ -226,7 +227,7 @@ def _operands(command: Command) -> dict[str, str | int | None]:
     return operands
 
 
-def _command_figures(index: int, command: Command) -> dict[str, Any]:
+def _command_figures(index: int, command: Command, layer: int) -> dict[str, Any]:
     fields: dict[str, Any] = {
         spec.name: getattr(command, spec.name) for spec in fields_of(type(command))
     }
@@ -238,5 +239,6 @@ def _command_figures(index: int, command: Command) -> dict[str, Any]:
         "index": index,
         "offset_bytes": index * COMMAND_BYTES,
         "command": type(command).__name__,
+        "layer": None if layer == NO_LAYER else layer,
         **plain,
     }

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import struct
 import tempfile
 import zlib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, TypeVar
 
+import numpy as np
 from celosia.hw import isa
 from celosia.hw.config import ConfigError, NpuConfig
 from celosia.hw.isa import COMMAND_BYTES, Command, IsaError, Region
 from celosia.sw.errors import ProgramError
 from celosia.sw.program_tensors import TensorInfo
+from celosia.sw.schema import build, parse
 
 __all__ = [
     "FORMAT_VERSION",
@@ -28,14 +30,22 @@ __all__ = [
     "LayerInfo",
     "MAGIC",
     "MemoryPlan",
+    "NO_LAYER",
     "Program",
     "Section",
     "TensorInfo",
 ]
 
+MAX_FILE_BYTES = 128 << 20
+MAX_SYSTEM_BYTES = 64 << 20
+"""All regions of a program; what is more is refused before it is allocated."""
 MAGIC = b"CELOSIA\0"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the file; that of the instruction set is a field of its own."""
+MAX_COMMANDS = 1 << 16
+MAX_SECTIONS = 256
+NO_LAYER = -1
+"""In `Program.command_layers`: the command works for no layer."""
 SECTION_ALIGNMENT = 64
 """So that commands and constants can be mapped from the file onto any bus."""
 
@@ -43,9 +53,8 @@ _HEADER = struct.Struct("<8sIIIQII")
 _ENTRY = struct.Struct("<IIQQ")
 HEADER_BYTES = _HEADER.size
 _CRC_OFFSET = HEADER_BYTES - 4
+_LAYER_TYPE = "<i4"
 _REBUILD = "compile the model again"
-
-_T = TypeVar("_T", "LayerInfo", "MemoryPlan", TensorInfo)
 
 
 class Section(IntEnum):
@@ -57,6 +66,7 @@ class Section(IntEnum):
     TENSORS = 4
     MEMORY = 5
     LAYERS = 6
+    COMMAND_LAYERS = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +82,16 @@ class MemoryPlan:
     """
 
     region_bytes: dict[str, int] = field(default_factory=dict)
-    plan: list[dict[str, Any]] = field(default_factory=list)
+    plan: list[dict[str, int | str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name, size in self.region_bytes.items():
+            if name not in Region.__members__:
+                raise ProgramError("the program's memory plan", f"no region {name!r}", _REBUILD)
+            if size < 0:
+                raise ProgramError(
+                    "the program's memory plan", f"region {name} has {size} bytes", _REBUILD
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +105,8 @@ class LayerInfo:
     tflite_index : int
         Number of the operator in the model; -1 if the compiler made the layer.
     first_tag, last_tag : int
-        Tags of its commands, both included; -1 if it has none.
+        The first and the last of its commands; -1 if it has none. Layers overlap: between the two
+        are commands of others as well, `Program.command_layers` says which.
     tiles : int
         Accumulator tiles.
     macs : int
@@ -136,6 +156,9 @@ class Program:
         Bytes per region.
     layers : tuple of LayerInfo
         One entry a layer, in order.
+    command_layers : tuple of int
+        For each command the layer it works for, as an index into `layers`; -1: none (`End`).
+        Empty if nobody knows, as for commands that were written by hand.
     model : str
         Name of the model, for people.
     """
@@ -148,12 +171,20 @@ class Program:
     intermediates: tuple[TensorInfo, ...] = ()
     memory: MemoryPlan = field(default_factory=MemoryPlan)
     layers: tuple[LayerInfo, ...] = ()
+    command_layers: tuple[int, ...] = ()
     model: str = ""
 
     @property
     def folded_macs(self) -> int:
         """Multiplications of the model that are not computed; more than 0 if it was folded."""
         return sum(layer.folded_macs for layer in self.layers)
+
+    def layer_of(self, command: int) -> LayerInfo | None:
+        """Return the layer that a command works for; None if it has none or nobody knows."""
+        if not 0 <= command < len(self.command_layers):
+            return None
+        layer = self.command_layers[command]
+        return None if layer == NO_LAYER else self.layers[layer]
 
     def decode(self) -> list[Command]:
         """Return the commands up to and including `End`.
@@ -172,7 +203,9 @@ class Program:
         try:
             return isa.disassemble(self.commands)
         except IsaError as error:
-            raise ProgramError("the program's command stream", str(error), _REBUILD) from None
+            raise ProgramError(
+                "the program's command stream", f"{error.what}: {error.cause}", _REBUILD
+            ) from None
 
     def region_bytes(self, region: Region) -> int:
         """Return the bytes that a region must have at least."""
@@ -214,6 +247,7 @@ class Program:
             Section.TENSORS: _json(tensors),
             Section.MEMORY: _json(asdict(self.memory)),
             Section.LAYERS: _json([asdict(layer) for layer in self.layers]),
+            Section.COMMAND_LAYERS: np.array(self.command_layers, _LAYER_TYPE).tobytes(),
         }
         body = bytearray(HEADER_BYTES + _ENTRY.size * len(contents))
         for index, (section, data) in enumerate(contents.items()):
@@ -259,21 +293,41 @@ class Program:
             raise
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Program:
+    def load(cls, path: str | os.PathLike[str], *, check: bool = True) -> Program:
         """Read a file.
+
+        Parameters
+        ----------
+        path : path
+            Of the file.
+        check : bool
+            Refuse what the static check refuses (`celosia.sw.check`). Without it the program is
+            to be looked at, not run.
 
         Raises
         ------
         ProgramError
             If the file cannot be read, is damaged, or is of a version that is not known.
         """
+        what = f"program file {os.fspath(path)}"
         try:
-            data = Path(path).read_bytes()
+            with open(path, "rb") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise ProgramError(what, "it is no regular file", "check the path")
+                data = file.read(MAX_FILE_BYTES + 1)
         except OSError as error:
-            raise ProgramError(
-                f"program file {os.fspath(path)}", error.strerror or str(error), "check the path"
-            ) from None
-        return cls.from_bytes(data, os.fspath(path))
+            raise ProgramError(what, error.strerror or str(error), "check the path") from None
+        except ValueError as error:  # a path with a zero byte
+            raise ProgramError(what, str(error), "check the path") from None
+        if len(data) > MAX_FILE_BYTES:
+            raise ProgramError(what, f"it has more than {MAX_FILE_BYTES} bytes", _REBUILD)
+        program = cls.from_bytes(data, os.fspath(path))
+        if check:
+            # The check reads programs, so it is above this module.
+            from celosia.sw.check import check_program
+
+            check_program(program)
+        return program
 
     @classmethod
     def from_bytes(cls, data: bytes, source: str = "program") -> Program:
@@ -287,43 +341,85 @@ class Program:
         sections = _sections(data, source)
         header = struct.unpack_from("<I", data, 16)[0]
         try:
-            about = json.loads(sections[Section.CONFIG])
-            config = NpuConfig(**about["npu"])
-            if config.hash != header:
+            about = build(_About, parse(sections[Section.CONFIG], "CONFIG"), "CONFIG")
+            if about.npu.hash != header:
                 raise ValueError("the configuration is not the one that the header names")
-            tensors = json.loads(sections[Section.TENSORS])
-            kinds = {
-                kind: tuple(_build(TensorInfo, entry) for entry in tensors[kind])
-                for kind in ("inputs", "outputs", "intermediates")
-            }
-            return cls(
-                config=config,
+            tensors = build(_Tensors, parse(sections[Section.TENSORS], "TENSORS"), "TENSORS")
+            memory = build(MemoryPlan, parse(sections[Section.MEMORY], "MEMORY"), "MEMORY")
+            layers = build(_Layers, {"layers": parse(sections[Section.LAYERS], "LAYERS")}, "LAYERS")
+            program = cls(
+                config=about.npu,
                 commands=sections[Section.COMMANDS],
                 constants=sections[Section.CONSTANTS],
-                memory=_build(MemoryPlan, json.loads(sections[Section.MEMORY])),
-                layers=tuple(
-                    _build(LayerInfo, entry) for entry in json.loads(sections[Section.LAYERS])
+                inputs=tensors.inputs,
+                outputs=tensors.outputs,
+                intermediates=tensors.intermediates,
+                memory=memory,
+                layers=layers.layers,
+                command_layers=_command_layers(
+                    sections[Section.COMMAND_LAYERS],
+                    len(sections[Section.COMMANDS]) // COMMAND_BYTES,
+                    len(layers.layers),
                 ),
-                model=str(about["model"]),
-                **kinds,
+                model=about.model,
             )
-        except (ConfigError, KeyError, TypeError, ValueError) as error:
-            raise ProgramError(f"program file {source}", f"damaged: {error}", _REBUILD) from None
+        except ValueError as error:  # of the schema, or of a configuration
+            cause = error.cause if isinstance(error, ConfigError) else str(error)
+            raise ProgramError(f"program file {source}", f"damaged: {cause}", _REBUILD) from None
+        except ProgramError as error:
+            raise ProgramError(
+                f"program file {source}", f"damaged: {error.what}: {error.cause}", _REBUILD
+            ) from None
+        if len(program.commands) > MAX_COMMANDS * COMMAND_BYTES:
+            raise ProgramError(
+                f"program file {source}", f"it has more than {MAX_COMMANDS} commands", _REBUILD
+            )
+        total = sum(program.region_bytes(region) for region in Region)
+        if total > MAX_SYSTEM_BYTES:
+            raise ProgramError(
+                f"program file {source}",
+                f"needs {total} bytes of system memory, at most {MAX_SYSTEM_BYTES} are given",
+                _REBUILD,
+            )
+        return program
+
+
+@dataclass(frozen=True, kw_only=True)
+class _About:
+    """What section CONFIG holds."""
+
+    model: str
+    npu: NpuConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tensors:
+    """What section TENSORS holds."""
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    intermediates: tuple[TensorInfo, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layers:
+    """What section LAYERS holds."""
+
+    layers: tuple[LayerInfo, ...]
+
+
+def _command_layers(data: bytes, commands: int, layers: int) -> tuple[int, ...]:
+    if data and len(data) != commands * np.dtype(_LAYER_TYPE).itemsize:
+        raise ValueError(f"{len(data)} bytes of COMMAND_LAYERS for {commands} commands")
+    owners = np.frombuffer(data, _LAYER_TYPE)
+    wrong = owners[(owners < NO_LAYER) | (owners >= layers)]
+    if len(wrong):
+        raise ValueError(f"a command is for layer {wrong[0]}, there are {layers}")
+    return tuple(owners.tolist())
 
 
 def _json(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
-def _build(kind: type[_T], entry: dict[str, Any]) -> _T:
-    """Make a `kind` from its JSON; lists become tuples where the field is one."""
-    known = {item.name for item in fields(kind)}
-    if set(entry) - known:
-        raise ValueError(f"{kind.__name__} has no field {sorted(set(entry) - known)[0]!r}")
-    for name in ("shape", "kept_channels"):
-        if entry.get(name) is not None:
-            entry = {**entry, name: tuple(entry[name])}
-    return kind(**entry)
 
 
 def _checksum(data: bytes | bytearray) -> int:
@@ -355,7 +451,7 @@ def _sections(data: bytes, source: str) -> dict[int, bytes]:
         )
     if version != FORMAT_VERSION or isa_version != isa.FORMAT_VERSION:
         raise damaged(f"outdated: file version {version}, instruction set {isa_version}")
-    if HEADER_BYTES + count * _ENTRY.size > length:
+    if HEADER_BYTES + count * _ENTRY.size > length or count > MAX_SECTIONS:
         raise damaged("damaged: the section table leaves the file")
     sections: dict[int, bytes] = {}
     for index in range(count):

@@ -12,6 +12,23 @@ from celosia.sw.errors import InputError, ProgramError
 
 __all__ = ["TensorInfo"]
 
+DTYPES = (
+    "bool",
+    "int8",
+    "uint8",
+    "int16",
+    "uint16",
+    "int32",
+    "uint32",
+    "int64",
+    "uint64",
+    "float16",
+    "float32",
+    "float64",
+)
+MAX_AXES = 16
+"""numpy has room for 32."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TensorInfo:
@@ -61,10 +78,12 @@ class TensorInfo:
     def __post_init__(self) -> None:
         what = f"tensor {self.name!r}"
         remedy = "compile the model again"
-        try:
-            np.dtype(self.dtype)
-        except TypeError:
-            raise ProgramError(what, f"unknown dtype {self.dtype!r}", remedy) from None
+        if self.dtype not in DTYPES:
+            raise ProgramError(what, f"unknown dtype {self.dtype!r}", remedy)
+        if len(self.shape) > MAX_AXES:
+            raise ProgramError(what, f"it has {len(self.shape)} axes", remedy)
+        if any(size < 0 for size in self.shape):
+            raise ProgramError(what, "a place or size is negative", remedy)
         if self.region not in Region.__members__:
             raise ProgramError(what, f"unknown region {self.region!r}", remedy)
         rows, pixels, channels = self.extents
@@ -115,7 +134,7 @@ class TensorInfo:
         InputError
             If the region is too small.
         """
-        rows = memory[self._places(memory)].view(self.item)
+        rows = np.ascontiguousarray(self._places(memory)).reshape(-1).view(self.item)
         return rows.reshape(self.shape)
 
     def scatter(self, memory: npt.NDArray[np.uint8], values: npt.NDArray[np.generic]) -> None:
@@ -134,9 +153,10 @@ class TensorInfo:
             )
         places = self._places(memory)
         data = np.ascontiguousarray(values.astype(self.item, copy=False))
-        memory[places] = data.reshape(-1).view(np.uint8).reshape(places.shape)
+        places[...] = data.reshape(-1).view(np.uint8).reshape(places.shape)
 
-    def _places(self, memory: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    def _places(self, memory: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Return the tensor's bytes as a view of the memory."""
         if self.end > len(memory):
             raise InputError(
                 f"tensor {self.name!r}",
@@ -144,10 +164,12 @@ class TensorInfo:
                 "make the region as large as the program's memory plan says",
             )
         rows, pixels, channels = self.extents
-        places: npt.NDArray[np.int64] = (
-            self.offset
-            + np.arange(rows, dtype=np.int64)[:, None, None] * self.row_pitch
-            + np.arange(pixels, dtype=np.int64)[:, None] * self.pixel_pitch
-            + np.arange(channels * self.item.itemsize, dtype=np.int64)
+        shape = rows, pixels, channels * self.item.itemsize
+        if 0 in shape:
+            return np.zeros(shape, np.uint8)
+        # Pixels and rows do not overlap (`__post_init__`), and the last is within the memory.
+        return np.lib.stride_tricks.as_strided(
+            memory[self.offset :],
+            shape,
+            tuple(pitch * memory.strides[0] for pitch in (self.row_pitch, self.pixel_pitch, 1)),
         )
-        return places

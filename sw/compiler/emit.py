@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from celosia.hw.config import NpuConfig
 from celosia.hw.isa import COMMAND_BYTES, Command, Conv, End, Region, Transfer
 from celosia.sw.compiler.fold_input import FoldOp
@@ -15,7 +13,7 @@ from celosia.sw.compiler.predict import Prediction
 from celosia.sw.compiler.schedule import Schedule
 from celosia.sw.compiler.works import Work
 from celosia.sw.errors import CompileError
-from celosia.sw.program import LayerInfo, Program, TensorInfo
+from celosia.sw.program import NO_LAYER, LayerInfo, Program, TensorInfo
 from celosia.sw.program import MemoryPlan as ProgramMemory
 
 __all__ = ["emit_program", "encode_commands"]
@@ -59,6 +57,7 @@ def emit_program(
         If a value does not fit its field, naming the layer.
     """
     works = [work_plan.work for work_plan in plan.works]
+    position = {work.index: index for index, work in enumerate(works)}
     code = encode_commands(commands, layers, works)
     io = {*graph.inputs, *graph.outputs}
     kept = [name for name in plan.home_plan.homes if name not in io] if keep_tensors else []
@@ -77,6 +76,7 @@ def emit_program(
         intermediates=tuple(_tensor(graph, plan, name) for name in kept),
         memory=ProgramMemory(region_bytes=region_bytes, plan=_allocations(plan)),
         layers=_layers(plan, schedule, commands, layers, prediction, config),
+        command_layers=(*(position[layer] for layer in layers), NO_LAYER),
         model=graph.name,
     )
 
@@ -123,9 +123,9 @@ def _tensor(graph: Graph, plan: MemoryPlan, name: str) -> TensorInfo:
     )
 
 
-def _allocations(plan: MemoryPlan) -> list[dict[str, Any]]:
+def _allocations(plan: MemoryPlan) -> list[dict[str, int | str]]:
     """Describe where tensors and stripe buffers are on chip, and when."""
-    entries: list[dict[str, Any]] = []
+    entries: list[dict[str, int | str]] = []
     for name, storage in plan.table.storages.items():
         if name in plan.addresses:
             entries.append(

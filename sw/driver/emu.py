@@ -38,9 +38,12 @@ class EmuDevice(Device):
         In which order engines that could run at the same time do.
     seed : int
         Of the random order.
-    watchdog_cycles, bus_timeout_cycles : int, optional
-        Accepted as on every device, without effect: there is no clock. A program that cannot end
-        is found at once and reported as WATCHDOG.
+    watchdog_cycles : int, optional
+        As on every device. There is no clock: what counts is the work of each engine (vectors,
+        windows, words), fewer cycles than any machine takes. A program that cannot end is found at
+        once and reported as WATCHDOG too.
+    bus_timeout_cycles : int
+        Accepted as on every device, without effect.
     """
 
     timed = False
@@ -115,7 +118,9 @@ class EmuDevice(Device):
             base = self._registers[f"region{region.value}_base"]
             self.emulator.set_region(region, base, self._registers[f"region{region.value}_size"])
         try:
-            self.emulator.run(self._order, self._seed)
+            self.emulator.run(
+                self._order, self._seed, work_limit=self._registers["watchdog"] or None
+            )
         except EmulatorFault as fault:
             self._stop(fault.cause, fault.unit, fault.tag, fault.address, fault.detail)
         except EmulatorError as error:

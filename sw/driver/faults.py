@@ -8,7 +8,7 @@ from celosia.hw.isa import COMMAND_BYTES, Region
 from celosia.hw.regs import ErrorCause
 from celosia.sw.driver.layout import Layout
 from celosia.sw.errors import DeviceError
-from celosia.sw.program import LayerInfo, Program
+from celosia.sw.program import Program
 
 __all__ = ["Fault", "fault_error"]
 
@@ -86,7 +86,7 @@ def fault_error(fault: Fault, program: Program, layout: Layout) -> DeviceError:
     except ValueError:
         name, text, remedy = str(fault.cause), "an unknown cause", "update the software"
     command = _command(fault, layout[Region.CODE].base, layout[Region.CODE].end)
-    layer = None if command is None else _layer(program, command)
+    layer = None if command is None else program.layer_of(command)
     place = f"program {program.model!r}"
     if layer is not None:
         place += f", layer {layer.name!r} ({layer.op})"
@@ -111,10 +111,3 @@ def _command(fault: Fault, code_base: int, code_end: int) -> int | None:
         inside = code_base <= fault.address < code_end
         return (fault.address - code_base) // COMMAND_BYTES if inside else None
     return fault.tag
-
-
-def _layer(program: Program, command: int) -> LayerInfo | None:
-    for layer in program.layers:
-        if 0 <= layer.first_tag <= command <= layer.last_tag:
-            return layer
-    return None

@@ -32,8 +32,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from celosia.hw.isa import Command, Conv, Engine, Load, Space, Vector, VectorOp
+from celosia.hw.isa import Command, Engine, Load, Space
 from celosia.hw.trace import TRACE_STATES
+from celosia.sw.errors import ProgramError
 from celosia.sw.program import LayerInfo, Program
 
 __all__ = ["LayerProfile", "Reason", "attribute_cycles", "command_layers"]
@@ -82,51 +83,22 @@ class LayerProfile:
     reasons: dict[Reason, int]
 
 
-def command_layers(program: Program, commands: Sequence[Command]) -> Ints:
-    """Return the layer of each command, `End` excluded, from the layers' first and last commands.
+def command_layers(program: Program) -> Ints:
+    """Return the layer of each command, `End` excluded, as the compiler has noted it.
 
-    Layers overlap, because loads stand ahead of the commands they are for and a pooling may run
-    between the parts of the convolution in front of it. Each engine has its commands in the order
-    of the layers otherwise, and the kind of a command tells convolutions from the rest.
-
-    Parameters
-    ----------
-    program : Program
-        Whose layers.
-    commands : sequence of Command
-        Decoded, with or without `End`.
-
-    Returns
-    -------
-    ndarray of int64, shape [commands without End]
+    Raises
+    ------
+    ProgramError
+        If the program does not say.
     """
-    engines = [command for command in commands if command.engine is not None]
-    result = np.full(len(engines), -1, np.int64)
-    for tag, command in enumerate(engines):
-        around = [
-            index
-            for index, layer in enumerate(program.layers)
-            if layer.first_tag <= tag <= layer.last_tag
-        ]
-        wanted = _of_convolution(command)
-        same = [index for index in around if (program.layers[index].macs > 0) is wanted]
-        candidates = (around if wanted is None else same) or around
-        assert candidates, f"command {tag} belongs to no layer"
-        # A load that stands in the range of several layers is for the last of them, which it was
-        # moved ahead for; any other command is for the first.
-        result[tag] = candidates[-1] if isinstance(command, Load) else candidates[0]
-    return result
-
-
-def _of_convolution(command: Command) -> bool | None:
-    """Whether only convolutions (True), or only other layers (False), have such a command."""
-    if isinstance(command, Conv):
-        return True
-    if isinstance(command, Vector):
-        return command.op in (VectorOp.REQUANT, VectorOp.REQUANT_ADD)
-    if isinstance(command, Load):
-        return True if command.space in (Space.WGT, Space.PARAM) else None
-    return None
+    layers = np.array(program.command_layers, np.int64)[:-1]
+    if not len(layers) or (layers < 0).any():
+        raise ProgramError(
+            f"program {program.model!r}",
+            "it does not say which layers its commands are for",
+            "take a program that the compiler made",
+        )
+    return layers
 
 
 def attribute_cycles(
@@ -152,7 +124,7 @@ def attribute_cycles(
     cycles = samples["cycles"].astype(np.int64)
     ends = np.cumsum(cycles)
     done = _completion(samples, ends, len(commands))
-    layers = command_layers(program, commands)
+    layers = command_layers(program)
     layer_done = np.zeros(len(program.layers), np.int64)
     np.maximum.at(layer_done, layers, done)
     # A run of samples never goes beyond the completion of a command: a busy bit falls there.

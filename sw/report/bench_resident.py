@@ -18,7 +18,7 @@ from celosia.sw.check import check_program
 from celosia.sw.check_footprint import Access, accesses
 from celosia.sw.compiler.predict import predict
 from celosia.sw.errors import CelosiaError
-from celosia.sw.program import LayerInfo, Program
+from celosia.sw.program import NO_LAYER, LayerInfo, Program
 from celosia.sw.report.bench_profile import command_layers
 
 __all__ = ["NotResidentError", "ResidentPrograms", "make_resident"]
@@ -64,7 +64,7 @@ def make_resident(program: Program) -> ResidentPrograms:
     """
     commands = [command for command in program.decode() if command.engine is not None]
     placed = _placed(commands, program.config)
-    layers = [int(layer) for layer in command_layers(program, commands)]
+    layers = command_layers(program).tolist()
     filling = _with_commands(program, placed, layers)
     kept, kept_layers = [], []
     for command, layer in zip(_without_loads(placed), layers, strict=True):
@@ -228,4 +228,9 @@ def _with_commands(program: Program, commands: Sequence[Command], layers: list[i
         done_cycles = max(done_cycles, end_cycles)
     end = replace(program.decode()[-1], tag=len(tagged))
     code = b"".join(command.encode() for command in (*tagged, end))
-    return replace(program, commands=code, layers=tuple(infos))
+    return replace(
+        program,
+        commands=code,
+        layers=tuple(infos),
+        command_layers=(*layers, NO_LAYER),
+    )

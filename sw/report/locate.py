@@ -72,7 +72,10 @@ class Origin:
         if self.store is not None:
             parts.append(f"stored by command {self.store}")
         if self.layer is not None and self.layer.first_tag >= 0:
-            parts.append(f"the layer's commands are {self.layer.first_tag}-{self.layer.last_tag}")
+            parts.append(
+                f"the layer's first command is {self.layer.first_tag}, its last"
+                f" {self.layer.last_tag}"
+            )
         return ", ".join(parts)
 
 
@@ -210,9 +213,7 @@ def _layer(program: Program, op_index: int, position: int | None) -> LayerInfo |
             return layer
     if position is None:
         return None
-    # Commands of neighbouring layers interleave: of several, the one that began last.
-    around = [layer for layer in program.layers if layer.first_tag <= position <= layer.last_tag]
-    return max(around, key=lambda layer: layer.first_tag, default=None)
+    return program.layer_of(position)
 
 
 def _kind(command: Command) -> str:

@@ -242,6 +242,8 @@ def test_disasm_prints_every_command(cli: Cli) -> None:
     program = Program.load("d.celosia")
     lines = [line for line in result.output.splitlines() if not line.startswith(";")]
     commands = program.decode()
+    named = [int(line.rpartition("; layer ")[2]) for line in lines[:-1]]
+    assert (*named, -1) == program.command_layers
     assert len(lines) == len(commands)
     for line, command in zip(lines, commands, strict=True):
         assert type(command).__name__ in line

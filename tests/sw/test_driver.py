@@ -77,6 +77,7 @@ def program(commands: list[Command] | None = None, **changes: Any) -> Program:
             LayerInfo(name="first", op="CONV_2D", first_tag=0, last_tag=1, predicted_cycles=100),
             LayerInfo(name="second", op="ADD", first_tag=2, last_tag=4, predicted_cycles=50),
         ),
+        "command_layers": (0, 0, 1, 1, 1, -1),
         "model": "copy",
     }  # fmt: skip
     return Program(**{**values, **changes})

@@ -40,6 +40,7 @@ def small_program() -> Program:
         outputs=(TensorInfo(name="out", shape=(1, 4), offset=256, row_pitch=4, pixel_pitch=4),),
         memory=MemoryPlan(region_bytes={"IO": 512}, plan=[{"what": "in", "line": 4}]),
         layers=(LayerInfo(name="first", op="CONV_2D", tflite_index=0, first_tag=0, last_tag=0),),
+        command_layers=(0, -1),
         model="small",
     )
 

@@ -79,7 +79,7 @@ def assert_layers_are_the_compilers(
 
     monkeypatch.setattr(build, "emit_program", spy)
     program = compile_model(path, config)
-    assert command_layers(program, program.decode()).tolist() == list(emitted[-1])
+    assert command_layers(program).tolist() == list(emitted[-1])
 
 
 @pytest.mark.parametrize("config", ["nano", "base", "large"])
@@ -121,6 +121,7 @@ def two_layers() -> Program:
             LayerInfo(name="a", op="CONV_2D", first_tag=0, last_tag=2, macs=10),
             LayerInfo(name="b", op="CONV_2D", first_tag=3, last_tag=5, macs=10),
         ),
+        command_layers=(0, 0, 0, 1, 1, 1, -1),
     )
 
 
