@@ -9,6 +9,7 @@ from typing import Any
 from celosia.boards.tools import FpgaToolError
 from celosia.hw.config import NpuConfig
 from celosia.hw.system.sdram_timing import SdramChip
+from celosia.sw.install import install_advice
 
 __all__ = ["Board", "BoardMemory", "Capacity"]
 
@@ -132,5 +133,5 @@ class Board:
             raise FpgaToolError(
                 f"board {self.name}",
                 f"{error.name.split('.')[0].replace('_', '-')} is not installed",
-                'run: pip install "celosia[boards]"',
+                install_advice("boards"),
             ) from None

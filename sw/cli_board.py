@@ -16,6 +16,7 @@ from celosia.sw.cli_common import (
 )
 from celosia.sw.report.files import require_writable, write_json
 from rich.table import Table
+from rich.text import Text
 
 __all__ = ["register"]
 
@@ -140,8 +141,8 @@ def selftest_command(
         with error_console().status("testing") as status:
             for result in self_test(opened, march_bytes=memory * KIB):
                 results.append(result)
-                mark = "[green]ok[/]" if result.passed else "[red]FAILED[/]"
-                console.print(f"{result.name:10} {mark}  ", end="")
+                mark = ("ok", "green") if result.passed else ("FAILED", "red")
+                console.print(Text.assemble(f"{result.name:10} ", mark, "  "), end="")
                 console.print(result.detail, markup=False, soft_wrap=True)
                 status.update(f"testing: {result.name} done")
     if json is not None:

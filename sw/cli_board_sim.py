@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from celosia.sw.cli_common import error_console, help_text, output_console, parse_config
 from celosia.sw.errors import CelosiaError
+from celosia.sw.install import install_advice
 
 __all__ = ["register", "serve_board"]
 
@@ -76,7 +77,7 @@ def board_sim_command(
         if error.name is None or error.name.split(".")[0] == "celosia":
             raise
         raise CelosiaError(
-            "board simulator", f"{error.name} is not installed", 'run: pip install "celosia[sim]"'
+            "board simulator", f"{error.name} is not installed", install_advice("sim")
         ) from None
     out = output_console()
     with served:

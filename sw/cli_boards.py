@@ -20,6 +20,7 @@ from celosia.sw.errors import CelosiaError, CompileError, UnsupportedError
 from celosia.sw.report.bench_doc import marked_tables, renew_tables, table_text
 from celosia.sw.report.files import require_writable, write_json
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from celosia.boards.board import Board
@@ -270,8 +271,9 @@ def _report_fits(board: Board, fits: list[Fit], document: Path | None, target: P
 
 def _print_fit(board: Board, fit: Fit) -> None:
     console = output_console()
-    verdict = "[bold green]fits[/]" if fit.fits else "[bold red]does not fit[/]"
-    console.print(f"{fit.model} on {board.title}, configuration {fit.config}: {verdict}")
+    verdict = ("fits", "bold green") if fit.fits else ("does not fit", "bold red")
+    about = f"{fit.model} on {board.title}, configuration {fit.config}: "
+    console.print(Text.assemble(about, verdict))
     parts = ", ".join(f"{name} {size:,}" for name, size in fit.region_bytes.items() if size)
     console.print(
         f"memory: {fit.needed_bytes:,} bytes of {fit.memory_bytes:,} in {board.memory.kind}"
@@ -395,12 +397,12 @@ def build_command(
         console.print(f"{project}: {', '.join(files)}", soft_wrap=True, markup=False)
         return
     problem: CelosiaError | None = None
-    with error_console().status(chosen.name) as status:
+    with error_console().status(Text(chosen.name)) as status:
         try:
             report: BuildReport = build.build_board(
                 request,
                 folder=output,
-                progress=lambda stage: status.update(f"{chosen.name}: {stage}"),
+                progress=lambda stage: status.update(Text(f"{chosen.name}: {stage}")),
             )
         except (build.TooBigError, build.TimingError) as error:
             report, problem = error.report, error

@@ -12,6 +12,7 @@ import typer
 from celosia.hw.config import PRESETS, ConfigError, NpuConfig, preset
 from celosia.sw.errors import CelosiaError
 from rich.console import Console
+from rich.text import Text
 from typer.core import TyperGroup
 
 __all__ = [
@@ -74,24 +75,28 @@ def help_text(text: str) -> str:
 
 
 def output_console() -> Console:
-    """Return the console for results; made anew, since tests replace standard output."""
+    """Return the console for results; made anew, since tests replace standard output.
+
+    Names of files, tensors and packages have brackets, which are no markup: what has a style is
+    `rich.text.Text`.
+    """
     width = None if sys.stdout.isatty() else PIPE_WIDTH
-    return Console(width=width, highlight=False)
+    return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
 def error_console() -> Console:
-    """Return the console for errors and progress."""
-    return Console(stderr=True, highlight=False)
+    """Return the console for errors and progress; no markup, as `output_console`."""
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def show_error(error: CelosiaError) -> None:
     """Print an error: what failed and why, then what to do about it."""
     console = error_console()
     text = f"{error.what}: {error.cause}" if error.cause else error.what
-    console.print(f"[bold red]error[/]: {_escaped(text)}", soft_wrap=True)
+    console.print(Text.assemble(("error", "bold red"), f": {text}"), soft_wrap=True)
     if error.remedy:
         remedy = f"{error.remedy[:1].upper()}{error.remedy[1:]}"
-        console.print(f"  {_escaped(remedy)}", soft_wrap=True)
+        console.print(f"  {remedy}", soft_wrap=True)
 
 
 class CommandGroup(TyperGroup):
@@ -161,8 +166,3 @@ def parse_config(text: str) -> NpuConfig:
         return NpuConfig(**content)
     except ConfigError as error:
         raise CelosiaError(what, error.cause, "correct the file") from None
-
-
-def _escaped(text: str) -> str:
-    """Keep shapes such as [1, 2] from being taken for markup."""
-    return text.replace("[", "\\[")

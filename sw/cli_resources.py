@@ -9,6 +9,7 @@ import typer
 from celosia.sw.cli_common import ConfigOption, JsonOption, help_text, output_console, parse_config
 from celosia.sw.report.files import require_writable, write_json
 from rich.table import Table
+from rich.text import Text
 
 __all__ = ["register"]
 
@@ -59,7 +60,7 @@ def resources_command(
     resources: Any = import_module("celosia.boards.resources")
     found = resources.synthesise(chosen, family=family)
     console = output_console()
-    console.print(f"[bold]{chosen.name}[/] on {family}, after synthesis")
+    console.print(Text.assemble((chosen.name, "bold"), f" on {family}, after synthesis"))
     table = Table(header_style="bold", box=None)
     table.add_column("resource")
     table.add_column("used", justify="right")
@@ -100,8 +101,11 @@ def clock_command(
     path = found.critical
     console = output_console()
     console.print(
-        f"[bold]{chosen.name}[/] on {device}, speed grade {speed}, seed {seed}:"
-        f" [bold]{found.fmax_mhz:.1f} MHz[/]",
+        Text.assemble(
+            (chosen.name, "bold"),
+            f" on {device}, speed grade {speed}, seed {seed}: ",
+            (f"{found.fmax_mhz:.1f} MHz", "bold"),
+        ),
         soft_wrap=True,
     )
     console.print(
@@ -132,7 +136,7 @@ def clock_command(
         )
 
 
-def _share(part: float) -> str:
+def _share(part: float) -> Text:
     """Say which part of a device is taken, or that it is too small."""
     text = f"{100 * part:.0f}%"
-    return f"[red]{text}[/]" if part > 1 else text
+    return Text(text, style="red" if part > 1 else "")

@@ -54,7 +54,8 @@ input is used.
 
 --check compares every tensor of the network with the golden model, and with TFLite's reference
 kernels if ai-edge-litert is installed. If something differs, it names the first tensor that does,
-the element, and the layer, tile and command that computed it, and ends with exit code 1.
+the element, and the layer, tile and command that computed it, and ends with exit code 1. Where
+TFLite's kernels refuse a model or crash, it says so: the golden model's comparison then decides.
 
 Examples:
 

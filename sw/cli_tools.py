@@ -23,6 +23,7 @@ from celosia.sim.toolchain import (
 )
 from celosia.sw.cli_common import ConfigOption, JsonOption, help_text, output_console, parse_config
 from celosia.sw.errors import CelosiaError
+from celosia.sw.install import install_advice
 from celosia.sw.program import NO_LAYER, Program
 from celosia.sw.report.files import require_writable, write_bytes, write_json
 from celosia.sw.report.labels import layer_label
@@ -99,7 +100,7 @@ def verilog_command(
         if error.name is None or error.name.split(".")[0] != "amaranth":
             raise
         raise CelosiaError(
-            "cannot write Verilog", "Amaranth is not installed", 'run: pip install "celosia[sim]"'
+            "cannot write Verilog", "Amaranth is not installed", install_advice("sim")
         ) from None
     from celosia.sim.verilator import export_verilog
 

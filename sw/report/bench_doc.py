@@ -27,7 +27,7 @@ _BLOCK = re.compile(r"^<!-- bench: (?P<name>.+?) -->\n```\n.*?^```$", re.M | re.
 
 def table_text(table: RenderableType) -> str:
     """Return a table as it is printed, without colours and without blanks at line ends."""
-    console = Console(width=WIDTH, file=io.StringIO(), highlight=False)
+    console = Console(width=WIDTH, file=io.StringIO(), highlight=False, markup=False, emoji=False)
     with console.capture() as capture:
         console.print(table)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())

@@ -8,6 +8,7 @@ from celosia.sw.report.bench import Measurement
 from celosia.sw.report.bench_profile import LayerProfile, Reason
 from celosia.sw.report.labels import layer_label
 from rich.table import Table
+from rich.text import Text
 
 __all__ = [
     "SweepRow",
@@ -50,8 +51,8 @@ def _ratio(cycles: int, other: int | None) -> str:
     return f"{cycles / other:.2f}" if other else ""
 
 
-def _yes(equal: bool) -> str:
-    return "yes" if equal else "[bold red]NO[/]"
+def _yes(equal: bool) -> Text:
+    return Text("yes") if equal else Text("NO", style="bold red")
 
 
 def main_table(measurements: Sequence[Measurement]) -> Table:
