@@ -179,6 +179,10 @@ def _check_softmax_order(index: int, softmax: Softmax, config: NpuConfig) -> Non
         written[target[row]] = True
 
 
+BLOCK_USES = 256
+"""Accesses held against all others at a time."""
+
+
 @dataclass(frozen=True)
 class _Use:
     """An access and the command that makes it."""
@@ -208,13 +212,15 @@ def _races(
         write = np.array([use.access.write for use in group])
         bounds = np.array([use.access.bounds for use in group])
         ordered = _ordered(group, order)
-        # Row by row, so that there is one matrix only.
-        for first in range(len(group) - 1):
-            rest = slice(first + 1, None)
-            suspect = (engine[rest] != engine[first]) & (write[rest] | write[first])
-            suspect &= (bounds[rest, 0] < bounds[first, 1]) & (bounds[first, 0] < bounds[rest, 1])
-            suspect &= ~(ordered[first, rest] | ordered[rest, first])
-            for second in np.flatnonzero(suspect) + first + 1:
+        # In blocks of rows: tables over all pairs of a long program take gigabytes.
+        for start in range(0, len(group), BLOCK_USES):
+            rows = slice(start, start + BLOCK_USES)
+            suspect = (engine[rows, None] != engine) & (write[rows, None] | write)
+            suspect &= bounds[rows, None, 0] < bounds[None, :, 1]
+            suspect &= bounds[None, :, 0] < bounds[rows, None, 1]
+            suspect &= ~(ordered[rows] | ordered[:, rows].T)
+            for row, second in np.argwhere(np.triu(suspect, start)):
+                first = start + row
                 if group[first].access.overlaps(group[second].access):
                     yield group[first], group[second]
 

@@ -16,7 +16,7 @@ from celosia.sw.cli_common import (
     output_console,
     parse_config,
 )
-from celosia.sw.errors import CelosiaError
+from celosia.sw.errors import CelosiaError, printable
 from celosia.sw.report.bench import Bench, Conditions, Measurement, find_models
 from celosia.sw.report.bench_baselines import sources
 from celosia.sw.report.bench_doc import marked_tables, renew_tables, table_text
@@ -268,7 +268,7 @@ class _Session:
                 cells: dict[str, Measurement | str] = {}
                 for heading, changes, bits in variations:
                     cells[heading] = self._cell(path, config, replace(DEFAULT, **changes), bits)
-                rows.append((path.stem, config.name, cells))
+                rows.append((printable(path.stem), config.name, cells))
         self.show(name, sweep_table(title, [heading for heading, _, _ in variations], rows))
 
     def _cell(
@@ -301,7 +301,7 @@ class _Session:
     ) -> Measurement:
         key = (path, config, conditions, resident, fold)
         if key not in self._known:
-            with self._console.status(Text(f"{path.stem} on {config.name}")):
+            with self._console.status(Text(printable(f"{path.stem} on {config.name}"))):
                 self._known[key] = self._bench.measure(
                     path, config, conditions, resident=resident, fold=fold
                 )

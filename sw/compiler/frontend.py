@@ -26,6 +26,14 @@ __all__ = ["load"]
 MAX_ELEMENTS = 1 << 28
 """More elements than any tensor of a microcontroller network; a larger shape is damage."""
 MAX_RANK = 8
+MAX_TENSORS = 1 << 15
+MAX_OPERATORS = 1 << 12
+"""More than any network of a microcontroller has; the tables of a small file can be shared, so
+that its size is no bound on how many it lists."""
+MAX_ACTIVATIONS = 1 << 25
+"""Elements of all computed tensors together: eight times those of the largest model known."""
+MAX_CONSTANTS = 1 << 28
+"""Bytes of all constants as the operators read them, each time anew."""
 
 
 def load(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> Graph:
@@ -108,6 +116,8 @@ class _Converter:
             operator_count = flat.length(subgraph, "Operators")
             inputs = flat.ints(subgraph, "Inputs")
             outputs = flat.ints(subgraph, "Outputs")
+        self._limit(tensor_count, MAX_TENSORS, "tensors")
+        self._limit(operator_count, MAX_OPERATORS, "operators")
         tensors: dict[str, Tensor] = {}
         for index in range(tensor_count):
             with guard(self._file, f"tensor {index}"):
@@ -132,7 +142,27 @@ class _Converter:
                 dict.fromkeys(self._tensor_name(i, "the list of outputs") for i in outputs)
             ),
         )
-        return _drop_unused(graph)
+        graph = _drop_unused(graph)
+        written = {name for op in graph.ops for name in op.outputs}
+        activations = sum(tensors[name].elements for name in written.union(graph.inputs))
+        self._limit(activations, MAX_ACTIVATIONS, "elements in its activations")
+        constants = sum(
+            tensors[name].size_bytes
+            for op in graph.ops
+            for name in op.inputs
+            if tensors[name].is_constant
+        )
+        self._limit(constants, MAX_CONSTANTS, "bytes of constants, counting each use,")
+        return graph
+
+    def _limit(self, count: int, most: int, what: str) -> None:
+        if count > most:
+            raise UnsupportedError(
+                f"cannot compile model {self._file}",
+                f"it has {count} {what}; at most {most} are supported",
+                "give a network of a size that a microcontroller runs",
+                file=self._file,
+            )
 
     def _refuse_compiled(self) -> None:
         """Refuse a file that a compiler has already turned into another NPU's machine code."""

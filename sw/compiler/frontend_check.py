@@ -38,7 +38,7 @@ def check_model(graph: Graph, file: str) -> None:
         If the model has no inputs, no outputs or no operators, or an int8 activation has no
         quantisation parameters.
     UnsupportedError
-        If it is not int8 throughout, or its batch is not 1.
+        If it is not int8 throughout, its batch is not 1, or no operator computes its outputs.
     """
     for part, present in (
         ("inputs", graph.inputs),
@@ -53,6 +53,13 @@ def check_model(graph: Graph, file: str) -> None:
                 file=file,
             )
     ops = _live_ops(graph)
+    if not ops:
+        raise UnsupportedError(
+            f"cannot compile model {file}",
+            "its outputs are its inputs or constants: no operator computes them",
+            "export the inference function of a trained network",
+            file=file,
+        )
     activations = _activations(graph, ops)
     _check_types(graph, ops, activations, file)
     _check_quantisation(activations, file)

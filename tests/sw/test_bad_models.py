@@ -316,3 +316,64 @@ def test_int4_weights_are_unsupported_not_damaged() -> None:
     model[weights._tab.Pos + weights._tab.Offset(6)] = tflite.TensorType.INT4
     with pytest.raises(UnsupportedError, match="constant of type int4"):
         load(bytes(model))
+
+
+# ---------------------------------------------------------------------- files that grow
+
+
+def shared_vector_model(tensors: int, scales: int) -> bytes:
+    """All tensors share one quantisation table with one long vector of scales."""
+    fb = flatbuffers.Builder(1024)
+
+    def table(name: str, **fields: Any) -> int:
+        getattr(tflite, f"{name}Start")(fb)
+        for field, value in fields.items():
+            getattr(tflite, f"{name}Add{field}")(fb, value)
+        return int(getattr(tflite, f"{name}End")(fb))
+
+    def offsets(values: list[int]) -> int:
+        fb.StartVector(4, len(values), 4)
+        for value in reversed(values):
+            fb.PrependUOffsetTRelative(value)
+        return int(fb.EndVector())
+
+    shape = fb.CreateNumpyVector(np.asarray([scales], np.int32))
+    quantisation = table(
+        "QuantizationParameters", Scale=fb.CreateNumpyVector(np.ones(scales, np.float32))
+    )
+    written = [
+        table("Tensor", Shape=shape, Type=INT8, Quantization=quantisation) for _ in range(tensors)
+    ]
+    ends = fb.CreateNumpyVector(np.asarray([0], np.int32))
+    graph = table("SubGraph", Tensors=offsets(written), Inputs=ends, Outputs=ends)
+    model = table(
+        "Model", Version=3, Subgraphs=offsets([graph]), Buffers=offsets([table("Buffer")])
+    )
+    fb.Finish(model, file_identifier=b"TFL3")
+    return bytes(fb.Output())
+
+
+def test_a_long_vector_shared_by_all_tensors_is_not_copied_for_each() -> None:
+    data = shared_vector_model(8_000, 100_000)
+    tracemalloc.start()
+    with pytest.raises(ModelError, match="share vectors"):
+        load(data)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 16 * len(data)
+
+
+def test_huge_activations_are_refused_before_they_become_commands() -> None:
+    message = outcome(relu(INT8, shape=(1, 1 << 14, 1 << 12)))
+    assert "elements in its activations; at most" in message
+
+
+def test_outputs_that_no_operator_computes() -> None:
+    with pytest.raises(UnsupportedError, match="no operator computes them"):
+        load(relu(INT8, outputs=(0,)))
+
+
+def test_huge_numbers_of_operators_are_refused() -> None:
+    tensors = [((1, 4), INT8, QUANTISED)] * 2
+    message = outcome(raw_model(tensors, [("RELU", (0,), (1,))] * 5000))
+    assert "it has 5000 operators; at most 4096" in message
