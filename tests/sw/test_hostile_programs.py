@@ -72,6 +72,8 @@ WRONG: list[tuple[Section, tuple[Any, ...], Any, str]] = [
     (Section.TENSORS, ("inputs", 0, "shape"), [1, "a"], r"shape\[1\] must be int"),
     (Section.TENSORS, ("inputs", 0, "shape"), [-1, -8, 8, 1], "negative"),
     (Section.TENSORS, ("inputs", 0, "shape"), [1] * 40, "40 axes"),
+    (Section.TENSORS, ("inputs", 0, "shape"), [1 << 30, 8, 8, 1], "too many elements"),
+    (Section.TENSORS, ("inputs", 0, "offset"), 1 << 30, "of region IO, which has"),
     (Section.TENSORS, ("inputs", 0, "dtype"), "object", "unknown dtype"),
     (Section.TENSORS, ("inputs", 0, "scale"), 1e300, "scale is out of range"),
     (Section.TENSORS, ("inputs", 0, "scale"), "1", "scale must be float"),
