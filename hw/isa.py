@@ -423,7 +423,11 @@ class Vector(Command):
         32, "Q31 multiplier of the sum (ADD*), of the window sum (AVERAGE)", signed=True
     )
     shift_o: int = _f(5, "Right shift of the sum")
-    half: int = _f(16, "Added to the window sum's magnitude: half its size (AVERAGE)")
+    half: int = _f(
+        16,
+        "Added to the window sum's magnitude (AVERAGE): half the window's size; the result is"
+        " defined below n_ky * n_kx",
+    )
 
     @property
     def block_lines(self) -> int:

@@ -212,7 +212,13 @@ REGISTERS: tuple[Register, ...] = (
         )
         for region in Region
         for index, (part, text) in enumerate(
-            (("base", "Byte address, a multiple of the bus word,"), ("size", "Bytes"))
+            (
+                (
+                    "base",
+                    "Byte address, a multiple of the bus word (lower bits are not looked at),",
+                ),
+                ("size", "Bytes"),
+            )
         )
     ),
     *(

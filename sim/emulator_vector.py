@@ -125,7 +125,11 @@ def vector_whole(state: MachineState, command: Vector) -> None:
     elif op == VectorOp.AVERAGE:
         total = a.sum(axis=(3, 4))
         magnitude = ((np.abs(total) + command.half) * command.mult_o) >> (30 + command.shift_o)
-        # A sum of 0 has no sign: it is not negative, so what `half` adds stays.
+        # A sum of 0 is not negative: the engine keeps what `half` adds to it. The firmware does
+        # not look at `half` then. It shows only if `half` is no less than the window's size, which
+        # the static check refuses.
+        if state.config.firmware:
+            magnitude = np.where(total == 0, 0, magnitude)
         signed = np.where(total < 0, -magnitude, magnitude)
         result = _clamp(signed, command.act_min, command.act_max)
     elif op == VectorOp.MAX:

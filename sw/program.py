@@ -374,6 +374,14 @@ class Program:
             raise ProgramError(
                 f"program file {source}", f"it has more than {MAX_COMMANDS} commands", _REBUILD
             )
+        for tensor in (*program.inputs, *program.outputs, *program.intermediates):
+            if tensor.end > program.region_bytes(Region[tensor.region]):
+                raise ProgramError(
+                    f"program file {source}",
+                    f"tensor {tensor.name!r} ends at byte {tensor.end} of region {tensor.region},"
+                    f" which has {program.region_bytes(Region[tensor.region])}",
+                    _REBUILD,
+                )
         total = sum(program.region_bytes(region) for region in Region)
         if total > MAX_SYSTEM_BYTES:
             raise ProgramError(

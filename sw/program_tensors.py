@@ -26,6 +26,7 @@ DTYPES = (
     "float32",
     "float64",
 )
+MAX_ELEMENTS = 1 << 31
 MAX_AXES = 16
 """numpy has room for 32."""
 
@@ -84,6 +85,9 @@ class TensorInfo:
             raise ProgramError(what, f"it has {len(self.shape)} axes", remedy)
         if any(size < 0 for size in self.shape):
             raise ProgramError(what, "a place or size is negative", remedy)
+        # Axes of 0 left out, as numpy does when it looks whether it can count the elements.
+        if math.prod(max(size, 1) for size in self.shape) > MAX_ELEMENTS:
+            raise ProgramError(what, "it has too many elements", remedy)
         if self.region not in Region.__members__:
             raise ProgramError(what, f"unknown region {self.region!r}", remedy)
         rows, pixels, channels = self.extents

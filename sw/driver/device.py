@@ -35,6 +35,7 @@ BUS_TIMEOUT_CYCLES = 100_000
 HOST_EXTRA_CYCLES = 1_000_000
 """What the host waits beyond the watchdog, which is expected to speak first."""
 RESET_POLLS = 1000
+_REGION_BASES = frozenset(f"region{region.value}_base" for region in Region)
 
 
 def field_of(name: str, field: str, value: int) -> int:
@@ -103,7 +104,13 @@ class Device(Closing):
 
     @abstractmethod
     def write_register(self, name: str, value: int) -> None:
-        """Write the 32 bits of the register called `name`."""
+        """Write the 32 bits of the register called `name`.
+
+        Raises
+        ------
+        DeviceError
+            If it is a region's base, and no multiple of the bus word.
+        """
 
     @abstractmethod
     def _read_memory(self, address: int, count: int) -> npt.NDArray[np.uint8]:
@@ -142,6 +149,20 @@ class Device(Closing):
             self._write_memory(address, np.frombuffer(content, np.uint8))
 
     # What all devices share -------------------------------------------------------------------
+
+    def _check_register(self, name: str, value: int) -> None:
+        """Refuse what the machine would not take as it is written.
+
+        The machine does not look at the bits of a region's base below the bus word: it would read
+        and write somewhere else than the host expects, and give no error.
+        """
+        if name in _REGION_BASES and value % self.config.bus_bytes:
+            raise DeviceError(
+                f"register {name}",
+                f"0x{value:x} is no multiple of the bus word, {self.config.bus_bytes} bytes",
+                "place the region at a multiple of it",
+                address=value,
+            )
 
     def read_memory(self, address: int, count: int) -> bytes:
         """Return `count` bytes of system memory.

@@ -84,6 +84,7 @@ class EmuDevice(Device):
         return self._registers[name]
 
     def write_register(self, name: str, value: int) -> None:
+        self._check_register(name, value)
         for field in register(name).fields:
             mask = ((1 << field.width_bits) - 1) << field.offset_bits
             old = self._registers[name]

@@ -89,6 +89,7 @@ class SimDevice(Device):
         return self.rtl.read_csr(address_of(name))
 
     def write_register(self, name: str, value: int) -> None:
+        self._check_register(name, value)
         self.rtl.write_csr(address_of(name), value)
 
     def wait(self, timeout_cycles: int) -> bool:

@@ -17,6 +17,8 @@ from celosia.hw.isa import Command, Conv, Rounding, Softmax, Vector, VectorOp
 from celosia.hw.regs import ErrorCause
 from celosia.hw.vector.engine import VectorEngine
 from celosia.sim import golden_fixed, golden_softmax
+from celosia.sim.emulator import Emulator
+from celosia.sim.emulator_vector import vector_whole
 
 Int64 = npt.NDArray[np.int64]
 
@@ -121,7 +123,9 @@ class Machine:
                         q = clamp(s + c.zero_out, c.act_min, c.act_max)
                     elif c.op == VectorOp.AVERAGE:
                         s = a.sum(axis=0)
-                        s = np.sign(s) * (((abs(s) + c.half) * c.mult_o) >> (30 + c.shift_o))
+                        magnitude = ((abs(s) + c.half) * c.mult_o) >> (30 + c.shift_o)
+                        # A sum of 0 is not negative; it shows where `half` is large.
+                        s = np.where(s < 0, -magnitude, magnitude)
                         q = clamp(s, c.act_min, c.act_max)
                     elif c.op == VectorOp.MAX:
                         q = clamp(a.max(axis=0), c.act_min, c.act_max)
@@ -490,6 +494,44 @@ def test_throughput(op: VectorOp, cycles_per_vector: int) -> None:
     assert overhead <= (28 if machine.config and op.name.startswith("REQUANT") else 19)
     if op in (VectorOp.REQUANT, VectorOp.TABLE):
         assert result.first_issue_to_write == 15
+
+
+@pytest.mark.parametrize("config", [SMALL, SMALLEST, EIGHT], ids=["n4", "n4_compact", "n8"])
+@pytest.mark.parametrize("half", [3, 4, 65535])
+@pytest.mark.parametrize("limits", [(-128, 127), (20, -20)], ids=str)
+def test_averages_are_the_emulators_for_every_half(
+    config: NpuConfig, half: int, limits: tuple[int, int]
+) -> None:
+    """Windows whose sum is 0 among them, and limits the wrong way round."""
+    machine = Machine.random(config, np.random.default_rng(half))
+    machine.act[:256] = 0
+    # Sums of 0 from what is not 0, and sums around it.
+    machine.act[100:200:2] = 7
+    machine.act[101:201:2] = -7
+    machine.act[200:240] %= 3
+    command = plain(
+        VectorOp.AVERAGE,
+        out_h=12,
+        out_w=10,
+        n_ky=2,
+        n_kx=2,
+        a_x=2,
+        a_y=20,
+        a_kx=1,
+        a_ky=2,
+        d_y=10,
+        half=half,
+        mult_o=1 << 30,
+        shift_o=2,
+        act_min=limits[0],
+        act_max=limits[1],
+    )
+    emulator = Emulator(config)
+    emulator.act[:] = machine.act.reshape(-1).view(np.uint8)
+    vector_whole(emulator, command)
+    result = Bench(machine, seed=half).run([command])
+    assert result.fault is None
+    np.testing.assert_array_equal(machine.act.reshape(-1).view(np.uint8), emulator.act)
 
 
 def test_channel_tiles_follow_without_draining() -> None:

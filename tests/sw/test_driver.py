@@ -303,6 +303,19 @@ def test_devices_that_cannot_be_opened(kind: str, options: dict[str, Any], messa
         celosia.open(kind, CONFIG, **options)
 
 
+def test_a_region_that_is_not_aligned_is_refused_by_every_device(device: Device) -> None:
+    device.write_register("region2_base", 3 * device.config.bus_bytes)
+    for base in (1, device.config.bus_bytes - 1, device.config.bus_bytes + 1):
+        with pytest.raises(DeviceError, match="no multiple of the bus word") as caught:
+            device.write_register("region2_base", base)
+        assert caught.value.address == base
+        with pytest.raises(DeviceError, match="no multiple of the bus word"):
+            device.write_registers({"region2_base": base})
+    assert device.read_register("region2_base") == 3 * device.config.bus_bytes
+    device.write_register("region2_size", 13)
+    assert_copied(device.run(program(), image(1)), image(1))
+
+
 def test_unknown_preset_is_refused() -> None:
     with pytest.raises(celosia.ConfigError, match="no preset 'huge'"):
         celosia.open("emu", "huge")

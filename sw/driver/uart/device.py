@@ -104,12 +104,15 @@ class UartDevice(Device):
         return self.link.read_registers([address_of(name)])[0]
 
     def write_register(self, name: str, value: int) -> None:
+        self._check_register(name, value)
         self.link.write_registers([(address_of(name), value)])
 
     def read_registers(self, names: Sequence[str]) -> list[int]:
         return self.link.read_registers([address_of(name) for name in names])
 
     def write_registers(self, values: Mapping[str, int]) -> None:
+        for name, value in values.items():
+            self._check_register(name, value)
         self.link.write_registers([(address_of(name), value) for name, value in values.items()])
 
     def wait(self, timeout_cycles: int) -> bool:

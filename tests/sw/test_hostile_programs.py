@@ -1,0 +1,197 @@
+"""Program files with a right checksum that ask for too much, or hold what no compiler writes."""
+
+from __future__ import annotations
+
+import json
+import resource
+import struct
+import time
+import zlib
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import celosia
+import numpy as np
+import pytest
+from celosia.hw.config import preset
+from celosia.hw.isa import Command, Conv, End, Load, Region, Softmax, Space, Vector, VectorOp
+from celosia.sim.emulator import Emulator, EmulatorError, EmulatorFault
+from celosia.sw.check import check_program
+from celosia.sw.compiler.build import compile_model
+from celosia.sw.driver.emu import EmuDevice
+from celosia.sw.errors import DeviceError, ProgramError
+from celosia.sw.program import HEADER_BYTES, MemoryPlan, Program, Section
+from celosia.sw.report.example import load_digits
+from celosia.sw.schema import SchemaError, build, parse
+
+NANO, BASE = preset("nano"), preset("base")
+
+
+@cache
+def sound() -> Program:
+    return compile_model(load_digits().model, NANO)
+
+
+def with_section(section: Section, content: bytes) -> bytes:
+    """Return a sound file with another section, and a right checksum."""
+    data = bytearray(sound().to_bytes())
+    data += bytes(-len(data) % 64)
+    entry = HEADER_BYTES + 24 * (section - 1)
+    struct.pack_into("<IIQQ", data, entry, section, 0, len(data), len(content))
+    data += content
+    struct.pack_into("<Q", data, 20, len(data))
+    crc = zlib.crc32(data[HEADER_BYTES:], zlib.crc32(data[: HEADER_BYTES - 4]))
+    struct.pack_into("<I", data, HEADER_BYTES - 4, crc)
+    return bytes(data)
+
+
+def changed(section: Section, *path: Any, value: Any) -> bytes:
+    """Return a sound file with one JSON value changed."""
+    data = sound().to_bytes()
+    offset, size = struct.unpack_from("<QQ", data, HEADER_BYTES + 24 * (section - 1) + 8)
+    content = json.loads(data[offset : offset + size])
+    place = content
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return with_section(section, json.dumps(content).encode())
+
+
+WRONG: list[tuple[Section, tuple[Any, ...], Any, str]] = [
+    (Section.CONFIG, ("model",), 7, r"CONFIG\.model must be str"),
+    (Section.CONFIG, ("npu",), [], r"CONFIG\.npu must be an object"),
+    (Section.CONFIG, ("npu", "rows"), 4.0, r"npu\.rows must be int"),
+    (Section.CONFIG, ("npu", "rows"), True, r"npu\.rows must be int, not True"),
+    (Section.CONFIG, ("npu", "lanes"), "x", r"npu\.lanes must be int"),
+    (Section.CONFIG, ("npu", "x"), 1, "CONFIG.npu has no field 'x'"),
+    (Section.TENSORS, ("inputs",), None, "TENSORS.inputs must be a list"),
+    (Section.TENSORS, ("inputs", 0), 3, "must be an object"),
+    (Section.TENSORS, ("inputs", 0, "shape"), 5, "shape must be a list"),
+    (Section.TENSORS, ("inputs", 0, "shape"), [1, "a"], r"shape\[1\] must be int"),
+    (Section.TENSORS, ("inputs", 0, "shape"), [-1, -8, 8, 1], "negative"),
+    (Section.TENSORS, ("inputs", 0, "shape"), [1] * 40, "40 axes"),
+    (Section.TENSORS, ("inputs", 0, "shape"), [1 << 30, 8, 8, 1], "too many elements"),
+    (Section.TENSORS, ("inputs", 0, "offset"), 1 << 30, "of region IO, which has"),
+    (Section.TENSORS, ("inputs", 0, "dtype"), "object", "unknown dtype"),
+    (Section.TENSORS, ("inputs", 0, "scale"), 1e300, "scale is out of range"),
+    (Section.TENSORS, ("inputs", 0, "scale"), "1", "scale must be float"),
+    (Section.TENSORS, ("inputs", 0, "offset"), 1 << 80, "offset is out of range"),
+    (Section.TENSORS, ("inputs", 0, "kept_channels"), [0.5], r"kept_channels\[0\] must be int"),
+    (Section.TENSORS, ("inputs", 0, "name"), "n" * 5000, "a text of 5000"),
+    (Section.MEMORY, ("region_bytes",), 5, "region_bytes must be an object"),
+    (Section.MEMORY, ("region_bytes", "IO"), "1", "must be int"),
+    (Section.MEMORY, ("region_bytes", "IO"), -1, "-1 bytes"),
+    (Section.MEMORY, ("region_bytes", "XX"), 1, "no region 'XX'"),
+    (Section.MEMORY, ("region_bytes", "IO"), 2 << 40, "bytes of system memory, at most"),
+    (Section.MEMORY, ("plan",), [1], r"plan\[0\] must be an object"),
+    (Section.LAYERS, (0, "macs"), 1.5, "macs must be int"),
+    (Section.LAYERS, (0, "name"), None, "name must be str"),
+    (Section.LAYERS, (0,), "x", "must be an object"),
+]
+
+
+@pytest.mark.parametrize(("section", "path", "value", "text"), WRONG)
+def test_wrong_types_and_sizes_are_refused_in_words(
+    section: Section, path: tuple[Any, ...], value: Any, text: str
+) -> None:
+    with pytest.raises(ProgramError, match=text):
+        Program.from_bytes(changed(section, *path, value=value), "x.celosia")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[" * 100_000, b'{"inputs":NaN}', b"\xff", b"9" * 10_000, b'{"a":1,"a":2}', b"", b"1"],
+)
+def test_no_json_is_refused_in_words(content: bytes) -> None:
+    for section in (Section.CONFIG, Section.TENSORS, Section.MEMORY, Section.LAYERS):
+        with pytest.raises(ProgramError, match="damaged"):
+            Program.from_bytes(with_section(section, content))
+
+
+def test_the_schema_takes_types_at_their_word() -> None:
+    assert build(float, 3, "x") == 3.0
+    assert build(tuple[int, ...] | None, None, "x") is None  # type: ignore[arg-type]
+    with pytest.raises(SchemaError, match="x must be int, not False"):
+        build(int, False, "x")
+    with pytest.raises(SchemaError, match="at most"):
+        parse(b" " * (5 << 20), "x")
+
+
+def test_load_runs_the_static_check(tmp_path: Path) -> None:
+    program = sound()
+    path = tmp_path / "bad.celosia"
+    # Without tokens nothing is in order.
+    stripped = [replace(c, wait=0, signal=0) for c in program.decode()]
+    replace(program, commands=b"".join(c.encode() for c in stripped)).save(path)
+    with pytest.raises(ProgramError, match="nothing orders them|half|token"):
+        celosia.load_program(path)
+    assert Program.load(path, check=False).decode()
+    with pytest.raises(ProgramError, match="no regular file"):
+        Program.load("/dev/zero")
+
+
+HUGE: list[Command] = [
+    Load(region=Region.IO, space=Space.ACT, row_bytes=8, n1=65535, n2=4095),
+    Conv(out_w=1, out_h=1, tile_rows=1, row_len=4095, n_ky=255, n_kx=255, n_ic=4095, n_oc=1,
+         stride_x=1, mode=1),
+    Vector(op=VectorOp.MAX, n_oc=4095, out_h=4095, out_w=4095, n_ky=255, n_kx=255),
+    Softmax(channels=65535, n_rows=4095),
+]  # fmt: skip
+
+
+def huge_program(command: Command) -> Program:
+    return Program(
+        config=BASE,
+        commands=command.encode() + End(tag=1).encode(),
+        memory=MemoryPlan(region_bytes={"IO": 4096}),
+    )
+
+
+@pytest.mark.parametrize("command", HUGE, ids=lambda c: type(c).__name__)
+def test_a_command_of_any_size_is_refused_in_time(command: Command) -> None:
+    """By the static check, and by the emulator if nobody has checked."""
+    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ProgramError, match="at most"):
+        check_program(huge_program(command))
+    with EmuDevice(BASE, memory_bytes=1 << 20) as device, pytest.raises(DeviceError):
+        device.run(huge_program(command), {})
+    assert time.monotonic() - started < 60
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 400 << 10
+
+
+def test_the_emulator_has_a_watchdog() -> None:
+    program = sound()
+    image = {t.name: np.zeros(t.shape, t.dtype) for t in program.inputs}
+    with EmuDevice(NANO, memory_bytes=1 << 20, watchdog_cycles=100) as device:
+        with pytest.raises(DeviceError) as caught:
+            device.run(program, image)
+        assert caught.value.fault == "WATCHDOG"
+    emulator = Emulator(BASE)
+    emulator.load_code(Vector(op=VectorOp.MAX, n_oc=1, out_h=9, out_w=9).encode() + End().encode())
+    emulator.run(work_limit=81)
+    with pytest.raises(EmulatorFault, match="WATCHDOG"):
+        emulator.run(work_limit=80)
+    emulator.load_code(HUGE[2].encode())
+    with pytest.raises(EmulatorError):
+        emulator.run()
+
+
+def test_average_with_a_half_beyond_its_window_is_refused() -> None:
+    def average(half: int) -> Program:
+        command = Vector(
+            op=VectorOp.AVERAGE, n_oc=1, out_h=1, out_w=1, n_ky=2, n_kx=2, half=half, d_addr=9
+        )
+        return Program(config=BASE, commands=command.encode() + End(tag=1).encode())
+
+    check_program(average(3))
+    with pytest.raises(ProgramError, match="half is 4, the window has 4 elements"):
+        check_program(average(4))
+
+
+def test_a_program_beyond_the_devices_memory_is_refused_before_it_is_placed() -> None:
+    program = replace(sound(), memory=MemoryPlan(region_bytes={"IO": 2 << 20}))
+    with EmuDevice(NANO, memory_bytes=1 << 20) as device, pytest.raises(DeviceError, match="needs"):
+        device.load(program)
