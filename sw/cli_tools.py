@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from collections.abc import Callable
@@ -9,10 +10,10 @@ from dataclasses import asdict
 from enum import IntEnum
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from celosia.hw.config import PRESETS
+from celosia.hw.config import PRESETS, NpuConfig
 from celosia.hw.isa import COMMAND_BYTES, Command, Engine, fields_of
 from celosia.sim.toolchain import (
     BuildError,
@@ -22,27 +23,38 @@ from celosia.sim.toolchain import (
     find_yosys,
 )
 from celosia.sw.cli_common import ConfigOption, JsonOption, help_text, output_console, parse_config
+from celosia.sw.cli_device import LATENCY_CYCLES
 from celosia.sw.errors import CelosiaError
 from celosia.sw.install import install_advice
 from celosia.sw.program import NO_LAYER, Program
 from celosia.sw.report.files import require_writable, write_bytes, write_json
 from celosia.sw.report.labels import layer_label
+from celosia.sw.report.samples import load_samples, random_samples
 from celosia.sw.report.tables import config_table
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from celosia.sim.verilog_bench import Bench
 
 __all__ = ["register"]
 
 VERILOG_HELP = """
 Write the NPU as one Verilog file, to use it in your own design.
 
-The top module is called npu: a Wishbone target for the registers, a Wishbone initiator for system
-memory, an interrupt. It depends on nothing else.
+The top module, npu unless --name says otherwise, has a Wishbone target for the registers, a
+Wishbone initiator for system memory and an interrupt. It depends on nothing else. The file begins
+with the configuration and a table of the ports.
+
+--testbench also writes a folder with a testbench in plain Verilog that runs a program on it: MODEL
+with its first input, or the example digit. It prints how to run it with Icarus Verilog.
 
 Examples:
 
   celosia verilog -o npu.v
 
-  celosia verilog --config tiny -o npu_tiny.v
+  celosia verilog --config tiny --name npu_tiny -o npu_tiny.v
+
+  celosia verilog --config tiny -o npu.v --testbench bench --model M.tflite --input X.npy
 """
 DISASM_HELP = """
 Print a program's commands, one a line: index, engine, tokens, operation and fields.
@@ -90,27 +102,103 @@ def verilog_command(
         Path, typer.Option("--output", "-o", metavar="FILE.v", help="Verilog file to write.")
     ],
     config: ConfigOption = "base",
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="Name of the top module.")
+    ] = "npu",
+    testbench: Annotated[
+        Path | None,
+        typer.Option(
+            "--testbench",
+            metavar="FOLDER",
+            file_okay=False,
+            help="Also write a testbench there, with a program, its memory and expected outputs.",
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model",
+            metavar="M.tflite|M.celosia",
+            help="What the testbench runs. Default: the digit classifier.",
+        ),
+    ] = None,
+    input_: Annotated[
+        Path | None,
+        typer.Option(
+            "--input", "-i", metavar="X.npy|X.npz", help="Its input. Default: a random one."
+        ),
+    ] = None,
+    latency: Annotated[
+        int,
+        typer.Option(
+            "--latency", metavar="CYCLES", min=1, help="Latency of the testbench's memory."
+        ),
+    ] = LATENCY_CYCLES,
 ) -> None:
     """Write the gateware as Verilog."""
-    require_writable(output)
+    from celosia.sim.verilog_export import BENCH, check_module_name, npu_verilog
+
+    # The folder is made if it is not there.
+    exists = testbench is not None and testbench.is_dir()
+    require_writable(output, testbench / BENCH.name if testbench and exists else testbench)
+    check_module_name(name)
     chosen = parse_config(config)
     try:
-        npu = import_module("celosia.hw.npu").Npu(chosen)
+        import_module("celosia.hw.npu")
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != "amaranth":
             raise
         raise CelosiaError(
             "cannot write Verilog", "Amaranth is not installed", install_advice("sim")
         ) from None
-    from celosia.sim.verilator import export_verilog
-
-    text = export_verilog(npu)
+    if testbench is None and (model or input_) is not None:
+        raise CelosiaError(
+            "--model and --input", "they are what a testbench runs", "add --testbench FOLDER"
+        )
+    # Before anything is written: a model may be refused.
+    bench = None if testbench is None else _bench(chosen, name, model, input_, latency)
+    text = npu_verilog(chosen, name=name)
     write_bytes(output, text.encode())
-    output_console().print(
+    console = output_console()
+    console.print(
         f"{output}: {len(text.splitlines()):,} lines, configuration {chosen.name}"
         f" (hash {chosen.hash:08x})",
         soft_wrap=True,
     )
+    if testbench is None or bench is None:
+        return
+    testbench.mkdir(exist_ok=True)
+    for file, content in bench.files.items():
+        write_bytes(testbench / file, content)
+    source = os.path.relpath(output.absolute(), testbench.absolute())
+    console.print(f"{testbench}: testbench npu_tb; with Icarus Verilog:")
+    command = f"cd {testbench} && iverilog -g2005 -o npu.vvp npu_tb.v {source} && vvp npu.vvp"
+    console.print(f"  {command}", soft_wrap=True, markup=False)
+
+
+def _bench(
+    config: NpuConfig, module: str, model: Path | None, input_: Path | None, latency_cycles: int
+) -> Bench:
+    """Return the testbench of a model, or of the example if there is none."""
+    from celosia.sim.verilog_bench import make_bench
+    from celosia.sw.compiler.build import compile_model
+    from celosia.sw.report.example import load_digits
+
+    digits = load_digits()
+    if model is None:
+        program = compile_model(digits.model, config)
+    elif model.suffix == ".celosia":
+        program = Program.load(model)
+        program.require(config)
+    else:
+        program = compile_model(model, config)
+    if input_ is not None:
+        sample = load_samples(program.inputs, input_)[0]
+    elif model is None:
+        sample = {program.inputs[0].name: digits.inputs[:1]}
+    else:
+        sample = random_samples(program.inputs, 1, 0)[0]
+    return make_bench(program, sample, module=module, latency_cycles=latency_cycles)
 
 
 def disasm_command(

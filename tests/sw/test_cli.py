@@ -277,6 +277,32 @@ def test_verilog_is_written(cli: Cli, tmp_path: Path) -> None:
     assert files(tmp_path) == {"npu.v"}
 
 
+def test_verilog_has_a_name_and_a_testbench(cli: Cli, tmp_path: Path) -> None:
+    pytest.importorskip("amaranth")
+    result = cli(
+        "verilog", "--config", "nano", "--name", "my_npu", "-o", "n.v", "--testbench", "tb"
+    )
+    assert result.exit_code == 0, result.output
+    assert "\nmodule my_npu(" in Path("n.v").read_text(encoding="utf-8")
+    assert "cd tb && iverilog -g2005 -o npu.vvp npu_tb.v ../n.v && vvp npu.vvp" in result.output
+    assert {path.name for path in Path("tb").iterdir()} == {
+        *("npu_tb.v", "npu_tb.vh", "memory.hex", "registers.hex", "expected.hex")
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(["--name", "module"], "keyword"), (["--model", "m.tflite"], "--testbench")],
+)
+def test_verilog_refuses_before_it_writes(
+    cli: Cli, tmp_path: Path, options: list[str], words: str
+) -> None:
+    result = cli("verilog", "-o", "npu.v", *options)
+    assert result.exit_code == 2
+    assert words in result.output
+    assert files(tmp_path) == set()
+
+
 # ---------------------------------------------------------------------- how they refuse
 
 

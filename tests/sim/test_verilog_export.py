@@ -1,0 +1,122 @@
+"""The exported Verilog in a simulator of four values: programs end, with the right outputs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("amaranth")
+
+from celosia.hw.config import NpuConfig, preset
+from celosia.sim.golden_model import GoldenModel
+from celosia.sim.verilog_bench import make_bench
+from celosia.sim.verilog_export import check_module_name, npu_verilog, run_at_time_zero
+from celosia.sw.compiler.build import compile_model
+from celosia.sw.errors import CelosiaError
+from celosia.sw.report.example import load_digits
+
+IVERILOG = shutil.which("iverilog")
+needs_icarus = pytest.mark.skipif(IVERILOG is None, reason="Icarus Verilog is not installed")
+
+
+def icarus(folder: Path, *defines: str) -> str:
+    """Run the testbench in a folder and return the last line it prints."""
+    commands = (
+        ["iverilog", "-g2005", *defines, "-o", "npu.vvp", "npu_tb.v", "npu.v"],
+        ["vvp", "npu.vvp"],
+    )
+    for command in commands:
+        result = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert result.returncode == 0, result.stderr
+        # A block without sensitivities, above all.
+        assert not result.stderr
+    return result.stdout.splitlines()[-1]
+
+
+def write_bench(folder: Path, config: NpuConfig) -> None:
+    """Write the digit's testbench without the NPU."""
+    digits = load_digits()
+    program = compile_model(digits.model, config)
+    bench = make_bench(program, digits.inputs[:1], module="spotter")
+    for name, content in bench.files.items():
+        (folder / name).write_bytes(content)
+
+
+@needs_icarus
+@pytest.mark.parametrize("name", ["tiny", "base"])
+def test_programs_run_in_icarus(name: str, tmp_path: Path) -> None:
+    config = preset(name)
+    write_bench(tmp_path, config)
+    verilog = npu_verilog(config, name="spotter")
+    (tmp_path / "npu.v").write_text(verilog, encoding="utf-8")
+    last = icarus(tmp_path)
+    assert re.fullmatch(r"PASS: 10 bytes of outputs, \d+ cycles", last), last
+    # The testbench notices: an interrupt that is x.
+    broken = re.sub(r"(?m)^(  assign irq = ).*;$", r"\g<1>1'bx;", verilog)
+    assert broken != verilog
+    (tmp_path / "npu.v").write_text(broken, encoding="utf-8")
+    assert icarus(tmp_path).startswith("FAIL: irq is x")
+
+
+@needs_icarus
+def test_firmware_machine_has_no_unknowns_after_reset(tmp_path: Path) -> None:
+    # A whole program takes it minutes in Icarus; its first cycles show what reset leaves open.
+    config = preset("nano")
+    write_bench(tmp_path, config)
+    (tmp_path / "npu.v").write_text(npu_verilog(config, name="spotter"), encoding="utf-8")
+    header = tmp_path / "npu_tb.vh"
+    text = header.read_text(encoding="utf-8")
+    header.write_text(re.sub(r"(MOST_CYCLES) \d+", r"\1 5000", text), encoding="utf-8")
+    assert icarus(tmp_path).startswith("FAIL: no interrupt, 5001 cycles")
+
+
+def test_testbench_expects_what_the_golden_model_says() -> None:
+    digits = load_digits()
+    program = compile_model(digits.model, preset("tiny"))
+    bench = make_bench(program, digits.inputs[:1])
+    lines = bench.files["expected.hex"].decode().split()
+    found = np.array([int(line[8:], 16) for line in lines], np.uint8).view(np.int8)
+    wanted = GoldenModel(digits.model).run(digits.inputs[:1])
+    assert found.tolist() == wanted[program.outputs[0].name].reshape(-1).tolist()
+
+
+def test_every_combinational_block_runs_at_time_zero() -> None:
+    verilog = npu_verilog(preset("tiny"))
+    assert not re.search(r"^  reg \\\$auto\S+ = 0;", verilog, re.M)
+    blocks = re.findall(r"^  always @\*(?: begin)?\n(.*\n)", verilog, re.M)
+    assert blocks
+    for block in blocks:
+        assert not re.fullmatch(r" *\S.* = \d+'\w+;\n", block)
+
+
+def test_a_block_with_nothing_but_a_constant_reads_the_variable() -> None:
+    before = "module m(a);\n  reg [1:0] a;\n  always @*\n    a[0] = 1'h0;\nendmodule\n"
+    after = run_at_time_zero(before)
+    assert "  initial \\$time_zero <= 1'b0;\n" in after
+    assert "  always @* begin\n    if (\\$time_zero ) begin end\n    a[0] = 1'h0;\n  end\n" in after
+    plain = "module m(a);\n  output a;\n  assign a = 1'h0;\nendmodule\n"
+    assert run_at_time_zero(plain) == plain
+
+
+def test_header_describes_the_module() -> None:
+    config = preset("nano")
+    verilog = npu_verilog(config, name="spotter")
+    header = verilog[: verilog.index("/* Generated")]
+    assert all(line.startswith("//") for line in header.splitlines() if line)
+    for words in ("BSD-2-Clause", f"0x{config.hash:08x}", "nano", "synchronous, active high"):
+        assert words in header
+    assert re.search(r"^// bus__adr +output +30 +.*word address", header, re.M)
+    assert "\nmodule spotter(" in verilog
+
+
+@pytest.mark.parametrize("name", ["", "1npu", "my npu", "npu;", "module", "logic", "nüp", "a\n"])
+def test_names_that_are_none_are_refused(name: str) -> None:
+    with pytest.raises(CelosiaError, match="module name"):
+        check_module_name(name)
