@@ -83,7 +83,7 @@ def test_testbench_expects_what_the_golden_model_says() -> None:
     bench = make_bench(program, digits.inputs[:1])
     lines = bench.files["expected.hex"].decode().split()
     found = np.array([int(line[8:], 16) for line in lines], np.uint8).view(np.int8)
-    wanted = GoldenModel(digits.model).run(digits.inputs[:1])
+    wanted = GoldenModel(digits.model).run([digits.inputs[:1]])
     assert found.tolist() == wanted[program.outputs[0].name].reshape(-1).tolist()
 
 
