@@ -35,8 +35,7 @@ def icarus(folder: Path, *defines: str) -> str:
             command, cwd=folder, capture_output=True, text=True, timeout=300, check=False
         )
         assert result.returncode == 0, result.stderr
-        # A block without sensitivities, above all.
-        assert not result.stderr
+        assert "never trigger" not in result.stderr  # a block without sensitivities
     return result.stdout.splitlines()[-1]
 
 
