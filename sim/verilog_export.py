@@ -54,7 +54,7 @@ _KEYWORDS = frozenset((_VERILOG + _SYSTEM_VERILOG).split())
 
 _MEANINGS = {
     "clk": "clock: all is done at its rising edge",
-    "rst": "reset: synchronous, active high; one cycle is enough",
+    "rst": "reset: synchronous, active high",
     "irq": "interrupt: level, active high",
     "csr__adr": "register: word address (byte address / 4)",
     "csr__dat_w": "data to write",
