@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from celosia.hw.config import NpuConfig
@@ -111,6 +111,7 @@ def compile_graph(
         best.graph,
         best.plan,
         best.schedule,
+        best.code,
         best.commands,
         best.layers,
         best.prediction,
@@ -131,6 +132,8 @@ class _Variant:
     commands: list[Command]
     layers: list[int]
     prediction: Prediction
+    code: bytes = b""
+    """The commands encoded; of the schedule that was chosen."""
 
 
 def _distinct_works(graphs: list[Graph], *, fuse: bool) -> Iterator[tuple[Graph, list[Work]]]:
@@ -155,8 +158,7 @@ def _best_schedule(
         others = (_build(graph, plan, config, count) for count in WEIGHT_CHUNKS[1:])
         best = min((best, *others), key=lambda variant: variant.prediction.cycles)
     # Before another way to place the graph is given up for this one: do its commands exist?
-    encode_commands(best.commands, best.layers, works)
-    return best
+    return replace(best, code=encode_commands(best.commands, best.layers, works))
 
 
 def _build(graph: Graph, plan: MemoryPlan, config: NpuConfig, weight_chunks: int) -> _Variant:

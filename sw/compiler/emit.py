@@ -25,6 +25,7 @@ def emit_program(
     graph: Graph,
     plan: MemoryPlan,
     schedule: Schedule,
+    code: bytes,
     commands: list[Command],
     layers: list[int],
     prediction: Prediction,
@@ -40,6 +41,8 @@ def emit_program(
         Lowered.
     plan, schedule
         Its placement and schedule.
+    code : bytes
+        The commands as `encode_commands` returns them.
     commands : list of Command
         With tokens and tags, without `End`.
     layers : list of int
@@ -50,15 +53,9 @@ def emit_program(
         The machine.
     keep_tensors : bool
         List the intermediate tensors.
-
-    Raises
-    ------
-    CompileError
-        If a value does not fit its field, naming the layer.
     """
     works = [work_plan.work for work_plan in plan.works]
     position = {work.index: index for index, work in enumerate(works)}
-    code = encode_commands(commands, layers, works)
     io = {*graph.inputs, *graph.outputs}
     kept = [name for name in plan.home_plan.homes if name not in io] if keep_tensors else []
     region_bytes = {
