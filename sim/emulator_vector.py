@@ -55,8 +55,11 @@ def requantise(values: Ints, multiplier: Ints | int, shift: Ints | int, rounding
     return result
 
 
-def _clamp(values: Ints, low: int, high: int) -> npt.NDArray[np.int8]:
-    # The lower bound is looked at first, which shows if a program has them the wrong way round.
+def _clamp(state: MachineState, values: Ints, low: int, high: int) -> npt.NDArray[np.int8]:
+    # It shows which bound wins if a program has them the wrong way round: the vector engine looks
+    # at the lower one first, the firmware has the upper one last.
+    if state.config.firmware:
+        return np.clip(values, low, high).astype(np.int8)
     return np.where(values < low, low, np.minimum(values, high)).astype(np.int8)
 
 
@@ -87,7 +90,7 @@ def _check_beginning(state: MachineState, command: Vector, vectors: int) -> None
         _check(state, vector_lines(part, operand))
 
 
-def _add(command: Vector, a: Ints, b: Ints) -> npt.NDArray[np.int8]:
+def _add(state: MachineState, command: Vector, a: Ints, b: Ints) -> npt.NDArray[np.int8]:
     scaled_a = requantise(
         (a - command.zero_a) << 20, command.mult_a, -command.shift_a, Rounding.DOUBLE
     )
@@ -97,7 +100,7 @@ def _add(command: Vector, a: Ints, b: Ints) -> npt.NDArray[np.int8]:
     total = requantise(
         wrap32(scaled_a + scaled_b), command.mult_o, -command.shift_o, Rounding.DOUBLE
     )
-    return _clamp(total + command.zero_out, command.act_min, command.act_max)
+    return _clamp(state, total + command.zero_out, command.act_min, command.act_max)
 
 
 def vector_whole(state: MachineState, command: Vector) -> None:
@@ -121,7 +124,7 @@ def vector_whole(state: MachineState, command: Vector) -> None:
     a = _read(state, vector_lines(command, "a"))
     op = VectorOp(command.op)
     if op == VectorOp.ADD:
-        result = _add(command, a[:, :, :, 0, 0], _read(state, vector_lines(command, "b")))
+        result = _add(state, command, a[:, :, :, 0, 0], _read(state, vector_lines(command, "b")))
     elif op == VectorOp.AVERAGE:
         total = a.sum(axis=(3, 4))
         magnitude = ((np.abs(total) + command.half) * command.mult_o) >> (30 + command.shift_o)
@@ -131,9 +134,9 @@ def vector_whole(state: MachineState, command: Vector) -> None:
         if state.config.firmware:
             magnitude = np.where(total == 0, 0, magnitude)
         signed = np.where(total < 0, -magnitude, magnitude)
-        result = _clamp(signed, command.act_min, command.act_max)
+        result = _clamp(state, signed, command.act_min, command.act_max)
     elif op == VectorOp.MAX:
-        result = _clamp(a.max(axis=(3, 4)), command.act_min, command.act_max)
+        result = _clamp(state, a.max(axis=(3, 4)), command.act_min, command.act_max)
     else:
         assert op == VectorOp.TABLE, f"{op.name} takes its A from the accumulator"
         lane = np.arange(state.config.cols)
@@ -171,10 +174,10 @@ def requant_tile(state: MachineState, command: Vector, oc: int, tile: int, sums:
     total = wrap32(sums.sums.reshape(rows, command.out_w, -1).astype(np.int64) + bias)
     value = requantise(total, multiplier, shift, Rounding(command.rounding)) + command.zero_a
     if command.op == VectorOp.REQUANT:
-        result = _clamp(value, command.act_min, command.act_max)
+        result = _clamp(state, value, command.act_min, command.act_max)
     else:
-        a = _clamp(value, command.mid_min, command.mid_max).astype(np.int64)
-        result = _add(command, a, _read(state, vector_lines(part, "b")[0]))
+        a = _clamp(state, value, command.mid_min, command.mid_max).astype(np.int64)
+        result = _add(state, command, a, _read(state, vector_lines(part, "b")[0]))
     _write(state, vector_lines(part, "d")[0], result)
 
 

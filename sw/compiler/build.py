@@ -111,11 +111,11 @@ def compile_graph(
         best.graph,
         best.plan,
         best.schedule,
-        best.code,
         best.commands,
         best.layers,
         best.prediction,
         config,
+        code=best.code,
         keep_tensors=keep_tensors,
     )
     check_program(program)

@@ -25,12 +25,12 @@ def emit_program(
     graph: Graph,
     plan: MemoryPlan,
     schedule: Schedule,
-    code: bytes,
     commands: list[Command],
     layers: list[int],
     prediction: Prediction,
     config: NpuConfig,
     *,
+    code: bytes,
     keep_tensors: bool,
 ) -> Program:
     """Return the program.
@@ -41,8 +41,6 @@ def emit_program(
         Lowered.
     plan, schedule
         Its placement and schedule.
-    code : bytes
-        The commands as `encode_commands` returns them.
     commands : list of Command
         With tokens and tags, without `End`.
     layers : list of int
@@ -51,6 +49,8 @@ def emit_program(
         Times of the commands.
     config : NpuConfig
         The machine.
+    code : bytes
+        The commands as `encode_commands` returns them.
     keep_tensors : bool
         List the intermediate tensors.
     """
