@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,10 +23,18 @@ __all__ = ["check_commands", "check_program"]
 _REMEDY = "this is a defect of the compiler that wrote the program: report it"
 
 
-def check_program(program: Program) -> None:
+def check_program(program: Program, *, limits: bool = True) -> None:
     """Refuse a program that could fault, get stuck, or give a result that depends on timing.
 
     Bus errors and time-outs are the system's, and the contents of constants are not looked at.
+
+    Parameters
+    ----------
+    program : Program
+        What to check.
+    limits : bool
+        Also refuse what takes long or much memory to check or to run (`check_limits`): for files
+        that anybody may have written. What the compiler has just made is as large as its model.
 
     Raises
     ------
@@ -33,14 +42,14 @@ def check_program(program: Program) -> None:
         Naming the command or the two commands in question, and the reason.
     """
     sizes = {region: program.region_bytes(region) for region in Region}
-    if sum(sizes.values()) > MAX_SYSTEM_BYTES:
+    if limits and sum(sizes.values()) > MAX_SYSTEM_BYTES:
         raise ProgramError(
             "the program",
             f"needs {sum(sizes.values())} bytes of system memory, at most {MAX_SYSTEM_BYTES}"
             " are given",
             "make the model smaller",
         )
-    if len(program.commands) > MAX_CHECKED_COMMANDS * COMMAND_BYTES:
+    if limits and len(program.commands) > MAX_CHECKED_COMMANDS * COMMAND_BYTES:
         raise ProgramError(
             "the program",
             f"it has {len(program.commands)} bytes of commands, at most"
@@ -56,11 +65,15 @@ def check_program(program: Program) -> None:
                 f" {sizes[Region[tensor.region]]}",
                 _REMEDY,
             )
-    check_commands(commands, program.config, sizes)
+    check_commands(commands, program.config, sizes, limits=limits)
 
 
 def check_commands(
-    commands: Sequence[Command], config: NpuConfig, region_bytes: dict[Region, int]
+    commands: Sequence[Command],
+    config: NpuConfig,
+    region_bytes: dict[Region, int],
+    *,
+    limits: bool = True,
 ) -> None:
     """Check a command stream; `region_bytes` has the size of every region.
 
@@ -72,7 +85,8 @@ def check_commands(
     reach: list[_Use] = []
     for index, command in enumerate(commands):
         _check_fields(index, command, config)
-    check_limits(commands, config)
+    if limits:
+        check_limits(commands, config)
     for index, command in enumerate(commands):
         try:
             found = accesses(command, config)
@@ -85,6 +99,8 @@ def check_commands(
         if isinstance(command, Softmax):
             _check_softmax_order(index, command, config)
         reach += [_Use(index, access) for access in found]
+    if limits:
+        _check_uses(reach)
     order = CommandOrder(commands, config.queue_depth)
     for first, second in _races(commands, reach, order):
         writer, other = (first, second) if first.access.write else (second, first)
@@ -191,6 +207,17 @@ class _Use:
     access: Access
 
 
+def _check_uses(uses: list[_Use]) -> None:
+    """Refuse more accesses to a memory than their order may have room for."""
+    for memory, count in Counter(use.access.memory for use in uses).items():
+        if count > MAX_USES:
+            raise ProgramError(
+                "the program",
+                f"it uses {memory} {count} times, at most {MAX_USES} are checked",
+                _REMEDY,
+            )
+
+
 def _races(
     commands: Sequence[Command], uses: list[_Use], order: CommandOrder
 ) -> Iterator[tuple[_Use, _Use]]:
@@ -201,13 +228,6 @@ def _races(
     for group in by_memory.values():
         if not any(use.access.write for use in group):
             continue
-        if len(group) > MAX_USES:
-            raise ProgramError(
-                "the program",
-                f"it uses {group[0].access.memory} {len(group)} times, at most {MAX_USES} are"
-                " checked",
-                _REMEDY,
-            )
         engine = np.array([int(commands[use.index].OPCODE) >> 4 for use in group])
         write = np.array([use.access.write for use in group])
         bounds = np.array([use.access.bounds for use in group])

@@ -464,3 +464,16 @@ def test_weights_larger_than_their_memory_are_loaded_in_pieces() -> None:
     assert any(conv.hold for conv in convs)
     assert any(conv.accumulate for conv in convs)
     assert all(load.row_bytes <= 512 for load in _weight_loads(program) if load.space == Space.WGT)
+
+
+def test_the_limits_of_foreign_files_refuse_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They bound what a file may cost; what the compiler makes is as large as its model."""
+    monkeypatch.setattr("celosia.sw.check.MAX_CHECKED_COMMANDS", 4)
+    monkeypatch.setattr("celosia.sw.check_limits.MAX_WORK_CYCLES", 1)
+    program = compile_model(_conv_model(6, 32, 16), preset("base"))
+    assert len(program.decode()) > 4
+    program.save(tmp_path / "large.celosia")
+    with pytest.raises(ProgramError, match="at most 4 commands are checked"):
+        Program.load(tmp_path / "large.celosia")
