@@ -129,25 +129,25 @@
 /* Has no effect; for testing the link */
 #define CELOSIA_SCRATCH_OFFSET 0x44u
 
-/* Byte address, a multiple of the bus word (lower bits are not looked at), of region CODE */
+/* Byte address, a multiple of the bus word (else the region has no bytes), of region CODE */
 #define CELOSIA_REGION0_BASE_OFFSET 0x50u
 
 /* Bytes of region CODE */
 #define CELOSIA_REGION0_SIZE_OFFSET 0x54u
 
-/* Byte address, a multiple of the bus word (lower bits are not looked at), of region CONST */
+/* Byte address, a multiple of the bus word (else the region has no bytes), of region CONST */
 #define CELOSIA_REGION1_BASE_OFFSET 0x58u
 
 /* Bytes of region CONST */
 #define CELOSIA_REGION1_SIZE_OFFSET 0x5cu
 
-/* Byte address, a multiple of the bus word (lower bits are not looked at), of region IO */
+/* Byte address, a multiple of the bus word (else the region has no bytes), of region IO */
 #define CELOSIA_REGION2_BASE_OFFSET 0x60u
 
 /* Bytes of region IO */
 #define CELOSIA_REGION2_SIZE_OFFSET 0x64u
 
-/* Byte address, a multiple of the bus word (lower bits are not looked at), of region SCRATCH */
+/* Byte address, a multiple of the bus word (else the region has no bytes), of region SCRATCH */
 #define CELOSIA_REGION3_BASE_OFFSET 0x68u
 
 /* Bytes of region SCRATCH */

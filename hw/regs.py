@@ -215,7 +215,7 @@ REGISTERS: tuple[Register, ...] = (
             (
                 (
                     "base",
-                    "Byte address, a multiple of the bus word (lower bits are not looked at),",
+                    "Byte address, a multiple of the bus word (else the region has no bytes),",
                 ),
                 ("size", "Bytes"),
             )

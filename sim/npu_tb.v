@@ -145,7 +145,7 @@ module npu_tb;
   endtask
 
   integer i, wrong;
-  reg [7:0] found;
+  reg signed [7:0] found, wanted;
   initial begin
     $readmemh("memory.hex", memory);
     $readmemh("registers.hex", registers);
@@ -168,8 +168,9 @@ module npu_tb;
     wrong = 0;
     for (i = 0; i < `NPU_EXPECTED; i = i + 1) begin
       found = memory[expected[i][39:8] / BUS_BYTES] >> (8 * (expected[i][39:8] % BUS_BYTES));
-      if (found !== expected[i][7:0]) wrong = wrong + 1;
-      if (i < 64) $display("output %0d: %0d, expected %0d", i, $signed(found), $signed(expected[i][7:0]));
+      wanted = expected[i][7:0];
+      if (found !== wanted) wrong = wrong + 1;
+      if (i < 64) $display("output %0d: %0d, expected %0d", i, found, wanted);
     end
     if (wrong != 0) fail("wrong outputs");
     if (!ended) begin

@@ -46,7 +46,8 @@ Wishbone initiator for system memory and an interrupt. It depends on nothing els
 with the configuration and a table of the ports.
 
 --testbench also writes a folder with a testbench in plain Verilog that runs a program on it: MODEL
-with its first input, or the example digit. It prints how to run it with Icarus Verilog.
+with its first input, or the example digit. It prints how to run it with Icarus Verilog and with
+Verilator.
 
 Examples:
 
@@ -171,9 +172,16 @@ def verilog_command(
     for file, content in bench.files.items():
         write_bytes(testbench / file, content)
     source = os.path.relpath(output.absolute(), testbench.absolute())
-    console.print(f"{testbench}: testbench npu_tb; with Icarus Verilog:")
-    command = f"cd {testbench} && iverilog -g2005 -o npu.vvp npu_tb.v {source} && vvp npu.vvp"
-    console.print(f"  {command}", soft_wrap=True, markup=False)
+    for simulator, command in (
+        ("Icarus Verilog", f"iverilog -g2005 -o npu.vvp npu_tb.v {source} && vvp npu.vvp"),
+        (
+            "Verilator 5",
+            f"verilator --binary -Wno-fatal --top-module npu_tb npu_tb.v {source}"
+            " && obj_dir/Vnpu_tb",
+        ),
+    ):
+        console.print(f"{testbench}: testbench npu_tb; with {simulator}:", markup=False)
+        console.print(f"  cd {testbench} && {command}", soft_wrap=True, markup=False)
 
 
 def _bench(

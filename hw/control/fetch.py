@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.bus.buffer import StreamQueue
@@ -190,7 +190,8 @@ class CommandFetch(Component):
             m.d.sync += [
                 running.eq(1),
                 request.payload.adr.eq(region.base[lane_bits:]),
-                commands_left.eq(region.size[command_bits:]),
+                # A base that is not aligned: there is no region.
+                commands_left.eq(Mux(region.base[:lane_bits].any(), 0, region.size[command_bits:])),
             ]
         with m.Elif(self.stop | self.fault.valid):
             m.d.sync += running.eq(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.bus.ports import REGION_TABLE
@@ -64,6 +64,7 @@ class TransferWalk(Component):
         region = Signal.like(self.regions[0])
         bad_field = Signal()
         lane_bits = self._config.bus_bytes.bit_length() - 1
+        lanes = region.base[:lane_bits]
         m.d.comb += [
             region.eq(self.regions[command.region]),
             runs.transfer.command.as_value().eq(self.command.payload),
@@ -73,9 +74,9 @@ class TransferWalk(Component):
         ]
         # Where there is one engine for both, a memory shows the region that is in use.
         m.d["sync" if self._kind else "comb"] += [
-            # The host promises an aligned base; the low bits would shift the lanes.
-            runs.transfer.region_base.eq(Cat(region.base[:lane_bits] & 0, region.base[lane_bits:])),
-            runs.transfer.region_size.eq(region.size),
+            # The low bits of a base would shift the lanes: with one set there is no region.
+            runs.transfer.region_base.eq(Cat(lanes & 0, region.base[lane_bits:])),
+            runs.transfer.region_size.eq(Mux(lanes.any(), 0, region.size)),
         ]
         m.d.sync += bad_field.eq(self._bad_field(command))
         with m.FSM():

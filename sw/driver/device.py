@@ -153,8 +153,8 @@ class Device(Closing):
     def _check_register(self, name: str, value: int) -> None:
         """Refuse what the machine would not take as it is written.
 
-        The machine does not look at the bits of a region's base below the bus word: it would read
-        and write somewhere else than the host expects, and give no error.
+        A region whose base is no multiple of the bus word has no bytes: the machine would stop at
+        the first access to it.
         """
         if name in _REGION_BASES and value % self.config.bus_bytes:
             raise DeviceError(

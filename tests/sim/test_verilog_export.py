@@ -14,6 +14,7 @@ pytest.importorskip("amaranth")
 
 from celosia.hw.config import NpuConfig, preset
 from celosia.sim.golden_model import GoldenModel
+from celosia.sim.toolchain import find_compiler, find_verilator, missing_tools, run_tool
 from celosia.sim.verilog_bench import make_bench
 from celosia.sim.verilog_export import check_module_name, npu_verilog, run_at_time_zero
 from celosia.sw.compiler.build import compile_model
@@ -62,6 +63,42 @@ def test_programs_run_in_icarus(name: str, tmp_path: Path) -> None:
     assert broken != verilog
     (tmp_path / "npu.v").write_text(broken, encoding="utf-8")
     assert icarus(tmp_path).startswith("FAIL: irq is x")
+
+
+def verilator(folder: Path) -> list[str]:
+    """Run the testbench in a folder, as ``verilator --binary`` would; return what it prints."""
+    tool, compiler = find_verilator(), find_compiler()
+    run_tool(
+        ["perl", tool.script, "--cc", "--exe", "--main", "--timing", "-Wno-fatal",
+         "--top-module", "npu_tb", "--Mdir", "obj", "npu_tb.v", "npu.v"],
+        timeout_s=300,
+        cwd=folder,
+        environment={"VERILATOR_ROOT": str(tool.include.parent)},
+    )  # fmt: skip
+    runtime = ("verilated.cpp", "verilated_threads.cpp", "verilated_timing.cpp")
+    # As one file: compilers read the headers once.
+    model = "".join(f'#include "{path}"\n' for path in sorted(folder.glob("obj/*.cpp")))
+    (folder / "tb.cpp").write_text(model, encoding="utf-8")
+    sources = [folder / "tb.cpp", *(tool.include / name for name in runtime)]
+    coroutines = ["-fcoroutines"] if compiler.name == "g++" else []
+    options = [*compiler.flags, "-std=c++20", *coroutines, "-DVERILATOR=1", "-DVM_TIMING=1"]
+    options += [f"-DVM_{feature}=0" for feature in ("COVERAGE", "SC", "TRACE")]
+    includes = [f"-I{path}" for path in (folder / "obj", tool.include, tool.include / "vltstd")]
+    run_tool(
+        [*compiler.command, *options, *includes, *sources, "-pthread", "-o", folder / "tb",
+         *compiler.link_flags],
+        timeout_s=300,
+    )  # fmt: skip
+    return run_tool([folder / "tb"], timeout_s=300, cwd=folder).splitlines()
+
+
+@pytest.mark.skipif(bool(missing_tools()), reason=missing_tools() or "")
+def test_a_program_runs_in_verilator(tmp_path: Path) -> None:
+    config = preset("tiny")
+    write_bench(tmp_path, config)
+    (tmp_path / "npu.v").write_text(npu_verilog(config, name="spotter"), encoding="utf-8")
+    lines = verilator(tmp_path)
+    assert any(re.fullmatch(r"PASS: 10 bytes of outputs, \d+ cycles", line) for line in lines)
 
 
 @needs_icarus

@@ -377,3 +377,17 @@ def test_huge_numbers_of_operators_are_refused() -> None:
     tensors = [((1, 4), INT8, QUANTISED)] * 2
     message = outcome(raw_model(tensors, [("RELU", (0,), (1,))] * 5000))
     assert "it has 5000 operators; at most 4096" in message
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_one_output_of_several_is_a_constant(folded: bool) -> None:
+    builder = ModelBuilder()
+    x = builder.input((1, 4, 4, 2), scale=0.05)
+    values = np.ones((1, 4, 4, 2), np.int8)
+    constant = builder.constant(values, scales=0.1, name="table")
+    if folded:
+        constant = builder.reshape(constant, (1, 32))
+    data = builder.finish([builder.add(x, x, scale=0.1), constant])
+    with pytest.raises(UnsupportedError, match="it is a constant: no operator computes it") as seen:
+        lower(load(data))
+    assert seen.value.tensor == constant.name

@@ -17,6 +17,7 @@ from celosia.hw.regs import COUNTERS, ErrorCause
 __all__ = ["Scheduler"]
 
 FINISH_DONE, FINISH_ERROR = 1, 2
+WORD_BYTES = 4
 
 
 class Scheduler:
@@ -96,10 +97,18 @@ class Scheduler:
         a.load(0)
         a.store(self.s.register("error_cause"), self.s.register("error_address"))
         a.load(self.s.region_base[0])
+        a.bits_and(-WORD_BYTES)
         a.store(self.fetch_at)
         a.add(self.s.register("region0_size"))
         a.sub(COMMAND_BYTES)
         a.store(self.fetch_last)
+        # A base that is not aligned: there is no region.
+        a.load(self.fetch_at)
+        a.sub(self.s.region_base[0])
+        with a.unless(Op.JUMP_ZERO):
+            a.load(self.fetch_at)
+            a.add(-1)
+            a.store(self.fetch_last)
 
     def _serve(self, engine: Engine) -> None:
         """Let an engine go on, or begin its next command."""

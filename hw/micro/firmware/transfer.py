@@ -78,6 +78,14 @@ class Transfers:
             a.load((1 << 31) - 1)
         a.sub(fields["row_bytes"])
         a.store(self.size)
+        a.load(self.base)
+        a.bits_and(WORD_BYTES - 1)
+        with a.unless(Op.JUMP_ZERO):
+            # A base that is not aligned: there is no region.
+            a.move(self.size, -1)
+            a.load(self.base)
+            a.bits_and(-WORD_BYTES)
+            a.store(self.base)
         assert s.register("region1_base").address == s.region_base[Region.CODE].address + 2
         a.move(self.outer, fields["n2"])
         with a.repeat(self.outer):

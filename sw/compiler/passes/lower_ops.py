@@ -44,13 +44,23 @@ def lower_ops(graph: Graph) -> Graph:
     Raises
     ------
     UnsupportedError
-        Once for the whole model, listing every operator that cannot be lowered and why.
+        Once for the whole model, listing every operator that cannot be lowered and why, and
+        outputs that no operator computes.
     ModelError
         If an operator contradicts its tensors.
     """
     ops: list[Op] = []
     tensors: list[Tensor] = []
-    refusals: list[ModelError] = []
+    refusals: list[ModelError] = [
+        UnsupportedError(
+            f"output {name!r}",
+            "it is a constant: no operator computes it",
+            "leave it out of the model's outputs",
+            tensor=name,
+        )
+        for name in graph.outputs
+        if graph.tensors[name].is_constant
+    ]
     for op in graph.ops:
         if not isinstance(op, TfliteOp):
             ops.append(op)
@@ -110,7 +120,8 @@ def _refusal(graph: Graph, refusals: list[ModelError]) -> ModelError:
         cause = f"{first.what}: {first.cause}"
     else:
         lines = "".join(f"\n  {refusal.what}: {refusal.cause}" for refusal in refusals)
-        cause = f"{len(refusals)} operators cannot be lowered:{lines}\n"
+        parts = "operators" if first.op_index is not None else "outputs and operators"
+        cause = f"{len(refusals)} {parts} cannot be lowered:{lines}\n"
     remedies = dict.fromkeys(refusal.remedy for refusal in refusals if refusal.remedy)
     return kind(
         what,
