@@ -12,6 +12,7 @@ Any other exception, a case that takes too long, or memory beyond the limit coun
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import random
 import resource
@@ -142,16 +143,18 @@ def damaged_json(data: bytes, rng: random.Random) -> bytes:
             return json.dumps(rng.choice(VALUES)).encode()
         container, key = rng.choice(found)
         action = rng.randrange(10)
+        # A copy: what is put in may be damaged in its turn.
+        value = copy.deepcopy(rng.choice(VALUES))
         if action == 0:
             del container[key]
         elif action == 1 and isinstance(container, dict):
-            container[str(rng.choice(VALUES))[:20]] = rng.choice(VALUES)
+            container[str(rng.choice(VALUES))[:20]] = value
         elif action == 2 and isinstance(container[key], list):
             container[key] = container[key] * rng.choice((2, 100, 5000))
         elif action < 6 and type(container[key]) is int:
             container[key] += rng.choice((-64, -8, -1, 1, 8, 64, 4096))
         else:
-            container[key] = rng.choice(VALUES)
+            container[key] = value
     return json.dumps(content).encode("utf-8", "surrogatepass")
 
 
