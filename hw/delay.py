@@ -99,7 +99,8 @@ def _memory(m: Module, value: Any, words: int, *, name: str, domain: str) -> Any
     write = memory.write_port(domain=domain)
     read = memory.read_port(domain="comb")
     # A table for each bit: as an adder it would take a carry chain and a comparison.
-    word = Signal(range(words), name=f"{name}_word", reset_less=True)
+    # It has a reset: simulators that begin with x would never know it.
+    word = Signal(range(words), name=f"{name}_word")
     m.d[domain] += word.eq(Array([*range(1, words), 0])[word])
     late = Signal(value.shape(), name=f"{name}_late")
     m.d.comb += [

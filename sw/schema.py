@@ -125,15 +125,16 @@ def _hints(kind: Any) -> dict[str, Any]:
 def _union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is None and type(None) in kinds:
         return None
-    problem: SchemaError | None = None
+    # The text: an exception kept here would keep, by its traceback, what all callers have.
+    problem = ""
     for kind in kinds:
         if kind is not type(None):
             try:
                 return _build(kind, value, where)
             except SchemaError as error:
-                problem = problem or error
-    assert problem is not None, "a union has members"
-    raise problem
+                problem = problem or str(error)
+    assert problem, "a union has members"
+    raise SchemaError(problem)
 
 
 def _scalar(kind: Any, value: Any, where: str) -> Any:

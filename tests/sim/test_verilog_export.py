@@ -65,6 +65,20 @@ def test_programs_run_in_icarus(name: str, tmp_path: Path) -> None:
     assert icarus(tmp_path).startswith("FAIL: irq is x")
 
 
+@needs_icarus
+def test_registers_need_no_initial_values(tmp_path: Path) -> None:
+    """What has no reset begins as x, and gets neither to control nor to a result."""
+    config = preset("tiny")
+    write_bench(tmp_path, config)
+    verilog = npu_verilog(config, name="spotter")
+    declared = re.compile(r"^(  reg [^=;]*) = \d+'\w+;$", re.M)
+    bare, count = declared.subn(r"\1;", verilog)
+    assert count > 500
+    assert not re.search(r"^  reg [^;]*=", bare, re.M)
+    (tmp_path / "npu.v").write_text(bare, encoding="utf-8")
+    assert icarus(tmp_path).startswith("PASS: 10 bytes of outputs")
+
+
 def verilator(folder: Path) -> list[str]:
     """Run the testbench in a folder, as ``verilator --binary`` would; return what it prints."""
     tool, compiler = find_verilator(), find_compiler()

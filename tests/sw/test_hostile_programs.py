@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import resource
 import struct
@@ -195,3 +196,14 @@ def test_a_program_beyond_the_devices_memory_is_refused_before_it_is_placed() ->
     program = replace(sound(), memory=MemoryPlan(region_bytes={"IO": 2 << 20}))
     with EmuDevice(NANO, memory_bytes=1 << 20) as device, pytest.raises(DeviceError, match="needs"):
         device.load(program)
+
+
+def test_a_refused_member_of_a_union_leaves_nothing_behind() -> None:
+    """A device that read a program goes when it is given up, not at some later collection."""
+    gc.collect()
+    gc.disable()
+    try:
+        assert build(int | str, "x", "a value") == "x"
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
