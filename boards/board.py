@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from celosia.boards.tools import FpgaToolError
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
 from celosia.hw.system.sdram_timing import SdramChip
 from celosia.sw.install import install_advice
 

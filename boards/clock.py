@@ -19,7 +19,7 @@ from celosia.boards.tools import (
     find_tool,
     run_fpga_tool,
 )
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
 
 __all__ = [
     "DEVICE_FLAGS",

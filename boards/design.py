@@ -10,9 +10,9 @@ from amaranth.lib.wiring import Component, connect
 from celosia.boards.board import Board
 from celosia.boards.clocking import BoardClock
 from celosia.boards.pll import PLANNERS
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.uart import Identity
 from celosia.hw.soc import Soc
-from celosia.hw.uart.protocol import Identity
 
 __all__ = ["BoardDesign"]
 

@@ -16,7 +16,7 @@ from celosia.boards.floorplan import constrain
 from celosia.boards.gowin import ALONE, refine
 from celosia.boards.resources import TABLES_OF_CCU2C, TABLES_OF_DPR16X4
 from celosia.boards.tools import PLACE_AND_ROUTE, SYNTHESIS
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
 
 __all__ = ["CELLS", "FLOWS", "NETLIST", "ROUTED", "TIMING", "Flow", "multipliers_of"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from amaranth.hdl import Cat, ClockDomain, Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out, Signature
-from celosia.hw.frame import pass_ports
+from celosia.hw.fabric.frame import pass_ports
 
 __all__ = ["OpenFrame", "TimingHarness"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from celosia.boards.board import Board, BoardMemory
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
 
 __all__ = ["ICEBREAKER"]
 

@@ -8,8 +8,8 @@ from importlib import import_module
 from pathlib import Path
 
 from celosia.boards.board import Board
-from celosia.hw.config import NpuConfig
-from celosia.hw.uart.protocol import Identity
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.uart import Identity
 
 __all__ = ["identity_of", "revision_of"]
 

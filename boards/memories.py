@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from celosia.boards.board import Board, BoardMemory
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
 
 __all__ = ["block_ram"]
 

@@ -56,7 +56,7 @@ class BuildReport:
         Name of the file; empty if there is none.
     bitstream_bytes : int
     build : int
-        What the board says of itself; see :class:`celosia.hw.uart.protocol.Identity`.
+        What the board says of itself; see :class:`celosia.hw.contract.uart.Identity`.
     revision : str
     dirty : bool
     """

@@ -12,7 +12,7 @@ from amaranth.back import rtlil
 from celosia.boards.clock import ClockReport, measure_design
 from celosia.boards.harness import OpenFrame, TimingHarness
 from celosia.boards.resources import TABLES_OF_CCU2C, TABLES_OF_DPR16X4, cell_counts
-from celosia.hw.config import PRESETS
+from celosia.hw.contract.config import PRESETS
 from celosia.hw.system.sdram import SdramController
 from celosia.hw.system.sdram_timing import SDRAM_CHIPS
 

@@ -8,9 +8,9 @@ from amaranth.hdl import Cat, Const, Instance, Module, Signal
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.bus.ports import initiator_signature
-from celosia.hw.config import NpuConfig
-from celosia.hw.micro.layout import LocalMap
-from celosia.hw.micro.local import LocalPort
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.nano.layout import LocalMap
+from celosia.hw.nano.local import LocalPort
 
 __all__ = ["SPRAM_BITS", "SPRAM_WORDS", "LocalSpram", "Spram"]
 

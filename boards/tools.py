@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
 from celosia.sim.toolchain import BuildError, run_tool
 from celosia.sw.errors import CelosiaError
 from celosia.sw.install import install_advice

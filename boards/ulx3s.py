@@ -6,7 +6,7 @@ from typing import Any
 
 from celosia.boards.board import Board, BoardMemory
 from celosia.boards.resources import capacity_of_ecp5
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
 from celosia.hw.system.sdram_timing import SDRAM_CHIPS
 
 __all__ = ["ULX3S_85F"]

@@ -10,19 +10,19 @@ from celosia.hw.array.engine import ArrayEngine
 from celosia.hw.bus.arbiter import BusArbiter
 from celosia.hw.bus.csr import csr_signature
 from celosia.hw.bus.ports import REGION_TABLE, initiator_signature
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Engine, Region, Space
+from celosia.hw.contract.trace import TAG_BITS, TRACE_STATES
 from celosia.hw.control.control import EVENTS, Control
 from celosia.hw.control.frontend import ENGINES, FrontEnd
-from celosia.hw.control.ports import FaultPort, Unit
 from celosia.hw.dma.engines import Transfers
-from celosia.hw.gating import resets, stops
-from celosia.hw.isa import Engine, Region, Space
+from celosia.hw.fabric.gating import resets, stops
+from celosia.hw.fabric.ports import FaultPort, Unit
 from celosia.hw.memory.act import ActSram
 from celosia.hw.memory.lines import LineMemory
 from celosia.hw.memory.weights import WeightMemory
-from celosia.hw.micro.core import FirmwareCore
-from celosia.hw.micro.local import LocalMemory
-from celosia.hw.trace import TAG_BITS, TRACE_STATES
+from celosia.hw.nano.core import FirmwareCore
+from celosia.hw.nano.local import LocalMemory
 from celosia.hw.vector.engine import VectorEngine
 
 __all__ = ["Npu", "NpuCore", "TracePort"]
@@ -39,10 +39,10 @@ class TracePort(Signature):
     Members
     -------
     tags : Out(64)
-        Tag of the command of each :class:`celosia.hw.isa.Engine`, 16 bits each, LOAD's lowest;
-        means something while the engine is active.
+        Tag of the command of each :class:`celosia.hw.contract.isa.Engine`, 16 bits each, LOAD's
+        lowest; means something while the engine is active.
     state : Out(14)
-        Bits by :data:`celosia.hw.trace.TRACE_STATES`.
+        Bits by :data:`celosia.hw.contract.trace.TRACE_STATES`.
     """
 
     def __init__(self) -> None:
@@ -269,7 +269,7 @@ class Npu(Component):
     config : NpuConfig
     local_memory : Component, optional
         Of a machine with ``firmware``: in place of
-        :class:`celosia.hw.micro.local.LocalMemory`, which is block RAM.
+        :class:`celosia.hw.nano.local.LocalMemory`, which is block RAM.
 
     Members
     -------

@@ -5,11 +5,11 @@ from __future__ import annotations
 from amaranth.hdl import Module
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw.bus.ports import initiator_signature
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.uart import Identity
 from celosia.hw.npu import Npu
 from celosia.hw.system.share import MemoryShare
 from celosia.hw.uart.bridge import UartBridge
-from celosia.hw.uart.protocol import Identity
 
 __all__ = ["Soc"]
 

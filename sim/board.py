@@ -6,9 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.uart import Identity
 from celosia.hw.system.sdram_timing import SdramChip
-from celosia.hw.uart.protocol import Identity
 from celosia.sim.uart_rtl import HARNESS
 from celosia.sim.verilator import Build, build_component, gateware_text
 

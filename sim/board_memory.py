@@ -8,7 +8,7 @@ from typing import Any
 from amaranth.hdl import Module
 from amaranth.lib.wiring import Component, In, connect, flipped
 from celosia.hw.bus.ports import initiator_signature
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
 from celosia.hw.system.sdram import SdramController
 from celosia.hw.system.sdram_timing import SdramChip
 from celosia.sim.sdram_chip import SimulatedSdram

@@ -6,9 +6,9 @@ from typing import Any
 
 from amaranth.hdl import Module
 from amaranth.lib.wiring import Component, In, Out, connect
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.uart import Identity
 from celosia.hw.soc import Soc
-from celosia.hw.uart.protocol import Identity
 
 __all__ = ["BoardTop"]
 

@@ -15,9 +15,17 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import COMMAND_BYTES, COMMANDS, Command, Engine, IsaError, Region, fields_of
-from celosia.hw.regs import ErrorCause
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import (
+    COMMAND_BYTES,
+    COMMANDS,
+    Command,
+    Engine,
+    IsaError,
+    Region,
+    fields_of,
+)
+from celosia.hw.contract.regs import ErrorCause
 from celosia.sim.emulator_jobs import Job, RunStats
 from celosia.sim.emulator_state import (
     FETCH_UNIT,

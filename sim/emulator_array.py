@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from celosia.hw.isa import Conv, Engine, Mode
-from celosia.hw.regs import ErrorCause
-from celosia.sim.emulator_addresses import (
+from celosia.hw.contract.addresses import (
     ConvStream,
     conv_outputs,
     conv_passes,
     conv_stream,
 )
+from celosia.hw.contract.isa import ADDRESS_MASK, Conv, Engine, Mode
+from celosia.hw.contract.regs import ErrorCause
 from celosia.sim.emulator_state import (
-    ADDRESS_MASK,
     MAX_COMMAND_ELEMENTS,
     AccTile,
     EmulatorError,

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from celosia.hw.isa import Engine, Load, Region, Space, Transfer
-from celosia.hw.regs import ErrorCause
-from celosia.sim.emulator_addresses import transfer_runs
+from celosia.hw.contract.addresses import transfer_runs
+from celosia.hw.contract.isa import Engine, Load, Region, Space, Transfer
+from celosia.hw.contract.regs import ErrorCause
 from celosia.sim.emulator_state import Bytes, EngineFault, MachineState
 
 __all__ = ["transfer"]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from celosia.hw.isa import Command, Conv, Softmax, Transfer, Vector
-from celosia.sim.emulator_addresses import conv_tiles
+from celosia.hw.contract.addresses import conv_tiles
+from celosia.hw.contract.isa import Command, Conv, Softmax, Transfer, Vector
+from celosia.hw.contract.legal import ACC_OPS, field_problem
 from celosia.sim.emulator_array import conv_tile
 from celosia.sim.emulator_dma import transfer
-from celosia.sim.emulator_legal import ACC_OPS, field_problem
 from celosia.sim.emulator_softmax import softmax
 from celosia.sim.emulator_state import AccTile, EmulatorError, EngineFault, MachineState
 from celosia.sim.emulator_vector import requant_tile, vector_whole

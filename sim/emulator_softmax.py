@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from celosia.hw.isa import Engine, Softmax
-from celosia.hw.regs import ErrorCause
-from celosia.sim.emulator_addresses import softmax_lines
+from celosia.hw.contract.addresses import softmax_lines
+from celosia.hw.contract.isa import Engine, Softmax
+from celosia.hw.contract.regs import ErrorCause
 from celosia.sim.emulator_state import EngineFault, MachineState
 
 __all__ = ["softmax"]

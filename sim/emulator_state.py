@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import Engine, Region
-from celosia.hw.regs import ErrorCause
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import TABLE_ENTRIES, Engine, Region
+from celosia.hw.contract.regs import ErrorCause
 
 __all__ = [
-    "ADDRESS_MASK",
     "AccTile",
     "FETCH_UNIT",
     "MAX_COMMAND_ELEMENTS",
@@ -20,12 +19,8 @@ __all__ = [
     "EmulatorFault",
     "EngineFault",
     "MachineState",
-    "TABLE_ENTRIES",
 ]
 
-ADDRESS_MASK = (1 << 20) - 1
-"""On-chip byte addresses are 20 bits wide and wrap."""
-TABLE_ENTRIES = 256
 FETCH_UNIT = 4
 MAX_COMMAND_ELEMENTS = 1 << 22
 """Of what a step lists at once; the static check refuses programs that need more."""

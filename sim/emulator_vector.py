@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from celosia.hw.isa import Engine, Rounding, Vector, VectorOp
-from celosia.hw.regs import ErrorCause
-from celosia.sim.emulator_addresses import vector_lines
+from celosia.hw.contract.addresses import vector_lines
+from celosia.hw.contract.isa import Engine, Rounding, Vector, VectorOp
+from celosia.hw.contract.regs import ErrorCause
 from celosia.sim.emulator_state import (
     MAX_COMMAND_ELEMENTS,
     AccTile,

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
 from celosia.sim.toolchain import BuildError, distribution_version, missing_tools, run_tool
 from celosia.sim.verilator import Build, build_verilog, gateware_text
 from celosia.sw.errors import CelosiaError

@@ -23,8 +23,8 @@ CSR_LIMIT_CYCLES = 1000
 PROBABILITY_ONE = 0xFFFF_FFFF
 
 SAMPLE_DTYPE = np.dtype([("tags", np.uint16, 4), ("state", np.uint32), ("cycles", np.uint32)])
-"""A run of equal cycles of a profile: tag of each engine's command, bits of ``hw/trace.py``, how
-many cycles."""
+"""A run of equal cycles of a profile: tag of each engine's command, bits of
+``hw/contract/trace.py``, how many cycles."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from amaranth.sim import Simulator
-from celosia.hw.config import PRESETS
+from celosia.hw.contract.config import PRESETS
 from celosia.hw.system.sdram import SdramController
 from celosia.hw.system.sdram_timing import SDRAM_CHIPS, SdramChip
 from celosia.sim.sdram_model import SdramModel

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from amaranth.hdl import ClockDomain, Module, Signal
 from amaranth.lib.wiring import Component, In, Out, Signature
-from celosia.hw.frame import pass_ports
-from celosia.hw.gating import GATED_DOMAINS, ClockGates
+from celosia.hw.fabric.frame import pass_ports
+from celosia.hw.fabric.gating import GATED_DOMAINS, ClockGates
 
 __all__ = ["CLOCKS", "SimTop"]
 

@@ -9,8 +9,8 @@ from amaranth.lib import memory
 from amaranth.lib.wiring import Component, In, Out, connect
 from celosia.hw.bus.csr import RegisterFile
 from celosia.hw.bus.lanes import memory_signature
+from celosia.hw.contract.uart import Identity
 from celosia.hw.uart.bridge import UartBridge
-from celosia.hw.uart.protocol import Identity
 
 __all__ = ["DEAD_ADDRESS", "LinkBoard", "WordMemory"]
 

@@ -9,8 +9,8 @@ import zlib
 from dataclasses import dataclass
 from typing import Protocol
 
-from celosia.hw.regs import REGISTERS
-from celosia.hw.uart.protocol import (
+from celosia.hw.contract.regs import REGISTERS
+from celosia.hw.contract.uart import (
     DEFAULT_BAUD,
     EVENT,
     REPLY,

@@ -26,7 +26,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
 from celosia.sim.toolchain import (
     BuildError,
     CxxCompiler,
@@ -330,7 +330,7 @@ def export_verilog(component: Any, name: str = "npu", *, gated: bool = False) ->
     """
     yosys = find_yosys()
     from amaranth.back import rtlil
-    from celosia.hw.gating import ClockGates
+    from celosia.hw.fabric.gating import ClockGates
     from celosia.sim.sim_top import SimTop
 
     gates = ClockGates() if gated else None

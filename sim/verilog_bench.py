@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from celosia.hw.bus.csr import csr_signature
 from celosia.hw.bus.ports import word_addr_bits
-from celosia.hw.isa import Region
-from celosia.hw.regs import address_of
+from celosia.hw.contract.isa import Region
+from celosia.hw.contract.regs import address_of
 from celosia.sim.verilog_export import BENCH
 from celosia.sw.driver.device import FIRST_ADDRESS
 from celosia.sw.driver.emu import STATUS_DONE, EmuDevice

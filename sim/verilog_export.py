@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
 from celosia.sim.toolchain import distribution_version, find_yosys, run_tool
 from celosia.sim.verilator import VERILOG_TIME_OUT_S, YOSYS_SCRIPT
 from celosia.sw.errors import CelosiaError

@@ -8,10 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import COMMAND_BYTES, Command, End, Region, Softmax, Transfer, Vector, VectorOp
-from celosia.sim.emulator_addresses import softmax_lines, vector_lines
-from celosia.sim.emulator_legal import ACC_OPS, field_problem
+from celosia.hw.contract.addresses import softmax_lines, vector_lines
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import (
+    COMMAND_BYTES,
+    Command,
+    End,
+    Region,
+    Softmax,
+    Transfer,
+    Vector,
+    VectorOp,
+)
+from celosia.hw.contract.legal import ACC_OPS, field_problem
 from celosia.sw.check_footprint import Access, OutOfRangeError, accesses
 from celosia.sw.check_limits import MAX_CHECKED_COMMANDS, MAX_USES, check_limits
 from celosia.sw.check_order import CommandOrder, command_name

@@ -8,8 +8,18 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import (
+from celosia.hw.contract.addresses import (
+    conv_passes,
+    conv_stream,
+    conv_tiles,
+    softmax_lines,
+    transfer_runs,
+    vector_lines,
+)
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import (
+    ADDRESS_MASK,
+    TABLE_ENTRIES,
     Command,
     Conv,
     Load,
@@ -21,16 +31,7 @@ from celosia.hw.isa import (
     Vector,
     VectorOp,
 )
-from celosia.sim.emulator_addresses import (
-    conv_passes,
-    conv_stream,
-    conv_tiles,
-    softmax_lines,
-    transfer_runs,
-    vector_lines,
-)
-from celosia.sim.emulator_legal import ACC_OPS
-from celosia.sim.emulator_state import ADDRESS_MASK, TABLE_ENTRIES
+from celosia.hw.contract.legal import ACC_OPS
 
 __all__ = ["Access", "OutOfRangeError", "accesses", "memory_bytes"]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import Command, Conv, Engine, Softmax, Transfer, Vector
-from celosia.sim.emulator_legal import ACC_OPS
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Command, Conv, Engine, Softmax, Transfer, Vector
+from celosia.hw.contract.legal import ACC_OPS
 from celosia.sw.check_order import command_name
 from celosia.sw.errors import ProgramError
 

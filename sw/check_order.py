@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from celosia.hw.isa import Command, Conv, Engine, Vector
-from celosia.sim.emulator_legal import ACC_OPS
+from celosia.hw.contract.isa import Command, Conv, Engine, Vector
+from celosia.hw.contract.legal import ACC_OPS
 from celosia.sw.errors import ProgramError
 
 __all__ = ["CommandOrder", "command_name"]

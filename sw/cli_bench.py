@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from celosia.hw.config import ConfigError, NpuConfig
+from celosia.hw.contract.config import ConfigError, NpuConfig
 from celosia.sw.cli_common import (
     CHECK_FAILED,
     JsonOption,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from celosia.hw.uart.protocol import Identity
+from celosia.hw.contract.uart import Identity
 from celosia.sw.cli_common import (
     CHECK_FAILED,
     JsonOption,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from celosia.hw.config import PRESETS, ConfigError, NpuConfig, preset
+from celosia.hw.contract.config import PRESETS, ConfigError, NpuConfig, preset
 from celosia.sw.errors import CelosiaError
 from rich.console import Console
 from rich.text import Text

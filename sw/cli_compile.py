@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from celosia.hw.isa import COMMAND_BYTES
+from celosia.hw.contract.isa import COMMAND_BYTES
 from celosia.sw.cli_common import (
     ConfigOption,
     FoldOption,

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from celosia.hw.config import NpuConfig, preset
-from celosia.hw.uart.protocol import Identity
+from celosia.hw.contract.config import NpuConfig, preset
+from celosia.hw.contract.uart import Identity
 from celosia.sw.cli_common import error_console
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.opening import SIMULATED, UART

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from celosia.hw.config import NpuConfig
-from celosia.hw.regs import COUNTERS
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.regs import COUNTERS
 from celosia.sw.cli_common import (
     CHECK_FAILED,
     FoldOption,

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from celosia.hw.config import PRESETS, NpuConfig
-from celosia.hw.isa import COMMAND_BYTES, Command, Engine, fields_of
+from celosia.hw.contract.config import PRESETS, NpuConfig
+from celosia.hw.contract.isa import COMMAND_BYTES, Command, Engine, fields_of
 from celosia.sim.toolchain import (
     BuildError,
     distribution_version,

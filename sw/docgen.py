@@ -14,9 +14,9 @@ from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
 
-from celosia.hw import isa, regs
-from celosia.hw.isa import COMMANDS, Command, FieldSpec, fields_of
-from celosia.hw.regs import REGISTERS, Register, RegisterField
+from celosia.hw.contract import isa, regs
+from celosia.hw.contract.isa import COMMANDS, Command, FieldSpec, fields_of
+from celosia.hw.contract.regs import REGISTERS, Register, RegisterField
 from celosia.sw.docgen_header import c_header
 from celosia.sw.docgen_uart import with_protocol_tables
 
@@ -35,7 +35,7 @@ _ENUMS: tuple[type[IntEnum], ...] = (
 def isa_page() -> str:
     """Return ``docs/isa.md``: every command with its fields, and the enumerations."""
     lines = [
-        "<!-- Generated from hw/isa.py by sw/docgen.py; do not edit. -->",
+        "<!-- Generated from hw/contract/isa.py by sw/docgen.py; do not edit. -->",
         "# The instruction set",
         "",
         f"Version {isa.FORMAT_VERSION}. A program is a stream of commands of"
@@ -126,7 +126,7 @@ def _range(kind: type[Command], spec: FieldSpec) -> str:
 def registers_page() -> str:
     """Return ``docs/registers.md``: the register map and the causes of errors."""
     lines = [
-        "<!-- Generated from hw/regs.py by sw/docgen.py; do not edit. -->",
+        "<!-- Generated from hw/contract/regs.py by sw/docgen.py; do not edit. -->",
         "# The registers",
         "",
         f"Version {regs.VERSION >> 16}.{regs.VERSION & 0xFFFF} of the hardware interface. Registers"

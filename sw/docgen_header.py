@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celosia.hw.regs import IDENTITY, REGISTERS, VERSION, ErrorCause
+from celosia.hw.contract.regs import IDENTITY, REGISTERS, VERSION, ErrorCause
 
 __all__ = ["c_header"]
 
@@ -13,7 +13,7 @@ def c_header() -> str:
     """Return ``docs/celosia_regs.h``: offsets, masks and shifts as C99 preprocessor constants."""
     lines = [
         "/* SPDX-License-Identifier: BSD-2-Clause */",
-        "/* Generated from hw/regs.py by sw/docgen.py; do not edit. */",
+        "/* Generated from hw/contract/regs.py by sw/docgen.py; do not edit. */",
         f"#ifndef {_PREFIX}_REGS_H",
         f"#define {_PREFIX}_REGS_H",
         "",

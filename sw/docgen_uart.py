@@ -1,4 +1,4 @@
-"""The tables of ``docs/uart.md``, from the protocol's declarations in ``hw/uart/protocol.py``."""
+"""The tables of ``docs/uart.md``, from the protocol's declarations in ``hw/contract/uart.py``."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import inspect
 import re
 from enum import IntEnum
 
-from celosia.hw.uart import protocol
-from celosia.hw.uart.protocol import REPLY, Flag, Kind, Status, has_payload, is_sequenced
+from celosia.hw.contract import uart as protocol
+from celosia.hw.contract.uart import REPLY, Flag, Kind, Status, has_payload, is_sequenced
 
 __all__ = ["BEGIN", "END", "protocol_tables", "with_protocol_tables"]
 
-BEGIN = "<!-- Generated from hw/uart/protocol.py by sw/docgen_uart.py; do not edit. -->"
+BEGIN = "<!-- Generated from hw/contract/uart.py by sw/docgen_uart.py; do not edit. -->"
 END = "<!-- End of what is generated. -->"
 
 

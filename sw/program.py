@@ -17,9 +17,9 @@ from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
-from celosia.hw import isa
-from celosia.hw.config import ConfigError, NpuConfig
-from celosia.hw.isa import COMMAND_BYTES, Command, IsaError, Region
+from celosia.hw.contract import isa
+from celosia.hw.contract.config import ConfigError, NpuConfig
+from celosia.hw.contract.isa import COMMAND_BYTES, Command, IsaError, Region
 from celosia.sw.errors import ProgramError
 from celosia.sw.program_tensors import TensorInfo
 from celosia.sw.schema import build, parse

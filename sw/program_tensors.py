@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from celosia.hw.isa import Region
+from celosia.hw.contract.isa import Region
 from celosia.sw.errors import InputError, ProgramError
 
 __all__ = ["TensorInfo"]

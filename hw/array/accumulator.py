@@ -6,9 +6,9 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.config import NpuConfig
-from celosia.hw.delay import delays
-from celosia.hw.memory.block import BlockMemory
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.fabric.block import BlockMemory
+from celosia.hw.fabric.delay import delays
 from celosia.hw.memory.ports import AccRead
 
 __all__ = ["Accumulator", "tag_layout"]

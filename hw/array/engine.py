@@ -12,14 +12,14 @@ from celosia.hw.array.passes import PassWalker
 from celosia.hw.array.streamer import Streamer
 from celosia.hw.array.weights import WeightLoader
 from celosia.hw.array.weights_direct import DirectWeightLoader
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Conv, Mode
+from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.control.decode import command_layout
-from celosia.hw.control.ports import CommandPort, FaultPort
-from celosia.hw.isa import Conv, Mode
+from celosia.hw.fabric.ports import CommandPort, FaultPort
 from celosia.hw.memory.act import ArrayRead
 from celosia.hw.memory.ports import AccRead
 from celosia.hw.memory.weights import LINES_A_CYCLE, WeightRead
-from celosia.hw.regs import ErrorCause
 
 __all__ = ["ArrayEngine"]
 

@@ -9,9 +9,9 @@ from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.array.accumulator import tag_layout
 from celosia.hw.array.streamer import wave_layout
-from celosia.hw.config import NpuConfig
-from celosia.hw.delay import delays, memory_delay
-from celosia.hw.isa import Mode
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Mode
+from celosia.hw.fabric.delay import delays, memory_delay
 from celosia.hw.memory.act import SEGMENTS, ArrayRead
 from celosia.hw.memory.ports import ADDR_BITS
 

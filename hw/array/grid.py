@@ -5,9 +5,9 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.config import NpuConfig
-from celosia.hw.delay import delays, memory_delay
-from celosia.hw.isa import Mode
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Mode
+from celosia.hw.fabric.delay import delays, memory_delay
 from celosia.hw.memory.act import SEGMENTS
 from celosia.hw.memory.weights import LINES_A_CYCLE
 
@@ -55,7 +55,7 @@ class SystolicArray(Component):
     swap : In(1)
         This wave is the first of a pass.
     mode : In(2)
-        :class:`celosia.hw.isa.Mode` of this wave.
+        :class:`celosia.hw.contract.isa.Mode` of this wave.
     window : In(N x signed(8))
         Mode WINDOW: byte r goes to row r.
     pixels : In(3 x N x signed(8))

@@ -7,9 +7,9 @@ from typing import Any
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Conv
 from celosia.hw.control.decode import command_layout
-from celosia.hw.isa import Conv
 from celosia.hw.memory.ports import ADDR_BITS, LINE_BITS
 
 __all__ = ["PASS", "PassWalker", "X_BITS", "Y_BITS"]

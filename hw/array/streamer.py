@@ -7,9 +7,9 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.array.accumulator import tag_layout
 from celosia.hw.array.passes import PASS, X_BITS, Y_BITS
-from celosia.hw.config import ACT_BANKS, NpuConfig
+from celosia.hw.contract.config import ACT_BANKS, NpuConfig
+from celosia.hw.contract.isa import Conv, Mode
 from celosia.hw.control.decode import command_layout
-from celosia.hw.isa import Conv, Mode
 from celosia.hw.memory.act import SEGMENTS
 from celosia.hw.memory.ports import ADDR_BITS, LINE_BITS, bank_of
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Conv
 from celosia.hw.control.decode import command_layout
-from celosia.hw.delay import delays
-from celosia.hw.isa import Conv
+from celosia.hw.fabric.delay import delays
 from celosia.hw.memory.ports import LINE_BITS
 from celosia.hw.memory.weights import LINES_A_CYCLE, WeightRead
 

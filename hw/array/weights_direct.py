@@ -5,8 +5,8 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.array.weights import read_pairs
-from celosia.hw.config import NpuConfig
-from celosia.hw.delay import delays
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.fabric.delay import delays
 from celosia.hw.memory.ports import LINE_BITS
 from celosia.hw.memory.weights import LINES_A_CYCLE, WeightRead
 

@@ -8,12 +8,12 @@ from operator import or_
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.bus.buffer import StreamBuffer, StreamQueue
 from celosia.hw.bus.ports import MemPort, initiator_signature, request_layout, word_addr_bits
 from celosia.hw.bus.wishbone import BurstType, CycleType
-from celosia.hw.config import NpuConfig
-from celosia.hw.control.ports import FaultPort
-from celosia.hw.regs import ErrorCause
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.regs import ErrorCause
+from celosia.hw.fabric.buffer import StreamBuffer, StreamQueue
+from celosia.hw.fabric.ports import FaultPort
 
 __all__ = ["BusArbiter"]
 

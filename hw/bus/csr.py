@@ -1,4 +1,4 @@
-"""The register file behind the Wishbone target, made from the map in :mod:`celosia.hw.regs`."""
+"""The register file behind the Wishbone target, made from the map in `celosia.hw.contract.regs`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.wiring import Component, In, Out, Signature
 from celosia.hw.bus.stored import INDEX_BITS, STORED_WRITE, StoredWords
 from celosia.hw.bus.wishbone import Wishbone
-from celosia.hw.regs import ACCESS, REGISTERS, Register, RegisterField
+from celosia.hw.contract.regs import ACCESS, REGISTERS, Register, RegisterField
 
 __all__ = ["WORD_BYTES", "RegisterFile", "csr_signature", "stored_index"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out, Signature
 from celosia.hw.bus.wishbone import Wishbone
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import Region
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Region
 
 __all__ = [
     "REGION_TABLE",

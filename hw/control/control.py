@@ -11,13 +11,9 @@ from amaranth.hdl import Cat, Const, DomainRenamer, Module, Mux, Signal, Value
 from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
 from celosia.hw.bus.csr import WORD_BYTES, RegisterFile, csr_signature
 from celosia.hw.bus.ports import REGION_TABLE
-from celosia.hw.config import NpuConfig
-from celosia.hw.control.counters import Counters, MemoryCounters
-from celosia.hw.control.ports import FaultPort, Unit
-from celosia.hw.control.regions import STORED, WATCHED, RegionMemory
-from celosia.hw.gating import clock, idles
-from celosia.hw.isa import Engine, Region
-from celosia.hw.regs import (
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Engine, Region
+from celosia.hw.contract.regs import (
     COUNTERS,
     IDENTITY,
     VERSION,
@@ -25,6 +21,10 @@ from celosia.hw.regs import (
     address_of,
     capability_words,
 )
+from celosia.hw.control.counters import Counters, MemoryCounters
+from celosia.hw.control.regions import STORED, WATCHED, RegionMemory
+from celosia.hw.fabric.gating import clock, idles
+from celosia.hw.fabric.ports import FaultPort, Unit
 
 __all__ = ["EVENTS", "Control"]
 
@@ -181,8 +181,8 @@ class _ErrorLatch(Component):
 class Control(Component):
     """Registers and what hangs on them. Not part of what `halt` resets.
 
-    The rest of the machine is wrapped in :func:`celosia.hw.gating.resets`, so that `halt` resets it
-    even while it stands still; that it does so on `sleep` is its own affair.
+    The rest of the machine is wrapped in :func:`celosia.hw.fabric.gating.resets`, so that `halt`
+    resets it even while it stands still; that it does so on `sleep` is its own affair.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.regs import COUNTERS
+from celosia.hw.contract.regs import COUNTERS
 
 __all__ = ["COUNTER_BITS", "Counters", "MemoryCounters"]
 

@@ -1,10 +1,10 @@
-"""Layouts of the commands, made from the schema in :mod:`celosia.hw.isa`."""
+"""Layouts of the commands, made from the schema in :mod:`celosia.hw.contract.isa`."""
 
 from __future__ import annotations
 
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data
-from celosia.hw.isa import COMMAND_BITS, Command, fields_of
+from celosia.hw.contract.isa import COMMAND_BITS, Command, fields_of
 
 __all__ = ["command_layout"]
 
@@ -18,7 +18,7 @@ def command_layout(kind: type[Command]) -> data.StructLayout:
     Parameters
     ----------
     kind : type of Command
-        For example :class:`celosia.hw.isa.Conv`.
+        For example :class:`celosia.hw.contract.isa.Conv`.
     """
     members = {
         spec.name: signed(spec.width_bits) if spec.signed else unsigned(spec.width_bits)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.bus.buffer import between_stages
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import COMMAND_BITS, COMMANDS, Command, End, Engine, fields_of
+from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.control.decode import command_layout
-from celosia.hw.control.ports import FaultPort
 from celosia.hw.control.queue import WORD_BITS, WORDS_PER_COMMAND
-from celosia.hw.isa import COMMAND_BITS, COMMANDS, Command, End, Engine, fields_of
-from celosia.hw.regs import ErrorCause
+from celosia.hw.fabric.buffer import between_stages
+from celosia.hw.fabric.ports import FaultPort
 
 __all__ = ["Dispatcher"]
 

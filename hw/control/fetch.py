@@ -5,13 +5,13 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.bus.buffer import StreamQueue
 from celosia.hw.bus.ports import REGION_TABLE, MemPort
-from celosia.hw.config import NpuConfig
-from celosia.hw.control.ports import FaultPort
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import COMMAND_BYTES, Region
+from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.control.queue import WORD_BITS
-from celosia.hw.isa import COMMAND_BYTES, Region
-from celosia.hw.regs import ErrorCause
+from celosia.hw.fabric.buffer import StreamQueue
+from celosia.hw.fabric.ports import FaultPort
 
 __all__ = ["CommandFetch"]
 

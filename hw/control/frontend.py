@@ -5,14 +5,14 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw.bus.ports import REGION_TABLE, MemPort
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Engine
 from celosia.hw.control.dispatch import Dispatcher
 from celosia.hw.control.fetch import CommandFetch
-from celosia.hw.control.ports import CommandPort, FaultPort
 from celosia.hw.control.queue import CommandQueue
 from celosia.hw.control.shared_queue import SharedQueues
 from celosia.hw.control.tokens import TokenGates
-from celosia.hw.isa import Engine
+from celosia.hw.fabric.ports import CommandPort, FaultPort
 
 __all__ = ["FrontEnd"]
 

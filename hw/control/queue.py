@@ -5,10 +5,10 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.config import NpuConfig
-from celosia.hw.control.ports import CommandPort
-from celosia.hw.isa import COMMAND_BITS, COMMANDS, Engine, fields_of
-from celosia.hw.memory.block import BlockMemory
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import COMMAND_BITS, COMMANDS, Engine, fields_of
+from celosia.hw.fabric.block import BlockMemory
+from celosia.hw.fabric.ports import CommandPort
 
 __all__ = ["CommandQueue", "WORD_BITS", "WORDS_PER_COMMAND", "used_bits"]
 

@@ -7,8 +7,8 @@ from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.bus.csr import stored_index
 from celosia.hw.bus.ports import REGION_TABLE
 from celosia.hw.bus.stored import STORED_WRITE, WordMemory
-from celosia.hw.isa import Region
-from celosia.hw.regs import register
+from celosia.hw.contract.isa import Region
+from celosia.hw.contract.regs import register
 
 __all__ = ["STORED", "WATCHED", "RegionMemory"]
 

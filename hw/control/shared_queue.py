@@ -5,11 +5,11 @@ from __future__ import annotations
 from amaranth.hdl import Array, Cat, Module, Signal, Value
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.config import NpuConfig
-from celosia.hw.control.ports import CommandPort
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import COMMAND_BITS, Engine
 from celosia.hw.control.queue import WORD_BITS, WORDS_PER_COMMAND, used_bits
-from celosia.hw.isa import COMMAND_BITS, Engine
-from celosia.hw.memory.block import BlockMemory
+from celosia.hw.fabric.block import BlockMemory
+from celosia.hw.fabric.ports import CommandPort
 
 __all__ = ["TRANSFERS", "SharedQueues"]
 

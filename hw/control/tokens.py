@@ -5,9 +5,9 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.contract.isa import Command, Engine
 from celosia.hw.control.decode import command_layout
-from celosia.hw.control.ports import CommandPort
-from celosia.hw.isa import Command, Engine
+from celosia.hw.fabric.ports import CommandPort
 
 __all__ = ["TOKEN_BITS", "TokenGates"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.hdl import Value
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Engine
 from celosia.hw.dma.load import LoadEngine
 from celosia.hw.dma.single import TransferEngine
 from celosia.hw.dma.store import StoreEngine
-from celosia.hw.isa import Engine
 
 __all__ = ["Transfers"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from amaranth.hdl import Module, Signal
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.bus.buffer import StreamQueue
 from celosia.hw.bus.ports import REGION_TABLE, MemPort
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Load
 from celosia.hw.control.decode import command_layout
-from celosia.hw.control.ports import CommandPort, FaultPort
 from celosia.hw.dma.transfer import TransferWalk
-from celosia.hw.isa import Load
+from celosia.hw.fabric.buffer import StreamQueue
+from celosia.hw.fabric.ports import CommandPort, FaultPort
 from celosia.hw.memory.ports import ADDR_BITS, WindowWrite
 
 __all__ = ["LoadEngine"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out, Signature
 from celosia.hw.bus.ports import word_addr_bits
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Load
 from celosia.hw.control.decode import command_layout
-from celosia.hw.isa import Load
 from celosia.hw.memory.ports import ADDR_BITS
 
 __all__ = ["TransferPort", "word_layout"]

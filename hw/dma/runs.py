@@ -5,13 +5,13 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.bus.buffer import between_stages
 from celosia.hw.bus.ports import word_addr_bits
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Space
+from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.dma.ports import TransferPort, word_layout
-from celosia.hw.isa import Space
+from celosia.hw.fabric.buffer import between_stages
 from celosia.hw.memory.ports import ADDR_BITS, bank_of
-from celosia.hw.regs import ErrorCause
 
 __all__ = ["RunSequencer"]
 

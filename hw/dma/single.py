@@ -5,14 +5,14 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.bus.buffer import StreamQueue
 from celosia.hw.bus.ports import REGION_TABLE, MemPort, word_addr_bits
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Load, Region
 from celosia.hw.control.decode import command_layout
-from celosia.hw.control.ports import CommandPort, FaultPort
 from celosia.hw.dma.store import READ_LATENCY_CYCLES
 from celosia.hw.dma.transfer import TransferWalk
-from celosia.hw.isa import Load, Region
+from celosia.hw.fabric.buffer import StreamQueue
+from celosia.hw.fabric.ports import CommandPort, FaultPort
 from celosia.hw.memory.ports import ADDR_BITS, WindowRead, WindowWrite
 
 __all__ = ["TransferEngine"]

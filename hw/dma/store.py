@@ -5,12 +5,12 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.bus.buffer import StreamBuffer, StreamQueue
 from celosia.hw.bus.ports import REGION_TABLE, MemPort, word_addr_bits
-from celosia.hw.config import NpuConfig
-from celosia.hw.control.ports import CommandPort, FaultPort
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Store
 from celosia.hw.dma.transfer import TransferWalk
-from celosia.hw.isa import Store
+from celosia.hw.fabric.buffer import StreamBuffer, StreamQueue
+from celosia.hw.fabric.ports import CommandPort, FaultPort
 from celosia.hw.memory.ports import ADDR_BITS, WindowRead
 
 __all__ = ["StoreEngine"]

@@ -6,13 +6,13 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.bus.ports import REGION_TABLE
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Load, Space, Store
+from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.control.decode import command_layout
-from celosia.hw.control.ports import CommandPort, FaultPort
 from celosia.hw.dma.ports import word_layout
 from celosia.hw.dma.runs import RunSequencer
-from celosia.hw.isa import Load, Space, Store
-from celosia.hw.regs import ErrorCause
+from celosia.hw.fabric.ports import CommandPort, FaultPort
 
 __all__ = ["TransferWalk"]
 

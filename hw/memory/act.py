@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import Component, In, Out, Signature
-from celosia.hw.config import NpuConfig
-from celosia.hw.delay import delays
-from celosia.hw.gating import clock, runs
-from celosia.hw.memory.block import BlockMemory
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.fabric.block import BlockMemory
+from celosia.hw.fabric.delay import delays
+from celosia.hw.fabric.gating import clock, runs
 from celosia.hw.memory.ports import LINE_BITS, BankRead, LineWrite, WindowRead, WindowWrite, bank_of
 
 __all__ = ["ActSram", "ArrayRead", "SEGMENTS"]

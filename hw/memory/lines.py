@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib.wiring import Component, In
-from celosia.hw.config import NpuConfig
-from celosia.hw.gating import clock
-from celosia.hw.memory.block import BlockMemory
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.fabric.block import BlockMemory
+from celosia.hw.fabric.gating import clock
 from celosia.hw.memory.ports import LineRead, WindowWrite
 
 __all__ = ["LineMemory"]

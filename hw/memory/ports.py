@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from amaranth.hdl import Const, Value
 from amaranth.lib.wiring import In, Out, Signature
-from celosia.hw.config import ACT_BANKS, NpuConfig
+from celosia.hw.contract.config import ACT_BANKS, NpuConfig
+from celosia.hw.contract.isa import ADDRESS_BITS
 
 __all__ = [
     "ADDR_BITS",
@@ -22,7 +23,7 @@ __all__ = [
     "bank_of",
 ]
 
-ADDR_BITS = 20
+ADDR_BITS = ADDRESS_BITS
 """Width of an on-chip byte address."""
 
 LINE_BITS = 16
@@ -149,7 +150,7 @@ class WindowWrite(_MemoryPort):
     req : Out(1)
         A write is wanted; held, with everything else, until it is granted.
     space : Out(2)
-        On-chip memory, :class:`celosia.hw.isa.Space`.
+        On-chip memory, :class:`celosia.hw.contract.isa.Space`.
     addr : Out(20)
         Byte i of `data` goes to ``addr + i`` modulo 2^20.
     data : Out(8 * line_bytes)

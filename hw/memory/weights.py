@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Module
 from amaranth.lib.wiring import Component, In, Out, Signature
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
 from celosia.hw.memory.lines import LineMemory
 from celosia.hw.memory.ports import LINE_BITS, WindowWrite
 

@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In
 from celosia.hw.bus.ports import initiator_signature
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
 
 __all__ = ["BlockRam"]
 

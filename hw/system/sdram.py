@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.bus.ports import initiator_signature
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
 from celosia.hw.system.sdram_pins import (
     ADDRESS_BITS,
     ALL_BANKS,

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.bus.lanes import memory_signature
 from celosia.hw.bus.ports import initiator_signature
 from celosia.hw.bus.wishbone import BurstType, CycleType
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
 
 __all__ = ["MemoryShare"]
 

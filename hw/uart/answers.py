@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.contract.uart import IDENTITY_WORDS, STATE_WORDS, Identity
 from celosia.hw.uart.constants import look_up
-from celosia.hw.uart.protocol import IDENTITY_WORDS, STATE_WORDS, Identity
 from celosia.hw.uart.session import PLACE_BITS
 
 __all__ = ["Answers"]

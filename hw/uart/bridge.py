@@ -6,8 +6,8 @@ from amaranth.hdl import Module
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw.bus.csr import csr_signature
 from celosia.hw.bus.lanes import WordLanes, memory_signature
+from celosia.hw.contract.uart import Identity, max_payload_words
 from celosia.hw.uart.executor import Executor
-from celosia.hw.uart.protocol import Identity, max_payload_words
 from celosia.hw.uart.rate import LineRate, Ticker
 from celosia.hw.uart.receiver import FrameReceiver
 from celosia.hw.uart.transmitter import FrameTransmitter

@@ -7,9 +7,7 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw.bus.csr import csr_signature
 from celosia.hw.bus.lanes import memory_signature
-from celosia.hw.uart.access import BusAccess
-from celosia.hw.uart.answers import INDEX_BITS, Answers
-from celosia.hw.uart.protocol import (
+from celosia.hw.contract.uart import (
     EVENT,
     MOST_INCREMENT_BITS,
     REPLY,
@@ -18,6 +16,8 @@ from celosia.hw.uart.protocol import (
     Kind,
     Status,
 )
+from celosia.hw.uart.access import BusAccess
+from celosia.hw.uart.answers import INDEX_BITS, Answers
 from celosia.hw.uart.session import SEQUENCE_PLACE, SequenceState
 from celosia.hw.uart.transmitter import BIT_OF_FRAME
 

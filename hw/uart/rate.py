@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.uart.protocol import (
+from celosia.hw.contract.uart import (
     DEFAULT_BAUD,
     MOST_INCREMENT_BITS,
     PHASE_BITS,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
+from celosia.hw.contract.uart import REQUEST_BYTES
 from celosia.hw.uart.cobs import CobsDecoder
 from celosia.hw.uart.crc import SerialCrc
-from celosia.hw.uart.protocol import REQUEST_BYTES
 from celosia.hw.uart.ring import Ring
 
 __all__ = ["FrameReceiver"]
@@ -43,7 +43,7 @@ class FrameReceiver(Component):
     good : Out(1)
         A good frame is complete; for one cycle.
     dropped : Out(8), overflows : Out(8), framing_errors : Out(8)
-        Counters, see :class:`celosia.hw.uart.protocol.LinkState`.
+        Counters, see :class:`celosia.hw.contract.uart.LinkState`.
     """
 
     def __init__(self, *, buffer_words: int) -> None:

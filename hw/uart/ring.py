@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Module
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.memory.block import BlockMemory
+from celosia.hw.fabric.block import BlockMemory
 
 __all__ = ["Ring"]
 

@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.uart.protocol import Status
+from celosia.hw.contract.uart import Status
 
 __all__ = ["PLACE_BITS", "SEQUENCE_PLACE", "SequenceState"]
 
@@ -35,7 +35,7 @@ class SequenceState(Component):
     expected : Out(1)
         At places 8 to 15: bit of the next number.
     state : Out(1)
-        Bit of the first word of :class:`celosia.hw.uart.protocol.LinkState`.
+        Bit of the first word of :class:`celosia.hw.contract.uart.LinkState`.
     """
 
     step: In(1)

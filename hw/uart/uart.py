@@ -9,7 +9,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.uart.protocol import PHASE_BITS
+from celosia.hw.contract.uart import PHASE_BITS
 
 __all__ = ["UartReceiver", "UartTransmitter"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import COMMAND_BITS, Opcode, Softmax, Vector, VectorOp
+from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.control.decode import command_layout
-from celosia.hw.control.ports import CommandPort, FaultPort
-from celosia.hw.gating import idles
-from celosia.hw.isa import COMMAND_BITS, Opcode, Softmax, Vector, VectorOp
+from celosia.hw.fabric.gating import idles
+from celosia.hw.fabric.ports import CommandPort, FaultPort
 from celosia.hw.memory.ports import AccRead, BankRead, LineRead, LineWrite, WindowWrite
-from celosia.hw.regs import ErrorCause
 from celosia.hw.vector.params import ParamLoader
 from celosia.hw.vector.pipeline import Pipeline
 from celosia.hw.vector.sequencer import Sequencer

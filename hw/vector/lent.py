@@ -7,7 +7,7 @@ from typing import Any
 from amaranth.hdl import signed
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
 
 __all__ = ["LENT_STAGES", "lent_layout", "lent_members"]
 

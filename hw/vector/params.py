@@ -8,8 +8,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import BIAS_LINES, BLOCK_LINES
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import BIAS_LINES, BLOCK_LINES
 from celosia.hw.memory.ports import LineRead
 from celosia.hw.vector.lane import operand_stage
 from celosia.hw.vector.uop import LINE_SUM_BITS, beat_bits

@@ -7,10 +7,10 @@ from typing import Any
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Rounding, Vector, VectorOp
 from celosia.hw.control.decode import command_layout
-from celosia.hw.delay import memory_delay
-from celosia.hw.isa import Rounding, Vector, VectorOp
+from celosia.hw.fabric.delay import memory_delay
 from celosia.hw.vector.lane import Kind, Lane, RoundMode, lane_control_layout, operand_stage
 from celosia.hw.vector.lent import lent_members
 from celosia.hw.vector.params import LANE_PARAMS_LAYOUT, param_stages, place_layout

@@ -5,9 +5,9 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, enum, stream
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.config import ACT_BANKS, NpuConfig
+from celosia.hw.contract.config import ACT_BANKS, NpuConfig
+from celosia.hw.contract.isa import Vector, VectorOp
 from celosia.hw.control.decode import command_layout
-from celosia.hw.isa import Vector, VectorOp
 from celosia.hw.memory.ports import bank_of
 from celosia.hw.vector.counter import LoopCounter
 from celosia.hw.vector.uop import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.config import ACT_BANKS, NpuConfig
+from celosia.hw.contract.config import ACT_BANKS, NpuConfig
 from celosia.hw.memory.ports import BankRead, bank_of
 from celosia.hw.vector.uop import LINE_SUM_BITS
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out, connect
-from celosia.hw.bus.buffer import StreamBuffer
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Vector
 from celosia.hw.control.decode import command_layout
-from celosia.hw.isa import Vector
+from celosia.hw.fabric.buffer import StreamBuffer
 from celosia.hw.memory.ports import AccRead, BankRead
 from celosia.hw.vector.planner import Planner, step_layout
 from celosia.hw.vector.uop import HAZARD, LINE_SUM_BITS, uop_layout

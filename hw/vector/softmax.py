@@ -5,9 +5,9 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Softmax
 from celosia.hw.control.decode import command_layout
-from celosia.hw.isa import Softmax
 from celosia.hw.memory.ports import BankRead
 from celosia.hw.vector.lent import LENT_STAGES, lent_layout
 from celosia.hw.vector.multiplier import Multiplier

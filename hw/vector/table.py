@@ -5,14 +5,14 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.config import NpuConfig
-from celosia.hw.memory.block import BlockMemory
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import TABLE_ENTRIES
+from celosia.hw.fabric.block import BlockMemory
 from celosia.hw.memory.ports import WindowWrite
 from celosia.hw.vector.uop import beat_bits
 
-__all__ = ["TABLE_ENTRIES", "Table"]
+__all__ = ["Table"]
 
-TABLE_ENTRIES = 256
 
 ENTRY_CHANNELS = 4
 """Channels that an entry of 32 bits, as softmax has them, is spread over."""

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from amaranth.hdl import unsigned
 from amaranth.lib import data, enum
-from celosia.hw.config import MAX_BEATS, NpuConfig
+from celosia.hw.contract.config import MAX_BEATS, NpuConfig
 
 __all__ = [
     "GROUP",

@@ -12,7 +12,7 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from celosia.hw.config import PRESETS, ConfigError, NpuConfig
+from celosia.hw.contract.config import PRESETS, ConfigError, NpuConfig
 from celosia.sw.errors import (
     CelosiaError,
     CompileError,

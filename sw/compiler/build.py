@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import Command
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Command
 from celosia.sw.check import check_program
 from celosia.sw.compiler import frontend
 from celosia.sw.compiler.emit import emit_program, encode_commands

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import Space, Vector
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Space, Vector
 from celosia.sw.compiler.constants import ConstantPool, Ring, constant_load
 from celosia.sw.compiler.ir import ConvOp
 from celosia.sw.compiler.layout import ceil_div

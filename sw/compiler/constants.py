@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import Load, Region, Space
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Load, Region, Space
 from celosia.sw.compiler.layout import round_up
 from celosia.sw.compiler.steps import Footprint, Place, Step
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import COMMAND_BYTES, Command, Conv, End, Region, Transfer
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import COMMAND_BYTES, Command, Conv, End, Region, Transfer
 from celosia.sw.compiler.fold_input import FoldOp
 from celosia.sw.compiler.ir import ConvOp, Graph
 from celosia.sw.compiler.layout import ceil_div

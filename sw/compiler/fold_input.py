@@ -21,7 +21,7 @@ from dataclasses import dataclass, fields
 from math import gcd
 
 import numpy as np
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.ir import ConvOp, DType, Graph, NpuOp, Op, Tensor, fresh_name, hwc
 from celosia.sw.compiler.layout import ceil_div
 

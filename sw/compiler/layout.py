@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from celosia.hw.isa import Load, Region, Space, Store
+from celosia.hw.contract.isa import Load, Region, Space, Store
 from celosia.sw.compiler.steps import Footprint, Place, Step
 
 __all__ = ["ActLayout", "MemoryHome", "Slab", "act_layout", "ceil_div", "round_up", "transfer_step"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celosia.hw.isa import Command, Conv, Softmax, Transfer, Vector, fields_of
+from celosia.hw.contract.isa import Command, Conv, Softmax, Transfer, Vector, fields_of
 
 __all__ = ["MAX_STRIDE", "field_limit", "most"]
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import Conv, Mode
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Conv, Mode
 from celosia.sw.compiler.fold_input import FoldedConvOp
 from celosia.sw.compiler.ir import ConvOp
 from celosia.sw.compiler.layout import ActLayout, ceil_div, round_up

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.alloc import Item, free_gaps, pack, place_in_gaps
 from celosia.sw.compiler.fold_input import FoldOp
 from celosia.sw.compiler.ir import AddOp, Graph, ReshapeOp, TableOp

@@ -15,8 +15,8 @@ from itertools import islice
 from operator import itemgetter
 
 import numpy as np
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import (
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import (
     COMMAND_BYTES,
     Command,
     Conv,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import (
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import (
     COMMAND_BYTES,
     Command,
     Conv,

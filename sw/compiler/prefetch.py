@@ -9,7 +9,7 @@ before a command than its queue can take without stopping the dispatcher.
 
 from __future__ import annotations
 
-from celosia.hw.isa import Conv, Engine
+from celosia.hw.contract.isa import Conv, Engine
 from celosia.sw.compiler.steps import Step, conflict
 
 __all__ = ["prefetch_loads"]

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import Load, Space, Store
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Load, Space, Store
 from celosia.sw.compiler.chunks import Chunk, ChunkLoader, WeightedLayer
 from celosia.sw.compiler.constants import ConstantPool, constant_load
 from celosia.sw.compiler.fold_input import FoldOp

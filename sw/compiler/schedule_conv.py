@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import Conv, Mode, Rounding, Vector, VectorOp
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import ADDRESS_MASK, Conv, Mode, Rounding, Vector, VectorOp
 from celosia.sw.compiler.ir import AddOp, ConvOp
 from celosia.sw.compiler.layout import Slab, ceil_div
 from celosia.sw.compiler.limits import MAX_STRIDE, most
@@ -16,7 +16,6 @@ from celosia.sw.compiler.tiling import split
 
 __all__ = ["ConvJob", "conv_steps", "split_reduction_steps"]
 
-ADDRESS_MASK = (1 << 20) - 1
 Range = tuple[int, int]
 
 TILE_OVERHEAD_CYCLES = 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from celosia.hw.isa import Load, Space, Store
+from celosia.hw.contract.isa import Load, Space, Store
 from celosia.sw.compiler.layout import MemoryHome
 from celosia.sw.compiler.steps import Footprint, Place, Step
 from celosia.sw.compiler.tiling import split

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from celosia.hw.isa import Load, Region, Space
+from celosia.hw.contract.isa import Load, Region, Space
 from celosia.sw.compiler.fold_input import FoldOp, fold_runs
 from celosia.sw.compiler.layout import MemoryHome, Slab
 from celosia.sw.compiler.steps import Footprint, Place, Step

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import Softmax, Vector, VectorOp
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Softmax, Vector, VectorOp
 from celosia.sw.compiler.ir import AddOp, PoolOp, SoftmaxOp
 from celosia.sw.compiler.layout import Slab
 from celosia.sw.compiler.steps import Footprint, Place, Step

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from celosia.hw.isa import Command, Conv, Engine, Region, Space, Vector, VectorOp
+from celosia.hw.contract.isa import Command, Conv, Engine, Region, Space, Vector, VectorOp
 
 __all__ = ["Footprint", "Place", "Step", "conflict", "is_holding", "is_requantise"]
 

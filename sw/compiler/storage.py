@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import Region
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Region
 from celosia.sw.compiler.fold_input import FoldOp
 from celosia.sw.compiler.ir import ConvOp, Graph, ReshapeOp
 from celosia.sw.compiler.layout import ActLayout, MemoryHome, act_layout, round_up

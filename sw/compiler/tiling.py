@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.fold_input import FoldOp
 from celosia.sw.compiler.ir import ConvOp, ReshapeOp
 from celosia.sw.compiler.layout import ActLayout, act_layout, ceil_div, round_up

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from celosia.hw.isa import Command, Engine
+from celosia.hw.contract.isa import Command, Engine
 from celosia.sw.compiler.steps import Step, conflict, is_requantise
 
 __all__ = ["place_tokens"]

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import Region
-from celosia.hw.regs import COUNTERS, IDENTITY, VERSION, capability_words, register
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Region
+from celosia.hw.contract.regs import COUNTERS, IDENTITY, VERSION, capability_words, register
 from celosia.sw.closing import Closing
 from celosia.sw.driver.faults import Fault, fault_error
 from celosia.sw.driver.inputs import Inputs, prepare_inputs
@@ -44,7 +44,7 @@ def field_of(name: str, field: str, value: int) -> int:
     Parameters
     ----------
     name, field : str
-        As in ``celosia.hw.regs``.
+        As in ``celosia.hw.contract.regs``.
     value : int
         The register's 32 bits.
     """

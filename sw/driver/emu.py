@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import Region
-from celosia.hw.regs import (
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Region
+from celosia.hw.contract.regs import (
     ACCESS,
     IDENTITY,
     REGISTERS,

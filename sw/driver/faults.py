@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from celosia.hw.isa import COMMAND_BYTES, Region
-from celosia.hw.regs import ErrorCause
+from celosia.hw.contract.isa import COMMAND_BYTES, Region
+from celosia.hw.contract.regs import ErrorCause
 from celosia.sw.driver.layout import Layout
 from celosia.sw.errors import DeviceError
 from celosia.sw.program import Program

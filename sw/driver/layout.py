@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from celosia.hw.isa import Region
+from celosia.hw.contract.isa import Region
 from celosia.sw.errors import DeviceError
 from celosia.sw.program import Program
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
 from celosia.sw.driver.device import BUS_TIMEOUT_CYCLES
 from celosia.sw.driver.sim import SimDevice
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from celosia.hw.config import NpuConfig, preset
+from celosia.hw.contract.config import NpuConfig, preset
 from celosia.sw.driver.device import Device
 from celosia.sw.errors import DeviceError
 

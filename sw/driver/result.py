@@ -23,7 +23,8 @@ class Result:
     cycles : int or None
         Clock cycles from doorbell to end; None on the emulator, which has no clock.
     counters : mapping of str to int
-        The performance counters by name (see ``celosia.hw.regs.COUNTERS``); empty on the emulator.
+        The performance counters by name (see ``celosia.hw.contract.regs.COUNTERS``); empty on the
+        emulator.
     tensors : mapping of str to ndarray
         Intermediate tensors, if the program was compiled to keep them.
     """

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import Command, End, Engine, Load, Region, Store
-from celosia.hw.regs import IDENTITY
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Command, End, Engine, Load, Region, Store
+from celosia.hw.contract.regs import IDENTITY
 from celosia.sw.driver.device import Device
 from celosia.sw.errors import CelosiaError, DeviceError
 from celosia.sw.program import MemoryPlan, Program, TensorInfo

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from celosia.hw.config import NpuConfig
-from celosia.hw.regs import address_of
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.regs import address_of
 from celosia.sw.driver.device import BUS_TIMEOUT_CYCLES, Device
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.opening import open_device
 from celosia.sw.driver.sim import SimDevice

@@ -32,8 +32,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from celosia.hw.isa import Command, Engine, Load, Space
-from celosia.hw.trace import TRACE_STATES
+from celosia.hw.contract.isa import Command, Engine, Load, Space
+from celosia.hw.contract.trace import TRACE_STATES
 from celosia.sw.errors import ProgramError
 from celosia.sw.program import LayerInfo, Program
 

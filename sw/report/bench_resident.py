@@ -12,8 +12,8 @@ import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import Command, Conv, Engine, Load, Space, Vector, VectorOp
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Command, Conv, Engine, Load, Space, Vector, VectorOp
 from celosia.sw.check import check_program
 from celosia.sw.check_footprint import Access, accesses
 from celosia.sw.compiler.predict import predict

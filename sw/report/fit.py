@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from celosia.hw.isa import Region
+from celosia.hw.contract.isa import Region
 from celosia.sw.compiler.predict import MemoryTiming, predict
 from celosia.sw.driver.device import FIRST_ADDRESS
 from celosia.sw.driver.layout import Layout

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from celosia.hw.isa import (
+from celosia.hw.contract.isa import (
+    ADDRESS_MASK,
     Command,
     Conv,
     Load,
@@ -26,7 +27,6 @@ from celosia.sw.report.labels import layer_label
 
 __all__ = ["Origin", "find_origin"]
 
-ADDRESS_MASK = (1 << 20) - 1
 """On-chip byte addresses wrap."""
 ACC_OPS = (VectorOp.REQUANT, VectorOp.REQUANT_ADD)
 

@@ -20,7 +20,7 @@ from celosia.boards.gowin import ALONE
 from celosia.boards.registry import BOARDS
 from celosia.boards.report import read_clocks
 from celosia.boards.tools import FpgaToolError, find_tool
-from celosia.hw.config import NpuConfig, preset
+from celosia.hw.contract.config import NpuConfig, preset
 from celosia.sw.errors import CelosiaError
 
 pytest.importorskip("amaranth_boards")

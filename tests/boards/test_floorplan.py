@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from celosia.boards.floorplan import GRIDS, constrain, floorplan
-from celosia.hw.config import PRESETS, NpuConfig
+from celosia.hw.contract.config import PRESETS, NpuConfig
 
 DEVICE = "LFE5U-85F"
 PARTS = ("low_low", "low_high", "high_low", "high_high")

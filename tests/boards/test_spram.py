@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from amaranth.sim import Simulator
 from celosia.boards.spram import LocalSpram, Spram
-from celosia.hw.config import KIB, preset
-from celosia.hw.micro.layout import LocalMap
-from celosia.hw.micro.local import LocalPort
+from celosia.hw.contract.config import KIB, preset
+from celosia.hw.nano.layout import LocalMap
+from celosia.hw.nano.local import LocalPort
 
 MEMORY_BYTES = 128 * 1024
 CYCLES = 2000

@@ -9,9 +9,9 @@ from typing import Any
 
 import cocotb
 import numpy as np
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import Conv, Mode
-from celosia.hw.regs import ErrorCause
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Conv, Mode
+from celosia.hw.contract.regs import ErrorCause
 from celosia.sim.bfm.cycles import Cycles, Pins
 from celosia.sim.bfm.ports import (
     AccReader,

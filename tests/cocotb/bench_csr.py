@@ -7,8 +7,8 @@ import random
 from typing import Any
 
 import cocotb
-from celosia.hw.config import NpuConfig
-from celosia.hw.regs import (
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.regs import (
     ACCESS,
     IDENTITY,
     REGISTERS,

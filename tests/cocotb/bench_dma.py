@@ -7,9 +7,9 @@ import random
 from typing import Any
 
 import cocotb
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import Command, Load, Region, Space, Store
-from celosia.hw.regs import ErrorCause
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Command, Load, Region, Space, Store
+from celosia.hw.contract.regs import ErrorCause
 from celosia.sim.bfm.cycles import Cycles, Pins
 from celosia.sim.bfm.ports import (
     CommandDriver,

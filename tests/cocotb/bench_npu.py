@@ -9,9 +9,9 @@ from typing import Any
 import cocotb
 import numpy as np
 import numpy.typing as npt
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import COMMAND_BYTES, End, Load, Region
-from celosia.hw.regs import ErrorCause, address_of, register
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import COMMAND_BYTES, End, Load, Region
+from celosia.hw.contract.regs import ErrorCause, address_of, register
 from celosia.sim.bfm.cycles import Cycles, Pins
 from celosia.sim.bfm.wishbone import RegisterBus, WishboneMemory
 from celosia.sim.golden_model import GoldenModel

@@ -8,7 +8,7 @@ from collections import deque
 from typing import Any
 
 import cocotb
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
 from celosia.sim.bfm.cycles import Cycles, Pins
 from tops import DESIGNS, SdramTop
 

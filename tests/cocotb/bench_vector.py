@@ -15,9 +15,9 @@ from typing import Any
 import cocotb
 import numpy as np
 import numpy.typing as npt
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import Command, Conv, Rounding, Softmax, Vector, VectorOp
-from celosia.hw.regs import ErrorCause
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Command, Conv, Rounding, Softmax, Vector, VectorOp
+from celosia.hw.contract.regs import ErrorCause
 from celosia.sim import golden
 from celosia.sim.bfm.cycles import Cycles, Pins
 from celosia.sim.bfm.ports import (

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from celosia.hw.config import NpuConfig
-from celosia.hw.isa import Conv, Mode
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Conv, Mode
 from celosia.sim.golden import (
     conv2d_accumulators,
     depthwise_conv2d_accumulators,

@@ -12,13 +12,13 @@ from celosia.hw.array.engine import ArrayEngine
 from celosia.hw.bus.arbiter import BusArbiter
 from celosia.hw.bus.csr import csr_signature
 from celosia.hw.bus.ports import REGION_TABLE, initiator_signature
-from celosia.hw.config import KIB, PRESETS, NpuConfig
+from celosia.hw.contract.config import KIB, PRESETS, NpuConfig
+from celosia.hw.contract.isa import Engine, Space
 from celosia.hw.control.control import Control
-from celosia.hw.control.ports import CommandPort, FaultPort, Unit
 from celosia.hw.dma.load import LoadEngine
 from celosia.hw.dma.store import StoreEngine
-from celosia.hw.enable import SpreadEnable
-from celosia.hw.isa import Engine, Space
+from celosia.hw.fabric.enable import SpreadEnable
+from celosia.hw.fabric.ports import CommandPort, FaultPort, Unit
 from celosia.hw.memory.act import ActSram, ArrayRead
 from celosia.hw.memory.lines import LineMemory
 from celosia.hw.memory.ports import AccRead, LineRead, LineWrite, WindowWrite, bank_of

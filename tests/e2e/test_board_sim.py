@@ -16,7 +16,7 @@ from pathlib import Path
 import celosia
 import numpy as np
 import pytest
-from celosia.hw.config import PRESETS
+from celosia.hw.contract.config import PRESETS
 from celosia.sim.toolchain import missing_tools
 from celosia.sw.driver.device import Device
 from celosia.sw.program import Program

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from celosia.hw.config import NpuConfig, preset
-from celosia.hw.isa import Region
+from celosia.hw.contract.config import NpuConfig, preset
+from celosia.hw.contract.isa import Region
 from celosia.sim.emulator import Emulator, Order
 from celosia.sim.golden_model import GoldenModel
 from celosia.sim.random_models import OPERATORS, RandomModel, random_network, random_operator

@@ -18,7 +18,7 @@ from pathlib import Path
 import celosia
 import numpy as np
 import pytest
-from celosia.hw.config import preset
+from celosia.hw.contract.config import preset
 from celosia.sim import netlist
 from celosia.sim.netlist import build_netlist, missing_netlist_tools
 from celosia.sim.rtl import MemoryModel

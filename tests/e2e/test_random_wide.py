@@ -24,7 +24,7 @@ import celosia
 import numpy as np
 import numpy.typing as npt
 import pytest
-from celosia.hw.config import PRESETS, NpuConfig
+from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.sim.golden_model import GoldenModel
 from celosia.sim.tflite_builder import ModelBuilder, TensorHandle
 from celosia.sw.compiler.build import compile_model

@@ -22,8 +22,8 @@ import celosia
 import numpy as np
 import numpy.typing as npt
 import pytest
-from celosia.hw.config import preset
-from celosia.hw.isa import (
+from celosia.hw.contract.config import preset
+from celosia.hw.contract.isa import (
     COMMAND_BITS,
     COMMAND_BYTES,
     Command,
@@ -41,8 +41,8 @@ from celosia.hw.isa import (
     VectorOp,
     fields_of,
 )
-from celosia.hw.regs import ErrorCause
-from celosia.sim.emulator_legal import field_problem
+from celosia.hw.contract.legal import field_problem
+from celosia.hw.contract.regs import ErrorCause
 from celosia.sim.golden_model import GoldenModel
 from celosia.sim.tflite_builder import ModelBuilder
 from celosia.sim.toolchain import missing_tools

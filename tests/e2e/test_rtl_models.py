@@ -19,7 +19,7 @@ import celosia
 import numpy as np
 import numpy.typing as npt
 import pytest
-from celosia.hw.config import preset
+from celosia.hw.contract.config import preset
 from celosia.sim.toolchain import missing_tools
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.inputs import quantize_array

@@ -19,9 +19,9 @@ import celosia
 import numpy as np
 import numpy.typing as npt
 import pytest
-from celosia.hw.config import PRESETS, NpuConfig
-from celosia.hw.isa import Conv, Region
-from celosia.hw.regs import COUNTERS
+from celosia.hw.contract.config import PRESETS, NpuConfig
+from celosia.hw.contract.isa import Conv, Region
+from celosia.hw.contract.regs import COUNTERS
 from celosia.sim.golden_model import GoldenModel
 from celosia.sim.random_models import OPERATORS, RandomModel, random_network, random_operator
 from celosia.sim.tflite_builder import ModelBuilder

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from celosia.hw.config import NpuConfig, preset
-from celosia.hw.control.units import Unit
-from celosia.hw.isa import End, Engine, Load, Region, Store
-from celosia.hw.regs import ErrorCause, address_of
+from celosia.hw.contract.config import NpuConfig, preset
+from celosia.hw.contract.isa import End, Engine, Load, Region, Store
+from celosia.hw.contract.regs import ErrorCause, address_of
+from celosia.hw.contract.units import Unit
 from celosia.sim.toolchain import missing_tools
 
 MEMORY_BYTES = 1 << 16

@@ -8,7 +8,7 @@ import pytest
 from amaranth.hdl import Assert, Assume, Cat, Const, Cover, Module, Mux, Signal
 from amaranth.lib.wiring import Component, In
 from celosia.hw.array import accumulator, passes, streamer
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
 
 SMALL = NpuConfig(
     rows=4, cols=4, bus_bits=32, act_bytes=8192, wgt_bytes=2048, param_bytes=1024, acc_depth=128,

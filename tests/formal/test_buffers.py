@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from amaranth.hdl import Assert, Assume, Cover, Module, Signal
 from amaranth.lib.wiring import Component, In
-from celosia.hw.bus import buffer
+from celosia.hw.fabric import buffer
 
 PAYLOAD_BITS = 4
 

@@ -9,8 +9,8 @@ from amaranth.hdl import Assert, Assume, Cat, Cover, Module, Mux, ResetInserter,
 from amaranth.lib.wiring import Component, In
 from celosia.hw.bus import arbiter
 from celosia.hw.bus.wishbone import BurstType, CycleType
-from celosia.hw.config import NpuConfig
-from celosia.hw.regs import ErrorCause
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.regs import ErrorCause
 
 SMALL = NpuConfig(
     rows=4, cols=4, bus_bits=32, act_bytes=8192, wgt_bytes=2048, param_bytes=1024, acc_depth=128,
@@ -164,7 +164,7 @@ class ArbiterHarness(Component):
     def _order(self, m: Module, issued: Signal, answered: Signal) -> None:
         """Any one request is watched from its turn on: to the bus, and its answer to its port.
 
-        What it goes through before is a :class:`celosia.hw.bus.buffer.StreamBuffer`, which has
+        What it goes through before is a :class:`celosia.hw.fabric.buffer.StreamBuffer`, which has
         proofs of its own.
         """
         dut, bus = self.dut, self.dut.bus

@@ -8,7 +8,7 @@ import pytest
 from amaranth.hdl import Assert, Cat, Cover, Module, Mux, Signal
 from amaranth.lib.wiring import Component, In
 from celosia.hw.bus import csr
-from celosia.hw.regs import ACCESS, REGISTERS, address_of
+from celosia.hw.contract.regs import ACCESS, REGISTERS, address_of
 
 
 class CsrHarness(Component):

@@ -8,11 +8,11 @@ import pytest
 from amaranth.hdl import Assert, Assume, Cat, Cover, Module, Mux, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Load, Space, Store
+from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.control.decode import command_layout
 from celosia.hw.dma import runs, transfer
-from celosia.hw.isa import Load, Space, Store
-from celosia.hw.regs import ErrorCause
 
 SMALL = NpuConfig(
     rows=4, cols=4, bus_bits=32, act_bytes=8192, wgt_bytes=2048, param_bytes=1024, acc_depth=128,

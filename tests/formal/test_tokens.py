@@ -8,9 +8,9 @@ import pytest
 from amaranth.hdl import Assert, Assume, Cat, Cover, Module, Signal
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In
+from celosia.hw.contract.isa import Command, Engine
 from celosia.hw.control import tokens
 from celosia.hw.control.decode import command_layout
-from celosia.hw.isa import Command, Engine
 
 ENGINES = len(Engine)
 

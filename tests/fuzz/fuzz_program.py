@@ -26,8 +26,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from celosia.hw.config import preset
-from celosia.hw.isa import COMMAND_BYTES, COMMANDS, fields_of
+from celosia.hw.contract.config import preset
+from celosia.hw.contract.isa import COMMAND_BYTES, COMMANDS, fields_of
 from celosia.sim.random_models import random_network
 from celosia.sw.check import check_program
 from celosia.sw.compiler.build import compile_model

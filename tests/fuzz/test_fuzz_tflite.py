@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import tflite  # type: ignore[import-untyped]
-from celosia.hw.config import preset
+from celosia.hw.contract.config import preset
 from celosia.sim.tflite_builder import ModelBuilder
 from celosia.sw.compiler import frontend
 from celosia.sw.compiler.build import compile_graph

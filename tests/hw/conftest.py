@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from amaranth.sim import Simulator
-from celosia.hw.config import KIB, NpuConfig
+from celosia.hw.contract.config import KIB, NpuConfig
 
 Bench = Callable[[Any], Coroutine[Any, Any, None]]
 

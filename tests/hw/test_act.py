@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
-from celosia.hw.config import PRESETS, NpuConfig
+from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.hw.memory.act import SEGMENTS, ActSram
 
 CYCLES = 1500

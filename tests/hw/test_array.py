@@ -12,10 +12,10 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import connect
 from amaranth.sim import Simulator
 from celosia.hw.array.engine import ArrayEngine
-from celosia.hw.config import PRESETS, NpuConfig
-from celosia.hw.isa import Conv, Mode
+from celosia.hw.contract.config import PRESETS, NpuConfig
+from celosia.hw.contract.isa import Conv, Mode
+from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.memory.act import ActSram
-from celosia.hw.regs import ErrorCause
 
 ADDR_MODULO = 1 << 20
 

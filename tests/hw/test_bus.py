@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from amaranth.back import verilog
 from celosia.hw.bus.arbiter import MAX_BURST_WORDS, BusArbiter
-from celosia.hw.bus.buffer import StreamBuffer, StreamQueue
 from celosia.hw.bus.csr import RegisterFile
 from celosia.hw.bus.wishbone import Wishbone
-from celosia.hw.config import NpuConfig
-from celosia.hw.regs import ACCESS, REGISTERS, ErrorCause, address_of
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.regs import ACCESS, REGISTERS, ErrorCause, address_of
+from celosia.hw.fabric.buffer import StreamBuffer, StreamQueue
 
 PORTS = 3
 

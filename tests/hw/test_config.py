@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 import pytest
-from celosia.hw.config import PRESETS, ConfigError, NpuConfig, preset
+from celosia.hw.contract.config import PRESETS, ConfigError, NpuConfig, preset
 
 OTHER_VALUES: dict[str, dict[str, int]] = {
     "rows": {"rows": 16, "cols": 16},

@@ -12,15 +12,8 @@ from amaranth.back import verilog
 from amaranth.hdl import Module, ResetInserter, Signal
 from amaranth.lib.wiring import connect
 from celosia.hw.bus.arbiter import BusArbiter
-from celosia.hw.config import NpuConfig
-from celosia.hw.control.control import EVENTS, Control
-from celosia.hw.control.decode import command_layout
-from celosia.hw.control.frontend import FrontEnd
-from celosia.hw.control.ports import Unit
-from celosia.hw.control.queue import CommandQueue
-from celosia.hw.control.shared_queue import TRANSFERS, SharedQueues
-from celosia.hw.control.tokens import TokenGates
-from celosia.hw.isa import (
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import (
     COMMAND_BITS,
     COMMANDS,
     Command,
@@ -34,7 +27,21 @@ from celosia.hw.isa import (
     Vector,
     fields_of,
 )
-from celosia.hw.regs import COUNTERS, IDENTITY, VERSION, ErrorCause, address_of, capability_words
+from celosia.hw.contract.regs import (
+    COUNTERS,
+    IDENTITY,
+    VERSION,
+    ErrorCause,
+    address_of,
+    capability_words,
+)
+from celosia.hw.control.control import EVENTS, Control
+from celosia.hw.control.decode import command_layout
+from celosia.hw.control.frontend import FrontEnd
+from celosia.hw.control.queue import CommandQueue
+from celosia.hw.control.shared_queue import TRANSFERS, SharedQueues
+from celosia.hw.control.tokens import TokenGates
+from celosia.hw.fabric.ports import Unit
 
 BASE = 256
 KINDS: dict[Engine, tuple[type[Command], ...]] = {

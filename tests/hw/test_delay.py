@@ -9,7 +9,7 @@ from amaranth.hdl import EnableInserter, Fragment, Module, Signal, signed
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import Component, In, Out
 from amaranth.sim import Simulator, SimulatorContext
-from celosia.hw.delay import MEMORY_CYCLES, delays, memory_delay
+from celosia.hw.fabric.delay import MEMORY_CYCLES, delays, memory_delay
 
 RUN_CYCLES = 200
 PAIR = StructLayout({"low": 3, "high": signed(6)})

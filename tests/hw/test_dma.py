@@ -11,14 +11,14 @@ from amaranth.back import verilog
 from amaranth.hdl import Module, ResetInserter, Signal
 from amaranth.lib.wiring import connect
 from celosia.hw.bus.arbiter import BusArbiter
-from celosia.hw.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Load, Region, Space, Store
+from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.dma.engines import Transfers
 from celosia.hw.dma.load import LoadEngine
 from celosia.hw.dma.single import TransferEngine
 from celosia.hw.dma.store import StoreEngine
-from celosia.hw.isa import Load, Region, Space, Store
 from celosia.hw.memory.lines import LineMemory
-from celosia.hw.regs import ErrorCause
 
 MEMORY_BYTES = 16 * 1024
 BASE = 1024

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from celosia.hw.config import ConfigError, NpuConfig, preset
-from celosia.hw.isa import Command, IsaError, Load, disassemble
+from celosia.hw.contract.config import ConfigError, NpuConfig, preset
+from celosia.hw.contract.isa import Command, IsaError, Load, disassemble
 from celosia.sw.errors import CelosiaError
 
 

@@ -7,7 +7,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from celosia.hw.isa import (
+from celosia.hw.contract.isa import (
     COMMAND_BITS,
     COMMAND_BYTES,
     COMMANDS,

@@ -6,7 +6,7 @@ import re
 
 import pytest
 from amaranth.back import rtlil, verilog
-from celosia.hw.config import PRESETS
+from celosia.hw.contract.config import PRESETS
 from celosia.hw.npu import Npu
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from celosia.hw.config import PRESETS, preset
-from celosia.hw.isa import FORMAT_VERSION, Region
-from celosia.hw.regs import (
+from celosia.hw.contract.config import PRESETS, preset
+from celosia.hw.contract.isa import FORMAT_VERSION, Region
+from celosia.hw.contract.regs import (
     ACCESS,
     COUNTERS,
     IDENTITY,

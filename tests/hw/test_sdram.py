@@ -15,7 +15,7 @@ from amaranth.lib.wiring import Component, Out, connect
 from celosia.boards.resources import cell_counts
 from celosia.boards.tools import YOSYS, FpgaToolError, find_tool
 from celosia.hw.bus.ports import initiator_signature
-from celosia.hw.config import PRESETS, NpuConfig
+from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.hw.system import sdram
 from celosia.hw.system.sdram import SdramController
 from celosia.hw.system.sdram_pins import mode_register

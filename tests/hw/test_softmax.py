@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pytest
 from amaranth.hdl import Module
 from amaranth.sim import Simulator
-from celosia.hw.config import NpuConfig, preset
-from celosia.hw.isa import Softmax
+from celosia.hw.contract.config import NpuConfig, preset
+from celosia.hw.contract.isa import Softmax
 from celosia.hw.vector.multiplier import Multiplier
 from celosia.hw.vector.reciprocal import HighMul, Reciprocal
 from celosia.hw.vector.softmax import SoftmaxUnit

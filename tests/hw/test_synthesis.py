@@ -17,11 +17,11 @@ from amaranth.hdl import Array, Module, Signal
 from amaranth.lib.memory import Memory
 from celosia.boards import resources
 from celosia.boards.tools import YOSYS, FpgaToolError, find_tool
-from celosia.hw.config import PRESETS, NpuConfig
+from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.hw.memory.lines import LineMemory
-from celosia.hw.micro.instructions import DATA_WORDS, INSTRUCTION_BITS
-from celosia.hw.micro.layout import LocalMap
-from celosia.hw.micro.processor import CODE_PARTS
+from celosia.hw.nano.instructions import DATA_WORDS, INSTRUCTION_BITS
+from celosia.hw.nano.layout import LocalMap
+from celosia.hw.nano.processor import CODE_PARTS
 from celosia.hw.npu import Npu
 
 MAP_MEMORIES = "synth_ecp5 -top top -run begin:map_ffram"

@@ -14,7 +14,7 @@ from amaranth.lib.wiring import Component, In, connect, flipped
 from amaranth.sim import Simulator
 from celosia.hw.bus.lanes import WordLanes, memory_signature
 from celosia.hw.bus.ports import initiator_signature
-from celosia.hw.config import PRESETS, NpuConfig
+from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.hw.system.ram import BlockRam
 from celosia.hw.system.share import MemoryShare
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 pytest.importorskip("amaranth")
+from celosia.hw.contract.uart import PHASE_BITS, Identity, Kind, increment_of_baud
 from celosia.hw.uart.cobs import CobsDecoder
 from celosia.hw.uart.crc import CRC_BITS, SerialCrc
-from celosia.hw.uart.protocol import PHASE_BITS, Identity, Kind, increment_of_baud
 from celosia.hw.uart.rate import LineRate
 from celosia.hw.uart.receiver import FrameReceiver
 from celosia.hw.uart.ring import Ring

@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("amaranth")
 import celosia.hw.uart
 import celosia.sim.uart_board
-from celosia.hw.regs import ACCESS, REGISTERS, address_of
-from celosia.hw.uart.protocol import Identity, Kind
+from celosia.hw.contract.regs import ACCESS, REGISTERS, address_of
+from celosia.hw.contract.uart import Identity, Kind
 from celosia.sim.line_faults import FaultRates, FaultyPort
 from celosia.sim.toolchain import missing_tools
 from celosia.sim.uart_board import DEAD_ADDRESS, LinkBoard

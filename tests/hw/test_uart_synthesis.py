@@ -14,8 +14,8 @@ from celosia.boards.clock import read_report
 from celosia.boards.harness import TimingHarness
 from celosia.boards.resources import TABLES_OF_CCU2C, TABLES_OF_DPR16X4, cell_counts
 from celosia.boards.tools import NEXTPNR_ECP5, YOSYS, FpgaToolError, find_tool, run_fpga_tool
+from celosia.hw.contract.uart import Identity, max_payload_words
 from celosia.hw.uart.bridge import UartBridge
-from celosia.hw.uart.protocol import Identity, max_payload_words
 
 TIME_OUT_S = 300.0
 

@@ -12,9 +12,9 @@ import pytest
 from amaranth.back import rtlil
 from amaranth.hdl import Const, ResetInserter, Signal
 from amaranth.sim import Simulator
-from celosia.hw.config import NpuConfig, preset
-from celosia.hw.isa import Command, Conv, Rounding, Softmax, Vector, VectorOp
-from celosia.hw.regs import ErrorCause
+from celosia.hw.contract.config import NpuConfig, preset
+from celosia.hw.contract.isa import Command, Conv, Rounding, Softmax, Vector, VectorOp
+from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.vector.engine import VectorEngine
 from celosia.sim import golden_fixed, golden_softmax
 from celosia.sim.emulator import Emulator

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from celosia.hw.config import preset
-from celosia.hw.isa import (
+from celosia.hw.contract.config import preset
+from celosia.hw.contract.isa import (
     Command,
     Conv,
     End,
@@ -21,7 +21,7 @@ from celosia.hw.isa import (
     Vector,
     VectorOp,
 )
-from celosia.hw.regs import ErrorCause
+from celosia.hw.contract.regs import ErrorCause
 from celosia.sim.emulator import Emulator, EmulatorError, EmulatorFault, RunStats
 
 LOAD, STORE, ARRAY, VECTOR = 1, 2, 4, 8

@@ -9,11 +9,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from celosia.hw.config import NpuConfig, preset
-from celosia.hw.isa import Conv, End, Load, Mode, Region, Rounding, Space, Store, Vector, VectorOp
+from celosia.hw.contract.addresses import conv_tiles
+from celosia.hw.contract.config import NpuConfig, preset
+from celosia.hw.contract.isa import (
+    Conv,
+    End,
+    Load,
+    Mode,
+    Region,
+    Rounding,
+    Space,
+    Store,
+    Vector,
+    VectorOp,
+)
 from celosia.sim import golden
 from celosia.sim.emulator import Emulator, EmulatorFault
-from celosia.sim.emulator_addresses import conv_tiles
 from celosia.sim.emulator_array import conv_tile
 
 Int8 = npt.NDArray[np.int8]

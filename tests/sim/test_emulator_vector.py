@@ -7,8 +7,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
-from celosia.hw.config import NpuConfig, preset
-from celosia.hw.isa import Conv, End, Mode, Rounding, Softmax, Vector, VectorOp
+from celosia.hw.contract.config import NpuConfig, preset
+from celosia.hw.contract.isa import Conv, End, Mode, Rounding, Softmax, Vector, VectorOp
 from celosia.sim import golden
 from celosia.sim.emulator import Emulator
 from celosia.sim.emulator_vector import requantise

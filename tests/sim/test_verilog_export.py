@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("amaranth")
 
-from celosia.hw.config import NpuConfig, preset
+from celosia.hw.contract.config import NpuConfig, preset
 from celosia.sim.golden_model import GoldenModel
 from celosia.sim.toolchain import find_compiler, find_verilator, missing_tools, run_tool
 from celosia.sim.verilog_bench import make_bench

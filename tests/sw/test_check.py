@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from celosia.hw.config import preset
-from celosia.hw.isa import (
+from celosia.hw.contract.config import preset
+from celosia.hw.contract.isa import (
     Command,
     Conv,
     End,

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tflite  # type: ignore[import-untyped]
-from celosia.hw.config import PRESETS
-from celosia.hw.isa import COMMAND_BYTES
+from celosia.hw.contract.config import PRESETS
+from celosia.hw.contract.isa import COMMAND_BYTES
 from celosia.sim.golden_model import GoldenModel
 from celosia.sim.tflite_builder import ModelBuilder
 from celosia.sim.toolchain import missing_tools

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from celosia.hw.config import preset
-from celosia.hw.uart.protocol import Identity
+from celosia.hw.contract.config import preset
+from celosia.hw.contract.uart import Identity
 from celosia.sim.uart_model import BoardModel, DeviceMachine, PtyBoard
 from celosia.sw.cli import app
 from celosia.sw.driver.emu import EmuDevice
@@ -134,7 +134,7 @@ class Broken(EmuDevice):
             self._spoil("SCRATCH", 0)
 
     def _spoil(self, region: str, offset: int) -> None:
-        from celosia.hw.isa import Region
+        from celosia.hw.contract.isa import Region
 
         number = Region[region].value
         base = self.read_register(f"region{number}_base") + offset

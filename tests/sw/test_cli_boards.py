@@ -14,7 +14,7 @@ from celosia.boards import build, program
 from celosia.boards.build import TimingError, TooBigError
 from celosia.boards.registry import BOARDS
 from celosia.boards.report import BuildReport, ClockResult
-from celosia.hw.config import preset
+from celosia.hw.contract.config import preset
 from celosia.sim.tflite_builder import ModelBuilder
 from celosia.sw.cli import app
 from celosia.sw.compiler.build import compile_model

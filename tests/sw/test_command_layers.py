@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from celosia.hw.config import NpuConfig, preset
-from celosia.hw.isa import Region
-from celosia.hw.regs import ErrorCause
+from celosia.hw.contract.config import NpuConfig, preset
+from celosia.hw.contract.isa import Region
+from celosia.hw.contract.regs import ErrorCause
 from celosia.sim.random_models import random_network
 from celosia.sw.compiler import build
 from celosia.sw.compiler.build import compile_model

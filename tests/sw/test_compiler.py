@@ -9,8 +9,17 @@ from pathlib import Path
 import celosia
 import numpy as np
 import pytest
-from celosia.hw.config import NpuConfig, preset
-from celosia.hw.isa import COMMAND_BYTES, Conv, Engine, Load, Region, Space, Vector, VectorOp
+from celosia.hw.contract.config import NpuConfig, preset
+from celosia.hw.contract.isa import (
+    COMMAND_BYTES,
+    Conv,
+    Engine,
+    Load,
+    Region,
+    Space,
+    Vector,
+    VectorOp,
+)
 from celosia.sim.golden_model import GoldenModel
 from celosia.sim.random_models import random_network
 from celosia.sim.tflite_builder import ModelBuilder, TensorHandle

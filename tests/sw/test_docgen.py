@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from celosia.hw.isa import COMMANDS, fields_of
-from celosia.hw.regs import REGISTERS, ErrorCause
-from celosia.hw.uart.protocol import Kind, Status
+from celosia.hw.contract.isa import COMMANDS, fields_of
+from celosia.hw.contract.regs import REGISTERS, ErrorCause
+from celosia.hw.contract.uart import Kind, Status
 from celosia.sw.docgen import DOCUMENTS, c_header, isa_page, main, registers_page
 from celosia.sw.docgen_uart import with_protocol_tables
 

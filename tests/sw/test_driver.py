@@ -16,9 +16,9 @@ from typing import Any
 import celosia
 import numpy as np
 import pytest
-from celosia.hw.config import preset
-from celosia.hw.isa import Command, Conv, End, Engine, Load, Region, Space, Store
-from celosia.hw.regs import COUNTERS, ErrorCause
+from celosia.hw.contract.config import preset
+from celosia.hw.contract.isa import Command, Conv, End, Engine, Load, Region, Space, Store
+from celosia.hw.contract.regs import COUNTERS, ErrorCause
 from celosia.sim import toolchain
 from celosia.sw.driver.device import FIRST_ADDRESS, Device
 from celosia.sw.driver.inputs import prepare_inputs, quantize_array

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from celosia.hw.config import NpuConfig, preset
+from celosia.hw.contract.config import NpuConfig, preset
 from celosia.sim.golden_model import GoldenModel
 from celosia.sim.tflite_builder import ModelBuilder, TensorHandle
 from celosia.sw.cli import app

@@ -11,7 +11,7 @@ from typing import Any
 import celosia
 import numpy as np
 import pytest
-from celosia.hw.config import preset
+from celosia.hw.contract.config import preset
 from celosia.sim.golden_model import GoldenModel
 from celosia.sim.tflite_builder import ModelBuilder, TensorHandle
 from celosia.sw.compiler.build import compile_model

@@ -16,8 +16,18 @@ from typing import Any
 import celosia
 import numpy as np
 import pytest
-from celosia.hw.config import preset
-from celosia.hw.isa import Command, Conv, End, Load, Region, Softmax, Space, Vector, VectorOp
+from celosia.hw.contract.config import preset
+from celosia.hw.contract.isa import (
+    Command,
+    Conv,
+    End,
+    Load,
+    Region,
+    Softmax,
+    Space,
+    Vector,
+    VectorOp,
+)
 from celosia.sim.emulator import Emulator, EmulatorError, EmulatorFault
 from celosia.sw.check import check_program
 from celosia.sw.compiler.build import compile_model

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from celosia.hw.config import preset
-from celosia.hw.isa import End, Load, Region, Space
+from celosia.hw.contract.config import preset
+from celosia.hw.contract.isa import End, Load, Region, Space
 from celosia.sw.errors import InputError, ProgramError
 from celosia.sw.program import (
     HEADER_BYTES,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from celosia.hw.uart.protocol import (
+from celosia.hw.contract.uart import (
     EVENT,
     IDENTITY_WORDS,
     PROTOCOL_VERSION,

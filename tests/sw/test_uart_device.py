@@ -14,8 +14,8 @@ from typing import Any
 import celosia
 import numpy as np
 import pytest
-from celosia.hw.config import preset
-from celosia.hw.uart.protocol import Identity, Kind
+from celosia.hw.contract.config import preset
+from celosia.hw.contract.uart import Identity, Kind
 from celosia.sim.line_faults import FaultRates, FaultyPort
 from celosia.sim.pty_line import PtyLine
 from celosia.sim.uart_model import BoardModel, BusError, DeviceMachine, PtyBoard
@@ -110,7 +110,7 @@ def test_what_is_uploaded_stays(board: PtyBoard, program: Program, images: Any) 
         assert device.link.statistics.sent_bytes < size / 2
         assert calls == []
         # What has changed is sent again.
-        address = device._place(program)[celosia.hw.isa.Region.CONST].base
+        address = device._place(program)[celosia.hw.contract.isa.Region.CONST].base
         device.write_memory(address + 5, b"\x55")
         assert np.array_equal(device.run(program, image).output, first)
         assert calls

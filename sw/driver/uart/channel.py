@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from celosia.hw.uart.protocol import DEFAULT_BAUD, EVENT
+from celosia.hw.contract.uart import DEFAULT_BAUD, EVENT
 from celosia.sw.driver.uart.codec import FrameSplitter, Reply
 from celosia.sw.driver.uart.port import Port
 

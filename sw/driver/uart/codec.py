@@ -6,7 +6,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from celosia.hw.uart.protocol import HEAD_BYTES, REPLY, TAIL_BYTES, Flag, Status, has_payload
+from celosia.hw.contract.uart import HEAD_BYTES, REPLY, TAIL_BYTES, Flag, Status, has_payload
 from cobs import cobs
 
 __all__ = ["DELIMITER", "FrameSplitter", "Reply", "decode_frame", "encode_frame", "request"]
@@ -58,7 +58,7 @@ def request(
     Parameters
     ----------
     kind : int
-        See :class:`celosia.hw.uart.protocol.Kind`.
+        See :class:`celosia.hw.contract.uart.Kind`.
     sequence : int
         Modulo 256.
     argument : int
@@ -94,9 +94,9 @@ class Reply:
         That of the request.
     payload : bytes
     code : int
-        See :class:`celosia.hw.uart.protocol.Status`.
+        See :class:`celosia.hw.contract.uart.Status`.
     flags : int
-        See :class:`celosia.hw.uart.protocol.Flag`.
+        See :class:`celosia.hw.contract.uart.Flag`.
     """
 
     kind: int

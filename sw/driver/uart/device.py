@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from celosia.hw.config import PRESETS, NpuConfig
-from celosia.hw.regs import IDENTITY, address_of
-from celosia.hw.uart.protocol import DEFAULT_BAUD, Identity
+from celosia.hw.contract.config import PRESETS, NpuConfig
+from celosia.hw.contract.regs import IDENTITY, address_of
+from celosia.hw.contract.uart import DEFAULT_BAUD, Identity
 from celosia.sw.driver.device import BUS_TIMEOUT_CYCLES, Device, field_of
 from celosia.sw.driver.layout import Layout
 from celosia.sw.driver.uart.channel import Patience

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from celosia.hw.config import PRESETS
-from celosia.hw.regs import address_of
-from celosia.hw.uart.protocol import Identity
+from celosia.hw.contract.config import PRESETS
+from celosia.hw.contract.regs import address_of
+from celosia.hw.contract.uart import Identity
 from celosia.sw.driver.uart.channel import Patience
 from celosia.sw.driver.uart.link import Link
 from celosia.sw.driver.uart.port import SerialPort

@@ -12,7 +12,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 
-from celosia.hw.uart.protocol import (
+from celosia.hw.contract.uart import (
     CHECKSUM_MAX_WORDS,
     REPLY,
     Identity,

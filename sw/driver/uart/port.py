@@ -8,7 +8,7 @@ import time
 from typing import Protocol
 
 import serial
-from celosia.hw.uart.protocol import DEFAULT_BAUD
+from celosia.hw.contract.uart import DEFAULT_BAUD
 from celosia.sw.errors import DeviceError
 
 __all__ = ["Port", "SerialPort"]

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
-from celosia.hw.uart.protocol import (
+from celosia.hw.contract.uart import (
     DEFAULT_BAUD,
     IDENTITY_WORDS,
     MAGIC,

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from celosia.hw.uart.protocol import Kind, has_payload
+from celosia.hw.contract.uart import Kind, has_payload
 from celosia.sw.driver.uart.codec import request
 
 __all__ = ["Piece", "Progress", "Transfer", "TransferQueue", "write_transfer"]

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from celosia.hw.config import NpuConfig, preset
-from celosia.hw.isa import Command, Conv, End, Engine, Load, Space, Vector, VectorOp
-from celosia.hw.regs import COUNTERS
-from celosia.hw.trace import TRACE_STATES
+from celosia.hw.contract.config import NpuConfig, preset
+from celosia.hw.contract.isa import Command, Conv, End, Engine, Load, Space, Vector, VectorOp
+from celosia.hw.contract.regs import COUNTERS
+from celosia.hw.contract.trace import TRACE_STATES
 from celosia.sim.rtl import SAMPLE_DTYPE
 from celosia.sim.toolchain import missing_tools
 from celosia.sw.cli import app

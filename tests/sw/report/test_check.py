@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from celosia.hw.config import preset
-from celosia.hw.isa import COMMAND_BYTES, Command, Conv, Softmax, Vector, VectorOp
+from celosia.hw.contract.config import preset
+from celosia.hw.contract.isa import COMMAND_BYTES, Command, Conv, Softmax, Vector, VectorOp
 from celosia.sw.cli import app
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.compiler.frontend import load

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from celosia.hw.config import preset
+from celosia.hw.contract.config import preset
 from celosia.sim.tflite_builder import ModelBuilder
 from celosia.sw.cli import app
 from celosia.sw.driver.emu import EmuDevice

@@ -1,0 +1,1 @@
+"""What hardware and software agree on: configuration, commands, registers. No Amaranth."""

@@ -1,0 +1,1 @@
+"""What the parts are joined with: ports, buffers, delays, clock enables, memories."""
