@@ -9,7 +9,7 @@ from typing import Any
 from celosia.boards.tools import FpgaToolError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.system.sdram_timing import SdramChip
-from celosia.sw.install import install_advice
+from celosia.install import install_advice
 
 __all__ = ["Board", "BoardMemory", "Capacity"]
 

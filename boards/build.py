@@ -20,9 +20,9 @@ from celosia.boards.identity import identity_of
 from celosia.boards.pll import PLANNERS
 from celosia.boards.report import BuildReport, read_clocks, read_utilisation
 from celosia.boards.tools import YOSYS, FpgaToolError, find_tool, run_fpga_tool
+from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.uart import Identity
-from celosia.sw.errors import CelosiaError
 
 __all__ = [
     "DEFAULT_FOLDER",

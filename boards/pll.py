@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeVar
 
-from celosia.sw.errors import CelosiaError
+from celosia.errors import CelosiaError
 
 __all__ = [
     "PLANNERS",

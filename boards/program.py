@@ -6,7 +6,7 @@ from pathlib import Path
 
 from celosia.boards.board import Board
 from celosia.boards.tools import FpgaToolError, find_tool, run_fpga_tool
-from celosia.sw.errors import CelosiaError
+from celosia.errors import CelosiaError
 
 __all__ = ["LOADER", "program_board"]
 

@@ -8,7 +8,7 @@ from celosia.boards.icebreaker import ICEBREAKER
 from celosia.boards.orangecrab import ORANGECRAB_85F
 from celosia.boards.tang_primer_20k import TANG_PRIMER_20K
 from celosia.boards.ulx3s import ULX3S_85F
-from celosia.sw.errors import CelosiaError
+from celosia.errors import CelosiaError
 
 __all__ = ["BOARDS", "find_board"]
 

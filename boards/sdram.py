@@ -8,11 +8,11 @@ from typing import Any
 from amaranth.hdl import Const, Module
 from amaranth.lib import io
 from amaranth.lib.wiring import Component, In, connect, flipped
+from celosia.errors import CelosiaError
 from celosia.hw.bus.ports import initiator_signature
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.system.sdram import SdramController
 from celosia.hw.system.sdram_timing import SdramChip
-from celosia.sw.errors import CelosiaError
 
 __all__ = ["BoardSdram", "Capture", "best_capture"]
 

@@ -14,10 +14,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig
-from celosia.sim.toolchain import BuildError, run_tool
-from celosia.sw.errors import CelosiaError
-from celosia.sw.install import install_advice
+from celosia.install import install_advice
+from celosia.toolchain import BuildError, run_tool
 
 __all__ = [
     "NEXTPNR_ECP5",

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from celosia.errors import ModelError
 from celosia.sw.compiler.frontend import load
 from celosia.sw.compiler.ir import Graph, Tensor, TfliteOp
-from celosia.sw.errors import ModelError
 
 __all__ = [
     "GoldenGraph",

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from celosia.sim.toolchain import BuildError
+from celosia.toolchain import BuildError
 
 __all__ = ["Function", "load_library"]
 

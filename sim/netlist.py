@@ -14,11 +14,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig
-from celosia.sim.toolchain import BuildError, distribution_version, missing_tools, run_tool
+from celosia.install import install_advice
 from celosia.sim.verilator import Build, build_verilog, gateware_text
-from celosia.sw.errors import CelosiaError
-from celosia.sw.install import install_advice
+from celosia.toolchain import BuildError, distribution_version, missing_tools, run_tool
 
 if TYPE_CHECKING:
     from rich.console import Console

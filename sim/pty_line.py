@@ -10,8 +10,8 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from celosia.sw.closing import Closing
-from celosia.sw.errors import DeviceError
+from celosia.closing import Closing
+from celosia.errors import DeviceError
 
 __all__ = ["PtyLine"]
 

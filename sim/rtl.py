@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from celosia.closing import Closing
+from celosia.errors import DeviceError
 from celosia.sim.library import Function, load_library
 from celosia.sim.verilator import Build
-from celosia.sw.closing import Closing
-from celosia.sw.errors import DeviceError
 
 __all__ = ["SAMPLE_DTYPE", "BusStatistics", "MemoryModel", "RtlSimulator"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 
+from celosia.closing import Closing
 from celosia.sim.pty_line import PtyLine
-from celosia.sw.closing import Closing
 
 __all__ = ["ServedLine"]
 

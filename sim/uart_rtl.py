@@ -10,10 +10,10 @@ from __future__ import annotations
 import ctypes
 from pathlib import Path
 
+from celosia.errors import DeviceError
 from celosia.hw.contract.uart import DEFAULT_BAUD
 from celosia.sim.library import Function, load_library
 from celosia.sim.verilator import Build
-from celosia.sw.errors import DeviceError
 
 __all__ = ["HARNESS", "UartRtl"]
 

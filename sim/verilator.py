@@ -26,8 +26,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from celosia import toolchain
 from celosia.hw.contract.config import NpuConfig
-from celosia.sim.toolchain import (
+from celosia.install import install_advice
+from celosia.toolchain import (
     BuildError,
     CxxCompiler,
     RunningTools,
@@ -38,7 +40,6 @@ from celosia.sim.toolchain import (
     find_yosys,
     run_tool,
 )
-from celosia.sw.install import install_advice
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -172,8 +173,7 @@ def _tools_key(harness: Path = HARNESS) -> list[str]:
     ]
     # This file and its neighbours hold every flag; comments that change cost a build, no more.
     here = Path(__file__)
-    neighbours = (here.with_name(name) for name in ("toolchain.py", "sim_top.py"))
-    recipe = [harness, HARNESS_HEADER, here, *neighbours]
+    recipe = [harness, HARNESS_HEADER, here, here.with_name("sim_top.py"), Path(toolchain.__file__)]
     return [*versions, _processor(), *(path.read_text(encoding="utf-8") for path in recipe)]
 
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig
-from celosia.sim.toolchain import distribution_version, find_yosys, run_tool
 from celosia.sim.verilator import VERILOG_TIME_OUT_S, YOSYS_SCRIPT
-from celosia.sw.errors import CelosiaError
+from celosia.toolchain import distribution_version, find_yosys, run_tool
 
 __all__ = ["BENCH", "check_module_name", "npu_verilog", "run_at_time_zero"]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from celosia.errors import ProgramError
 from celosia.hw.contract.addresses import softmax_lines, vector_lines
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import (
@@ -24,7 +25,6 @@ from celosia.hw.contract.legal import ACC_OPS, field_problem
 from celosia.sw.check_footprint import Access, OutOfRangeError, accesses
 from celosia.sw.check_limits import MAX_CHECKED_COMMANDS, MAX_USES, check_limits
 from celosia.sw.check_order import CommandOrder, command_name
-from celosia.sw.errors import ProgramError
 from celosia.sw.program import MAX_SYSTEM_BYTES, Program
 
 __all__ = ["check_commands", "check_program"]

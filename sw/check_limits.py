@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from celosia.errors import ProgramError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Command, Conv, Engine, Softmax, Transfer, Vector
 from celosia.hw.contract.legal import ACC_OPS
 from celosia.sw.check_order import command_name
-from celosia.sw.errors import ProgramError
 
 __all__ = [
     "MAX_CHECKED_COMMANDS",

@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from celosia.errors import ProgramError
 from celosia.hw.contract.isa import Command, Conv, Engine, Vector
 from celosia.hw.contract.legal import ACC_OPS
-from celosia.sw.errors import ProgramError
 
 __all__ = ["CommandOrder", "command_name"]
 

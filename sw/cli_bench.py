@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from celosia.errors import CelosiaError, printable
 from celosia.hw.contract.config import ConfigError, NpuConfig
 from celosia.sw.cli_common import (
     CHECK_FAILED,
@@ -16,7 +17,6 @@ from celosia.sw.cli_common import (
     output_console,
     parse_config,
 )
-from celosia.sw.errors import CelosiaError, printable
 from celosia.sw.report.bench import Bench, Conditions, Measurement, find_models
 from celosia.sw.report.bench_baselines import sources
 from celosia.sw.report.bench_doc import marked_tables, renew_tables, table_text

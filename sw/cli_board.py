@@ -62,8 +62,8 @@ def devices_command(
 ) -> None:
     """List devices."""
     from celosia.sim.netlist import missing_netlist_tools
-    from celosia.sim.toolchain import missing_tools
     from celosia.sw.driver.uart.find import probe_all, system_ports
+    from celosia.toolchain import missing_tools
 
     require_writable(json)
     with error_console().status("asking at serial ports"):

@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+from celosia.errors import CelosiaError
+from celosia.install import install_advice
 from celosia.sw.cli_common import error_console, help_text, output_console, parse_config
-from celosia.sw.errors import CelosiaError
-from celosia.sw.install import install_advice
 
 __all__ = ["register", "serve_board"]
 

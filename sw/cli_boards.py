@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from celosia.errors import CelosiaError, CompileError, UnsupportedError
 from celosia.sw.cli_common import (
     CHECK_FAILED,
     FoldOption,
@@ -16,7 +17,6 @@ from celosia.sw.cli_common import (
     output_console,
     parse_config,
 )
-from celosia.sw.errors import CelosiaError, CompileError, UnsupportedError
 from celosia.sw.report.bench_doc import marked_tables, renew_tables, table_text
 from celosia.sw.report.files import require_writable, write_json
 from rich.table import Table

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from celosia.errors import CelosiaError
 from celosia.hw.contract.config import PRESETS, ConfigError, NpuConfig, preset
-from celosia.sw.errors import CelosiaError
 from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from celosia.errors import InputError
 from celosia.sw.cli_common import (
     CHECK_FAILED,
     ConfigOption,
@@ -18,7 +19,6 @@ from celosia.sw.cli_common import (
     parse_config,
 )
 from celosia.sw.cli_device import open_device_for
-from celosia.sw.errors import InputError
 from celosia.sw.report.example import load_digits
 from celosia.sw.report.files import require_writable, write_json
 from celosia.sw.report.lines import check_line, timing_lines

@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.uart import Identity
 from celosia.sw.cli_common import error_console
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.opening import SIMULATED, UART
-from celosia.sw.errors import CelosiaError
 from celosia.sw.program import Program
 from rich.progress import BarColumn, DownloadColumn, Progress
 

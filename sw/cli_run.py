@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from celosia.errors import CelosiaError, InputError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.regs import COUNTERS
 from celosia.sw.cli_common import (
@@ -28,7 +29,6 @@ from celosia.sw.cli_device import (
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.opening import SIMULATED
 from celosia.sw.driver.result import Result
-from celosia.sw.errors import CelosiaError, InputError
 from celosia.sw.program import Program
 from celosia.sw.report.files import require_writable, write_arrays, write_json
 from celosia.sw.report.lines import check_line, timing_lines

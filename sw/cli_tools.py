@@ -13,24 +13,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from celosia.errors import CelosiaError
 from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.hw.contract.isa import COMMAND_BYTES, Command, Engine, fields_of
-from celosia.sim.toolchain import (
+from celosia.install import install_advice
+from celosia.sw.cli_common import ConfigOption, JsonOption, help_text, output_console, parse_config
+from celosia.sw.cli_device import LATENCY_CYCLES
+from celosia.sw.program import NO_LAYER, Program
+from celosia.sw.report.files import require_writable, write_bytes, write_json
+from celosia.sw.report.labels import layer_label
+from celosia.sw.report.samples import load_samples, random_samples
+from celosia.sw.report.tables import config_table
+from celosia.toolchain import (
     BuildError,
     distribution_version,
     find_compiler,
     find_verilator,
     find_yosys,
 )
-from celosia.sw.cli_common import ConfigOption, JsonOption, help_text, output_console, parse_config
-from celosia.sw.cli_device import LATENCY_CYCLES
-from celosia.sw.errors import CelosiaError
-from celosia.sw.install import install_advice
-from celosia.sw.program import NO_LAYER, Program
-from celosia.sw.report.files import require_writable, write_bytes, write_json
-from celosia.sw.report.labels import layer_label
-from celosia.sw.report.samples import load_samples, random_samples
-from celosia.sw.report.tables import config_table
 from rich.table import Table
 
 if TYPE_CHECKING:

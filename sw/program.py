@@ -17,10 +17,10 @@ from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
+from celosia.errors import ProgramError
 from celosia.hw.contract import isa
 from celosia.hw.contract.config import ConfigError, NpuConfig
 from celosia.hw.contract.isa import COMMAND_BYTES, Command, IsaError, Region
-from celosia.sw.errors import ProgramError
 from celosia.sw.program_tensors import TensorInfo
 from celosia.sw.schema import build, parse
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from celosia.errors import InputError, ProgramError
 from celosia.hw.contract.isa import Region
-from celosia.sw.errors import InputError, ProgramError
 
 __all__ = ["TensorInfo"]
 

@@ -10,8 +10,8 @@ import zlib
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
+from celosia.errors import CelosiaError
 from celosia.hw.contract.isa import BLOCK_LINES
-from celosia.hw.errors import CelosiaError
 
 __all__ = ["ACT_BANKS", "ConfigError", "NpuConfig", "PRESETS", "preset"]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, ClassVar
 
-from celosia.hw.errors import CelosiaError
+from celosia.errors import CelosiaError
 
 __all__ = [
     "ADDRESS_BITS",

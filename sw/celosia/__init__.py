@@ -12,8 +12,7 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from celosia.hw.contract.config import PRESETS, ConfigError, NpuConfig
-from celosia.sw.errors import (
+from celosia.errors import (
     CelosiaError,
     CompileError,
     DeviceError,
@@ -22,6 +21,7 @@ from celosia.sw.errors import (
     ProgramError,
     UnsupportedError,
 )
+from celosia.hw.contract.config import PRESETS, ConfigError, NpuConfig
 
 if TYPE_CHECKING:
     from celosia.sw.driver.device import Device

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from celosia.errors import CompileError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Command
 from celosia.sw.check import check_program
@@ -30,7 +31,6 @@ from celosia.sw.compiler.schedule import Schedule, schedule_works
 from celosia.sw.compiler.tokens import place_tokens
 from celosia.sw.compiler.verify import verify
 from celosia.sw.compiler.works import Fusion, Work, works_of
-from celosia.sw.errors import CompileError
 from celosia.sw.program import Program
 
 __all__ = ["compile_graph", "compile_model"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from celosia.errors import CompileError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import COMMAND_BYTES, Command, Conv, End, Region, Transfer
 from celosia.sw.compiler.fold_input import FoldOp
@@ -12,7 +13,6 @@ from celosia.sw.compiler.plan import MemoryPlan, WorkPlan
 from celosia.sw.compiler.predict import Prediction
 from celosia.sw.compiler.schedule import Schedule
 from celosia.sw.compiler.works import Work
-from celosia.sw.errors import CompileError
 from celosia.sw.program import NO_LAYER, LayerInfo, Program, TensorInfo
 from celosia.sw.program import MemoryPlan as ProgramMemory
 

@@ -5,8 +5,8 @@ Only what the outputs depend on counts: a float branch nobody reads is no reason
 
 from __future__ import annotations
 
+from celosia.errors import ModelError, UnsupportedError
 from celosia.sw.compiler.ir import DType, Graph, Op, Tensor
-from celosia.sw.errors import ModelError, UnsupportedError
 
 __all__ = ["check_model"]
 

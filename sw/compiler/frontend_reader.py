@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tflite  # type: ignore[import-untyped]
+from celosia.errors import ModelError, printable
 from celosia.sw.compiler import frontend_schema as schema
-from celosia.sw.errors import ModelError, printable
 from flatbuffers import number_types  # type: ignore[import-untyped]
 
 __all__ = ["FlatModel", "damaged", "guard"]

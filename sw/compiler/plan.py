@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from celosia.errors import CompileError
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.alloc import Item, free_gaps, pack, place_in_gaps
 from celosia.sw.compiler.fold_input import FoldOp
@@ -23,7 +24,6 @@ from celosia.sw.compiler.storage import (
 )
 from celosia.sw.compiler.tiling import Tiling, tilings
 from celosia.sw.compiler.works import Work
-from celosia.sw.errors import CompileError
 
 __all__ = ["MemoryPlan", "WorkPlan", "plan_memory"]
 

@@ -10,9 +10,9 @@ from math import isfinite
 from typing import NoReturn
 
 import numpy as np
+from celosia.errors import CompileError, ModelError, UnsupportedError
 from celosia.sw.compiler.ir import DType, Graph, NpuOp, Op, Tensor, TfliteOp
 from celosia.sw.compiler.verify_npu import npu_violation
-from celosia.sw.errors import CompileError, ModelError, UnsupportedError
 
 __all__ = ["verify"]
 

@@ -13,15 +13,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from celosia.closing import Closing
+from celosia.errors import DeviceError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Region
 from celosia.hw.contract.regs import COUNTERS, IDENTITY, VERSION, capability_words, register
-from celosia.sw.closing import Closing
 from celosia.sw.driver.faults import Fault, fault_error
 from celosia.sw.driver.inputs import Inputs, prepare_inputs
 from celosia.sw.driver.layout import Layout
 from celosia.sw.driver.result import Result
-from celosia.sw.errors import DeviceError
 from celosia.sw.program import Program, TensorInfo
 
 __all__ = ["Device", "field_of"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from celosia.errors import DeviceError
 from celosia.hw.contract.isa import COMMAND_BYTES, Region
 from celosia.hw.contract.regs import ErrorCause
 from celosia.sw.driver.layout import Layout
-from celosia.sw.errors import DeviceError
 from celosia.sw.program import Program
 
 __all__ = ["Fault", "fault_error"]

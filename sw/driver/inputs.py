@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from celosia.sw.errors import InputError
+from celosia.errors import InputError
 from celosia.sw.program import TensorInfo
 
 __all__ = ["Inputs", "prepare_inputs", "quantize_array"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from celosia.errors import DeviceError
 from celosia.hw.contract.isa import Region
-from celosia.sw.errors import DeviceError
 from celosia.sw.program import Program
 
 __all__ = ["Layout", "RegionPlace"]

@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from celosia.errors import DeviceError
 from celosia.hw.contract.config import NpuConfig, preset
 from celosia.sw.driver.device import Device
-from celosia.sw.errors import DeviceError
 
 __all__ = ["KINDS", "SIMULATED", "UART", "open_device", "resolve_config"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy.typing as npt
-from celosia.sw.errors import InputError
+from celosia.errors import InputError
 
 __all__ = ["Result"]
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from celosia.errors import CelosiaError, DeviceError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Command, End, Engine, Load, Region, Store
 from celosia.hw.contract.regs import IDENTITY
 from celosia.sw.driver.device import Device
-from celosia.sw.errors import CelosiaError, DeviceError
 from celosia.sw.program import MemoryPlan, Program, TensorInfo
 
 __all__ = ["STEPS", "StepResult", "self_test"]

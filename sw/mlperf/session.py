@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from celosia.errors import CelosiaError
 from celosia.sw.driver.device import Device
-from celosia.sw.errors import CelosiaError
 from celosia.sw.mlperf.tasks import Task
 from celosia.sw.program import Program
 

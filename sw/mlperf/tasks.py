@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from celosia.errors import InputError
 from celosia.sw.driver.inputs import quantize_array
-from celosia.sw.errors import InputError
 from celosia.sw.program import TensorInfo
 
 __all__ = ["TASKS", "Task"]

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.opening import open_device
 from celosia.sw.driver.sim import SimDevice
-from celosia.sw.errors import CelosiaError
 from celosia.sw.program import Program
 from celosia.sw.report.bench_baselines import Baseline, baseline_of
 from celosia.sw.report.bench_profile import LayerProfile, Reason, attribute_cycles

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from celosia.sw.errors import CelosiaError
+from celosia.errors import CelosiaError
 from celosia.sw.report.files import write_bytes
 from rich.console import Console, RenderableType
 

@@ -32,9 +32,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from celosia.errors import ProgramError
 from celosia.hw.contract.isa import Command, Engine, Load, Space
 from celosia.hw.contract.trace import TRACE_STATES
-from celosia.sw.errors import ProgramError
 from celosia.sw.program import LayerInfo, Program
 
 __all__ = ["LayerProfile", "Reason", "attribute_cycles", "command_layers"]

@@ -12,12 +12,12 @@ import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Command, Conv, Engine, Load, Space, Vector, VectorOp
 from celosia.sw.check import check_program
 from celosia.sw.check_footprint import Access, accesses
 from celosia.sw.compiler.predict import predict
-from celosia.sw.errors import CelosiaError
 from celosia.sw.program import NO_LAYER, LayerInfo, Program
 from celosia.sw.report.bench_profile import command_layers
 

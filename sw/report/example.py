@@ -7,7 +7,7 @@ from importlib import resources
 
 import numpy as np
 import numpy.typing as npt
-from celosia.sw.errors import CelosiaError
+from celosia.errors import CelosiaError
 
 __all__ = ["Digits", "load_digits"]
 

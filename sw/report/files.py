@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from celosia.sw.errors import CelosiaError
+from celosia.errors import CelosiaError
 
 __all__ = ["require_writable", "write_arrays", "write_bytes", "write_json"]
 

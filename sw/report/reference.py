@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from celosia.closing import Closing
+from celosia.errors import UnsupportedError
 from celosia.sim.golden_model import GoldenModel, UnsupportedModelError
-from celosia.sw.closing import Closing
 from celosia.sw.compiler.frontend import load
-from celosia.sw.errors import UnsupportedError
 
 __all__ = ["Expected", "ReferenceModel", "interpreter_installed"]
 

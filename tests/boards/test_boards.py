@@ -13,10 +13,10 @@ from celosia.boards.flows import FLOWS
 from celosia.boards.identity import identity_of, revision_of
 from celosia.boards.registry import BOARDS, find_board
 from celosia.boards.resources import DEVICES
+from celosia.errors import CelosiaError
 from celosia.hw.contract.config import PRESETS, preset
 from celosia.hw.contract.uart import Identity
 from celosia.hw.system.sdram_timing import SDRAM_CHIPS
-from celosia.sw.errors import CelosiaError
 
 pytest.importorskip("amaranth_boards")
 

@@ -20,8 +20,8 @@ from celosia.boards.gowin import ALONE
 from celosia.boards.registry import BOARDS
 from celosia.boards.report import read_clocks
 from celosia.boards.tools import FpgaToolError, find_tool
+from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig, preset
-from celosia.sw.errors import CelosiaError
 
 pytest.importorskip("amaranth_boards")
 

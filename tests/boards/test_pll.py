@@ -22,7 +22,7 @@ from celosia.boards.pll import (
     plan_xilinx7,
 )
 from celosia.boards.registry import BOARDS
-from celosia.sw.errors import CelosiaError
+from celosia.errors import CelosiaError
 
 MHZ = 1_000_000
 LIMITS = {

@@ -9,6 +9,7 @@ from typing import Any
 import cocotb
 import numpy as np
 import numpy.typing as npt
+from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import COMMAND_BYTES, End, Load, Region
 from celosia.hw.contract.regs import ErrorCause, address_of, register
@@ -18,7 +19,6 @@ from celosia.sim.golden_model import GoldenModel
 from celosia.sim.random_models import RandomModel, random_network
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.layout import Layout
-from celosia.sw.errors import CelosiaError
 from celosia.sw.program import Program
 from tops import DESIGNS
 

@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from celosia.sim.toolchain import (
+from celosia.toolchain import (
     BuildError,
     distribution_version,
     find_compiler,

@@ -17,9 +17,9 @@ import celosia
 import numpy as np
 import pytest
 from celosia.hw.contract.config import PRESETS
-from celosia.sim.toolchain import missing_tools
 from celosia.sw.driver.device import Device
 from celosia.sw.program import Program
+from celosia.toolchain import missing_tools
 
 MODELS = Path(__file__).resolve().parents[2].parent / "shared" / "mlperf_tiny"
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "digits" / "digits_int8.tflite"

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from celosia.errors import CompileError, UnsupportedError
 from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.isa import Region
 from celosia.sim.emulator import Emulator, Order
@@ -23,7 +24,6 @@ from celosia.sim.tflite_builder import ModelBuilder
 from celosia.sw.compiler import fold_input, frontend
 from celosia.sw.compiler.build import compile_graph, compile_model
 from celosia.sw.compiler.passes.pipeline import lower
-from celosia.sw.errors import CompileError, UnsupportedError
 from celosia.sw.program import Program
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -23,7 +23,6 @@ from celosia.sim import netlist
 from celosia.sim.netlist import build_netlist, missing_netlist_tools
 from celosia.sim.rtl import MemoryModel
 from celosia.sim.tflite_builder import ModelBuilder
-from celosia.sim.toolchain import BuildError
 from celosia.sw.cli import app
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.netlist import NetlistDevice
@@ -31,6 +30,7 @@ from celosia.sw.driver.sim import SimDevice
 from celosia.sw.program import Program
 from celosia.sw.report.check import check_model
 from celosia.sw.report.samples import Sample, random_samples
+from celosia.toolchain import BuildError
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parents[2]

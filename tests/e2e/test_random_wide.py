@@ -24,11 +24,11 @@ import celosia
 import numpy as np
 import numpy.typing as npt
 import pytest
+from celosia.errors import CelosiaError, CompileError, ModelError, UnsupportedError
 from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.sim.golden_model import GoldenModel
 from celosia.sim.tflite_builder import ModelBuilder, TensorHandle
 from celosia.sw.compiler.build import compile_model
-from celosia.sw.errors import CelosiaError, CompileError, ModelError, UnsupportedError
 
 Int8 = npt.NDArray[np.int8]
 Rng = np.random.Generator

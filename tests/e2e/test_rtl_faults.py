@@ -22,6 +22,7 @@ import celosia
 import numpy as np
 import numpy.typing as npt
 import pytest
+from celosia.errors import DeviceError, InputError, ProgramError
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import (
     COMMAND_BITS,
@@ -45,14 +46,13 @@ from celosia.hw.contract.legal import field_problem
 from celosia.hw.contract.regs import ErrorCause
 from celosia.sim.golden_model import GoldenModel
 from celosia.sim.tflite_builder import ModelBuilder
-from celosia.sim.toolchain import missing_tools
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.device import FIRST_ADDRESS, Device
 from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.driver.layout import Layout
 from celosia.sw.driver.sim import SimDevice
-from celosia.sw.errors import DeviceError, InputError, ProgramError
 from celosia.sw.program import MemoryPlan, Program, TensorInfo
+from celosia.toolchain import missing_tools
 
 MISSING = missing_tools()
 rtl_only = pytest.mark.skipif(bool(MISSING), reason=MISSING or "all tools are there")

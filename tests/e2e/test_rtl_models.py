@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from celosia.hw.contract.config import preset
-from celosia.sim.toolchain import missing_tools
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.inputs import quantize_array
 from celosia.sw.driver.sim import SimDevice
@@ -28,6 +27,7 @@ from celosia.sw.program import Program
 from celosia.sw.report.check import CheckReport, check_model
 from celosia.sw.report.reference import ReferenceModel
 from celosia.sw.report.samples import Sample, random_samples
+from celosia.toolchain import missing_tools
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARK = ROOT.parent / "shared" / "mlperf_tiny"

@@ -19,19 +19,19 @@ import celosia
 import numpy as np
 import numpy.typing as npt
 import pytest
+from celosia.errors import CompileError, UnsupportedError
 from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.hw.contract.isa import Conv, Region
 from celosia.hw.contract.regs import COUNTERS
 from celosia.sim.golden_model import GoldenModel
 from celosia.sim.random_models import OPERATORS, RandomModel, random_network, random_operator
 from celosia.sim.tflite_builder import ModelBuilder
-from celosia.sim.toolchain import missing_tools
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.driver.result import Result
 from celosia.sw.driver.sim import SimDevice
-from celosia.sw.errors import CompileError, UnsupportedError
 from celosia.sw.program import Program
+from celosia.toolchain import missing_tools
 
 if TYPE_CHECKING:
     from celosia.sim.rtl import MemoryModel

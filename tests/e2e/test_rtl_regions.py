@@ -13,7 +13,7 @@ from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.isa import End, Engine, Load, Region, Store
 from celosia.hw.contract.regs import ErrorCause, address_of
 from celosia.hw.contract.units import Unit
-from celosia.sim.toolchain import missing_tools
+from celosia.toolchain import missing_tools
 
 MEMORY_BYTES = 1 << 16
 CODE, DATA, SIZE = 0x1000, 0x8000, 0x100

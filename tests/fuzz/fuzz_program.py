@@ -26,13 +26,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from celosia.errors import CelosiaError, UnsupportedError
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import COMMAND_BYTES, COMMANDS, fields_of
 from celosia.sim.random_models import random_network
 from celosia.sw.check import check_program
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.emu import EmuDevice
-from celosia.sw.errors import CelosiaError, UnsupportedError
 from celosia.sw.program import HEADER_BYTES, Program, Section
 from celosia.sw.report.example import load_digits
 

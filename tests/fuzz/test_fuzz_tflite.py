@@ -27,12 +27,12 @@ from typing import Any
 
 import numpy as np
 import tflite  # type: ignore[import-untyped]
+from celosia.errors import CelosiaError
 from celosia.hw.contract.config import preset
 from celosia.sim.tflite_builder import ModelBuilder
 from celosia.sw.compiler import frontend
 from celosia.sw.compiler.build import compile_graph
 from celosia.sw.compiler.passes.pipeline import lower
-from celosia.sw.errors import CelosiaError
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMORY_BYTES = 512 << 20

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pickle
 
 import pytest
+from celosia.errors import CelosiaError
 from celosia.hw.contract.config import ConfigError, NpuConfig, preset
 from celosia.hw.contract.isa import Command, IsaError, Load, disassemble
-from celosia.sw.errors import CelosiaError
 
 
 @pytest.mark.parametrize(

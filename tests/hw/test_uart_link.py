@@ -12,10 +12,10 @@ import pytest
 pytest.importorskip("amaranth")
 import celosia.hw.uart
 import celosia.sim.uart_board
+from celosia.errors import DeviceError
 from celosia.hw.contract.regs import ACCESS, REGISTERS, address_of
 from celosia.hw.contract.uart import Identity, Kind
 from celosia.sim.line_faults import FaultRates, FaultyPort
-from celosia.sim.toolchain import missing_tools
 from celosia.sim.uart_board import DEAD_ADDRESS, LinkBoard
 from celosia.sim.uart_model import BoardModel, BusError
 from celosia.sim.uart_rtl import HARNESS, UartRtl
@@ -25,7 +25,7 @@ from celosia.sw.driver.uart.channel import Patience
 from celosia.sw.driver.uart.codec import DELIMITER, FrameSplitter, request
 from celosia.sw.driver.uart.link import Link
 from celosia.sw.driver.uart.port import SerialPort
-from celosia.sw.errors import DeviceError
+from celosia.toolchain import missing_tools
 
 CLOCK_HZ = 24_000_000
 """The slowest that does 3 Mbaud: eight clocks a bit."""

@@ -8,8 +8,8 @@ import threading
 import time
 
 import pytest
+from celosia.errors import DeviceError
 from celosia.sim.pty_line import PtyLine
-from celosia.sw.errors import DeviceError
 
 pytest.importorskip("termios", reason="this system has no pseudo-terminals")
 

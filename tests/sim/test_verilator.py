@@ -20,10 +20,11 @@ pytest.importorskip("amaranth", reason="needs the gateware language: pip install
 from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from celosia.sim import toolchain, verilator
+from celosia import toolchain
+from celosia.errors import DeviceError
+from celosia.sim import verilator
 from celosia.sim.rtl import MemoryModel, RtlSimulator
-from celosia.sim.toolchain import BuildError
-from celosia.sw.errors import DeviceError
+from celosia.toolchain import BuildError
 
 MISSING = toolchain.missing_tools()
 needs_tools = pytest.mark.skipif(bool(MISSING), reason=MISSING or "never")

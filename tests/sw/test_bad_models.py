@@ -12,10 +12,10 @@ import flatbuffers  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 import tflite  # type: ignore[import-untyped]
+from celosia.errors import ModelError, UnsupportedError
 from celosia.sim.tflite_builder import ModelBuilder
 from celosia.sw.compiler.frontend import load
 from celosia.sw.compiler.passes.pipeline import lower
-from celosia.sw.errors import ModelError, UnsupportedError
 
 INT8, UINT8, INT16, FLOAT32 = (
     getattr(tflite.TensorType, name) for name in ("INT8", "UINT8", "INT16", "FLOAT32")

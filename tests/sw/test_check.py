@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from celosia.errors import ProgramError
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import (
     Command,
@@ -25,7 +26,6 @@ from celosia.hw.contract.isa import (
 )
 from celosia.sim.emulator import Emulator, EmulatorError
 from celosia.sw.check import check_commands, check_program
-from celosia.sw.errors import ProgramError
 from celosia.sw.program import MemoryPlan, Program, TensorInfo
 
 LOAD, STORE, ARRAY, VECTOR = 1, 2, 4, 8

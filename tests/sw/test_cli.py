@@ -14,10 +14,10 @@ from celosia.hw.contract.config import PRESETS
 from celosia.hw.contract.isa import COMMAND_BYTES
 from celosia.sim.golden_model import GoldenModel
 from celosia.sim.tflite_builder import ModelBuilder
-from celosia.sim.toolchain import missing_tools
 from celosia.sw.cli import app
 from celosia.sw.program import Program
 from celosia.sw.report.example import load_digits
+from celosia.toolchain import missing_tools
 from typer.testing import CliRunner, Result
 
 DIGITS = load_digits()

@@ -140,8 +140,8 @@ def test_a_model_that_fits(tmp_path: Path) -> None:
 
 def test_memory_is_what_a_device_would_take(tmp_path: Path) -> None:
     """The emulator takes a program with so much memory, and refuses it with a word less."""
+    from celosia.errors import DeviceError
     from celosia.sw.driver.opening import open_device
-    from celosia.sw.errors import DeviceError
 
     program = compile_model(dense_model(tmp_path / "m.tflite", units=24, depth=32), preset("tiny"))
     fit = fit_program(program, memory_bytes=0, clock_hz=1, memory=MemoryTiming())

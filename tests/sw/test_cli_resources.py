@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from celosia.boards import clock, resources
 from celosia.boards.tools import FpgaToolError
+from celosia.install import install_advice
 from celosia.sw.cli import app
-from celosia.sw.install import install_advice
 from typer.testing import CliRunner, Result
 
 

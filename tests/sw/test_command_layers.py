@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from celosia.errors import ProgramError
 from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.isa import Region
 from celosia.hw.contract.regs import ErrorCause
@@ -17,7 +18,6 @@ from celosia.sw.compiler import build
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.faults import Fault, fault_error
 from celosia.sw.driver.layout import Layout
-from celosia.sw.errors import ProgramError
 from celosia.sw.program import NO_LAYER, Program
 from celosia.sw.report.example import load_digits
 

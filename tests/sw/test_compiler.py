@@ -9,6 +9,7 @@ from pathlib import Path
 import celosia
 import numpy as np
 import pytest
+from celosia.errors import CompileError, ProgramError
 from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.isa import (
     COMMAND_BYTES,
@@ -32,7 +33,6 @@ from celosia.sw.compiler.mapping import Axis
 from celosia.sw.compiler.prefetch import prefetch_loads
 from celosia.sw.compiler.steps import Footprint, Place, Step, conflict
 from celosia.sw.compiler.tokens import place_tokens
-from celosia.sw.errors import CompileError, ProgramError
 from celosia.sw.program import LayerInfo, Program
 
 ROOT = Path(__file__).resolve().parents[2]

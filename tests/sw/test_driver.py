@@ -16,13 +16,13 @@ from typing import Any
 import celosia
 import numpy as np
 import pytest
+from celosia import toolchain
+from celosia.errors import DeviceError, InputError, ProgramError
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import Command, Conv, End, Engine, Load, Region, Space, Store
 from celosia.hw.contract.regs import COUNTERS, ErrorCause
-from celosia.sim import toolchain
 from celosia.sw.driver.device import FIRST_ADDRESS, Device
 from celosia.sw.driver.inputs import prepare_inputs, quantize_array
-from celosia.sw.errors import DeviceError, InputError, ProgramError
 from celosia.sw.program import LayerInfo, MemoryPlan, Program, TensorInfo
 
 MISSING = toolchain.missing_tools()

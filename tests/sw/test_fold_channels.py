@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from celosia.errors import ProgramError
 from celosia.hw.contract.config import NpuConfig, preset
 from celosia.sim.golden_model import GoldenModel
 from celosia.sim.tflite_builder import ModelBuilder, TensorHandle
@@ -22,7 +23,6 @@ from celosia.sw.compiler.passes.pipeline import lower
 from celosia.sw.compiler.verify import verify
 from celosia.sw.driver.opening import open_device
 from celosia.sw.driver.result import Result
-from celosia.sw.errors import ProgramError
 from celosia.sw.program import Program, TensorInfo
 from celosia.sw.report.check import check_model
 from celosia.sw.report.samples import random_samples

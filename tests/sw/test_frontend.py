@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from celosia.errors import CompileError, ModelError, UnsupportedError
 from celosia.sim.tflite_builder import ModelBuilder
 from celosia.sw.compiler.frontend import load
 from celosia.sw.compiler.ir import DType, Graph, Tensor, TfliteOp, hwc
 from celosia.sw.compiler.verify import verify
-from celosia.sw.errors import CompileError, ModelError, UnsupportedError
 
 MODELS = Path(__file__).parents[2] / "../shared/mlperf_tiny"
 

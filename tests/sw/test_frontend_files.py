@@ -11,13 +11,13 @@ from typing import Any
 import celosia
 import numpy as np
 import pytest
+from celosia.errors import CelosiaError, ModelError, UnsupportedError, printable
 from celosia.hw.contract.config import preset
 from celosia.sim.golden_model import GoldenModel
 from celosia.sim.tflite_builder import ModelBuilder, TensorHandle
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.compiler.frontend import load
 from celosia.sw.compiler.passes.pipeline import lower
-from celosia.sw.errors import CelosiaError, ModelError, UnsupportedError, printable
 
 RNG = np.random.default_rng(12)
 WEIGHTS = RNG.integers(-128, 128, (8, 3, 3, 2)).astype(np.int8)

@@ -16,6 +16,7 @@ from typing import Any
 import celosia
 import numpy as np
 import pytest
+from celosia.errors import DeviceError, ProgramError
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import (
     Command,
@@ -32,7 +33,6 @@ from celosia.sim.emulator import Emulator, EmulatorError, EmulatorFault
 from celosia.sw.check import check_program
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.emu import EmuDevice
-from celosia.sw.errors import DeviceError, ProgramError
 from celosia.sw.program import HEADER_BYTES, MemoryPlan, Program, Section
 from celosia.sw.report.example import load_digits
 from celosia.sw.schema import SchemaError, build, parse

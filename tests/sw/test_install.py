@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celosia.sw import cli_tools, install
+from celosia import install
+from celosia.errors import CelosiaError
+from celosia.install import install_advice
+from celosia.sw import cli_tools
 from celosia.sw.cli import app
 from celosia.sw.cli_common import error_console, output_console, show_error
-from celosia.sw.errors import CelosiaError
-from celosia.sw.install import install_advice
 from celosia.sw.report.example import load_digits
 from rich.table import Table
 from typer.testing import CliRunner
@@ -67,7 +68,7 @@ def test_info_and_devices_print_the_advice(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(cli_tools, "_found", lambda find: f"none: {install_advice('sim')}")
     assert '"celosia[sim]"' in CliRunner().invoke(app, ["info"]).output
-    monkeypatch.setattr("celosia.sim.toolchain.missing_tools", lambda: install_advice("sim"))
+    monkeypatch.setattr("celosia.toolchain.missing_tools", lambda: install_advice("sim"))
     output = CliRunner().invoke(app, ["devices"]).output
     assert "celosia[sim]" in re.sub(r"\s+", "", output.replace("│", " "))
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import celosia
 import numpy as np
 import pytest
-from celosia.sim.toolchain import missing_tools
 from celosia.sw.driver.device import Device
 from celosia.sw.mlperf.session import Session
 from celosia.sw.mlperf.tasks import TASKS
 from celosia.sw.program import Program
+from celosia.toolchain import missing_tools
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "mlperf_tiny"
 MISSING = missing_tools()

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from celosia.errors import UnsupportedError
 from celosia.sim.tflite_builder import ModelBuilder
 from celosia.sw.compiler.frontend import load
 from celosia.sw.compiler.ir import (
@@ -33,7 +34,6 @@ from celosia.sw.compiler.quantize import (
     saturating_rounding_doubling_high_mul,
 )
 from celosia.sw.compiler.quantize_exact import exact_multiplier, scale_in_double
-from celosia.sw.errors import UnsupportedError
 
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs the reference interpreter")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from celosia.errors import InputError, ProgramError
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import End, Load, Region, Space
-from celosia.sw.errors import InputError, ProgramError
 from celosia.sw.program import (
     HEADER_BYTES,
     LayerInfo,

@@ -14,6 +14,7 @@ from typing import Any
 import celosia
 import numpy as np
 import pytest
+from celosia.errors import DeviceError
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.uart import Identity, Kind
 from celosia.sim.line_faults import FaultRates, FaultyPort
@@ -27,7 +28,6 @@ from celosia.sw.driver.uart.codec import request
 from celosia.sw.driver.uart.device import UartDevice
 from celosia.sw.driver.uart.link import Link
 from celosia.sw.driver.uart.port import SerialPort
-from celosia.sw.errors import DeviceError
 from celosia.sw.program import Program
 from serial.tools import list_ports
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from celosia.errors import ModelError, UnsupportedError
 from celosia.sw.compiler.ir import DType, Graph, NpuOp, Op, Tensor, TfliteOp
 from celosia.sw.compiler.passes.lower_elementwise import UNARY, lower_add, lower_mul, lower_unary
 from celosia.sw.compiler.passes.lower_other import lower_pool, lower_reshape, lower_softmax
@@ -15,7 +16,6 @@ from celosia.sw.compiler.passes.lower_weighted import (
 )
 from celosia.sw.compiler.passes.rewrite import unsupported, with_ops
 from celosia.sw.compiler.quantize import QuantizationError
-from celosia.sw.errors import ModelError, UnsupportedError
 
 __all__ = ["SUPPORTED", "lower_ops"]
 

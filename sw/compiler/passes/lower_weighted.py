@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from celosia.errors import UnsupportedError
 from celosia.sw.compiler.ir import (
     ConvOp,
     DType,
@@ -34,7 +35,6 @@ from celosia.sw.compiler.quantize import (
     channel_multipliers,
 )
 from celosia.sw.compiler.quantize_exact import ExactMultiplier, exact_multiplier
-from celosia.sw.errors import UnsupportedError
 
 __all__ = ["lower_conv", "lower_depthwise", "lower_fully_connected", "lower_pad"]
 

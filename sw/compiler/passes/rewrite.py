@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from celosia.errors import ModelError, UnsupportedError
 from celosia.sw.compiler.ir import Graph, NpuOp, Op, Tensor, TfliteOp
-from celosia.sw.errors import ModelError, UnsupportedError
 
 __all__ = [
     "contradiction",

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from celosia.errors import DeviceError
 from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.hw.contract.regs import IDENTITY, address_of
 from celosia.hw.contract.uart import DEFAULT_BAUD, Identity
@@ -16,7 +17,6 @@ from celosia.sw.driver.uart.find import find_board
 from celosia.sw.driver.uart.link import Link
 from celosia.sw.driver.uart.port import Port, SerialPort
 from celosia.sw.driver.uart.transfers import Progress
-from celosia.sw.errors import DeviceError
 from celosia.sw.program import Program
 
 __all__ = ["AUTO", "UartDevice", "config_of"]

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from celosia.errors import DeviceError
 from celosia.hw.contract.config import PRESETS
 from celosia.hw.contract.regs import address_of
 from celosia.hw.contract.uart import Identity
 from celosia.sw.driver.uart.channel import Patience
 from celosia.sw.driver.uart.link import Link
 from celosia.sw.driver.uart.port import SerialPort
-from celosia.sw.errors import DeviceError
 from serial.tools import list_ports
 
 __all__ = ["FoundPort", "find_board", "probe", "probe_all", "system_ports"]

@@ -12,6 +12,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 
+from celosia.closing import Closing
+from celosia.errors import DeviceError
 from celosia.hw.contract.uart import (
     CHECKSUM_MAX_WORDS,
     REPLY,
@@ -21,7 +23,6 @@ from celosia.hw.contract.uart import (
     Status,
     has_payload,
 )
-from celosia.sw.closing import Closing
 from celosia.sw.driver.uart.channel import Channel, LinkStatistics, Patience
 from celosia.sw.driver.uart.codec import Reply
 from celosia.sw.driver.uart.port import Port
@@ -41,7 +42,6 @@ from celosia.sw.driver.uart.transfers import (
     TransferQueue,
     write_transfer,
 )
-from celosia.sw.errors import DeviceError
 
 __all__ = ["Link"]
 

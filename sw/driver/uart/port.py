@@ -8,8 +8,8 @@ import time
 from typing import Protocol
 
 import serial
+from celosia.errors import DeviceError
 from celosia.hw.contract.uart import DEFAULT_BAUD
-from celosia.sw.errors import DeviceError
 
 __all__ = ["Port", "SerialPort"]
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
+from celosia.errors import DeviceError
 from celosia.hw.contract.uart import (
     DEFAULT_BAUD,
     IDENTITY_WORDS,
@@ -21,7 +22,6 @@ from celosia.hw.contract.uart import (
 )
 from celosia.sw.driver.uart.channel import CHARACTER_BITS, Channel
 from celosia.sw.driver.uart.codec import DELIMITER, Reply, request
-from celosia.sw.errors import DeviceError
 
 __all__ = ["BAUD_RATES", "FRAME_OVERHEAD", "Session", "status_text", "word_of"]
 

@@ -12,7 +12,7 @@ from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.isa import COMMAND_BYTES, Command, End, Load, Region, Space, Store
 from celosia.hw.contract.regs import ErrorCause, address_of
 from celosia.sim.emulator import Emulator, EmulatorFault
-from celosia.sim.toolchain import missing_tools
+from celosia.toolchain import missing_tools
 
 MEMORY_BYTES = 1 << 18
 CODE_BASE, CONST_BASE, IO_BASE, SCRATCH_BASE = 0x0_1000, 0x1_0000, 0x2_8000, 0x3_8000

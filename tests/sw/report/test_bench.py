@@ -16,7 +16,6 @@ from celosia.hw.contract.isa import Command, Conv, End, Engine, Load, Space, Vec
 from celosia.hw.contract.regs import COUNTERS
 from celosia.hw.contract.trace import TRACE_STATES
 from celosia.sim.rtl import SAMPLE_DTYPE
-from celosia.sim.toolchain import missing_tools
 from celosia.sw.cli import app
 from celosia.sw.compiler import build
 from celosia.sw.compiler.build import compile_model
@@ -38,6 +37,7 @@ from celosia.sw.report.bench_tables import (
 from celosia.sw.report.example import load_digits
 from celosia.sw.report.reference import ReferenceModel
 from celosia.sw.report.samples import random_samples
+from celosia.toolchain import missing_tools
 from typer.testing import CliRunner
 
 SHARED = Path(__file__).resolve().parents[3] / ".." / "shared"

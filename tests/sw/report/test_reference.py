@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from celosia.errors import UnsupportedError
 from celosia.hw.contract.config import preset
 from celosia.sim.tflite_builder import ModelBuilder
 from celosia.sw.cli import app
 from celosia.sw.driver.emu import EmuDevice
-from celosia.sw.errors import UnsupportedError
 from celosia.sw.report import reference as reference_module
 from celosia.sw.report.check import CheckReport, check_model
 from celosia.sw.report.reference import ReferenceModel, interpreter_installed

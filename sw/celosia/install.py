@@ -6,7 +6,7 @@ from pathlib import Path
 
 __all__ = ["install_advice"]
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 """The checkout, when this file is in one."""
 
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from celosia.sw.errors import DeviceError
-from celosia.sw.install import install_advice
+from celosia.errors import DeviceError
+from celosia.install import install_advice
 
 __all__ = [
     "BuildError",
