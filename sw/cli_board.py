@@ -61,7 +61,7 @@ def devices_command(
     json: JsonOption = None,
 ) -> None:
     """List devices."""
-    from celosia.sim.netlist import missing_netlist_tools
+    from celosia.sim.rtl.netlist import missing_netlist_tools
     from celosia.sw.driver.uart.find import probe_all, system_ports
     from celosia.toolchain import missing_tools
 

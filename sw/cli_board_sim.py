@@ -68,7 +68,7 @@ def board_sim_command(
 ) -> None:
     """Serve a simulated board."""
     try:
-        faults: Any = import_module("celosia.sim.line_faults")
+        faults: Any = import_module("celosia.sim.board.line_faults")
         rates = faults.FaultRates(
             flip=flip, drop=drop, duplicate=duplicate, truncate=truncate, stall=stall
         )
@@ -93,7 +93,7 @@ def board_sim_command(
 
 
 def serve_board(name: str, config: str | None, rates: Any = None, seed: int = 0) -> Any:
-    """Return a board's simulation at a terminal (:class:`celosia.sim.uart_serve.ServedRtl`).
+    """Return a board's simulation at a terminal (:class:`celosia.sim.board.uart_serve.ServedRtl`).
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def serve_board(name: str, config: str | None, rates: Any = None, seed: int = 0)
         Of the board.
     config : str, optional
         Preset or file; by default the board's.
-    rates : celosia.sim.line_faults.FaultRates, optional
+    rates : celosia.sim.board.line_faults.FaultRates, optional
         Of the line.
     seed : int
         Of the faults.
@@ -115,9 +115,9 @@ def serve_board(name: str, config: str | None, rates: Any = None, seed: int = 0)
 
     from celosia.boards.identity import identity_of
     from celosia.boards.registry import find_board
-    from celosia.sim.board import build_board
-    from celosia.sim.uart_rtl import UartRtl
-    from celosia.sim.uart_serve import ServedRtl
+    from celosia.sim.board.board import build_board
+    from celosia.sim.board.uart_rtl import UartRtl
+    from celosia.sim.board.uart_serve import ServedRtl
 
     board = find_board(name)
     chosen = parse_config(config or board.config)

@@ -51,7 +51,7 @@ def memory_options(
             "--latency and --stalls are about time, which only 'sim' and 'netlist' have",
             "leave them out, or use --device sim",
         )
-    from celosia.sim.rtl import MemoryModel
+    from celosia.sim.rtl.rtl import MemoryModel
 
     chance = stalls or 0.0
     return {

@@ -83,7 +83,7 @@ def _model_path(task: Task, file: Path | None) -> Path:
 
 def _serve(task: Task, path: Path, config: Any, kind: str, clock_hz: int) -> None:
     import celosia
-    from celosia.sim.pty_line import PtyLine
+    from celosia.sim.board.pty_line import PtyLine
     from celosia.sw.mlperf.session import Session
 
     program = celosia.compile(path, config=config)

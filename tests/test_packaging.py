@@ -116,9 +116,9 @@ def test_software_and_contract_do_without_amaranth() -> None:
         *(name.removesuffix(".__init__") for name in contract),
         "celosia.sw.cli",
         "celosia.sw.program",
-        "celosia.sim.emulator",
+        "celosia.sim.emulator.machine",
         "celosia.sw.driver.uart.device",
-        "celosia.sim.uart_model",
+        "celosia.sim.board.uart_model",
     ]
     script = (
         "import sys, importlib; sys.modules['amaranth'] = None\n"

@@ -15,7 +15,7 @@ from celosia.hw.contract.regs import (
     capability_words,
     register,
 )
-from celosia.sim.emulator import FETCH_UNIT, Emulator, EmulatorError, EmulatorFault, Order
+from celosia.sim.emulator.machine import FETCH_UNIT, Emulator, EmulatorError, EmulatorFault, Order
 from celosia.sw.driver.device import BUS_TIMEOUT_CYCLES, Device, field_of
 
 __all__ = ["EmuDevice"]

@@ -9,8 +9,8 @@ from celosia.sw.driver.device import BUS_TIMEOUT_CYCLES
 from celosia.sw.driver.sim import SimDevice
 
 if TYPE_CHECKING:
-    from celosia.sim.rtl import MemoryModel
-    from celosia.sim.verilator import Build
+    from celosia.sim.rtl.rtl import MemoryModel
+    from celosia.sim.rtl.verilator import Build
     from rich.console import Console
 
 __all__ = ["NetlistDevice"]
@@ -55,7 +55,7 @@ class NetlistDevice(SimDevice):
         )
 
     def _build(self, *, trace: bool, console: Console | None) -> Build:
-        from celosia.sim.netlist import build_netlist
+        from celosia.sim.rtl.netlist import build_netlist
 
         assert not trace, "the constructor has no such option"
         return build_netlist(self.config, console=console)

@@ -255,7 +255,7 @@ def _dma(device: Device, march_bytes: int) -> str:
 
 def _array_model(size: int) -> bytes:
     """Return a network that has every multiplier of the array work with extreme values."""
-    from celosia.sim.tflite_builder import ModelBuilder
+    from celosia.sim.models.tflite_builder import ModelBuilder
 
     channels = 2 * size
     output, taken = np.meshgrid(np.arange(channels), np.arange(channels), indexing="ij")

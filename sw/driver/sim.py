@@ -12,8 +12,8 @@ from celosia.hw.contract.regs import address_of
 from celosia.sw.driver.device import BUS_TIMEOUT_CYCLES, Device
 
 if TYPE_CHECKING:
-    from celosia.sim.rtl import MemoryModel
-    from celosia.sim.verilator import Build
+    from celosia.sim.rtl.rtl import MemoryModel
+    from celosia.sim.rtl.verilator import Build
     from rich.console import Console
 
 __all__ = ["SimDevice"]
@@ -41,7 +41,7 @@ class SimDevice(Device):
 
     Attributes
     ----------
-    samples : ndarray of celosia.sim.rtl.SAMPLE_DTYPE, shape [runs], or None
+    samples : ndarray of celosia.sim.rtl.rtl.SAMPLE_DTYPE, shape [runs], or None
         Of the last run with `profile`, from a few cycles after the doorbell to the interrupt.
 
     Raises
@@ -68,7 +68,7 @@ class SimDevice(Device):
             watchdog_cycles=watchdog_cycles,
             bus_timeout_cycles=bus_timeout_cycles,
         )
-        from celosia.sim.rtl import RtlSimulator
+        from celosia.sim.rtl.rtl import RtlSimulator
 
         self.rtl = RtlSimulator(
             self._build(trace=trace is not None, console=console),
@@ -81,7 +81,7 @@ class SimDevice(Device):
             self.rtl.trace(trace)
 
     def _build(self, *, trace: bool, console: Console | None) -> Build:
-        from celosia.sim.verilator import build_npu
+        from celosia.sim.rtl.verilator import build_npu
 
         return build_npu(self.config, trace=trace, console=console)
 

@@ -251,7 +251,7 @@ class Bench:
         BuildError
             If the simulator cannot be built.
         """
-        from celosia.sim.rtl import MemoryModel
+        from celosia.sim.rtl.rtl import MemoryModel
 
         chosen = conditions or Conditions()
         program = self.program(path, config, fold=fold)

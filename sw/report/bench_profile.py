@@ -110,7 +110,7 @@ def attribute_cycles(
     ----------
     program : Program
         That was run.
-    samples : ndarray of celosia.sim.rtl.SAMPLE_DTYPE, shape [runs]
+    samples : ndarray of celosia.sim.rtl.rtl.SAMPLE_DTYPE, shape [runs]
         From the simulator.
     total_cycles : int
         From the counter ``total``; what the entries of the result add up to.

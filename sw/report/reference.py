@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from celosia.closing import Closing
 from celosia.errors import UnsupportedError
-from celosia.sim.golden_model import GoldenModel, UnsupportedModelError
+from celosia.sim.golden.model import GoldenModel, UnsupportedModelError
 from celosia.sw.compiler.frontend import load
 
 __all__ = ["Expected", "ReferenceModel", "interpreter_installed"]

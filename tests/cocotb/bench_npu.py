@@ -15,8 +15,8 @@ from celosia.hw.contract.isa import COMMAND_BYTES, End, Load, Region
 from celosia.hw.contract.regs import ErrorCause, address_of, register
 from celosia.sim.bfm.cycles import Cycles, Pins
 from celosia.sim.bfm.wishbone import RegisterBus, WishboneMemory
-from celosia.sim.golden_model import GoldenModel
-from celosia.sim.random_models import RandomModel, random_network
+from celosia.sim.golden.model import GoldenModel
+from celosia.sim.models.random_models import RandomModel, random_network
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.layout import Layout
 from celosia.sw.program import Program

@@ -18,7 +18,6 @@ import numpy.typing as npt
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Command, Conv, Rounding, Softmax, Vector, VectorOp
 from celosia.hw.contract.regs import ErrorCause
-from celosia.sim import golden
 from celosia.sim.bfm.cycles import Cycles, Pins
 from celosia.sim.bfm.ports import (
     AccSource,
@@ -28,6 +27,7 @@ from celosia.sim.bfm.ports import (
     LineSource,
     WindowWriter,
 )
+from celosia.sim.golden import operators as golden
 from tops import DESIGNS
 
 CONFIG: NpuConfig = DESIGNS[os.environ["CELOSIA_DESIGN"]].config

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Conv, Mode
-from celosia.sim.golden import (
+from celosia.sim.golden.operators import (
     conv2d_accumulators,
     depthwise_conv2d_accumulators,
     window_geometry,

@@ -148,7 +148,7 @@ def build(name: str, *, waves: bool) -> Path:
             target = BUILD / note.read_text(encoding="utf-8")
             if (target / TOP).exists():
                 return target
-        from celosia.sim.verilator import export_verilog
+        from celosia.sim.rtl.verilator import export_verilog
         from tops import DESIGNS
 
         started = time.monotonic()

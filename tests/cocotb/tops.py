@@ -27,7 +27,7 @@ from celosia.hw.npu import Npu
 from celosia.hw.system.sdram import SdramController
 from celosia.hw.system.sdram_timing import SDRAM_CHIPS
 from celosia.hw.vector.engine import VectorEngine
-from celosia.sim.sdram_chip import STORAGE_VERILOG, SimulatedSdram
+from celosia.sim.board.sdram_chip import STORAGE_VERILOG, SimulatedSdram
 
 __all__ = ["DESIGNS", "Design"]
 

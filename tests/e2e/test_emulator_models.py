@@ -17,10 +17,10 @@ import pytest
 from celosia.errors import CompileError, UnsupportedError
 from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.isa import Region
-from celosia.sim.emulator import Emulator, Order
-from celosia.sim.golden_model import GoldenModel
-from celosia.sim.random_models import OPERATORS, RandomModel, random_network, random_operator
-from celosia.sim.tflite_builder import ModelBuilder
+from celosia.sim.emulator.machine import Emulator, Order
+from celosia.sim.golden.model import GoldenModel
+from celosia.sim.models.random_models import OPERATORS, RandomModel, random_network, random_operator
+from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler import fold_input, frontend
 from celosia.sw.compiler.build import compile_graph, compile_model
 from celosia.sw.compiler.passes.pipeline import lower

@@ -19,10 +19,10 @@ import celosia
 import numpy as np
 import pytest
 from celosia.hw.contract.config import preset
-from celosia.sim import netlist
-from celosia.sim.netlist import build_netlist, missing_netlist_tools
-from celosia.sim.rtl import MemoryModel
-from celosia.sim.tflite_builder import ModelBuilder
+from celosia.sim.models.tflite_builder import ModelBuilder
+from celosia.sim.rtl import netlist
+from celosia.sim.rtl.netlist import build_netlist, missing_netlist_tools
+from celosia.sim.rtl.rtl import MemoryModel
 from celosia.sw.cli import app
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.netlist import NetlistDevice

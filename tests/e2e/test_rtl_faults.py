@@ -44,8 +44,8 @@ from celosia.hw.contract.isa import (
 )
 from celosia.hw.contract.legal import field_problem
 from celosia.hw.contract.regs import ErrorCause
-from celosia.sim.golden_model import GoldenModel
-from celosia.sim.tflite_builder import ModelBuilder
+from celosia.sim.golden.model import GoldenModel
+from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.device import FIRST_ADDRESS, Device
 from celosia.sw.driver.emu import EmuDevice
@@ -503,7 +503,7 @@ def test_stream_without_end(rtl: Bench, emu: Bench, cut: int) -> None:
     [(Region.CODE, "command fetch"), (Region.CONST, "load engine"), (Region.IO, "engine")],
 )
 def test_bus_error_is_reported_with_its_address(rtl: Bench, region: Region, unit: str) -> None:
-    from celosia.sim.rtl import MemoryModel
+    from celosia.sim.rtl.rtl import MemoryModel
 
     device = simulated(rtl)
     rtl.assert_works()
@@ -523,7 +523,7 @@ def test_bus_error_is_reported_with_its_address(rtl: Bench, region: Region, unit
 @rtl_only
 @pytest.mark.xdist_group("rtl-tiny")
 def test_memory_smaller_than_promised(rtl: Bench) -> None:
-    from celosia.sim.rtl import MemoryModel
+    from celosia.sim.rtl.rtl import MemoryModel
 
     device = simulated(rtl)
     layout = Layout.of(rtl.program, first=FIRST_ADDRESS, memory_bytes=MEMORY_BYTES)
@@ -545,7 +545,7 @@ def test_memory_that_is_dead(
     rtl: Bench, monkeypatch: pytest.MonkeyPatch, limit: int, how: str
 ) -> None:
     """Found by the bus's time-out; where that is switched off, by the watchdog."""
-    from celosia.sim.rtl import MemoryModel
+    from celosia.sim.rtl.rtl import MemoryModel
 
     device = simulated(rtl)
     rtl.assert_works()
@@ -577,7 +577,7 @@ def test_memory_that_is_dead(
 @pytest.mark.xdist_group("rtl-tiny")
 def test_memory_that_dies_in_the_middle(rtl: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads and writes of all engines are in flight when it happens, at many different times."""
-    from celosia.sim.rtl import MemoryModel
+    from celosia.sim.rtl.rtl import MemoryModel
 
     device = simulated(rtl)
     result = device.run(rtl.program, np.zeros(rtl.program.inputs[0].shape, np.int8))

@@ -67,7 +67,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[SimDevice]:
 @pytest.fixture(autouse=True)
 def ordinary_memory(device: SimDevice) -> None:
     """Begin every test with memory as the device opens with it."""
-    from celosia.sim.rtl import MemoryModel
+    from celosia.sim.rtl.rtl import MemoryModel
 
     device.rtl.set_memory_model(MemoryModel())
 
@@ -110,7 +110,7 @@ def check(
 
     The first sample is run again at the end, on a slow memory that stalls.
     """
-    from celosia.sim.rtl import MemoryModel
+    from celosia.sim.rtl.rtl import MemoryModel
 
     def slow_memory(done: int) -> None:
         if done == len(samples):

@@ -23,9 +23,9 @@ from celosia.errors import CompileError, UnsupportedError
 from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.hw.contract.isa import Conv, Region
 from celosia.hw.contract.regs import COUNTERS
-from celosia.sim.golden_model import GoldenModel
-from celosia.sim.random_models import OPERATORS, RandomModel, random_network, random_operator
-from celosia.sim.tflite_builder import ModelBuilder
+from celosia.sim.golden.model import GoldenModel
+from celosia.sim.models.random_models import OPERATORS, RandomModel, random_network, random_operator
+from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.driver.result import Result
@@ -34,7 +34,7 @@ from celosia.sw.program import Program
 from celosia.toolchain import missing_tools
 
 if TYPE_CHECKING:
-    from celosia.sim.rtl import MemoryModel
+    from celosia.sim.rtl.rtl import MemoryModel
 
 MISSING = missing_tools()
 MEMORY_BYTES = 1 << 20
@@ -95,7 +95,7 @@ def compiled(seed: int, config: NpuConfig) -> tuple[str, RandomModel, Program] |
 
 
 def random_memory(rng: np.random.Generator) -> MemoryModel:
-    from celosia.sim.rtl import MemoryModel
+    from celosia.sim.rtl.rtl import MemoryModel
 
     return MemoryModel(
         latency_cycles=int(rng.integers(1, 40)),
@@ -220,8 +220,8 @@ def test_gated_clocks_change_nothing(pair: tuple[SimDevice, EmuDevice]) -> None:
 
     Only builds that can trace have it; the others have gated clocks.
     """
-    from celosia.sim.rtl import RtlSimulator
-    from celosia.sim.verilator import build_npu
+    from celosia.sim.rtl.rtl import RtlSimulator
+    from celosia.sim.rtl.verilator import build_npu
 
     gated, emu = pair
     with celosia.open("sim", gated.config, memory_bytes=MEMORY_BYTES) as plain:

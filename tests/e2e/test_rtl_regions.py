@@ -36,8 +36,8 @@ def config(request: Any) -> NpuConfig:
 
 @pytest.fixture
 def rtl(config: NpuConfig) -> Iterator[Any]:
-    from celosia.sim.rtl import RtlSimulator
-    from celosia.sim.verilator import build_npu
+    from celosia.sim.rtl.rtl import RtlSimulator
+    from celosia.sim.rtl.verilator import build_npu
 
     simulator = RtlSimulator(build_npu(config), memory_bytes=MEMORY_BYTES)
     yield simulator

@@ -29,7 +29,7 @@ import numpy as np
 from celosia.errors import CelosiaError, UnsupportedError
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import COMMAND_BYTES, COMMANDS, fields_of
-from celosia.sim.random_models import random_network
+from celosia.sim.models.random_models import random_network
 from celosia.sw.check import check_program
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.emu import EmuDevice

@@ -29,7 +29,7 @@ import numpy as np
 import tflite  # type: ignore[import-untyped]
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import preset
-from celosia.sim.tflite_builder import ModelBuilder
+from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler import frontend
 from celosia.sw.compiler.build import compile_graph
 from celosia.sw.compiler.passes.pipeline import lower

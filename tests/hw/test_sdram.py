@@ -22,9 +22,9 @@ from celosia.hw.system.sdram_pins import mode_register
 from celosia.hw.system.sdram_scheduler import SdramScheduler
 from celosia.hw.system.sdram_sequencer import SdramSequencer
 from celosia.hw.system.sdram_timing import SDRAM_CHIPS, Delay, SdramChip
-from celosia.sim.sdram_chip import SimulatedSdram
-from celosia.sim.sdram_figures import Request, figures, quick, run, transfer
-from celosia.sim.sdram_model import PinLevels, SdramModel, SdramRuleError
+from celosia.sim.board.sdram_chip import SimulatedSdram
+from celosia.sim.board.sdram_figures import Request, figures, quick, run, transfer
+from celosia.sim.board.sdram_model import PinLevels, SdramModel, SdramRuleError
 
 WINBOND, ALLIANCE, ISSI, MICRON = (
     SDRAM_CHIPS[name]

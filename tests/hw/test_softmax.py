@@ -15,7 +15,7 @@ from celosia.hw.contract.isa import Softmax
 from celosia.hw.vector.multiplier import Multiplier
 from celosia.hw.vector.reciprocal import HighMul, Reciprocal
 from celosia.hw.vector.softmax import SoftmaxUnit
-from celosia.sim import golden_softmax
+from celosia.sim.golden import softmax as golden_softmax
 
 Int8 = npt.NDArray[np.int8]
 

@@ -11,16 +11,16 @@ import pytest
 
 pytest.importorskip("amaranth")
 import celosia.hw.uart
-import celosia.sim.uart_board
+import celosia.sim.board.uart_board
 from celosia.errors import DeviceError
 from celosia.hw.contract.regs import ACCESS, REGISTERS, address_of
 from celosia.hw.contract.uart import Identity, Kind
-from celosia.sim.line_faults import FaultRates, FaultyPort
-from celosia.sim.uart_board import DEAD_ADDRESS, LinkBoard
-from celosia.sim.uart_model import BoardModel, BusError
-from celosia.sim.uart_rtl import HARNESS, UartRtl
-from celosia.sim.uart_serve import ServedRtl
-from celosia.sim.verilator import Build, build_component
+from celosia.sim.board.line_faults import FaultRates, FaultyPort
+from celosia.sim.board.uart_board import DEAD_ADDRESS, LinkBoard
+from celosia.sim.board.uart_model import BoardModel, BusError
+from celosia.sim.board.uart_rtl import HARNESS, UartRtl
+from celosia.sim.board.uart_serve import ServedRtl
+from celosia.sim.rtl.verilator import Build, build_component
 from celosia.sw.driver.uart.channel import Patience
 from celosia.sw.driver.uart.codec import DELIMITER, FrameSplitter, request
 from celosia.sw.driver.uart.link import Link
@@ -48,7 +48,7 @@ SCRATCH, DOORBELL, RINGS = (address_of(name) for name in ("scratch", "doorbell",
 def sources() -> str:
     """Return the gateware's text, the key of the simulator in the cache."""
     folder = Path(inspect.getfile(celosia.hw.uart)).parent
-    files = [*sorted(folder.glob("*.py")), Path(inspect.getfile(celosia.sim.uart_board))]
+    files = [*sorted(folder.glob("*.py")), Path(inspect.getfile(celosia.sim.board.uart_board))]
     return "\0".join(file.read_text(encoding="utf-8") for file in files) + repr(IDENTITY)
 
 

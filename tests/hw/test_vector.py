@@ -16,9 +16,10 @@ from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.isa import Command, Conv, Rounding, Softmax, Vector, VectorOp
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.vector.engine import VectorEngine
-from celosia.sim import golden_fixed, golden_softmax
-from celosia.sim.emulator import Emulator
-from celosia.sim.emulator_vector import vector_whole
+from celosia.sim.emulator.machine import Emulator
+from celosia.sim.emulator.vector import vector_whole
+from celosia.sim.golden import fixed as golden_fixed
+from celosia.sim.golden import softmax as golden_softmax
 
 Int64 = npt.NDArray[np.int64]
 

@@ -22,7 +22,7 @@ from celosia.hw.contract.isa import (
     VectorOp,
 )
 from celosia.hw.contract.regs import ErrorCause
-from celosia.sim.emulator import Emulator, EmulatorError, EmulatorFault, RunStats
+from celosia.sim.emulator.machine import Emulator, EmulatorError, EmulatorFault, RunStats
 
 LOAD, STORE, ARRAY, VECTOR = 1, 2, 4, 8
 BASE = preset("base")

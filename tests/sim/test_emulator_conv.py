@@ -23,9 +23,9 @@ from celosia.hw.contract.isa import (
     Vector,
     VectorOp,
 )
-from celosia.sim import golden
-from celosia.sim.emulator import Emulator, EmulatorFault
-from celosia.sim.emulator_array import conv_tile
+from celosia.sim.emulator.array import conv_tile
+from celosia.sim.emulator.machine import Emulator, EmulatorFault
+from celosia.sim.golden import operators as golden
 
 Int8 = npt.NDArray[np.int8]
 

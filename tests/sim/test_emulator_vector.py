@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pytest
 from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.isa import Conv, End, Mode, Rounding, Softmax, Vector, VectorOp
-from celosia.sim import golden
-from celosia.sim.emulator import Emulator
-from celosia.sim.emulator_vector import requantise
+from celosia.sim.emulator.machine import Emulator
+from celosia.sim.emulator.vector import requantise
+from celosia.sim.golden import operators as golden
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from celosia.sim import golden
-from celosia.sim.golden_model import OPERATORS as KNOWN
-from celosia.sim.golden_model import GoldenModel, UnsupportedModelError
-from celosia.sim.random_models import OPERATORS, random_network, random_operator
-from celosia.sim.tflite_builder import ModelBuilder
+from celosia.sim.golden import operators as golden
+from celosia.sim.golden.model import OPERATORS as KNOWN
+from celosia.sim.golden.model import GoldenModel, UnsupportedModelError
+from celosia.sim.models.random_models import OPERATORS, random_network, random_operator
+from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler.ir import DType, Graph, Tensor, TfliteOp
 from celosia.sw.compiler.passes.lower_ops import SUPPORTED
 

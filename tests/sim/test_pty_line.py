@@ -9,7 +9,7 @@ import time
 
 import pytest
 from celosia.errors import DeviceError
-from celosia.sim.pty_line import PtyLine
+from celosia.sim.board.pty_line import PtyLine
 
 pytest.importorskip("termios", reason="this system has no pseudo-terminals")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celosia.sim import verilator
+from celosia.sim.rtl import verilator
 from celosia.toolchain import BuildError, RunningTools, run_tool
 
 KEY = "0123"
@@ -105,7 +105,7 @@ def test_a_read_only_cache_with_other_builds_is_an_error(entry: Path) -> None:
 BUILD = """
 import os, sys
 from pathlib import Path
-from celosia.sim import verilator
+from celosia.sim.rtl import verilator
 from celosia import toolchain
 
 compiler = toolchain.CxxCompiler("fake", (sys.argv[1],))

@@ -22,8 +22,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from celosia import toolchain
 from celosia.errors import DeviceError
-from celosia.sim import verilator
-from celosia.sim.rtl import MemoryModel, RtlSimulator
+from celosia.sim.rtl import verilator
+from celosia.sim.rtl.rtl import MemoryModel, RtlSimulator
 from celosia.toolchain import BuildError
 
 MISSING = toolchain.missing_tools()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tflite  # type: ignore[import-untyped]
 from celosia.errors import ModelError, UnsupportedError
-from celosia.sim.tflite_builder import ModelBuilder
+from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler.frontend import load
 from celosia.sw.compiler.passes.pipeline import lower
 

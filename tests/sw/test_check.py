@@ -24,7 +24,7 @@ from celosia.hw.contract.isa import (
     Vector,
     VectorOp,
 )
-from celosia.sim.emulator import Emulator, EmulatorError
+from celosia.sim.emulator.machine import Emulator, EmulatorError
 from celosia.sw.check import check_commands, check_program
 from celosia.sw.program import MemoryPlan, Program, TensorInfo
 

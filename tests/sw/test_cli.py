@@ -12,8 +12,8 @@ import pytest
 import tflite  # type: ignore[import-untyped]
 from celosia.hw.contract.config import PRESETS
 from celosia.hw.contract.isa import COMMAND_BYTES
-from celosia.sim.golden_model import GoldenModel
-from celosia.sim.tflite_builder import ModelBuilder
+from celosia.sim.golden.model import GoldenModel
+from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.cli import app
 from celosia.sw.program import Program
 from celosia.sw.report.example import load_digits

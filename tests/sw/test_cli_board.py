@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.uart import Identity
-from celosia.sim.uart_model import BoardModel, DeviceMachine, PtyBoard
+from celosia.sim.board.uart_model import BoardModel, DeviceMachine, PtyBoard
 from celosia.sw.cli import app
 from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.driver.selftest import STEPS, self_test

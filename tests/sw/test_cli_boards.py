@@ -15,7 +15,7 @@ from celosia.boards.build import TimingError, TooBigError
 from celosia.boards.registry import BOARDS
 from celosia.boards.report import BuildReport, ClockResult
 from celosia.hw.contract.config import preset
-from celosia.sim.tflite_builder import ModelBuilder
+from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.cli import app
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.compiler.predict import MemoryTiming, predict

@@ -13,7 +13,7 @@ from celosia.errors import ProgramError
 from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.isa import Region
 from celosia.hw.contract.regs import ErrorCause
-from celosia.sim.random_models import random_network
+from celosia.sim.models.random_models import random_network
 from celosia.sw.compiler import build
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.faults import Fault, fault_error

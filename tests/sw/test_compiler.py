@@ -21,9 +21,9 @@ from celosia.hw.contract.isa import (
     Vector,
     VectorOp,
 )
-from celosia.sim.golden_model import GoldenModel
-from celosia.sim.random_models import random_network
-from celosia.sim.tflite_builder import ModelBuilder, TensorHandle
+from celosia.sim.golden.model import GoldenModel
+from celosia.sim.models.random_models import random_network
+from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
 from celosia.sw.check import check_program
 from celosia.sw.compiler.alloc import Item, pack, place_in_gaps
 from celosia.sw.compiler.build import compile_model

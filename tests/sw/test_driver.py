@@ -208,7 +208,7 @@ def test_a_program_that_never_ends_is_stopped(device: Device) -> None:
 
 @pytest.mark.skipif(bool(MISSING), reason=MISSING or "never")
 def test_bus_error_and_dead_memory() -> None:
-    from celosia.sim.rtl import MemoryModel
+    from celosia.sim.rtl.rtl import MemoryModel
     from celosia.sw.driver.sim import SimDevice
 
     with celosia.open("sim", CONFIG, bus_timeout_cycles=500) as device:

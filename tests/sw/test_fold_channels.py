@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pytest
 from celosia.errors import ProgramError
 from celosia.hw.contract.config import NpuConfig, preset
-from celosia.sim.golden_model import GoldenModel
-from celosia.sim.tflite_builder import ModelBuilder, TensorHandle
+from celosia.sim.golden.model import GoldenModel
+from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
 from celosia.sw.cli import app
 from celosia.sw.compiler import frontend
 from celosia.sw.compiler.build import compile_model

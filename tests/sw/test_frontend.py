@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from celosia.errors import CompileError, ModelError, UnsupportedError
-from celosia.sim.tflite_builder import ModelBuilder
+from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler.frontend import load
 from celosia.sw.compiler.ir import DType, Graph, Tensor, TfliteOp, hwc
 from celosia.sw.compiler.verify import verify

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from celosia.errors import CelosiaError, ModelError, UnsupportedError, printable
 from celosia.hw.contract.config import preset
-from celosia.sim.golden_model import GoldenModel
-from celosia.sim.tflite_builder import ModelBuilder, TensorHandle
+from celosia.sim.golden.model import GoldenModel
+from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.compiler.frontend import load
 from celosia.sw.compiler.passes.pipeline import lower

@@ -29,7 +29,7 @@ from celosia.hw.contract.isa import (
     Vector,
     VectorOp,
 )
-from celosia.sim.emulator import Emulator, EmulatorError, EmulatorFault
+from celosia.sim.emulator.machine import Emulator, EmulatorError, EmulatorFault
 from celosia.sw.check import check_program
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.emu import EmuDevice

@@ -11,7 +11,7 @@ import pytest
 from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.isa import COMMAND_BYTES, Command, End, Load, Region, Space, Store
 from celosia.hw.contract.regs import ErrorCause, address_of
-from celosia.sim.emulator import Emulator, EmulatorFault
+from celosia.sim.emulator.machine import Emulator, EmulatorFault
 from celosia.toolchain import missing_tools
 
 MEMORY_BYTES = 1 << 18
@@ -50,8 +50,8 @@ class Machine:
     """
 
     def __init__(self, config: NpuConfig) -> None:
-        from celosia.sim.rtl import RtlSimulator
-        from celosia.sim.verilator import build_npu
+        from celosia.sim.rtl.rtl import RtlSimulator
+        from celosia.sim.rtl.verilator import build_npu
 
         self.config = config
         self.rtl = RtlSimulator(build_npu(config), memory_bytes=MEMORY_BYTES)

@@ -33,8 +33,8 @@ from celosia.hw.contract.isa import (
     fields_of,
 )
 from celosia.hw.contract.legal import field_problem
-from celosia.sim.emulator import EmulatorError
-from celosia.sim.rtl import MemoryModel
+from celosia.sim.emulator.machine import EmulatorError
+from celosia.sim.rtl.rtl import MemoryModel
 
 pytestmark = pytest.mark.xdist_group("rtl-nano")
 

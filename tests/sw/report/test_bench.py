@@ -15,7 +15,7 @@ from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.isa import Command, Conv, End, Engine, Load, Space, Vector, VectorOp
 from celosia.hw.contract.regs import COUNTERS
 from celosia.hw.contract.trace import TRACE_STATES
-from celosia.sim.rtl import SAMPLE_DTYPE
+from celosia.sim.rtl.rtl import SAMPLE_DTYPE
 from celosia.sw.cli import app
 from celosia.sw.compiler import build
 from celosia.sw.compiler.build import compile_model

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from celosia.errors import UnsupportedError
 from celosia.hw.contract.config import preset
-from celosia.sim.tflite_builder import ModelBuilder
+from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.cli import app
 from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.report import reference as reference_module
@@ -195,7 +195,7 @@ def test_what_the_golden_model_cannot_compute_is_a_sentence(
     def refuse(*_: object) -> None:
         raise ValueError("a scale is too small")
 
-    monkeypatch.setattr("celosia.sim.golden_model.GoldenModel.run_by_index", refuse)
+    monkeypatch.setattr("celosia.sim.golden.model.GoldenModel.run_by_index", refuse)
     with pytest.raises(UnsupportedError, match="a scale is too small"):
         check(dense(), tmp_path, X)
 

@@ -1,0 +1,52 @@
+"""A board's memory for simulation: the real controller, with a chip behind it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from amaranth.hdl import Module
+from amaranth.lib.wiring import Component, In, connect, flipped
+from celosia.hw.bus.ports import initiator_signature
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.system.sdram import SdramController
+from celosia.hw.system.sdram_timing import SdramChip
+from celosia.sim.board.sdram_chip import SimulatedSdram
+
+__all__ = ["SimulatedSdramMemory"]
+
+POWER_UP_US = 1.0
+"""In place of 200: nothing here has to warm up."""
+
+
+class SimulatedSdramMemory(Component):
+    """SDRAM controller and chip, in one clock domain.
+
+    Its storage is :data:`celosia.sim.board.sdram_chip.STORAGE_VERILOG`.
+
+    Parameters
+    ----------
+    config : NpuConfig
+        Its bus.
+    chip : SdramChip
+    clock_hz : int
+
+    Members
+    -------
+    bus : In(Wishbone)
+    """
+
+    def __init__(self, config: NpuConfig, *, chip: SdramChip, clock_hz: int) -> None:
+        timing = replace(chip.timing, power_up_us=POWER_UP_US)
+        self._chip = replace(chip, timing=timing)
+        self._controller = SdramController(config, chip=self._chip, clock_hz=clock_hz)
+        super().__init__({"bus": In(initiator_signature(config))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.controller = controller = self._controller
+        m.submodules.chip = chip = SimulatedSdram(self._chip, verilog_storage=True)
+        connect(m, flipped(self.bus), controller.bus)
+        pins: Any = controller.pins
+        connect(m, pins, chip.pins)
+        return m

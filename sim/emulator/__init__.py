@@ -1,0 +1,1 @@
+"""The bit-exact emulator: the commands of the machine in numpy."""

@@ -1,0 +1,204 @@
+"""The vector engine of the emulator; arithmetic as in docs/arithmetic.md."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+from celosia.hw.contract.addresses import vector_lines
+from celosia.hw.contract.isa import Engine, Rounding, Vector, VectorOp
+from celosia.hw.contract.regs import ErrorCause
+from celosia.sim.emulator.state import (
+    MAX_COMMAND_ELEMENTS,
+    AccTile,
+    EmulatorError,
+    EngineFault,
+    MachineState,
+)
+
+__all__ = ["requant_tile", "requantise", "vector_whole", "wrap32"]
+
+Ints = npt.NDArray[np.int64]
+
+
+def wrap32(values: Ints) -> Ints:
+    """Return the low 32 bits of each value, signed, as int64."""
+    return values.astype(np.int32).astype(np.int64)
+
+
+def requantise(values: Ints, multiplier: Ints | int, shift: Ints | int, rounding: Rounding) -> Ints:
+    """Return ``values * multiplier * 2^(shift - 31)``, rounded as `rounding` says.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        int32 values, as int64.
+    multiplier : numpy.ndarray or int
+        Q31; broadcast against `values`.
+    shift : numpy.ndarray or int
+        -31 to 31; positive shifts left.
+    rounding : Rounding
+        DOUBLE (twice, convolutions) or SINGLE (once, fully connected).
+    """
+    amount = np.asarray(shift, np.int64)
+    right = np.maximum(-amount, 0)
+    shifted = wrap32(values << np.maximum(amount, 0))
+    product = (shifted * np.asarray(multiplier, np.int64)) >> 30
+    result: Ints
+    if rounding == Rounding.SINGLE:
+        result = (product + (np.int64(1) << right)) >> (right + 1)
+        return result
+    high = (product + 1) >> 1
+    nudge = np.where(right == 0, 0, (np.int64(1) << right) >> 1) - ((high < 0) & (right > 0))
+    result = (high + nudge) >> right
+    return result
+
+
+def _clamp(state: MachineState, values: Ints, low: int, high: int) -> npt.NDArray[np.int8]:
+    # It shows which bound wins if a program has them the wrong way round: the vector engine looks
+    # at the lower one first, the firmware has the upper one last.
+    if state.config.firmware:
+        return np.clip(values, low, high).astype(np.int8)
+    return np.where(values < low, low, np.minimum(values, high)).astype(np.int8)
+
+
+def _read(state: MachineState, lines: Ints) -> Ints:
+    _check(state, lines)
+    memory = state.act.view(np.int8).reshape(-1, state.config.line_bytes)
+    return memory[lines].astype(np.int64)
+
+
+def _write(state: MachineState, lines: Ints, values: npt.NDArray[np.int8]) -> None:
+    _check(state, lines)
+    memory = state.act.view(np.int8).reshape(-1, state.config.line_bytes)
+    memory[lines.ravel()] = values.reshape(-1, state.config.line_bytes)
+
+
+def _check(state: MachineState, lines: Ints) -> None:
+    bad = (lines >= state.config.act_lines).ravel()
+    if bad.any():
+        line = int(lines.ravel()[int(bad.argmax())])
+        raise EngineFault(ErrorCause.ACT_RANGE, line * state.config.line_bytes)
+
+
+def _check_beginning(state: MachineState, command: Vector, vectors: int) -> None:
+    """Fault as the first vectors of a command do, without listing all of them."""
+    width = min(command.out_w, vectors)
+    part = replace(command, n_oc=1, out_w=width, out_h=min(command.out_h, max(1, vectors // width)))
+    for operand in ("a", "d"):
+        _check(state, vector_lines(part, operand))
+
+
+def _add(state: MachineState, command: Vector, a: Ints, b: Ints) -> npt.NDArray[np.int8]:
+    scaled_a = requantise(
+        (a - command.zero_a) << 20, command.mult_a, -command.shift_a, Rounding.DOUBLE
+    )
+    scaled_b = requantise(
+        (b - command.zero_b) << 20, command.mult_b, -command.shift_b, Rounding.DOUBLE
+    )
+    total = requantise(
+        wrap32(scaled_a + scaled_b), command.mult_o, -command.shift_o, Rounding.DOUBLE
+    )
+    return _clamp(state, total + command.zero_out, command.act_min, command.act_max)
+
+
+def vector_whole(state: MachineState, command: Vector) -> None:
+    """Carry out an operation that reads its A from the activation SRAM.
+
+    Raises
+    ------
+    EngineFault
+        ACT_RANGE with the byte address of the line beyond the memory.
+    """
+    window = command.n_ky * command.n_kx
+    elements = command.n_oc * command.out_h * command.out_w * window
+    if elements > MAX_COMMAND_ELEMENTS:
+        _check_beginning(state, command, MAX_COMMAND_ELEMENTS // window)
+        state.charge(Engine.VECTOR, elements)
+        raise EmulatorError(
+            f"command tag {command.tag} reads {elements} vectors, at most {MAX_COMMAND_ELEMENTS}"
+            " are emulated"
+        )
+    state.charge(Engine.VECTOR, elements)
+    a = _read(state, vector_lines(command, "a"))
+    op = VectorOp(command.op)
+    if op == VectorOp.ADD:
+        result = _add(state, command, a[:, :, :, 0, 0], _read(state, vector_lines(command, "b")))
+    elif op == VectorOp.AVERAGE:
+        total = a.sum(axis=(3, 4))
+        magnitude = ((np.abs(total) + command.half) * command.mult_o) >> (30 + command.shift_o)
+        # A sum of 0 is not negative: the engine keeps what `half` adds to it. The firmware does
+        # not look at `half` then. It shows only if `half` is no less than the window's size, which
+        # the static check refuses.
+        if state.config.firmware:
+            magnitude = np.where(total == 0, 0, magnitude)
+        signed = np.where(total < 0, -magnitude, magnitude)
+        result = _clamp(state, signed, command.act_min, command.act_max)
+    elif op == VectorOp.MAX:
+        result = _clamp(state, a.max(axis=(3, 4)), command.act_min, command.act_max)
+    else:
+        assert op == VectorOp.TABLE, f"{op.name} takes its A from the accumulator"
+        lane = np.arange(state.config.cols)
+        result = state.table[a[:, :, :, 0, 0] & 255, lane].view(np.int8)
+    _write(state, vector_lines(command, "d"), result)
+
+
+def requant_tile(state: MachineState, command: Vector, oc: int, tile: int, sums: AccTile) -> None:
+    """Requantise one accumulator tile (REQUANT, REQUANT_ADD).
+
+    Raises
+    ------
+    EngineFault
+        PARAM_RANGE or ACT_RANGE with the byte address of the line beyond the memory.
+    EmulatorError
+        If the tile is not the one that the command expects, or a shift is beyond 31.
+    """
+    first = tile * command.tile_rows
+    rows = min(command.tile_rows, command.out_h - first)
+    if (sums.rows, sums.out_w) != (rows, command.out_w):
+        raise EmulatorError(
+            f"command tag {command.tag} expects a tile of {rows} rows of {command.out_w} vectors,"
+            f" the array filled {sums.rows} rows of {sums.out_w}"
+        )
+    state.charge(Engine.VECTOR, rows * command.out_w)
+    bias, multiplier, shift = _parameters(state, command, oc)
+    # The tile's part of the command.
+    part = replace(
+        command,
+        n_oc=1,
+        out_h=rows,
+        b_addr=command.b_addr + oc + first * command.b_y,
+        d_addr=command.d_addr + oc + first * command.d_y,
+    )
+    total = wrap32(sums.sums.reshape(rows, command.out_w, -1).astype(np.int64) + bias)
+    value = requantise(total, multiplier, shift, Rounding(command.rounding)) + command.zero_a
+    if command.op == VectorOp.REQUANT:
+        result = _clamp(state, value, command.act_min, command.act_max)
+    else:
+        a = _clamp(state, value, command.mid_min, command.mid_max).astype(np.int64)
+        result = _add(state, command, a, _read(state, vector_lines(part, "b")[0]))
+    _write(state, vector_lines(part, "d")[0], result)
+
+
+def _parameters(state: MachineState, command: Vector, oc: int) -> tuple[Ints, Ints, Ints]:
+    config = state.config
+    line = command.param_addr + command.block_lines * oc
+    if line + command.block_lines > config.param_lines:
+        beyond = max(line, config.param_lines)
+        raise EngineFault(ErrorCause.PARAM_RANGE, beyond * config.line_bytes)
+    start = line * config.line_bytes
+    block = state.param[start : start + command.block_lines * config.line_bytes]
+    words = 4 * config.cols
+    if command.shared:
+        ones = np.ones(config.cols, np.int64)
+        bias = block.view("<i4").astype(np.int64)
+        return bias, command.mult_a * ones, -command.shift_a * ones
+    shift = block[2 * words :].view(np.int8).astype(np.int64)
+    if (np.abs(shift) > 31).any():
+        raise EmulatorError(f"command tag {command.tag}: a shift parameter is beyond 31")
+    return (
+        block[:words].view("<i4").astype(np.int64),
+        block[words : 2 * words].view("<i4").astype(np.int64),
+        shift,
+    )

@@ -1,0 +1,1 @@
+"""The NPU as plain Verilog, with a testbench, for other tools."""

@@ -1,0 +1,1 @@
+"""The golden model: TFLite operators in numpy. It shares nothing with compiler or emulator."""

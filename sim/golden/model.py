@@ -1,0 +1,389 @@
+"""Runs a whole ``.tflite`` model with the operators of :mod:`celosia.sim.golden.operators`.
+
+Every intermediate tensor is returned, so that a test can say which layer went wrong::
+
+    model = GoldenModel("../shared/mlperf_tiny/kws_int8.tflite")
+    tensors = model.run([window])              # {name: int8 array}
+    result = tensors[model.outputs[0].name]
+    by_index = model.run_by_index([window])    # {index: array}, when names repeat
+
+The file is read by the compiler's reader, so whatever compiles can be checked.  The arithmetic is
+this package's own: none of it is shared with the compiler or the emulator.  Operators that the
+outputs do not depend on are neither run nor looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from celosia.sim.golden import operators as golden
+from celosia.sim.golden.reader import (
+    GoldenOperator,
+    TensorInfo,
+    UnsupportedModelError,
+    read_graph,
+)
+from celosia.sw.compiler.ir import Graph
+
+__all__ = ["OPERATORS", "GoldenModel", "GoldenOperator", "TensorInfo", "UnsupportedModelError"]
+
+Array = npt.NDArray[Any]
+Inputs = Mapping[str, Array] | Sequence[Array]
+
+_ACTIVATIONS = frozenset({"NONE", "RELU", "RELU_N1_TO_1", "RELU6"})
+
+
+class GoldenModel:
+    """A model loaded from a file, from bytes, or from a graph that the reader made of them.
+
+    Parameters
+    ----------
+    source
+        A path, the flatbuffer itself, or a source-level graph.
+
+    Attributes
+    ----------
+    tensors : dict[int, TensorInfo]
+        Every tensor that something refers to, by index.
+    inputs, outputs : list[TensorInfo]
+        The model's inputs and outputs, in order.
+    operators : list[GoldenOperator]
+        Those that the outputs depend on, in order of execution.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the file is not a model that the compiler's reader accepts, or its outputs depend on
+        an operator that is not supported.
+    """
+
+    def __init__(self, source: str | Path | bytes | Graph) -> None:
+        graph = read_graph(source)
+        self.tensors = graph.tensors
+        self.inputs = graph.inputs
+        self.outputs = graph.outputs
+        self.operators = graph.operators
+        for op in self.operators:
+            self._check(op)
+
+    def run(self, inputs: Inputs) -> dict[str, Array]:
+        """Run one inference.
+
+        Parameters
+        ----------
+        inputs
+            Arrays by input name, or in the order of :attr:`inputs`.
+
+        Returns
+        -------
+        dict
+            Every tensor that is not constant (the inputs too) by name; a name that repeats has
+            ``#`` and the tensor's index behind it.
+        """
+        values = self.run_by_index(inputs)
+        return {self.tensors[index].name: value for index, value in values.items()}
+
+    def run_by_index(self, inputs: Inputs) -> dict[int, Array]:
+        """Run one inference and return every tensor that is not constant by its index."""
+        values = {info.index: info.data for info in self.tensors.values() if info.data is not None}
+        computed = self._bind(inputs)
+        for op in self.operators:
+            results = _EVALUATORS[op.name](self, op, {**values, **computed})
+            expected = self.tensors[op.outputs[0]].shape
+            # A batch of another size than the file's is allowed to pass through.
+            if results.shape[1:] != expected[1:]:
+                raise UnsupportedModelError(
+                    f"operator {op.position} ({op.name}) gives shape {results.shape}, "
+                    f"the file says {expected}"
+                )
+            computed[op.outputs[0]] = results
+        return computed
+
+    def _bind(self, inputs: Inputs) -> dict[int, Array]:
+        if isinstance(inputs, Mapping):
+            missing = {info.name for info in self.inputs} ^ set(inputs)
+            if missing:
+                raise ValueError(f"input names do not match the model's: {sorted(missing)}")
+            arrays = [np.asarray(inputs[info.name]) for info in self.inputs]
+        else:
+            arrays = [np.asarray(a) for a in inputs]
+        if len(arrays) != len(self.inputs):
+            raise ValueError(f"the model has {len(self.inputs)} inputs, got {len(arrays)}")
+        for info, array in zip(self.inputs, arrays, strict=True):
+            if array.dtype != info.dtype or array.shape != info.shape:
+                raise ValueError(
+                    f"input {info.name!r} is {info.dtype}{list(info.shape)}, "
+                    f"got {array.dtype}{list(array.shape)}"
+                )
+        return {info.index: array for info, array in zip(self.inputs, arrays, strict=True)}
+
+    def _check(self, op: GoldenOperator) -> None:
+        if op.name not in _EVALUATORS:
+            supported = ", ".join(OPERATORS)
+            raise UnsupportedModelError(
+                f"operator {op.position} ({op.name}) is not supported; supported: {supported}"
+            )
+        if not op.inputs or op.inputs[0] < 0 or len(op.outputs) != 1:
+            raise UnsupportedModelError(
+                f"operator {op.position} ({op.name}) has no first input, or not one output"
+            )
+        if op.name in _ANY_TYPE:
+            return
+        data = [self.tensors[i] for i in (op.inputs[0], op.outputs[0])]
+        for info in data:
+            if info.dtype != np.int8 or info.scales.size != 1:
+                raise UnsupportedModelError(
+                    f"operator {op.position} ({op.name}): tensor {info.name!r} is {info.dtype} "
+                    f"with {info.scales.size} scales, only int8 with one scale is supported"
+                )
+
+
+# ---------------------------------------------------------------------- evaluating operators
+
+Values = Mapping[int, Array]
+
+
+def _activation(op: GoldenOperator) -> str:
+    name = str(op.options.get("fused_activation_function", "NONE"))
+    if name not in _ACTIVATIONS:
+        raise UnsupportedModelError(
+            f"operator {op.position} ({op.name}) has the unsupported fused activation {name}"
+        )
+    return name
+
+
+def _optional(op: GoldenOperator, values: Values, slot: int) -> Array | None:
+    if len(op.inputs) <= slot or op.inputs[slot] < 0:
+        return None
+    return values[op.inputs[slot]]
+
+
+def _in_out(model: GoldenModel, op: GoldenOperator) -> dict[str, Any]:
+    """Return the quantisation of first input and output as the golden operators name it."""
+    x, out = model.tensors[op.inputs[0]], model.tensors[op.outputs[0]]
+    return {
+        "x_scale": x.scale,
+        "x_zero_point": x.zero_point,
+        "out_scale": out.scale,
+        "out_zero_point": out.zero_point,
+    }
+
+
+def _convolution(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    function = golden.conv2d if op.name == "CONV_2D" else golden.depthwise_conv2d
+    options = op.options
+    return function(
+        values[op.inputs[0]],
+        values[op.inputs[1]],
+        _optional(op, values, 2),
+        strides=(options["stride_h"], options["stride_w"]),
+        padding=options["padding"],
+        dilations=(options["dilation_h_factor"], options["dilation_w_factor"]),
+        w_scales=model.tensors[op.inputs[1]].scales,
+        activation=_activation(op),
+        **_in_out(model, op),
+    )
+
+
+def _fully_connected(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    weights = model.tensors[op.inputs[1]]
+    result = golden.fully_connected(
+        values[op.inputs[0]],
+        values[op.inputs[1]],
+        _optional(op, values, 2),
+        w_scales=weights.scales,
+        w_zero_point=weights.zero_point,
+        activation=_activation(op),
+        **_in_out(model, op),
+    )
+    # With keep_num_dims the leading dimensions of the input stay.
+    return result.reshape(model.tensors[op.outputs[0]].shape)
+
+
+def _binary(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    functions = {"ADD": golden.add, "SUB": golden.sub, "MUL": golden.mul}
+    a, b = (model.tensors[i] for i in op.inputs)
+    out = model.tensors[op.outputs[0]]
+    return functions[op.name](
+        values[a.index],
+        values[b.index],
+        a_scale=a.scale,
+        a_zero_point=a.zero_point,
+        b_scale=b.scale,
+        b_zero_point=b.zero_point,
+        out_scale=out.scale,
+        out_zero_point=out.zero_point,
+        activation=_activation(op),
+    )
+
+
+def _pool(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    function = golden.average_pool2d if op.name == "AVERAGE_POOL_2D" else golden.max_pool2d
+    out = model.tensors[op.outputs[0]]
+    return function(
+        values[op.inputs[0]],
+        size=(op.options["filter_height"], op.options["filter_width"]),
+        strides=(op.options["stride_h"], op.options["stride_w"]),
+        padding=op.options["padding"],
+        scale=out.scale,
+        zero_point=out.zero_point,
+        activation=_activation(op),
+    )
+
+
+def _softmax(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    x = model.tensors[op.inputs[0]]
+    return golden.softmax(values[x.index], x_scale=x.scale, beta=op.options["beta"])
+
+
+def _relu(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    return golden.relu(values[op.inputs[0]], kind=op.name, **_in_out(model, op))
+
+
+def _leaky_relu(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    alpha = op.options["alpha"]
+    return golden.leaky_relu(values[op.inputs[0]], alpha=alpha, **_in_out(model, op))
+
+
+def _mean(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    return golden.mean(
+        values[op.inputs[0]],
+        axes=[int(axis) for axis in np.atleast_1d(values[op.inputs[1]])],
+        keep_dims=bool(op.options.get("keep_dims", False)),
+        **_in_out(model, op),
+    )
+
+
+def _pad(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    table = [(int(before), int(after)) for before, after in values[op.inputs[1]]]
+    zero_point = model.tensors[op.outputs[0]].zero_point
+    return golden.pad(values[op.inputs[0]], paddings=table, zero_point=zero_point)
+
+
+def _reshape(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    shape = model.tensors[op.outputs[0]].shape
+    return golden.reshape(values[op.inputs[0]], shape=shape)
+
+
+def _quantize(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    x, out = model.tensors[op.inputs[0]], model.tensors[op.outputs[0]]
+    if out.dtype != np.int8 or out.scales.size != 1:
+        raise _types(model, op)
+    if x.dtype == np.int8 and x.scales.size == 1:
+        return golden.quantize(values[x.index], **_in_out(model, op))
+    if x.dtype != np.float32:
+        raise _types(model, op)
+    # A constant in float32: divided in single precision, halves away from zero.
+    with np.errstate(over="ignore"):
+        steps = (values[x.index] / np.float32(out.scale)).astype(np.float64)
+    rounded = np.copysign(np.floor(np.abs(steps) + 0.5), steps) + out.zero_point
+    result: Array = np.clip(rounded, -128, 127).astype(np.int8)
+    return result
+
+
+def _dequantize(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    x, out = model.tensors[op.inputs[0]], model.tensors[op.outputs[0]]
+    if out.dtype != np.float32 or x.scales.size != 1 or x.dtype not in (np.int8, np.int16):
+        raise _types(model, op)
+    distance = values[x.index].astype(np.float64) - x.zero_point
+    result: Array = (x.scale * distance).astype(np.float32)
+    return result
+
+
+def _types(model: GoldenModel, op: GoldenOperator) -> UnsupportedModelError:
+    x, out = model.tensors[op.inputs[0]], model.tensors[op.outputs[0]]
+    return UnsupportedModelError(
+        f"operator {op.position} ({op.name}) from {x.dtype} to {out.dtype} is not supported"
+    )
+
+
+# Arithmetic on shapes: integers that are known before the first inference.
+
+
+def _shape(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    shape = model.tensors[op.inputs[0]].shape
+    return np.array(shape, model.tensors[op.outputs[0]].dtype)
+
+
+def _pack(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    out = model.tensors[op.outputs[0]]
+    # Scalars, which have one axis to be stacked along; more than that is no arithmetic on shapes.
+    if len(out.shape) != 1:
+        raise UnsupportedModelError(f"operator {op.position} ({op.name}) packs more than numbers")
+    return np.array([values[index] for index in op.inputs], out.dtype)
+
+
+def _strided_slice(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    if "shrink_axis_mask" not in op.options:
+        raise UnsupportedModelError(
+            f"operator {op.position} ({op.name}): its masks have not been read"
+        )
+    masks = {
+        name: int(op.options.get(f"{name}_mask", 0))
+        for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+    }
+    if masks["ellipsis"] or masks["new_axis"]:
+        raise UnsupportedModelError(
+            f"operator {op.position} ({op.name}) has an ellipsis or a new axis"
+        )
+    x, begin, end, steps = (values[index] for index in op.inputs)
+    places: list[int | slice] = []
+    for axis, (first, last, step) in enumerate(zip(begin, end, steps, strict=True)):
+        bit = 1 << axis
+        if masks["shrink_axis"] & bit:
+            places.append(int(first))
+            continue
+        start = None if masks["begin"] & bit else int(first)
+        stop = None if masks["end"] & bit else int(last)
+        places.append(slice(start, stop, int(step)))
+    return np.asarray(x[tuple(places)])
+
+
+def _unary(
+    function: Callable[..., Array],
+) -> Callable[[GoldenModel, GoldenOperator, Values], Array]:
+    def evaluate(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+        return function(values[op.inputs[0]], **_in_out(model, op))
+
+    return evaluate
+
+
+_EVALUATORS: dict[str, Callable[[GoldenModel, GoldenOperator, Values], Array]] = {
+    "CONV_2D": _convolution,
+    "DEPTHWISE_CONV_2D": _convolution,
+    "FULLY_CONNECTED": _fully_connected,
+    "ADD": _binary,
+    "SUB": _binary,
+    "MUL": _binary,
+    "AVERAGE_POOL_2D": _pool,
+    "MAX_POOL_2D": _pool,
+    "SOFTMAX": _softmax,
+    "LOGISTIC": _unary(golden.logistic),
+    "TANH": _unary(golden.tanh),
+    "RELU": _relu,
+    "RELU6": _relu,
+    "RELU_N1_TO_1": _relu,
+    "LEAKY_RELU": _leaky_relu,
+    "HARD_SWISH": _unary(golden.hard_swish),
+    "QUANTIZE": _quantize,
+    "DEQUANTIZE": _dequantize,
+    "MEAN": _mean,
+    "PAD": _pad,
+    "RESHAPE": _reshape,
+    "SQUEEZE": _reshape,
+    "EXPAND_DIMS": _reshape,
+    "SHAPE": _shape,
+    "PACK": _pack,
+    "STRIDED_SLICE": _strided_slice,
+}
+# What moves data without computing, or looks at the types itself.
+_ANY_TYPE = frozenset(
+    {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "SHAPE", "PACK", "STRIDED_SLICE"}
+    | {"QUANTIZE", "DEQUANTIZE"}
+)
+OPERATORS: tuple[str, ...] = tuple(sorted(_EVALUATORS))
+"""TFLite names of the operators that the golden model computes."""

@@ -1,0 +1,175 @@
+"""The graph of a model as :mod:`celosia.sim.golden.model` wants it: numbers instead of names.
+
+The file itself is read by the compiler's reader, so that whatever compiles can be checked, and no
+two readers disagree about what a file says.  Only the reader is shared: the arithmetic is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from celosia.errors import ModelError
+from celosia.sw.compiler.frontend import load
+from celosia.sw.compiler.ir import Graph, Tensor, TfliteOp
+
+__all__ = [
+    "GoldenGraph",
+    "GoldenOperator",
+    "TensorInfo",
+    "UnsupportedModelError",
+    "read_graph",
+]
+
+Array = npt.NDArray[Any]
+
+
+class UnsupportedModelError(ValueError):
+    """The model has something the golden model does not compute; the message names it."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What the file says about one tensor.
+
+    Attributes
+    ----------
+    index, shape
+        As in the file.
+    name
+        As the compiler calls it: the file's, made distinct where it repeats.
+    dtype
+        The element type; None for one that numpy does not have.
+    scales
+        Quantisation, one entry (per tensor) or one for each channel; empty for none.
+    zero_point
+        Of a per-tensor quantised tensor (0 when it has none).
+    data
+        The value of a constant tensor, None for one that is computed.
+    """
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any] | None
+    scales: npt.NDArray[np.float32]
+    zero_point: int
+    data: Array | None
+
+    @property
+    def scale(self) -> float:
+        """The scale of a per-tensor quantised tensor (0.0 when it has none)."""
+        return float(self.scales[0]) if self.scales.size else 0.0
+
+
+@dataclass(frozen=True)
+class GoldenOperator:
+    """One operator: its name in the schema and the indices of its tensors (-1 for none)."""
+
+    position: int
+    name: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    options: Mapping[str, Any]
+
+    @property
+    def needs(self) -> tuple[int, ...]:
+        """Tensors whose values the result depends on.
+
+        The result of a RESHAPE has a static shape in the file, so its second operand, often
+        computed by a chain of operators, is never read.
+        """
+        inputs = self.inputs[:1] if self.name == "RESHAPE" else self.inputs
+        return tuple(index for index in inputs if index >= 0)
+
+
+@dataclass(frozen=True)
+class GoldenGraph:
+    """A model by numbers.
+
+    Attributes
+    ----------
+    tensors
+        Those that something refers to, by index.
+    inputs, outputs
+        The model's inputs and outputs, in order.
+    operators
+        Those that the outputs depend on, in order of execution.
+    """
+
+    tensors: dict[int, TensorInfo]
+    inputs: list[TensorInfo]
+    outputs: list[TensorInfo]
+    operators: list[GoldenOperator]
+
+
+def read_graph(source: str | Path | bytes | Graph) -> GoldenGraph:
+    """Read a file, its bytes, or a graph that has been read.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the file is not a model that the compiler's reader accepts.
+    """
+    if isinstance(source, Graph):
+        graph = source
+    else:
+        try:
+            graph = load(source)
+        except ModelError as error:
+            raise UnsupportedModelError(str(error)) from error
+    tensors = {tensor.tflite_index: _info(tensor) for tensor in graph.tensors.values()}
+
+    def numbers(names: tuple[str | None, ...] | list[str]) -> tuple[int, ...]:
+        return tuple(-1 if name is None else graph.tensors[name].tflite_index for name in names)
+
+    operators = [
+        GoldenOperator(
+            position=op.tflite_index,
+            name=op.tflite_name,
+            inputs=numbers(op.operands),
+            outputs=numbers(op.results),
+            options=op.options,
+        )
+        for op in graph.ops
+        if isinstance(op, TfliteOp)
+    ]
+    outputs = numbers(graph.outputs)
+    return GoldenGraph(
+        tensors=tensors,
+        inputs=[tensors[index] for index in numbers(graph.inputs)],
+        outputs=[tensors[index] for index in outputs],
+        operators=_live(operators, outputs),
+    )
+
+
+def _info(tensor: Tensor) -> TensorInfo:
+    scales = np.zeros(0, np.float32)
+    if tensor.channel_scales is not None:
+        scales = tensor.channel_scales
+    elif tensor.scale is not None:
+        scales = np.array([tensor.scale], np.float32)
+    return TensorInfo(
+        index=tensor.tflite_index,
+        name=tensor.name,
+        shape=tensor.shape,
+        dtype=tensor.dtype.numpy,
+        scales=scales,
+        zero_point=tensor.zero_point,
+        data=tensor.data,
+    )
+
+
+def _live(operators: list[GoldenOperator], outputs: tuple[int, ...]) -> list[GoldenOperator]:
+    """Keep what the outputs depend on: what nobody reads need not be computable."""
+    needed = set(outputs)
+    live: list[GoldenOperator] = []
+    for op in reversed(operators):
+        if needed.intersection(op.outputs):
+            needed.update(op.needs)
+            live.append(op)
+    return live[::-1]

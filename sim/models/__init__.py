@@ -1,0 +1,1 @@
+"""Models made by programs: a builder of TFLite files, and random networks."""
