@@ -43,7 +43,7 @@ format: $(DEV_STAMP)
 	$(BIN)/ruff format .
 
 docs: $(DEV_STAMP)
-	$(BIN)/python -m celosia.sw.docgen
+	$(BIN)/python -m celosia.sw.docgen.pages
 
 clean:
 	rm -rf build sim_build results.xml .pytest_cache .mypy_cache .ruff_cache .hypothesis

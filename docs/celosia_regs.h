@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Generated from hw/contract/regs.py by sw/docgen.py; do not edit. */
+/* Generated from hw/contract/regs.py by sw/docgen/pages.py; do not edit. */
 #ifndef CELOSIA_REGS_H
 #define CELOSIA_REGS_H
 

@@ -114,8 +114,8 @@ def test_software_and_contract_do_without_amaranth() -> None:
     names = [
         "celosia",
         *(name.removesuffix(".__init__") for name in contract),
-        "celosia.sw.cli",
-        "celosia.sw.program",
+        "celosia.sw.cli.app",
+        "celosia.sw.program.file",
         "celosia.sim.emulator.machine",
         "celosia.sw.driver.uart.device",
         "celosia.sim.board.uart_model",

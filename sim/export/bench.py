@@ -17,7 +17,7 @@ from celosia.sw.driver.emu import STATUS_DONE, EmuDevice
 from celosia.sw.driver.inputs import Inputs
 from celosia.sw.driver.layout import Layout
 from celosia.sw.driver.result import Result
-from celosia.sw.program import Program, TensorInfo
+from celosia.sw.program.file import Program, TensorInfo
 
 __all__ = ["Bench", "make_bench"]
 

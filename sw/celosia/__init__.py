@@ -26,7 +26,7 @@ from celosia.hw.contract.config import PRESETS, ConfigError, NpuConfig
 if TYPE_CHECKING:
     from celosia.sw.driver.device import Device
     from celosia.sw.driver.result import Result
-    from celosia.sw.program import Program
+    from celosia.sw.program.file import Program
 
 __all__ = [
     "PRESETS",
@@ -50,7 +50,7 @@ __all__ = [
 # Found on first use, so that `import celosia` stays quick.
 _LAZY = {
     "Device": "celosia.sw.driver.device",
-    "Program": "celosia.sw.program",
+    "Program": "celosia.sw.program.file",
     "Result": "celosia.sw.driver.result",
 }
 
@@ -123,6 +123,6 @@ def load_program(path: str | os.PathLike[str]) -> Program:
     ProgramError
         If it cannot be read, is damaged, or is of a version that is not known.
     """
-    from celosia.sw.program import Program
+    from celosia.sw.program.file import Program
 
     return Program.load(path)

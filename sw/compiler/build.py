@@ -17,7 +17,6 @@ from pathlib import Path
 from celosia.errors import CompileError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Command
-from celosia.sw.check import check_program
 from celosia.sw.compiler import frontend
 from celosia.sw.compiler.emit import emit_program, encode_commands
 from celosia.sw.compiler.fold_input import fold_input
@@ -31,7 +30,8 @@ from celosia.sw.compiler.schedule import Schedule, schedule_works
 from celosia.sw.compiler.tokens import place_tokens
 from celosia.sw.compiler.verify import verify
 from celosia.sw.compiler.works import Fusion, Work, works_of
-from celosia.sw.program import Program
+from celosia.sw.program.file import Program
+from celosia.sw.program.verify import check_program
 
 __all__ = ["compile_graph", "compile_model"]
 

@@ -13,8 +13,8 @@ from celosia.sw.compiler.plan import MemoryPlan, WorkPlan
 from celosia.sw.compiler.predict import Prediction
 from celosia.sw.compiler.schedule import Schedule
 from celosia.sw.compiler.works import Work
-from celosia.sw.program import NO_LAYER, LayerInfo, Program, TensorInfo
-from celosia.sw.program import MemoryPlan as ProgramMemory
+from celosia.sw.program.file import NO_LAYER, LayerInfo, Program, TensorInfo
+from celosia.sw.program.file import MemoryPlan as ProgramMemory
 
 __all__ = ["emit_program", "encode_commands"]
 

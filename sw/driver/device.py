@@ -22,7 +22,7 @@ from celosia.sw.driver.faults import Fault, fault_error
 from celosia.sw.driver.inputs import Inputs, prepare_inputs
 from celosia.sw.driver.layout import Layout
 from celosia.sw.driver.result import Result
-from celosia.sw.program import Program, TensorInfo
+from celosia.sw.program.file import Program, TensorInfo
 
 __all__ = ["Device", "field_of"]
 

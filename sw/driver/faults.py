@@ -8,7 +8,7 @@ from celosia.errors import DeviceError
 from celosia.hw.contract.isa import COMMAND_BYTES, Region
 from celosia.hw.contract.regs import ErrorCause
 from celosia.sw.driver.layout import Layout
-from celosia.sw.program import Program
+from celosia.sw.program.file import Program
 
 __all__ = ["Fault", "fault_error"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from celosia.errors import DeviceError
 from celosia.hw.contract.isa import Region
-from celosia.sw.program import Program
+from celosia.sw.program.file import Program
 
 __all__ = ["Layout", "RegionPlace"]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from celosia.errors import CelosiaError
 from celosia.sw.driver.device import Device
 from celosia.sw.mlperf.tasks import Task
-from celosia.sw.program import Program
+from celosia.sw.program.file import Program
 
 __all__ = ["Session"]
 

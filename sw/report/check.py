@@ -17,7 +17,7 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.result import Result
-from celosia.sw.program import Program
+from celosia.sw.program.file import Program
 from celosia.sw.report.locate import Origin, find_origin
 from celosia.sw.report.reference import Expected, ReferenceModel
 

@@ -10,7 +10,7 @@ from celosia.hw.contract.isa import Region
 from celosia.sw.compiler.predict import MemoryTiming, predict
 from celosia.sw.driver.device import FIRST_ADDRESS
 from celosia.sw.driver.layout import Layout
-from celosia.sw.program import LayerInfo, Program
+from celosia.sw.program.file import LayerInfo, Program
 from celosia.sw.report.labels import layer_label
 
 __all__ = ["Fit", "fit_program", "heaviest_layers"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celosia.sw.program import LayerInfo
+from celosia.sw.program.file import LayerInfo
 
 __all__ = ["layer_label"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from celosia.sw.driver.result import Result
-from celosia.sw.program import Program
+from celosia.sw.program.file import Program
 
 __all__ = ["check_line", "timing_lines"]
 

@@ -22,7 +22,7 @@ from celosia.hw.contract.isa import (
     Vector,
     VectorOp,
 )
-from celosia.sw.program import LayerInfo, Program, TensorInfo
+from celosia.sw.program.file import LayerInfo, Program, TensorInfo
 from celosia.sw.report.labels import layer_label
 
 __all__ = ["Origin", "find_origin"]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from celosia.errors import InputError
 from celosia.sw.driver.inputs import quantize_array
-from celosia.sw.program import TensorInfo
+from celosia.sw.program.file import TensorInfo
 
 __all__ = ["Sample", "load_labels", "load_samples", "random_samples"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from celosia.hw.contract.config import NpuConfig
-from celosia.sw.program import Program
+from celosia.sw.program.file import Program
 from celosia.sw.report.labels import layer_label
 from rich.table import Table
 

@@ -344,7 +344,7 @@ from celosia.boards import build
 _, tool, folder = sys.argv
 build.find_tool = lambda names, *, task: tool
 sys.argv[:] = ["celosia", "build", "icebreaker", "--output", folder]
-from celosia.sw.cli import main
+from celosia.sw.cli.app import main
 main()
 """
 
@@ -380,7 +380,7 @@ def test_a_command_below_nohup_goes_on() -> None:
     code = (
         "import signal, sys\n"
         "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-        "from celosia.sw.cli import main\n"
+        "from celosia.sw.cli.app import main\n"
         "sys.argv = ['celosia', '--version']\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN\n"

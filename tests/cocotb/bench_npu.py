@@ -19,7 +19,7 @@ from celosia.sim.golden.model import GoldenModel
 from celosia.sim.models.random_models import RandomModel, random_network
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.layout import Layout
-from celosia.sw.program import Program
+from celosia.sw.program.file import Program
 from tops import DESIGNS
 
 CONFIG: NpuConfig = DESIGNS[os.environ["CELOSIA_DESIGN"]].config

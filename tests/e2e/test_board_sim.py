@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from celosia.hw.contract.config import PRESETS
 from celosia.sw.driver.device import Device
-from celosia.sw.program import Program
+from celosia.sw.program.file import Program
 from celosia.toolchain import missing_tools
 
 MODELS = Path(__file__).resolve().parents[2].parent / "shared" / "mlperf_tiny"

@@ -24,7 +24,7 @@ from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler import fold_input, frontend
 from celosia.sw.compiler.build import compile_graph, compile_model
 from celosia.sw.compiler.passes.pipeline import lower
-from celosia.sw.program import Program
+from celosia.sw.program.file import Program
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT.parent / "shared" / "mlperf_tiny"

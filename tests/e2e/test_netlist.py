@@ -23,11 +23,11 @@ from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sim.rtl import netlist
 from celosia.sim.rtl.netlist import build_netlist, missing_netlist_tools
 from celosia.sim.rtl.rtl import MemoryModel
-from celosia.sw.cli import app
+from celosia.sw.cli.app import app
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.netlist import NetlistDevice
 from celosia.sw.driver.sim import SimDevice
-from celosia.sw.program import Program
+from celosia.sw.program.file import Program
 from celosia.sw.report.check import check_model
 from celosia.sw.report.samples import Sample, random_samples
 from celosia.toolchain import BuildError

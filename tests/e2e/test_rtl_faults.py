@@ -51,7 +51,7 @@ from celosia.sw.driver.device import FIRST_ADDRESS, Device
 from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.driver.layout import Layout
 from celosia.sw.driver.sim import SimDevice
-from celosia.sw.program import MemoryPlan, Program, TensorInfo
+from celosia.sw.program.file import MemoryPlan, Program, TensorInfo
 from celosia.toolchain import missing_tools
 
 MISSING = missing_tools()
@@ -684,7 +684,7 @@ def test_every_damaged_byte_of_a_program_file_is_found() -> None:
 
 
 def test_damaged_program_file_on_the_command_line(tmp_path: Path) -> None:
-    from celosia.sw.cli import app
+    from celosia.sw.cli.app import app
     from typer.testing import CliRunner
 
     bad = bytearray(small_program())

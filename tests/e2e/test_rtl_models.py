@@ -23,7 +23,7 @@ from celosia.hw.contract.config import preset
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.inputs import quantize_array
 from celosia.sw.driver.sim import SimDevice
-from celosia.sw.program import Program
+from celosia.sw.program.file import Program
 from celosia.sw.report.check import CheckReport, check_model
 from celosia.sw.report.reference import ReferenceModel
 from celosia.sw.report.samples import Sample, random_samples

@@ -30,7 +30,7 @@ from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.driver.result import Result
 from celosia.sw.driver.sim import SimDevice
-from celosia.sw.program import Program
+from celosia.sw.program.file import Program
 from celosia.toolchain import missing_tools
 
 if TYPE_CHECKING:

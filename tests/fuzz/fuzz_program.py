@@ -30,10 +30,10 @@ from celosia.errors import CelosiaError, UnsupportedError
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import COMMAND_BYTES, COMMANDS, fields_of
 from celosia.sim.models.random_models import random_network
-from celosia.sw.check import check_program
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.emu import EmuDevice
-from celosia.sw.program import HEADER_BYTES, Program, Section
+from celosia.sw.program.file import HEADER_BYTES, Program, Section
+from celosia.sw.program.verify import check_program
 from celosia.sw.report.example import load_digits
 
 ENTRY = struct.Struct("<IIQQ")

@@ -119,7 +119,7 @@ def verilog():
     threading.Event().wait(60)
 
 
-from celosia.sw.cli import ENDING, _end
+from celosia.sw.cli.app import ENDING, _end
 import signal
 for number in ENDING:
     signal.signal(number, _end)

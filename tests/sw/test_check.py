@@ -25,8 +25,8 @@ from celosia.hw.contract.isa import (
     VectorOp,
 )
 from celosia.sim.emulator.machine import Emulator, EmulatorError
-from celosia.sw.check import check_commands, check_program
-from celosia.sw.program import MemoryPlan, Program, TensorInfo
+from celosia.sw.program.file import MemoryPlan, Program, TensorInfo
+from celosia.sw.program.verify import check_commands, check_program
 
 LOAD, STORE, ARRAY, VECTOR = 1, 2, 4, 8
 BASE = preset("base")

@@ -13,10 +13,10 @@ import pytest
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.uart import Identity
 from celosia.sim.board.uart_model import BoardModel, DeviceMachine, PtyBoard
-from celosia.sw.cli import app
+from celosia.sw.cli.app import app
 from celosia.sw.driver.emu import EmuDevice
-from celosia.sw.driver.selftest import STEPS, self_test
 from celosia.sw.report.example import load_digits
+from celosia.sw.report.selftest import STEPS, self_test
 from serial.tools import list_ports
 from typer.testing import CliRunner, Result
 

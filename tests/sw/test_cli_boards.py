@@ -16,7 +16,7 @@ from celosia.boards.registry import BOARDS
 from celosia.boards.report import BuildReport, ClockResult
 from celosia.hw.contract.config import preset
 from celosia.sim.models.tflite_builder import ModelBuilder
-from celosia.sw.cli import app
+from celosia.sw.cli.app import app
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.compiler.predict import MemoryTiming, predict
 from celosia.sw.driver.device import FIRST_ADDRESS
@@ -267,7 +267,7 @@ def test_program_shows_the_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_document_has_a_place_for_every_board() -> None:
-    from celosia.sw.report.bench_doc import marked_tables
+    from celosia.sw.report.bench.document import marked_tables
 
     assert set(marked_tables(ROOT / "docs" / "boards.md")) == {f"board {name}" for name in BOARDS}
 
@@ -314,7 +314,7 @@ def test_a_table_says_what_does_not_fit(tmp_path: Path) -> None:
 
 def test_published_results_name_their_source() -> None:
     results = published_results()
-    known = resources.files("celosia.sw.report") / "baselines.json"
+    known = resources.files("celosia.sw.report.bench") / "baselines.json"
     models = json.loads(known.read_text(encoding="utf-8"))["models"]
     assert {result.model for result in results} <= set(models)
     for result in results:

@@ -9,7 +9,7 @@ import pytest
 from celosia.boards import clock, resources
 from celosia.boards.tools import FpgaToolError
 from celosia.install import install_advice
-from celosia.sw.cli import app
+from celosia.sw.cli.app import app
 from typer.testing import CliRunner, Result
 
 

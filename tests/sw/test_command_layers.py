@@ -18,7 +18,7 @@ from celosia.sw.compiler import build
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.faults import Fault, fault_error
 from celosia.sw.driver.layout import Layout
-from celosia.sw.program import NO_LAYER, Program
+from celosia.sw.program.file import NO_LAYER, Program
 from celosia.sw.report.example import load_digits
 
 MODELS = Path(__file__).resolve().parents[2].parent / "shared" / "mlperf_tiny"

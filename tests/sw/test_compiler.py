@@ -24,7 +24,6 @@ from celosia.hw.contract.isa import (
 from celosia.sim.golden.model import GoldenModel
 from celosia.sim.models.random_models import random_network
 from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
-from celosia.sw.check import check_program
 from celosia.sw.compiler.alloc import Item, pack, place_in_gaps
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.compiler.constants import Ring
@@ -33,7 +32,8 @@ from celosia.sw.compiler.mapping import Axis
 from celosia.sw.compiler.prefetch import prefetch_loads
 from celosia.sw.compiler.steps import Footprint, Place, Step, conflict
 from celosia.sw.compiler.tokens import place_tokens
-from celosia.sw.program import LayerInfo, Program
+from celosia.sw.program.file import LayerInfo, Program
+from celosia.sw.program.verify import check_program
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT.parent / "shared" / "mlperf_tiny"
@@ -479,8 +479,8 @@ def test_the_limits_of_foreign_files_refuse_no_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They bound what a file may cost; what the compiler makes is as large as its model."""
-    monkeypatch.setattr("celosia.sw.check.MAX_CHECKED_COMMANDS", 4)
-    monkeypatch.setattr("celosia.sw.check_limits.MAX_WORK_CYCLES", 1)
+    monkeypatch.setattr("celosia.sw.program.verify.MAX_CHECKED_COMMANDS", 4)
+    monkeypatch.setattr("celosia.sw.program.limits.MAX_WORK_CYCLES", 1)
     program = compile_model(_conv_model(6, 32, 16), preset("base"))
     assert len(program.decode()) > 4
     program.save(tmp_path / "large.celosia")

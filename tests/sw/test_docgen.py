@@ -9,8 +9,8 @@ import pytest
 from celosia.hw.contract.isa import COMMANDS, fields_of
 from celosia.hw.contract.regs import REGISTERS, ErrorCause
 from celosia.hw.contract.uart import Kind, Status
-from celosia.sw.docgen import DOCUMENTS, c_header, isa_page, main, registers_page
-from celosia.sw.docgen_uart import with_protocol_tables
+from celosia.sw.docgen.pages import DOCUMENTS, c_header, isa_page, main, registers_page
+from celosia.sw.docgen.uart import with_protocol_tables
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -18,12 +18,12 @@ DOCS = Path(__file__).parents[2] / "docs"
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_the_committed_document_is_the_generated_one(name: str) -> None:
     committed = (DOCS / name).read_text(encoding="utf-8")
-    assert committed == DOCUMENTS[name](), "run: python -m celosia.sw.docgen"
+    assert committed == DOCUMENTS[name](), "run: python -m celosia.sw.docgen.pages"
 
 
 def test_the_tables_of_the_link_are_the_generated_ones() -> None:
     page = (DOCS / "uart.md").read_text(encoding="utf-8")
-    assert page == with_protocol_tables(page), "run: python -m celosia.sw.docgen"
+    assert page == with_protocol_tables(page), "run: python -m celosia.sw.docgen.pages"
     assert all(f"| {kind.name} |" in page for kind in Kind)
     assert all(f"| {status.name} |" in page for status in Status)
     for table in re.findall(r"(?:^\|.*\n)+", page, re.M):

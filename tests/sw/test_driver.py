@@ -23,7 +23,7 @@ from celosia.hw.contract.isa import Command, Conv, End, Engine, Load, Region, Sp
 from celosia.hw.contract.regs import COUNTERS, ErrorCause
 from celosia.sw.driver.device import FIRST_ADDRESS, Device
 from celosia.sw.driver.inputs import prepare_inputs, quantize_array
-from celosia.sw.program import LayerInfo, MemoryPlan, Program, TensorInfo
+from celosia.sw.program.file import LayerInfo, MemoryPlan, Program, TensorInfo
 
 MISSING = toolchain.missing_tools()
 CONFIG = "nano"

@@ -30,12 +30,12 @@ from celosia.hw.contract.isa import (
     VectorOp,
 )
 from celosia.sim.emulator.machine import Emulator, EmulatorError, EmulatorFault
-from celosia.sw.check import check_program
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.emu import EmuDevice
-from celosia.sw.program import HEADER_BYTES, MemoryPlan, Program, Section
+from celosia.sw.program.file import HEADER_BYTES, MemoryPlan, Program, Section
+from celosia.sw.program.schema import SchemaError, build, parse
+from celosia.sw.program.verify import check_program
 from celosia.sw.report.example import load_digits
-from celosia.sw.schema import SchemaError, build, parse
 
 NANO, BASE = preset("nano"), preset("base")
 

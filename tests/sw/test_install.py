@@ -10,9 +10,9 @@ import pytest
 from celosia import install
 from celosia.errors import CelosiaError
 from celosia.install import install_advice
-from celosia.sw import cli_tools
-from celosia.sw.cli import app
-from celosia.sw.cli_common import error_console, output_console, show_error
+from celosia.sw.cli import tools as cli_tools
+from celosia.sw.cli.app import app
+from celosia.sw.cli.common import error_console, output_console, show_error
 from celosia.sw.report.example import load_digits
 from rich.table import Table
 from typer.testing import CliRunner

@@ -19,7 +19,7 @@ import pytest
 from celosia.sw.driver.device import Device
 from celosia.sw.mlperf.session import Session
 from celosia.sw.mlperf.tasks import TASKS
-from celosia.sw.program import Program
+from celosia.sw.program.file import Program
 from celosia.toolchain import missing_tools
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "mlperf_tiny"
@@ -204,7 +204,7 @@ def on_terminal(path: str, command: bytes) -> list[str]:
 
 
 def test_bad_options_end_with_an_error() -> None:
-    from celosia.sw.cli import app
+    from celosia.sw.cli.app import app
     from typer.testing import CliRunner
 
     result = CliRunner().invoke(app, ["mlperf-dut", "--model", "kws", "--device", "emu"])

@@ -12,7 +12,7 @@ import pytest
 from celosia.errors import InputError, ProgramError
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import End, Load, Region, Space
-from celosia.sw.program import (
+from celosia.sw.program.file import (
     HEADER_BYTES,
     LayerInfo,
     MemoryPlan,

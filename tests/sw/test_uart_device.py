@@ -28,7 +28,7 @@ from celosia.sw.driver.uart.codec import request
 from celosia.sw.driver.uart.device import UartDevice
 from celosia.sw.driver.uart.link import Link
 from celosia.sw.driver.uart.port import SerialPort
-from celosia.sw.program import Program
+from celosia.sw.program.file import Program
 from serial.tools import list_ports
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="there are no pseudo-terminals")

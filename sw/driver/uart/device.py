@@ -17,7 +17,7 @@ from celosia.sw.driver.uart.find import find_board
 from celosia.sw.driver.uart.link import Link
 from celosia.sw.driver.uart.port import Port, SerialPort
 from celosia.sw.driver.uart.transfers import Progress
-from celosia.sw.program import Program
+from celosia.sw.program.file import Program
 
 __all__ = ["AUTO", "UartDevice", "config_of"]
 

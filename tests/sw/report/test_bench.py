@@ -16,18 +16,18 @@ from celosia.hw.contract.isa import Command, Conv, End, Engine, Load, Space, Vec
 from celosia.hw.contract.regs import COUNTERS
 from celosia.hw.contract.trace import TRACE_STATES
 from celosia.sim.rtl.rtl import SAMPLE_DTYPE
-from celosia.sw.cli import app
+from celosia.sw.cli.app import app
 from celosia.sw.compiler import build
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.emu import EmuDevice
-from celosia.sw.program import LayerInfo, Program
-from celosia.sw.report import bench as bench_module
-from celosia.sw.report.bench import Bench, Conditions, Measurement
-from celosia.sw.report.bench_baselines import baseline_of, sources
-from celosia.sw.report.bench_doc import marked_tables, renew_tables, table_text
-from celosia.sw.report.bench_profile import Reason, attribute_cycles, command_layers
-from celosia.sw.report.bench_resident import NotResidentError, make_resident
-from celosia.sw.report.bench_tables import (
+from celosia.sw.program.file import LayerInfo, Program
+from celosia.sw.report.bench import bench as bench_module
+from celosia.sw.report.bench.attribute import Reason, attribute_cycles, command_layers
+from celosia.sw.report.bench.baselines import baseline_of, sources
+from celosia.sw.report.bench.bench import Bench, Conditions, Measurement
+from celosia.sw.report.bench.document import marked_tables, renew_tables, table_text
+from celosia.sw.report.bench.resident import NotResidentError, make_resident
+from celosia.sw.report.bench.tables import (
     layer_table,
     main_table,
     operator_table,

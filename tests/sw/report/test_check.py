@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import COMMAND_BYTES, Command, Conv, Softmax, Vector, VectorOp
-from celosia.sw.cli import app
+from celosia.sw.cli.app import app
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.compiler.frontend import load
 from celosia.sw.compiler.ir import ConvOp
@@ -19,7 +19,7 @@ from celosia.sw.compiler.mapping import pack_parameters
 from celosia.sw.compiler.passes.pipeline import lower
 from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.driver.result import Result
-from celosia.sw.program import Program
+from celosia.sw.program.file import Program
 from celosia.sw.report.check import CheckReport, check_model
 from celosia.sw.report.example import load_digits
 from celosia.sw.report.locate import find_origin
@@ -208,7 +208,7 @@ def test_the_command_line_reports_a_difference(
         return with_command(program, vector, replace(command, act_max=command.act_min))
 
     monkeypatch.setattr(
-        "celosia.sw.cli_run.open_device_for", lambda *_args, **_options: DamagedDevice(damage)
+        "celosia.sw.cli.run.open_device_for", lambda *_args, **_options: DamagedDevice(damage)
     )
     figures = tmp_path / "r.json"
     result = CliRunner().invoke(

@@ -16,7 +16,7 @@ import pytest
 from celosia.errors import UnsupportedError
 from celosia.hw.contract.config import preset
 from celosia.sim.models.tflite_builder import ModelBuilder
-from celosia.sw.cli import app
+from celosia.sw.cli.app import app
 from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.report import reference as reference_module
 from celosia.sw.report.check import CheckReport, check_model

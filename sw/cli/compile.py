@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from celosia.hw.contract.isa import COMMAND_BYTES
-from celosia.sw.cli_common import (
+from celosia.sw.cli.common import (
     ConfigOption,
     FoldOption,
     JsonOption,
@@ -16,7 +16,7 @@ from celosia.sw.cli_common import (
     output_console,
     parse_config,
 )
-from celosia.sw.program import Program
+from celosia.sw.program.file import Program
 from celosia.sw.report.files import require_writable, write_bytes, write_json
 from celosia.sw.report.tables import program_table
 

@@ -21,8 +21,8 @@ from celosia.errors import ProgramError
 from celosia.hw.contract import isa
 from celosia.hw.contract.config import ConfigError, NpuConfig
 from celosia.hw.contract.isa import COMMAND_BYTES, Command, IsaError, Region
-from celosia.sw.program_tensors import TensorInfo
-from celosia.sw.schema import build, parse
+from celosia.sw.program.schema import build, parse
+from celosia.sw.program.tensors import TensorInfo
 
 __all__ = [
     "FORMAT_VERSION",
@@ -301,8 +301,8 @@ class Program:
         path : path
             Of the file.
         check : bool
-            Refuse what the static check refuses (`celosia.sw.check`). Without it the program is
-            to be looked at, not run.
+            Refuse what the static check refuses (`celosia.sw.program.verify`). Without it the
+            program is to be looked at, not run.
 
         Raises
         ------
@@ -324,7 +324,7 @@ class Program:
         program = cls.from_bytes(data, os.fspath(path))
         if check:
             # The check reads programs, so it is above this module.
-            from celosia.sw.check import check_program
+            from celosia.sw.program.verify import check_program
 
             check_program(program)
         return program

@@ -13,7 +13,7 @@ from celosia.errors import ProgramError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Command, Conv, Engine, Softmax, Transfer, Vector
 from celosia.hw.contract.legal import ACC_OPS
-from celosia.sw.check_order import command_name
+from celosia.sw.program.order import command_name
 
 __all__ = [
     "MAX_CHECKED_COMMANDS",

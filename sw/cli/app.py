@@ -7,19 +7,17 @@ from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
-from celosia.sw import (
-    cli_bench,
-    cli_board,
-    cli_board_sim,
-    cli_boards,
-    cli_compile,
-    cli_demo,
-    cli_mlperf,
-    cli_resources,
-    cli_run,
-    cli_tools,
-)
-from celosia.sw.cli_common import CommandGroup, help_text, output_console
+from celosia.sw.cli import bench as cli_bench
+from celosia.sw.cli import board_sim as cli_board_sim
+from celosia.sw.cli import boards as cli_boards
+from celosia.sw.cli import compile as cli_compile
+from celosia.sw.cli import demo as cli_demo
+from celosia.sw.cli import devices as cli_board
+from celosia.sw.cli import mlperf as cli_mlperf
+from celosia.sw.cli import resources as cli_resources
+from celosia.sw.cli import run as cli_run
+from celosia.sw.cli import tools as cli_tools
+from celosia.sw.cli.common import CommandGroup, help_text, output_console
 
 __all__ = ["app", "main"]
 

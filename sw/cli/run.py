@@ -10,7 +10,7 @@ import typer
 from celosia.errors import CelosiaError, InputError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.regs import COUNTERS
-from celosia.sw.cli_common import (
+from celosia.sw.cli.common import (
     CHECK_FAILED,
     FoldOption,
     JsonOption,
@@ -19,7 +19,7 @@ from celosia.sw.cli_common import (
     output_console,
     parse_config,
 )
-from celosia.sw.cli_device import (
+from celosia.sw.cli.opening import (
     LATENCY_CYCLES,
     board_line,
     find_device,
@@ -29,7 +29,7 @@ from celosia.sw.cli_device import (
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.opening import SIMULATED
 from celosia.sw.driver.result import Result
-from celosia.sw.program import Program
+from celosia.sw.program.file import Program
 from celosia.sw.report.files import require_writable, write_arrays, write_json
 from celosia.sw.report.lines import check_line, timing_lines
 from celosia.sw.report.samples import Sample, load_labels, load_samples, random_samples

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from celosia.sw.report.bench import Measurement
-from celosia.sw.report.bench_profile import LayerProfile, Reason
+from celosia.sw.report.bench.attribute import LayerProfile, Reason
+from celosia.sw.report.bench.bench import Measurement
 from celosia.sw.report.labels import layer_label
 from rich.table import Table
 from rich.text import Text

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from celosia.errors import CelosiaError, printable
 from celosia.hw.contract.config import ConfigError, NpuConfig
-from celosia.sw.cli_common import (
+from celosia.sw.cli.common import (
     CHECK_FAILED,
     JsonOption,
     error_console,
@@ -17,11 +17,11 @@ from celosia.sw.cli_common import (
     output_console,
     parse_config,
 )
-from celosia.sw.report.bench import Bench, Conditions, Measurement, find_models
-from celosia.sw.report.bench_baselines import sources
-from celosia.sw.report.bench_doc import marked_tables, renew_tables, table_text
-from celosia.sw.report.bench_resident import NotResidentError
-from celosia.sw.report.bench_tables import (
+from celosia.sw.report.bench.baselines import sources
+from celosia.sw.report.bench.bench import Bench, Conditions, Measurement, find_models
+from celosia.sw.report.bench.document import marked_tables, renew_tables, table_text
+from celosia.sw.report.bench.resident import NotResidentError
+from celosia.sw.report.bench.tables import (
     SweepRow,
     fold_table,
     layer_table,

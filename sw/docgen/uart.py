@@ -11,7 +11,7 @@ from celosia.hw.contract.uart import REPLY, Flag, Kind, Status, has_payload, is_
 
 __all__ = ["BEGIN", "END", "protocol_tables", "with_protocol_tables"]
 
-BEGIN = "<!-- Generated from hw/contract/uart.py by sw/docgen_uart.py; do not edit. -->"
+BEGIN = "<!-- Generated from hw/contract/uart.py by sw/docgen/uart.py; do not edit. -->"
 END = "<!-- End of what is generated. -->"
 
 

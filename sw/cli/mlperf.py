@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 from celosia.errors import CelosiaError, InputError
-from celosia.sw.cli_common import help_text, output_console, parse_config
-from celosia.sw.cli_device import open_device_for
+from celosia.sw.cli.common import help_text, output_console, parse_config
+from celosia.sw.cli.opening import open_device_for
 from celosia.sw.mlperf.tasks import TASKS, Task
 
 __all__ = ["register"]

@@ -1,6 +1,6 @@
 """Generates the reference pages and the C header from the schemas in `celosia.hw`.
 
-``python -m celosia.sw.docgen`` writes ``docs/isa.md``, ``docs/registers.md`` and
+``python -m celosia.sw.docgen.pages`` writes ``docs/isa.md``, ``docs/registers.md`` and
 ``docs/celosia_regs.h`` of the source tree, and the tables in ``docs/uart.md``; a test holds the
 committed files against it.
 """
@@ -17,8 +17,8 @@ from pathlib import Path
 from celosia.hw.contract import isa, regs
 from celosia.hw.contract.isa import COMMANDS, Command, FieldSpec, fields_of
 from celosia.hw.contract.regs import REGISTERS, Register, RegisterField
-from celosia.sw.docgen_header import c_header
-from celosia.sw.docgen_uart import with_protocol_tables
+from celosia.sw.docgen.header import c_header
+from celosia.sw.docgen.uart import with_protocol_tables
 
 __all__ = ["DOCUMENTS", "c_header", "isa_page", "main", "registers_page"]
 
@@ -35,7 +35,7 @@ _ENUMS: tuple[type[IntEnum], ...] = (
 def isa_page() -> str:
     """Return ``docs/isa.md``: every command with its fields, and the enumerations."""
     lines = [
-        "<!-- Generated from hw/contract/isa.py by sw/docgen.py; do not edit. -->",
+        "<!-- Generated from hw/contract/isa.py by sw/docgen/pages.py; do not edit. -->",
         "# The instruction set",
         "",
         f"Version {isa.FORMAT_VERSION}. A program is a stream of commands of"
@@ -126,7 +126,7 @@ def _range(kind: type[Command], spec: FieldSpec) -> str:
 def registers_page() -> str:
     """Return ``docs/registers.md``: the register map and the causes of errors."""
     lines = [
-        "<!-- Generated from hw/contract/regs.py by sw/docgen.py; do not edit. -->",
+        "<!-- Generated from hw/contract/regs.py by sw/docgen/pages.py; do not edit. -->",
         "# The registers",
         "",
         f"Version {regs.VERSION >> 16}.{regs.VERSION & 0xFFFF} of the hardware interface. Registers"
@@ -168,7 +168,7 @@ def main(arguments: list[str] | None = None) -> None:
         "folder",
         nargs="?",
         type=Path,
-        default=Path(__file__).resolve().parents[1] / "docs",
+        default=Path(__file__).resolve().parents[2] / "docs",
         help="where to write (default: docs of the source tree)",
     )
     folder: Path = parser.parse_args(arguments).folder

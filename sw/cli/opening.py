@@ -9,10 +9,10 @@ from typing import Any
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.uart import Identity
-from celosia.sw.cli_common import error_console
+from celosia.sw.cli.common import error_console
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.opening import SIMULATED, UART
-from celosia.sw.program import Program
+from celosia.sw.program.file import Program
 from rich.progress import BarColumn, DownloadColumn, Progress
 
 __all__ = ["LATENCY_CYCLES", "board_line", "find_device", "memory_options", "open_device_for"]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from celosia.hw.contract.uart import Identity
-from celosia.sw.cli_common import (
+from celosia.sw.cli.common import (
     CHECK_FAILED,
     JsonOption,
     error_console,
@@ -131,7 +131,7 @@ def selftest_command(
 ) -> None:
     """Test a device."""
     from celosia.sw.driver.opening import open_device
-    from celosia.sw.driver.selftest import self_test
+    from celosia.sw.report.selftest import self_test
 
     require_writable(json)
     chosen = None if config is None else parse_config(config)

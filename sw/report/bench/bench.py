@@ -18,10 +18,10 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.opening import open_device
 from celosia.sw.driver.sim import SimDevice
-from celosia.sw.program import Program
-from celosia.sw.report.bench_baselines import Baseline, baseline_of
-from celosia.sw.report.bench_profile import LayerProfile, Reason, attribute_cycles
-from celosia.sw.report.bench_resident import make_resident
+from celosia.sw.program.file import Program
+from celosia.sw.report.bench.attribute import LayerProfile, Reason, attribute_cycles
+from celosia.sw.report.bench.baselines import Baseline, baseline_of
+from celosia.sw.report.bench.resident import make_resident
 from celosia.sw.report.reference import ReferenceModel
 from celosia.sw.report.samples import random_samples
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from celosia.errors import CelosiaError
 from celosia.install import install_advice
-from celosia.sw.cli_common import error_console, help_text, output_console, parse_config
+from celosia.sw.cli.common import error_console, help_text, output_console, parse_config
 
 __all__ = ["register", "serve_board"]
 

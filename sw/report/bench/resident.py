@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Command, Conv, Engine, Load, Space, Vector, VectorOp
-from celosia.sw.check import check_program
-from celosia.sw.check_footprint import Access, accesses
 from celosia.sw.compiler.predict import predict
-from celosia.sw.program import NO_LAYER, LayerInfo, Program
-from celosia.sw.report.bench_profile import command_layers
+from celosia.sw.program.file import NO_LAYER, LayerInfo, Program
+from celosia.sw.program.footprint import Access, accesses
+from celosia.sw.program.verify import check_program
+from celosia.sw.report.bench.attribute import command_layers
 
 __all__ = ["NotResidentError", "ResidentPrograms", "make_resident"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from celosia.errors import CelosiaError, CompileError, UnsupportedError
-from celosia.sw.cli_common import (
+from celosia.sw.cli.common import (
     CHECK_FAILED,
     FoldOption,
     JsonOption,
@@ -17,7 +17,7 @@ from celosia.sw.cli_common import (
     output_console,
     parse_config,
 )
-from celosia.sw.report.bench_doc import marked_tables, renew_tables, table_text
+from celosia.sw.report.bench.document import marked_tables, renew_tables, table_text
 from celosia.sw.report.files import require_writable, write_json
 from rich.table import Table
 from rich.text import Text
@@ -25,7 +25,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from celosia.boards.board import Board
     from celosia.boards.report import BuildReport
-    from celosia.sw.program import Program
+    from celosia.sw.program.file import Program
     from celosia.sw.report.fit import Fit
 
 __all__ = ["register"]

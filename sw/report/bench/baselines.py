@@ -44,7 +44,9 @@ class _Data:
 
 @cache
 def _data() -> _Data:
-    text = (resources.files("celosia.sw.report") / "baselines.json").read_text(encoding="utf-8")
+    text = (resources.files("celosia.sw.report.bench") / "baselines.json").read_text(
+        encoding="utf-8"
+    )
     content = json.loads(text)
     models = content["models"].values()
     return _Data(content["sources"], {model["sha256"]: model for model in models})

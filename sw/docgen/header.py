@@ -13,7 +13,7 @@ def c_header() -> str:
     """Return ``docs/celosia_regs.h``: offsets, masks and shifts as C99 preprocessor constants."""
     lines = [
         "/* SPDX-License-Identifier: BSD-2-Clause */",
-        "/* Generated from hw/contract/regs.py by sw/docgen.py; do not edit. */",
+        "/* Generated from hw/contract/regs.py by sw/docgen/pages.py; do not edit. */",
         f"#ifndef {_PREFIX}_REGS_H",
         f"#define {_PREFIX}_REGS_H",
         "",

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from celosia.sw.cli_common import ConfigOption, JsonOption, help_text, output_console, parse_config
+from celosia.sw.cli.common import ConfigOption, JsonOption, help_text, output_console, parse_config
 from celosia.sw.report.files import require_writable, write_json
 from rich.table import Table
 from rich.text import Text

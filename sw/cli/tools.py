@@ -17,9 +17,9 @@ from celosia.errors import CelosiaError
 from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.hw.contract.isa import COMMAND_BYTES, Command, Engine, fields_of
 from celosia.install import install_advice
-from celosia.sw.cli_common import ConfigOption, JsonOption, help_text, output_console, parse_config
-from celosia.sw.cli_device import LATENCY_CYCLES
-from celosia.sw.program import NO_LAYER, Program
+from celosia.sw.cli.common import ConfigOption, JsonOption, help_text, output_console, parse_config
+from celosia.sw.cli.opening import LATENCY_CYCLES
+from celosia.sw.program.file import NO_LAYER, Program
 from celosia.sw.report.files import require_writable, write_bytes, write_json
 from celosia.sw.report.labels import layer_label
 from celosia.sw.report.samples import load_samples, random_samples

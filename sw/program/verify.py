@@ -22,10 +22,10 @@ from celosia.hw.contract.isa import (
     VectorOp,
 )
 from celosia.hw.contract.legal import ACC_OPS, field_problem
-from celosia.sw.check_footprint import Access, OutOfRangeError, accesses
-from celosia.sw.check_limits import MAX_CHECKED_COMMANDS, MAX_USES, check_limits
-from celosia.sw.check_order import CommandOrder, command_name
-from celosia.sw.program import MAX_SYSTEM_BYTES, Program
+from celosia.sw.program.file import MAX_SYSTEM_BYTES, Program
+from celosia.sw.program.footprint import Access, OutOfRangeError, accesses
+from celosia.sw.program.limits import MAX_CHECKED_COMMANDS, MAX_USES, check_limits
+from celosia.sw.program.order import CommandOrder, command_name
 
 __all__ = ["check_commands", "check_program"]
 

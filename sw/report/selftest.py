@@ -17,7 +17,7 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Command, End, Engine, Load, Region, Store
 from celosia.hw.contract.regs import IDENTITY
 from celosia.sw.driver.device import Device
-from celosia.sw.program import MemoryPlan, Program, TensorInfo
+from celosia.sw.program.file import MemoryPlan, Program, TensorInfo
 
 __all__ = ["STEPS", "StepResult", "self_test"]
 

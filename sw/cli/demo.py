@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 from celosia.errors import InputError
-from celosia.sw.cli_common import (
+from celosia.sw.cli.common import (
     CHECK_FAILED,
     ConfigOption,
     JsonOption,
@@ -18,7 +18,7 @@ from celosia.sw.cli_common import (
     output_console,
     parse_config,
 )
-from celosia.sw.cli_device import open_device_for
+from celosia.sw.cli.opening import open_device_for
 from celosia.sw.report.example import load_digits
 from celosia.sw.report.files import require_writable, write_json
 from celosia.sw.report.lines import check_line, timing_lines

@@ -1,0 +1,1 @@
+"""Pages of docs/ and the C header, generated from the contract."""

@@ -1,0 +1,1 @@
+"""Benchmarks: running models, and tables of what their cycles went on."""
