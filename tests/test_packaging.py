@@ -151,7 +151,7 @@ def test_examples_are_shipped() -> None:
 
 
 def test_readme_names_the_operators_that_are_supported() -> None:
-    from celosia.sw.compiler.passes.lower_ops import SUPPORTED
+    from celosia.sw.compiler.ops.registry import SUPPORTED
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     section = text[text.index("## Operators") : text.index("## Layout")]

@@ -234,7 +234,7 @@ def _request(board: Board, **wanted: Any) -> Any:
 
 
 def _fit(board: Board, program: Program, clock_hz: int, memory_bytes: int) -> Fit:
-    from celosia.sw.compiler.predict import MemoryTiming
+    from celosia.sw.compiler.cost.engines import MemoryTiming
     from celosia.sw.report.fit import fit_program
 
     timing = MemoryTiming(

@@ -17,19 +17,19 @@ from pathlib import Path
 from celosia.errors import CompileError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Command
-from celosia.sw.compiler import frontend
+from celosia.sw.compiler.cost.engines import Prediction, predict
 from celosia.sw.compiler.emit import emit_program, encode_commands
-from celosia.sw.compiler.fold_input import fold_input
+from celosia.sw.compiler.frontends.tflite import convert as frontend
 from celosia.sw.compiler.ir import Graph
+from celosia.sw.compiler.lower import lower
 from celosia.sw.compiler.passes.fold_channels import fold_channels
-from celosia.sw.compiler.passes.pipeline import lower
-from celosia.sw.compiler.plan import MemoryPlan, plan_memory
-from celosia.sw.compiler.predict import Prediction, predict
-from celosia.sw.compiler.prefetch import prefetch_loads
-from celosia.sw.compiler.schedule import Schedule, schedule_works
-from celosia.sw.compiler.tokens import place_tokens
+from celosia.sw.compiler.passes.fold_input import fold_input
+from celosia.sw.compiler.place.plan import MemoryPlan, plan_memory
+from celosia.sw.compiler.place.works import Fusion, Work, works_of
+from celosia.sw.compiler.schedule.prefetch import prefetch_loads
+from celosia.sw.compiler.schedule.schedule import Schedule, schedule_works
+from celosia.sw.compiler.schedule.tokens import place_tokens
 from celosia.sw.compiler.verify import verify
-from celosia.sw.compiler.works import Fusion, Work, works_of
 from celosia.sw.program.file import Program
 from celosia.sw.program.verify import check_program
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from celosia.errors import CompileError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import COMMAND_BYTES, Command, Conv, End, Region, Transfer
-from celosia.sw.compiler.fold_input import FoldOp
+from celosia.sw.compiler.cost.engines import Prediction
 from celosia.sw.compiler.ir import ConvOp, Graph
-from celosia.sw.compiler.layout import ceil_div
-from celosia.sw.compiler.limits import field_limit
-from celosia.sw.compiler.plan import MemoryPlan, WorkPlan
-from celosia.sw.compiler.predict import Prediction
-from celosia.sw.compiler.schedule import Schedule
-from celosia.sw.compiler.works import Work
+from celosia.sw.compiler.passes.fold_input import FoldOp
+from celosia.sw.compiler.place.layout import ceil_div
+from celosia.sw.compiler.place.limits import field_limit
+from celosia.sw.compiler.place.plan import MemoryPlan, WorkPlan
+from celosia.sw.compiler.place.works import Work
+from celosia.sw.compiler.schedule.schedule import Schedule
 from celosia.sw.program.file import NO_LAYER, LayerInfo, Program, TensorInfo
 from celosia.sw.program.file import MemoryPlan as ProgramMemory
 

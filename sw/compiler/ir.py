@@ -1,7 +1,7 @@
 """The compiler's intermediate representation.
 
 One `Graph` type carries two levels of operators. The front end produces `TfliteOp`, which says
-what the file says; `celosia.sw.compiler.passes.pipeline.lower` turns these into the NPU
+what the file says; `celosia.sw.compiler.lower.lower` turns these into the NPU
 operators (`ConvOp`, `AddOp`, `PoolOp`, `TableOp`, `SoftmaxOp`, `ReshapeOp`), whose fields hold
 everything the back half needs: no quantisation arithmetic is left to do after lowering.
 

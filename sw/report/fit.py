@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from celosia.hw.contract.isa import Region
-from celosia.sw.compiler.predict import MemoryTiming, predict
+from celosia.sw.compiler.cost.engines import MemoryTiming, predict
 from celosia.sw.driver.device import FIRST_ADDRESS
 from celosia.sw.driver.layout import Layout
 from celosia.sw.program.file import LayerInfo, Program

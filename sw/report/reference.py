@@ -27,7 +27,7 @@ import numpy.typing as npt
 from celosia.closing import Closing
 from celosia.errors import UnsupportedError
 from celosia.sim.golden.model import GoldenModel, UnsupportedModelError
-from celosia.sw.compiler.frontend import load
+from celosia.sw.compiler.frontends.tflite.convert import load
 
 __all__ = ["Expected", "ReferenceModel", "interpreter_installed"]
 

@@ -21,9 +21,10 @@ from celosia.sim.emulator.machine import Emulator, Order
 from celosia.sim.golden.model import GoldenModel
 from celosia.sim.models.random_models import OPERATORS, RandomModel, random_network, random_operator
 from celosia.sim.models.tflite_builder import ModelBuilder
-from celosia.sw.compiler import fold_input, frontend
 from celosia.sw.compiler.build import compile_graph, compile_model
-from celosia.sw.compiler.passes.pipeline import lower
+from celosia.sw.compiler.frontends.tflite import convert as frontend
+from celosia.sw.compiler.lower import lower
+from celosia.sw.compiler.passes import fold_input
 from celosia.sw.program.file import Program
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -30,9 +30,9 @@ import tflite  # type: ignore[import-untyped]
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import preset
 from celosia.sim.models.tflite_builder import ModelBuilder
-from celosia.sw.compiler import frontend
 from celosia.sw.compiler.build import compile_graph
-from celosia.sw.compiler.passes.pipeline import lower
+from celosia.sw.compiler.frontends.tflite import convert as frontend
+from celosia.sw.compiler.lower import lower
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMORY_BYTES = 512 << 20

@@ -21,7 +21,7 @@ from celosia.sim.golden.model import GoldenModel, UnsupportedModelError
 from celosia.sim.models.random_models import OPERATORS, random_network, random_operator
 from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler.ir import DType, Graph, Tensor, TfliteOp
-from celosia.sw.compiler.passes.lower_ops import SUPPORTED
+from celosia.sw.compiler.ops.registry import SUPPORTED
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "mlperf_tiny"
 MODELS = ("ad01_int8", "kws_int8", "resnet8_int8", "sww_int8", "vww_96_int8")

@@ -14,8 +14,8 @@ import pytest
 import tflite  # type: ignore[import-untyped]
 from celosia.errors import ModelError, UnsupportedError
 from celosia.sim.models.tflite_builder import ModelBuilder
-from celosia.sw.compiler.frontend import load
-from celosia.sw.compiler.passes.pipeline import lower
+from celosia.sw.compiler.frontends.tflite.convert import load
+from celosia.sw.compiler.lower import lower
 
 INT8, UINT8, INT16, FLOAT32 = (
     getattr(tflite.TensorType, name) for name in ("INT8", "UINT8", "INT16", "FLOAT32")

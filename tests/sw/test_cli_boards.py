@@ -18,7 +18,7 @@ from celosia.hw.contract.config import preset
 from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.cli.app import app
 from celosia.sw.compiler.build import compile_model
-from celosia.sw.compiler.predict import MemoryTiming, predict
+from celosia.sw.compiler.cost.engines import MemoryTiming, predict
 from celosia.sw.driver.device import FIRST_ADDRESS
 from celosia.sw.driver.layout import Layout
 from celosia.sw.report.fit import fit_program

@@ -24,14 +24,14 @@ from celosia.hw.contract.isa import (
 from celosia.sim.golden.model import GoldenModel
 from celosia.sim.models.random_models import random_network
 from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
-from celosia.sw.compiler.alloc import Item, pack, place_in_gaps
 from celosia.sw.compiler.build import compile_model
-from celosia.sw.compiler.constants import Ring
-from celosia.sw.compiler.layout import act_layout
-from celosia.sw.compiler.mapping import Axis
-from celosia.sw.compiler.prefetch import prefetch_loads
+from celosia.sw.compiler.place.alloc import Item, pack, place_in_gaps
+from celosia.sw.compiler.place.layout import act_layout
+from celosia.sw.compiler.place.mapping import Axis
+from celosia.sw.compiler.schedule.constants import Ring
+from celosia.sw.compiler.schedule.prefetch import prefetch_loads
+from celosia.sw.compiler.schedule.tokens import place_tokens
 from celosia.sw.compiler.steps import Footprint, Place, Step, conflict
-from celosia.sw.compiler.tokens import place_tokens
 from celosia.sw.program.file import LayerInfo, Program
 from celosia.sw.program.verify import check_program
 

@@ -14,12 +14,12 @@ from celosia.hw.contract.config import NpuConfig, preset
 from celosia.sim.golden.model import GoldenModel
 from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
 from celosia.sw.cli.app import app
-from celosia.sw.compiler import frontend
 from celosia.sw.compiler.build import compile_model
+from celosia.sw.compiler.frontends.tflite import convert as frontend
 from celosia.sw.compiler.ir import Graph
+from celosia.sw.compiler.lower import lower
 from celosia.sw.compiler.passes.channel_ranges import channel_ranges
 from celosia.sw.compiler.passes.fold_channels import fold_channels
-from celosia.sw.compiler.passes.pipeline import lower
 from celosia.sw.compiler.verify import verify
 from celosia.sw.driver.opening import open_device
 from celosia.sw.driver.result import Result

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from celosia.errors import CompileError, ModelError, UnsupportedError
 from celosia.sim.models.tflite_builder import ModelBuilder
-from celosia.sw.compiler.frontend import load
+from celosia.sw.compiler.frontends.tflite.convert import load
 from celosia.sw.compiler.ir import DType, Graph, Tensor, TfliteOp, hwc
 from celosia.sw.compiler.verify import verify
 

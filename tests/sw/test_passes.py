@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 from celosia.errors import UnsupportedError
 from celosia.sim.models.tflite_builder import ModelBuilder
-from celosia.sw.compiler.frontend import load
+from celosia.sw.compiler.arithmetic.exact import exact_multiplier, scale_in_double
+from celosia.sw.compiler.arithmetic.fixed import (
+    QuantizationError,
+    activation_range,
+    add_parameters,
+    quantize_multiplier,
+    rounding_divide_by_pot,
+    saturating_rounding_doubling_high_mul,
+)
+from celosia.sw.compiler.frontends.tflite.convert import load
 from celosia.sw.compiler.ir import (
     AddOp,
     ConvOp,
@@ -24,16 +33,7 @@ from celosia.sw.compiler.ir import (
     TableOp,
     hwc,
 )
-from celosia.sw.compiler.passes.pipeline import lower
-from celosia.sw.compiler.quantize import (
-    QuantizationError,
-    activation_range,
-    add_parameters,
-    quantize_multiplier,
-    rounding_divide_by_pot,
-    saturating_rounding_doubling_high_mul,
-)
-from celosia.sw.compiler.quantize_exact import exact_multiplier, scale_in_double
+from celosia.sw.compiler.lower import lower
 
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs the reference interpreter")
 

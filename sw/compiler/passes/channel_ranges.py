@@ -15,6 +15,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from celosia.sw.compiler.arithmetic.fixed import (
+    INT8_MAX,
+    INT8_MIN,
+    int32_wrap,
+    multiply_by_quantized_multiplier,
+    rounding_divide_by_pot,
+    saturating_rounding_doubling_high_mul,
+)
 from celosia.sw.compiler.ir import (
     AddOp,
     ConvOp,
@@ -24,14 +32,6 @@ from celosia.sw.compiler.ir import (
     ReshapeOp,
     TableOp,
     hwc,
-)
-from celosia.sw.compiler.quantize import (
-    INT8_MAX,
-    INT8_MIN,
-    int32_wrap,
-    multiply_by_quantized_multiplier,
-    rounding_divide_by_pot,
-    saturating_rounding_doubling_high_mul,
 )
 
 __all__ = ["Ranges", "border_classes", "channel_ranges"]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Command, Conv, Engine, Load, Space, Vector, VectorOp
-from celosia.sw.compiler.predict import predict
+from celosia.sw.compiler.cost.engines import predict
 from celosia.sw.program.file import NO_LAYER, LayerInfo, Program
 from celosia.sw.program.footprint import Access, accesses
 from celosia.sw.program.verify import check_program

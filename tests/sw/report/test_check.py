@@ -13,10 +13,10 @@ from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import COMMAND_BYTES, Command, Conv, Softmax, Vector, VectorOp
 from celosia.sw.cli.app import app
 from celosia.sw.compiler.build import compile_model
-from celosia.sw.compiler.frontend import load
+from celosia.sw.compiler.frontends.tflite.convert import load
 from celosia.sw.compiler.ir import ConvOp
-from celosia.sw.compiler.mapping import pack_parameters
-from celosia.sw.compiler.passes.pipeline import lower
+from celosia.sw.compiler.lower import lower
+from celosia.sw.compiler.place.mapping import pack_parameters
 from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.driver.result import Result
 from celosia.sw.program.file import Program

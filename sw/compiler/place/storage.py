@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Region
-from celosia.sw.compiler.fold_input import FoldOp
 from celosia.sw.compiler.ir import ConvOp, Graph, ReshapeOp
-from celosia.sw.compiler.layout import ActLayout, MemoryHome, act_layout, round_up
-from celosia.sw.compiler.mapping import ROWS_TAPS, conv_axes
-from celosia.sw.compiler.works import Work, image
+from celosia.sw.compiler.passes.fold_input import FoldOp
+from celosia.sw.compiler.place.layout import ActLayout, MemoryHome, act_layout, round_up
+from celosia.sw.compiler.place.mapping import ROWS_TAPS, conv_axes
+from celosia.sw.compiler.place.works import Work, image
 
 __all__ = ["HomePlan", "Storage", "TensorLayout", "TensorTable", "layout_tensors", "plan_homes"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from celosia.sw.compiler.ir import Graph
+from celosia.sw.compiler.ops.registry import lower_ops
 from celosia.sw.compiler.passes.dead_code import eliminate_dead_code
 from celosia.sw.compiler.passes.flatten_fully_connected import flatten_fully_connected
 from celosia.sw.compiler.passes.fold_constants import fold_constants
 from celosia.sw.compiler.passes.fold_pad import fold_pad
 from celosia.sw.compiler.passes.fuse_tables import fuse_tables
-from celosia.sw.compiler.passes.lower_ops import lower_ops
 from celosia.sw.compiler.passes.remove_identities import remove_identities
 from celosia.sw.compiler.verify import verify
 
@@ -36,7 +36,7 @@ def lower(graph: Graph) -> Graph:
     Parameters
     ----------
     graph : Graph
-        As `celosia.sw.compiler.frontend.load` returns it.
+        As `celosia.sw.compiler.frontends.tflite.convert.load` returns it.
 
     Returns
     -------

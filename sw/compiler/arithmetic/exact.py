@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from celosia.sw.compiler.quantize import INT32_MAX, INT32_MIN, quantize_multiplier
+from celosia.sw.compiler.arithmetic.fixed import INT32_MAX, INT32_MIN, quantize_multiplier
 
 __all__ = ["ExactMultiplier", "exact_multiplier", "scale_in_double"]
 

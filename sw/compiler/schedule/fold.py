@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from celosia.hw.contract.isa import Load, Region, Space
-from celosia.sw.compiler.fold_input import FoldOp, fold_runs
-from celosia.sw.compiler.layout import MemoryHome, Slab
+from celosia.sw.compiler.passes.fold_input import FoldOp, fold_runs
+from celosia.sw.compiler.place.layout import MemoryHome, Slab
 from celosia.sw.compiler.steps import Footprint, Place, Step
 
 __all__ = ["fold_steps"]

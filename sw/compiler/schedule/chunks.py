@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Space, Vector
-from celosia.sw.compiler.constants import ConstantPool, Ring, constant_load
 from celosia.sw.compiler.ir import ConvOp
-from celosia.sw.compiler.layout import ceil_div
-from celosia.sw.compiler.mapping import ConvMapping, pack_parameters, pack_weights
+from celosia.sw.compiler.place.layout import ceil_div
+from celosia.sw.compiler.place.mapping import ConvMapping, pack_parameters, pack_weights
+from celosia.sw.compiler.place.tiling import split
+from celosia.sw.compiler.schedule.constants import ConstantPool, Ring, constant_load
 from celosia.sw.compiler.steps import Step
-from celosia.sw.compiler.tiling import split
 
 __all__ = ["Chunk", "ChunkLoader", "WeightedLayer"]
 

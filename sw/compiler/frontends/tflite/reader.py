@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import tflite  # type: ignore[import-untyped]
 from celosia.errors import ModelError, printable
-from celosia.sw.compiler import frontend_schema as schema
+from celosia.sw.compiler.frontends.tflite import schema
 from flatbuffers import number_types  # type: ignore[import-untyped]
 
 __all__ = ["FlatModel", "damaged", "guard"]

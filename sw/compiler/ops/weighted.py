@@ -11,6 +11,13 @@ from typing import Any
 
 import numpy as np
 from celosia.errors import UnsupportedError
+from celosia.sw.compiler.arithmetic.exact import ExactMultiplier, exact_multiplier
+from celosia.sw.compiler.arithmetic.fixed import (
+    INT32_MAX,
+    INT32_MIN,
+    activation_range,
+    channel_multipliers,
+)
 from celosia.sw.compiler.ir import (
     ConvOp,
     DType,
@@ -28,13 +35,6 @@ from celosia.sw.compiler.ir import (
 from celosia.sw.compiler.passes.fold_pad import spatial_pads
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 from celosia.sw.compiler.passes.window import Window, require_nhwc, window_of
-from celosia.sw.compiler.quantize import (
-    INT32_MAX,
-    INT32_MIN,
-    activation_range,
-    channel_multipliers,
-)
-from celosia.sw.compiler.quantize_exact import ExactMultiplier, exact_multiplier
 
 __all__ = ["lower_conv", "lower_depthwise", "lower_fully_connected", "lower_pad"]
 

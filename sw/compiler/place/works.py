@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import Enum
 from math import prod
 
-from celosia.sw.compiler.fold_input import FoldedConvOp, FoldOp
 from celosia.sw.compiler.ir import (
     AddOp,
     ConvOp,
@@ -21,6 +20,7 @@ from celosia.sw.compiler.ir import (
     SoftmaxOp,
     hwc,
 )
+from celosia.sw.compiler.passes.fold_input import FoldedConvOp, FoldOp
 
 __all__ = ["Fusion", "Work", "image", "works_of"]
 

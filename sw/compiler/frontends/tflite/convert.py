@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from celosia.errors import ModelError, UnsupportedError, printable
-from celosia.sw.compiler.frontend_check import check_model
-from celosia.sw.compiler.frontend_reader import FlatModel, damaged, guard
-from celosia.sw.compiler.frontend_schema import COMPILED, tensor_type
+from celosia.sw.compiler.frontends.tflite.check import check_model
+from celosia.sw.compiler.frontends.tflite.reader import FlatModel, damaged, guard
+from celosia.sw.compiler.frontends.tflite.schema import COMPILED, tensor_type
 from celosia.sw.compiler.ir import DType, Graph, Op, Tensor, TfliteOp
 from celosia.sw.compiler.verify import verify
 

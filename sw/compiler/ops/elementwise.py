@@ -9,10 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from celosia.sw.compiler import quantize_tables as tables
-from celosia.sw.compiler.ir import AddOp, DType, Graph, Int8Array, TableOp, Tensor, TfliteOp
-from celosia.sw.compiler.passes.rewrite import contradiction, unsupported
-from celosia.sw.compiler.quantize import (
+from celosia.sw.compiler.arithmetic import tables
+from celosia.sw.compiler.arithmetic.fixed import (
     activation_range,
     add_parameters,
     multiply_by_quantized_multiplier,
@@ -20,6 +18,8 @@ from celosia.sw.compiler.quantize import (
     rounding_divide_by_pot,
     saturating_rounding_doubling_high_mul,
 )
+from celosia.sw.compiler.ir import AddOp, DType, Graph, Int8Array, TableOp, Tensor, TfliteOp
+from celosia.sw.compiler.passes.rewrite import contradiction, unsupported
 
 __all__ = ["UNARY", "lower_add", "lower_mul", "lower_unary"]
 

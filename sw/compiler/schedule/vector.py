@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Softmax, Vector, VectorOp
 from celosia.sw.compiler.ir import AddOp, PoolOp, SoftmaxOp
-from celosia.sw.compiler.layout import Slab
+from celosia.sw.compiler.place.layout import Slab
 from celosia.sw.compiler.steps import Footprint, Place, Step
 
 __all__ = ["VectorJob", "add_step", "pool_steps", "softmax_steps", "table_step"]

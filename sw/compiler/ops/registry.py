@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from celosia.errors import ModelError, UnsupportedError
+from celosia.sw.compiler.arithmetic.fixed import QuantizationError
 from celosia.sw.compiler.ir import DType, Graph, NpuOp, Op, Tensor, TfliteOp
-from celosia.sw.compiler.passes.lower_elementwise import UNARY, lower_add, lower_mul, lower_unary
-from celosia.sw.compiler.passes.lower_other import lower_pool, lower_reshape, lower_softmax
-from celosia.sw.compiler.passes.lower_weighted import (
+from celosia.sw.compiler.ops.elementwise import UNARY, lower_add, lower_mul, lower_unary
+from celosia.sw.compiler.ops.other import lower_pool, lower_reshape, lower_softmax
+from celosia.sw.compiler.ops.weighted import (
     lower_conv,
     lower_depthwise,
     lower_fully_connected,
     lower_pad,
 )
 from celosia.sw.compiler.passes.rewrite import unsupported, with_ops
-from celosia.sw.compiler.quantize import QuantizationError
 
 __all__ = ["SUPPORTED", "lower_ops"]
 

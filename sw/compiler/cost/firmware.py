@@ -20,8 +20,8 @@ from celosia.hw.contract.isa import (
     Vector,
     VectorOp,
 )
-from celosia.sw.compiler.layout import ceil_div
-from celosia.sw.compiler.predict_times import CommandTimes, MemoryTiming, Prediction
+from celosia.sw.compiler.cost.times import CommandTimes, MemoryTiming, Prediction
+from celosia.sw.compiler.place.layout import ceil_div
 
 __all__ = ["FEATURE_CYCLES", "features_of", "predict_firmware"]
 
@@ -169,7 +169,7 @@ def predict_firmware(
 ) -> Prediction:
     """Add up a program's commands.
 
-    Parameters and result are those of :func:`celosia.sw.compiler.predict.predict`.
+    Parameters and result are those of :func:`celosia.sw.compiler.cost.engines.predict`.
     """
     late = memory.latency_cycles - MemoryTiming().latency_cycles
     times = []

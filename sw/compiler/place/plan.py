@@ -12,18 +12,18 @@ from dataclasses import dataclass
 
 from celosia.errors import CompileError
 from celosia.hw.contract.config import NpuConfig
-from celosia.sw.compiler.alloc import Item, free_gaps, pack, place_in_gaps
-from celosia.sw.compiler.fold_input import FoldOp
 from celosia.sw.compiler.ir import AddOp, Graph, ReshapeOp, TableOp
-from celosia.sw.compiler.storage import (
+from celosia.sw.compiler.passes.fold_input import FoldOp
+from celosia.sw.compiler.place.alloc import Item, free_gaps, pack, place_in_gaps
+from celosia.sw.compiler.place.storage import (
     HomePlan,
     Storage,
     TensorTable,
     layout_tensors,
     plan_homes,
 )
-from celosia.sw.compiler.tiling import Tiling, tilings
-from celosia.sw.compiler.works import Work
+from celosia.sw.compiler.place.tiling import Tiling, tilings
+from celosia.sw.compiler.place.works import Work
 
 __all__ = ["MemoryPlan", "WorkPlan", "plan_memory"]
 

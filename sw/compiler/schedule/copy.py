@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from celosia.hw.contract.isa import Load, Space, Store
-from celosia.sw.compiler.layout import MemoryHome
+from celosia.sw.compiler.place.layout import MemoryHome
+from celosia.sw.compiler.place.tiling import split
 from celosia.sw.compiler.steps import Footprint, Place, Step
-from celosia.sw.compiler.tiling import split
 
 __all__ = ["copy_steps"]
 

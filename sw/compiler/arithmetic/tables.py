@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from celosia.sw.compiler.ir import Float32Array, Int8Array, Int32Array
-from celosia.sw.compiler.quantize import (
+from celosia.sw.compiler.arithmetic.fixed import (
     INT8_MAX,
     INT8_MIN,
     INT32_MAX,
@@ -23,6 +22,7 @@ from celosia.sw.compiler.quantize import (
     saturating_rounding_doubling_high_mul,
     tflite_round,
 )
+from celosia.sw.compiler.ir import Float32Array, Int8Array, Int32Array
 
 __all__ = [
     "exp_table",

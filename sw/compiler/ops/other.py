@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+from celosia.sw.compiler.arithmetic.fixed import activation_range
+from celosia.sw.compiler.arithmetic.tables import exp_table
 from celosia.sw.compiler.ir import Graph, PoolOp, ReshapeOp, SoftmaxOp, TfliteOp
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 from celosia.sw.compiler.passes.window import window_of
-from celosia.sw.compiler.quantize import activation_range
-from celosia.sw.compiler.quantize_tables import exp_table
 
 __all__ = ["lower_pool", "lower_reshape", "lower_softmax"]
 

@@ -12,9 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Load, Space, Store
-from celosia.sw.compiler.chunks import Chunk, ChunkLoader, WeightedLayer
-from celosia.sw.compiler.constants import ConstantPool, constant_load
-from celosia.sw.compiler.fold_input import FoldOp
 from celosia.sw.compiler.ir import (
     AddOp,
     ConvOp,
@@ -24,13 +21,18 @@ from celosia.sw.compiler.ir import (
     SoftmaxOp,
     TableOp,
 )
-from celosia.sw.compiler.layout import ActLayout, Slab, ceil_div, transfer_step
-from celosia.sw.compiler.mapping import shared_requantisation
-from celosia.sw.compiler.plan import COPY_LINES, MemoryPlan, WorkPlan
-from celosia.sw.compiler.schedule_conv import ConvJob, conv_steps, split_reduction_steps
-from celosia.sw.compiler.schedule_copy import copy_steps
-from celosia.sw.compiler.schedule_fold import fold_steps
-from celosia.sw.compiler.schedule_vector import (
+from celosia.sw.compiler.passes.fold_input import FoldOp
+from celosia.sw.compiler.place.layout import ActLayout, Slab, ceil_div, transfer_step
+from celosia.sw.compiler.place.mapping import shared_requantisation
+from celosia.sw.compiler.place.plan import COPY_LINES, MemoryPlan, WorkPlan
+from celosia.sw.compiler.place.tiling import Tiling, split
+from celosia.sw.compiler.place.works import Work, image
+from celosia.sw.compiler.schedule.chunks import Chunk, ChunkLoader, WeightedLayer
+from celosia.sw.compiler.schedule.constants import ConstantPool, constant_load
+from celosia.sw.compiler.schedule.conv import ConvJob, conv_steps, split_reduction_steps
+from celosia.sw.compiler.schedule.copy import copy_steps
+from celosia.sw.compiler.schedule.fold import fold_steps
+from celosia.sw.compiler.schedule.vector import (
     VectorJob,
     add_step,
     pool_steps,
@@ -38,8 +40,6 @@ from celosia.sw.compiler.schedule_vector import (
     table_step,
 )
 from celosia.sw.compiler.steps import Step
-from celosia.sw.compiler.tiling import Tiling, split
-from celosia.sw.compiler.works import Work, image
 
 __all__ = ["Schedule", "schedule_works"]
 

@@ -1,0 +1,1 @@
+"""Fixed-point arithmetic of the reference: multipliers, exact ones, tables."""

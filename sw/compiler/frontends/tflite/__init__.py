@@ -1,0 +1,1 @@
+"""Reads a .tflite file into a graph of its operators."""

@@ -1,0 +1,1 @@
+"""Operators: how each kind of the file becomes work of the NPU."""

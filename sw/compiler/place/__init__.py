@@ -1,0 +1,1 @@
+"""Where tensors and work go: layouts, mappings on the array, tiles, addresses."""

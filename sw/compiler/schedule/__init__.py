@@ -1,0 +1,1 @@
+"""Commands in order: transfers, convolutions, vector work, and the tokens between engines."""
