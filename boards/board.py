@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from celosia.boards.tools import FpgaToolError
+from celosia.boards.fpga.tools import FpgaToolError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.system.sdram_timing import SdramChip
 from celosia.install import install_advice

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from celosia.boards.board import Board
-from celosia.boards.flows import CELLS, FLOWS, NETLIST, TIMING, Flow
+from celosia.boards.fpga.flows import CELLS, FLOWS, NETLIST, TIMING, Flow
+from celosia.boards.fpga.pll import PLANNERS
+from celosia.boards.fpga.report import BuildReport, read_clocks, read_utilisation
+from celosia.boards.fpga.tools import YOSYS, FpgaToolError, find_tool, run_fpga_tool
 from celosia.boards.identity import identity_of
-from celosia.boards.pll import PLANNERS
-from celosia.boards.report import BuildReport, read_clocks, read_utilisation
-from celosia.boards.tools import YOSYS, FpgaToolError, find_tool, run_fpga_tool
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.uart import Identity

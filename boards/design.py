@@ -8,8 +8,8 @@ from amaranth.hdl import ClockDomain, Module, Signal
 from amaranth.lib import io
 from amaranth.lib.wiring import Component, connect
 from celosia.boards.board import Board
-from celosia.boards.clocking import BoardClock
-from celosia.boards.pll import PLANNERS
+from celosia.boards.fpga.clocking import BoardClock
+from celosia.boards.fpga.pll import PLANNERS
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.uart import Identity
 from celosia.hw.soc import Soc

@@ -20,13 +20,13 @@ def _platform() -> Any:
 
 
 def _spram(board: Board, config: NpuConfig, clock_hz: int, memory_bytes: int) -> Any:
-    from celosia.boards.spram import Spram
+    from celosia.boards.fpga.spram import Spram
 
     return Spram(config, memory_bytes=memory_bytes)
 
 
 def _local(config: NpuConfig) -> Any:
-    from celosia.boards.spram import LocalSpram
+    from celosia.boards.fpga.spram import LocalSpram
 
     return LocalSpram(config)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from celosia.boards.board import Board
+from celosia.boards.fpga.resources import capacity_of_ecp5
 from celosia.boards.memories import block_ram
-from celosia.boards.resources import capacity_of_ecp5
 
 __all__ = ["ORANGECRAB_85F"]
 

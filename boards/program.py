@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from celosia.boards.board import Board
-from celosia.boards.tools import FpgaToolError, find_tool, run_fpga_tool
+from celosia.boards.fpga.tools import FpgaToolError, find_tool, run_fpga_tool
 from celosia.errors import CelosiaError
 
 __all__ = ["LOADER", "program_board"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from celosia.boards.board import Board, BoardMemory
-from celosia.boards.resources import capacity_of_ecp5
+from celosia.boards.fpga.resources import capacity_of_ecp5
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.system.sdram_timing import SDRAM_CHIPS
 

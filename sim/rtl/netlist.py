@@ -125,7 +125,7 @@ def _rtlil(config: NpuConfig) -> str:
             "netlist simulator", "Amaranth is not installed", install_advice(EXTRAS)
         ) from None
     npu: Any = import_module("celosia.hw.npu").Npu(config)
-    frame: Any = import_module("celosia.boards.harness").OpenFrame(npu, unconnected=("trace",))
+    frame: Any = import_module("celosia.boards.fpga.harness").OpenFrame(npu, unconnected=("trace",))
     top: Any = import_module("celosia.sim.rtl.sim_top").SimTop(frame)
     text: str = rtlil.convert(top, name="top", emit_src=False)
     return text
@@ -133,17 +133,17 @@ def _rtlil(config: NpuConfig) -> str:
 
 def _synthesis_script() -> str:
     board: Any = import_module("celosia.boards.registry").find_board(BOARD)
-    flows: Any = import_module("celosia.boards.flows")
+    flows: Any = import_module("celosia.boards.fpga.flows")
     script: str = flows.FLOWS[board.family].synthesis(board)
     return script
 
 
 def _frame_source() -> Path:
-    return Path(str(import_module("celosia.boards.harness").__file__))
+    return Path(str(import_module("celosia.boards.fpga.harness").__file__))
 
 
 def _find_yosys(title: str) -> str:
-    tools: Any = import_module("celosia.boards.tools")
+    tools: Any = import_module("celosia.boards.fpga.tools")
     try:
         path: str = tools.find_tool(tools.YOSYS, task=title)
     except CelosiaError as error:

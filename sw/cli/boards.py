@@ -24,7 +24,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from celosia.boards.board import Board
-    from celosia.boards.report import BuildReport
+    from celosia.boards.fpga.report import BuildReport
     from celosia.sw.program.file import Program
     from celosia.sw.report.fit import Fit
 
@@ -241,7 +241,7 @@ def _fit(board: Board, program: Program, clock_hz: int, memory_bytes: int) -> Fi
         latency_cycles=board.memory.latency_cycles(program.config),
         interval_cycles=board.memory.interval_cycles(program.config),
     )
-    flows: Any = import_module("celosia.boards.flows")
+    flows: Any = import_module("celosia.boards.fpga.flows")
     flow = flows.FLOWS[board.family]
     return fit_program(
         program,

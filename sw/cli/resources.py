@@ -57,7 +57,7 @@ def resources_command(
     require_writable(json)
     chosen = parse_config(config)
     # The FPGA tools are an extra; nothing else of the command line needs them.
-    resources: Any = import_module("celosia.boards.resources")
+    resources: Any = import_module("celosia.boards.fpga.resources")
     found = resources.synthesise(chosen, family=family)
     console = output_console()
     console.print(Text.assemble((chosen.name, "bold"), f" on {family}, after synthesis"))
@@ -96,7 +96,7 @@ def clock_command(
     """Place and route an NPU and time it."""
     require_writable(json)
     chosen = parse_config(config)
-    clock: Any = import_module("celosia.boards.clock")
+    clock: Any = import_module("celosia.boards.fpga.clock")
     found = clock.measure_clock(chosen, device=device, speed=speed, seed=seed)
     path = found.critical
     console = output_console()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from celosia.errors import CompileError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import COMMAND_BYTES, Command, Conv, End, Region, Transfer
+from celosia.sw.compiler.arithmetic.whole import ceil_div
 from celosia.sw.compiler.cost.engines import Prediction
 from celosia.sw.compiler.ir import ConvOp, Graph
 from celosia.sw.compiler.passes.fold_input import FoldOp
-from celosia.sw.compiler.place.layout import ceil_div
 from celosia.sw.compiler.place.limits import field_limit
 from celosia.sw.compiler.place.plan import MemoryPlan, WorkPlan
 from celosia.sw.compiler.place.works import Work

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from celosia.boards.board import Board
-from celosia.boards.flows import FLOWS
+from celosia.boards.fpga.flows import FLOWS
+from celosia.boards.fpga.resources import DEVICES
 from celosia.boards.identity import identity_of, revision_of
 from celosia.boards.registry import BOARDS, find_board
-from celosia.boards.resources import DEVICES
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import PRESETS, preset
 from celosia.hw.contract.uart import Identity

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from celosia.boards import build, program
 from celosia.boards.build import BuildRequest, TimingError, TooBigError, build_board
-from celosia.boards.flows import FLOWS
-from celosia.boards.gowin import ALONE
+from celosia.boards.fpga.flows import FLOWS
+from celosia.boards.fpga.gowin import ALONE
+from celosia.boards.fpga.report import read_clocks
+from celosia.boards.fpga.tools import FpgaToolError, find_tool
 from celosia.boards.registry import BOARDS
-from celosia.boards.report import read_clocks
-from celosia.boards.tools import FpgaToolError, find_tool
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig, preset
 
@@ -36,8 +36,8 @@ def lamp(board: Any, config: NpuConfig, identity: Any) -> Any:
     from amaranth.hdl import ClockDomain, Module, Signal
     from amaranth.lib import io
     from amaranth.lib.wiring import Component
-    from celosia.boards.clocking import BoardClock
-    from celosia.boards.pll import PLANNERS
+    from celosia.boards.fpga.clocking import BoardClock
+    from celosia.boards.fpga.pll import PLANNERS
 
     class Lamp(Component):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from celosia.boards.floorplan import GRIDS, constrain, floorplan
+from celosia.boards.fpga.floorplan import GRIDS, constrain, floorplan
 from celosia.hw.contract.config import PRESETS, NpuConfig
 
 DEVICE = "LFE5U-85F"

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celosia.boards.flows import FLOWS
-from celosia.boards.gowin import ALONE, absorb, fix_adders, flip_flops_alone, refine
+from celosia.boards.fpga.flows import FLOWS
+from celosia.boards.fpga.gowin import ALONE, absorb, fix_adders, flip_flops_alone, refine
+from celosia.boards.fpga.tools import YOSYS, FpgaToolError, find_tool, run_fpga_tool
 from celosia.boards.registry import BOARDS
-from celosia.boards.tools import YOSYS, FpgaToolError, find_tool, run_fpga_tool
 
 CLOCK, OTHER_CLOCK, ENABLE, OTHER_ENABLE, LOW, HIGH = range(2, 8)
 DIRECTIONS = {"Q": "output", "DO": "output", "DOUT": "output", "F": "output", "SUM": "output"}

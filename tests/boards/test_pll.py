@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from celosia.boards.pll import (
+from celosia.boards.fpga.pll import (
     ECP5_LIMITS,
     GOWIN_LIMITS,
     ICE40_LIMITS,

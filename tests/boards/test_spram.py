@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from amaranth.sim import Simulator
-from celosia.boards.spram import LocalSpram, Spram
+from celosia.boards.fpga.spram import LocalSpram, Spram
 from celosia.hw.contract.config import KIB, preset
 from celosia.hw.nano.layout import LocalMap
 from celosia.hw.nano.local import LocalPort

@@ -147,7 +147,7 @@ def test_a_command_runs_on_it(
 
 
 def test_a_missing_tool_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    tools = pytest.importorskip("celosia.boards.tools")
+    tools = pytest.importorskip("celosia.boards.fpga.tools")
     monkeypatch.setattr(tools, "YOSYS", ("no-such-yosys",))
     with pytest.raises(BuildError, match=r"no-such-yosys is not installed.*pip install"):
         celosia.open("netlist", CONFIG)

@@ -12,8 +12,8 @@ import pytest
 from amaranth.back import rtlil, verilog
 from amaranth.hdl import ClockDomain, Module
 from amaranth.lib.wiring import Component, Out, connect
-from celosia.boards.resources import cell_counts
-from celosia.boards.tools import YOSYS, FpgaToolError, find_tool
+from celosia.boards.fpga.resources import cell_counts
+from celosia.boards.fpga.tools import YOSYS, FpgaToolError, find_tool
 from celosia.hw.bus.ports import initiator_signature
 from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.hw.system import sdram

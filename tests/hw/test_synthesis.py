@@ -15,8 +15,8 @@ import pytest
 from amaranth.back import rtlil
 from amaranth.hdl import Array, Module, Signal
 from amaranth.lib.memory import Memory
-from celosia.boards import resources
-from celosia.boards.tools import YOSYS, FpgaToolError, find_tool
+from celosia.boards.fpga import resources
+from celosia.boards.fpga.tools import YOSYS, FpgaToolError, find_tool
 from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.hw.memory.lines import LineMemory
 from celosia.hw.nano.instructions import DATA_WORDS, INSTRUCTION_BITS

@@ -13,8 +13,8 @@ pytest.importorskip("amaranth")
 from amaranth.back import rtlil
 from amaranth.hdl import Module
 from amaranth.lib.wiring import Component, In, Out
+from celosia.boards.fpga.tools import YOSYS, FpgaToolError, find_tool, run_fpga_tool
 from celosia.boards.registry import BOARDS
-from celosia.boards.tools import YOSYS, FpgaToolError, find_tool, run_fpga_tool
 from celosia.hw.uart.constants import NAMED_BY, TABLES, look_up
 
 BITS = 48

@@ -10,10 +10,10 @@ import pytest
 pytest.importorskip("amaranth")
 from amaranth.back import rtlil
 from amaranth.lib.wiring import Component
-from celosia.boards.clock import read_report
-from celosia.boards.harness import TimingHarness
-from celosia.boards.resources import TABLES_OF_CCU2C, TABLES_OF_DPR16X4, cell_counts
-from celosia.boards.tools import NEXTPNR_ECP5, YOSYS, FpgaToolError, find_tool, run_fpga_tool
+from celosia.boards.fpga.clock import read_report
+from celosia.boards.fpga.harness import TimingHarness
+from celosia.boards.fpga.resources import TABLES_OF_CCU2C, TABLES_OF_DPR16X4, cell_counts
+from celosia.boards.fpga.tools import NEXTPNR_ECP5, YOSYS, FpgaToolError, find_tool, run_fpga_tool
 from celosia.hw.contract.uart import Identity, max_payload_words
 from celosia.hw.uart.bridge import UartBridge
 

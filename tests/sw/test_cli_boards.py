@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from celosia.boards import build, program
 from celosia.boards.build import TimingError, TooBigError
+from celosia.boards.fpga.report import BuildReport, ClockResult
 from celosia.boards.registry import BOARDS
-from celosia.boards.report import BuildReport, ClockResult
 from celosia.hw.contract.config import preset
 from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.cli.app import app

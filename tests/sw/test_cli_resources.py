@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celosia.boards import clock, resources
-from celosia.boards.tools import FpgaToolError
+from celosia.boards.fpga import clock, resources
+from celosia.boards.fpga.tools import FpgaToolError
 from celosia.install import install_advice
 from celosia.sw.cli.app import app
 from typer.testing import CliRunner, Result

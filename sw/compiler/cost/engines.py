@@ -30,9 +30,9 @@ from celosia.hw.contract.isa import (
     VectorOp,
     fields_of,
 )
+from celosia.sw.compiler.arithmetic.whole import ceil_div
 from celosia.sw.compiler.cost.firmware import predict_firmware
 from celosia.sw.compiler.cost.times import CommandTimes, MemoryTiming, Prediction
-from celosia.sw.compiler.place.layout import ceil_div
 
 __all__ = ["CommandTimes", "MemoryTiming", "Prediction", "predict"]
 

@@ -20,8 +20,8 @@ from celosia.hw.contract.isa import (
     Vector,
     VectorOp,
 )
+from celosia.sw.compiler.arithmetic.whole import ceil_div
 from celosia.sw.compiler.cost.times import CommandTimes, MemoryTiming, Prediction
-from celosia.sw.compiler.place.layout import ceil_div
 
 __all__ = ["FEATURE_CYCLES", "features_of", "predict_firmware"]
 

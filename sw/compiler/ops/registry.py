@@ -8,7 +8,9 @@ from celosia.errors import ModelError, UnsupportedError
 from celosia.sw.compiler.arithmetic.fixed import QuantizationError
 from celosia.sw.compiler.ir import DType, Graph, NpuOp, Op, Tensor, TfliteOp
 from celosia.sw.compiler.ops.elementwise import UNARY, lower_add, lower_mul, lower_unary
-from celosia.sw.compiler.ops.other import lower_pool, lower_reshape, lower_softmax
+from celosia.sw.compiler.ops.moves import lower_reshape
+from celosia.sw.compiler.ops.pool import lower_pool
+from celosia.sw.compiler.ops.softmax import lower_softmax
 from celosia.sw.compiler.ops.weighted import (
     lower_conv,
     lower_depthwise,

@@ -22,8 +22,8 @@ from math import gcd
 
 import numpy as np
 from celosia.hw.contract.config import NpuConfig
+from celosia.sw.compiler.arithmetic.whole import ceil_div
 from celosia.sw.compiler.ir import ConvOp, DType, Graph, NpuOp, Op, Tensor, fresh_name, hwc
-from celosia.sw.compiler.place.layout import ceil_div
 
 __all__ = ["FoldOp", "FoldedConvOp", "Folding", "Run", "fold_input", "fold_runs"]
 

@@ -15,19 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from celosia.hw.contract.isa import Load, Region, Space, Store
+from celosia.sw.compiler.arithmetic.whole import round_up
 from celosia.sw.compiler.steps import Footprint, Place, Step
 
-__all__ = ["ActLayout", "MemoryHome", "Slab", "act_layout", "ceil_div", "round_up", "transfer_step"]
-
-
-def ceil_div(value: int, divisor: int) -> int:
-    """Return ``value / divisor``, rounded up."""
-    return -(-value // divisor)
-
-
-def round_up(value: int, multiple: int) -> int:
-    """Return the least multiple of `multiple` that is not below `value`."""
-    return ceil_div(value, multiple) * multiple
+__all__ = ["ActLayout", "MemoryHome", "Slab", "act_layout", "transfer_step"]
 
 
 @dataclass(frozen=True)

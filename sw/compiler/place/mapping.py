@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Conv, Mode
+from celosia.sw.compiler.arithmetic.whole import ceil_div, round_up
 from celosia.sw.compiler.ir import ConvOp
 from celosia.sw.compiler.passes.fold_input import FoldedConvOp
-from celosia.sw.compiler.place.layout import ActLayout, ceil_div, round_up
+from celosia.sw.compiler.place.layout import ActLayout
 from celosia.sw.compiler.place.limits import most
 
 __all__ = [

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Region
+from celosia.sw.compiler.arithmetic.whole import round_up
 from celosia.sw.compiler.ir import ConvOp, Graph, ReshapeOp
 from celosia.sw.compiler.passes.fold_input import FoldOp
-from celosia.sw.compiler.place.layout import ActLayout, MemoryHome, act_layout, round_up
+from celosia.sw.compiler.place.layout import ActLayout, MemoryHome, act_layout
 from celosia.sw.compiler.place.mapping import ROWS_TAPS, conv_axes
 from celosia.sw.compiler.place.works import Work, image
 

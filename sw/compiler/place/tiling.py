@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from celosia.hw.contract.config import NpuConfig
+from celosia.sw.compiler.arithmetic.whole import ceil_div, round_up
 from celosia.sw.compiler.ir import ConvOp, ReshapeOp
 from celosia.sw.compiler.passes.fold_input import FoldOp
-from celosia.sw.compiler.place.layout import ActLayout, act_layout, ceil_div, round_up
+from celosia.sw.compiler.place.layout import ActLayout, act_layout
 from celosia.sw.compiler.place.mapping import ConvMapping, map_conv
 from celosia.sw.compiler.place.storage import TensorLayout
 from celosia.sw.compiler.place.works import Work

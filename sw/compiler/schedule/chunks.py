@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Space, Vector
+from celosia.sw.compiler.arithmetic.whole import ceil_div
 from celosia.sw.compiler.ir import ConvOp
-from celosia.sw.compiler.place.layout import ceil_div
 from celosia.sw.compiler.place.mapping import ConvMapping, pack_parameters, pack_weights
 from celosia.sw.compiler.place.tiling import split
 from celosia.sw.compiler.schedule.constants import ConstantPool, Ring, constant_load

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Load, Region, Space
-from celosia.sw.compiler.place.layout import round_up
+from celosia.sw.compiler.arithmetic.whole import round_up
 from celosia.sw.compiler.steps import Footprint, Place, Step
 
 __all__ = ["ConstantPool", "Ring", "constant_load"]

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import ADDRESS_MASK, Conv, Mode, Rounding, Vector, VectorOp
+from celosia.sw.compiler.arithmetic.whole import ceil_div
 from celosia.sw.compiler.ir import AddOp, ConvOp
-from celosia.sw.compiler.place.layout import Slab, ceil_div
+from celosia.sw.compiler.place.layout import Slab
 from celosia.sw.compiler.place.limits import MAX_STRIDE, most
 from celosia.sw.compiler.place.mapping import ConvMapping, conv_axes, shared_requantisation
 from celosia.sw.compiler.place.tiling import split

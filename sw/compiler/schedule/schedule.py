@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Load, Space, Store
+from celosia.sw.compiler.arithmetic.whole import ceil_div
 from celosia.sw.compiler.ir import (
     AddOp,
     ConvOp,
@@ -22,7 +23,7 @@ from celosia.sw.compiler.ir import (
     TableOp,
 )
 from celosia.sw.compiler.passes.fold_input import FoldOp
-from celosia.sw.compiler.place.layout import ActLayout, Slab, ceil_div, transfer_step
+from celosia.sw.compiler.place.layout import ActLayout, Slab, transfer_step
 from celosia.sw.compiler.place.mapping import shared_requantisation
 from celosia.sw.compiler.place.plan import COPY_LINES, MemoryPlan, WorkPlan
 from celosia.sw.compiler.place.tiling import Tiling, split

@@ -9,7 +9,7 @@ from amaranth.hdl import ClockDomain, Const, Instance, Module, Signal
 from amaranth.lib import io
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import Component, Out
-from celosia.boards.pll import Ecp5Pll, GowinPll, Ice40Pll, Pll, Xilinx7Pll
+from celosia.boards.fpga.pll import Ecp5Pll, GowinPll, Ice40Pll, Pll, Xilinx7Pll
 
 __all__ = ["BoardClock"]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from celosia.boards.board import Board
-from celosia.boards.floorplan import constrain
-from celosia.boards.gowin import ALONE, refine
-from celosia.boards.resources import TABLES_OF_CCU2C, TABLES_OF_DPR16X4
-from celosia.boards.tools import PLACE_AND_ROUTE, SYNTHESIS
+from celosia.boards.fpga.floorplan import constrain
+from celosia.boards.fpga.gowin import ALONE, refine
+from celosia.boards.fpga.resources import TABLES_OF_CCU2C, TABLES_OF_DPR16X4
+from celosia.boards.fpga.tools import PLACE_AND_ROUTE, SYNTHESIS
 from celosia.hw.contract.config import NpuConfig
 
 __all__ = ["CELLS", "FLOWS", "NETLIST", "ROUTED", "TIMING", "Flow", "multipliers_of"]

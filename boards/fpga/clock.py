@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from celosia.boards.floorplan import constrain
-from celosia.boards.tools import (
+from celosia.boards.fpga.floorplan import constrain
+from celosia.boards.fpga.tools import (
     NEXTPNR_ECP5,
     PLACE_AND_ROUTE,
     SYNTHESIS,
@@ -138,7 +138,7 @@ def measure_design(
     Parameters
     ----------
     rtlil : str
-        A :class:`celosia.boards.harness.TimingHarness` called ``top``.
+        A :class:`celosia.boards.fpga.harness.TimingHarness` called ``top``.
     name : str
         What the report calls it.
     device : str

@@ -1,7 +1,7 @@
 """Dividers of the clock generators (PLL) of FPGA families, within the limits of the data sheets.
 
 Frequencies are exact fractions of a hertz. Nothing of Amaranth is needed here; the primitives are
-in :mod:`celosia.boards.clocking`.
+in :mod:`celosia.boards.fpga.clocking`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How large and how fast the SDRAM controller is on an ECP5, on its own.
 
-``python -m celosia.boards.sdram_clock`` prints the table in docs/sdram.md.
+``python -m celosia.boards.fpga.sdram_clock`` prints the table in docs/sdram.md.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import argparse
 from dataclasses import replace
 
 from amaranth.back import rtlil
-from celosia.boards.clock import ClockReport, measure_design
-from celosia.boards.harness import OpenFrame, TimingHarness
-from celosia.boards.resources import TABLES_OF_CCU2C, TABLES_OF_DPR16X4, cell_counts
+from celosia.boards.fpga.clock import ClockReport, measure_design
+from celosia.boards.fpga.harness import OpenFrame, TimingHarness
+from celosia.boards.fpga.resources import TABLES_OF_CCU2C, TABLES_OF_DPR16X4, cell_counts
 from celosia.hw.contract.config import PRESETS
 from celosia.hw.system.sdram import SdramController
 from celosia.hw.system.sdram_timing import SDRAM_CHIPS

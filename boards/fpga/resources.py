@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from celosia.boards.tools import (
+from celosia.boards.fpga.tools import (
     SYNTHESIS,
     YOSYS,
     FpgaToolError,

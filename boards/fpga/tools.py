@@ -54,7 +54,7 @@ constants go without carry chains, which take long to enter and to leave.
 PLACE_AND_ROUTE = ("--placer", "static", "--router", "router1")
 """nextpnr, for an ECP5: what it is told besides the design, the device and the clock.
 
-With the cells of :mod:`celosia.boards.floorplan` in their places this placer's wires are the
+With the cells of :mod:`celosia.boards.fpga.floorplan` in their places this placer's wires are the
 shorter ones, by a tenth. router2 is no faster on `base`, and does not always come to an end.
 """
 
@@ -110,7 +110,7 @@ def export_rtlil(config: NpuConfig, *, harness: bool, task: str) -> str:
     ----------
     config : NpuConfig
     harness : bool
-        Put it into a :class:`celosia.boards.harness.TimingHarness`.
+        Put it into a :class:`celosia.boards.fpga.harness.TimingHarness`.
     task : str
         What it is wanted for, in words.
 
@@ -126,7 +126,7 @@ def export_rtlil(config: NpuConfig, *, harness: bool, task: str) -> str:
             raise
         raise FpgaToolError(task, "Amaranth is not installed", install_advice("boards")) from None
     npu: Any = import_module("celosia.hw.npu").Npu(config)
-    frames: Any = import_module("celosia.boards.harness")
+    frames: Any = import_module("celosia.boards.fpga.harness")
     # A design leaves the trace open: its wires are for simulators.
     frame = frames.TimingHarness if harness else frames.OpenFrame
     top = frame(npu, unconnected=("trace",))

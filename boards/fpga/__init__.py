@@ -1,0 +1,1 @@
+"""The way from gateware to a bitstream: clocks, tools, places and reports."""

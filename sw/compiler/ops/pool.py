@@ -1,0 +1,50 @@
+"""Lowers pooling."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from celosia.sw.compiler.arithmetic.fixed import activation_range
+from celosia.sw.compiler.ir import Graph, PoolOp, TfliteOp
+from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
+from celosia.sw.compiler.passes.window import window_of
+
+__all__ = ["lower_pool"]
+
+MAX_KERNEL = 1 << 12
+
+
+def lower_pool(graph: Graph, op: TfliteOp) -> PoolOp:
+    """Lower AVERAGE_POOL_2D or MAX_POOL_2D."""
+    source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
+    kind: Literal["avg", "max"] = "avg" if op.tflite_name == "AVERAGE_POOL_2D" else "max"
+    kernel_h, kernel_w = op.options.get("filter_height"), op.options.get("filter_width")
+    if not isinstance(kernel_h, int) or not isinstance(kernel_w, int):
+        raise contradiction(op, "it has no window size")
+    if not 1 <= min(kernel_h, kernel_w) <= max(kernel_h, kernel_w) <= MAX_KERNEL:
+        raise contradiction(op, f"a window of {kernel_h}x{kernel_w}")
+    if not same_quantisation(source, result) or result.scale is None:
+        raise unsupported(op, "input and output have different quantisation", "convert again")
+    window = window_of(op, source, result, (kernel_h, kernel_w))
+    if source.shape[3] != result.shape[3]:
+        raise contradiction(op, f"input {list(source.shape)}, output {list(result.shape)}")
+    activation = str(op.options.get("fused_activation_function", "NONE"))
+    act_min, act_max = activation_range(activation, result.scale, result.zero_point)
+    return PoolOp(
+        tflite_index=op.tflite_index,
+        tflite_name=op.tflite_name,
+        fused=op.fused,
+        input=source.name,
+        output=result.name,
+        kind=kind,
+        kernel_h=kernel_h,
+        kernel_w=kernel_w,
+        stride_h=window.stride_h,
+        stride_w=window.stride_w,
+        pad_top=window.pad_top,
+        pad_bottom=window.pad_bottom,
+        pad_left=window.pad_left,
+        pad_right=window.pad_right,
+        act_min=act_min,
+        act_max=act_max,
+    )
