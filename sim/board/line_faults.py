@@ -6,7 +6,7 @@ import random
 from collections import deque
 from dataclasses import dataclass, fields
 
-from celosia.sw.driver.uart.port import Port
+from celosia.hw.contract.line import Port
 
 __all__ = ["FaultRates", "FaultyPort", "LineFaults"]
 

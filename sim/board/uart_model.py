@@ -9,7 +9,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Protocol
 
-from celosia.hw.contract.regs import REGISTERS
+from celosia.hw.contract.frames import decode_frame, encode_frame
 from celosia.hw.contract.uart import (
     DEFAULT_BAUD,
     EVENT,
@@ -24,16 +24,12 @@ from celosia.hw.contract.uart import (
     is_sequenced,
 )
 from celosia.sim.board.served_line import ServedLine
-from celosia.sw.driver.device import Device
-from celosia.sw.driver.uart.codec import decode_frame, encode_frame
 
-__all__ = ["BoardModel", "BusError", "DeviceMachine", "Machine", "PtyBoard"]
+__all__ = ["BoardModel", "BusError", "Machine", "PtyBoard"]
 
 WORD_BYTES = 4
 HEADER_BYTES = 8
 POLL_S = 0.05
-UNTIMED_CYCLES = 1
-"""What a machine without a clock says that a program took: not 0, which is none at all."""
 SAME_RATE = 0.03
 """Rates that differ by no more than this understand each other."""
 
@@ -54,46 +50,6 @@ class Machine(Protocol):
 
     def write(self, registers: bool, address: int, value: int, select: int) -> None:
         """Write the bytes of a word that `select` has bits for."""
-
-
-class DeviceMachine:
-    """Registers and memory of a device, such as the emulator's."""
-
-    def __init__(self, device: Device) -> None:
-        self.device = device
-        self._names = {entry.address: entry.name for entry in REGISTERS}
-
-    @property
-    def irq(self) -> bool:
-        pending, enabled = self.device.read_registers(["irq_pending", "irq_enable"])
-        return bool(pending & enabled)
-
-    def read(self, registers: bool, address: int) -> int:
-        if registers:
-            name = self._register(address)
-            value = self.device.read_register(name)
-            return UNTIMED_CYCLES if name == "count_total" and not self.device.timed else value
-        self._check(address)
-        return int.from_bytes(self.device.read_memory(address, WORD_BYTES), "little")
-
-    def write(self, registers: bool, address: int, value: int, select: int) -> None:
-        if registers:
-            self.device.write_register(self._register(address), value)
-            return
-        self._check(address)
-        word = value.to_bytes(WORD_BYTES, "little")
-        for lane in range(WORD_BYTES):
-            if select >> lane & 1:
-                self.device.write_memory(address + lane, word[lane : lane + 1])
-
-    def _register(self, address: int) -> str:
-        if address not in self._names:
-            raise BusError
-        return self._names[address]
-
-    def _check(self, address: int) -> None:
-        if address + WORD_BYTES > self.device.memory_bytes:
-            raise BusError
 
 
 @dataclass

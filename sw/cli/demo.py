@@ -65,7 +65,7 @@ def demo_command(
 ) -> None:
     """Compile, run and check the example."""
     from celosia.sw.compiler.build import compile_model
-    from celosia.sw.report.check import check_model
+    from celosia.sw.reference.check import check_model
     from celosia.sw.report.figures import check_figures, run_figures
 
     require_writable(json)

@@ -250,7 +250,7 @@ def _run(
     program: Program, source: Path | None, device: Device, kind: str, samples: list[Sample]
 ) -> tuple[dict[str, Any], list[Result]]:
     """Run all samples; with a source, checked."""
-    from celosia.sw.report.check import check_model
+    from celosia.sw.reference.check import check_model
     from celosia.sw.report.figures import check_figures, run_figures
 
     started = time.monotonic()

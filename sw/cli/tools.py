@@ -34,7 +34,7 @@ from celosia.toolchain import (
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from celosia.sim.export.bench import Bench
+    from celosia.sw.export.bench import Bench
 
 __all__ = ["register"]
 
@@ -137,7 +137,7 @@ def verilog_command(
     ] = LATENCY_CYCLES,
 ) -> None:
     """Write the gateware as Verilog."""
-    from celosia.sim.export.verilog import BENCH, check_module_name, npu_verilog
+    from celosia.sw.export.verilog import BENCH, check_module_name, npu_verilog
 
     # The folder is made if it is not there.
     exists = testbench is not None and testbench.is_dir()
@@ -188,8 +188,8 @@ def _bench(
     config: NpuConfig, module: str, model: Path | None, input_: Path | None, latency_cycles: int
 ) -> Bench:
     """Return the testbench of a model, or of the example if there is none."""
-    from celosia.sim.export.bench import make_bench
     from celosia.sw.compiler.build import compile_model
+    from celosia.sw.export.bench import make_bench
     from celosia.sw.report.example import load_digits
 
     digits = load_digits()

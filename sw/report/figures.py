@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from celosia.sw.driver.result import Result
 from celosia.sw.program.file import Program, TensorInfo
-from celosia.sw.report.check import CheckReport
+from celosia.sw.reference.check import CheckReport
 
 __all__ = ["check_figures", "describe_output", "run_figures", "utilisation"]
 

@@ -273,7 +273,7 @@ def _array_model(size: int) -> bytes:
 def _checked(device: Device, model: bytes, inputs: list[np.ndarray]) -> str:
     """Run a model and compare every tensor with the golden model."""
     from celosia.sw.compiler.build import compile_model
-    from celosia.sw.report.check import check_model
+    from celosia.sw.reference.check import check_model
 
     with tempfile.TemporaryDirectory(prefix="celosia-") as folder:
         path = Path(folder) / "model.tflite"

@@ -15,11 +15,11 @@ from celosia.hw.contract.isa import COMMAND_BYTES, End, Load, Region
 from celosia.hw.contract.regs import ErrorCause, address_of, register
 from celosia.sim.bfm.cycles import Cycles, Pins
 from celosia.sim.bfm.wishbone import RegisterBus, WishboneMemory
-from celosia.sim.golden.model import GoldenModel
 from celosia.sim.models.random_models import RandomModel, random_network
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.layout import Layout
 from celosia.sw.program.file import Program
+from celosia.sw.reference.golden import GoldenModel
 from tops import DESIGNS
 
 CONFIG: NpuConfig = DESIGNS[os.environ["CELOSIA_DESIGN"]].config

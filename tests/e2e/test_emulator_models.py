@@ -18,7 +18,6 @@ from celosia.errors import CompileError, UnsupportedError
 from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.isa import Region
 from celosia.sim.emulator.machine import Emulator, Order
-from celosia.sim.golden.model import GoldenModel
 from celosia.sim.models.random_models import OPERATORS, RandomModel, random_network, random_operator
 from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler.build import compile_graph, compile_model
@@ -26,6 +25,7 @@ from celosia.sw.compiler.frontends.tflite import convert as frontend
 from celosia.sw.compiler.lower import lower
 from celosia.sw.compiler.passes import fold_input
 from celosia.sw.program.file import Program
+from celosia.sw.reference.golden import GoldenModel
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT.parent / "shared" / "mlperf_tiny"

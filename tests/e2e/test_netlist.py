@@ -28,7 +28,7 @@ from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.netlist import NetlistDevice
 from celosia.sw.driver.sim import SimDevice
 from celosia.sw.program.file import Program
-from celosia.sw.report.check import check_model
+from celosia.sw.reference.check import check_model
 from celosia.sw.report.samples import Sample, random_samples
 from celosia.toolchain import BuildError
 from typer.testing import CliRunner

@@ -26,9 +26,9 @@ import numpy.typing as npt
 import pytest
 from celosia.errors import CelosiaError, CompileError, ModelError, UnsupportedError
 from celosia.hw.contract.config import PRESETS, NpuConfig
-from celosia.sim.golden.model import GoldenModel
 from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
 from celosia.sw.compiler.build import compile_model
+from celosia.sw.reference.golden import GoldenModel
 
 Int8 = npt.NDArray[np.int8]
 Rng = np.random.Generator

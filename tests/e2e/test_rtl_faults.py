@@ -44,7 +44,6 @@ from celosia.hw.contract.isa import (
 )
 from celosia.hw.contract.legal import field_problem
 from celosia.hw.contract.regs import ErrorCause
-from celosia.sim.golden.model import GoldenModel
 from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.device import FIRST_ADDRESS, Device
@@ -52,6 +51,7 @@ from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.driver.layout import Layout
 from celosia.sw.driver.sim import SimDevice
 from celosia.sw.program.file import MemoryPlan, Program, TensorInfo
+from celosia.sw.reference.golden import GoldenModel
 from celosia.toolchain import missing_tools
 
 MISSING = missing_tools()

@@ -24,8 +24,8 @@ from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.inputs import quantize_array
 from celosia.sw.driver.sim import SimDevice
 from celosia.sw.program.file import Program
-from celosia.sw.report.check import CheckReport, check_model
-from celosia.sw.report.reference import ReferenceModel
+from celosia.sw.reference.check import CheckReport, check_model
+from celosia.sw.reference.interpreter import ReferenceModel
 from celosia.sw.report.samples import Sample, random_samples
 from celosia.toolchain import missing_tools
 

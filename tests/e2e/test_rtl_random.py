@@ -23,7 +23,6 @@ from celosia.errors import CompileError, UnsupportedError
 from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.hw.contract.isa import Conv, Region
 from celosia.hw.contract.regs import COUNTERS
-from celosia.sim.golden.model import GoldenModel
 from celosia.sim.models.random_models import OPERATORS, RandomModel, random_network, random_operator
 from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler.build import compile_model
@@ -31,6 +30,7 @@ from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.driver.result import Result
 from celosia.sw.driver.sim import SimDevice
 from celosia.sw.program.file import Program
+from celosia.sw.reference.golden import GoldenModel
 from celosia.toolchain import missing_tools
 
 if TYPE_CHECKING:

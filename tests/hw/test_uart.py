@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("amaranth")
+from celosia.hw.contract.frames import decode_frame, encode_frame
 from celosia.hw.contract.uart import PHASE_BITS, Identity, Kind, increment_of_baud
 from celosia.hw.uart.cobs import CobsDecoder
 from celosia.hw.uart.crc import CRC_BITS, SerialCrc
@@ -19,7 +20,7 @@ from celosia.hw.uart.rate import LineRate
 from celosia.hw.uart.receiver import FrameReceiver
 from celosia.hw.uart.ring import Ring
 from celosia.hw.uart.uart import UartReceiver, UartTransmitter
-from celosia.sw.driver.uart.codec import decode_frame, encode_frame, request
+from celosia.sw.driver.uart.codec import request
 from cobs import cobs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

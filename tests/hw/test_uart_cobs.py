@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 pytest.importorskip("amaranth")
+from celosia.hw.contract.frames import decode_frame
 from celosia.hw.uart.cobs import CobsEncoder
 from celosia.hw.uart.transmitter import FrameTransmitter
-from celosia.sw.driver.uart.codec import decode_frame
 from cobs import cobs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

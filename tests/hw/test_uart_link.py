@@ -13,6 +13,7 @@ pytest.importorskip("amaranth")
 import celosia.hw.uart
 import celosia.sim.board.uart_board
 from celosia.errors import DeviceError
+from celosia.hw.contract.frames import DELIMITER
 from celosia.hw.contract.regs import ACCESS, REGISTERS, address_of
 from celosia.hw.contract.uart import Identity, Kind
 from celosia.sim.board.line_faults import FaultRates, FaultyPort
@@ -22,7 +23,7 @@ from celosia.sim.board.uart_rtl import HARNESS, UartRtl
 from celosia.sim.board.uart_serve import ServedRtl
 from celosia.sim.rtl.verilator import Build, build_component
 from celosia.sw.driver.uart.channel import Patience
-from celosia.sw.driver.uart.codec import DELIMITER, FrameSplitter, request
+from celosia.sw.driver.uart.codec import FrameSplitter, request
 from celosia.sw.driver.uart.link import Link
 from celosia.sw.driver.uart.port import SerialPort
 from celosia.toolchain import missing_tools

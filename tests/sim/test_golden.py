@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from celosia.sim.golden import operators as golden
-from celosia.sim.golden.model import OPERATORS as KNOWN
-from celosia.sim.golden.model import GoldenModel, UnsupportedModelError
 from celosia.sim.models.random_models import OPERATORS, random_network, random_operator
 from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler.ir import DType, Graph, Tensor, TfliteOp
 from celosia.sw.compiler.ops.registry import SUPPORTED
+from celosia.sw.reference.golden import OPERATORS as KNOWN
+from celosia.sw.reference.golden import GoldenModel, UnsupportedModelError
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "mlperf_tiny"
 MODELS = ("ad01_int8", "kws_int8", "resnet8_int8", "sww_int8", "vww_96_int8")

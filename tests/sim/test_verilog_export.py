@@ -14,10 +14,10 @@ pytest.importorskip("amaranth")
 
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig, preset
-from celosia.sim.export.bench import make_bench
-from celosia.sim.export.verilog import check_module_name, npu_verilog, run_at_time_zero
-from celosia.sim.golden.model import GoldenModel
 from celosia.sw.compiler.build import compile_model
+from celosia.sw.export.bench import make_bench
+from celosia.sw.export.verilog import check_module_name, npu_verilog, run_at_time_zero
+from celosia.sw.reference.golden import GoldenModel
 from celosia.sw.report.example import load_digits
 from celosia.toolchain import find_compiler, find_verilator, missing_tools, run_tool
 

@@ -12,10 +12,10 @@ import pytest
 import tflite  # type: ignore[import-untyped]
 from celosia.hw.contract.config import PRESETS
 from celosia.hw.contract.isa import COMMAND_BYTES
-from celosia.sim.golden.model import GoldenModel
 from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.cli.app import app
 from celosia.sw.program.file import Program
+from celosia.sw.reference.golden import GoldenModel
 from celosia.sw.report.example import load_digits
 from celosia.toolchain import missing_tools
 from typer.testing import CliRunner, Result

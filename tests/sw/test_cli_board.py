@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.uart import Identity
-from celosia.sim.board.uart_model import BoardModel, DeviceMachine, PtyBoard
+from celosia.sim.board.uart_model import BoardModel, PtyBoard
 from celosia.sw.cli.app import app
+from celosia.sw.driver.behind import DeviceMachine
 from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.report.example import load_digits
 from celosia.sw.report.selftest import STEPS, self_test

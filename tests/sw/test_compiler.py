@@ -21,7 +21,6 @@ from celosia.hw.contract.isa import (
     Vector,
     VectorOp,
 )
-from celosia.sim.golden.model import GoldenModel
 from celosia.sim.models.random_models import random_network
 from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
 from celosia.sw.compiler.build import compile_model
@@ -34,6 +33,7 @@ from celosia.sw.compiler.schedule.tokens import place_tokens
 from celosia.sw.compiler.steps import Footprint, Place, Step, conflict
 from celosia.sw.program.file import LayerInfo, Program
 from celosia.sw.program.verify import check_program
+from celosia.sw.reference.golden import GoldenModel
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT.parent / "shared" / "mlperf_tiny"

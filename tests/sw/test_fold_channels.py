@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pytest
 from celosia.errors import ProgramError
 from celosia.hw.contract.config import NpuConfig, preset
-from celosia.sim.golden.model import GoldenModel
 from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
 from celosia.sw.cli.app import app
 from celosia.sw.compiler.build import compile_model
@@ -24,7 +23,8 @@ from celosia.sw.compiler.verify import verify
 from celosia.sw.driver.opening import open_device
 from celosia.sw.driver.result import Result
 from celosia.sw.program.file import Program, TensorInfo
-from celosia.sw.report.check import check_model
+from celosia.sw.reference.check import check_model
+from celosia.sw.reference.golden import GoldenModel
 from celosia.sw.report.samples import random_samples
 from typer.testing import CliRunner
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from celosia.errors import CelosiaError, ModelError, UnsupportedError, printable
 from celosia.hw.contract.config import preset
-from celosia.sim.golden.model import GoldenModel
 from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.compiler.frontends.tflite.convert import load
 from celosia.sw.compiler.lower import lower
+from celosia.sw.reference.golden import GoldenModel
 
 RNG = np.random.default_rng(12)
 WEIGHTS = RNG.integers(-128, 128, (8, 3, 3, 2)).astype(np.int8)

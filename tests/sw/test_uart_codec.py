@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from celosia.hw.contract.frames import DELIMITER, decode_frame, encode_frame
 from celosia.hw.contract.uart import (
     EVENT,
     IDENTITY_WORDS,
@@ -19,14 +20,7 @@ from celosia.hw.contract.uart import (
     is_sequenced,
     max_payload_words,
 )
-from celosia.sw.driver.uart.codec import (
-    DELIMITER,
-    FrameSplitter,
-    Reply,
-    decode_frame,
-    encode_frame,
-    request,
-)
+from celosia.sw.driver.uart.codec import FrameSplitter, Reply, request
 from celosia.sw.driver.uart.session import BAUD_RATES
 from celosia.sw.driver.uart.transfers import Piece, Transfer, TransferQueue, write_transfer
 from hypothesis import given

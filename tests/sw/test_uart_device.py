@@ -19,7 +19,8 @@ from celosia.hw.contract.config import preset
 from celosia.hw.contract.uart import Identity, Kind
 from celosia.sim.board.line_faults import FaultRates, FaultyPort
 from celosia.sim.board.pty_line import PtyLine
-from celosia.sim.board.uart_model import BoardModel, BusError, DeviceMachine, PtyBoard
+from celosia.sim.board.uart_model import BoardModel, BusError, PtyBoard
+from celosia.sw.driver.behind import DeviceMachine
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.driver.uart import find, session

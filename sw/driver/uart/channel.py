@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from celosia.hw.contract.line import Port
 from celosia.hw.contract.uart import DEFAULT_BAUD, EVENT
 from celosia.sw.driver.uart.codec import FrameSplitter, Reply
-from celosia.sw.driver.uart.port import Port
 
 __all__ = ["CHARACTER_BITS", "Channel", "LinkStatistics", "Patience"]
 

@@ -1,46 +1,22 @@
-"""Frames and what is in them, as bytes: COBS and CRC-32."""
+"""What is in frames, as bytes: requests and replies."""
 
 from __future__ import annotations
 
 import struct
-import zlib
 from dataclasses import dataclass
 
+from celosia.hw.contract.frames import (
+    CRC_BYTES,
+    DELIMITER,
+    LONGEST_FRAME,
+    decode_frame,
+    encode_frame,
+)
 from celosia.hw.contract.uart import HEAD_BYTES, REPLY, TAIL_BYTES, Flag, Status, has_payload
-from cobs import cobs
 
-__all__ = ["DELIMITER", "FrameSplitter", "Reply", "decode_frame", "encode_frame", "request"]
+__all__ = ["FrameSplitter", "Reply", "request"]
 
-DELIMITER = b"\0"
-CRC_BYTES = 4
 STATUS_MASK = 0x0F
-LONGEST_FRAME = 4096
-"""Nothing longer is a frame: what is gathered without a delimiter is thrown away."""
-
-
-def encode_frame(content: bytes) -> bytes:
-    """Return the characters of a frame: content and CRC-32, stuffed, and the delimiter."""
-    checksum = zlib.crc32(content).to_bytes(CRC_BYTES, "little")
-    encoded: bytes = cobs.encode(content + checksum)
-    return encoded + DELIMITER
-
-
-def decode_frame(characters: bytes) -> bytes | None:
-    """Return the content of a frame, or None if it is damaged.
-
-    Parameters
-    ----------
-    characters : bytes
-        What stood between two delimiters.
-    """
-    try:
-        decoded: bytes = cobs.decode(characters)
-    except cobs.DecodeError:
-        return None
-    content, checksum = decoded[:-CRC_BYTES], decoded[-CRC_BYTES:]
-    if len(checksum) < CRC_BYTES or zlib.crc32(content) != int.from_bytes(checksum, "little"):
-        return None
-    return content
 
 
 def request(

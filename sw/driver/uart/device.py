@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from celosia.errors import DeviceError
 from celosia.hw.contract.config import PRESETS, NpuConfig
+from celosia.hw.contract.line import Port
 from celosia.hw.contract.regs import IDENTITY, address_of
 from celosia.hw.contract.uart import DEFAULT_BAUD, Identity
 from celosia.sw.driver.device import BUS_TIMEOUT_CYCLES, Device, field_of
@@ -15,7 +16,7 @@ from celosia.sw.driver.layout import Layout
 from celosia.sw.driver.uart.channel import Patience
 from celosia.sw.driver.uart.find import find_board
 from celosia.sw.driver.uart.link import Link
-from celosia.sw.driver.uart.port import Port, SerialPort
+from celosia.sw.driver.uart.port import SerialPort
 from celosia.sw.driver.uart.transfers import Progress
 from celosia.sw.program.file import Program
 

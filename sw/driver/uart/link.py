@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from celosia.closing import Closing
 from celosia.errors import DeviceError
+from celosia.hw.contract.line import Port
 from celosia.hw.contract.uart import (
     CHECKSUM_MAX_WORDS,
     REPLY,
@@ -25,7 +26,6 @@ from celosia.hw.contract.uart import (
 )
 from celosia.sw.driver.uart.channel import Channel, LinkStatistics, Patience
 from celosia.sw.driver.uart.codec import Reply
-from celosia.sw.driver.uart.port import Port
 from celosia.sw.driver.uart.session import (
     BAUD_RATES,
     FRAME_OVERHEAD,

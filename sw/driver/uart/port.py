@@ -1,46 +1,19 @@
-"""Serial ports: what the link needs of one, and pyserial's."""
+"""Serial ports of the system, by pyserial."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import time
-from typing import Protocol
 
 import serial
 from celosia.errors import DeviceError
 from celosia.hw.contract.uart import DEFAULT_BAUD
 
-__all__ = ["Port", "SerialPort"]
+__all__ = ["SerialPort"]
 
 WRITE_TIME_OUT_S = 20.0
 """Longer than the system's buffers take at the slowest rate."""
-
-
-class Port(Protocol):
-    """A line to a board."""
-
-    @property
-    def name(self) -> str:
-        """As the user knows it."""
-
-    def write(self, data: bytes) -> None:
-        """Send characters; may return before they are on the line."""
-
-    def read(self, timeout_s: float) -> bytes:
-        """Return what has come, at least a character, or nothing after `timeout_s`."""
-
-    def set_baud(self, baud: int) -> None:
-        """Change the rate, when all that was written has been sent."""
-
-    def discard(self) -> None:
-        """Forget what has come and was not read."""
-
-    def now(self) -> float:
-        """Return the time in seconds on the clock that time-outs are measured with."""
-
-    def close(self) -> None:
-        """Give up the port; may be called again."""
 
 
 class SerialPort:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from celosia.errors import DeviceError
+from celosia.hw.contract.frames import DELIMITER
 from celosia.hw.contract.uart import (
     DEFAULT_BAUD,
     IDENTITY_WORDS,
@@ -21,7 +22,7 @@ from celosia.hw.contract.uart import (
     increment_of_baud,
 )
 from celosia.sw.driver.uart.channel import CHARACTER_BITS, Channel
-from celosia.sw.driver.uart.codec import DELIMITER, Reply, request
+from celosia.sw.driver.uart.codec import Reply, request
 
 __all__ = ["BAUD_RATES", "FRAME_OVERHEAD", "Session", "status_text", "word_of"]
 

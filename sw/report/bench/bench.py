@@ -19,10 +19,10 @@ from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.opening import open_device
 from celosia.sw.driver.sim import SimDevice
 from celosia.sw.program.file import Program
+from celosia.sw.reference.interpreter import ReferenceModel
 from celosia.sw.report.bench.attribute import LayerProfile, Reason, attribute_cycles
 from celosia.sw.report.bench.baselines import Baseline, baseline_of
 from celosia.sw.report.bench.resident import make_resident
-from celosia.sw.report.reference import ReferenceModel
 from celosia.sw.report.samples import random_samples
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from celosia.sw.compiler import build
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.program.file import LayerInfo, Program
+from celosia.sw.reference.interpreter import ReferenceModel
 from celosia.sw.report.bench import bench as bench_module
 from celosia.sw.report.bench.attribute import Reason, attribute_cycles, command_layers
 from celosia.sw.report.bench.baselines import baseline_of, sources
@@ -35,7 +36,6 @@ from celosia.sw.report.bench.tables import (
     sweep_table,
 )
 from celosia.sw.report.example import load_digits
-from celosia.sw.report.reference import ReferenceModel
 from celosia.sw.report.samples import random_samples
 from celosia.toolchain import missing_tools
 from typer.testing import CliRunner

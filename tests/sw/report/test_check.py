@@ -20,10 +20,10 @@ from celosia.sw.compiler.place.mapping import pack_parameters
 from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.driver.result import Result
 from celosia.sw.program.file import Program
-from celosia.sw.report.check import CheckReport, check_model
+from celosia.sw.reference.check import CheckReport, check_model
+from celosia.sw.reference.interpreter import interpreter_installed
 from celosia.sw.report.example import load_digits
 from celosia.sw.report.locate import find_origin
-from celosia.sw.report.reference import interpreter_installed
 from typer.testing import CliRunner
 
 CONFIG = preset("base")

@@ -18,9 +18,9 @@ from celosia.hw.contract.config import preset
 from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.cli.app import app
 from celosia.sw.driver.emu import EmuDevice
-from celosia.sw.report import reference as reference_module
-from celosia.sw.report.check import CheckReport, check_model
-from celosia.sw.report.reference import ReferenceModel, interpreter_installed
+from celosia.sw.reference import interpreter as reference_module
+from celosia.sw.reference.check import CheckReport, check_model
+from celosia.sw.reference.interpreter import ReferenceModel, interpreter_installed
 from typer.testing import CliRunner
 
 BASE = preset("base")
@@ -195,7 +195,7 @@ def test_what_the_golden_model_cannot_compute_is_a_sentence(
     def refuse(*_: object) -> None:
         raise ValueError("a scale is too small")
 
-    monkeypatch.setattr("celosia.sim.golden.model.GoldenModel.run_by_index", refuse)
+    monkeypatch.setattr("celosia.sw.reference.golden.GoldenModel.run_by_index", refuse)
     with pytest.raises(UnsupportedError, match="a scale is too small"):
         check(dense(), tmp_path, X)
 
@@ -262,7 +262,7 @@ def test_the_process_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
     path.write_bytes(dense())
     code = (
         "import sys, time; from pathlib import Path;"
-        "from celosia.sw.report.reference import ReferenceModel;"
+        "from celosia.sw.reference.interpreter import ReferenceModel;"
         "model = ReferenceModel(Path(sys.argv[1]), interpreter=True);"
         "print(model._interpreter._process.pid, flush=True); time.sleep(60)"
     )

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from celosia.sim.golden import operators as golden
-from celosia.sim.golden.reader import (
+from celosia.sw.compiler.ir import Graph
+from celosia.sw.reference.graph import (
     GoldenOperator,
     TensorInfo,
     UnsupportedModelError,
     read_graph,
 )
-from celosia.sw.compiler.ir import Graph
 
 __all__ = ["OPERATORS", "GoldenModel", "GoldenOperator", "TensorInfo", "UnsupportedModelError"]
 

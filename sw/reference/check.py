@@ -18,8 +18,8 @@ from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.result import Result
 from celosia.sw.program.file import Program
+from celosia.sw.reference.interpreter import Expected, ReferenceModel
 from celosia.sw.report.locate import Origin, find_origin
-from celosia.sw.report.reference import Expected, ReferenceModel
 
 __all__ = ["CheckReport", "Difference", "check_model"]
 

@@ -1,4 +1,4 @@
-"""The graph of a model as :mod:`celosia.sim.golden.model` wants it: numbers instead of names.
+"""The graph of a model as :mod:`celosia.sw.reference.golden` wants it: numbers instead of names.
 
 The file itself is read by the compiler's reader, so that whatever compiles can be checked, and no
 two readers disagree about what a file says.  Only the reader is shared: the arithmetic is not.

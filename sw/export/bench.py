@@ -11,12 +11,12 @@ from celosia.hw.bus.csr import csr_signature
 from celosia.hw.bus.ports import word_addr_bits
 from celosia.hw.contract.isa import Region
 from celosia.hw.contract.regs import address_of
-from celosia.sim.export.verilog import BENCH
 from celosia.sw.driver.device import FIRST_ADDRESS
 from celosia.sw.driver.emu import STATUS_DONE, EmuDevice
 from celosia.sw.driver.inputs import Inputs
 from celosia.sw.driver.layout import Layout
 from celosia.sw.driver.result import Result
+from celosia.sw.export.verilog import BENCH
 from celosia.sw.program.file import Program, TensorInfo
 
 __all__ = ["Bench", "make_bench"]

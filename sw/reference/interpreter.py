@@ -1,7 +1,7 @@
 """What every tensor of a model must be: the golden model, and the reference interpreter.
 
 The reference interpreter is somebody else's C++: it may refuse a file, or end its process by an
-assertion.  So it has a process of its own (see :mod:`celosia.sw.report.reference_worker`), and what
+assertion.  So it has a process of its own (see :mod:`celosia.sw.reference.worker`), and what
 happens to it there is a sentence here.
 """
 
@@ -26,14 +26,14 @@ import numpy as np
 import numpy.typing as npt
 from celosia.closing import Closing
 from celosia.errors import UnsupportedError
-from celosia.sim.golden.model import GoldenModel, UnsupportedModelError
 from celosia.sw.compiler.frontends.tflite.convert import load
+from celosia.sw.reference.golden import GoldenModel, UnsupportedModelError
 
 __all__ = ["Expected", "ReferenceModel", "interpreter_installed"]
 
 Array = npt.NDArray[Any]
 
-WORKER = Path(__file__).with_name("reference_worker.py")
+WORKER = Path(__file__).with_name("worker.py")
 TIME_OUT_S = 300.0
 """Of the interpreter's start, and of each inference: it is slow, and machines are busy."""
 

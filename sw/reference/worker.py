@@ -1,6 +1,6 @@
 """The process of the reference interpreter: started as a file, never imported.
 
-``reference_worker.py FOLDER`` finds ``model.tflite`` and ``tensors.json`` (indices of inputs and of
+``worker.py FOLDER`` finds ``model.tflite`` and ``tensors.json`` (indices of inputs and of
 the tensors to return) in the folder, and says on standard output that it is ready.  For each line
 on standard input it reads ``inputs.npz``, writes ``outputs.npz`` and answers with a line of JSON,
 ``{"error": null}`` or what went wrong.  Tensors have numbers only: names need not be text.

@@ -1,0 +1,1 @@
+"""What results are compared with: the golden model of a file, and the reference interpreter."""
