@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -286,7 +285,8 @@ def _plan(request: BuildRequest, platform: Any, identity: Identity) -> Any:
     if request.design is not None:
         top = request.design(request.board, request.config, identity)
     else:
-        design: Any = import_module("celosia.boards.design")
+        from celosia.boards import design
+
         top = design.BoardDesign(request.board, request.config, identity=identity)
     return platform.prepare(top, "top", emit_src=False)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import zlib
-from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
+from celosia import boards, hw
 from celosia.boards.board import Board
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.uart import Identity
@@ -15,7 +16,7 @@ __all__ = ["identity_of", "revision_of"]
 
 REVISION_DIGITS = 16
 GIT_TIME_OUT_S = 20.0
-PACKAGES = ("celosia.hw", "celosia.boards")
+PACKAGES = (hw, boards)
 
 
 def identity_of(board: Board, config: NpuConfig, *, clock_hz: int, memory_bytes: int) -> Identity:
@@ -73,5 +74,5 @@ def _git(folder: Path, *arguments: str) -> str:
     return result.stdout.strip() if result.returncode == 0 else ""
 
 
-def _folder(package: str) -> Path:
-    return Path(str(import_module(package).__file__)).parent
+def _folder(package: ModuleType) -> Path:
+    return Path(str(package.__file__)).parent

@@ -10,9 +10,7 @@ import os
 import shutil
 import sysconfig
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig
@@ -120,13 +118,16 @@ def export_rtlil(config: NpuConfig, *, harness: bool, task: str) -> str:
         If Amaranth is not installed.
     """
     try:
-        rtlil: Any = import_module("amaranth.back.rtlil")
+        from amaranth.back import rtlil
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != "amaranth":
             raise
         raise FpgaToolError(task, "Amaranth is not installed", install_advice("boards")) from None
-    npu: Any = import_module("celosia.hw.npu").Npu(config)
-    frames: Any = import_module("celosia.boards.fpga.harness")
+    from celosia.hw.npu import Npu
+
+    npu = Npu(config)
+    from celosia.boards.fpga import harness as frames
+
     # A design leaves the trace open: its wires are for simulators.
     frame = frames.TimingHarness if harness else frames.OpenFrame
     top = frame(npu, unconnected=("trace",))

@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import tempfile
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig
@@ -117,33 +116,41 @@ def netlist_verilog(config: NpuConfig, *, title: str = "netlist") -> str:
 def _rtlil(config: NpuConfig) -> str:
     """Return the NPU as it is on an FPGA: one clock, nothing that is there for simulators."""
     try:
-        rtlil: Any = import_module("amaranth.back.rtlil")
+        from amaranth.back import rtlil
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != "amaranth":
             raise
         raise BuildError(
             "netlist simulator", "Amaranth is not installed", install_advice(EXTRAS)
         ) from None
-    npu: Any = import_module("celosia.hw.npu").Npu(config)
-    frame: Any = import_module("celosia.boards.fpga.harness").OpenFrame(npu, unconnected=("trace",))
-    top: Any = import_module("celosia.sim.rtl.sim_top").SimTop(frame)
+    from celosia.boards.fpga.harness import OpenFrame
+    from celosia.hw.npu import Npu
+    from celosia.sim.rtl.sim_top import SimTop
+
+    npu = Npu(config)
+    top = SimTop(OpenFrame(npu, unconnected=("trace",)))
     text: str = rtlil.convert(top, name="top", emit_src=False)
     return text
 
 
 def _synthesis_script() -> str:
-    board: Any = import_module("celosia.boards.registry").find_board(BOARD)
-    flows: Any = import_module("celosia.boards.fpga.flows")
+    from celosia.boards.fpga import flows
+    from celosia.boards.registry import find_board
+
+    board = find_board(BOARD)
     script: str = flows.FLOWS[board.family].synthesis(board)
     return script
 
 
 def _frame_source() -> Path:
-    return Path(str(import_module("celosia.boards.fpga.harness").__file__))
+    from celosia.boards.fpga import harness
+
+    return Path(harness.__file__)
 
 
 def _find_yosys(title: str) -> str:
-    tools: Any = import_module("celosia.boards.fpga.tools")
+    from celosia.boards.fpga import tools
+
     try:
         path: str = tools.find_tool(tools.YOSYS, task=title)
     except CelosiaError as error:

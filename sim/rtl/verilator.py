@@ -22,11 +22,10 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from celosia import toolchain
+from celosia import hw, toolchain
 from celosia.hw.contract.config import NpuConfig
 from celosia.install import install_advice
 from celosia.toolchain import (
@@ -198,7 +197,7 @@ def npu_key(config: NpuConfig, *, trace: bool = False) -> str:
 
 def gateware_text(*, npu_only: bool = False) -> str:
     """Return the sources of the gateware, to tell builds apart."""
-    folder = Path(str(import_module("celosia.hw").__file__)).parent
+    folder = Path(hw.__file__).parent
     parts = []
     for source in sorted(folder.rglob("*.py")):
         if npu_only and {source.parent.name, source.stem} & set(BESIDE_THE_NPU):
@@ -228,14 +227,14 @@ def build_npu(config: NpuConfig, *, trace: bool = False, console: Console | None
 
     def verilog() -> str:
         try:
-            npu = import_module("celosia.hw.npu").Npu(config)
+            from celosia.hw.npu import Npu
         except ModuleNotFoundError as error:
             if error.name is None or not error.name.startswith("amaranth"):
                 raise
             raise BuildError(
                 "RTL simulator", "Amaranth is not installed", install_advice("sim")
             ) from None
-        return export_verilog(npu, gated=not trace)
+        return export_verilog(Npu(config), gated=not trace)
 
     title = f"RTL simulator of {config.name}"
     key = npu_key(config, trace=trace)

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import os
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from celosia.errors import (
@@ -47,17 +46,21 @@ __all__ = [
     "open",
 ]
 
-# Found on first use, so that `import celosia` stays quick.
-_LAZY = {
-    "Device": "celosia.sw.driver.device",
-    "Program": "celosia.sw.program.file",
-    "Result": "celosia.sw.driver.result",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
+    # Found on first use, so that `import celosia` stays quick.
+    if name == "Device":
+        from celosia.sw.driver.device import Device
+
+        return Device
+    if name == "Program":
+        from celosia.sw.program.file import Program
+
+        return Program
+    if name == "Result":
+        from celosia.sw.driver.result import Result
+
+        return Result
     raise AttributeError(f"module 'celosia' has no attribute {name!r}")
 
 
@@ -108,11 +111,10 @@ def compile(
     ModelError, UnsupportedError, CompileError
         If the model is damaged, uses what the NPU does not do, or does not fit.
     """
+    from celosia.sw.compiler.build import compile_model
     from celosia.sw.driver.opening import resolve_config
 
-    build = import_module("celosia.sw.compiler.build")
-    program: Program = build.compile_model(model, resolve_config(config), **options)
-    return program
+    return compile_model(model, resolve_config(config), **options)
 
 
 def load_program(path: str | os.PathLike[str]) -> Program:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from importlib import import_module
 from typing import Annotated, Any
 
 import typer
@@ -68,7 +67,8 @@ def board_sim_command(
 ) -> None:
     """Serve a simulated board."""
     try:
-        faults: Any = import_module("celosia.sim.board.line_faults")
+        from celosia.sim.board import line_faults as faults
+
         rates = faults.FaultRates(
             flip=flip, drop=drop, duplicate=duplicate, truncate=truncate, stall=stall
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -123,7 +122,8 @@ def register(app: typer.Typer) -> None:
 
 def _find_board(name: str) -> Board:
     # The boards are an extra; only these commands need them.
-    registry: Any = import_module("celosia.boards.registry")
+    from celosia.boards import registry
+
     board: Board = registry.find_board(name)
     return board
 
@@ -131,7 +131,8 @@ def _find_board(name: str) -> Board:
 def boards_command(json: JsonOption = None) -> None:
     """List the boards."""
     require_writable(json)
-    registry: Any = import_module("celosia.boards.registry")
+    from celosia.boards import registry
+
     boards: list[Board] = list(registry.BOARDS.values())
     table = Table(header_style="bold", box=None)
     for column in ("board", "FPGA", "config", "MHz", "memory", "KiB", "remark"):
@@ -223,7 +224,8 @@ def fit_command(
 
 def _request(board: Board, **wanted: Any) -> Any:
     """Return a request for a build; clock in MHz, memory in KiB."""
-    build: Any = import_module("celosia.boards.build")
+    from celosia.boards import build
+
     clock, memory = wanted.pop("clock"), wanted.pop("memory")
     return build.BuildRequest(
         board=board,
@@ -241,7 +243,8 @@ def _fit(board: Board, program: Program, clock_hz: int, memory_bytes: int) -> Fi
         latency_cycles=board.memory.latency_cycles(program.config),
         interval_cycles=board.memory.interval_cycles(program.config),
     )
-    flows: Any = import_module("celosia.boards.fpga.flows")
+    from celosia.boards.fpga import flows
+
     flow = flows.FLOWS[board.family]
     return fit_program(
         program,
@@ -300,9 +303,9 @@ def _print_fit(board: Board, fit: Fit) -> None:
 
 def _boards_that_fit(model: Path, unlike: Board, *, fold: bool) -> list[Board]:
     """Return the other boards that a model fits."""
+    from celosia.boards import registry
     from celosia.sw.compiler.build import compile_model
 
-    registry: Any = import_module("celosia.boards.registry")
     found = []
     for board in registry.BOARDS.values():
         if board.name == unlike.name:
@@ -385,7 +388,8 @@ def build_command(
     require_writable(json, renew, project)
     if renew is not None:
         marked_tables(renew)
-    build: Any = import_module("celosia.boards.build")
+    from celosia.boards import build
+
     chosen = _find_board(board)
     npu = parse_config(config or chosen.config)
     request = _request(
@@ -465,8 +469,8 @@ def program_command(
     output: FolderOption = DEFAULT_FOLDER,
 ) -> None:
     """Program a board."""
-    build: Any = import_module("celosia.boards.build")
-    program: Any = import_module("celosia.boards.program")
+    from celosia.boards import build, program
+
     chosen = _find_board(board)
     bitstream = build.bitstream_path(chosen, output)
     said = program.program_board(chosen, bitstream, flash=flash)

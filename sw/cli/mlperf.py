@@ -82,11 +82,11 @@ def _model_path(task: Task, file: Path | None) -> Path:
 
 
 def _serve(task: Task, path: Path, config: Any, kind: str, clock_hz: int) -> None:
-    import celosia
     from celosia.sim.board.pty_line import PtyLine
+    from celosia.sw.compiler.build import compile_model
     from celosia.sw.mlperf.session import Session
 
-    program = celosia.compile(path, config=config)
+    program = compile_model(path, config)
     out = output_console()
     with open_device_for(program, kind) as opened, PtyLine() as line:
         session = Session(

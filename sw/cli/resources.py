@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from celosia.sw.cli.common import ConfigOption, JsonOption, help_text, output_console, parse_config
@@ -57,7 +56,8 @@ def resources_command(
     require_writable(json)
     chosen = parse_config(config)
     # The FPGA tools are an extra; nothing else of the command line needs them.
-    resources: Any = import_module("celosia.boards.fpga.resources")
+    from celosia.boards.fpga import resources
+
     found = resources.synthesise(chosen, family=family)
     console = output_console()
     console.print(Text.assemble((chosen.name, "bold"), f" on {family}, after synthesis"))
@@ -96,7 +96,8 @@ def clock_command(
     """Place and route an NPU and time it."""
     require_writable(json)
     chosen = parse_config(config)
-    clock: Any = import_module("celosia.boards.fpga.clock")
+    from celosia.boards.fpga import clock
+
     found = clock.measure_clock(chosen, device=device, speed=speed, seed=seed)
     path = found.critical
     console = output_console()

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from enum import IntEnum
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -145,7 +144,7 @@ def verilog_command(
     check_module_name(name)
     chosen = parse_config(config)
     try:
-        import_module("celosia.hw.npu")
+        from celosia.hw import npu  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != "amaranth":
             raise
