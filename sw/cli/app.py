@@ -1,22 +1,13 @@
-"""The command line, ``celosia``: one module for each group of commands."""
+"""The command line, ``celosia``: one module for each group of commands, imported on demand."""
 
 from __future__ import annotations
 
 import signal
-from types import FrameType
-from typing import Annotated, NoReturn
+from collections.abc import Callable
+from types import FrameType, ModuleType
+from typing import Annotated, Any, NoReturn
 
 import typer
-from celosia.sw.cli import bench as cli_bench
-from celosia.sw.cli import board_sim as cli_board_sim
-from celosia.sw.cli import boards as cli_boards
-from celosia.sw.cli import compile as cli_compile
-from celosia.sw.cli import demo as cli_demo
-from celosia.sw.cli import devices as cli_board
-from celosia.sw.cli import mlperf as cli_mlperf
-from celosia.sw.cli import resources as cli_resources
-from celosia.sw.cli import run as cli_run
-from celosia.sw.cli import tools as cli_tools
 from celosia.sw.cli.common import CommandGroup, help_text, output_console
 
 __all__ = ["app", "main"]
@@ -38,8 +29,113 @@ ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(sig
 FIRST_SIGNAL_CODE = 128
 """Exit code of a program that a signal has ended, to which the signal's number is added."""
 
+
+def _demo() -> ModuleType:
+    from celosia.sw.cli import demo
+
+    return demo
+
+
+def _compile() -> ModuleType:
+    from celosia.sw.cli import compile
+
+    return compile
+
+
+def _run() -> ModuleType:
+    from celosia.sw.cli import run
+
+    return run
+
+
+def _bench() -> ModuleType:
+    from celosia.sw.cli import bench
+
+    return bench
+
+
+def _tools() -> ModuleType:
+    from celosia.sw.cli import tools
+
+    return tools
+
+
+def _resources() -> ModuleType:
+    from celosia.sw.cli import resources
+
+    return resources
+
+
+def _devices() -> ModuleType:
+    from celosia.sw.cli import devices
+
+    return devices
+
+
+def _boards() -> ModuleType:
+    from celosia.sw.cli import boards
+
+    return boards
+
+
+def _board_sim() -> ModuleType:
+    from celosia.sw.cli import board_sim
+
+    return board_sim
+
+
+def _mlperf() -> ModuleType:
+    from celosia.sw.cli import mlperf
+
+    return mlperf
+
+
+COMMANDS: dict[str, Callable[[], ModuleType]] = {
+    "demo": _demo,
+    "compile": _compile,
+    "run": _run,
+    "bench": _bench,
+    "verilog": _tools,
+    "disasm": _tools,
+    "info": _tools,
+    "resources": _resources,
+    "clock": _resources,
+    "devices": _devices,
+    "selftest": _devices,
+    "boards": _boards,
+    "fit": _boards,
+    "build": _boards,
+    "program": _boards,
+    "board-sim": _board_sim,
+    "mlperf-dut": _mlperf,
+}
+"""The commands in the order of the help, with the module that each is in.
+
+A module is imported when its command is asked for: the compiler alone takes half a second.
+"""
+
+
+class _Commands(CommandGroup):
+    """The commands, each from its module."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command, or None if there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        of_module = typer.Typer(rich_markup_mode="rich")
+        # A group, even of one command.
+        of_module.callback()(_options)
+        COMMANDS[cmd_name]().register(of_module)
+        group: Any = typer.main.get_group(of_module)
+        return group.commands[cmd_name]
+
+
 app = typer.Typer(
-    cls=CommandGroup,
+    cls=_Commands,
     help=help_text(HELP),
     add_completion=False,
     no_args_is_help=True,
@@ -67,18 +163,6 @@ def _options(
     ] = False,
 ) -> None:
     """Options before the command."""
-
-
-cli_demo.register(app)
-cli_compile.register(app)
-cli_run.register(app)
-cli_bench.register(app)
-cli_tools.register(app)
-cli_resources.register(app)
-cli_board.register(app)
-cli_boards.register(app)
-cli_board_sim.register(app)
-cli_mlperf.register(app)
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

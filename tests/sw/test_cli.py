@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tflite  # type: ignore[import-untyped]
+import typer
 from celosia.hw.contract.config import PRESETS
 from celosia.hw.contract.isa import COMMAND_BYTES
 from celosia.sim.models.tflite_builder import ModelBuilder
+from celosia.sw.cli.app import COMMANDS as LOADERS
 from celosia.sw.cli.app import app
 from celosia.sw.program.file import Program
 from celosia.sw.reference.golden import GoldenModel
@@ -454,3 +458,22 @@ def test_outputs_are_replaced_whole_or_not_at_all(cli: Cli) -> None:
     assert Path("d.celosia").read_bytes() == b"what was there before"
     assert cli("compile", "digits.tflite", "-o", "d.celosia").exit_code == 0
     assert Program.load("d.celosia").model == "digits"
+
+
+def test_every_command_is_in_the_module_that_it_is_looked_for_in() -> None:
+    for load in dict.fromkeys(LOADERS.values()):
+        of_module = typer.Typer()
+        load().register(of_module)
+        names = [command.name for command in of_module.registered_commands]
+        assert names == [name for name, loader in LOADERS.items() if loader is load]
+
+
+def test_the_command_line_starts_without_what_commands_need() -> None:
+    script = (
+        "import sys; from celosia.sw.cli.app import app;"
+        "print([n for n in ('numpy', 'celosia.sw.compiler', 'celosia.boards') if n in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.stdout.strip() == "[]", result.stderr
