@@ -19,8 +19,10 @@ from celosia.boards.fpga.pll import PLANNERS
 from celosia.boards.fpga.report import BuildReport, read_clocks, read_utilisation
 from celosia.boards.fpga.tools import YOSYS, FpgaToolError, find_tool, run_fpga_tool
 from celosia.boards.identity import identity_of
+from celosia.boards.registry import find_board
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.named import resolve_config
 from celosia.hw.contract.uart import Identity
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "TooBigError",
     "bitstream_path",
     "build_board",
+    "request_of",
     "write_project",
 ]
 
@@ -40,6 +43,7 @@ SYNTHESIS_TIME_OUT_S = 1800.0
 ROUTE_TIME_OUT_S = 7200.0
 PACK_TIME_OUT_S = 600.0
 KIB = 1024
+MHZ = 1_000_000
 
 
 class TooBigError(CelosiaError):
@@ -123,6 +127,48 @@ class BuildRequest:
         return identity_of(
             self.board, self.config, clock_hz=round(pll.output_hz), memory_bytes=memory_bytes
         )
+
+
+def request_of(
+    board: str,
+    config: str | os.PathLike[str] | NpuConfig | None = None,
+    *,
+    clock_mhz: float | None = None,
+    memory_kib: int | None = None,
+    seed: int = 1,
+    allow_slow: bool = False,
+) -> BuildRequest:
+    """Return the request for a build of a board by its name.
+
+    Parameters
+    ----------
+    board : str
+        As ``celosia boards`` lists it.
+    config : str, path or NpuConfig, optional
+        Preset, file or configuration; by default the board's.
+    clock_mhz : float, optional
+        By default the board's.
+    memory_kib : int, optional
+        Size of a system memory on the chip; by default the board's.
+    seed : int
+        Of the placer.
+    allow_slow : bool
+        Accept a bitstream whose clock is too fast for it.
+
+    Raises
+    ------
+    CelosiaError
+        If there is no such board or configuration, or the memory has another size.
+    """
+    found = find_board(board)
+    return BuildRequest(
+        board=found,
+        config=resolve_config(found.config if config is None else config),
+        clock_hz=None if clock_mhz is None else round(clock_mhz * MHZ),
+        memory_bytes=None if memory_kib is None else memory_kib * KIB,
+        seed=seed,
+        allow_slow=allow_slow,
+    )
 
 
 @dataclass

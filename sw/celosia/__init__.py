@@ -9,6 +9,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celosia.errors import (
@@ -21,11 +23,16 @@ from celosia.errors import (
     UnsupportedError,
 )
 from celosia.hw.contract.config import PRESETS, ConfigError, NpuConfig
+from celosia.hw.contract.named import resolve_config
 
 if TYPE_CHECKING:
+    from celosia.boards.fpga.report import BuildReport
     from celosia.sw.driver.device import Device
     from celosia.sw.driver.result import Result
     from celosia.sw.program.file import Program
+    from celosia.sw.reference.check import CheckReport
+    from celosia.sw.report.bench.bench import Measurement
+    from celosia.sw.report.fit import Fit
 
 __all__ = [
     "PRESETS",
@@ -41,7 +48,11 @@ __all__ = [
     "ProgramError",
     "Result",
     "UnsupportedError",
+    "bench",
+    "build",
+    "check",
     "compile",
+    "fit",
     "load_program",
     "open",
 ]
@@ -64,7 +75,9 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'celosia' has no attribute {name!r}")
 
 
-def open(kind: str, config: str | NpuConfig | None = None, **options: Any) -> Device:
+def open(
+    kind: str, config: str | os.PathLike[str] | NpuConfig | None = None, **options: Any
+) -> Device:
     """Open a device; a context manager.
 
     Parameters
@@ -73,8 +86,9 @@ def open(kind: str, config: str | NpuConfig | None = None, **options: Any) -> De
         ``emu``, the bit-exact emulator, ``sim``, the gateware under Verilator, ``netlist``, what
         synthesis makes of it, ``uart:PORT``, a board at a serial port, or ``uart:auto``, the only
         board there is.
-    config : str or NpuConfig, optional
-        Name of a preset, or a configuration; by default ``base``, for a board what it is.
+    config : str, path or NpuConfig, optional
+        Preset, JSON file of a configuration, or a configuration; by default ``base``, for a board
+        what it is.
     **options
         See `celosia.sw.driver.opening.open_device`.
 
@@ -91,7 +105,9 @@ def open(kind: str, config: str | NpuConfig | None = None, **options: Any) -> De
 
 
 def compile(
-    model: str | os.PathLike[str] | bytes, config: str | NpuConfig = "base", **options: Any
+    model: str | os.PathLike[str] | bytes,
+    config: str | os.PathLike[str] | NpuConfig = "base",
+    **options: Any,
 ) -> Program:
     """Compile an int8 TFLite model.
 
@@ -99,8 +115,8 @@ def compile(
     ----------
     model : path or bytes
         The ``.tflite`` file or its contents.
-    config : str or NpuConfig
-        Name of a preset, or a configuration.
+    config : str, path or NpuConfig
+        Preset, JSON file of a configuration, or a configuration.
     **options
         See `celosia.sw.compiler.build.compile_model`.
 
@@ -112,9 +128,155 @@ def compile(
         If the model is damaged, uses what the NPU does not do, or does not fit.
     """
     from celosia.sw.compiler.build import compile_model
-    from celosia.sw.driver.opening import resolve_config
 
     return compile_model(model, resolve_config(config), **options)
+
+
+def check(
+    model: str | os.PathLike[str],
+    config: str | os.PathLike[str] | NpuConfig = "base",
+    *,
+    device: str = "emu",
+    inputs: Sequence[Mapping[str, Any]] | None = None,
+    count: int = 1,
+    seed: int = 0,
+    fold: bool = False,
+) -> CheckReport:
+    """Run a model and compare every tensor with the golden model's, and with the interpreter's.
+
+    Parameters
+    ----------
+    model : path
+        The ``.tflite`` file.
+    config : str, path or NpuConfig
+        Preset, JSON file of a configuration, or a configuration.
+    device : str
+        As `open` takes it.
+    inputs : sequence of mapping, optional
+        One entry an inference: int8 arrays by input name. By default random ones.
+    count, seed : int
+        Of the random inputs.
+    fold : bool
+        Remove channels that are constant.
+
+    Raises
+    ------
+    CelosiaError
+        If the model cannot be compiled or checked, or the device fails.
+    """
+    from celosia.sw.compiler.build import compile_model
+    from celosia.sw.driver.opening import open_device
+    from celosia.sw.reference.check import check_model
+    from celosia.sw.report.samples import random_samples
+
+    path, chosen = Path(model), resolve_config(config)
+    program = compile_model(path, chosen, fold=fold)
+    samples = random_samples(program.inputs, count, seed) if inputs is None else inputs
+    with open_device(device, chosen) as opened:
+        return check_model(path, chosen, opened, samples, program=program)
+
+
+def bench(
+    model: str | os.PathLike[str],
+    config: str | os.PathLike[str] | NpuConfig = "base",
+    *,
+    latency_cycles: int = 8,
+    stall_probability: float = 0.0,
+    resident: bool = False,
+    fold: bool = False,
+    seed: int = 0,
+) -> Measurement:
+    """Measure an inference on the RTL: cycles, what they went on, and whether it is right.
+
+    Parameters
+    ----------
+    model : path
+        The ``.tflite`` file.
+    config : str, path or NpuConfig
+        Preset, JSON file of a configuration, or a configuration.
+    latency_cycles : int
+        From the acceptance of a request to the answer of system memory.
+    stall_probability : float
+        Chance, each cycle, that memory refuses requests, and that it holds an answer back.
+    resident : bool
+        With the weights on chip already.
+    fold : bool
+        Remove channels that are constant.
+    seed : int
+        Of the random input and of the stalls.
+
+    Raises
+    ------
+    CelosiaError
+        If the model cannot be compiled or checked, the simulator cannot be built, or the run fails.
+    """
+    from celosia.sw.report.bench.bench import Bench, Conditions
+
+    conditions = Conditions(latency_cycles=latency_cycles, stall_probability=stall_probability)
+    return Bench(seed=seed).measure(
+        Path(model), resolve_config(config), conditions, resident=resident, fold=fold
+    )
+
+
+def fit(
+    model: str | os.PathLike[str] | bytes,
+    board: str,
+    config: str | os.PathLike[str] | NpuConfig | None = None,
+    **options: Any,
+) -> Fit:
+    """Say before any synthesis whether a model fits a board, and how long an inference takes.
+
+    Parameters
+    ----------
+    model : path or bytes
+        The ``.tflite`` file or its contents.
+    board : str
+        As ``celosia boards`` lists it.
+    config : str, path or NpuConfig, optional
+        Preset, JSON file of a configuration, or a configuration; by default the board's.
+    **options
+        See `celosia.sw.report.fit.fit_model`.
+
+    Raises
+    ------
+    CelosiaError
+        If there is no such board or configuration, or the model cannot be compiled.
+    """
+    from celosia.sw.report.fit import fit_model
+
+    return fit_model(model, board, config, **options)
+
+
+def build(
+    board: str,
+    config: str | os.PathLike[str] | NpuConfig | None = None,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> BuildReport:
+    """Build a board's bitstream.
+
+    Parameters
+    ----------
+    board : str
+        As ``celosia boards`` lists it.
+    config : str, path or NpuConfig, optional
+        Preset, JSON file of a configuration, or a configuration; by default the board's.
+    folder : path, optional
+        Where the board's folder is made; by default ``build/boards``.
+    **options
+        See `celosia.boards.build.request_of`.
+
+    Raises
+    ------
+    CelosiaError
+        If there is no such board or configuration, a tool is missing or fails, or the design is too
+        large or too slow for the FPGA.
+    """
+    from celosia.boards.build import DEFAULT_FOLDER, build_board, request_of
+
+    request = request_of(board, config, **options)
+    return build_board(request, folder=DEFAULT_FOLDER if folder is None else Path(folder))
 
 
 def load_program(path: str | os.PathLike[str]) -> Program:

@@ -9,14 +9,8 @@ from typing import Annotated, Any
 import typer
 from celosia.errors import CelosiaError, printable
 from celosia.hw.contract.config import ConfigError, NpuConfig
-from celosia.sw.cli.common import (
-    CHECK_FAILED,
-    JsonOption,
-    error_console,
-    help_text,
-    output_console,
-    parse_config,
-)
+from celosia.hw.contract.named import resolve_config
+from celosia.sw.cli.common import CHECK_FAILED, JsonOption, error_console, help_text, output_console
 from celosia.sw.report.bench.baselines import sources
 from celosia.sw.report.bench.bench import Bench, Conditions, Measurement, find_models
 from celosia.sw.report.bench.document import marked_tables, renew_tables, table_text
@@ -138,7 +132,7 @@ def bench_command(
     require_writable(json, renew)
     if renew is not None:
         marked_tables(renew)
-    configs = [parse_config(name) for name in config or DEFAULT_CONFIGS]
+    configs = [resolve_config(name) for name in config or DEFAULT_CONFIGS]
     latencies = _numbers("--latency", latency, low=1)
     widths = _numbers("--bus", bus, low=1)
     paths = list(model or [])

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 from celosia.errors import CelosiaError
+from celosia.hw.contract.named import resolve_config
 from celosia.install import install_advice
-from celosia.sw.cli.common import error_console, help_text, output_console, parse_config
+from celosia.sw.cli.common import error_console, help_text, output_console
 
 __all__ = ["register", "serve_board"]
 
@@ -120,7 +121,7 @@ def serve_board(name: str, config: str | None, rates: Any = None, seed: int = 0)
     from celosia.sim.board.uart_serve import ServedRtl
 
     board = find_board(name)
-    chosen = parse_config(config or board.config)
+    chosen = resolve_config(config or board.config)
     identity = replace(
         identity_of(board, chosen, clock_hz=board.clock_hz, memory_bytes=board.memory.bytes),
         simulated=True,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from celosia.errors import CelosiaError, CompileError, UnsupportedError
+from celosia.errors import CelosiaError
 from celosia.sw.cli.common import (
     CHECK_FAILED,
     FoldOption,
@@ -14,7 +14,6 @@ from celosia.sw.cli.common import (
     error_console,
     help_text,
     output_console,
-    parse_config,
 )
 from celosia.sw.report.bench.document import marked_tables, renew_tables, table_text
 from celosia.sw.report.files import require_writable, write_json
@@ -24,7 +23,6 @@ from rich.text import Text
 if TYPE_CHECKING:
     from celosia.boards.board import Board
     from celosia.boards.fpga.report import BuildReport
-    from celosia.sw.program.file import Program
     from celosia.sw.report.fit import Fit
 
 __all__ = ["register"]
@@ -120,14 +118,6 @@ def register(app: typer.Typer) -> None:
     app.command("program", help=help_text(PROGRAM_HELP))(program_command)
 
 
-def _find_board(name: str) -> Board:
-    # The boards are an extra; only these commands need them.
-    from celosia.boards import registry
-
-    board: Board = registry.find_board(name)
-    return board
-
-
 def boards_command(json: JsonOption = None) -> None:
     """List the boards."""
     require_writable(json)
@@ -191,23 +181,26 @@ def fit_command(
     json: JsonOption = None,
 ) -> None:
     """Say whether models fit a board."""
+    from celosia.boards.build import request_of
     from celosia.sw.compiler.build import compile_model
-    from celosia.sw.report.fit import heaviest_layers
+    from celosia.sw.report.fit import boards_that_fit, fit_board, heaviest_layers, remedies
 
     require_writable(json, renew)
     if renew is not None:
         marked_tables(renew)
-    chosen = _find_board(board)
-    npu = parse_config(config or chosen.config)
-    identity = _request(chosen, config=npu, clock=clock, memory=memory).identity
-    programs = [compile_model(model, npu, fold=fold) for model in models]
-    fits = [_fit(chosen, program, identity.clock_hz, identity.memory_bytes) for program in programs]
+    request = request_of(board, config, clock_mhz=clock, memory_kib=memory)
+    chosen, identity = request.board, request.identity
+    programs = [compile_model(model, request.config, fold=fold) for model in models]
+    fits = [
+        fit_board(program, chosen, clock_hz=identity.clock_hz, memory_bytes=identity.memory_bytes)
+        for program in programs
+    ]
     if len(models) > 1 or renew is not None:
         _report_fits(chosen, fits, renew, json)
         return
     (model,), (program,), (fit,) = models, programs, fits
     _print_fit(chosen, fit)
-    others = [] if fit.fits else _boards_that_fit(model, chosen, fold=fold)
+    others = [] if fit.fits else boards_that_fit(model, chosen, fold=fold)
     if json is not None:
         write_json(
             json,
@@ -217,45 +210,9 @@ def fit_command(
         return
     console = output_console()
     console.print("What helps:")
-    for line in _remedies(chosen, fit, heaviest_layers(program), others, folded=fold):
+    for line in remedies(chosen, fit, heaviest_layers(program), others, folded=fold):
         console.print(f"  - {line}", soft_wrap=True, markup=False)
     raise typer.Exit(CHECK_FAILED)
-
-
-def _request(board: Board, **wanted: Any) -> Any:
-    """Return a request for a build; clock in MHz, memory in KiB."""
-    from celosia.boards import build
-
-    clock, memory = wanted.pop("clock"), wanted.pop("memory")
-    return build.BuildRequest(
-        board=board,
-        clock_hz=None if clock is None else round(clock * MHZ),
-        memory_bytes=None if memory is None else memory * KIB,
-        **wanted,
-    )
-
-
-def _fit(board: Board, program: Program, clock_hz: int, memory_bytes: int) -> Fit:
-    from celosia.sw.compiler.cost.engines import MemoryTiming
-    from celosia.sw.report.fit import fit_program
-
-    timing = MemoryTiming(
-        latency_cycles=board.memory.latency_cycles(program.config),
-        interval_cycles=board.memory.interval_cycles(program.config),
-    )
-    from celosia.boards.fpga import flows
-
-    flow = flows.FLOWS[board.family]
-    return fit_program(
-        program,
-        memory_bytes=memory_bytes,
-        clock_hz=clock_hz,
-        memory=timing,
-        multipliers=(
-            flows.multipliers_of(program.config, flow),
-            board.capacity[flow.multiplier],
-        ),
-    )
 
 
 def _report_fits(board: Board, fits: list[Fit], document: Path | None, target: Path | None) -> None:
@@ -301,58 +258,6 @@ def _print_fit(board: Board, fit: Fit) -> None:
         console.print(f"note: {board.remark}", soft_wrap=True, markup=False)
 
 
-def _boards_that_fit(model: Path, unlike: Board, *, fold: bool) -> list[Board]:
-    """Return the other boards that a model fits."""
-    from celosia.boards import registry
-    from celosia.sw.compiler.build import compile_model
-
-    found = []
-    for board in registry.BOARDS.values():
-        if board.name == unlike.name:
-            continue
-        try:
-            program = compile_model(model, parse_config(board.config), fold=fold)
-        except (CompileError, UnsupportedError):
-            continue
-        if _fit(board, program, board.clock_hz, board.memory.bytes).fits:
-            found.append(board)
-    return found
-
-
-def _remedies(
-    board: Board, fit: Fit, layers: list[tuple[str, int]], others: list[Board], *, folded: bool
-) -> list[str]:
-    lines = []
-    if not fit.npu_fits:
-        needed, there = fit.multipliers
-        lines.append(
-            f"a smaller configuration: {fit.config} takes {needed} multipliers, {board.device} has"
-            f" {there}"
-        )
-    for other in others:
-        note = f"; but {other.remark}" if other.remark else ""
-        lines.append(
-            f"another board: {other.name} has {other.memory.bytes // KIB:,} KiB of"
-            f" {other.memory.kind}{note}"
-        )
-    if fit.memory_fits:
-        return lines
-    if board.memory.on_chip:
-        lines.append(
-            f"more memory: --memory {-(-fit.needed_bytes // KIB)}, if the FPGA has it left"
-            f" ('celosia build {board.name}' says)"
-        )
-    if not folded:
-        lines.append("--fold, if the model has channels that are constant")
-    region, size = max(fit.region_bytes.items(), key=lambda entry: entry[1])
-    named = ", ".join(f"{label} ({moved:,} bytes)" for label, moved in layers)
-    lines.append(
-        f"a smaller model: it is {fit.needed_bytes - fit.memory_bytes:,} bytes too much, most of it"
-        f" is in {region} ({size:,}); these layers move most: {named}"
-    )
-    return lines
-
-
 def build_command(
     board: BoardArgument,
     config: BoardConfigOption = None,
@@ -389,12 +294,12 @@ def build_command(
     if renew is not None:
         marked_tables(renew)
     from celosia.boards import build
+    from celosia.sw.report.build import report_lines, report_table
 
-    chosen = _find_board(board)
-    npu = parse_config(config or chosen.config)
-    request = _request(
-        chosen, config=npu, clock=clock, memory=memory, seed=seed, allow_slow=allow_slow
+    request = build.request_of(
+        board, config, clock_mhz=clock, memory_kib=memory, seed=seed, allow_slow=allow_slow
     )
+    chosen = request.board
     console = output_console()
     if project is not None:
         files = build.write_project(request, project)
@@ -425,42 +330,6 @@ def build_command(
         console.print(f"{path}: {report.bitstream_bytes:,} bytes", soft_wrap=True, markup=False)
 
 
-def report_table(report: BuildReport) -> Table:
-    """Return what a build takes of the FPGA."""
-    table = Table(
-        title=f"{report.config} ({report.macs} MACs) on {report.title}, after {report.stage}",
-        title_justify="left",
-        header_style="bold",
-        box=None,
-    )
-    table.add_column(report.device)
-    for column in ("used", "of", "part"):
-        table.add_column(column, justify="right")
-    for name, used in report.used.items():
-        there = report.capacity[name]
-        least = "at least " if report.stage == "synthesis" and name in report.excess else ""
-        table.add_row(name, f"{least}{used:,}", f"{there:,}", f"{100 * used / there:.0f}%")
-    return table
-
-
-def report_lines(report: BuildReport) -> list[str]:
-    """Return what a build says besides its resources, line by line."""
-    lines = [f"system memory: {report.memory_bytes // KIB:,} KiB of {report.memory}"]
-    if report.excess:
-        lines.append(f"does not fit: {', '.join(report.excess)}")
-    elif report.fmax_mhz is None:
-        lines.append("not placed and routed: there are no tools for this FPGA on PyPI")
-    else:
-        met = "met" if not report.late else "MISSED"
-        lines.append(
-            f"clock: {report.fmax_mhz:.1f} MHz possible, {report.clock_mhz:g} MHz asked for, {met};"
-            f" seed {report.seed}"
-        )
-    times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in report.seconds.items())
-    lines.append(f"time: {times}")
-    return lines
-
-
 def program_command(
     board: BoardArgument,
     flash: Annotated[
@@ -469,9 +338,9 @@ def program_command(
     output: FolderOption = DEFAULT_FOLDER,
 ) -> None:
     """Program a board."""
-    from celosia.boards import build, program
+    from celosia.boards import build, program, registry
 
-    chosen = _find_board(board)
+    chosen = registry.find_board(board)
     bitstream = build.bitstream_path(chosen, output)
     said = program.program_board(chosen, bitstream, flash=flash)
     console = output_console()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from celosia.errors import CelosiaError
-from celosia.hw.contract.config import PRESETS, ConfigError, NpuConfig, preset
+from celosia.hw.contract.config import PRESETS
 from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
@@ -25,7 +23,6 @@ __all__ = [
     "error_console",
     "help_text",
     "output_console",
-    "parse_config",
     "show_error",
 ]
 
@@ -109,60 +106,3 @@ class CommandGroup(TyperGroup):
         except CelosiaError as error:
             show_error(error)
             raise typer.Exit(COULD_NOT) from None
-
-
-def parse_config(text: str) -> NpuConfig:
-    """Return the configuration that ``--config`` names.
-
-    Parameters
-    ----------
-    text : str
-        A preset, or the path of a JSON file: an object with fields of `NpuConfig`; those that are
-        missing have their defaults, those of ``base``.
-
-    Raises
-    ------
-    CelosiaError
-        If there is no such preset or file, or its contents are no configuration.
-    """
-    if text in PRESETS:
-        return preset(text)
-    path = Path(text)
-    what = f"configuration {text}"
-    if path.suffix != ".json" and not path.is_file():
-        raise CelosiaError(
-            what, "no such preset", f"choose {', '.join(PRESETS)}, or give a JSON file"
-        )
-    known = [entry.name for entry in fields(NpuConfig)]
-    remedy = f"write an object with fields of {', '.join(known)}"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CelosiaError(what, error.strerror or str(error), "check the path") from None
-    except ValueError as error:
-        raise CelosiaError(
-            what, f"not JSON: {error}", "write an object of NpuConfig's fields"
-        ) from None
-    if not isinstance(content, dict):
-        raise CelosiaError(what, "it is not a JSON object", remedy)
-    unknown = sorted(set(content) - set(known))
-    if unknown:
-        raise CelosiaError(what, f"there is no field {unknown[0]!r}", remedy)
-    defaults = asdict(NpuConfig())
-    wanted: type
-    for name, value in content.items():
-        if name == "name":
-            wanted, kind = str, "a text"
-        elif isinstance(defaults[name], bool):
-            wanted, kind = bool, "true or false"
-        else:
-            wanted, kind = int, "a whole number"
-        if name == "lanes" and value is None:
-            continue
-        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-            raise CelosiaError(what, f"{name} must be {kind}, not {value!r}", "correct the file")
-    content.setdefault("name", path.stem)
-    try:
-        return NpuConfig(**content)
-    except ConfigError as error:
-        raise CelosiaError(what, error.cause, "correct the file") from None

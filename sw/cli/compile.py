@@ -8,14 +8,8 @@ from typing import Annotated, Any
 
 import typer
 from celosia.hw.contract.isa import COMMAND_BYTES
-from celosia.sw.cli.common import (
-    ConfigOption,
-    FoldOption,
-    JsonOption,
-    help_text,
-    output_console,
-    parse_config,
-)
+from celosia.hw.contract.named import resolve_config
+from celosia.sw.cli.common import ConfigOption, FoldOption, JsonOption, help_text, output_console
 from celosia.sw.program.file import Program
 from celosia.sw.report.files import require_writable, write_bytes, write_json
 from celosia.sw.report.tables import program_table
@@ -84,7 +78,7 @@ def compile_command(
     from celosia.sw.compiler.build import compile_model
 
     require_writable(output, json)
-    chosen = parse_config(config)
+    chosen = resolve_config(config)
     program = compile_model(model, chosen, keep_tensors=keep_tensors, fold=fold)
     # Both at the end: a failure leaves no files.
     data = program.to_bytes()

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from celosia.errors import InputError
+from celosia.hw.contract.named import resolve_config
 from celosia.sw.cli.common import (
     CHECK_FAILED,
     ConfigOption,
@@ -16,7 +17,6 @@ from celosia.sw.cli.common import (
     error_console,
     help_text,
     output_console,
-    parse_config,
 )
 from celosia.sw.cli.opening import open_device_for
 from celosia.sw.report.example import load_digits
@@ -69,7 +69,7 @@ def demo_command(
     from celosia.sw.report.figures import check_figures, run_figures
 
     require_writable(json)
-    chosen = parse_config(config)
+    chosen = resolve_config(config)
     digits = load_digits()
     if sample >= len(digits.labels):
         raise InputError(

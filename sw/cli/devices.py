@@ -5,15 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from celosia.hw.contract.named import resolve_config
 from celosia.hw.contract.uart import Identity
-from celosia.sw.cli.common import (
-    CHECK_FAILED,
-    JsonOption,
-    error_console,
-    help_text,
-    output_console,
-    parse_config,
-)
+from celosia.sw.cli.common import CHECK_FAILED, JsonOption, error_console, help_text, output_console
 from celosia.sw.report.files import require_writable, write_json
 from rich.table import Table
 from rich.text import Text
@@ -134,7 +128,7 @@ def selftest_command(
     from celosia.sw.report.selftest import self_test
 
     require_writable(json)
-    chosen = None if config is None else parse_config(config)
+    chosen = None if config is None else resolve_config(config)
     console = output_console()
     results = []
     with open_device(device, chosen) as opened:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 from celosia.errors import CelosiaError, InputError
-from celosia.sw.cli.common import help_text, output_console, parse_config
+from celosia.hw.contract.named import resolve_config
+from celosia.sw.cli.common import help_text, output_console
 from celosia.sw.cli.opening import open_device_for
 from celosia.sw.mlperf.tasks import TASKS, Task
 
@@ -67,7 +68,7 @@ def mlperf_command(
         )
     if device == "emu":
         raise CelosiaError("device 'emu'", "it has no clock to time with", "use --device sim")
-    _serve(task, _model_path(task, file), parse_config(config), device, round(clock * MHZ))
+    _serve(task, _model_path(task, file), resolve_config(config), device, round(clock * MHZ))
 
 
 def _model_path(task: Task, file: Path | None) -> Path:

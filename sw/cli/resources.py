@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from celosia.sw.cli.common import ConfigOption, JsonOption, help_text, output_console, parse_config
+from celosia.hw.contract.named import resolve_config
+from celosia.sw.cli.common import ConfigOption, JsonOption, help_text, output_console
 from celosia.sw.report.files import require_writable, write_json
 from rich.table import Table
 from rich.text import Text
@@ -54,7 +55,7 @@ def resources_command(
 ) -> None:
     """Count the cells of an NPU."""
     require_writable(json)
-    chosen = parse_config(config)
+    chosen = resolve_config(config)
     # The FPGA tools are an extra; nothing else of the command line needs them.
     from celosia.boards.fpga import resources
 
@@ -95,7 +96,7 @@ def clock_command(
 ) -> None:
     """Place and route an NPU and time it."""
     require_writable(json)
-    chosen = parse_config(config)
+    chosen = resolve_config(config)
     from celosia.boards.fpga import clock
 
     found = clock.measure_clock(chosen, device=device, speed=speed, seed=seed)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from celosia.errors import CelosiaError, InputError
 from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.named import resolve_config
 from celosia.hw.contract.regs import COUNTERS
 from celosia.sw.cli.common import (
     CHECK_FAILED,
@@ -17,7 +18,6 @@ from celosia.sw.cli.common import (
     error_console,
     help_text,
     output_console,
-    parse_config,
 )
 from celosia.sw.cli.opening import (
     LATENCY_CYCLES,
@@ -197,7 +197,7 @@ def _program(
     """Return the program to run, the device, and the model that it is checked against."""
     from celosia.sw.compiler.build import compile_model
 
-    chosen: NpuConfig | None = None if config is None else parse_config(config)
+    chosen: NpuConfig | None = None if config is None else resolve_config(config)
     if model.suffix != ".celosia":
         if against is not None:
             raise CelosiaError("--against", f"{model} is the model itself", "leave --against out")

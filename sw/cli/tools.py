@@ -15,8 +15,9 @@ import typer
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.hw.contract.isa import COMMAND_BYTES, Command, Engine, fields_of
+from celosia.hw.contract.named import resolve_config
 from celosia.install import install_advice
-from celosia.sw.cli.common import ConfigOption, JsonOption, help_text, output_console, parse_config
+from celosia.sw.cli.common import ConfigOption, JsonOption, help_text, output_console
 from celosia.sw.cli.opening import LATENCY_CYCLES
 from celosia.sw.program.file import NO_LAYER, Program
 from celosia.sw.report.files import require_writable, write_bytes, write_json
@@ -142,7 +143,7 @@ def verilog_command(
     exists = testbench is not None and testbench.is_dir()
     require_writable(output, testbench / BENCH.name if testbench and exists else testbench)
     check_module_name(name)
-    chosen = parse_config(config)
+    chosen = resolve_config(config)
     try:
         from celosia.hw import npu  # noqa: F401
     except ModuleNotFoundError as error:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any
 
 from celosia.errors import DeviceError
-from celosia.hw.contract.config import NpuConfig, preset
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.named import resolve_config
 from celosia.sw.driver.device import Device
 
-__all__ = ["KINDS", "SIMULATED", "UART", "open_device", "resolve_config"]
+__all__ = ["KINDS", "SIMULATED", "UART", "open_device"]
 
 UART = "uart:"
 KINDS = ("emu", "sim", "netlist", "uart:PORT", "uart:auto")
@@ -20,18 +22,9 @@ MEMORY_BYTES = 16 * 1024 * 1024
 DEFAULT_CONFIG = "base"
 
 
-def resolve_config(config: str | NpuConfig) -> NpuConfig:
-    """Return a configuration by the name of its preset, or as it is.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such preset.
-    """
-    return preset(config) if isinstance(config, str) else config
-
-
-def open_device(kind: str, config: str | NpuConfig | None = None, **options: Any) -> Device:
+def open_device(
+    kind: str, config: str | os.PathLike[str] | NpuConfig | None = None, **options: Any
+) -> Device:
     """Open a device and check that it is what it should be.
 
     Parameters
@@ -40,8 +33,9 @@ def open_device(kind: str, config: str | NpuConfig | None = None, **options: Any
         ``emu`` (emulator: bit-exact, no clock, needs nothing but numpy), ``sim`` (the gateware
         under Verilator: cycle-exact), ``netlist`` (what synthesis makes of it, likewise),
         ``uart:PORT`` (a board at a serial port) or ``uart:auto`` (the only board there is).
-    config : str or NpuConfig, optional
-        Name of a preset, or a configuration; by default ``base``, for a board what it is.
+    config : str, path or NpuConfig, optional
+        As :func:`celosia.hw.contract.named.resolve_config` takes it; by default ``base``, for a
+        board what it is.
     **options
         Of the device: `celosia.sw.driver.emu.EmuDevice`, `celosia.sw.driver.sim.SimDevice`,
         `celosia.sw.driver.netlist.NetlistDevice`, `celosia.sw.driver.uart.device.UartDevice`.
@@ -68,7 +62,7 @@ def open_device(kind: str, config: str | NpuConfig | None = None, **options: Any
             )
     if "memory_bytes" in allowed:
         options.setdefault("memory_bytes", MEMORY_BYTES)
-        resolved = resolved or preset(DEFAULT_CONFIG)
+        resolved = resolved or resolve_config(DEFAULT_CONFIG)
     device = make(resolved, **fixed, **options)
     try:
         device.identify()

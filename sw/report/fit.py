@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from celosia.errors import CompileError, UnsupportedError
+from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Region
+from celosia.hw.contract.named import resolve_config
+from celosia.sw.compiler.build import compile_model
 from celosia.sw.compiler.cost.engines import MemoryTiming, predict
 from celosia.sw.driver.device import FIRST_ADDRESS
 from celosia.sw.driver.layout import Layout
 from celosia.sw.program.file import LayerInfo, Program
 from celosia.sw.report.labels import layer_label
 
-__all__ = ["Fit", "fit_program", "heaviest_layers"]
+if TYPE_CHECKING:
+    from celosia.boards.board import Board
+
+__all__ = [
+    "Fit",
+    "boards_that_fit",
+    "fit_board",
+    "fit_model",
+    "fit_program",
+    "heaviest_layers",
+    "remedies",
+]
+
+KIB = 1024
 
 ENDLESS = 1 << 62
 LISTED_LAYERS = 3
@@ -125,3 +143,121 @@ def heaviest_layers(program: Program) -> list[tuple[str, int]]:
 
     ordered = sorted(program.layers, key=moved, reverse=True)[:LISTED_LAYERS]
     return [(layer_label(layer), layer.dram_bytes) for layer in ordered if layer.dram_bytes]
+
+
+def fit_model(
+    model: str | os.PathLike[str] | bytes,
+    board: str,
+    config: str | os.PathLike[str] | NpuConfig | None = None,
+    *,
+    clock_mhz: float | None = None,
+    memory_kib: int | None = None,
+    fold: bool = False,
+) -> Fit:
+    """Say before any synthesis whether a model fits a board, and how long an inference takes.
+
+    Parameters
+    ----------
+    model : path or bytes
+        The ``.tflite`` file or its contents.
+    board : str
+        As ``celosia boards`` lists it.
+    config : str, path or NpuConfig, optional
+        Preset, file or configuration; by default the board's.
+    clock_mhz : float, optional
+        By default the board's.
+    memory_kib : int, optional
+        Size of a system memory on the chip; by default the board's.
+    fold : bool
+        Remove channels that are constant.
+
+    Raises
+    ------
+    CelosiaError
+        If there is no such board or configuration, or the model cannot be compiled.
+    """
+    from celosia.boards.build import request_of
+
+    request = request_of(board, config, clock_mhz=clock_mhz, memory_kib=memory_kib)
+    program = compile_model(model, request.config, fold=fold)
+    identity = request.identity
+    return fit_board(
+        program, request.board, clock_hz=identity.clock_hz, memory_bytes=identity.memory_bytes
+    )
+
+
+def fit_board(program: Program, board: Board, *, clock_hz: int, memory_bytes: int) -> Fit:
+    """Return how a program does on a board with this clock and system memory."""
+    # The boards are an extra.
+    from celosia.boards.fpga import flows
+
+    timing = MemoryTiming(
+        latency_cycles=board.memory.latency_cycles(program.config),
+        interval_cycles=board.memory.interval_cycles(program.config),
+    )
+    flow = flows.FLOWS[board.family]
+    return fit_program(
+        program,
+        memory_bytes=memory_bytes,
+        clock_hz=clock_hz,
+        memory=timing,
+        multipliers=(
+            flows.multipliers_of(program.config, flow),
+            board.capacity[flow.multiplier],
+        ),
+    )
+
+
+def boards_that_fit(
+    model: str | os.PathLike[str] | bytes, unlike: Board, *, fold: bool
+) -> list[Board]:
+    """Return the other boards that a model fits."""
+    from celosia.boards import registry
+
+    found = []
+    for board in registry.BOARDS.values():
+        if board.name == unlike.name:
+            continue
+        try:
+            program = compile_model(model, resolve_config(board.config), fold=fold)
+        except (CompileError, UnsupportedError):
+            continue
+        fit = fit_board(program, board, clock_hz=board.clock_hz, memory_bytes=board.memory.bytes)
+        if fit.fits:
+            found.append(board)
+    return found
+
+
+def remedies(
+    board: Board, fit: Fit, layers: list[tuple[str, int]], others: list[Board], *, folded: bool
+) -> list[str]:
+    """Return what helps where a model does not fit, a sentence each."""
+    lines = []
+    if not fit.npu_fits:
+        needed, there = fit.multipliers
+        lines.append(
+            f"a smaller configuration: {fit.config} takes {needed} multipliers, {board.device} has"
+            f" {there}"
+        )
+    for other in others:
+        note = f"; but {other.remark}" if other.remark else ""
+        lines.append(
+            f"another board: {other.name} has {other.memory.bytes // KIB:,} KiB of"
+            f" {other.memory.kind}{note}"
+        )
+    if fit.memory_fits:
+        return lines
+    if board.memory.on_chip:
+        lines.append(
+            f"more memory: --memory {-(-fit.needed_bytes // KIB)}, if the FPGA has it left"
+            f" ('celosia build {board.name}' says)"
+        )
+    if not folded:
+        lines.append("--fold, if the model has channels that are constant")
+    region, size = max(fit.region_bytes.items(), key=lambda entry: entry[1])
+    named = ", ".join(f"{label} ({moved:,} bytes)" for label, moved in layers)
+    lines.append(
+        f"a smaller model: it is {fit.needed_bytes - fit.memory_bytes:,} bytes too much, most of it"
+        f" is in {region} ({size:,}); these layers move most: {named}"
+    )
+    return lines

@@ -1,0 +1,46 @@
+"""What is printed and written of a build."""
+
+from __future__ import annotations
+
+from celosia.boards.fpga.report import BuildReport
+from rich.table import Table
+
+__all__ = ["report_lines", "report_table"]
+
+KIB = 1024
+
+
+def report_table(report: BuildReport) -> Table:
+    """Return what a build takes of the FPGA."""
+    table = Table(
+        title=f"{report.config} ({report.macs} MACs) on {report.title}, after {report.stage}",
+        title_justify="left",
+        header_style="bold",
+        box=None,
+    )
+    table.add_column(report.device)
+    for column in ("used", "of", "part"):
+        table.add_column(column, justify="right")
+    for name, used in report.used.items():
+        there = report.capacity[name]
+        least = "at least " if report.stage == "synthesis" and name in report.excess else ""
+        table.add_row(name, f"{least}{used:,}", f"{there:,}", f"{100 * used / there:.0f}%")
+    return table
+
+
+def report_lines(report: BuildReport) -> list[str]:
+    """Return what a build says besides its resources, line by line."""
+    lines = [f"system memory: {report.memory_bytes // KIB:,} KiB of {report.memory}"]
+    if report.excess:
+        lines.append(f"does not fit: {', '.join(report.excess)}")
+    elif report.fmax_mhz is None:
+        lines.append("not placed and routed: there are no tools for this FPGA on PyPI")
+    else:
+        met = "met" if not report.late else "MISSED"
+        lines.append(
+            f"clock: {report.fmax_mhz:.1f} MHz possible, {report.clock_mhz:g} MHz asked for, {met};"
+            f" seed {report.seed}"
+        )
+    times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in report.seconds.items())
+    lines.append(f"time: {times}")
+    return lines
