@@ -13,7 +13,7 @@ from celosia.hw.array.streamer import Streamer
 from celosia.hw.array.weights import WeightLoader
 from celosia.hw.array.weights_direct import DirectWeightLoader
 from celosia.hw.contract.config import NpuConfig
-from celosia.hw.contract.isa import Conv, Mode
+from celosia.hw.contract.isa import Conv, Mode, counts_of
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.control.decode import command_layout
 from celosia.hw.fabric.ports import CommandPort, FaultPort
@@ -128,20 +128,7 @@ class ArrayEngine(Component):
             & (
                 (conv.mode > Mode.ROWS)
                 | conv.wgt_addr[0]
-                | ~Cat(
-                    getattr(conv, name).any()
-                    for name in (
-                        "out_w",
-                        "out_h",
-                        "tile_rows",
-                        "row_len",
-                        "stride_x",
-                        "n_ky",
-                        "n_kx",
-                        "n_ic",
-                        "n_oc",
-                    )
-                ).all()
+                | ~Cat(getattr(conv, name).any() for name in counts_of(Conv)).all()
             )
         )
         m.d.comb += [

@@ -42,8 +42,10 @@ __all__ = [
     "TABLE_ENTRIES",
     "Vector",
     "VectorOp",
+    "counts_of",
     "disassemble",
     "fields_of",
+    "whole_words_of",
 ]
 
 FORMAT_VERSION = 1
@@ -142,6 +144,36 @@ class VectorOp(IntEnum):
     REQUANT_ADD = 5
     """REQUANT, then ADD with tensor B."""
 
+    @property
+    def reads_acc(self) -> bool:
+        """A comes from the accumulator, tile by tile, and is requantised with parameters."""
+        return self in (VectorOp.REQUANT, VectorOp.REQUANT_ADD)
+
+    @property
+    def has_b(self) -> bool:
+        """There is a second tensor; both are rescaled and added."""
+        return self in (VectorOp.ADD, VectorOp.REQUANT_ADD)
+
+    @property
+    def windowed(self) -> bool:
+        """A window of A is reduced."""
+        return self in (VectorOp.AVERAGE, VectorOp.MAX)
+
+    @property
+    def reads_table(self) -> bool:
+        """A is looked up in TABLE."""
+        return self is VectorOp.TABLE
+
+    @property
+    def shares(self) -> bool:
+        """One multiplier and shift may do for all channels (`shared`)."""
+        return self is VectorOp.REQUANT
+
+    @property
+    def beats(self) -> int:
+        """Cycles of the engine for every `lanes` elements, or for each of their window."""
+        return 1 + 3 * self.has_b - (self is VectorOp.ADD)
+
 
 @dataclass(frozen=True)
 class FieldSpec:
@@ -153,6 +185,12 @@ class FieldSpec:
     signed: bool
     enum: type[IntEnum] | None
     doc: str
+    least: int | None = None
+    """The least legal value, if it is above `minimum`."""
+    multiple_of: int = 1
+    """What a legal value is a multiple of."""
+    whole_words: bool = False
+    """A legal value is a multiple of the bus word, unless the command's space is ACT."""
 
     @property
     def minimum(self) -> int:
@@ -170,10 +208,13 @@ def _f(
     signed: bool = False,
     enum: type[IntEnum] | None = None,
     default: int = 0,
+    least: int | None = None,
+    multiple_of: int = 1,
+    whole_words: bool = False,
 ) -> Any:
-    return field(
-        default=default, metadata={"width": width_bits, "doc": doc, "signed": signed, "enum": enum}
-    )
+    rules = {"least": least, "multiple_of": multiple_of, "whole_words": whole_words}
+    meta = {"width": width_bits, "doc": doc, "signed": signed, "enum": enum, "rules": rules}
+    return field(default=default, metadata=meta)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +231,11 @@ class Command:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "opcode", int(self.OPCODE))
+
+    @property
+    def reads_acc(self) -> bool:
+        """Whether the command empties accumulator tiles."""
+        return False
 
     @property
     def engine(self) -> Engine | None:
@@ -257,14 +303,21 @@ def fields_of(kind: type[Command]) -> list[FieldSpec]:
     offset_bits = 0
     for entry in dataclasses.fields(kind):
         meta = entry.metadata
-        specs.append(
-            FieldSpec(
-                entry.name, offset_bits, meta["width"], meta["signed"], meta["enum"], meta["doc"]
-            )
-        )
+        place = (entry.name, offset_bits, meta["width"], meta["signed"])
+        specs.append(FieldSpec(*place, meta["enum"], meta["doc"], **meta["rules"]))
         offset_bits += meta["width"]
     assert offset_bits <= COMMAND_BITS, f"{kind.__name__} takes {offset_bits} bits"
     return specs
+
+
+def counts_of(kind: type[Command]) -> tuple[str, ...]:
+    """Return the fields of a kind of command that must not be 0, in order of their place."""
+    return tuple(spec.name for spec in fields_of(kind) if spec.least == 1)
+
+
+def whole_words_of(kind: type[Command]) -> tuple[str, ...]:
+    """Return the fields that are multiples of the bus word, unless the space is ACT."""
+    return tuple(spec.name for spec in fields_of(kind) if spec.whole_words)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,15 +334,15 @@ class Transfer(Command):
 
     region: int = _f(2, "Window of system memory", enum=Region)
     space: int = _f(2, "On-chip memory (a Store reads ACT only)", enum=Space)
-    mem_addr: int = _f(32, "Byte offset of the first run in the region")
-    sram_addr: int = _f(20, "Byte address of the first run on chip")
-    row_bytes: int = _f(20, "Bytes of a run, at least 1")
-    n1: int = _f(16, "Runs in the inner loop, at least 1", default=1)
-    mem_stride1: int = _f(24, "Bytes from run to run in memory", signed=True)
-    sram_stride1: int = _f(20, "Bytes from run to run on chip (modulo 2^20)")
-    n2: int = _f(12, "Turns of the outer loop, at least 1", default=1)
-    mem_stride2: int = _f(24, "Bytes from turn to turn in memory", signed=True)
-    sram_stride2: int = _f(20, "Bytes from turn to turn on chip (modulo 2^20)")
+    mem_addr: int = _f(32, "Byte offset of the first run in the region", whole_words=True)
+    sram_addr: int = _f(20, "Byte address of the first run on chip", whole_words=True)
+    row_bytes: int = _f(20, "Bytes of a run", least=1, whole_words=True)
+    n1: int = _f(16, "Runs in the inner loop", default=1, least=1)
+    mem_stride1: int = _f(24, "Bytes from run to run in memory", signed=True, whole_words=True)
+    sram_stride1: int = _f(20, "Bytes from run to run on chip (modulo 2^20)", whole_words=True)
+    n2: int = _f(12, "Turns of the outer loop", default=1, least=1)
+    mem_stride2: int = _f(24, "Bytes from turn to turn in memory", signed=True, whole_words=True)
+    sram_stride2: int = _f(20, "Bytes from turn to turn on chip (modulo 2^20)", whole_words=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,25 +404,25 @@ class Conv(Command):
     in_h: int = _f(12, "Input rows there are")
     row_bytes: int = _f(17, "Bytes of an input row there are")
     row_pitch: int = _f(17, "Bytes from input row to input row")
-    out_w: int = _f(12, "Outputs of a row")
-    out_h: int = _f(12, "Output rows of the command")
-    tile_rows: int = _f(12, "Output rows of a tile; tile_rows * out_w <= acc_depth")
-    row_len: int = _f(12, "Positions streamed for a row (WINDOW: out_w)")
+    out_w: int = _f(12, "Outputs of a row", least=1)
+    out_h: int = _f(12, "Output rows of the command", least=1)
+    tile_rows: int = _f(12, "Output rows of a tile; tile_rows * out_w <= acc_depth", least=1)
+    row_len: int = _f(12, "Positions streamed for a row (WINDOW: out_w)", least=1)
     extra: int = _f(4, "Positions streamed after the last row (WINDOW: 0)")
-    stride_x: int = _f(4, "Positions from output to output (WINDOW: 1)")
+    stride_x: int = _f(4, "Positions from output to output (WINDOW: 1)", least=1)
     stride_y: int = _f(4, "Input rows from output row to output row")
     step_x: int = _f(17, "Bytes from position to position")
     step_y: int = _f(20, "Bytes from output row to output row: stride_y * row_pitch")
-    n_ky: int = _f(8, "Passes over kernel rows")
+    n_ky: int = _f(8, "Passes over kernel rows", least=1)
     ky_rows: int = _f(4, "Input rows from ky to ky")
     step_ky: int = _f(20, "Bytes from ky to ky: ky_rows * row_pitch")
-    n_kx: int = _f(8, "Passes along a kernel row")
+    n_kx: int = _f(8, "Passes along a kernel row", least=1)
     step_kx: int = _f(18, "Bytes from kx to kx")
-    n_ic: int = _f(12, "Passes over input channels")
+    n_ic: int = _f(12, "Passes over input channels", least=1)
     step_ic: int = _f(17, "Bytes from ic to ic")
-    n_oc: int = _f(12, "Tiles of output channels")
+    n_oc: int = _f(12, "Tiles of output channels", least=1)
     step_oc: int = _f(17, "Bytes from oc to oc (depthwise: one line; else 0)")
-    wgt_addr: int = _f(16, "Line of the first weight, even")
+    wgt_addr: int = _f(16, "Line of the first weight", multiple_of=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -397,12 +450,12 @@ class Vector(Command):
     op: int = _f(3, "What is done", enum=VectorOp)
     rounding: int = _f(1, "Rounding of REQUANT", enum=Rounding)
     shared: int = _f(1, "One multiplier and shift for all channels: mult_a, shift_a (REQUANT)")
-    n_oc: int = _f(12, "Channel tiles")
-    out_h: int = _f(12, "Rows")
-    out_w: int = _f(12, "Vectors of a row")
-    tile_rows: int = _f(12, "Rows of an accumulator tile (REQUANT*)")
-    n_ky: int = _f(8, "Window rows (AVERAGE, MAX; else 1)", default=1)
-    n_kx: int = _f(8, "Window columns (AVERAGE, MAX; else 1)", default=1)
+    n_oc: int = _f(12, "Channel tiles", least=1)
+    out_h: int = _f(12, "Rows", least=1)
+    out_w: int = _f(12, "Vectors of a row", least=1)
+    tile_rows: int = _f(12, "Rows of an accumulator tile (REQUANT*: at least 1)")
+    n_ky: int = _f(8, "Window rows (AVERAGE, MAX; else 1)", default=1, least=1)
+    n_kx: int = _f(8, "Window columns (AVERAGE, MAX; else 1)", default=1, least=1)
     a_addr: int = _f(16, "First line of A")
     a_y: int = _f(16, "Lines from row to row of A")
     a_x: int = _f(12, "Lines from vector to vector of A")
@@ -437,6 +490,11 @@ class Vector(Command):
     )
 
     @property
+    def reads_acc(self) -> bool:
+        """Whether the command empties accumulator tiles."""
+        return VectorOp(self.op).reads_acc
+
+    @property
     def block_lines(self) -> int:
         """Lines of a parameter block of this command."""
         return BIAS_LINES if self.shared else BLOCK_LINES
@@ -452,8 +510,8 @@ class Softmax(Command):
     OPCODE = Opcode.SOFTMAX
     SUMMARY = "softmax, activation SRAM to activation SRAM"
 
-    channels: int = _f(16, "Elements of a vector, at least 1")
-    n_rows: int = _f(12, "Vectors, at least 1")
+    channels: int = _f(16, "Elements of a vector", least=1)
+    n_rows: int = _f(12, "Vectors", least=1)
     a_addr: int = _f(16, "Line of the first vector")
     a_y: int = _f(16, "Lines from vector to vector")
     d_addr: int = _f(16, "Line of the first result")

@@ -9,36 +9,19 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import (
     Command,
     Conv,
-    Load,
     Mode,
-    Softmax,
     Space,
     Store,
     Transfer,
     Vector,
     VectorOp,
+    counts_of,
+    fields_of,
+    whole_words_of,
 )
 from celosia.hw.contract.regs import ErrorCause
 
-__all__ = ["ACC_OPS", "WINDOW_OPS", "field_problem"]
-
-ACC_OPS = frozenset({VectorOp.REQUANT, VectorOp.REQUANT_ADD})
-"""Operations that take their A from the accumulator."""
-WINDOW_OPS = frozenset({VectorOp.AVERAGE, VectorOp.MAX})
-"""Operations that reduce a window of A."""
-
-_CONV_COUNTS = (
-    "out_w",
-    "out_h",
-    "tile_rows",
-    "row_len",
-    "stride_x",
-    "n_ky",
-    "n_kx",
-    "n_ic",
-    "n_oc",
-)
-_VECTOR_COUNTS = ("n_oc", "out_h", "out_w", "n_ky", "n_kx")
+__all__ = ["field_problem"]
 
 Problem = tuple[ErrorCause, str]
 
@@ -48,54 +31,36 @@ def field_problem(command: Command, config: NpuConfig) -> Problem | None:
 
     Addresses that leave a memory while the command runs are not looked at here.
     """
-    if isinstance(command, Transfer):
-        return _transfer_problem(command, config)
+    cause = _value_problem(command, config)
+    if cause:
+        return ErrorCause.ILLEGAL_FIELD, cause
     if isinstance(command, Conv):
         return _conv_problem(command, config)
     if isinstance(command, Vector):
         return _vector_problem(command)
-    if isinstance(command, Softmax):
-        return _zero_count(command, ("channels", "n_rows"))
     return None
 
 
-def _zero_count(command: Command, names: tuple[str, ...]) -> Problem | None:
-    for name in names:
+def _value_problem(command: Command, config: NpuConfig) -> str:
+    """Return what is wrong with a field by itself, as the schema has it; empty if nothing is."""
+    kind = type(command)
+    for name in counts_of(kind):
         if getattr(command, name) == 0:
-            return ErrorCause.ILLEGAL_FIELD, f"{type(command).__name__}.{name} is 0"
-    return None
-
-
-def _transfer_problem(command: Transfer, config: NpuConfig) -> Problem | None:
-    problem = _zero_count(command, ("row_bytes", "n1", "n2"))
-    if problem:
-        return problem
-    if isinstance(command, Store) and command.space != Space.ACT:
-        return ErrorCause.ILLEGAL_FIELD, "a Store reads ACT only"
-    if isinstance(command, Load) and command.space != Space.ACT:
-        for name in (
-            "mem_addr",
-            "sram_addr",
-            "row_bytes",
-            "mem_stride1",
-            "sram_stride1",
-            "mem_stride2",
-            "sram_stride2",
-        ):
+            return f"{kind.__name__}.{name} is 0"
+    if isinstance(command, Transfer) and command.space != Space.ACT:
+        if isinstance(command, Store):
+            return "a Store reads ACT only"
+        for name in whole_words_of(kind):
             if getattr(command, name) % config.bus_bytes:
-                return (
-                    ErrorCause.ILLEGAL_FIELD,
-                    f"Load.{name} is no multiple of the bus word ({config.bus_bytes} bytes)",
-                )
-    return None
+                what = f"the bus word ({config.bus_bytes} bytes)"
+                return f"{kind.__name__}.{name} is no multiple of {what}"
+    for spec in fields_of(kind):
+        if getattr(command, spec.name) % spec.multiple_of:
+            return f"{kind.__name__}.{spec.name} is no multiple of {spec.multiple_of}"
+    return ""
 
 
 def _conv_problem(command: Conv, config: NpuConfig) -> Problem | None:
-    problem = _zero_count(command, _CONV_COUNTS)
-    if problem:
-        return problem
-    if command.wgt_addr % 2:
-        return ErrorCause.ILLEGAL_FIELD, "Conv.wgt_addr is odd"
     if command.mode == Mode.WINDOW:
         if (command.row_len, command.extra, command.stride_x) != (command.out_w, 0, 1):
             return (
@@ -118,15 +83,11 @@ def _conv_problem(command: Conv, config: NpuConfig) -> Problem | None:
 
 
 def _vector_problem(command: Vector) -> Problem | None:
-    problem = _zero_count(command, _VECTOR_COUNTS)
-    if problem:
-        return problem
-    if command.op in ACC_OPS:
-        problem = _zero_count(command, ("tile_rows",))
-        if problem:
-            return problem
-    if command.op not in WINDOW_OPS and (command.n_ky, command.n_kx) != (1, 1):
-        return ErrorCause.ILLEGAL_FIELD, f"{VectorOp(command.op).name} has no window"
-    if command.shared and command.op != VectorOp.REQUANT:
-        return ErrorCause.ILLEGAL_FIELD, f"{VectorOp(command.op).name} has no shared multiplier"
+    op = VectorOp(command.op)
+    if op.reads_acc and command.tile_rows == 0:
+        return ErrorCause.ILLEGAL_FIELD, "Vector.tile_rows is 0"
+    if not op.windowed and (command.n_ky, command.n_kx) != (1, 1):
+        return ErrorCause.ILLEGAL_FIELD, f"{op.name} has no window"
+    if command.shared and not op.shares:
+        return ErrorCause.ILLEGAL_FIELD, f"{op.name} has no shared multiplier"
     return None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.bus.ports import REGION_TABLE
 from celosia.hw.contract.config import NpuConfig
-from celosia.hw.contract.isa import Load, Space, Store
+from celosia.hw.contract.isa import Load, Space, Store, counts_of, whole_words_of
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.control.decode import command_layout
 from celosia.hw.dma.ports import word_layout
@@ -108,21 +111,10 @@ class TransferWalk(Component):
 
     def _bad_field(self, command: data.View) -> Value:
         lane_bits = self._config.bus_bytes.bit_length() - 1
-        empty = (command.row_bytes == 0) | (command.n1 == 0) | (command.n2 == 0)
+        empty = reduce(or_, (command[name] == 0 for name in counts_of(Load)))
         elsewhere = command.space != Space.ACT
         if self._kind is Store:
             return empty | elsewhere
-        lanes = [
-            command[name][:lane_bits]
-            for name in (
-                "mem_addr",
-                "sram_addr",
-                "row_bytes",
-                "mem_stride1",
-                "sram_stride1",
-                "mem_stride2",
-                "sram_stride2",
-            )
-        ]
+        lanes = [command[name][:lane_bits] for name in whole_words_of(Load)]
         unaligned = Cat(lanes).any()
         return empty | (elsewhere & (unaligned if self._kind is Load else unaligned | self.stores))

@@ -6,12 +6,13 @@ from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw.contract.config import NpuConfig
-from celosia.hw.contract.isa import COMMAND_BITS, Opcode, Softmax, Vector, VectorOp
+from celosia.hw.contract.isa import COMMAND_BITS, Opcode, Softmax, Vector, VectorOp, counts_of
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.control.decode import command_layout
 from celosia.hw.fabric.gating import idles
 from celosia.hw.fabric.ports import CommandPort, FaultPort
 from celosia.hw.memory.ports import AccRead, BankRead, LineRead, LineWrite, WindowWrite
+from celosia.hw.vector.operations import is_any, is_none
 from celosia.hw.vector.params import ParamLoader
 from celosia.hw.vector.pipeline import Pipeline
 from celosia.hw.vector.sequencer import Sequencer
@@ -118,9 +119,7 @@ class VectorEngine(Component):
             sequencer.start.eq(start),
             sequencer.halt.eq(self._halt),
             sequencer.params_ready.eq(params.ready),
-            params.start.eq(
-                start & ((vector.op == VectorOp.REQUANT) | (vector.op == VectorOp.REQUANT_ADD))
-            ),
+            params.start.eq(start & is_any(vector.op, lambda op: op.reads_acc)),
             params.base.eq(vector.param_addr),
             params.shared.eq(vector.shared),
             params.taken.eq(sequencer.params_taken),
@@ -202,9 +201,11 @@ class VectorEngine(Component):
     def _elaborate_control(self, m: Module, word: Signal) -> None:
         vector, softmax = self._vector, self._softmax_fields
         op, opcode = vector.op, vector.opcode
-        from_acc = (op == VectorOp.REQUANT) | (op == VectorOp.REQUANT_ADD)
-        windowed = (op == VectorOp.AVERAGE) | (op == VectorOp.MAX)
+        from_acc = is_any(op, lambda op: op.reads_acc)
+        windowed = is_any(op, lambda op: op.windowed)
         illegal = Signal()
+        assert set(counts_of(Vector)) == {"n_oc", "out_h", "out_w", "n_kx", "n_ky"}
+        assert set(counts_of(Softmax)) == {"channels", "n_rows"}
         self._illegal = Signal()
         self._unknown = Signal()
         m.d.comb += illegal.eq(
@@ -218,7 +219,7 @@ class VectorEngine(Component):
                 | (vector.n_kx == 0)
                 | (vector.n_ky == 0)
                 | (~windowed & ((vector.n_kx != 1) | (vector.n_ky != 1)))
-                | (vector.shared & (op != VectorOp.REQUANT))
+                | (vector.shared & is_none(op, lambda op: op.shares))
                 | (op > max(VectorOp)),
             )
         )

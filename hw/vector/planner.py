@@ -10,6 +10,7 @@ from celosia.hw.contract.isa import Vector, VectorOp
 from celosia.hw.control.decode import command_layout
 from celosia.hw.memory.ports import bank_of
 from celosia.hw.vector.counter import LoopCounter
+from celosia.hw.vector.operations import is_any
 from celosia.hw.vector.uop import (
     GROUP,
     GROUP_BITS,
@@ -102,8 +103,8 @@ class Planner(Component):
         op = self.command.op
         with m.If(self.start):
             m.d.sync += [
-                self._grouped.eq((op == VectorOp.ADD) | (op == VectorOp.REQUANT_ADD)),
-                self._from_acc.eq((op == VectorOp.REQUANT) | (op == VectorOp.REQUANT_ADD)),
+                self._grouped.eq(is_any(op, lambda op: op.has_b)),
+                self._from_acc.eq(is_any(op, lambda op: op.reads_acc)),
             ]
 
         self._running = Signal()

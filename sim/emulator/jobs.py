@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from celosia.hw.contract.addresses import conv_tiles
 from celosia.hw.contract.isa import Command, Conv, Softmax, Transfer, Vector
-from celosia.hw.contract.legal import ACC_OPS, field_problem
+from celosia.hw.contract.legal import field_problem
 from celosia.sim.emulator.array import conv_tile
 from celosia.sim.emulator.dma import transfer
 from celosia.sim.emulator.softmax import softmax
@@ -74,7 +74,7 @@ class Job:
 
     @property
     def _takes_tiles(self) -> bool:
-        return isinstance(self._command, Vector) and self._command.op in ACC_OPS
+        return self._command.reads_acc
 
     def _accumulate(self, tile: AccTile) -> AccTile:
         """Add what a command with `hold` has left, if the command says so."""

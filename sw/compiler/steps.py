@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from celosia.hw.contract.isa import Command, Conv, Engine, Region, Space, Vector, VectorOp
+from celosia.hw.contract.isa import Command, Conv, Engine, Region, Space
 
 __all__ = ["Footprint", "Place", "Step", "conflict", "is_holding", "is_requantise"]
 
@@ -94,8 +94,7 @@ def conflict(earlier: Step, later: Step) -> bool:
 
 def is_requantise(step: Step) -> bool:
     """Whether the step empties the accumulator tiles of the `Conv` before it."""
-    command = step.command
-    return isinstance(command, Vector) and command.op in (VectorOp.REQUANT, VectorOp.REQUANT_ADD)
+    return step.command.reads_acc
 
 
 def is_holding(step: Step) -> bool:

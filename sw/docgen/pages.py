@@ -120,7 +120,10 @@ def _range(kind: type[Command], spec: FieldSpec) -> str:
         return f"0x{kind.OPCODE:02x}"
     if spec.enum is not None:
         return f"[{spec.enum.__name__}](#{spec.enum.__name__.lower()})"
-    return f"{spec.minimum} to {spec.maximum}"
+    least = spec.minimum if spec.least is None else spec.least
+    whole = f", multiples of {spec.multiple_of}" if spec.multiple_of > 1 else ""
+    words = ", whole bus words off ACT" if spec.whole_words and kind is not isa.Store else ""
+    return f"{least} to {spec.maximum}{whole}{words}"
 
 
 def registers_page() -> str:

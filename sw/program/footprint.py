@@ -31,7 +31,6 @@ from celosia.hw.contract.isa import (
     Vector,
     VectorOp,
 )
-from celosia.hw.contract.legal import ACC_OPS
 
 __all__ = ["Access", "OutOfRangeError", "accesses", "memory_bytes"]
 
@@ -201,18 +200,18 @@ def _touch_pixels(
 
 def _vector(vector: Vector, config: NpuConfig) -> Iterator[Access]:
     op = VectorOp(vector.op)
-    if op in ACC_OPS:
+    if op.reads_acc:
         blocks = vector.block_lines * np.arange(vector.n_oc, dtype=np.int64)
         block_bytes = vector.block_lines * config.line_bytes
         starts = (vector.param_addr + blocks) * config.line_bytes
         yield _runs("PARAM", False, starts, block_bytes)
     else:
         yield _lines("ACT", False, vector_lines(vector, "a"), config)
-    if op in (VectorOp.ADD, VectorOp.REQUANT_ADD):
+    if op.has_b:
         yield _lines("ACT", False, vector_lines(vector, "b"), config)
-    if op == VectorOp.TABLE:
+    if op.reads_table:
         yield _lines("TABLE", False, np.arange(TABLE_ENTRIES, dtype=np.int64), config)
-    yield _lines("ACT", True, vector_lines(vector, "d"), config, after_first=op in ACC_OPS)
+    yield _lines("ACT", True, vector_lines(vector, "d"), config, after_first=op.reads_acc)
 
 
 def _softmax(softmax: Softmax, config: NpuConfig) -> Iterator[Access]:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from celosia.errors import ProgramError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Command, Conv, Engine, Softmax, Transfer, Vector
-from celosia.hw.contract.legal import ACC_OPS
 from celosia.sw.program.order import command_name
 
 __all__ = [
@@ -106,7 +105,7 @@ def _sizes(command: Command, config: NpuConfig) -> tuple[int, int, int]:
         vectors = command.n_oc * command.out_h * command.out_w
         elements = vectors * command.n_ky * command.n_kx
         tiles = 0
-        if command.op in ACC_OPS:
+        if command.reads_acc:
             tiles = command.n_oc * -(-command.out_h // command.tile_rows)
         return elements, elements, 4 * elements + _LOOP_EFFORT * tiles + _COMMAND_EFFORT
     assert isinstance(command, Softmax), "no other command has an engine"

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 
 from celosia.errors import ProgramError
 from celosia.hw.contract.isa import Command, Conv, Engine, Vector
-from celosia.hw.contract.legal import ACC_OPS
 
 __all__ = ["CommandOrder", "command_name"]
 
@@ -32,7 +31,7 @@ def command_name(index: int, command: Command) -> str:
 
 
 def _tiles(command: Command) -> int:
-    if isinstance(command, Conv) or (isinstance(command, Vector) and command.op in ACC_OPS):
+    if isinstance(command, Conv) or (isinstance(command, Vector) and command.reads_acc):
         return command.n_oc * -(-command.out_h // command.tile_rows)
     return 0
 
@@ -133,9 +132,7 @@ class CommandOrder:
     def _add_halves(self) -> None:
         """Pair the tiles that the array fills with those that the vector engine takes."""
         fillers = [i for i, c in enumerate(self._commands) if isinstance(c, Conv)]
-        takers = [
-            i for i, c in enumerate(self._commands) if isinstance(c, Vector) and c.op in ACC_OPS
-        ]
+        takers = [i for i, c in enumerate(self._commands) if c.reads_acc]
         groups = self._groups(fillers)
         if len(groups) != len(takers):
             raise ProgramError(

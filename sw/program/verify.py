@@ -21,7 +21,7 @@ from celosia.hw.contract.isa import (
     Vector,
     VectorOp,
 )
-from celosia.hw.contract.legal import ACC_OPS, field_problem
+from celosia.hw.contract.legal import field_problem
 from celosia.sw.program.file import MAX_SYSTEM_BYTES, Program
 from celosia.sw.program.footprint import Access, OutOfRangeError, accesses
 from celosia.sw.program.limits import MAX_CHECKED_COMMANDS, MAX_USES, check_limits
@@ -170,8 +170,8 @@ def _check_window(
 
 def _check_vector_order(index: int, vector: Vector) -> None:
     """Refuse a command that reads a line after it has written it: its pipeline decides."""
-    operands = [] if vector.op in ACC_OPS else ["a"]
-    if vector.op in (VectorOp.ADD, VectorOp.REQUANT_ADD):
+    operands = [] if vector.reads_acc else ["a"]
+    if VectorOp(vector.op).has_b:
         operands.append("b")
     written = vector_lines(vector, "d").ravel()
     # When each line is first written, counted in vectors.

@@ -28,7 +28,6 @@ from celosia.sw.report.labels import layer_label
 __all__ = ["Origin", "find_origin"]
 
 """On-chip byte addresses wrap."""
-ACC_OPS = (VectorOp.REQUANT, VectorOp.REQUANT_ADD)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +111,7 @@ def find_origin(
             kind=_kind(command),
             store=store,
         )
-        if isinstance(command, Vector) and command.op in ACC_OPS:
+        if isinstance(command, Vector) and command.reads_acc:
             per_channel_tile = -(-command.out_h // command.tile_rows)
             return Origin(
                 layer=found.layer,
@@ -167,7 +166,7 @@ def _written_tile(command: Command, sram: int, line_bytes: int) -> int | None:
     """Return the tile in which a command writes a byte of ACT (0 without tiles), or None."""
     line = sram // line_bytes
     if isinstance(command, Vector):
-        tile_rows = command.tile_rows if command.op in ACC_OPS else command.out_h
+        tile_rows = command.tile_rows if command.reads_acc else command.out_h
         tiles_of_oc = -(-command.out_h // max(tile_rows, 1))
         for oc in range(command.n_oc):
             for y in range(command.out_h):
@@ -196,9 +195,7 @@ def _feeding_conv(commands: Sequence[Command], position: int) -> int | None:
 
     Both sides work in program order, one accumulator operation for each `Conv` that hands over.
     """
-    turn = sum(
-        isinstance(command, Vector) and command.op in ACC_OPS for command in commands[:position]
-    )
+    turn = sum(command.reads_acc for command in commands[:position])
     handing_over = [
         index
         for index, command in enumerate(commands)

@@ -40,7 +40,9 @@ from celosia.hw.contract.isa import (
     Store,
     Vector,
     VectorOp,
+    counts_of,
     fields_of,
+    whole_words_of,
 )
 from celosia.hw.contract.legal import field_problem
 from celosia.hw.contract.regs import ErrorCause
@@ -293,15 +295,9 @@ def illegal_streams() -> Iterator[Case]:
             stream: Stream = [replace(tagged, **{field: own})]
             yield f"{kind}: own token in {field}", stream, "ILLEGAL_FIELD", FETCH
     counts: list[tuple[Command, tuple[str, ...]]] = [
-        (LOAD, ("row_bytes", "n1", "n2")),
-        (STORE, ("row_bytes", "n1", "n2")),
-        (CONV, ("out_w", "out_h", "tile_rows", "row_len", "stride_x", "n_ky", "n_kx", "n_ic",
-                "n_oc")),
-        (ADD, ("n_oc", "out_h", "out_w", "n_ky", "n_kx")),
-        (REQUANT, ("n_oc", "out_h", "out_w", "tile_rows")),
-        (MAX, ("n_ky", "n_kx")),
-        (SOFTMAX, ("channels", "n_rows")),
-    ]  # fmt: skip
+        *((sound, counts_of(type(sound))) for sound in (LOAD, STORE, CONV, ADD, MAX, SOFTMAX)),
+        (REQUANT, ("tile_rows",)),
+    ]
     for sound, names in counts:
         unit = int(sound.engine or 0)
         for name in names:
@@ -317,7 +313,7 @@ def illegal_streams() -> Iterator[Case]:
     yield "ADD: shared multiplier", [replace(ADD, shared=1, tag=7)], "ILLEGAL_FIELD", 3
     yield "Store from WGT", [replace(STORE, space=Space.WGT, tag=7)], "ILLEGAL_FIELD", 1
     for space in (Space.WGT, Space.PARAM, Space.TABLE):
-        for field in ("mem_addr", "sram_addr", "row_bytes", "mem_stride1", "sram_stride2"):
+        for field in whole_words_of(Load):
             odd = replace(LOAD, space=space, tag=7, **{field: getattr(LOAD, field) + 1})
             yield f"Load to {space.name}: odd {field}", [odd], "ILLEGAL_FIELD", 0
 

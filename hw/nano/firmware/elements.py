@@ -82,17 +82,17 @@ class Elements:
         a, s, f = self.a, self.s, self.fields
         a.emit(Op.LINK)
         a.store(self.back)
-        if op in (VectorOp.REQUANT, VectorOp.REQUANT_ADD):
+        if op.reads_acc:
             a.read(In.ACCUMULATOR)
             a.add(self.bias)
             self.requant.apply()
             a.add(f["zero_a"])
-            if op == VectorOp.REQUANT_ADD:
+            if op.has_b:
                 self.clamp("mid")
-        elif op == VectorOp.ADD:
+        elif op.has_b:
             a.write(Out.LOCAL_ADDRESS, self.at["a"])
             a.read(In.LOCAL_BYTE)
-        elif op == VectorOp.TABLE:
+        elif op.reads_table:
             a.write(Out.LOCAL_ADDRESS, self.at["a"])
             a.read(In.LOCAL_BYTE)
             a.bits_and(0xFF)
@@ -106,7 +106,7 @@ class Elements:
             if op == VectorOp.AVERAGE:
                 self._average()
         a.store(self.value)
-        if op in (VectorOp.ADD, VectorOp.REQUANT_ADD):
+        if op.has_b:
             a.call("vector.add")
         a.leave(self.back)
 

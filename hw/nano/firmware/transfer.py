@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celosia.hw.contract.isa import ADDRESS_BITS, Load, Region, Space
+from celosia.hw.contract.isa import ADDRESS_BITS, Load, Region, Space, counts_of, whole_words_of
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.contract.units import Unit
 from celosia.hw.nano.assembler import Word
@@ -56,7 +56,7 @@ class Transfers:
         a.move(self.stores, 1)
         a.label("transfer")
         fields = s.unpack(Load, "transfer")
-        s.refuse_zero(fields["row_bytes"], fields["n1"], fields["n2"])
+        s.refuse_zero(*(fields[name] for name in counts_of(Load)))
         self._check(fields)
         a.look_up(self.base_of, fields["space"])
         a.store(self.local_base)
@@ -107,15 +107,9 @@ class Transfers:
         with a.unless(Op.JUMP_ZERO):
             a.load(self.stores)
             a.emit(Op.JUMP_NONZERO, s.fail(ErrorCause.ILLEGAL_FIELD))
-            a.load(fields["mem_addr"])
-            for name in (
-                "sram_addr",
-                "row_bytes",
-                "mem_stride1",
-                "sram_stride1",
-                "mem_stride2",
-                "sram_stride2",
-            ):
+            first, *others = whole_words_of(Load)
+            a.load(fields[first])
+            for name in others:
                 a.bits_or(fields[name])
             a.bits_and(WORD_BYTES - 1)
             a.emit(Op.JUMP_NONZERO, s.fail(ErrorCause.ILLEGAL_FIELD))

@@ -6,7 +6,16 @@ channel, so that a channel's parameters are looked up once.
 
 from __future__ import annotations
 
-from celosia.hw.contract.isa import BIAS_LINES, BLOCK_LINES, Engine, Opcode, Space, Vector, VectorOp
+from celosia.hw.contract.isa import (
+    BIAS_LINES,
+    BLOCK_LINES,
+    Engine,
+    Opcode,
+    Space,
+    Vector,
+    VectorOp,
+    counts_of,
+)
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.nano.firmware.elements import Elements
 from celosia.hw.nano.firmware.queues import Queues
@@ -53,7 +62,7 @@ class Vectors:
         a.sub(int(Opcode.SOFTMAX))
         a.emit(Op.JUMP_ZERO, "softmax")
         self.f = self.elements.fields = f = s.unpack(Vector, "vector")
-        s.refuse_zero(*(f[name] for name in ("n_oc", "out_h", "out_w", "n_ky", "n_kx")))
+        s.refuse_zero(*(f[name] for name in counts_of(Vector)))
         self._prepare()
         a.move(self.oc, f["n_oc"])
         a.move(self.param, f["param_addr"])
@@ -106,19 +115,19 @@ class Vectors:
             a.label(f"vector.pick_{op.name}")
             a.emit(Op.LINK)
             a.store(self.element)
-            if op not in (VectorOp.AVERAGE, VectorOp.MAX):
+            if not op.windowed:
                 a.load(f["n_ky"])
                 a.add(f["n_kx"])
                 a.add(-2)
                 a.emit(Op.JUMP_NONZERO, s.fail(ErrorCause.ILLEGAL_FIELD))
-            if op != VectorOp.REQUANT:
+            if not op.shares:
                 a.load(f["shared"])
                 a.emit(Op.JUMP_NONZERO, s.fail(ErrorCause.ILLEGAL_FIELD))
-            if op == VectorOp.TABLE:
+            if op.reads_table:
                 # Not clamped.
                 a.move(f["act_min"], -128)
                 a.move(f["act_max"], 127)
-            if op in (VectorOp.REQUANT, VectorOp.REQUANT_ADD):
+            if op.reads_acc:
                 s.refuse_zero(f["tile_rows"])
                 a.move(self.from_acc, 1)
             else:

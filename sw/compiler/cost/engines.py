@@ -51,15 +51,6 @@ SOFTMAX_ROW_CYCLES = 75
 SOFTMAX_PASSES = 3
 ACC_HALVES = 2
 
-_VECTOR_CYCLES = {
-    VectorOp.REQUANT: 1,
-    VectorOp.ADD: 3,
-    VectorOp.AVERAGE: 1,
-    VectorOp.MAX: 1,
-    VectorOp.TABLE: 1,
-    VectorOp.REQUANT_ADD: 4,
-}
-
 
 def transfer_cycles(transfer: Transfer, config: NpuConfig, memory: MemoryTiming) -> int:
     """Cycles of a transfer on a bus that it has for itself: runs without gaps."""
@@ -91,7 +82,7 @@ def conv_tile_cycles(conv: Conv, config: NpuConfig) -> list[int]:
 def vector_cycles(vector: Vector, config: NpuConfig) -> int:
     """Cycles of the vector engine for all vectors of a command."""
     count = vector.n_oc * vector.out_h * vector.out_w * vector.n_ky * vector.n_kx
-    return count * _VECTOR_CYCLES[VectorOp(vector.op)] * config.vector_beats
+    return count * VectorOp(vector.op).beats * config.vector_beats
 
 
 def predict(
@@ -170,10 +161,7 @@ class _Simulation:
                     cycles = ARRAY_SETUP_CYCLES + sum(conv_tile_cycles(command, self.config))
                     self._complete(index, command, start, start + cycles)
                 continue
-            if isinstance(command, Vector) and command.op in (
-                VectorOp.REQUANT,
-                VectorOp.REQUANT_ADD,
-            ):
+            if isinstance(command, Vector) and command.reads_acc:
                 self._requantise(index, command, start)
             else:
                 cycles = self._cycles(index, command)
@@ -248,7 +236,7 @@ class _Simulation:
         per_oc = conv_tile_cycles(conv, self.config)
         array = conv_start + ARRAY_SETUP_CYCLES
         drain = start + VECTOR_SETUP_CYCLES
-        cycles = _VECTOR_CYCLES[VectorOp(vector.op)] * self.config.vector_beats
+        cycles = VectorOp(vector.op).beats * self.config.vector_beats
         for _ in range(conv.n_oc):
             for tile, tile_cycles in enumerate(per_oc):
                 rows = min(conv.tile_rows, conv.out_h - tile * conv.tile_rows)

@@ -150,7 +150,7 @@ def _conv(conv: Conv, config: NpuConfig) -> dict[str, float]:
 def _vector(vector: Vector, config: NpuConfig) -> dict[str, float]:
     tile_rows = vector.out_h
     op = VectorOp(vector.op)
-    if op in (VectorOp.REQUANT, VectorOp.REQUANT_ADD):
+    if op.reads_acc:
         tile_rows = vector.tile_rows
     tiles = vector.n_oc * ceil_div(vector.out_h, tile_rows)
     elements = vector.n_oc * vector.out_h * vector.out_w * config.cols

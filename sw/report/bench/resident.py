@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig
-from celosia.hw.contract.isa import Command, Conv, Engine, Load, Space, Vector, VectorOp
+from celosia.hw.contract.isa import Command, Conv, Engine, Load, Space, Vector
 from celosia.sw.compiler.cost.engines import predict
 from celosia.sw.program.file import NO_LAYER, LayerInfo, Program
 from celosia.sw.program.footprint import Access, accesses
@@ -113,10 +113,7 @@ def _placed(commands: Sequence[Command], config: NpuConfig) -> list[Command]:
         elif isinstance(command, Conv):
             moved = _moved(command, Space.WGT, current, config)
             result.append(replace(command, wgt_addr=command.wgt_addr + moved // line))
-        elif isinstance(command, Vector) and command.op in (
-            VectorOp.REQUANT,
-            VectorOp.REQUANT_ADD,
-        ):
+        elif isinstance(command, Vector) and command.reads_acc:
             moved = _moved(command, Space.PARAM, current, config)
             result.append(replace(command, param_addr=command.param_addr + moved // line))
         else:

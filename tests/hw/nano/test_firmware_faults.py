@@ -30,7 +30,9 @@ from celosia.hw.contract.isa import (
     Store,
     Vector,
     VectorOp,
+    counts_of,
     fields_of,
+    whole_words_of,
 )
 from celosia.hw.contract.legal import field_problem
 from celosia.sim.emulator.machine import EmulatorError
@@ -123,15 +125,9 @@ def illegal_streams() -> Iterator[Case]:
             stream: Stream = [replace(command, **{field: own})]
             yield f"{kind}: own token in {field}", stream, "ILLEGAL_FIELD", FETCH
     counts: list[tuple[Command, tuple[str, ...]]] = [
-        (LOAD, ("row_bytes", "n1", "n2")),
-        (STORE, ("row_bytes", "n1", "n2")),
-        (CONV, ("out_w", "out_h", "tile_rows", "row_len", "stride_x", "n_ky", "n_kx", "n_ic",
-                "n_oc")),
-        (ADD, ("n_oc", "out_h", "out_w", "n_ky", "n_kx")),
-        (REQUANT, ("n_oc", "out_h", "out_w", "tile_rows")),
-        (MAX, ("n_ky", "n_kx")),
-        (SOFTMAX, ("channels", "n_rows")),
-    ]  # fmt: skip
+        *((sound, counts_of(type(sound))) for sound in (LOAD, STORE, CONV, ADD, MAX, SOFTMAX)),
+        (REQUANT, ("tile_rows",)),
+    ]
     for sound, names in counts:
         for name in names:
             data = with_field(sound, name, 0)
@@ -156,8 +152,7 @@ def illegal_streams() -> Iterator[Case]:
             yield f"{op.name}: shared multiplier", [shared], "ILLEGAL_FIELD", 3
     for space in (Space.WGT, Space.PARAM, Space.TABLE):
         yield f"Store from {space.name}", [replace(STORE, space=space)], "ILLEGAL_FIELD", 1
-        for field in ("mem_addr", "sram_addr", "row_bytes", "mem_stride1", "sram_stride1",
-                      "mem_stride2", "sram_stride2"):  # fmt: skip
+        for field in whole_words_of(Load):
             odd = replace(LOAD, space=space, **{field: getattr(LOAD, field) + 2})
             yield f"Load to {space.name}: odd {field}", [odd], "ILLEGAL_FIELD", 0
 
