@@ -17,8 +17,10 @@ from typing import Any, ClassVar
 from celosia.errors import CelosiaError
 
 __all__ = [
+    "ACC_HALVES",
     "ADDRESS_BITS",
     "ADDRESS_MASK",
+    "ADD_LEFT_SHIFT",
     "BIAS_LINES",
     "BLOCK_LINES",
     "COMMANDS",
@@ -31,6 +33,7 @@ __all__ = [
     "Engine",
     "FieldSpec",
     "IsaError",
+    "MAX_TOKENS",
     "Load",
     "Mode",
     "Opcode",
@@ -40,6 +43,7 @@ __all__ = [
     "Space",
     "Store",
     "TABLE_ENTRIES",
+    "TOKEN_BITS",
     "Vector",
     "VectorOp",
     "counts_of",
@@ -59,6 +63,13 @@ ADDRESS_BITS = 20
 """Of byte addresses on chip, which wrap."""
 ADDRESS_MASK = (1 << ADDRESS_BITS) - 1
 TABLE_ENTRIES = 256
+ACC_HALVES = 2
+"""Halves of the accumulator: the array fills one while the vector engine empties another."""
+TOKEN_BITS = 8
+MAX_TOKENS = (1 << TOKEN_BITS) - 1
+"""Tokens from one engine to another that were given and not taken."""
+ADD_LEFT_SHIFT = 20
+"""Both inputs of ADD are shifted left by this much before they are rescaled."""
 
 
 class IsaError(CelosiaError, ValueError):

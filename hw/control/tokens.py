@@ -5,16 +5,13 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.contract.isa import Command, Engine
+from celosia.hw.contract.isa import TOKEN_BITS, Command, Engine
 from celosia.hw.control.decode import command_layout
 from celosia.hw.fabric.ports import CommandPort
 
 __all__ = ["TOKEN_BITS", "TokenGates"]
 
 ENGINES = len(Engine)
-
-TOKEN_BITS = 8
-"""Width of a token counter."""
 
 
 class _TokenCounter(Component):

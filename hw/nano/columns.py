@@ -5,13 +5,13 @@ from __future__ import annotations
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import ACC_HALVES
 from celosia.hw.fabric.block import BlockMemory
 
 __all__ = ["BYTE_BITS", "WORD_BITS", "Columns", "vectors_of"]
 
 WORD_BITS = 32
 BYTE_BITS = 8
-ACC_HALVES = 2
 
 
 def vectors_of(config: NpuConfig) -> int:

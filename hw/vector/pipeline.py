@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.contract.config import NpuConfig
-from celosia.hw.contract.isa import Rounding, Vector, VectorOp
+from celosia.hw.contract.isa import ADD_LEFT_SHIFT, Rounding, Vector, VectorOp
 from celosia.hw.control.decode import command_layout
 from celosia.hw.fabric.delay import memory_delay
 from celosia.hw.vector.lane import Kind, Lane, RoundMode, lane_control_layout, operand_stage
@@ -27,8 +27,6 @@ from celosia.hw.vector.uop import (
 
 __all__ = ["Pipeline"]
 
-ADD_LEFT_SHIFT = 20
-"""TFLite's ADD works on inputs shifted left by this much."""
 
 STAGE_CARRIED = 3
 """After this stage nobody asks where a result goes before it is there: a memory carries it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from celosia.hw.contract.addresses import conv_tiles
-from celosia.hw.contract.isa import Command, Conv, Softmax, Transfer, Vector
+from celosia.hw.contract.isa import ACC_HALVES, Command, Conv, Softmax, Transfer, Vector
 from celosia.hw.contract.legal import field_problem
 from celosia.sim.emulator.array import conv_tile
 from celosia.sim.emulator.dma import transfer
@@ -18,8 +18,6 @@ from celosia.sim.emulator.state import AccTile, EmulatorError, EngineFault, Mach
 from celosia.sim.emulator.vector import requant_tile, vector_whole
 
 __all__ = ["Job", "RunStats"]
-
-ACC_HALVES = 2
 
 
 @dataclass

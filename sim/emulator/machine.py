@@ -19,6 +19,7 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import (
     COMMAND_BYTES,
     COMMANDS,
+    MAX_TOKENS,
     Command,
     Engine,
     IsaError,
@@ -26,21 +27,20 @@ from celosia.hw.contract.isa import (
     fields_of,
 )
 from celosia.hw.contract.regs import ErrorCause
+from celosia.hw.contract.units import Unit
 from celosia.sim.emulator.jobs import Job, RunStats
 from celosia.sim.emulator.state import (
-    FETCH_UNIT,
     EmulatorError,
     EmulatorFault,
     EngineFault,
     MachineState,
 )
 
-__all__ = ["FETCH_UNIT", "Emulator", "EmulatorError", "EmulatorFault", "Order", "RunStats"]
+__all__ = ["Emulator", "EmulatorError", "EmulatorFault", "Order", "RunStats"]
 
 Order = Literal["program", "random"]
 CommandHook = Callable[[int, Command], None]
 
-MAX_TOKENS = 255
 _RESHUFFLE_PROBABILITY = 0.2
 
 
@@ -176,9 +176,9 @@ class _Run:
         base, size = self._state.regions[Region.CODE]
         address = base + index * COMMAND_BYTES
         if (index + 1) * COMMAND_BYTES > size:
-            raise EmulatorFault(ErrorCause.FETCH_WINDOW, FETCH_UNIT, 0, address)
+            raise EmulatorFault(ErrorCause.FETCH_WINDOW, Unit.FETCH, 0, address)
         if address + COMMAND_BYTES > len(self._state.memory):
-            raise EmulatorFault(ErrorCause.BUS_ERROR, FETCH_UNIT, 0, address)
+            raise EmulatorFault(ErrorCause.BUS_ERROR, Unit.FETCH, 0, address)
         data = self._state.memory[address : address + COMMAND_BYTES].tobytes()
         tag = int.from_bytes(data[2:4], "little")
         try:
@@ -186,13 +186,13 @@ class _Run:
         except IsaError as error:
             known = data[0] in COMMANDS
             cause = ErrorCause.ILLEGAL_FIELD if known else ErrorCause.ILLEGAL_OPCODE
-            unit = (data[0] >> 4) - 1 if _has_illegal_value(data) else FETCH_UNIT
+            unit = (data[0] >> 4) - 1 if _has_illegal_value(data) else Unit.FETCH
             raise EmulatorFault(cause, unit, tag, 0, error.cause) from None
         tokens = command.wait | command.signal
         own = tokens if command.engine is None else tokens >> command.engine & 1
         if own:
             raise EmulatorFault(
-                ErrorCause.ILLEGAL_FIELD, FETCH_UNIT, tag, 0, "a token of the command's own engine"
+                ErrorCause.ILLEGAL_FIELD, Unit.FETCH, tag, 0, "a token of the command's own engine"
             )
         return command
 

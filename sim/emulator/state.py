@@ -10,10 +10,10 @@ import numpy.typing as npt
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import TABLE_ENTRIES, Engine, Region
 from celosia.hw.contract.regs import ErrorCause
+from celosia.hw.contract.units import Unit
 
 __all__ = [
     "AccTile",
-    "FETCH_UNIT",
     "MAX_COMMAND_ELEMENTS",
     "EmulatorError",
     "EmulatorFault",
@@ -21,7 +21,6 @@ __all__ = [
     "MachineState",
 ]
 
-FETCH_UNIT = 4
 MAX_COMMAND_ELEMENTS = 1 << 22
 """Of what a step lists at once; the static check refuses programs that need more."""
 
@@ -152,7 +151,7 @@ class MachineState:
         if self.work_limit is not None and self.work[engine] > self.work_limit:
             raise EmulatorFault(
                 ErrorCause.WATCHDOG,
-                FETCH_UNIT,
+                Unit.FETCH,
                 0,
                 0,
                 f"engine {engine.name} takes more than {self.work_limit} cycles",

@@ -15,7 +15,8 @@ from celosia.hw.contract.regs import (
     capability_words,
     register,
 )
-from celosia.sim.emulator.machine import FETCH_UNIT, Emulator, EmulatorError, EmulatorFault, Order
+from celosia.hw.contract.units import Unit
+from celosia.sim.emulator.machine import Emulator, EmulatorError, EmulatorFault, Order
 from celosia.sw.driver.device import BUS_TIMEOUT_CYCLES, Device, field_of
 
 __all__ = ["EmuDevice"]
@@ -125,7 +126,7 @@ class EmuDevice(Device):
         except EmulatorFault as fault:
             self._stop(fault.cause, fault.unit, fault.tag, fault.address, fault.detail)
         except EmulatorError as error:
-            self._stop(ErrorCause.WATCHDOG, FETCH_UNIT, 0, 0, str(error))
+            self._stop(ErrorCause.WATCHDOG, Unit.FETCH, 0, 0, str(error))
         else:
             self._registers["status"] = STATUS_DONE
             self._registers["irq_pending"] |= DONE

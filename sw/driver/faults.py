@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from celosia.errors import DeviceError
 from celosia.hw.contract.isa import COMMAND_BYTES, Region
 from celosia.hw.contract.regs import ErrorCause
+from celosia.hw.contract.units import Unit
 from celosia.sw.driver.layout import Layout
 from celosia.sw.program.file import Program
 
 __all__ = ["Fault", "fault_error"]
 
 UNITS = ("load engine", "store engine", "array", "vector engine", "command fetch")
-FETCH_UNIT = 4
 
 _DAMAGED = "compile the model again; if it stays, the compiler has a defect: please report it"
 _EXPLANATIONS: dict[ErrorCause, tuple[str, str]] = {
@@ -102,7 +102,7 @@ def _command(fault: Fault, code_base: int, code_end: int) -> int | None:
     """Return the index of the command in error, if it is known."""
     if fault.cause == ErrorCause.WATCHDOG:
         return None
-    if fault.unit == FETCH_UNIT and fault.cause in (
+    if fault.unit == Unit.FETCH and fault.cause in (
         ErrorCause.BUS_ERROR,
         ErrorCause.BUS_TIMEOUT,
         ErrorCause.FETCH_WINDOW,

@@ -16,12 +16,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from celosia.errors import ProgramError
-from celosia.hw.contract.isa import Command, Conv, Engine, Vector
+from celosia.hw.contract.isa import ACC_HALVES, MAX_TOKENS, Command, Conv, Engine, Vector
 
 __all__ = ["CommandOrder", "command_name"]
 
-ACC_HALVES = 2
-MAX_TOKENS = 255
 _REMEDY = "this is a defect of the compiler that wrote the program: report it"
 
 

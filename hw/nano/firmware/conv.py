@@ -8,7 +8,7 @@ in the one that is streamed next: those outputs are runs of one window.
 
 from __future__ import annotations
 
-from celosia.hw.contract.isa import Conv, Engine, Mode, Space, counts_of
+from celosia.hw.contract.isa import ACC_HALVES, Conv, Engine, Mode, Space, counts_of
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.nano.assembler import Word
 from celosia.hw.nano.firmware.queues import Queues
@@ -18,7 +18,6 @@ from celosia.hw.nano.instructions import In, Op, Out, Status
 
 __all__ = ["Convolutions"]
 
-ACC_HALVES = 2
 SETUP_SAME_BYTE = 1 << 8
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from celosia.hw.contract.isa import Space, VectorOp
+from celosia.hw.contract.isa import ADD_LEFT_SHIFT, Space, VectorOp
 from celosia.hw.nano.assembler import Word
 from celosia.hw.nano.firmware.rescale import Rescale
 from celosia.hw.nano.firmware.shared import LINE_BIT, Shared
 from celosia.hw.nano.instructions import In, Op, Out
 
 __all__ = ["Elements"]
-
-ADD_LEFT_SHIFT = 20
 
 
 class Elements:

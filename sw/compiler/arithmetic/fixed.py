@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from celosia.hw.contract.isa import ADD_LEFT_SHIFT
 from celosia.sw.compiler.ir import Float32Array, Int8Array, Int32Array
 
 __all__ = [
@@ -39,8 +40,6 @@ INT8_MIN, INT8_MAX = -128, 127
 INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
 MAX_LEFT_SHIFT = 30
 """The largest left shift the reference defines: more would shift a 32-bit one out."""
-ADD_LEFT_SHIFT = 20
-"""Headroom bits of the int8 ADD and SUB kernels."""
 
 
 def tflite_round(value: float) -> int:

@@ -17,6 +17,7 @@ from operator import itemgetter
 import numpy as np
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import (
+    ACC_HALVES,
     COMMAND_BYTES,
     Command,
     Conv,
@@ -49,7 +50,6 @@ PARTS_SETUP_CYCLES = 3
 """In a compact machine a command is put together, a part a cycle, when its engine is free."""
 SOFTMAX_ROW_CYCLES = 75
 SOFTMAX_PASSES = 3
-ACC_HALVES = 2
 
 
 def transfer_cycles(transfer: Transfer, config: NpuConfig, memory: MemoryTiming) -> int:

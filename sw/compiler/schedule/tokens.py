@@ -18,12 +18,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from celosia.hw.contract.isa import Command, Engine
+from celosia.hw.contract.isa import MAX_TOKENS, Command, Engine
 from celosia.sw.compiler.steps import Step, conflict, is_requantise
 
 __all__ = ["place_tokens"]
 
-MAX_TOKENS = 255
 
 Clock = dict[Engine, int]
 """For each engine the index in the program of its latest command known to be complete."""
