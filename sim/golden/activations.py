@@ -1,8 +1,8 @@
 """Element-wise int8 activation operators of the TensorFlow Lite reference kernels.
 
-Source: TensorFlow Lite ``kernels/activations.cc`` and ``reference/{requantize,leaky_relu,
-hard_swish}.h``.  Several kernels prepare their multipliers in float32; where they do, so does
-this module, because the last bit of the multiplier depends on it.
+Source: TensorFlow Lite ``kernels/{activations,elementwise}.cc`` and ``reference/{requantize,
+leaky_relu,hard_swish}.h``.  Several kernels prepare their multipliers in float32; where they do, so
+does this module, because the last bit of the multiplier depends on it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from celosia.sim.golden.fixed import (
     truncating_divide,
 )
 
-__all__ = ["hard_swish", "leaky_relu", "logistic", "quantize", "relu", "tanh"]
+__all__ = ["absolute", "hard_swish", "leaky_relu", "logistic", "quantize", "relu", "tanh"]
 
 Int8 = npt.NDArray[np.int8]
 
@@ -53,6 +53,17 @@ def relu(
     low, high = activation_range(kind, out_scale, out_zero_point)
     scaled = multiply_by_quantized_multiplier(x.astype(np.int64) - x_zero_point, mantissa, shift)
     return to_int8(scaled + out_zero_point, low, high)
+
+
+def absolute(
+    x: Int8, *, x_scale: float, x_zero_point: int, out_scale: float, out_zero_point: int
+) -> Int8:
+    """ABS. Equal scales are not rescaled, so that 128 steps stay 128."""
+    magnitude = np.abs(x.astype(np.int64) - x_zero_point)
+    if np.float32(x_scale) != np.float32(out_scale):
+        mantissa, shift = quantize_multiplier(float(np.float32(x_scale) / np.float32(out_scale)))
+        magnitude = multiply_by_quantized_multiplier(magnitude, mantissa, shift)
+    return to_int8(magnitude + out_zero_point)
 
 
 def leaky_relu(

@@ -12,38 +12,12 @@ from typing import NoReturn
 import numpy as np
 from celosia.errors import CompileError, ModelError, UnsupportedError
 from celosia.sw.compiler.ir import DType, Graph, NpuOp, Op, Tensor, TfliteOp
+from celosia.sw.compiler.ops.registry import OPERATORS
 from celosia.sw.compiler.verify_npu import npu_violation
 
 __all__ = ["verify"]
 
 # Operands an operator must have: (fewest, most). Others are checked when they are lowered.
-_ARITY = {
-    "CONV_2D": (2, 3),
-    "DEPTHWISE_CONV_2D": (2, 3),
-    "FULLY_CONNECTED": (2, 3),
-    "ADD": (2, 2),
-    "SUB": (2, 2),
-    "MUL": (2, 2),
-    "AVERAGE_POOL_2D": (1, 1),
-    "MAX_POOL_2D": (1, 1),
-    "SOFTMAX": (1, 1),
-    "LOGISTIC": (1, 1),
-    "TANH": (1, 1),
-    "RELU": (1, 1),
-    "RELU6": (1, 1),
-    "RELU_N1_TO_1": (1, 1),
-    "RELU_0_TO_1": (1, 1),
-    "LEAKY_RELU": (1, 1),
-    "HARD_SWISH": (1, 1),
-    "QUANTIZE": (1, 1),
-    "DEQUANTIZE": (1, 1),
-    "RESHAPE": (1, 2),
-    "SQUEEZE": (1, 1),
-    "EXPAND_DIMS": (2, 2),
-    "PAD": (2, 2),
-    "MEAN": (2, 2),
-}
-_WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
 BIAS_TOLERANCE = 0.02
 """The reference's own bound on |bias scale - input * weight scale| / output scale."""
 
@@ -150,13 +124,14 @@ def _check_order(graph: Graph, where: str) -> None:
 
 
 def _check_source_op(graph: Graph, op: TfliteOp, where: str) -> None:
-    if op.tflite_name in _ARITY:
-        fewest, most = _ARITY[op.tflite_name]
+    record = OPERATORS.get(op.tflite_name)
+    if record is not None:
+        fewest, most = record.operands
         if not fewest <= len(op.operands) <= most or None in op.operands[:fewest]:
             _fail(where, f"{op.label} has {len(op.inputs)} inputs", op)
         if len(op.results) != 1:
             _fail(where, f"{op.label} has {len(op.results)} outputs", op)
-    if op.tflite_name in _WEIGHTED:
+    if record is not None and record.weighted:
         _check_weighted(graph, op, where)
 
 

@@ -1,8 +1,8 @@
 """Generates the reference pages and the C header from the schemas in `celosia.hw`.
 
-``python -m celosia.sw.docgen.pages`` writes ``docs/isa.md``, ``docs/registers.md`` and
-``docs/celosia_regs.h`` of the source tree, and the tables in ``docs/uart.md``; a test holds the
-committed files against it.
+``python -m celosia.sw.docgen.pages`` writes ``docs/isa.md``, ``docs/registers.md``,
+``docs/operators.md`` and ``docs/celosia_regs.h`` of the source tree, and the tables in
+``docs/uart.md``; a test holds the committed files against it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from celosia.hw.contract import isa, regs
 from celosia.hw.contract.isa import COMMANDS, Command, FieldSpec, fields_of
 from celosia.hw.contract.regs import REGISTERS, Register, RegisterField
 from celosia.sw.docgen.header import c_header
+from celosia.sw.docgen.operators import operators_page
 from celosia.sw.docgen.uart import with_protocol_tables
 
 __all__ = ["DOCUMENTS", "c_header", "isa_page", "main", "registers_page"]
@@ -159,6 +160,7 @@ def _field_row(register: Register, field: RegisterField) -> str:
 DOCUMENTS: dict[str, Callable[[], str]] = {
     "isa.md": isa_page,
     "registers.md": registers_page,
+    "operators.md": operators_page,
     "celosia_regs.h": c_header,
 }
 """What is generated: file name in ``docs`` to the function that returns its text."""

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from celosia.sim.golden import activations
 from celosia.sim.golden import operators as golden
 from celosia.sw.compiler.ir import Graph
 from celosia.sw.reference.graph import (
@@ -362,13 +363,14 @@ _EVALUATORS: dict[str, Callable[[GoldenModel, GoldenOperator, Values], Array]] =
     "AVERAGE_POOL_2D": _pool,
     "MAX_POOL_2D": _pool,
     "SOFTMAX": _softmax,
-    "LOGISTIC": _unary(golden.logistic),
-    "TANH": _unary(golden.tanh),
+    "ABS": _unary(activations.absolute),
+    "LOGISTIC": _unary(activations.logistic),
+    "TANH": _unary(activations.tanh),
     "RELU": _relu,
     "RELU6": _relu,
     "RELU_N1_TO_1": _relu,
     "LEAKY_RELU": _leaky_relu,
-    "HARD_SWISH": _unary(golden.hard_swish),
+    "HARD_SWISH": _unary(activations.hard_swish),
     "QUANTIZE": _quantize,
     "DEQUANTIZE": _dequantize,
     "MEAN": _mean,

@@ -424,7 +424,17 @@ def test_constant_of_one_value_becomes_a_table(
 
 @pytest.mark.parametrize(
     "operator",
-    ["logistic", "tanh", "RELU", "RELU6", "RELU_N1_TO_1", "leaky_relu", "hard_swish", "quantize"],
+    [
+        "ABS",
+        "logistic",
+        "tanh",
+        "RELU",
+        "RELU6",
+        "RELU_N1_TO_1",
+        "leaky_relu",
+        "hard_swish",
+        "quantize",
+    ],
 )
 def test_unary_operators_on_all_values(operator: str) -> None:
     rng = np.random.default_rng(11)
@@ -446,6 +456,10 @@ def test_unary_operators_on_all_values(operator: str) -> None:
             b.hard_swish(x, **quantisation)
         elif operator == "quantize":
             b.quantize(x, **quantisation)
+        elif operator == "ABS":
+            if rng.random() < 0.3:
+                quantisation["scale"] = scale_in
+            b.operator("ABS", [x], (1, 256), **quantisation)
         else:
             b.relu(x, kind=operator, **quantisation)
         graph = check(b.finish(), every)

@@ -1,7 +1,8 @@
 """Tables of unary int8 operators and of softmax, from the reference kernels' definitions.
 
 Each function evaluates the operator for all 256 inputs, in the reference's own arithmetic.
-Sources: TensorFlow Lite `kernels/activations.cc`, `kernels/internal/reference/leaky_relu.h`,
+Sources: TensorFlow Lite `kernels/activations.cc`,
+`kernels/elementwise.cc`, `kernels/internal/reference/leaky_relu.h`,
 `.../hard_swish.h`, `.../requantize.h`, `.../softmax.h` and gemmlowp `fixedpoint/fixedpoint.h`.
 """
 
@@ -25,6 +26,7 @@ from celosia.sw.compiler.arithmetic.fixed import (
 from celosia.sw.compiler.ir import Float32Array, Int8Array, Int32Array
 
 __all__ = [
+    "abs_table",
     "exp_table",
     "hard_swish_table",
     "leaky_relu_table",
@@ -67,6 +69,16 @@ def requantize_table(scale_in: float, zero_in: int, scale_out: float, zero_out: 
     multiplier, shift = quantize_multiplier(float(scale_in) / float(scale_out))
     return table_from(
         lambda x: multiply_by_quantized_multiplier(x - zero_in, multiplier, shift) + zero_out
+    )
+
+
+def abs_table(scale_in: float, zero_in: int, scale_out: float, zero_out: int) -> Int8Array:
+    """ABS; between equal scales nothing is rescaled."""
+    if np.float32(scale_in) == np.float32(scale_out):
+        return table_from(lambda x: abs(x - zero_in) + zero_out)
+    multiplier, shift = quantize_multiplier(_float_ratio(scale_in, scale_out))
+    return table_from(
+        lambda x: multiply_by_quantized_multiplier(abs(x - zero_in), multiplier, shift) + zero_out
     )
 
 

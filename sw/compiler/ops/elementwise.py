@@ -19,9 +19,10 @@ from celosia.sw.compiler.arithmetic.fixed import (
     saturating_rounding_doubling_high_mul,
 )
 from celosia.sw.compiler.ir import AddOp, DType, Graph, Int8Array, TableOp, Tensor, TfliteOp
+from celosia.sw.compiler.ops.operator import Operator
 from celosia.sw.compiler.passes.rewrite import contradiction, unsupported
 
-__all__ = ["UNARY", "lower_add", "lower_mul", "lower_unary"]
+__all__ = ["OPERATORS"]
 
 
 @dataclass(frozen=True)
@@ -98,15 +99,24 @@ def lower_mul(graph: Graph, op: TfliteOp) -> TableOp:
     return table
 
 
-def lower_unary(graph: Graph, op: TfliteOp) -> TableOp:
-    """Lower an operator of `UNARY`."""
-    source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
-    if source.scale is None or result.scale is None:
-        raise contradiction(op, "input or output has no scale")
-    if source.shape != result.shape:
-        raise contradiction(op, f"input {list(source.shape)}, output {list(result.shape)}")
-    arguments = (source.scale, source.zero_point, result.scale, result.zero_point)
-    return _table_op(op, source, result, UNARY[op.tflite_name](op, arguments))
+_Quantisation = tuple[float, int, float, int]
+_TableMaker = Callable[[TfliteOp, _Quantisation], Int8Array]
+"""From scale and zero point of input and output."""
+
+
+def _by_table(make: _TableMaker) -> Callable[[Graph, TfliteOp], TableOp]:
+    """Return what lowers a function of one tensor; its table must be right for all 256 inputs."""
+
+    def lower(graph: Graph, op: TfliteOp) -> TableOp:
+        source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
+        if source.scale is None or result.scale is None:
+            raise contradiction(op, "input or output has no scale")
+        if source.shape != result.shape:
+            raise contradiction(op, f"input {list(source.shape)}, output {list(result.shape)}")
+        arguments = (source.scale, source.zero_point, result.scale, result.zero_point)
+        return _table_op(op, source, result, make(op, arguments))
+
+    return lower
 
 
 def _binary(graph: Graph, op: TfliteOp) -> _Binary:
@@ -179,9 +189,6 @@ def _table_op(op: TfliteOp, source: Tensor, result: Tensor, table: Int8Array) ->
     )
 
 
-_Quantisation = tuple[float, int, float, int]
-
-
 def _leaky_relu(op: TfliteOp, arguments: _Quantisation) -> Int8Array:
     alpha = op.options.get("alpha")
     if not isinstance(alpha, float):
@@ -189,15 +196,36 @@ def _leaky_relu(op: TfliteOp, arguments: _Quantisation) -> Int8Array:
     return tables.leaky_relu_table(alpha, *arguments)
 
 
-UNARY: dict[str, Callable[[TfliteOp, _Quantisation], Int8Array]] = {
-    "LOGISTIC": lambda op, q: tables.logistic_table(*q),
-    "TANH": lambda op, q: tables.tanh_table(*q),
-    "HARD_SWISH": lambda op, q: tables.hard_swish_table(*q),
-    "LEAKY_RELU": _leaky_relu,
-    "QUANTIZE": lambda op, q: tables.requantize_table(*q),
-    "RELU": lambda op, q: tables.relu_table("RELU", *q),
-    "RELU6": lambda op, q: tables.relu_table("RELU6", *q),
-    "RELU_N1_TO_1": lambda op, q: tables.relu_table("RELU_N1_TO_1", *q),
-}
-"""Table of each supported function of one tensor; every one is equal to the reference for all 256
-inputs."""
+def _relu(op: TfliteOp, arguments: _Quantisation) -> Int8Array:
+    return tables.relu_table(op.tflite_name, *arguments)
+
+
+def _function(*names: str, table: _TableMaker) -> Operator:
+    return Operator(names=names, operands=(1, 1), where="table", lower=_by_table(table))
+
+
+OPERATORS = (
+    Operator(
+        names=("ADD", "SUB"),
+        operands=(2, 2),
+        where="vector engine; with a constant: table",
+        limits="equal shapes, or a constant of one value",
+        lower=lower_add,
+        constants=True,
+    ),
+    Operator(
+        names=("MUL",),
+        operands=(2, 2),
+        where="table",
+        limits="by a constant of one value",
+        lower=lower_mul,
+        constants=True,
+    ),
+    _function("ABS", table=lambda op, q: tables.abs_table(*q)),
+    _function("LOGISTIC", table=lambda op, q: tables.logistic_table(*q)),
+    _function("TANH", table=lambda op, q: tables.tanh_table(*q)),
+    _function("HARD_SWISH", table=lambda op, q: tables.hard_swish_table(*q)),
+    _function("LEAKY_RELU", table=_leaky_relu),
+    _function("RELU", "RELU6", "RELU_N1_TO_1", table=_relu),
+    _function("QUANTIZE", table=lambda op, q: tables.requantize_table(*q)),
+)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from celosia.sw.compiler.ir import Graph, ReshapeOp, TfliteOp
+from celosia.sw.compiler.ops.operator import Operator
 from celosia.sw.compiler.passes.rewrite import contradiction
 
-__all__ = ["lower_reshape"]
+__all__ = ["OPERATORS"]
 
 
 def lower_reshape(graph: Graph, op: TfliteOp) -> ReshapeOp:
@@ -21,3 +22,15 @@ def lower_reshape(graph: Graph, op: TfliteOp) -> ReshapeOp:
         input=source.name,
         output=result.name,
     )
+
+
+OPERATORS = (
+    Operator(names=("RESHAPE",), operands=(1, 2), where="nothing to do", lower=lower_reshape),
+    Operator(names=("SQUEEZE",), operands=(1, 1), where="nothing to do", lower=lower_reshape),
+    Operator(names=("EXPAND_DIMS",), operands=(2, 2), where="nothing to do", lower=lower_reshape),
+    Operator(
+        names=("DEQUANTIZE",),
+        operands=(1, 1),
+        remedy="convert with inference_output_type = tf.int8",
+    ),
+)

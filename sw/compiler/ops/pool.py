@@ -6,10 +6,11 @@ from typing import Literal
 
 from celosia.sw.compiler.arithmetic.fixed import activation_range
 from celosia.sw.compiler.ir import Graph, PoolOp, TfliteOp
+from celosia.sw.compiler.ops.operator import Operator
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 from celosia.sw.compiler.passes.window import window_of
 
-__all__ = ["lower_pool"]
+__all__ = ["OPERATORS"]
 
 MAX_KERNEL = 1 << 12
 
@@ -48,3 +49,20 @@ def lower_pool(graph: Graph, op: TfliteOp) -> PoolOp:
         act_min=act_min,
         act_max=act_max,
     )
+
+
+OPERATORS = (
+    Operator(
+        names=("AVERAGE_POOL_2D", "MAX_POOL_2D"),
+        operands=(1, 1),
+        where="vector engine",
+        limits="equal quantisation of input and output",
+        lower=lower_pool,
+    ),
+    Operator(
+        names=("MEAN",),
+        operands=(2, 2),
+        remedy="replace GlobalAveragePooling2D by AveragePooling2D over the whole image"
+        " followed by Flatten",
+    ),
+)

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from celosia.errors import ModelError, UnsupportedError
 from celosia.sw.compiler.arithmetic.fixed import QuantizationError
-from celosia.sw.compiler.ir import DType, Graph, NpuOp, Op, Tensor, TfliteOp
-from celosia.sw.compiler.ops.elementwise import UNARY, lower_add, lower_mul, lower_unary
-from celosia.sw.compiler.ops.moves import lower_reshape
-from celosia.sw.compiler.ops.pool import lower_pool
-from celosia.sw.compiler.ops.softmax import lower_softmax
-from celosia.sw.compiler.ops.weighted import (
-    lower_conv,
-    lower_depthwise,
-    lower_fully_connected,
-    lower_pad,
-)
+from celosia.sw.compiler.ir import DType, Graph, Op, Tensor, TfliteOp
+from celosia.sw.compiler.ops import elementwise, moves, pool, softmax, weighted
+from celosia.sw.compiler.ops.operator import Lowered, Operator
 from celosia.sw.compiler.passes.rewrite import unsupported, with_ops
 
-__all__ = ["SUPPORTED", "lower_ops"]
+__all__ = ["OPERATORS", "SUPPORTED", "lower_ops"]
 
-_SINGLE: dict[str, Callable[[Graph, TfliteOp], NpuOp]] = {
-    "CONV_2D": lower_conv,
-    "DEPTHWISE_CONV_2D": lower_depthwise,
-    "PAD": lower_pad,
-    "ADD": lower_add,
-    "SUB": lower_add,
-    "MUL": lower_mul,
-    "AVERAGE_POOL_2D": lower_pool,
-    "MAX_POOL_2D": lower_pool,
-    "SOFTMAX": lower_softmax,
-    "RESHAPE": lower_reshape,
-    "SQUEEZE": lower_reshape,
-    "EXPAND_DIMS": lower_reshape,
-    **dict.fromkeys(UNARY, lower_unary),
+OPERATORS: dict[str, Operator] = {
+    name: record
+    for kind in (weighted, elementwise, pool, softmax, moves)
+    for record in kind.OPERATORS
+    for name in record.names
 }
-SUPPORTED: tuple[str, ...] = tuple(sorted({*_SINGLE, "FULLY_CONNECTED"}))
+"""Every operator that the compiler knows something of, by its TFLite name."""
+SUPPORTED: tuple[str, ...] = tuple(
+    sorted(name for name, record in OPERATORS.items() if record.lower is not None)
+)
 """TFLite names of the operators the NPU runs."""
 
 
@@ -82,33 +66,25 @@ def lower_ops(graph: Graph) -> Graph:
     return with_ops(graph, ops, tensors)
 
 
-def _lower(graph: Graph, op: TfliteOp) -> tuple[list[NpuOp], list[Tensor]]:
-    if op.tflite_name not in SUPPORTED:
-        raise unsupported(op, "the NPU does not have this operator", _remedy_for(op.tflite_name))
+def _lower(graph: Graph, op: TfliteOp) -> Lowered:
+    record = OPERATORS.get(op.tflite_name)
+    if record is None or record.lower is None:
+        remedy = record.remedy if record else f"supported operators: {', '.join(SUPPORTED)}"
+        raise unsupported(op, "the NPU does not have this operator", remedy)
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
     for tensor in (source, result):
         if tensor.dtype is not DType.INT8:
             raise unsupported(op, f"{tensor.name!r} is {tensor.dtype}", "quantise it to int8")
-        if len(tensor.shape) > 2 and tensor.shape[0] != 1 and op.tflite_name != "FULLY_CONNECTED":
+        if len(tensor.shape) > 2 and tensor.shape[0] != 1 and not record.batches:
             raise unsupported(
                 op,
                 f"{tensor.name!r} has a batch of {tensor.shape[0]}",
                 "convert with batch size 1",
             )
-    if source.data is not None and op.tflite_name not in ("ADD", "SUB", "MUL"):
+    if source.data is not None and not record.constants:
         raise unsupported(op, "its input is a constant", "fold it before converting")
-    if op.tflite_name == "FULLY_CONNECTED":
-        return lower_fully_connected(graph, op)
-    return [_SINGLE[op.tflite_name](graph, op)], []
-
-
-def _remedy_for(name: str) -> str:
-    special = {
-        "MEAN": "replace GlobalAveragePooling2D by AveragePooling2D over the whole image "
-        "followed by Flatten",
-        "DEQUANTIZE": "convert with inference_output_type = tf.int8",
-    }
-    return special.get(name, f"supported operators: {', '.join(SUPPORTED)}")
+    lowered = record.lower(graph, op)
+    return lowered if isinstance(lowered, tuple) else ([lowered], [])
 
 
 def _refusal(graph: Graph, refusals: list[ModelError]) -> ModelError:

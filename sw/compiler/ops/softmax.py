@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from celosia.sw.compiler.arithmetic.tables import exp_table
 from celosia.sw.compiler.ir import Graph, SoftmaxOp, TfliteOp
+from celosia.sw.compiler.ops.operator import Operator
 from celosia.sw.compiler.passes.rewrite import contradiction, unsupported
 
-__all__ = ["lower_softmax"]
+__all__ = ["OPERATORS"]
 
 SOFTMAX_SCALE = 1 / 256
 SOFTMAX_ZERO_POINT = -128
@@ -42,3 +43,14 @@ def lower_softmax(graph: Graph, op: TfliteOp) -> SoftmaxOp:
         exp_table=table,
         cutoff=cutoff,
     )
+
+
+OPERATORS = (
+    Operator(
+        names=("SOFTMAX",),
+        operands=(1, 1),
+        where="vector engine",
+        limits="over the last dimension; output scale 1/256 and zero point -128",
+        lower=lower_softmax,
+    ),
+)

@@ -32,11 +32,12 @@ from celosia.sw.compiler.ir import (
     fresh_name,
     hwc,
 )
+from celosia.sw.compiler.ops.operator import Operator
 from celosia.sw.compiler.passes.fold_pad import spatial_pads
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 from celosia.sw.compiler.passes.window import Window, require_nhwc, window_of
 
-__all__ = ["lower_conv", "lower_depthwise", "lower_fully_connected", "lower_pad"]
+__all__ = ["OPERATORS"]
 
 MAX_DENSE_WEIGHTS = 1 << 24
 """Bound on what expanding a depth multiplier may allocate, in bytes."""
@@ -341,3 +342,39 @@ def _geometry(window: Window) -> dict[str, Any]:
 def _require_channels(op: TfliteOp, result: Tensor, cout: int) -> None:
     if result.shape[-1:] != (cout,):
         raise contradiction(op, f"output {list(result.shape)} for {cout} channels")
+
+
+OPERATORS = (
+    Operator(
+        names=("CONV_2D",),
+        operands=(2, 3),
+        where="array",
+        limits="int8 weights with zero point 0; no groups, no dilation",
+        lower=lower_conv,
+        weighted=True,
+    ),
+    Operator(
+        names=("DEPTHWISE_CONV_2D",),
+        operands=(2, 3),
+        where="array",
+        limits="int8 weights with zero point 0; no dilation",
+        lower=lower_depthwise,
+        weighted=True,
+    ),
+    Operator(
+        names=("FULLY_CONNECTED",),
+        operands=(2, 3),
+        where="array",
+        limits="int8 weights with zero point 0; no sum that leaves 32 bits in the reference",
+        lower=lower_fully_connected,
+        weighted=True,
+        batches=True,
+    ),
+    Operator(
+        names=("PAD",),
+        operands=(2, 2),
+        where="the convolution behind it, or the array",
+        limits="height and width only; equal quantisation of input and output",
+        lower=lower_pad,
+    ),
+)

@@ -1,0 +1,53 @@
+"""What the compiler knows of an operator of model files, in one record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from celosia.sw.compiler.ir import Graph, NpuOp, Tensor, TfliteOp
+
+__all__ = ["Lowered", "Operator"]
+
+Lowered = tuple[list[NpuOp], list[Tensor]]
+"""Operators of the NPU, and tensors between them that the file does not have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operator:
+    """One operator, or several that are alike.
+
+    The compiler asks the record; ``docs/operators.md`` is made from it.
+
+    Attributes
+    ----------
+    names : tuple of str
+        As TFLite calls them.
+    operands : tuple of int
+        The fewest inputs and the most. There is one output.
+    where : str
+        What computes it, in a word or two.
+    limits : str
+        What of it is refused, in the words of a model's author; empty if nothing is.
+    lower : callable, optional
+        Returns what the NPU does for it, or raises `UnsupportedError`, `ModelError` or
+        `QuantizationError`. Without it the operator is known and does not run on the NPU.
+    remedy : str
+        What to do where it does not run.
+    weighted : bool
+        Its second input are weights, its third a bias.
+    batches : bool
+        The first dimension may be any, not only 1.
+    constants : bool
+        The first input may be a constant.
+    """
+
+    names: tuple[str, ...]
+    operands: tuple[int, int]
+    where: str = ""
+    limits: str = ""
+    lower: Callable[[Graph, TfliteOp], NpuOp | Lowered] | None = None
+    remedy: str = ""
+    weighted: bool = False
+    batches: bool = False
+    constants: bool = False

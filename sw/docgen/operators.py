@@ -1,0 +1,54 @@
+"""Generates ``docs/operators.md`` from the compiler's records of operators."""
+
+from __future__ import annotations
+
+from celosia.sw.compiler.ops.operator import Operator
+from celosia.sw.compiler.ops.registry import OPERATORS
+
+__all__ = ["operators_page"]
+
+
+def operators_page() -> str:
+    """Return ``docs/operators.md``: what runs where, with which limits, and what does not."""
+    records = sorted(dict.fromkeys(OPERATORS.values()), key=lambda record: record.names)
+    runs = [record for record in records if record.lower is not None]
+    others = [record for record in records if record.lower is None]
+    lines = [
+        "<!-- Generated from sw/compiler/ops/ by sw/docgen/operators.py; do not edit. -->",
+        "# Operators",
+        "",
+        "Operators of TFLite models that run on the NPU. Activations are int8 with one scale and"
+        " zero point a tensor, weights int8 with one scale, or one a channel. Results are equal bit"
+        " for bit to the reference kernels ([arithmetic.md](arithmetic.md)). The batch is 1 unless"
+        " the table says *any batch*.",
+        "",
+        "| operator | inputs | what computes it | limits |",
+        "|---|--:|---|---|",
+        *(f"| {_names(r)} | {_inputs(r)} | {r.where} | {_limits(r)} |" for r in runs),
+        "",
+        "Any other operator is refused before anything is compiled, with its name and place. The"
+        " compiler itself evaluates RESHAPE, SQUEEZE, EXPAND_DIMS, QUANTIZE and DEQUANTIZE of"
+        " constants, and leaves out whatever only computes the shape for a RESHAPE. For some there"
+        " is advice:",
+        "",
+        "| operator | inputs | instead |",
+        "|---|--:|---|",
+        *(f"| {_names(r)} | {_inputs(r)} | {r.remedy} |" for r in others),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _names(record: Operator) -> str:
+    return ", ".join(record.names)
+
+
+def _inputs(record: Operator) -> str:
+    fewest, most = record.operands
+    return f"{fewest}" if fewest == most else f"{fewest} to {most}"
+
+
+def _limits(record: Operator) -> str:
+    notes = [record.limits] if record.limits else []
+    if record.batches:
+        notes.append("any batch")
+    return "; ".join(notes)
