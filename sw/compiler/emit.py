@@ -185,8 +185,8 @@ def _layers(
         infos.append(
             LayerInfo(
                 name=work.output,
-                op=work.op.tflite_name if work.add is None else f"{work.op.tflite_name} + ADD",
-                tflite_index=work.op.tflite_index,
+                op=work.op.origin.name if work.add is None else f"{work.op.origin.name} + ADD",
+                tflite_index=work.op.origin.index,
                 first_tag=min(own, default=-1),
                 last_tag=max(own, default=-1),
                 tiles=sum(_tiles(commands[tag]) for tag in own),

@@ -1,6 +1,6 @@
 """The compiler's intermediate representation.
 
-One `Graph` type carries two levels of operators. The front end produces `TfliteOp`, which says
+One `Graph` type carries two levels of operators. The front end produces `SourceOp`, which says
 what the file says; `celosia.sw.compiler.lower.lower` turns these into the NPU
 operators (`ConvOp`, `AddOp`, `PoolOp`, `TableOp`, `SoftmaxOp`, `ReshapeOp`), whose fields hold
 everything the back half needs: no quantisation arithmetic is left to do after lowering.
@@ -36,12 +36,13 @@ __all__ = [
     "Int32Array",
     "NpuOp",
     "Op",
+    "Origin",
     "PoolOp",
     "ReshapeOp",
     "SoftmaxOp",
     "TableOp",
     "Tensor",
-    "TfliteOp",
+    "SourceOp",
     "fresh_name",
     "hwc",
 ]
@@ -97,7 +98,7 @@ class Tensor:
         All dimensions positive.
     dtype : DType
         Element type.
-    tflite_index : int
+    index : int
         Number of the tensor in the file, -1 for one the compiler made.
     scale : float or None
         Per-tensor scale, exactly the file's float32; None when not quantised or per channel.
@@ -117,7 +118,7 @@ class Tensor:
     name: str
     shape: tuple[int, ...]
     dtype: DType
-    tflite_index: int = -1
+    index: int = -1
     scale: float | None = None
     zero_point: int = 0
     channel_scales: Float32Array | None = None
@@ -180,22 +181,38 @@ def hwc(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return prod(shape[:-1]), 1, shape[-1]
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where in a model an operator comes from.
+
+    Attributes
+    ----------
+    format : str
+        ``tflite``; empty for one that the compiler adds.
+    index : int
+        Number of the operator in the file, -1 for one that the compiler adds.
+    name : str
+        As the format calls it, for example ``CONV_2D``.
+    """
+
+    format: str
+    index: int
+    name: str
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Op:
     """What all operators share.
 
     Attributes
     ----------
-    tflite_index : int
-        Number of the operator in the file; for a fused operator the one that does the work.
-    tflite_name : str
-        Its TFLite name, for example ``CONV_2D``.
+    origin : Origin
+        The operator of the file; for a fused operator the one that does the work.
     fused : tuple of int
         Numbers of further operators of the file that this one also performs.
     """
 
-    tflite_index: int
-    tflite_name: str
+    origin: Origin
     fused: tuple[int, ...] = ()
 
     @property
@@ -211,11 +228,11 @@ class Op:
     @property
     def label(self) -> str:
         """How messages and reports call this operator, for example ``CONV_2D #3``."""
-        return f"{self.tflite_name} #{self.tflite_index}"
+        return f"{self.origin.name} #{self.origin.index}"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class TfliteOp(Op):
+class SourceOp(Op):
     """An operator as the file has it.
 
     Attributes

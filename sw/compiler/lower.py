@@ -31,7 +31,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
 
 
 def lower(graph: Graph) -> Graph:
-    """Lower a graph of `TfliteOp` to one of `NpuOp`.
+    """Lower a graph of `SourceOp` to one of `NpuOp`.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import numpy as np
 from celosia.errors import CompileError, ModelError, UnsupportedError
-from celosia.sw.compiler.ir import DType, Graph, NpuOp, Op, Tensor, TfliteOp
+from celosia.sw.compiler.ir import DType, Graph, NpuOp, Op, SourceOp, Tensor
 from celosia.sw.compiler.ops.registry import OPERATORS
 from celosia.sw.compiler.verify_npu import npu_violation
 
@@ -43,7 +43,7 @@ def verify(graph: Graph, file: str | None = None) -> None:
     _check_names(graph, where)
     _check_order(graph, where)
     for op in graph.ops:
-        if isinstance(op, TfliteOp):
+        if isinstance(op, SourceOp):
             _check_source_op(graph, op, where)
         elif isinstance(op, NpuOp):
             violation = npu_violation(graph, op)
@@ -61,8 +61,8 @@ def _fail(where: str, cause: str, op: Op | None = None, tensor: str = "") -> NoR
         cause,
         "the file contradicts itself: convert the model again",
         file=where,
-        op_index=op.tflite_index if op else None,
-        op_type=op.tflite_name if op else "",
+        op_index=op.origin.index if op else None,
+        op_type=op.origin.name if op else "",
         tensor=tensor,
     )
 
@@ -74,8 +74,8 @@ def _refuse(where: str, cause: str, remedy: str, op: Op, tensor: str) -> NoRetur
         cause,
         remedy,
         file=where,
-        op_index=op.tflite_index,
-        op_type=op.tflite_name,
+        op_index=op.origin.index,
+        op_type=op.origin.name,
         tensor=tensor,
     )
 
@@ -123,8 +123,8 @@ def _check_order(graph: Graph, where: str) -> None:
             _fail(where, f"no operator writes output {name!r}", tensor=name)
 
 
-def _check_source_op(graph: Graph, op: TfliteOp, where: str) -> None:
-    record = OPERATORS.get(op.tflite_name)
+def _check_source_op(graph: Graph, op: SourceOp, where: str) -> None:
+    record = OPERATORS.get(op.origin.name)
     if record is not None:
         fewest, most = record.operands
         if not fewest <= len(op.operands) <= most or None in op.operands[:fewest]:
@@ -135,7 +135,7 @@ def _check_source_op(graph: Graph, op: TfliteOp, where: str) -> None:
         _check_weighted(graph, op, where)
 
 
-def _check_weighted(graph: Graph, op: TfliteOp, where: str) -> None:
+def _check_weighted(graph: Graph, op: SourceOp, where: str) -> None:
     """Quantisation of weights and bias, when the operator is an int8 one."""
     source, weights = graph.tensors[op.inputs[0]], graph.tensors[op.inputs[1]]
     result = graph.tensors[op.results[0]]
@@ -168,7 +168,7 @@ def _check_weighted(graph: Graph, op: TfliteOp, where: str) -> None:
         _fail(where, f"the bias of {op.label} is {bias.dtype}, expected int32", op, bias.name)
     # The kernels do not use the scale of the bias. The reference holds only that of a per-tensor
     # fully connected layer against the others' (GetQuantizedConvolutionMultipler).
-    if op.tflite_name != "FULLY_CONNECTED" or weights.scale is None:
+    if op.origin.name != "FULLY_CONNECTED" or weights.scale is None:
         return
     actual = _scales(bias)
     if actual.size == 0:  # some converters leave the bias scale out

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from celosia.errors import ModelError
 from celosia.sw.compiler.frontends.tflite.convert import load
-from celosia.sw.compiler.ir import Graph, Tensor, TfliteOp
+from celosia.sw.compiler.ir import Graph, SourceOp, Tensor
 
 __all__ = [
     "GoldenGraph",
@@ -122,21 +122,21 @@ def read_graph(source: str | Path | bytes | Graph) -> GoldenGraph:
             graph = load(source)
         except ModelError as error:
             raise UnsupportedModelError(str(error)) from error
-    tensors = {tensor.tflite_index: _info(tensor) for tensor in graph.tensors.values()}
+    tensors = {tensor.index: _info(tensor) for tensor in graph.tensors.values()}
 
     def numbers(names: tuple[str | None, ...] | list[str]) -> tuple[int, ...]:
-        return tuple(-1 if name is None else graph.tensors[name].tflite_index for name in names)
+        return tuple(-1 if name is None else graph.tensors[name].index for name in names)
 
     operators = [
         GoldenOperator(
-            position=op.tflite_index,
-            name=op.tflite_name,
+            position=op.origin.index,
+            name=op.origin.name,
             inputs=numbers(op.operands),
             outputs=numbers(op.results),
             options=op.options,
         )
         for op in graph.ops
-        if isinstance(op, TfliteOp)
+        if isinstance(op, SourceOp)
     ]
     outputs = numbers(graph.outputs)
     return GoldenGraph(
@@ -154,7 +154,7 @@ def _info(tensor: Tensor) -> TensorInfo:
     elif tensor.scale is not None:
         scales = np.array([tensor.scale], np.float32)
     return TensorInfo(
-        index=tensor.tflite_index,
+        index=tensor.index,
         name=tensor.name,
         shape=tensor.shape,
         dtype=tensor.dtype.numpy,

@@ -18,7 +18,7 @@ import pytest
 from celosia.sim.golden import operators as golden
 from celosia.sim.models.random_models import OPERATORS, random_network, random_operator
 from celosia.sim.models.tflite_builder import ModelBuilder
-from celosia.sw.compiler.ir import DType, Graph, Tensor, TfliteOp
+from celosia.sw.compiler.ir import DType, Graph, Origin, SourceOp, Tensor
 from celosia.sw.compiler.ops.registry import SUPPORTED
 from celosia.sw.reference.golden import OPERATORS as KNOWN
 from celosia.sw.reference.golden import GoldenModel, UnsupportedModelError
@@ -367,23 +367,23 @@ def test_operators_that_nobody_reads_are_not_looked_at() -> None:
 def test_arithmetic_on_a_shape_is_done_and_not_needed_for_a_reshape() -> None:
     """SHAPE, STRIDED_SLICE and PACK are how Keras writes Flatten; the result's shape is static."""
     tensors = {
-        "x": Tensor(name="x", shape=(1, 2, 3), dtype=DType.INT8, tflite_index=0, scale=0.1),
-        "shape": Tensor(name="shape", shape=(3,), dtype=DType.INT32, tflite_index=1),
+        "x": Tensor(name="x", shape=(1, 2, 3), dtype=DType.INT8, index=0, scale=0.1),
+        "shape": Tensor(name="shape", shape=(3,), dtype=DType.INT32, index=1),
         **{
             name: Tensor(
                 name=name,
                 shape=(1,),
                 dtype=DType.INT32,
-                tflite_index=index,
+                index=index,
                 data=np.array([value], np.int32),
             )
             for index, (name, value) in enumerate(
                 (("first", 1), ("last", 2), ("step", 1), ("three", 3)), start=2
             )
         },
-        "middle": Tensor(name="middle", shape=(), dtype=DType.INT32, tflite_index=6),
-        "packed": Tensor(name="packed", shape=(2,), dtype=DType.INT32, tflite_index=7),
-        "y": Tensor(name="y", shape=(2, 3), dtype=DType.INT8, tflite_index=8, scale=0.1),
+        "middle": Tensor(name="middle", shape=(), dtype=DType.INT32, index=6),
+        "packed": Tensor(name="packed", shape=(2,), dtype=DType.INT32, index=7),
+        "y": Tensor(name="y", shape=(2, 3), dtype=DType.INT8, index=8, scale=0.1),
     }
     tensors["three"] = replace(tensors["three"], shape=(), data=np.array(3, np.int32))
     names = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask")
@@ -409,10 +409,9 @@ def test_arithmetic_on_a_shape_is_done_and_not_needed_for_a_reshape() -> None:
 
 def operator(
     number: int, name: str, operands: tuple[str, ...], result: str, options: Any = None
-) -> TfliteOp:
-    return TfliteOp(
-        tflite_index=number,
-        tflite_name=name,
+) -> SourceOp:
+    return SourceOp(
+        origin=Origin("tflite", number, name),
         operands=operands,
         results=(result,),
         options=options or {},

@@ -11,7 +11,7 @@ import pytest
 from celosia.errors import CompileError, ModelError, UnsupportedError
 from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler.frontends.tflite.convert import load
-from celosia.sw.compiler.ir import DType, Graph, Tensor, TfliteOp, hwc
+from celosia.sw.compiler.ir import DType, Graph, SourceOp, Tensor, hwc
 from celosia.sw.compiler.verify import verify
 
 MODELS = Path(__file__).parents[2] / "../shared/mlperf_tiny"
@@ -36,8 +36,8 @@ def test_operators_tensors_and_options_are_faithful() -> None:
     graph = load(small_model())
     assert [op.label for op in graph.ops] == ["CONV_2D #0", "FULLY_CONNECTED #1"]
     conv, dense = graph.ops
-    assert isinstance(conv, TfliteOp)
-    assert isinstance(dense, TfliteOp)
+    assert isinstance(conv, SourceOp)
+    assert isinstance(dense, SourceOp)
     assert dict(conv.options) == {
         "padding": "VALID",
         "stride_h": 2,
@@ -79,7 +79,7 @@ def test_repeated_names_become_unique() -> None:
     graph = load(b.finish())
     assert len(set(graph.inputs)) == 2
     assert graph.inputs[0] == "same"
-    assert [graph.tensors[name].tflite_index for name in graph.inputs] == [0, 1]
+    assert [graph.tensors[name].index for name in graph.inputs] == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["ad01", "kws", "resnet8", "vww_96", "sww"])
@@ -151,7 +151,7 @@ def test_verifier_refuses_a_wrong_bias_scale() -> None:
     # The convolutions of the reference do not look at it.
     verify(with_tensor(graph, conv.inputs[2], channel_scales=np.full(4, 0.5, np.float32)))
     bias = Tensor(name="bias", shape=(3,), dtype=DType.INT32, scale=1.0, data=np.zeros(3, np.int32))
-    assert isinstance(dense, TfliteOp)
+    assert isinstance(dense, SourceOp)
     wrong = replace(
         graph,
         tensors={**graph.tensors, "bias": bias},

@@ -61,7 +61,7 @@ def unary(name: str, b: ModelBuilder) -> None:
 def test_operator_code_in_the_new_field_only(name: str) -> None:
     b = ModelBuilder()
     unary(name, b)
-    assert load(b.finish(old_codes=False)).ops[0].tflite_name == name
+    assert load(b.finish(old_codes=False)).ops[0].origin.name == name
     check(b.finish(old_codes=False), b.finish())
 
 

@@ -189,9 +189,9 @@ def check(model: bytes, *inputs: Any) -> Graph:
     graph = lower(load(model))
     expected, outputs = reference(model, *inputs)
     values = evaluate(graph, *inputs)
-    assert [graph.tensors[name].tflite_index for name in graph.outputs] == outputs
+    assert [graph.tensors[name].index for name in graph.outputs] == outputs
     for name, value in values.items():
-        index = graph.tensors[name].tflite_index
+        index = graph.tensors[name].index
         if index >= 0:
             np.testing.assert_array_equal(value, expected[index], err_msg=name)
     return graph
@@ -379,7 +379,7 @@ def test_pad_folds_into_convolutions(
     )  # fmt: skip
     b.depthwise_conv2d(p, int8(rng, 1, 2, 2, 3), w_scales=0.01, scale=0.2, padding="VALID")
     graph = check(b.finish(), int8(rng, 1, 6, 5, 3))
-    assert [op.tflite_name for op in graph.ops] == ["CONV_2D", "DEPTHWISE_CONV_2D"]
+    assert [op.origin.name for op in graph.ops] == ["CONV_2D", "DEPTHWISE_CONV_2D"]
     assert all(op.fused == (0,) for op in graph.ops)
 
 
@@ -389,7 +389,7 @@ def test_pad_before_a_pool_stays(rng: np.random.Generator) -> None:
     p = b.pad(x, [(0, 0), (1, 1), (2, 1), (0, 0)])
     b.average_pool2d(p, size=(3, 3), strides=(2, 2))
     graph = check(b.finish(), int8(rng, 1, 6, 5, 3))
-    assert [op.tflite_name for op in graph.ops] == ["PAD", "AVERAGE_POOL_2D"]
+    assert [op.origin.name for op in graph.ops] == ["PAD", "AVERAGE_POOL_2D"]
 
 
 # ---------------------------------------------------------------------- element-wise

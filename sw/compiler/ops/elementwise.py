@@ -18,7 +18,7 @@ from celosia.sw.compiler.arithmetic.fixed import (
     rounding_divide_by_pot,
     saturating_rounding_doubling_high_mul,
 )
-from celosia.sw.compiler.ir import AddOp, DType, Graph, Int8Array, TableOp, Tensor, TfliteOp
+from celosia.sw.compiler.ir import AddOp, DType, Graph, Int8Array, SourceOp, TableOp, Tensor
 from celosia.sw.compiler.ops.operator import Operator
 from celosia.sw.compiler.passes.rewrite import contradiction, unsupported
 
@@ -39,10 +39,10 @@ class _Binary:
     act_max: int
 
 
-def lower_add(graph: Graph, op: TfliteOp) -> AddOp | TableOp:
+def lower_add(graph: Graph, op: SourceOp) -> AddOp | TableOp:
     """Lower ADD or SUB."""
     x = _binary(graph, op)
-    parameters = add_parameters(x.scale_a, x.scale_b, x.scale_out, subtract=op.tflite_name == "SUB")
+    parameters = add_parameters(x.scale_a, x.scale_b, x.scale_out, subtract=op.origin.name == "SUB")
 
     def add(a: int, b: int) -> int:
         high = saturating_rounding_doubling_high_mul
@@ -60,8 +60,7 @@ def lower_add(graph: Graph, op: TfliteOp) -> AddOp | TableOp:
     if table is not None:
         return table
     return AddOp(
-        tflite_index=op.tflite_index,
-        tflite_name=op.tflite_name,
+        origin=op.origin,
         fused=op.fused,
         input_a=x.a.name,
         input_b=x.b.name,
@@ -81,7 +80,7 @@ def lower_add(graph: Graph, op: TfliteOp) -> AddOp | TableOp:
     )
 
 
-def lower_mul(graph: Graph, op: TfliteOp) -> TableOp:
+def lower_mul(graph: Graph, op: SourceOp) -> TableOp:
     """Lower MUL by a constant of one value."""
     x = _binary(graph, op)
     # All in single precision, then widened: the reference's Prepare of MUL.
@@ -100,14 +99,14 @@ def lower_mul(graph: Graph, op: TfliteOp) -> TableOp:
 
 
 _Quantisation = tuple[float, int, float, int]
-_TableMaker = Callable[[TfliteOp, _Quantisation], Int8Array]
+_TableMaker = Callable[[SourceOp, _Quantisation], Int8Array]
 """From scale and zero point of input and output."""
 
 
-def _by_table(make: _TableMaker) -> Callable[[Graph, TfliteOp], TableOp]:
+def _by_table(make: _TableMaker) -> Callable[[Graph, SourceOp], TableOp]:
     """Return what lowers a function of one tensor; its table must be right for all 256 inputs."""
 
-    def lower(graph: Graph, op: TfliteOp) -> TableOp:
+    def lower(graph: Graph, op: SourceOp) -> TableOp:
         source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
         if source.scale is None or result.scale is None:
             raise contradiction(op, "input or output has no scale")
@@ -119,7 +118,7 @@ def _by_table(make: _TableMaker) -> Callable[[Graph, TfliteOp], TableOp]:
     return lower
 
 
-def _binary(graph: Graph, op: TfliteOp) -> _Binary:
+def _binary(graph: Graph, op: SourceOp) -> _Binary:
     a, b = (graph.tensors[name] for name in op.inputs)
     result = graph.tensors[op.results[0]]
     if {a.dtype, b.dtype} != {DType.INT8}:
@@ -140,7 +139,7 @@ def _binary(graph: Graph, op: TfliteOp) -> _Binary:
     )
 
 
-def _by_constant(op: TfliteOp, x: _Binary, function: Callable[[int, int], int]) -> TableOp | None:
+def _by_constant(op: SourceOp, x: _Binary, function: Callable[[int, int], int]) -> TableOp | None:
     """Tabulate the operator when one operand has one value; None when both are activations."""
     for constant, other, swapped in ((x.b, x.a, False), (x.a, x.b, True)):
         if constant.data is None:
@@ -178,10 +177,9 @@ def _fix_second(function: Callable[[int, int], int], value: int) -> Callable[[in
     return lambda v: function(v, value)
 
 
-def _table_op(op: TfliteOp, source: Tensor, result: Tensor, table: Int8Array) -> TableOp:
+def _table_op(op: SourceOp, source: Tensor, result: Tensor, table: Int8Array) -> TableOp:
     return TableOp(
-        tflite_index=op.tflite_index,
-        tflite_name=op.tflite_name,
+        origin=op.origin,
         fused=op.fused,
         input=source.name,
         output=result.name,
@@ -189,15 +187,15 @@ def _table_op(op: TfliteOp, source: Tensor, result: Tensor, table: Int8Array) ->
     )
 
 
-def _leaky_relu(op: TfliteOp, arguments: _Quantisation) -> Int8Array:
+def _leaky_relu(op: SourceOp, arguments: _Quantisation) -> Int8Array:
     alpha = op.options.get("alpha")
     if not isinstance(alpha, float):
         raise contradiction(op, f"alpha is {alpha}")
     return tables.leaky_relu_table(alpha, *arguments)
 
 
-def _relu(op: TfliteOp, arguments: _Quantisation) -> Int8Array:
-    return tables.relu_table(op.tflite_name, *arguments)
+def _relu(op: SourceOp, arguments: _Quantisation) -> Int8Array:
+    return tables.relu_table(op.origin.name, *arguments)
 
 
 def _function(*names: str, table: _TableMaker) -> Operator:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from celosia.sw.compiler.ir import Graph, ReshapeOp, TfliteOp
+from celosia.sw.compiler.ir import Graph, ReshapeOp, SourceOp
 from celosia.sw.compiler.ops.operator import Operator
 from celosia.sw.compiler.passes.rewrite import contradiction
 
 __all__ = ["OPERATORS"]
 
 
-def lower_reshape(graph: Graph, op: TfliteOp) -> ReshapeOp:
+def lower_reshape(graph: Graph, op: SourceOp) -> ReshapeOp:
     """Lower RESHAPE, SQUEEZE or EXPAND_DIMS."""
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
     if source.elements != result.elements:
         raise contradiction(op, f"input {list(source.shape)}, output {list(result.shape)}")
     # The kernel copies bytes whatever the scales say, and so does this.
     return ReshapeOp(
-        tflite_index=op.tflite_index,
-        tflite_name=op.tflite_name,
+        origin=op.origin,
         fused=op.fused,
         input=source.name,
         output=result.name,

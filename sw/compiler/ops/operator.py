@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from celosia.sw.compiler.ir import Graph, NpuOp, Tensor, TfliteOp
+from celosia.sw.compiler.ir import Graph, NpuOp, SourceOp, Tensor
 
 __all__ = ["Lowered", "Operator"]
 
@@ -46,7 +46,7 @@ class Operator:
     operands: tuple[int, int]
     where: str = ""
     limits: str = ""
-    lower: Callable[[Graph, TfliteOp], NpuOp | Lowered] | None = None
+    lower: Callable[[Graph, SourceOp], NpuOp | Lowered] | None = None
     remedy: str = ""
     weighted: bool = False
     batches: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from celosia.sw.compiler.arithmetic.fixed import activation_range
-from celosia.sw.compiler.ir import Graph, PoolOp, TfliteOp
+from celosia.sw.compiler.ir import Graph, PoolOp, SourceOp
 from celosia.sw.compiler.ops.operator import Operator
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 from celosia.sw.compiler.passes.window import window_of
@@ -15,10 +15,10 @@ __all__ = ["OPERATORS"]
 MAX_KERNEL = 1 << 12
 
 
-def lower_pool(graph: Graph, op: TfliteOp) -> PoolOp:
+def lower_pool(graph: Graph, op: SourceOp) -> PoolOp:
     """Lower AVERAGE_POOL_2D or MAX_POOL_2D."""
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
-    kind: Literal["avg", "max"] = "avg" if op.tflite_name == "AVERAGE_POOL_2D" else "max"
+    kind: Literal["avg", "max"] = "avg" if op.origin.name == "AVERAGE_POOL_2D" else "max"
     kernel_h, kernel_w = op.options.get("filter_height"), op.options.get("filter_width")
     if not isinstance(kernel_h, int) or not isinstance(kernel_w, int):
         raise contradiction(op, "it has no window size")
@@ -32,8 +32,7 @@ def lower_pool(graph: Graph, op: TfliteOp) -> PoolOp:
     activation = str(op.options.get("fused_activation_function", "NONE"))
     act_min, act_max = activation_range(activation, result.scale, result.zero_point)
     return PoolOp(
-        tflite_index=op.tflite_index,
-        tflite_name=op.tflite_name,
+        origin=op.origin,
         fused=op.fused,
         input=source.name,
         output=result.name,

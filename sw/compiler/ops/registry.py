@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celosia.errors import ModelError, UnsupportedError
 from celosia.sw.compiler.arithmetic.fixed import QuantizationError
-from celosia.sw.compiler.ir import DType, Graph, Op, Tensor, TfliteOp
+from celosia.sw.compiler.ir import DType, Graph, Op, SourceOp, Tensor
 from celosia.sw.compiler.ops import elementwise, moves, pool, softmax, weighted
 from celosia.sw.compiler.ops.operator import Lowered, Operator
 from celosia.sw.compiler.passes.rewrite import unsupported, with_ops
@@ -48,7 +48,7 @@ def lower_ops(graph: Graph) -> Graph:
         if graph.tensors[name].is_constant
     ]
     for op in graph.ops:
-        if not isinstance(op, TfliteOp):
+        if not isinstance(op, SourceOp):
             ops.append(op)
             continue
         try:
@@ -66,8 +66,8 @@ def lower_ops(graph: Graph) -> Graph:
     return with_ops(graph, ops, tensors)
 
 
-def _lower(graph: Graph, op: TfliteOp) -> Lowered:
-    record = OPERATORS.get(op.tflite_name)
+def _lower(graph: Graph, op: SourceOp) -> Lowered:
+    record = OPERATORS.get(op.origin.name)
     if record is None or record.lower is None:
         remedy = record.remedy if record else f"supported operators: {', '.join(SUPPORTED)}"
         raise unsupported(op, "the NPU does not have this operator", remedy)

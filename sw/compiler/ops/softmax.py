@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from celosia.sw.compiler.arithmetic.tables import exp_table
-from celosia.sw.compiler.ir import Graph, SoftmaxOp, TfliteOp
+from celosia.sw.compiler.ir import Graph, SoftmaxOp, SourceOp
 from celosia.sw.compiler.ops.operator import Operator
 from celosia.sw.compiler.passes.rewrite import contradiction, unsupported
 
@@ -13,7 +13,7 @@ SOFTMAX_SCALE = 1 / 256
 SOFTMAX_ZERO_POINT = -128
 
 
-def lower_softmax(graph: Graph, op: TfliteOp) -> SoftmaxOp:
+def lower_softmax(graph: Graph, op: SourceOp) -> SoftmaxOp:
     """Lower SOFTMAX over the last dimension."""
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
     if source.scale is None:
@@ -32,8 +32,7 @@ def lower_softmax(graph: Graph, op: TfliteOp) -> SoftmaxOp:
     table, cutoff = exp_table(source.scale, beta)
     channels = source.shape[-1]
     return SoftmaxOp(
-        tflite_index=op.tflite_index,
-        tflite_name=op.tflite_name,
+        origin=op.origin,
         fused=op.fused,
         input=source.name,
         output=result.name,

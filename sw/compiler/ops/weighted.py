@@ -27,8 +27,8 @@ from celosia.sw.compiler.ir import (
     Int32Array,
     NpuOp,
     ReshapeOp,
+    SourceOp,
     Tensor,
-    TfliteOp,
     fresh_name,
     hwc,
 )
@@ -56,7 +56,7 @@ class _Operands:
     out_scale: float
 
 
-def lower_conv(graph: Graph, op: TfliteOp) -> ConvOp:
+def lower_conv(graph: Graph, op: SourceOp) -> ConvOp:
     """Lower CONV_2D; weights come as [cout, kh, kw, cin]."""
     x = _operands(graph, op, rank=4, channel_axis=0)
     cout, kernel_h, kernel_w, cin = x.weights.shape
@@ -77,7 +77,7 @@ def lower_conv(graph: Graph, op: TfliteOp) -> ConvOp:
     )
 
 
-def lower_depthwise(graph: Graph, op: TfliteOp) -> ConvOp:
+def lower_depthwise(graph: Graph, op: SourceOp) -> ConvOp:
     """Lower DEPTHWISE_CONV_2D; weights come as [1, kh, kw, cout].
 
     With a depth multiplier, output channel n reads input channel n // multiplier: that becomes a
@@ -116,7 +116,7 @@ def lower_depthwise(graph: Graph, op: TfliteOp) -> ConvOp:
     )
 
 
-def lower_fully_connected(graph: Graph, op: TfliteOp) -> tuple[list[NpuOp], list[Tensor]]:
+def lower_fully_connected(graph: Graph, op: SourceOp) -> tuple[list[NpuOp], list[Tensor]]:
     """Lower FULLY_CONNECTED; weights come as [cout, depth].
 
     Returns
@@ -154,8 +154,7 @@ def lower_fully_connected(graph: Graph, op: TfliteOp) -> tuple[list[NpuOp], list
         tensors.append(source)
         ops.append(
             ReshapeOp(
-                tflite_index=op.tflite_index,
-                tflite_name=op.tflite_name,
+                origin=op.origin,
                 input=x.source.name,
                 output=source.name,
             )
@@ -169,7 +168,7 @@ def lower_fully_connected(graph: Graph, op: TfliteOp) -> tuple[list[NpuOp], list
     return ops, tensors
 
 
-def lower_pad(graph: Graph, op: TfliteOp) -> ConvOp:
+def lower_pad(graph: Graph, op: SourceOp) -> ConvOp:
     """Lower a PAD that no convolution could take in."""
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
     top, bottom, left, right = spatial_pads(graph, op)
@@ -177,8 +176,7 @@ def lower_pad(graph: Graph, op: TfliteOp) -> ConvOp:
         raise unsupported(op, "input and output have different quantisation", "convert again")
     _, _, channels = require_nhwc(op, source)
     return ConvOp(
-        tflite_index=op.tflite_index,
-        tflite_name=op.tflite_name,
+        origin=op.origin,
         fused=op.fused,
         input=source.name,
         output=result.name,
@@ -199,7 +197,7 @@ def lower_pad(graph: Graph, op: TfliteOp) -> ConvOp:
     )
 
 
-def _exact_scaling(op: TfliteOp, x: _Operands, common: dict[str, Any]) -> dict[str, Any]:
+def _exact_scaling(op: SourceOp, x: _Operands, common: dict[str, Any]) -> dict[str, Any]:
     """Requantisation of FULLY_CONNECTED, whose reference scales in double precision."""
     weights = common["weights"].reshape(-1, common["weights"].shape[-1]).astype(np.int64)
     # The accumulator's range over all int8 inputs, widened to int32 where it would wrap.
@@ -235,7 +233,7 @@ def _exact_scaling(op: TfliteOp, x: _Operands, common: dict[str, Any]) -> dict[s
 
 
 def _inexact(
-    op: TfliteOp, x: _Operands, unit: int, multiplier: ExactMultiplier, first: int, last: int
+    op: SourceOp, x: _Operands, unit: int, multiplier: ExactMultiplier, first: int, last: int
 ) -> UnsupportedError:
     """Make the error for a unit that no multiplier brings to the reference's results."""
     scale = float(x.filter_scales[unit if len(x.filter_scales) > 1 else 0])
@@ -253,7 +251,7 @@ def _inexact(
     )
 
 
-def _operands(graph: Graph, op: TfliteOp, *, rank: int, channel_axis: int) -> _Operands:
+def _operands(graph: Graph, op: SourceOp, *, rank: int, channel_axis: int) -> _Operands:
     source, filter_, result = (
         graph.tensors[name] for name in (op.inputs[0], op.inputs[1], op.results[0])
     )
@@ -285,7 +283,7 @@ def _operands(graph: Graph, op: TfliteOp, *, rank: int, channel_axis: int) -> _O
     )
 
 
-def _bias(graph: Graph, op: TfliteOp, cout: int) -> Int32Array | None:
+def _bias(graph: Graph, op: SourceOp, cout: int) -> Int32Array | None:
     name = op.operands[2] if len(op.operands) > 2 else None
     if name is None:
         return None
@@ -298,7 +296,7 @@ def _bias(graph: Graph, op: TfliteOp, cout: int) -> Int32Array | None:
 
 
 def _common(
-    op: TfliteOp,
+    op: SourceOp,
     x: _Operands,
     weights: Int8Array,
     cout: int,
@@ -312,8 +310,7 @@ def _common(
     bias = np.zeros(cout, np.int64) if x.bias is None else x.bias.astype(np.int64)
     folded = bias - x.source.zero_point * weights.sum(axis=sum_axes, dtype=np.int64)
     return {
-        "tflite_index": op.tflite_index,
-        "tflite_name": op.tflite_name,
+        "origin": op.origin,
         "fused": op.fused,
         "input": x.source.name,
         "output": x.result.name,
@@ -339,7 +336,7 @@ def _geometry(window: Window) -> dict[str, Any]:
     }
 
 
-def _require_channels(op: TfliteOp, result: Tensor, cout: int) -> None:
+def _require_channels(op: SourceOp, result: Tensor, cout: int) -> None:
     if result.shape[-1:] != (cout,):
         raise contradiction(op, f"output {list(result.shape)} for {cout} channels")
 

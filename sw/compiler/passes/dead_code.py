@@ -20,8 +20,8 @@ def eliminate_dead_code(graph: Graph) -> Graph:
     for op in reversed(graph.ops):
         if not needed.intersection(op.outputs):
             continue
-        needed.update(op.inputs[:1] if op.tflite_name == "RESHAPE" else op.inputs)
-        if op.tflite_name == "RESHAPE" and len(op.inputs) > 1:
+        needed.update(op.inputs[:1] if op.origin.name == "RESHAPE" else op.inputs)
+        if op.origin.name == "RESHAPE" and len(op.inputs) > 1:
             op = replace(op, operands=op.inputs[:1])  # type: ignore[call-arg]
         ops.append(op)
     keep = needed | set(graph.inputs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import prod
 
-from celosia.sw.compiler.ir import Graph, Op, Tensor, TfliteOp
+from celosia.sw.compiler.ir import Graph, Op, SourceOp, Tensor
 from celosia.sw.compiler.passes.rewrite import rename_inputs, same_quantisation, with_ops
 
 __all__ = ["flatten_fully_connected"]
@@ -19,12 +19,12 @@ def flatten_fully_connected(graph: Graph) -> Graph:
     flattened: dict[str, str] = {}
     ops: list[Op] = []
     for op in graph.ops:
-        if isinstance(op, TfliteOp):
-            if op.tflite_name in {"RESHAPE", "SQUEEZE"}:
+        if isinstance(op, SourceOp):
+            if op.origin.name in {"RESHAPE", "SQUEEZE"}:
                 source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
                 if _flattens(source, result):
                     flattened[result.name] = source.name
-            elif op.tflite_name == "FULLY_CONNECTED" and op.operands[0] in flattened:
+            elif op.origin.name == "FULLY_CONNECTED" and op.operands[0] in flattened:
                 op = rename_inputs(op, {op.operands[0]: flattened[op.operands[0]]})
         ops.append(op)
     return with_ops(graph, ops)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from celosia.sw.compiler.ir import DType, Graph, Op, Tensor, TfliteOp
+from celosia.sw.compiler.ir import DType, Graph, Op, SourceOp, Tensor
 from celosia.sw.compiler.passes.rewrite import with_ops
 
 __all__ = ["fold_constants"]
@@ -20,7 +20,7 @@ def fold_constants(graph: Graph) -> Graph:
     tensors = dict(graph.tensors)
     ops: list[Op] = []
     for op in graph.ops:
-        value = _evaluate(op, tensors) if isinstance(op, TfliteOp) else None
+        value = _evaluate(op, tensors) if isinstance(op, SourceOp) else None
         if value is None:
             ops.append(op)
             continue
@@ -30,22 +30,22 @@ def fold_constants(graph: Graph) -> Graph:
     return with_ops(graph, ops, tensors.values())
 
 
-def _evaluate(op: TfliteOp, tensors: dict[str, Tensor]) -> npt.NDArray[Any] | None:
+def _evaluate(op: SourceOp, tensors: dict[str, Tensor]) -> npt.NDArray[Any] | None:
     """Value of the operator's result, or None when it is not foldable."""
     if not op.inputs:
         return None
     source, result = tensors[op.inputs[0]], tensors[op.results[0]]
     if source.data is None:
         return None
-    if op.tflite_name in _RESHAPES:
+    if op.origin.name in _RESHAPES:
         if source.elements != result.elements or source.dtype != result.dtype:
             return None
         return source.data.reshape(result.shape).copy()
     if source.shape != result.shape:
         return None
-    if op.tflite_name == "DEQUANTIZE":
+    if op.origin.name == "DEQUANTIZE":
         return _dequantize(source, result)
-    if op.tflite_name == "QUANTIZE":
+    if op.origin.name == "QUANTIZE":
         return _quantize(source, result)
     return None
 

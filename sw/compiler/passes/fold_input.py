@@ -23,7 +23,7 @@ from math import gcd
 import numpy as np
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.arithmetic.whole import ceil_div
-from celosia.sw.compiler.ir import ConvOp, DType, Graph, NpuOp, Op, Tensor, fresh_name, hwc
+from celosia.sw.compiler.ir import ConvOp, DType, Graph, NpuOp, Op, Origin, Tensor, fresh_name, hwc
 
 __all__ = ["FoldOp", "FoldedConvOp", "Folding", "Run", "fold_input", "fold_runs"]
 
@@ -180,8 +180,7 @@ def fold_input(graph: Graph, config: NpuConfig) -> Graph:
         tensors[folded.name] = folded
         ops.append(
             FoldOp(
-                tflite_index=-1,
-                tflite_name="FOLD_INPUT",
+                origin=Origin("", -1, "FOLD_INPUT"),
                 input=op.input,
                 output=folded.name,
                 folding=folding,
@@ -220,8 +219,7 @@ def _best_folding(graph: Graph, op: ConvOp, config: NpuConfig) -> Folding | None
             if saved <= best_gain:
                 continue
             fold = FoldOp(
-                tflite_index=-1,
-                tflite_name="FOLD_INPUT",
+                origin=Origin("", -1, "FOLD_INPUT"),
                 input=op.input,
                 output="",
                 folding=folding,

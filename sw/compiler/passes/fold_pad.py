@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from types import MappingProxyType
 
-from celosia.sw.compiler.ir import DType, Graph, Op, Tensor, TfliteOp
+from celosia.sw.compiler.ir import DType, Graph, Op, SourceOp, Tensor
 from celosia.sw.compiler.passes.rewrite import (
     contradiction,
     same_quantisation,
@@ -27,12 +27,12 @@ def fold_pad(graph: Graph) -> Graph:
     padding out instead, so a PAD before a pool stays an operator.
     """
     for pad in list(graph.ops):
-        if isinstance(pad, TfliteOp) and pad.tflite_name == "PAD":
+        if isinstance(pad, SourceOp) and pad.origin.name == "PAD":
             graph = _fold(graph, pad)
     return graph
 
 
-def spatial_pads(graph: Graph, pad: TfliteOp) -> tuple[int, int, int, int]:
+def spatial_pads(graph: Graph, pad: SourceOp) -> tuple[int, int, int, int]:
     """Amounts (top, bottom, left, right) of a PAD of an image.
 
     Raises
@@ -61,7 +61,7 @@ def spatial_pads(graph: Graph, pad: TfliteOp) -> tuple[int, int, int, int]:
     return amounts[1] + amounts[2]
 
 
-def _fold(graph: Graph, pad: TfliteOp) -> Graph:
+def _fold(graph: Graph, pad: SourceOp) -> Graph:
     source, result = graph.tensors[pad.inputs[0]], graph.tensors[pad.results[0]]
     readers = graph.consumers(result.name)
     if result.name in graph.outputs or not readers or not same_quantisation(source, result):
@@ -73,12 +73,12 @@ def _fold(graph: Graph, pad: TfliteOp) -> Graph:
     for op in graph.ops:
         if op is pad:
             continue
-        if op in readers and isinstance(op, TfliteOp):
+        if op in readers and isinstance(op, SourceOp):
             op = replace(
                 op,
                 operands=(source.name, *op.operands[1:]),
                 options=MappingProxyType({**op.options, EXPLICIT_PADS: pads}),
-                fused=(*op.fused, pad.tflite_index),
+                fused=(*op.fused, pad.origin.index),
             )
         ops.append(op)
     return with_ops(graph, ops)
@@ -86,8 +86,8 @@ def _fold(graph: Graph, pad: TfliteOp) -> Graph:
 
 def _accepts(graph: Graph, op: Op, padded: Tensor) -> bool:
     return (
-        isinstance(op, TfliteOp)
-        and op.tflite_name in _CONVOLUTIONS
+        isinstance(op, SourceOp)
+        and op.origin.name in _CONVOLUTIONS
         and op.options.get("padding") == "VALID"
         and EXPLICIT_PADS not in op.options
         and op.operands[0] == padded.name

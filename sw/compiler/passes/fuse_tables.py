@@ -52,7 +52,7 @@ def _sole_producer(graph: Graph, ops: list[Op], name: str) -> int | None:
 
 
 def _merge(graph: Graph, producer: Op, table: TableOp) -> NpuOp | None:
-    fused = (*producer.fused, table.tflite_index, *table.fused)
+    fused = (*producer.fused, table.origin.index, *table.fused)
     if isinstance(producer, TableOp):
         composed = table.table[producer.table.view(np.uint8)]
         return replace(producer, output=table.output, table=composed, fused=fused)
@@ -84,8 +84,7 @@ def _clamp_of(table: Int8Array) -> tuple[int, int] | None:
 
 def _as_reshape(op: TableOp) -> ReshapeOp:
     return ReshapeOp(
-        tflite_index=op.tflite_index,
-        tflite_name=op.tflite_name,
+        origin=op.origin,
         fused=op.fused,
         input=op.input,
         output=op.output,

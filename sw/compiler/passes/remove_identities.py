@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from celosia.sw.compiler.ir import Graph, Op, TfliteOp
+from celosia.sw.compiler.ir import Graph, Op, SourceOp
 from celosia.sw.compiler.passes.rewrite import (
     rename_inputs,
     rename_output,
@@ -25,7 +25,7 @@ def remove_identities(graph: Graph) -> Graph:
     """
     graph = _join_reshapes(graph)
     for op in list(graph.ops):
-        if isinstance(op, TfliteOp) and _is_identity(graph, op):
+        if isinstance(op, SourceOp) and _is_identity(graph, op):
             graph = _remove(graph, op)
     return graph
 
@@ -35,7 +35,7 @@ def _join_reshapes(graph: Graph) -> Graph:
     origin: dict[str, str] = {}
     ops: list[Op] = []
     for op in graph.ops:
-        if op.tflite_name in _RESHAPES and isinstance(op, TfliteOp):
+        if op.origin.name in _RESHAPES and isinstance(op, SourceOp):
             op = rename_inputs(op, origin)
             source, result = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
             if source.elements == result.elements:
@@ -44,19 +44,19 @@ def _join_reshapes(graph: Graph) -> Graph:
     return with_ops(graph, ops)
 
 
-def _is_identity(graph: Graph, op: TfliteOp) -> bool:
-    if op.tflite_name not in {*_RESHAPES, "QUANTIZE", "PAD"}:
+def _is_identity(graph: Graph, op: SourceOp) -> bool:
+    if op.origin.name not in {*_RESHAPES, "QUANTIZE", "PAD"}:
         return False
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
     if source.shape != result.shape or not same_quantisation(source, result):
         return False
-    if op.tflite_name == "PAD":
+    if op.origin.name == "PAD":
         amounts = graph.tensors[op.inputs[1]].data
         return amounts is not None and not np.any(amounts)
     return True
 
 
-def _remove(graph: Graph, op: TfliteOp) -> Graph:
+def _remove(graph: Graph, op: SourceOp) -> Graph:
     source, result = op.inputs[0], op.results[0]
     others = [other for other in graph.ops if other is not op]
     if result not in graph.outputs:
@@ -66,7 +66,7 @@ def _remove(graph: Graph, op: TfliteOp) -> Graph:
         return graph
     # The output's name must survive, so the producer writes it and all readers follow.
     ops = [
-        rename_output(other, result, (op.tflite_index,))
+        rename_output(other, result, (op.origin.index,))
         if other is producer
         else rename_inputs(other, {source: result})
         for other in others

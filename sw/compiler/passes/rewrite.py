@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from celosia.errors import ModelError, UnsupportedError
-from celosia.sw.compiler.ir import Graph, NpuOp, Op, Tensor, TfliteOp
+from celosia.sw.compiler.ir import Graph, NpuOp, Op, SourceOp, Tensor
 
 __all__ = [
     "contradiction",
@@ -28,7 +28,7 @@ def with_ops(graph: Graph, ops: Iterable[Op], tensors: Iterable[Tensor] = ()) ->
 
 def rename_inputs(op: Op, names: Mapping[str, str]) -> Op:
     """Copy a source-level operator that reads other tensors; itself when nothing changes."""
-    if not isinstance(op, TfliteOp) or not any(name in names for name in op.inputs):
+    if not isinstance(op, SourceOp) or not any(name in names for name in op.inputs):
         return op
     operands = tuple(None if n is None else names.get(n, n) for n in op.operands)
     return replace(op, operands=operands)
@@ -65,7 +65,7 @@ def same_quantisation(a: Tensor, b: Tensor) -> bool:
 def unsupported(op: Op, cause: str, remedy: str = "") -> UnsupportedError:
     """Make the error for an operator the NPU does not run; the caller raises it."""
     return UnsupportedError(
-        op.label, cause, remedy, op_index=op.tflite_index, op_type=op.tflite_name
+        op.label, cause, remedy, op_index=op.origin.index, op_type=op.origin.name
     )
 
 
@@ -75,6 +75,6 @@ def contradiction(op: Op, cause: str) -> ModelError:
         op.label,
         cause,
         "the file contradicts itself: convert the model again",
-        op_index=op.tflite_index,
-        op_type=op.tflite_name,
+        op_index=op.origin.index,
+        op_type=op.origin.name,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from celosia.sw.compiler.ir import Tensor, TfliteOp
+from celosia.sw.compiler.ir import SourceOp, Tensor
 from celosia.sw.compiler.passes.rewrite import contradiction, unsupported
 
 __all__ = ["EXPLICIT_PADS", "Window", "require_nhwc", "window_of"]
@@ -31,7 +31,7 @@ class Window:
     out_w: int
 
 
-def require_nhwc(op: TfliteOp, tensor: Tensor) -> tuple[int, int, int]:
+def require_nhwc(op: SourceOp, tensor: Tensor) -> tuple[int, int, int]:
     """Return [H, W, C] of a rank-4 tensor of batch 1.
 
     Raises
@@ -53,12 +53,12 @@ def require_nhwc(op: TfliteOp, tensor: Tensor) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def window_of(op: TfliteOp, source: Tensor, result: Tensor, kernel: tuple[int, int]) -> Window:
+def window_of(op: SourceOp, source: Tensor, result: Tensor, kernel: tuple[int, int]) -> Window:
     """Work out a window operator's geometry and hold it against its output's shape.
 
     Parameters
     ----------
-    op : TfliteOp
+    op : SourceOp
         With options padding, stride_h, stride_w and perhaps dilations or `EXPLICIT_PADS`.
     source, result : Tensor
         Its image and its output, rank 4.
@@ -110,7 +110,7 @@ def window_of(op: TfliteOp, source: Tensor, result: Tensor, kernel: tuple[int, i
     )
 
 
-def _positive(op: TfliteOp, option: str, default: int | None = None) -> int:
+def _positive(op: SourceOp, option: str, default: int | None = None) -> int:
     value = op.options.get(option, default)
     if not isinstance(value, int) or not 1 <= value <= MAX_STRIDE:
         raise contradiction(op, f"{option} is {value}")

@@ -114,7 +114,7 @@ def test_a_wrong_bias_is_traced_to_layer_tile_and_command(model: Path, layer: in
     assert 1 <= difference.wrong <= difference.elements // operator.cout
     origin = difference.origin
     assert origin.layer is not None
-    assert origin.layer.tflite_index == operator.tflite_index
+    assert origin.layer.tflite_index == operator.origin.index
     assert origin.command is not None
     command = instrumented.decode()[origin.command]
     assert isinstance(command, Vector)

@@ -87,7 +87,7 @@ def _check_types(graph: Graph, ops: list[Op], activations: list[Tensor], file: s
     what = f"cannot compile model {file}"
     floats = [t for t in activations if t.dtype in FLOATS]
     if floats:
-        between = {name for op in ops if op.tflite_name not in BOUNDARY_OPS for name in op.outputs}
+        between = {name for op in ops if op.origin.name not in BOUNDARY_OPS for name in op.outputs}
         if any(t.dtype is DType.INT8 for t in activations) and not any(
             t.name in between for t in floats
         ):

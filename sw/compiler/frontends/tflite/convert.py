@@ -1,6 +1,6 @@
 """Reads a ``.tflite`` file into the compiler's graph.
 
-`load` accepts any bytes: the result is a verified graph of `TfliteOp`, or a `ModelError` that
+`load` accepts any bytes: the result is a verified graph of `SourceOp`, or a `ModelError` that
 says what is wrong with the file and what to do about it.
 """
 
@@ -18,7 +18,7 @@ from celosia.errors import ModelError, UnsupportedError, printable
 from celosia.sw.compiler.frontends.tflite.check import check_model
 from celosia.sw.compiler.frontends.tflite.reader import FlatModel, damaged, guard
 from celosia.sw.compiler.frontends.tflite.schema import COMPILED, tensor_type
-from celosia.sw.compiler.ir import DType, Graph, Op, Tensor, TfliteOp
+from celosia.sw.compiler.ir import DType, Graph, Op, Origin, SourceOp, Tensor
 from celosia.sw.compiler.verify import verify
 
 __all__ = ["load"]
@@ -212,7 +212,7 @@ class _Converter:
             name=name,
             shape=shape,
             dtype=dtype,
-            tflite_index=index,
+            index=index,
             scale=float(scales[0]) if len(scales) == 1 else None,
             zero_point=next((z for z in zero_points if z), 0),
             channel_scales=scales if per_channel else None,
@@ -303,16 +303,15 @@ class _Converter:
             raise ValueError(f"operator code {opcode_index} does not exist")
         return self._opcodes[opcode_index]
 
-    def _operator(self, table: Any, index: int, name: str) -> TfliteOp:
+    def _operator(self, table: Any, index: int, name: str) -> SourceOp:
         flat = self._flat
         where = f"operator {index} ({name})"
         operands = tuple(
             None if i == -1 else self._tensor_name(i, where) for i in flat.ints(table, "Inputs")
         )
         results = tuple(self._tensor_name(i, where) for i in flat.ints(table, "Outputs"))
-        return TfliteOp(
-            tflite_index=index,
-            tflite_name=name,
+        return SourceOp(
+            origin=Origin("tflite", index, name),
             operands=operands,
             results=results,
             options=MappingProxyType(flat.options(name, table)),

@@ -63,7 +63,7 @@ class OptionField:
     Attributes
     ----------
     name : str
-        Key in `celosia.sw.compiler.ir.TfliteOp.options`.
+        Key in `celosia.sw.compiler.ir.SourceOp.options`.
     getter : str
         Method of the generated reader.
     kind : str
