@@ -159,6 +159,17 @@ def test_readme_names_the_operators_that_are_supported() -> None:
     assert named == set(SUPPORTED)
 
 
+def test_files_that_texts_name_exist() -> None:
+    named = re.compile(r"`((?:hw|sw|sim|boards|tests|examples)/[\w/.]*)`")
+    missing = [
+        f"{path.relative_to(ROOT)} names {name}"
+        for path in sources()
+        for name in named.findall(path.read_text(encoding="utf-8", errors="replace"))
+        if not (ROOT / name).exists()
+    ]
+    assert not missing
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
 def test_links_lead_somewhere(page: str) -> None:
     path = ROOT / page

@@ -41,7 +41,7 @@ _FUNCTIONS: tuple[Function, ...] = (
 class UartRtl:
     """A running simulation of a design with pins ``rx`` and ``tx``.
 
-    Has the interface of :class:`celosia.sw.driver.uart.port.Port`.
+    Has the interface of :class:`celosia.hw.contract.line.Port`.
 
     Parameters
     ----------
