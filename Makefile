@@ -11,19 +11,27 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 DEMO_STAMP := $(VENV)/.installed-demo
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: help demo test campaign lint format docs clean
+.PHONY: help demo quick test campaign lint format docs clean
 
 help:
 	@echo "make demo    compile the digit classifier, run it on the RTL, check every tensor"
+	@echo "make quick   before a commit: lint, unit tests, one model on the RTL"
 	@echo "make test    everything: lint, unit tests, RTL, formal proofs"
 	@echo "make campaign  the long runs: 20 random inputs a model, thousands of random programs"
 	@echo "make lint    ruff, mypy, codespell"
 	@echo "make format  let ruff rewrite the sources"
-	@echo "make docs    write docs/isa.md, docs/registers.md and the C header anew"
+	@echo "make docs    write what is generated in docs/ anew"
 	@echo "make clean   remove build products (not $(VENV), not the simulator cache)"
 
 demo: $(DEMO_STAMP)
 	$(BIN)/celosia demo
+
+# What builds no simulator, and the demo's model on one that is built already.
+quick: $(DEV_STAMP)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --quiet tests/test_*.py tests/sw \
+		tests/sim/test_golden.py tests/sim/test_emulator*.py tests/hw/test_isa.py \
+		tests/hw/test_regs.py tests/hw/test_config.py
+	$(BIN)/celosia run examples/digits/digits_int8.tflite --config tiny --device sim --check
 
 # One process a core; tests of one xdist group share what they build.
 test: $(DEV_STAMP)
