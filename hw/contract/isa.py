@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cache
 from typing import Any, ClassVar
 
 from celosia.errors import CelosiaError
@@ -183,7 +184,7 @@ class VectorOp(IntEnum):
     @property
     def beats(self) -> int:
         """Cycles of the engine for every `lanes` elements, or for each of their window."""
-        return 1 + 3 * self.has_b - (self is VectorOp.ADD)
+        return {VectorOp.ADD: 3, VectorOp.REQUANT_ADD: 4}.get(self, 1)
 
 
 @dataclass(frozen=True)
@@ -308,8 +309,15 @@ class Command:
         return kind(**values)
 
 
-def fields_of(kind: type[Command]) -> list[FieldSpec]:
+def fields_of(kind: type[Command]) -> tuple[FieldSpec, ...]:
     """Return the fields of a kind of command, in order of their place."""
+    key: Any = kind  # to mypy a class of dataclasses cannot be hashed
+    return _fields_of(key)
+
+
+@cache
+def _fields_of(kind: Any) -> tuple[FieldSpec, ...]:
+    # Asked for every command that is encoded, decoded or checked.
     specs = []
     offset_bits = 0
     for entry in dataclasses.fields(kind):
@@ -318,7 +326,7 @@ def fields_of(kind: type[Command]) -> list[FieldSpec]:
         specs.append(FieldSpec(*place, meta["enum"], meta["doc"], **meta["rules"]))
         offset_bits += meta["width"]
     assert offset_bits <= COMMAND_BITS, f"{kind.__name__} takes {offset_bits} bits"
-    return specs
+    return tuple(specs)
 
 
 def counts_of(kind: type[Command]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ in the one that is streamed next: those outputs are runs of one window.
 
 from __future__ import annotations
 
-from celosia.hw.contract.isa import ACC_HALVES, Conv, Engine, Mode, Space, counts_of
+from celosia.hw.contract.isa import ACC_HALVES, Conv, Engine, Mode, Space
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.nano.assembler import Word
 from celosia.hw.nano.firmware.queues import Queues
@@ -55,7 +55,7 @@ class Convolutions:
         a.label("ARRAY.command")
         f = s.unpack(Conv, "conv")
         self.runs.fields = f
-        s.refuse_zero(*(f[name] for name in counts_of(Conv)))
+        s.refuse_zero_counts(Conv, f)
         a.load(f["wgt_addr"])
         a.bits_and(1)
         a.emit(Op.JUMP_NONZERO, s.fail(ErrorCause.ILLEGAL_FIELD))

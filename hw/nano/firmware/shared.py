@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from celosia.hw.contract.config import NpuConfig
-from celosia.hw.contract.isa import COMMAND_BYTES, Command, Region, Space, fields_of
+from celosia.hw.contract.isa import COMMAND_BYTES, Command, Region, Space, counts_of, fields_of
 from celosia.hw.contract.regs import ErrorCause, address_of
 from celosia.hw.contract.units import Unit
 from celosia.hw.nano.assembler import Assembler, Word
@@ -162,6 +162,10 @@ class Shared:
                 sign = 1 << (width_bits - 1)
                 a.bits_xor(sign)
                 a.sub(a.constant(sign))
+
+    def refuse_zero_counts(self, kind: type[Command], fields: dict[str, Word]) -> None:
+        """Emit ILLEGAL_FIELD for a count of 0 in a command."""
+        self.refuse_zero(*(fields[name] for name in counts_of(kind)))
 
     def refuse_zero(self, *counts: Word) -> None:
         """Emit ILLEGAL_FIELD for a count of 0."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celosia.hw.contract.isa import Softmax, Space, counts_of
+from celosia.hw.contract.isa import Softmax, Space
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.nano.assembler import Word
 from celosia.hw.nano.firmware.shared import LINE_BIT, Shared
@@ -45,7 +45,7 @@ class Softmaxes:
         a, s = self.a, self.s
         a.label("softmax")
         f = s.unpack(Softmax, "softmax")
-        s.refuse_zero(*(f[name] for name in counts_of(Softmax)))
+        s.refuse_zero_counts(Softmax, f)
         a.move(self.rows, f["n_rows"])
         for target, name in ((self.source, "a_addr"), (self.target, "d_addr")):
             a.move(target, f[name])

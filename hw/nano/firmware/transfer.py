@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celosia.hw.contract.isa import ADDRESS_BITS, Load, Region, Space, counts_of, whole_words_of
+from celosia.hw.contract.isa import ADDRESS_BITS, Load, Region, Space, whole_words_of
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.contract.units import Unit
 from celosia.hw.nano.assembler import Word
@@ -56,7 +56,7 @@ class Transfers:
         a.move(self.stores, 1)
         a.label("transfer")
         fields = s.unpack(Load, "transfer")
-        s.refuse_zero(*(fields[name] for name in counts_of(Load)))
+        s.refuse_zero_counts(Load, fields)
         self._check(fields)
         a.look_up(self.base_of, fields["space"])
         a.store(self.local_base)

@@ -14,7 +14,6 @@ from celosia.hw.contract.isa import (
     Space,
     Vector,
     VectorOp,
-    counts_of,
 )
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.nano.firmware.elements import Elements
@@ -62,7 +61,7 @@ class Vectors:
         a.sub(int(Opcode.SOFTMAX))
         a.emit(Op.JUMP_ZERO, "softmax")
         self.f = self.elements.fields = f = s.unpack(Vector, "vector")
-        s.refuse_zero(*(f[name] for name in counts_of(Vector)))
+        s.refuse_zero_counts(Vector, f)
         self._prepare()
         a.move(self.oc, f["n_oc"])
         a.move(self.param, f["param_addr"])
