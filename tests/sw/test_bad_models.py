@@ -391,3 +391,10 @@ def test_one_output_of_several_is_a_constant(folded: bool) -> None:
     with pytest.raises(UnsupportedError, match="it is a constant: no operator computes it") as seen:
         lower(load(data))
     assert seen.value.tensor == constant.name
+
+
+@pytest.mark.parametrize("code", ["RELU", "RELU_0_TO_1", "MEAN", "DEQUANTIZE"])
+def test_inputs_are_counted_also_where_an_operator_does_not_run(code: str) -> None:
+    tensors = [((1, 4), INT8, QUANTISED)] * 4
+    with pytest.raises(ModelError, match=f"{code} #0 has 3 inputs"):
+        load(raw_model(tensors, [(code, (0, 1, 2), (3,))], inputs=(0, 1, 2), outputs=(3,)))

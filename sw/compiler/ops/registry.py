@@ -69,7 +69,8 @@ def lower_ops(graph: Graph) -> Graph:
 def _lower(graph: Graph, op: SourceOp) -> Lowered:
     record = OPERATORS.get(op.origin.name)
     if record is None or record.lower is None:
-        remedy = record.remedy if record else f"supported operators: {', '.join(SUPPORTED)}"
+        advice = record.remedy if record else ""
+        remedy = advice or f"supported operators: {', '.join(SUPPORTED)}"
         raise unsupported(op, "the NPU does not have this operator", remedy)
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
     for tensor in (source, result):
