@@ -92,7 +92,9 @@ def compile_graph(
     graph: Graph, config: NpuConfig, *, keep_tensors: bool = False, fuse: bool = True
 ) -> Program:
     """Compile a lowered graph; see `compile_model`."""
-    graphs = list(dict.fromkeys([graph, fold_input(graph, config)]))
+    folded = fold_input(graph, config)
+    verify(folded)
+    graphs = list(dict.fromkeys([graph, folded]))
     best: _Variant | None = None
     problem: CompileError | None = None
     for works_graph, works in _distinct_works(graphs, fuse=fuse and not keep_tensors):

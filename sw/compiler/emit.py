@@ -7,8 +7,9 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import COMMAND_BYTES, Command, Conv, End, Region, Transfer
 from celosia.sw.compiler.arithmetic.whole import ceil_div
 from celosia.sw.compiler.cost.engines import Prediction
-from celosia.sw.compiler.ir import ConvOp, Graph
-from celosia.sw.compiler.passes.fold_input import FoldOp
+from celosia.sw.compiler.ir import Graph
+from celosia.sw.compiler.ops.npu.kind import Placement
+from celosia.sw.compiler.ops.npu.registry import kind_of
 from celosia.sw.compiler.place.limits import field_limit
 from celosia.sw.compiler.place.plan import MemoryPlan, WorkPlan
 from celosia.sw.compiler.place.works import Work
@@ -72,7 +73,7 @@ def emit_program(
         outputs=tuple(_tensor(graph, plan, name) for name in graph.outputs),
         intermediates=tuple(_tensor(graph, plan, name) for name in kept),
         memory=ProgramMemory(region_bytes=region_bytes, plan=_allocations(plan)),
-        layers=_layers(plan, schedule, commands, layers, prediction, config),
+        layers=_layers(graph, plan, schedule, commands, layers, prediction, config),
         command_layers=(*(position[layer] for layer in layers), NO_LAYER),
         model=graph.name,
     )
@@ -166,6 +167,7 @@ def _allocations(plan: MemoryPlan) -> list[dict[str, int | str]]:
 
 
 def _layers(
+    graph: Graph,
     plan: MemoryPlan,
     schedule: Schedule,
     commands: list[Command],
@@ -190,14 +192,14 @@ def _layers(
                 first_tag=min(own, default=-1),
                 last_tag=max(own, default=-1),
                 tiles=sum(_tiles(commands[tag]) for tag in own),
-                macs=work.op.macs if isinstance(work.op, ConvOp) else 0,
-                folded_macs=work.op.folded_macs if isinstance(work.op, ConvOp) else 0,
+                macs=work.op.macs,
+                folded_macs=work.op.folded_macs,
                 # What the layer adds to the time at which all layers so far are complete.
                 predicted_cycles=max(0, end_cycles - done_cycles),
                 sram_bytes=_sram_bytes(work_plan, plan) + schedule.weight_bytes[work.index],
                 dram_bytes=sum(_transferred(commands[tag]) for tag in own)
                 + COMMAND_BYTES * len(own),
-                reason=_reason(work_plan, config),
+                reason=_reason(graph, work_plan, config),
             )
         )
         done_cycles = max(done_cycles, end_cycles)
@@ -227,17 +229,22 @@ def _sram_bytes(work_plan: WorkPlan, plan: MemoryPlan) -> int:
     return total
 
 
-def _reason(work_plan: WorkPlan, config: NpuConfig) -> str:
-    tiling, op = work_plan.tiling, work_plan.work.op
-    if isinstance(op, FoldOp):
-        folding = op.folding
-        return f"loaded folded, {folding.rows} rows x {folding.pixels} pixels"
+def _reason(graph: Graph, work_plan: WorkPlan, config: NpuConfig) -> str:
+    """Say why the work is done as it is."""
+    tiling, work = work_plan.tiling, work_plan.work
+    if work.kind.placement is Placement.VIEW:
+        return "copy through the chip" if work_plan.out_buffers else "moves no data"
     if tiling is None:
-        return "moves no data" if not work_plan.out_buffers else "copy through the chip"
-    if isinstance(op, ConvOp) and tiling.mapping is not None:
-        text = tiling.mapping.describe(op)
+        assert work.kind.reason is not None, f"no words for {type(work.op).__name__}"
+        return work.kind.reason(work.op)
+    if tiling.mapping is not None:
+        folded = any(
+            op.output == work.inputs[0] and kind_of(op).placement is Placement.LOADED
+            for op in graph.npu_ops
+        )
+        text = tiling.mapping.describe(folded_input=folded)
     else:
-        text = f"vector engine, {config.vector_lanes} lanes"
+        text = f"{work.kind.where}, {config.vector_lanes} lanes"
     streamed = any((*tiling.in_bytes, tiling.out_bytes))
     if streamed:
         text += f"; {len(tiling.stripes)} stripes x {len(tiling.groups)} channel groups"

@@ -269,9 +269,15 @@ class NpuOp(Op):
     ----------
     output : str
         The tensor written.
+    macs : int
+        Multiply-accumulates as the operator of the file counts them.
+    folded_macs : int
+        How many of `macs` are not computed because their channels have been removed.
     """
 
     output: str
+    macs: int = 0
+    folded_macs: int = 0
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -313,11 +319,12 @@ class ConvOp(NpuOp):
         ``out = (in + pads - kernel) // stride + 1`` holds.
     input_zero_point, output_zero_point, act_min, act_max : int
         int8 values.
-    macs : int
-        Multiply-accumulates as the TFLite operator counts them: out pixels * kh * kw * cin * cout,
-        for depthwise out elements * kh * kw.
-    folded_macs : int
-        How many of `macs` are not computed because their channels have been removed.
+    dilation_h : int
+        Rows of the input from kernel row to kernel row.
+
+    Notes
+    -----
+    `macs` is out pixels * kh * kw * cin * cout, for depthwise out elements * kh * kw.
     """
 
     input: str
@@ -337,8 +344,7 @@ class ConvOp(NpuOp):
     output_zero_point: int
     act_min: int = -128
     act_max: int = 127
-    macs: int
-    folded_macs: int = 0
+    dilation_h: int = 1
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -348,6 +354,11 @@ class ConvOp(NpuOp):
     def kernel_h(self) -> int:
         """Kernel height in pixels."""
         return int(self.weights.shape[0])
+
+    @property
+    def reach_h(self) -> int:
+        """Rows of the input from the first to the last kernel row."""
+        return (self.kernel_h - 1) * self.dilation_h + 1
 
     @property
     def kernel_w(self) -> int:
@@ -445,6 +456,11 @@ class PoolOp(NpuOp):
     pad_right: int = 0
     act_min: int = -128
     act_max: int = 127
+
+    @property
+    def reach_h(self) -> int:
+        """Rows of the input that a window covers."""
+        return self.kernel_h
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -562,7 +578,11 @@ class Graph:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one inference, as TFLite counts them; lowered graphs only."""
-        return sum(op.macs for op in self.ops if isinstance(op, ConvOp))
+        return sum(op.macs for op in self.npu_ops)
+
+    def hwc(self, name: str) -> tuple[int, int, int]:
+        """Return the shape of tensor `name` as `hwc` views it."""
+        return hwc(self.tensors[name].shape)
 
     def producer(self, name: str) -> Op | None:
         """Return the operator that writes tensor `name`; None for inputs and constants."""

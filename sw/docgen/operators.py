@@ -22,9 +22,12 @@ def operators_page() -> str:
         " for bit to the reference kernels ([arithmetic.md](arithmetic.md)). The batch is 1 unless"
         " the table says *any batch*.",
         "",
-        "| operator | inputs | what computes it | limits |",
-        "|---|--:|---|---|",
-        *(f"| {_names(r)} | {_inputs(r)} | {r.where} | {_limits(r)} |" for r in runs),
+        "| operator | inputs | types | what computes it | limits |",
+        "|---|--:|---|---|---|",
+        *(
+            f"| {_names(r)} | {_inputs(r)} | {', '.join(r.dtypes)} | {r.where} | {_limits(r)} |"
+            for r in runs
+        ),
         "",
         "Any other operator is refused before anything is compiled, with its name and place. The"
         " compiler itself evaluates RESHAPE, SQUEEZE, EXPAND_DIMS, QUANTIZE and DEQUANTIZE of"

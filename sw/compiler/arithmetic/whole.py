@@ -1,8 +1,11 @@
-"""Whole numbers: division and multiples, rounded up."""
+"""Whole numbers: division and multiples, rounded up, and ranges of them."""
 
 from __future__ import annotations
 
-__all__ = ["ceil_div", "round_up"]
+__all__ = ["Range", "ceil_div", "round_up", "split"]
+
+Range = tuple[int, int]
+"""First, and end (not in it)."""
 
 
 def ceil_div(value: int, divisor: int) -> int:
@@ -13,3 +16,8 @@ def ceil_div(value: int, divisor: int) -> int:
 def round_up(value: int, multiple: int) -> int:
     """Return the least multiple of `multiple` that is not below `value`."""
     return ceil_div(value, multiple) * multiple
+
+
+def split(total: int, size: int) -> tuple[Range, ...]:
+    """Cut ``range(total)`` into ranges of `size`, the last one possibly shorter."""
+    return tuple((first, min(first + size, total)) for first in range(0, total, size))

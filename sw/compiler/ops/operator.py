@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from celosia.sw.compiler.ir import Graph, NpuOp, SourceOp, Tensor
+from celosia.sw.compiler.ir import DType, Graph, NpuOp, SourceOp, Tensor
 
 __all__ = ["Lowered", "Operator"]
 
@@ -25,6 +25,8 @@ class Operator:
         As TFLite calls them.
     operands : tuple of int
         The fewest inputs and the most. There is one output.
+    dtypes : tuple of DType
+        Element types of its first input and its output that the NPU computes.
     where : str
         What computes it, in a word or two.
     limits : str
@@ -44,6 +46,7 @@ class Operator:
 
     names: tuple[str, ...]
     operands: tuple[int, int]
+    dtypes: tuple[DType, ...] = (DType.INT8,)
     where: str = ""
     limits: str = ""
     lower: Callable[[Graph, SourceOp], NpuOp | Lowered] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celosia.errors import ModelError, UnsupportedError
 from celosia.sw.compiler.arithmetic.fixed import QuantizationError
-from celosia.sw.compiler.ir import DType, Graph, Op, SourceOp, Tensor
+from celosia.sw.compiler.ir import Graph, Op, SourceOp, Tensor
 from celosia.sw.compiler.ops import elementwise, moves, pool, softmax, weighted
 from celosia.sw.compiler.ops.operator import Lowered, Operator
 from celosia.sw.compiler.passes.rewrite import unsupported, with_ops
@@ -74,8 +74,9 @@ def _lower(graph: Graph, op: SourceOp) -> Lowered:
         raise unsupported(op, "the NPU does not have this operator", remedy)
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
     for tensor in (source, result):
-        if tensor.dtype is not DType.INT8:
-            raise unsupported(op, f"{tensor.name!r} is {tensor.dtype}", "quantise it to int8")
+        if tensor.dtype not in record.dtypes:
+            allowed = " or ".join(record.dtypes)
+            raise unsupported(op, f"{tensor.name!r} is {tensor.dtype}", f"quantise it to {allowed}")
         if len(tensor.shape) > 2 and tensor.shape[0] != 1 and not record.batches:
             raise unsupported(
                 op,

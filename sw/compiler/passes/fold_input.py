@@ -16,16 +16,16 @@ bytes instead of one long one; the pass folds only where the array gains clearly
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import replace
 from math import gcd
 
 import numpy as np
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.arithmetic.whole import ceil_div
-from celosia.sw.compiler.ir import ConvOp, DType, Graph, NpuOp, Op, Origin, Tensor, fresh_name, hwc
+from celosia.sw.compiler.ir import ConvOp, DType, Graph, Op, Origin, Tensor, fresh_name
+from celosia.sw.compiler.ops.npu.fold import Folding, FoldOp, Run, fold_runs
 
-__all__ = ["FoldOp", "FoldedConvOp", "Folding", "Run", "fold_input", "fold_runs"]
+__all__ = ["fold_input"]
 
 TRANSFER_CYCLES = 20
 """Estimate of what a command of the load engine costs beside its runs, in cycles."""
@@ -35,137 +35,13 @@ LARGEST_PART_OF_MEMORY = 4
 """The folded image takes at most one of so many parts of the activation SRAM."""
 
 
-@dataclass(frozen=True)
-class Folding:
-    """The parameters R, F and P, and the size of the result."""
-
-    rows: int
-    row_step: int
-    pixels: int
-    height: int
-    width: int
-    channels: int
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of the folded image."""
-        return self.height * self.width * self.channels
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class FoldOp(NpuOp):
-    """Loads a graph input folded.
-
-    Attributes
-    ----------
-    input : str
-        The graph input, in memory.
-    folding : Folding
-        How.
-    pad_top, pad_left, zero_point : int
-        Padding of the convolution.
-    """
-
-    input: str
-    folding: Folding
-    pad_top: int
-    pad_left: int
-    zero_point: int
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class FoldedConvOp(ConvOp):
-    """A convolution of a folded image.
-
-    Attributes
-    ----------
-    dilation_h : int
-        Folded rows from kernel row to kernel row.
-    """
-
-    dilation_h: int
-
-
-@dataclass(frozen=True)
-class Run:
-    """A strided transfer: `height` times `count` runs of `size_bytes`.
-
-    Attributes
-    ----------
-    source : int
-        Byte of the first run in the dense image; its steps follow from the folding.
-    target : int
-        Byte of the first run in the folded image.
-    """
-
-    source: int
-    target: int
-    size_bytes: int
-    count: int
-    height: int
-
-
-def fold_runs(op: FoldOp, image: tuple[int, int, int]) -> Iterator[Run]:
-    """Yield the transfers of a fold; what they leave out is padding.
-
-    Parameters
-    ----------
-    op : FoldOp
-        The fold.
-    image : tuple of int
-        Height, width and channels of the input.
-    """
-    folding = op.folding
-    height, width, channels = image
-    for r in range(folding.rows):
-        # Folded rows whose image row s * F - pad_top + r exists.
-        first = max(0, ceil_div(op.pad_top - r, folding.row_step))
-        end = min(folding.height, ceil_div(height + op.pad_top - r, folding.row_step))
-        if first >= end:
-            continue
-        y = first * folding.row_step - op.pad_top + r
-        for j_first, j_end, p_first, p_end in _columns(folding, op.pad_left, width):
-            x = j_first * folding.pixels - op.pad_left + p_first
-            place = (first * folding.width + j_first) * folding.channels
-            yield Run(
-                source=(y * width + x) * channels,
-                target=place + (r * folding.pixels + p_first) * channels,
-                size_bytes=(p_end - p_first) * channels,
-                count=j_end - j_first,
-                height=end - first,
-            )
-
-
-def _columns(folding: Folding, pad_left: int, width: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield ranges of folded pixels with the range of their P pixels that is in the image."""
-    last: tuple[int, int, int, int] | None = None
-    for j in range(folding.width):
-        start = j * folding.pixels - pad_left
-        p_first, p_end = max(0, -start), min(folding.pixels, width - start)
-        if p_first >= p_end:
-            continue
-        if last is not None and last[2:] == (p_first, p_end):
-            last = (last[0], j + 1, p_first, p_end)
-            continue
-        if last is not None:
-            yield last
-        last = (j, j + 1, p_first, p_end)
-    if last is not None:
-        yield last
-
-
 def fold_input(graph: Graph, config: NpuConfig) -> Graph:
     """Return the graph with its inputs folded where that pays; else the same graph."""
     ops: list[Op] = []
     tensors = dict(graph.tensors)
     changed = False
     for op in graph.ops:
-        folding = _best_folding(graph, op, config) if isinstance(op, ConvOp) else None
-        if folding is None or not isinstance(op, ConvOp):
+        if not isinstance(op, ConvOp) or (folding := _best_folding(graph, op, config)) is None:
             ops.append(op)
             continue
         changed = True
@@ -202,8 +78,8 @@ def _best_folding(graph: Graph, op: ConvOp, config: NpuConfig) -> Folding | None
         return None
     if len(graph.consumers(op.input)) != 1:
         return None
-    image = hwc(graph.tensors[op.input].shape)
-    out_h, out_w, _ = hwc(graph.tensors[op.output].shape)
+    image = graph.hwc(op.input)
+    out_h, out_w, _ = graph.hwc(op.output)
     size = config.rows
     plain = op.kernel_h * ceil_div(op.kernel_w * op.cin, size)
     pass_cycles = max(out_h * out_w, size) * ceil_div(op.cout, size)
@@ -255,7 +131,7 @@ def _folding(op: ConvOp, rows: int, pixels: int, out_h: int, out_w: int) -> Fold
     )
 
 
-def _folded_conv(op: ConvOp, folding: Folding, name: str) -> FoldedConvOp:
+def _folded_conv(op: ConvOp, folding: Folding, name: str) -> ConvOp:
     kernel_h, kernel_w = ceil_div(op.kernel_h, folding.rows), ceil_div(op.kernel_w, folding.pixels)
     padded = np.zeros(
         (kernel_h * folding.rows, kernel_w * folding.pixels, op.cin, op.cout), np.int8
@@ -266,15 +142,15 @@ def _folded_conv(op: ConvOp, folding: Folding, name: str) -> FoldedConvOp:
         .transpose(0, 2, 1, 3, 4, 5)
         .reshape(kernel_h, kernel_w, folding.channels, op.cout)
     )
-    values = {field.name: getattr(op, field.name) for field in fields(op)}
-    values |= {
-        "input": name,
-        "weights": np.ascontiguousarray(weights),
-        "stride_h": op.stride_h // folding.row_step,
-        "stride_w": op.stride_w // folding.pixels,
-        "pad_top": 0,
-        "pad_bottom": 0,
-        "pad_left": 0,
-        "pad_right": 0,
-    }
-    return FoldedConvOp(**values, dilation_h=folding.rows // folding.row_step)
+    return replace(
+        op,
+        input=name,
+        weights=np.ascontiguousarray(weights),
+        stride_h=op.stride_h // folding.row_step,
+        stride_w=op.stride_w // folding.pixels,
+        pad_top=0,
+        pad_bottom=0,
+        pad_left=0,
+        pad_right=0,
+        dilation_h=folding.rows // folding.row_step,
+    )

@@ -10,17 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from celosia.sw.compiler.ir import (
-    AddOp,
-    ConvOp,
-    Graph,
-    Int8Array,
-    NpuOp,
-    Op,
-    PoolOp,
-    ReshapeOp,
-    TableOp,
-)
+from celosia.sw.compiler.ir import Graph, Int8Array, NpuOp, Op, ReshapeOp, TableOp
+from celosia.sw.compiler.ops.npu.registry import KINDS
 from celosia.sw.compiler.passes.rewrite import same_quantisation, with_ops
 
 __all__ = ["fuse_tables"]
@@ -57,19 +48,14 @@ def _merge(graph: Graph, producer: Op, table: TableOp) -> NpuOp | None:
         composed = table.table[producer.table.view(np.uint8)]
         return replace(producer, output=table.output, table=composed, fused=fused)
     clamp = _clamp_of(table.table)
-    if clamp is None or not isinstance(producer, ConvOp | AddOp | PoolOp):
+    narrow = KINDS[type(producer)].clamp if isinstance(producer, NpuOp) else None
+    if clamp is None or narrow is None:
         return None
     # The output stage's zero point and scale must stay those of the tensor it writes.
     if not same_quantisation(graph.tensors[table.input], graph.tensors[table.output]):
         return None
-    low, high = clamp
-    return replace(
-        producer,
-        output=table.output,
-        act_min=min(max(producer.act_min, low), high),
-        act_max=min(max(producer.act_max, low), high),
-        fused=fused,
-    )
+    merged: NpuOp = replace(narrow(producer, *clamp), output=table.output, fused=fused)
+    return merged
 
 
 def _clamp_of(table: Int8Array) -> tuple[int, int] | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Item", "free_gaps", "pack", "place_in_gaps"]
+from celosia.sw.compiler.arithmetic.whole import Range
 
-Range = tuple[int, int]
+__all__ = ["Item", "free_gaps", "pack", "place_in_gaps"]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Conv, Mode
 from celosia.sw.compiler.arithmetic.whole import ceil_div, round_up
 from celosia.sw.compiler.ir import ConvOp
-from celosia.sw.compiler.passes.fold_input import FoldedConvOp
 from celosia.sw.compiler.place.layout import ActLayout
 from celosia.sw.compiler.place.limits import most
 
@@ -78,6 +77,8 @@ class ConvMapping:
 
     Attributes
     ----------
+    op : ConvOp
+        The convolution.
     mode : Mode
         How the array's rows are fed.
     packed : bool
@@ -90,6 +91,7 @@ class ConvMapping:
         Kernel rows of a pass.
     """
 
+    op: ConvOp
     mode: Mode
     packed: bool = False
     swapped: bool = False
@@ -113,11 +115,11 @@ class ConvMapping:
         """Bytes of the weights of a tile of output channels."""
         return self.passes * config.rows * config.cols
 
-    def describe(self, op: ConvOp) -> str:
+    def describe(self, *, folded_input: bool) -> str:
         """Say it in words, for reports."""
-        kernel = f"{op.kernel_h}x{op.kernel_w}"
+        kernel = f"{self.op.kernel_h}x{self.op.kernel_w}"
         if self.mode == Mode.WINDOW:
-            folded = " of the folded input" if isinstance(op, FoldedConvOp) else ""
+            folded = " of the folded input" if folded_input else ""
             how = f"window {kernel}{folded}, {'packed kx*C' if self.packed else 'channels'}"
         else:
             kind = f"rows x{self.ky_rows}" if self.mode == Mode.ROWS else "taps"
@@ -157,23 +159,24 @@ def map_conv(
     """
     size = config.rows
     if not op.depthwise:
-        dilation = op.dilation_h if isinstance(op, FoldedConvOp) else 1
         packed = layout.pixel_pitch % size != 0
         if packed:
             return ConvMapping(
+                op=op,
                 mode=Mode.WINDOW,
                 packed=True,
                 n_ky=op.kernel_h,
                 n_kx=1,
                 n_ic=ceil_div(op.kernel_w * layout.pixel_pitch, size),
-                ky_rows=dilation if op.kernel_h > 1 else 1,
+                ky_rows=op.dilation_h if op.kernel_h > 1 else 1,
             )
         return ConvMapping(
+            op=op,
             mode=Mode.WINDOW,
             n_ky=op.kernel_h,
             n_kx=op.kernel_w,
             n_ic=ceil_div(op.cin, size),
-            ky_rows=dilation if op.kernel_h > 1 else 1,
+            ky_rows=op.dilation_h if op.kernel_h > 1 else 1,
         )
     axes = conv_axes(op, (in_height, layout.width), out_size)
     candidates = []
@@ -183,6 +186,7 @@ def map_conv(
         length, extra = stream.stream(0, stream.out_size)
         positions = lines.out_size * length + extra
         taps = ConvMapping(
+            op=op,
             mode=Mode.TAPS,
             swapped=swapped,
             n_ky=lines.kernel,
@@ -198,6 +202,7 @@ def map_conv(
             and pitch // size % 2 == 1
         ):
             rows = ConvMapping(
+                op=op,
                 mode=Mode.ROWS,
                 swapped=swapped,
                 n_ky=ceil_div(lines.kernel, segments),
@@ -211,17 +216,13 @@ def map_conv(
     return min(candidates, key=lambda candidate: candidate[:3])[3]
 
 
-def pack_weights(
-    op: ConvOp, mapping: ConvMapping, pixel_pitch: int, size: int
-) -> npt.NDArray[np.int8]:
+def pack_weights(mapping: ConvMapping, pixel_pitch: int, size: int) -> npt.NDArray[np.int8]:
     """Return the weights in the order in which the array reads them.
 
     Parameters
     ----------
-    op : ConvOp
-        The convolution.
     mapping : ConvMapping
-        Its mapping.
+        The convolution and its passes.
     pixel_pitch : int
         Bytes from pixel to pixel of the input; for packed windows.
     size : int
@@ -232,8 +233,9 @@ def pack_weights(
     ndarray of int8, shape [tiles of output channels, passes, size, size]
         One matrix a pass: a line for each array row, a byte for each column.
     """
+    op = mapping.op
     if op.depthwise:
-        return _pack_depthwise(op, mapping, size)
+        return _pack_depthwise(mapping, size)
     kh, kw, cin, cout = op.weights.shape
     n_oc = ceil_div(cout, size)
     if mapping.packed:
@@ -248,8 +250,9 @@ def pack_weights(
     return np.ascontiguousarray(matrices)
 
 
-def _pack_depthwise(op: ConvOp, mapping: ConvMapping, size: int) -> npt.NDArray[np.int8]:
-    kernel = op.weights.transpose(1, 0, 2) if mapping.swapped else op.weights
+def _pack_depthwise(mapping: ConvMapping, size: int) -> npt.NDArray[np.int8]:
+    weights = mapping.op.weights
+    kernel = weights.transpose(1, 0, 2) if mapping.swapped else weights
     lines, taps, channels = kernel.shape
     n_oc = ceil_div(channels, size)
     if mapping.mode == Mode.ROWS:

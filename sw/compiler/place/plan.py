@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from celosia.errors import CompileError
 from celosia.hw.contract.config import NpuConfig
-from celosia.sw.compiler.ir import AddOp, Graph, ReshapeOp, TableOp
-from celosia.sw.compiler.passes.fold_input import FoldOp
+from celosia.sw.compiler.ir import Graph
+from celosia.sw.compiler.ops.npu.kind import Placement
 from celosia.sw.compiler.place.alloc import Item, free_gaps, pack, place_in_gaps
 from celosia.sw.compiler.place.storage import (
     HomePlan,
@@ -38,7 +38,7 @@ class WorkPlan:
     Attributes
     ----------
     tiling : Tiling or None
-        None for a RESHAPE and for folding an input.
+        None for what is not computed: a view, or loaded from memory.
     in_buffers : tuple of tuple of int
         Byte addresses of each input's buffers; empty for a resident input.
     out_buffers : tuple of int
@@ -103,16 +103,16 @@ class _Planner:
         self.config = config
         self.keep_tensors = keep_tensors
         self.table = layout_tensors(graph, works, config)
-        self.folded = {work.output for work in works if isinstance(work.op, FoldOp)}
+        self.loaded = {w.output for w in works if w.kind.placement is Placement.LOADED}
         self.tilings: dict[tuple[int, tuple[bool, ...]], list[Tiling]] = {}
 
     def run(self) -> MemoryPlan:
-        # A folded input is read from memory, and its folded image is made on chip.
-        unfolded = {work.inputs[0] for work in self.works if isinstance(work.op, FoldOp)}
+        # What the load engine turns into something else is read from memory.
+        sources = {w.inputs[0] for w in self.works if w.kind.placement is Placement.LOADED}
         resident = {
             name
             for name, storage in self.table.storages.items()
-            if storage.size_bytes <= self.config.act_bytes and name not in unfolded
+            if storage.size_bytes <= self.config.act_bytes and name not in sources
         }
         while True:
             addresses = self._place(resident)
@@ -140,9 +140,9 @@ class _Planner:
 
     def _least_buffers(self, work: Work, resident: set[str]) -> list[int]:
         """Return the sizes of the buffers of the cut that needs least."""
-        if isinstance(work.op, ReshapeOp):
+        if work.kind.placement is Placement.VIEW:
             return [COPY_LINES * self.config.line_bytes] if self._copies(work) else []
-        if isinstance(work.op, FoldOp):
+        if work.kind.placement is Placement.LOADED:
             return []
         return min((tiling.buffer_sizes for tiling in self._tilings(work, resident)), key=sum)
 
@@ -154,7 +154,7 @@ class _Planner:
         """Let elementwise results take the place of an operand that dies there."""
         target = {name: name for name in resident}
         for work in self.works:
-            if not (isinstance(work.op, AddOp | TableOp) or work.add is not None):
+            if not (work.kind.in_place or work.add is not None):
                 continue
             output = self.table.tensors[work.output]
             storage = self.table.storages[output.chip]
@@ -230,7 +230,7 @@ class _Planner:
             self.table.storages[name]
             for name in sorted(resident)
             if self.table.storages[name].first <= worst <= self.table.storages[name].last
-            and name not in self.folded
+            and name not in self.loaded
         ]
         if not alive:
             raise self._does_not_fit(self.works[worst], demand[worst])
@@ -271,7 +271,7 @@ class _Planner:
         in_memory = {
             name
             for name, tensor in self.table.tensors.items()
-            if name not in self.folded
+            if name not in self.loaded
             and (self.keep_tensors or tensor.chip not in resident or tensor.dense_memory)
         }
         homes = plan_homes(self.graph, self.works, self.table, self.config, in_memory)
@@ -292,9 +292,9 @@ class _Planner:
 
     def _plan_work(self, work: Work, resident: set[str], taken: list[tuple[int, int]]) -> WorkPlan:
         gaps = free_gaps(taken, self.config.act_bytes)
-        if isinstance(work.op, FoldOp):
+        if work.kind.placement is Placement.LOADED:
             return WorkPlan(work, None)
-        if isinstance(work.op, ReshapeOp):
+        if work.kind.placement is Placement.VIEW:
             if not self._copies(work):
                 return WorkPlan(work, None)
             copy = place_in_gaps([COPY_LINES * self.config.line_bytes], gaps)

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Region
 from celosia.sw.compiler.arithmetic.whole import round_up
-from celosia.sw.compiler.ir import ConvOp, Graph, ReshapeOp
-from celosia.sw.compiler.passes.fold_input import FoldOp
+from celosia.sw.compiler.ir import Graph
+from celosia.sw.compiler.ops.npu.kind import Placement
 from celosia.sw.compiler.place.layout import ActLayout, MemoryHome, act_layout
-from celosia.sw.compiler.place.mapping import ROWS_TAPS, conv_axes
 from celosia.sw.compiler.place.works import Work, image
 
 __all__ = ["HomePlan", "Storage", "TensorLayout", "TensorTable", "layout_tensors", "plan_homes"]
@@ -106,7 +105,7 @@ def layout_tensors(graph: Graph, works: list[Work], config: NpuConfig) -> Tensor
         producer[work.output] = work.index
         for name in work.inputs:
             consumers[name].append(work)
-    reshapes = [work for work in works if isinstance(work.op, ReshapeOp)]
+    reshapes = [work for work in works if work.kind.placement is Placement.VIEW]
     odd = {name for name in names if _wants_odd_rows(graph, name, consumers[name], config)}
     columns = {name for name in names if _wants_odd_pixels(graph, name, consumers[name], config)}
     odd -= columns
@@ -115,7 +114,7 @@ def layout_tensors(graph: Graph, works: list[Work], config: NpuConfig) -> Tensor
         odd -= {work.inputs[0], work.output}
         columns -= {work.inputs[0], work.output}
     packed = {name for name in graph.inputs if _may_pack(name, consumers[name], graph)}
-    packed |= {work.output for work in works if isinstance(work.op, FoldOp)}
+    packed |= {work.output for work in works if work.kind.placement is Placement.LOADED}
     layouts = {}
     for name in names:
         _, width, channels = image(graph, name)
@@ -243,51 +242,45 @@ def _same_bytes(graph: Graph, layouts: dict[str, ActLayout], source: str, result
 
 
 def _wants_odd_rows(graph: Graph, name: str, consumers: list[Work], config: NpuConfig) -> bool:
-    """Whether a depthwise convolution would read the tensor in mode ROWS along its rows."""
+    """Whether a reader gains from rows of an odd number of lines."""
     return image(graph, name)[1] > 1 and any(
-        isinstance(work.op, ConvOp)
-        and work.op.depthwise
+        (wishes := work.kind.input_layout) is not None
         and name == work.inputs[0]
-        and work.op.kernel_w <= 3
-        and work.op.kernel_h > 1
-        and config.dw_segments > 1
+        and wishes.odd_rows(work.op, config)
         for work in consumers
     )
 
 
 def _wants_odd_pixels(graph: Graph, name: str, consumers: list[Work], config: NpuConfig) -> bool:
-    """Whether all readers are depthwise convolutions that gain by running along the columns.
+    """Whether readers gain, taken together, by streaming along the columns.
 
     Every row of a stream pays for its padding, so the longer axis should stream. Other readers and
     the writer do not mind the larger pitch, but memory does.
     """
     height, width, _ = image(graph, name)
-    if width == 1 or name in graph.inputs or name in graph.outputs or not consumers:
+    if width == 1 or name in graph.inputs or name in graph.outputs:
         return False
-    rows_cost = columns_cost = 0
+    rows_cost = columns_cost = 0.0
     for work in consumers:
-        op = work.op
-        if not (isinstance(op, ConvOp) and op.depthwise and name == work.inputs[0]):
+        wishes = work.kind.input_layout
+        if wishes is None or name != work.inputs[0]:
             continue
-        if op.kernel_h > ROWS_TAPS or op.kernel_w == 1 or config.dw_segments == 1:
-            return False
-        out_h, out_w, _ = image(graph, op.output)
-        axes = conv_axes(op, (height, width), (out_h, out_w))
-        for_rows, for_columns = axes[1].stream(0, out_w), axes[0].stream(0, out_h)
-        rows_cost += out_h * for_rows[0] + for_rows[1]
-        columns_cost += out_w * for_columns[0] + for_columns[1]
+        out_size = image(graph, work.op.output)[:2]
+        costs = wishes.stream_costs(work.op, (height, width), out_size, config)
+        rows_cost += costs[0]
+        columns_cost += costs[1]
     return columns_cost < COLUMNS_GAIN * rows_cost
 
 
 def _may_pack(name: str, consumers: list[Work], graph: Graph) -> bool:
-    """Whether only convolutions in mode WINDOW read the tensor."""
+    """Whether all readers can read pixels that follow one another without padding."""
     return (
         name not in graph.outputs
         and bool(consumers)
         and all(
-            isinstance(work.op, ConvOp)
-            and not work.op.depthwise
-            and [n for n in work.inputs if n == name] == [name]
+            (wishes := work.kind.input_layout) is not None
+            and wishes.reads_packed(work.op)
+            and work.inputs.count(name) == 1
             and work.inputs[0] == name
             for work in consumers
         )

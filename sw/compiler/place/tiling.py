@@ -15,17 +15,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from celosia.hw.contract.config import NpuConfig
-from celosia.sw.compiler.arithmetic.whole import ceil_div, round_up
-from celosia.sw.compiler.ir import ConvOp, ReshapeOp
-from celosia.sw.compiler.passes.fold_input import FoldOp
+from celosia.sw.compiler.arithmetic.whole import Range, ceil_div, round_up, split
+from celosia.sw.compiler.ops.npu.kind import Placement
 from celosia.sw.compiler.place.layout import ActLayout, act_layout
-from celosia.sw.compiler.place.mapping import ConvMapping, map_conv
+from celosia.sw.compiler.place.mapping import ConvMapping
 from celosia.sw.compiler.place.storage import TensorLayout
 from celosia.sw.compiler.place.works import Work
 
 __all__ = ["Tiling", "tilings"]
-
-Range = tuple[int, int]
 
 UNIT_OVERHEAD_BYTES = 400
 """What a unit costs beside its data, in bytes of bus traffic: fetching commands, start-up."""
@@ -50,7 +47,7 @@ class Tiling:
     in_bytes, out_bytes
         Bytes of one buffer; 0 for a resident operand.
     mapping : ConvMapping or None
-        Of a convolution.
+        How the array computes it, if it does.
     cost_bytes : float
         Estimated traffic.
     """
@@ -91,7 +88,7 @@ def tilings(
     config : NpuConfig
         The machine.
     """
-    if isinstance(work.op, ReshapeOp | FoldOp):
+    if work.kind.placement is not Placement.COMPUTED:
         return []
     line = config.line_bytes
     n_oc = ceil_div(output.layout.channels, line)
@@ -107,11 +104,6 @@ def tilings(
     return sorted(candidates, key=lambda tiling: tiling.cost_bytes)
 
 
-def split(total: int, size: int) -> tuple[Range, ...]:
-    """Cut ``range(total)`` into ranges of `size`, the last one possibly shorter."""
-    return tuple((first, min(first + size, total)) for first in range(0, total, size))
-
-
 def _stripe_heights(height: int) -> Iterator[int]:
     last = 0
     for count in range(1, height + 1):
@@ -122,7 +114,7 @@ def _stripe_heights(height: int) -> Iterator[int]:
 
 
 def _group_sizes(work: Work, n_oc: int) -> list[int]:
-    if not (work.per_channel or isinstance(work.op, ConvOp)):
+    if not work.kind.grouped:
         return [n_oc]
     sizes = {ceil_div(n_oc, 1 << k) for k in range(n_oc.bit_length() + 1)}
     return sorted(sizes, reverse=True)
@@ -165,8 +157,8 @@ def _tiling(
         out_bytes = round_up(out_layout.size_bytes(rows), line)
         traffic += output.height * output.layout.row_pitch
     mapping = None
-    if isinstance(work.op, ConvOp):
-        mapping = map_conv(
+    if work.kind.map is not None:
+        mapping = work.kind.map(
             work.op,
             in_layouts[0],
             inputs[0].height,

@@ -9,22 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from math import prod
+from typing import Any
 
-from celosia.sw.compiler.ir import (
-    AddOp,
-    ConvOp,
-    Graph,
-    NpuOp,
-    PoolOp,
-    ReshapeOp,
-    SoftmaxOp,
-    hwc,
-)
-from celosia.sw.compiler.passes.fold_input import FoldedConvOp, FoldOp
+from celosia.sw.compiler.arithmetic.whole import Range
+from celosia.sw.compiler.ir import AddOp, ConvOp, Graph, NpuOp, hwc
+from celosia.sw.compiler.ops.npu.kind import Kind
+from celosia.sw.compiler.ops.npu.registry import kind_of
 
 __all__ = ["Fusion", "Work", "image", "works_of"]
-
-Range = tuple[int, int]
 
 
 def image(graph: Graph, name: str) -> tuple[int, int, int]:
@@ -52,6 +44,8 @@ class Work:
         Tensors read; of a fused pair the convolution's input and the other operand.
     output : str
         Tensor written.
+    per_channel : bool
+        Whether an output channel depends on the same channel of the inputs only.
     """
 
     index: int
@@ -59,31 +53,21 @@ class Work:
     add: AddOp | None = None
     inputs: tuple[str, ...]
     output: str
+    per_channel: bool
+
+    @property
+    def kind(self) -> Kind[Any]:
+        """What the compiler knows of operators like `op`."""
+        return kind_of(self.op)
 
     @property
     def name(self) -> str:
         """What the report calls it."""
         return self.op.label if self.add is None else f"{self.op.label} + {self.add.label}"
 
-    @property
-    def per_channel(self) -> bool:
-        """Whether an output channel depends on the same channel of the inputs only."""
-        if isinstance(self.op, ConvOp):
-            return self.op.depthwise
-        return not isinstance(self.op, SoftmaxOp | ReshapeOp | FoldOp)
-
     def input_rows(self, operand: int, height: int, rows: Range) -> Range:
         """Return the rows of an input of `height` rows that some output rows need; at least one."""
-        op = self.op
-        if operand == 0 and isinstance(op, ConvOp | PoolOp):
-            first = max(0, rows[0] * op.stride_h - op.pad_top)
-            reach = op.kernel_h
-            if isinstance(op, FoldedConvOp):
-                reach = (op.kernel_h - 1) * op.dilation_h + 1
-            end = min(height, (rows[1] - 1) * op.stride_h + reach - op.pad_top)
-            first = min(first, height - 1)
-            return first, max(end, first + 1)
-        return rows
+        return self.kind.rows(self.op, height, rows) if operand == 0 else rows
 
 
 class Fusion(Enum):
@@ -113,7 +97,16 @@ def works_of(graph: Graph, *, fusion: Fusion) -> list[Work]:
     works: list[Work] = []
 
     def append(op: NpuOp, add: AddOp | None, inputs: tuple[str, ...], output: str) -> None:
-        works.append(Work(index=len(works), op=op, add=add, inputs=inputs, output=output))
+        works.append(
+            Work(
+                index=len(works),
+                op=op,
+                add=add,
+                inputs=inputs,
+                output=output,
+                per_channel=kind_of(op).channelwise(graph, op),
+            )
+        )
 
     # A fused pair takes the place of the later of the ADD's operands.
     due: dict[int, list[tuple[ConvOp, AddOp]]] = {}
@@ -140,7 +133,7 @@ def _fusions(
         for name in op.inputs:
             uses[name] = uses.get(name, 0) + 1
     for op in ops:
-        if not isinstance(op, AddOp) or op.input_a == op.input_b or op.left_shift != 20:
+        if not isinstance(op, AddOp) or op.input_a == op.input_b:
             continue
         producers = [ops[position[name]] for name in op.inputs if name in position]
         convs = [

@@ -10,16 +10,12 @@ from dataclasses import dataclass
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Space, Vector
-from celosia.sw.compiler.arithmetic.whole import ceil_div
-from celosia.sw.compiler.ir import ConvOp
+from celosia.sw.compiler.arithmetic.whole import Range, ceil_div, split
 from celosia.sw.compiler.place.mapping import ConvMapping, pack_parameters, pack_weights
-from celosia.sw.compiler.place.tiling import split
 from celosia.sw.compiler.schedule.constants import ConstantPool, Ring, constant_load
 from celosia.sw.compiler.steps import Step
 
 __all__ = ["Chunk", "ChunkLoader", "WeightedLayer"]
-
-Range = tuple[int, int]
 
 LEAST_TAPERED_BYTES = 1024
 """Least size of the chunks at the end of a program, which become smaller and smaller."""
@@ -53,7 +49,6 @@ class WeightedLayer:
     """A convolution as the loader sees it."""
 
     index: int
-    op: ConvOp
     mapping: ConvMapping
     pixel_pitch: int
     shared: bool
@@ -168,7 +163,7 @@ class ChunkLoader:
         """Return the load of the weights of some tiles (and passes), and their address."""
 
         def content() -> bytes:
-            packed = pack_weights(layer.op, layer.mapping, layer.pixel_pitch, self._config.rows)[
+            packed = pack_weights(layer.mapping, layer.pixel_pitch, self._config.rows)[
                 tiles[0] : tiles[1]
             ]
             if passes is not None:
@@ -184,7 +179,7 @@ class ChunkLoader:
         """Return the load of the parameters of some tiles, and their address."""
 
         def content() -> bytes:
-            packed = pack_parameters(layer.op, self._config.rows, shared=layer.shared)
+            packed = pack_parameters(layer.mapping.op, self._config.rows, shared=layer.shared)
             return packed[tiles[0] : tiles[1]].tobytes()
 
         offset, size = self._pool.place(("param", layer.index, tiles), content)

@@ -7,17 +7,14 @@ from dataclasses import dataclass, replace
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import ADDRESS_MASK, Conv, Mode, Rounding, Vector, VectorOp
-from celosia.sw.compiler.arithmetic.whole import ceil_div
+from celosia.sw.compiler.arithmetic.whole import Range, ceil_div, split
 from celosia.sw.compiler.ir import AddOp, ConvOp
 from celosia.sw.compiler.place.layout import Slab
 from celosia.sw.compiler.place.limits import MAX_STRIDE, most
 from celosia.sw.compiler.place.mapping import ConvMapping, conv_axes, shared_requantisation
-from celosia.sw.compiler.place.tiling import split
 from celosia.sw.compiler.steps import Footprint, Place, Step
 
 __all__ = ["ConvJob", "conv_steps", "split_reduction_steps"]
-
-Range = tuple[int, int]
 
 TILE_OVERHEAD_CYCLES = 8
 """Guess of what starting an accumulator tile costs; only used to choose the size of tiles."""
@@ -33,8 +30,8 @@ class ConvJob:
 
     Attributes
     ----------
-    op, mapping, add
-        The operator, its mapping, and the ADD fused to it.
+    mapping, add
+        The convolution and its passes, and the ADD fused to it.
     source, target, other : Slab
         Input, output and the ADD's other operand.
     in_height, out_size
@@ -45,7 +42,6 @@ class ConvJob:
         Index of the work.
     """
 
-    op: ConvOp
     mapping: ConvMapping
     add: AddOp | None
     source: Slab
@@ -56,6 +52,11 @@ class ConvJob:
     rows: Range
     tiles: Range
     layer: int
+
+    @property
+    def op(self) -> ConvOp:
+        """The operator."""
+        return self.mapping.op
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from celosia.hw.contract.isa import Load, Space, Store
+from celosia.sw.compiler.arithmetic.whole import split
 from celosia.sw.compiler.place.layout import MemoryHome
-from celosia.sw.compiler.place.tiling import split
 from celosia.sw.compiler.steps import Footprint, Place, Step
 
 __all__ = ["copy_steps"]

@@ -9,42 +9,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Load, Space, Store
-from celosia.sw.compiler.arithmetic.whole import ceil_div
-from celosia.sw.compiler.ir import (
-    AddOp,
-    ConvOp,
-    Graph,
-    PoolOp,
-    ReshapeOp,
-    SoftmaxOp,
-    TableOp,
-)
-from celosia.sw.compiler.passes.fold_input import FoldOp
+from celosia.sw.compiler.arithmetic.whole import Range, ceil_div, split
+from celosia.sw.compiler.ir import Graph
+from celosia.sw.compiler.ops.npu.job import LoadJob, VectorJob
+from celosia.sw.compiler.ops.npu.kind import Placement
 from celosia.sw.compiler.place.layout import ActLayout, Slab, transfer_step
 from celosia.sw.compiler.place.mapping import shared_requantisation
 from celosia.sw.compiler.place.plan import COPY_LINES, MemoryPlan, WorkPlan
-from celosia.sw.compiler.place.tiling import Tiling, split
+from celosia.sw.compiler.place.tiling import Tiling
 from celosia.sw.compiler.place.works import Work, image
 from celosia.sw.compiler.schedule.chunks import Chunk, ChunkLoader, WeightedLayer
 from celosia.sw.compiler.schedule.constants import ConstantPool, constant_load
 from celosia.sw.compiler.schedule.conv import ConvJob, conv_steps, split_reduction_steps
 from celosia.sw.compiler.schedule.copy import copy_steps
-from celosia.sw.compiler.schedule.fold import fold_steps
-from celosia.sw.compiler.schedule.vector import (
-    VectorJob,
-    add_step,
-    pool_steps,
-    softmax_steps,
-    table_step,
-)
 from celosia.sw.compiler.steps import Step
 
 __all__ = ["Schedule", "schedule_works"]
-
-Range = tuple[int, int]
 
 INPUT_STRIPE_CYCLES = 400
 """A graph input whose load takes longer is loaded in parts, to begin with the first ones."""
@@ -103,7 +85,7 @@ class _Scheduler:
         self.steps: list[Step] = []
         self.pool = ConstantPool(config.bus_bytes)
         self.chunks = ChunkLoader(config, self.pool, weight_chunks)
-        weighted = [p.work.index for p in plan.works if isinstance(p.work.op, ConvOp)]
+        weighted = [p.work.index for p in plan.works if p.work.kind.map is not None]
         self.last_weighted = max(weighted, default=-1)
         self.table: bytes | None = None
         self.loaded_rows: dict[str, int] = {}
@@ -114,10 +96,11 @@ class _Scheduler:
         for work_plan, successor in zip(self.plan.works, [*self.plan.works[1:], None], strict=True):
             if work_plan.work.index in done_early:
                 continue
-            if isinstance(work_plan.work.op, ReshapeOp):
-                self._reshape(work_plan)
-            elif isinstance(work_plan.work.op, FoldOp):
-                self._fold(work_plan.work, work_plan.work.op)
+            placement = work_plan.work.kind.placement
+            if placement is Placement.VIEW:
+                self._view(work_plan)
+            elif placement is Placement.LOADED:
+                self._load_changed(work_plan.work)
             elif successor is not None and self._can_interleave(work_plan, successor):
                 self._work(work_plan, pool=successor.work)
                 done_early.add(successor.work.index)
@@ -182,7 +165,6 @@ class _Scheduler:
             not waits
             or name in self.loaded_rows
             or len(tiling.stripes) > 1
-            or not isinstance(work.op, ConvOp)
             or not self._kept(work, tiling, tiling.groups[0])
         ):
             return tiling.stripes
@@ -191,7 +173,7 @@ class _Scheduler:
         count = min(rows, MAX_INPUT_STRIPES, max(1, cycles // INPUT_STRIPE_CYCLES))
         return split(rows, ceil_div(rows, count))
 
-    def _reshape(self, work_plan: WorkPlan) -> None:
+    def _view(self, work_plan: WorkPlan) -> None:
         work = work_plan.work
         source, result = (self.plan.table.tensors[name] for name in (work.inputs[0], work.output))
         if source.memory != result.memory:
@@ -210,22 +192,18 @@ class _Scheduler:
         place = buffer, COPY_LINES * self.config.line_bytes
         self.steps.extend(copy_steps(source, target, total_bytes, place, work.index))
 
-    def _fold(self, work: Work, op: FoldOp) -> None:
-        """Load a graph input folded."""
-        size_bytes = op.folding.size_bytes
-        fill, _ = self.pool.place(
-            ("fill", work.index), lambda: bytes([op.zero_point & 0xFF]) * size_bytes
+    def _load_changed(self, work: Work) -> None:
+        """Load a graph input in another form."""
+        load = work.kind.load
+        assert load is not None, "the load engine makes its output"
+        (source,) = work.inputs
+        job = LoadJob(
+            image=image(self.graph, source),
+            home=self.plan.home_plan.homes[source],
+            target=self._whole(work.output),
+            layer=work.index,
         )
-        self.steps.extend(
-            fold_steps(
-                op,
-                image(self.graph, op.input),
-                self.plan.home_plan.homes[op.input],
-                self._whole(work.output),
-                fill,
-                work.index,
-            )
-        )
+        self.steps.extend(load(work.op, job, self.pool))
 
     # Units ----------------------------------------------------------------------------------
 
@@ -239,9 +217,9 @@ class _Scheduler:
         chip = self.plan.table.tensors
         operands = [*work_plan.work.inputs, work_plan.work.output, pool.output]
         return (
-            isinstance(pool.op, PoolOp)
-            and isinstance(work_plan.work.op, ConvOp)
+            pool.kind.behind_array
             and tiling is not None
+            and tiling.mapping is not None
             and len(tiling.stripes) == len(tiling.groups) == 1
             and pool.inputs == (work_plan.work.output,)
             and all(name in self.plan.addresses for name in operands)
@@ -275,7 +253,7 @@ class _Scheduler:
                     for operand in range(len(work.inputs))
                 ]
                 target = self._target(work_plan, rows, group, buffer)
-                if isinstance(work.op, ConvOp):
+                if tiling.mapping is not None:
                     load = index == 0 or not kept
                     self._convolve(
                         work, tiling, sources, target, rows, group, chunks, load=load, pool=pool
@@ -345,16 +323,9 @@ class _Scheduler:
     # Vector works ---------------------------------------------------------------------------
 
     def _load_table(self, work: Work) -> None:
-        line = self.config.line_bytes
-        if isinstance(work.op, TableOp):
-            lanes = np.repeat(work.op.table.view(np.uint8), line)
-            self._set_table(work, lanes.tobytes())
-        elif isinstance(work.op, SoftmaxOp):
-            entries = np.zeros((256, line), np.uint8)
-            entries[:, :4] = work.op.exp_table.astype("<i4").view(np.uint8).reshape(256, 4)
-            self._set_table(work, entries.tobytes())
-
-    def _set_table(self, work: Work, content: bytes) -> None:
+        if work.kind.table is None:
+            return
+        content = work.kind.table(work.op, self.config.line_bytes)
         if content == self.table:
             return
         self.table = content
@@ -373,36 +344,28 @@ class _Scheduler:
             tiles=group,
             layer=work.index,
         )
-        op = work.op
-        if isinstance(op, AddOp):
-            self.steps.append(add_step(op, job, self.config))
-        elif isinstance(op, PoolOp):
-            self.steps.extend(pool_steps(op, job, self.config))
-        elif isinstance(op, TableOp):
-            self.steps.append(table_step(job, self.config))
-        else:
-            assert isinstance(op, SoftmaxOp), f"no schedule for {type(op).__name__}"
-            self.steps.extend(softmax_steps(op, job, self.config))
+        steps = work.kind.steps
+        assert steps is not None, f"no schedule for {type(work.op).__name__}"
+        self.steps.extend(steps(work.op, job, self.config))
 
     # Convolutions ---------------------------------------------------------------------------
 
     def _layer(self, work: Work, tiling: Tiling) -> WeightedLayer:
-        op, mapping = work.op, tiling.mapping
-        assert isinstance(op, ConvOp)
-        assert mapping is not None, "a convolution has a mapping"
-        shared = work.add is None and shared_requantisation(op)
-        return WeightedLayer(work.index, op, mapping, tiling.in_layouts[0].pixel_pitch, shared)
+        mapping = tiling.mapping
+        assert mapping is not None, "the array computes it"
+        shared = work.add is None and shared_requantisation(mapping.op)
+        return WeightedLayer(work.index, mapping, tiling.in_layouts[0].pixel_pitch, shared)
 
     def _kept(self, work: Work, tiling: Tiling, group: Range) -> bool:
         """Whether a group's weights stay on chip for all stripes."""
-        return isinstance(work.op, ConvOp) and self.chunks.fits_together(
+        return tiling.mapping is not None and self.chunks.fits_together(
             self._layer(work, tiling), group
         )
 
     def _cut(
         self, work: Work, tiling: Tiling, group: Range, stripes: int, pool: Work | None
     ) -> list[Chunk] | None:
-        if not isinstance(work.op, ConvOp):
+        if tiling.mapping is None:
             return []
         return self.chunks.cut(
             self._layer(work, tiling),
@@ -424,15 +387,13 @@ class _Scheduler:
         load: bool,
         pool: Work | None,
     ) -> None:
-        op, mapping = work.op, tiling.mapping
-        assert isinstance(op, ConvOp)
-        assert mapping is not None
+        mapping = tiling.mapping
+        assert mapping is not None, "the array computes it"
         output = self.plan.table.tensors[work.output]
         layer = self._layer(work, tiling)
 
         def job(tiles: Range) -> ConvJob:
             return ConvJob(
-                op=op,
                 mapping=mapping,
                 add=work.add,
                 source=sources[0],

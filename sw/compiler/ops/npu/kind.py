@@ -1,0 +1,150 @@
+"""What the compiler knows of a kind of NPU operator, in one record.
+
+A pass, the placement or the schedule that has to treat operators differently asks the record of
+the operator's kind (`celosia.sw.compiler.ops.npu.registry.kind_of`); none of them lists kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, TypeVar
+
+from celosia.hw.contract.config import NpuConfig
+from celosia.sw.compiler.arithmetic.ranges import BoolArray, Ranges
+from celosia.sw.compiler.arithmetic.whole import Range
+from celosia.sw.compiler.ir import Graph, NpuOp
+from celosia.sw.compiler.ops.npu.job import LoadJob, VectorJob
+from celosia.sw.compiler.place.layout import ActLayout
+from celosia.sw.compiler.place.mapping import ConvMapping
+from celosia.sw.compiler.schedule.constants import ConstantPool
+from celosia.sw.compiler.steps import Step
+
+__all__ = ["Channels", "InputLayout", "Kind", "Placement"]
+
+O = TypeVar("O", bound=NpuOp)  # noqa: E741
+
+
+class Placement(Enum):
+    """How an operator's output comes to be where it is."""
+
+    COMPUTED = "computed"
+    """By the array or the vector engine, from chip to chip; can be cut into stripes of rows."""
+    VIEW = "view"
+    """It is the input's bytes; a copy only where the two tensors cannot share a place."""
+    LOADED = "loaded"
+    """By the load engine, from an input that is in memory; packed on chip as a whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Channels(Generic[O]):
+    """How channels are taken out of an operator that mixes them.
+
+    Attributes
+    ----------
+    needed : callable
+        From graph, operator, ranges of its input and the output channels that stay (bool, shape
+        [cout]): the input channels that have to stay (bool, shape [cin]).
+    narrow : callable
+        From graph, operator, ranges of its input, and the input and output channels that stay: the
+        operator of the narrower tensors.
+    """
+
+    needed: Callable[[Graph, O, Ranges, BoolArray], BoolArray]
+    narrow: Callable[[Graph, O, Ranges, BoolArray, BoolArray], O]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputLayout(Generic[O]):
+    """What an operator would like of its first input's layout on chip.
+
+    Attributes
+    ----------
+    odd_rows : callable
+        Whether it gains from rows of an odd number of lines.
+    stream_costs : callable
+        From operator, input size and output size (both rows, columns): the positions that it
+        streams along rows, and along columns with pixels of an odd number of lines; infinite where
+        it cannot, both 0 where it does not mind.
+    reads_packed : callable
+        Whether pixels may follow one another without padding.
+    """
+
+    odd_rows: Callable[[O, NpuConfig], bool]
+    stream_costs: Callable[[O, Range, Range, NpuConfig], tuple[float, float]]
+    reads_packed: Callable[[O], bool]
+
+
+def _same_rows(op: NpuOp, height: int, rows: Range) -> Range:
+    return rows
+
+
+def _nothing_known(graph: Graph, op: NpuOp, sources: tuple[Ranges, ...]) -> Ranges:
+    return Ranges.full(graph.hwc(op.output)[2])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind(Generic[O]):
+    """One kind of NPU operator.
+
+    Attributes
+    ----------
+    op : type
+        The class of its operators.
+    where : str
+        What computes it, in a word or two.
+    verify : callable
+        From graph and operator: what is wrong with it, or None.
+    channelwise : callable
+        Whether output channel c depends on channel c of the inputs only.
+    ranges : callable
+        From graph, operator and the ranges of its inputs: those of its output.
+    channels : Channels, optional
+        How channels are taken out; without it (and not channelwise) all of them stay.
+    clamp : callable, optional
+        Returns the operator with its clamp narrowed to two int8 values, if it has one.
+    placement : Placement
+        How its output comes to be where it is.
+    grouped : bool
+        Its output channels can be computed in groups.
+    in_place : bool
+        Its output can take the place of an input that is not needed any more.
+    rows : callable
+        From operator, height of the first input and a range of output rows: the rows of that input
+        that these need, at least one. Of other inputs they are the same rows.
+    input_layout : InputLayout, optional
+        Wishes for the first input's layout; without them whole lines a pixel.
+    map : callable, optional
+        Lays it onto the array, if the array computes it. From operator, layout of the input, its
+        height, and rows and columns of the output.
+    table : callable, optional
+        Content of the table memory that its commands look up: from operator and bytes of a line.
+    steps : callable, optional
+        The commands of a part whose operands are on chip, if the vector engine computes it.
+    load : callable, optional
+        The commands that load it and the constants they need, if the load engine does.
+    reason : callable, optional
+        Says in a report how it is loaded; what is computed says so by its tiling.
+    behind_array : bool
+        Where it follows an operator of the array, its channels can be computed as theirs are done.
+    """
+
+    op: type[O]
+    where: str
+    verify: Callable[[Graph, O], str | None]
+    channelwise: Callable[[Graph, O], bool]
+    ranges: Callable[[Graph, O, tuple[Ranges, ...]], Ranges] = _nothing_known
+    channels: Channels[O] | None = None
+    clamp: Callable[[O, int, int], O] | None = None
+    placement: Placement = Placement.COMPUTED
+    grouped: bool = True
+    in_place: bool = False
+    rows: Callable[[O, int, Range], Range] = _same_rows
+    input_layout: InputLayout[O] | None = None
+    map: Callable[[O, ActLayout, int, Range, NpuConfig], ConvMapping] | None = None
+    table: Callable[[O, int], bytes] | None = None
+    steps: Callable[[O, VectorJob, NpuConfig], Iterable[Step]] | None = None
+    load: Callable[[O, LoadJob, ConstantPool], Iterable[Step]] | None = None
+    reason: Callable[[O], str] | None = None
+    behind_array: bool = False

@@ -1,0 +1,136 @@
+"""Pooling: `PoolOp`, which the vector engine computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Vector, VectorOp
+from celosia.sw.compiler.arithmetic.ranges import Ranges
+from celosia.sw.compiler.arithmetic.whole import Range
+from celosia.sw.compiler.ir import Graph, PoolOp
+from celosia.sw.compiler.ops.npu.checks import bad_clamp, window_count
+from celosia.sw.compiler.ops.npu.job import VectorJob
+from celosia.sw.compiler.ops.npu.kind import Kind
+from celosia.sw.compiler.ops.npu.window import window_rows, with_clamp
+from celosia.sw.compiler.steps import Step
+
+__all__ = ["POOL"]
+
+
+def _verify(graph: Graph, op: PoolOp) -> str | None:
+    height, width, channels = graph.hwc(op.input)
+    out = (
+        window_count(height, op.kernel_h, op.stride_h, op.pad_top, op.pad_bottom),
+        window_count(width, op.kernel_w, op.stride_w, op.pad_left, op.pad_right),
+        channels,
+    )
+    if out != graph.hwc(op.output):
+        return f"computes {out}, output is {graph.hwc(op.output)}"
+    if max(op.pad_top, op.pad_bottom) >= op.kernel_h or max(op.pad_left, op.pad_right) >= (
+        op.kernel_w
+    ):
+        return "a window lies outside the image"
+    return bad_clamp(op.act_min, op.act_max)
+
+
+def _ranges(graph: Graph, op: PoolOp, sources: tuple[Ranges, ...]) -> Ranges:
+    """A maximum is one of the values, and an average lies between them also when rounded."""
+    (source,) = sources
+    return Ranges(
+        np.clip(source.low, op.act_min, op.act_max),
+        np.clip(source.high, op.act_min, op.act_max),
+    )
+
+
+@dataclass(frozen=True)
+class _Clipped:
+    """Outputs ``first`` to ``end - 1`` along an axis, whose windows have `taps` pixels inside the
+    image, the first window's from `start` on."""
+
+    first: int
+    end: int
+    start: int
+    taps: int
+
+
+def _steps(op: PoolOp, job: VectorJob, config: NpuConfig) -> Iterator[Step]:
+    """Yield one command for the interior and some for each clipped border."""
+    source, line = job.sources[0], config.line_bytes
+    in_w = source.layout.width
+    for y in _clip(job.rows, op.kernel_h, op.stride_h, op.pad_top, job.in_height):
+        for x in _clip((0, job.width), op.kernel_w, op.stride_w, op.pad_left, in_w):
+            fields = {
+                "op": int(VectorOp.AVERAGE if op.kind == "avg" else VectorOp.MAX),
+                "n_oc": job.tiles[1] - job.tiles[0],
+                "out_h": y.end - y.first,
+                "out_w": x.end - x.first,
+                "n_ky": y.taps,
+                "n_kx": x.taps,
+                "a_addr": source.address(y.start, x.start, job.tiles[0] * line) // line,
+                "a_y": op.stride_h * source.layout.row_pitch // line,
+                "a_x": op.stride_w * source.layout.pixel_pitch // line,
+                "a_ky": source.layout.row_pitch // line,
+                "a_kx": source.layout.pixel_pitch // line,
+                "d_addr": job.target.address(y.first, x.first, job.tiles[0] * line) // line,
+                "d_y": job.target.layout.row_pitch // line,
+                "d_x": job.target.layout.pixel_pitch // line,
+                "act_min": op.act_min,
+                "act_max": op.act_max,
+            }
+            if op.kind == "avg":
+                fields |= _reciprocal(y.taps * x.taps)
+            # Steps that are never taken may not fit their fields.
+            if fields["out_h"] == 1:
+                fields |= {"a_y": 0, "d_y": 0}
+            if fields["out_w"] == 1:
+                fields |= {"a_x": 0, "d_x": 0}
+            yield Step(
+                command=Vector(**fields),
+                reads=(source.footprint,),
+                writes=(job.target.footprint,),
+                layer=job.layer,
+            )
+
+
+def _clip(outputs: Range, kernel: int, stride: int, pad_before: int, size: int) -> list[_Clipped]:
+    """Group outputs whose windows have the same number of pixels inside, and equal steps."""
+    groups: list[_Clipped] = []
+    for index in range(*outputs):
+        start = index * stride - pad_before
+        first, end = max(0, start), min(size, start + kernel)
+        last = groups[-1] if groups else None
+        if (
+            last is not None
+            and last.taps == end - first
+            and last.start + (index - last.first) * stride == first
+        ):
+            groups[-1] = _Clipped(last.first, index + 1, last.start, last.taps)
+        else:
+            groups.append(_Clipped(index, index + 1, first, end - first))
+    return groups
+
+
+def _reciprocal(count: int) -> dict[str, int]:
+    """Return how AVERAGE divides by `count` (docs/arithmetic.md)."""
+    shift = (count - 1).bit_length()
+    return {
+        "half": count // 2,
+        "mult_o": -(-(1 << (30 + shift)) // count),
+        "shift_o": shift,
+    }
+
+
+POOL = Kind(
+    op=PoolOp,
+    where="vector engine",
+    verify=_verify,
+    channelwise=lambda graph, op: True,
+    ranges=_ranges,
+    clamp=with_clamp,
+    rows=window_rows,
+    steps=_steps,
+    behind_array=True,
+)
