@@ -26,9 +26,11 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from celosia.hw.contract.isa import Rounding
 
 __all__ = [
     "AddOp",
+    "Arithmetic",
     "ConvOp",
     "DType",
     "Graph",
@@ -39,6 +41,7 @@ __all__ = [
     "Origin",
     "PoolOp",
     "ReshapeOp",
+    "Scaling",
     "SoftmaxOp",
     "TableOp",
     "Tensor",
@@ -137,10 +140,15 @@ class Tensor:
         return prod(self.shape)
 
     @property
+    def element_bytes(self) -> int:
+        """Bytes of an element; 0 for element types numpy does not have."""
+        dtype = self.dtype.numpy
+        return 0 if dtype is None else dtype.itemsize
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of the dense tensor; 0 for element types numpy does not have."""
-        dtype = self.dtype.numpy
-        return 0 if dtype is None else self.elements * dtype.itemsize
+        return self.elements * self.element_bytes
 
 
 def fresh_name(taken: Container[str], wanted: str) -> str:
@@ -200,6 +208,34 @@ class Origin:
     name: str
 
 
+class Scaling(StrEnum):
+    """How a requantisation multiplier follows from the scales of tensors."""
+
+    NEAREST = "nearest"
+    """It is the Q0.31 number nearest to the quotient of the scales."""
+    FITTED = "fitted"
+    """It gives, for every accumulator that can be, what the quotient in double precision gives."""
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What the results of an operator have to equal; the front end sets it.
+
+    Attributes
+    ----------
+    reference : str
+        What computes the right result, by name.
+    rounding : Rounding
+        How it brings an accumulator back to eight bits.
+    scaling : Scaling
+        How it comes to the multiplier for that.
+    """
+
+    reference: str
+    rounding: Rounding
+    scaling: Scaling
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Op:
     """What all operators share.
@@ -241,6 +277,8 @@ class SourceOp(Op):
         Input tensors by position; None for an optional input that is absent.
     results : tuple of str
         Output tensors by position.
+    arithmetic : Arithmetic
+        What its results have to equal.
     options : mapping
         Built-in options by TFLite's snake-case field names; enumerations as their TFLite names
         (``padding`` is ``"SAME"``, ``fused_activation_function`` is ``"RELU6"``).
@@ -248,6 +286,7 @@ class SourceOp(Op):
 
     operands: tuple[str | None, ...]
     results: tuple[str, ...]
+    arithmetic: Arithmetic
     options: Mapping[str, int | float | str | bool | tuple[int, ...]] = field(
         default_factory=lambda: MappingProxyType({})
     )
@@ -308,9 +347,9 @@ class ConvOp(NpuOp):
         ``bias - input_zero_point * sum(weights)``, wrapped to 32 bits.
     multiplier, shift : ndarray of int32 and int8, shape [cout]
         Requantisation of each output channel; shift in TFLite's sign.
-    rounding : {"double", "single"}
-        ``double``: saturating rounding doubling high multiply, then rounding right shift with
-        halves away from zero. ``single``: one rounding of the 64-bit product, half up:
+    rounding : Rounding
+        ``DOUBLE``: saturating rounding doubling high multiply, then rounding right shift with
+        halves away from zero. ``SINGLE``: one rounding of the 64-bit product, half up:
         ``(acc * multiplier + 2**(30 - shift)) >> (31 - shift)``.
     depthwise : bool
         One kernel per channel, depth multiplier 1.
@@ -332,7 +371,7 @@ class ConvOp(NpuOp):
     bias: Int32Array
     multiplier: Int32Array
     shift: Int8Array
-    rounding: Literal["double", "single"]
+    rounding: Rounding
     depthwise: bool = False
     stride_h: int = 1
     stride_w: int = 1

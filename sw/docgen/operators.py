@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from celosia.sw.compiler.frontends.tflite.arithmetic import REFERENCE
 from celosia.sw.compiler.ops.operator import Operator
 from celosia.sw.compiler.ops.registry import OPERATORS
 
@@ -19,8 +20,8 @@ def operators_page() -> str:
         "",
         "Operators of TFLite models that run on the NPU. Activations are int8 with one scale and"
         " zero point a tensor, weights int8 with one scale, or one a channel. Results are equal bit"
-        " for bit to the reference kernels ([arithmetic.md](arithmetic.md)). The batch is 1 unless"
-        " the table says *any batch*.",
+        f" for bit to the {REFERENCE}; [arithmetic.md](arithmetic.md) says how. The batch is 1"
+        " unless the table says *any batch*.",
         "",
         "| operator | inputs | types | what computes it | limits |",
         "|---|--:|---|---|---|",

@@ -18,6 +18,7 @@ import pytest
 from celosia.sim.golden import operators as golden
 from celosia.sim.models.random_models import OPERATORS, random_network, random_operator
 from celosia.sim.models.tflite_builder import ModelBuilder
+from celosia.sw.compiler.frontends.tflite.arithmetic import arithmetic_of
 from celosia.sw.compiler.ir import DType, Graph, Origin, SourceOp, Tensor
 from celosia.sw.compiler.ops.registry import SUPPORTED
 from celosia.sw.reference.golden import OPERATORS as KNOWN
@@ -414,6 +415,7 @@ def operator(
         origin=Origin("tflite", number, name),
         operands=operands,
         results=(result,),
+        arithmetic=arithmetic_of(name),
         options=options or {},
     )
 

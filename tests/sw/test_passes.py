@@ -6,12 +6,14 @@ expected values come from the TFLite reference kernels.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from celosia.errors import UnsupportedError
+from celosia.hw.contract.isa import Rounding
 from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler.arithmetic.exact import exact_multiplier, scale_in_double
 from celosia.sw.compiler.arithmetic.fixed import (
@@ -29,7 +31,9 @@ from celosia.sw.compiler.ir import (
     Graph,
     PoolOp,
     ReshapeOp,
+    Scaling,
     SoftmaxOp,
+    SourceOp,
     TableOp,
     hwc,
 )
@@ -65,7 +69,7 @@ def wrap(x: Any) -> Any:
 
 def requantise(acc: Any, op: ConvOp) -> Any:
     multiplier, shift = op.multiplier.astype(np.int64), op.shift.astype(np.int64)
-    if op.rounding == "double":
+    if op.rounding is Rounding.DOUBLE:
         shifted = wrap(acc << np.maximum(shift, 0))
         return rdp(srdhm(shifted, multiplier), np.maximum(-shift, 0))
     total = 31 - shift
@@ -305,7 +309,7 @@ def test_fully_connected_at_every_rounding_boundary(
     graph = check(b.finish(), int8(rng, 2, 3))
     op = graph.ops[0]
     assert isinstance(op, ConvOp)
-    assert op.rounding == "single"
+    assert op.rounding is Rounding.SINGLE
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
@@ -320,7 +324,30 @@ def test_fully_connected_ties_go_away_from_zero(per_channel: bool, exponent: int
     graph = check(b.finish(), int8(rng, 1, 1))
     op = graph.ops[0]
     assert isinstance(op, ConvOp)
-    assert op.rounding == "single"
+    assert op.rounding is Rounding.SINGLE
+
+
+def test_a_front_end_sets_rounding_and_scaling() -> None:
+    """A convolution whose reference scales in double precision has a multiplier that equals it."""
+    rng = np.random.default_rng(5)
+    b = ModelBuilder()
+    x = b.input((1, 4, 4, 3), scale=0.02, zero_point=-3)
+    weights = int8(rng, 5, 2, 2, 3)
+    y = b.conv2d(x, weights, w_scales=0.01, scale=0.03)
+    graph = load(b.finish([y]))
+    (source,) = graph.ops
+    assert isinstance(source, SourceOp)
+    nearest = lower(graph).ops[0]
+    other = replace(source.arithmetic, rounding=Rounding.SINGLE, scaling=Scaling.FITTED)
+    fitted = lower(replace(graph, ops=[replace(source, arithmetic=other)])).ops[0]
+    assert isinstance(nearest, ConvOp)
+    assert isinstance(fitted, ConvOp)
+    assert (nearest.rounding, fitted.rounding) == (Rounding.DOUBLE, Rounding.SINGLE)
+    scale = np.float32(0.02) * np.float64(np.float32(0.01)) / np.float64(np.float32(0.03))
+    accumulators = np.arange(-20_000, 20_000)
+    expected = np.clip(scale_in_double(accumulators, float(scale)), -128, 127)
+    columns = np.repeat(accumulators[:, None], 5, axis=1)
+    assert np.array_equal(np.clip(requantise(columns, fitted), -128, 127)[:, 0], expected)
 
 
 def test_a_scale_too_fine_for_the_multiplier_is_reported() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from celosia.errors import UnsupportedError
+from celosia.hw.contract.isa import Rounding
 from celosia.sw.compiler.arithmetic.exact import ExactMultiplier, exact_multiplier
 from celosia.sw.compiler.arithmetic.fixed import (
     INT32_MAX,
@@ -27,6 +28,7 @@ from celosia.sw.compiler.ir import (
     Int32Array,
     NpuOp,
     ReshapeOp,
+    Scaling,
     SourceOp,
     Tensor,
     fresh_name,
@@ -72,7 +74,6 @@ def lower_conv(graph: Graph, op: SourceOp) -> ConvOp:
     return ConvOp(
         **_common(op, x, weights, cout, sum_axes=(0, 1, 2)),
         **_geometry(window),
-        rounding="double",
         macs=window.out_h * window.out_w * weights.size,
     )
 
@@ -110,7 +111,6 @@ def lower_depthwise(graph: Graph, op: SourceOp) -> ConvOp:
     return ConvOp(
         **_common(op, x, weights, cout, sum_axes=(0, 1) if depthwise else (0, 1, 2)),
         **_geometry(window),
-        rounding="double",
         depthwise=depthwise,
         macs=window.out_h * window.out_w * cout * kernel_h * kernel_w,
     )
@@ -163,8 +163,7 @@ def lower_fully_connected(graph: Graph, op: SourceOp) -> tuple[list[NpuOp], list
     weights = np.ascontiguousarray(x.weights.reshape(cout, *kernel).transpose(1, 2, 3, 0))
     common = _common(op, x, weights, cout, sum_axes=(0, 1, 2))
     common["input"] = source.name
-    common.update(_exact_scaling(op, x, common))
-    ops.append(ConvOp(**common, rounding="single", macs=batch * depth * cout))
+    ops.append(ConvOp(**common, macs=batch * depth * cout))
     return ops, tensors
 
 
@@ -185,7 +184,7 @@ def lower_pad(graph: Graph, op: SourceOp) -> ConvOp:
         # 2**30 in Q0.31 after one left shift: exactly 1.
         multiplier=np.full(channels, 1 << 30, np.int32),
         shift=np.ones(channels, np.int8),
-        rounding="double",
+        rounding=Rounding.DOUBLE,
         depthwise=True,
         pad_top=top,
         pad_bottom=bottom,
@@ -197,18 +196,20 @@ def lower_pad(graph: Graph, op: SourceOp) -> ConvOp:
     )
 
 
-def _exact_scaling(op: SourceOp, x: _Operands, common: dict[str, Any]) -> dict[str, Any]:
-    """Requantisation of FULLY_CONNECTED, whose reference scales in double precision."""
-    weights = common["weights"].reshape(-1, common["weights"].shape[-1]).astype(np.int64)
+def _fitted_scaling(
+    op: SourceOp, x: _Operands, common: dict[str, Any], sum_axes: tuple[int, ...]
+) -> dict[str, Any]:
+    """Requantisation as a reference that scales in double precision does it."""
+    weights = common["weights"].astype(np.int64)
     # The accumulator's range over all int8 inputs, widened to int32 where it would wrap.
     bias = common["bias"].astype(np.int64)
-    acc_min = bias + np.minimum(-128 * weights, 127 * weights).sum(axis=0)
-    acc_max = bias + np.maximum(-128 * weights, 127 * weights).sum(axis=0)
+    acc_min = bias + np.minimum(-128 * weights, 127 * weights).sum(axis=sum_axes)
+    acc_max = bias + np.maximum(-128 * weights, 127 * weights).sum(axis=sum_axes)
     wraps = (acc_min < INT32_MIN) | (acc_max > INT32_MAX)
     acc_min, acc_max = np.where(wraps, INT32_MIN, acc_min), np.where(wraps, INT32_MAX, acc_max)
     low = common["act_min"] - common["output_zero_point"]
     high = common["act_max"] - common["output_zero_point"]
-    cout = weights.shape[1]
+    cout = weights.shape[-1]
 
     def found(scale: np.float32, first: int, last: int) -> ExactMultiplier:
         real = x.in_scale * float(scale) / x.out_scale
@@ -309,7 +310,7 @@ def _common(
     act_min, act_max = activation_range(activation, x.out_scale, x.result.zero_point)
     bias = np.zeros(cout, np.int64) if x.bias is None else x.bias.astype(np.int64)
     folded = bias - x.source.zero_point * weights.sum(axis=sum_axes, dtype=np.int64)
-    return {
+    common = {
         "origin": op.origin,
         "fused": op.fused,
         "input": x.source.name,
@@ -318,11 +319,15 @@ def _common(
         "bias": folded.astype(np.int32),  # wraps, as the 32-bit accumulator does
         "multiplier": multiplier,
         "shift": shift,
+        "rounding": op.arithmetic.rounding,
         "input_zero_point": x.source.zero_point,
         "output_zero_point": x.result.zero_point,
         "act_min": act_min,
         "act_max": act_max,
     }
+    if op.arithmetic.scaling is Scaling.FITTED:
+        common |= _fitted_scaling(op, x, common, sum_axes)
+    return common
 
 
 def _geometry(window: Window) -> dict[str, Any]:

@@ -23,12 +23,28 @@ __all__ = ["ActLayout", "MemoryHome", "Slab", "act_layout", "transfer_step"]
 
 @dataclass(frozen=True)
 class ActLayout:
-    """Pitches of a tensor on chip, in bytes; all but packed ones are whole lines."""
+    """Pitches of a tensor on chip, in bytes; all but packed ones are whole lines.
+
+    Attributes
+    ----------
+    width, channels : int
+        Pixels of a row, channels of a pixel.
+    pixel_pitch, row_pitch : int
+        Bytes from pixel to pixel and from row to row.
+    element_bytes : int
+        Bytes of a channel of a pixel.
+    """
 
     width: int
     channels: int
     pixel_pitch: int
     row_pitch: int
+    element_bytes: int = 1
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of a pixel without what pads it."""
+        return self.channels * self.element_bytes
 
     def size_bytes(self, rows: int) -> int:
         """Bytes from the first to behind the last pixel of `rows` rows."""
@@ -48,6 +64,7 @@ def act_layout(
     packed: bool = False,
     odd_rows: bool = False,
     odd_pixels: bool = False,
+    element_bytes: int = 1,
 ) -> ActLayout:
     """Return the layout of a tensor on chip.
 
@@ -63,16 +80,19 @@ def act_layout(
         The row pitch shall be an odd number of lines: for mode ROWS along the image's rows.
     odd_pixels : bool
         The pixel pitch shall be an odd number of lines: for mode ROWS along its columns.
+    element_bytes : int
+        Bytes of a channel of a pixel.
     """
+    pixel_bytes = channels * element_bytes
     if packed:
-        return ActLayout(width, channels, channels, width * channels)
-    pixel_pitch = round_up(channels, line_bytes)
+        return ActLayout(width, channels, pixel_bytes, width * pixel_bytes, element_bytes)
+    pixel_pitch = round_up(pixel_bytes, line_bytes)
     if odd_pixels and pixel_pitch // line_bytes % 2 == 0:
         pixel_pitch += line_bytes
     row_pitch = width * pixel_pitch
     if odd_rows and row_pitch // line_bytes % 2 == 0:
         row_pitch += line_bytes
-    return ActLayout(width, channels, pixel_pitch, row_pitch)
+    return ActLayout(width, channels, pixel_pitch, row_pitch, element_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +129,7 @@ class Slab:
             self.base
             + (y - self.y_first) * self.layout.row_pitch
             + x * self.layout.pixel_pitch
-            + channel
-            - self.channel_first
+            + (channel - self.channel_first) * self.layout.element_bytes
         )
 
     def rows(self, y_first: int, y_end: int) -> Slab:
@@ -132,16 +151,18 @@ class MemoryHome:
     ----------
     region, offset : Region, int
         Where its first byte is.
-    width, channels : int
-        Pixels of a row, channels of a pixel.
+    width : int
+        Pixels of a row.
+    pixel_bytes : int
+        Bytes of a pixel's channels.
     pixel_pitch : int
-        Bytes from pixel to pixel: `channels` (dense), or padded to whole lines.
+        Bytes from pixel to pixel: `pixel_bytes` (dense), or padded to whole lines.
     """
 
     region: Region
     offset: int
     width: int
-    channels: int
+    pixel_bytes: int
     pixel_pitch: int
 
     @property
@@ -161,9 +182,10 @@ def transfer_step(kind: type[Load] | type[Store], slab: Slab, home: MemoryHome, 
     """
     layout = slab.layout
     height = slab.y_end - slab.y_first
-    mem_addr = home.offset + slab.y_first * home.row_pitch + slab.channel_first
+    first_byte = slab.channel_first * layout.element_bytes
+    mem_addr = home.offset + slab.y_first * home.row_pitch + first_byte
     # Padded channels are copied along where both sides have them: whole lines are faster.
-    run = min(layout.pixel_pitch, home.pixel_pitch - slab.channel_first)
+    run = min(layout.pixel_pitch, home.pixel_pitch - first_byte)
     if home.width == 1 or run == layout.pixel_pitch == home.pixel_pitch:
         run *= home.width
         span = run

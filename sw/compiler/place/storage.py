@@ -125,6 +125,7 @@ def layout_tensors(graph: Graph, works: list[Work], config: NpuConfig) -> Tensor
             packed=name in packed,
             odd_rows=name in odd,
             odd_pixels=name in columns,
+            element_bytes=graph.tensors[name].element_bytes,
         )
 
     chip = {name: name for name in names}
@@ -205,7 +206,7 @@ def plan_homes(
             region=region,
             offset=offset,
             width=tensor.layout.width,
-            channels=tensor.layout.channels,
+            pixel_bytes=tensor.layout.pixel_bytes,
             pixel_pitch=_pixel_pitch(tensor, config, dense=dense),
         )
 
@@ -222,8 +223,8 @@ def plan_homes(
 
 
 def _pixel_pitch(tensor: TensorLayout, config: NpuConfig, *, dense: bool) -> int:
-    channels = tensor.layout.channels
-    return channels if dense else round_up(channels, config.line_bytes)
+    pixel_bytes = tensor.layout.pixel_bytes
+    return pixel_bytes if dense else round_up(pixel_bytes, config.line_bytes)
 
 
 def _root(parents: dict[str, str], name: str) -> str:
@@ -236,7 +237,7 @@ def _same_bytes(graph: Graph, layouts: dict[str, ActLayout], source: str, result
     if image(graph, source) == image(graph, result):
         return layouts[source] == layouts[result]
     return all(
-        layouts[name].is_dense and layouts[name].pixel_pitch == layouts[name].channels
+        layouts[name].is_dense and layouts[name].pixel_pitch == layouts[name].pixel_bytes
         for name in (source, result)
     )
 

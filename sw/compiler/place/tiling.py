@@ -191,4 +191,10 @@ def _stripe_layout(tensor: ActLayout, group_channels: int | None, config: NpuCon
     channels = tensor.channels if group_channels is None else min(group_channels, tensor.channels)
     odd = tensor.row_pitch > tensor.width * tensor.pixel_pitch
     wants_odd = odd or tensor.row_pitch // config.line_bytes % 2 == 1
-    return act_layout(tensor.width, channels, config.line_bytes, odd_rows=wants_odd)
+    return act_layout(
+        tensor.width,
+        channels,
+        config.line_bytes,
+        odd_rows=wants_odd,
+        element_bytes=tensor.element_bytes,
+    )

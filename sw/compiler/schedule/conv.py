@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from celosia.hw.contract.config import NpuConfig
-from celosia.hw.contract.isa import ADDRESS_MASK, Conv, Mode, Rounding, Vector, VectorOp
+from celosia.hw.contract.isa import ADDRESS_MASK, Conv, Mode, Vector, VectorOp
 from celosia.sw.compiler.arithmetic.whole import Range, ceil_div, split
 from celosia.sw.compiler.ir import AddOp, ConvOp
 from celosia.sw.compiler.place.layout import Slab
@@ -335,7 +335,7 @@ def _vector_step(job: ConvJob, block: _Block, param_addr: int, config: NpuConfig
     n_oc = conv.n_oc
     fields: dict[str, int] = {
         "op": int(VectorOp.REQUANT),
-        "rounding": int(Rounding.DOUBLE if op.rounding == "double" else Rounding.SINGLE),
+        "rounding": int(op.rounding),
         "n_oc": n_oc,
         "out_h": conv.out_h,
         "out_w": conv.out_w,

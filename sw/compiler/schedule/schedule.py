@@ -7,7 +7,7 @@ decided by tokens (`tokens`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Load, Space, Store
@@ -317,7 +317,7 @@ class _Scheduler:
             y_first=rows[0],
             y_end=rows[1],
             channel_first=first,
-            layout=ActLayout(layout.width, channels, layout.pixel_pitch, layout.row_pitch),
+            layout=replace(layout, channels=channels),
         )
 
     # Vector works ---------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from celosia.errors import ModelError, UnsupportedError, printable
+from celosia.sw.compiler.frontends.tflite.arithmetic import arithmetic_of
 from celosia.sw.compiler.frontends.tflite.check import check_model
 from celosia.sw.compiler.frontends.tflite.reader import FlatModel, damaged, guard
 from celosia.sw.compiler.frontends.tflite.schema import COMPILED, tensor_type
@@ -314,6 +315,7 @@ class _Converter:
             origin=Origin("tflite", index, name),
             operands=operands,
             results=results,
+            arithmetic=arithmetic_of(name),
             options=MappingProxyType(flat.options(name, table)),
         )
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Rounding
 from celosia.sw.compiler.arithmetic.fixed import int32_wrap, multiply_by_quantized_multiplier
 from celosia.sw.compiler.arithmetic.ranges import BoolArray, Int64Array, Ranges
 from celosia.sw.compiler.arithmetic.whole import Range
@@ -35,8 +36,6 @@ def _verify(graph: Graph, op: ConvOp) -> str | None:
             return f"{field} is {array.dtype}{list(array.shape)}, {op.cout} channels"
     if np.any(op.multiplier < 0) or np.any(op.shift < -31) or np.any(op.shift > 30):
         return "a multiplier or shift is out of range"
-    if op.rounding not in ("double", "single"):
-        return f"rounding {op.rounding}"
     if not is_int8(op.input_zero_point) or not is_int8(op.output_zero_point):
         return "a zero point is out of range"
     if op.dilation_h < 1:
@@ -118,7 +117,7 @@ def _requantised(op: ConvOp, channel: int, low: int, high: int) -> tuple[int, in
     wraps = (high + WORD // 2) // WORD != turns
     low, high = low - turns * WORD, high - turns * WORD
     # A left shift may wrap as well, and is monotone only if neither end does.
-    if op.rounding == "double" and low != high:
+    if op.rounding is Rounding.DOUBLE and low != high:
         wraps = wraps or (low << left, high << left) != (
             int32_wrap(low << left),
             int32_wrap(high << left),
@@ -132,7 +131,7 @@ def _requantised(op: ConvOp, channel: int, low: int, high: int) -> tuple[int, in
 
 def _requantise(op: ConvOp, channel: int, acc: int) -> int:
     multiplier, shift = int(op.multiplier[channel]), int(op.shift[channel])
-    if op.rounding == "double":
+    if op.rounding is Rounding.DOUBLE:
         scaled = multiply_by_quantized_multiplier(acc, multiplier, shift)
     else:
         scaled = (acc * multiplier + (1 << (30 - shift))) >> (31 - shift)

@@ -1,0 +1,22 @@
+"""Which reference an operator of a TFLite file is held to, and how that computes."""
+
+from __future__ import annotations
+
+from celosia.hw.contract.isa import Rounding
+from celosia.sw.compiler.ir import Arithmetic, Scaling
+
+__all__ = ["REFERENCE", "arithmetic_of"]
+
+REFERENCE = "TFLite reference kernels (OpResolverType.BUILTIN_REF)"
+
+_FIXED_POINT = Arithmetic(REFERENCE, Rounding.DOUBLE, Scaling.NEAREST)
+"""`MultiplyByQuantizedMultiplier` with the multiplier that `QuantizeMultiplier` makes."""
+_IN_DOUBLE = Arithmetic(REFERENCE, Rounding.SINGLE, Scaling.FITTED)
+"""A product in double precision, rounded once: measured, the fixed-point parameters are unused."""
+
+_OTHERS: dict[str, Arithmetic] = {"FULLY_CONNECTED": _IN_DOUBLE}
+
+
+def arithmetic_of(name: str) -> Arithmetic:
+    """Return the arithmetic of an operator by its TFLite name."""
+    return _OTHERS.get(name, _FIXED_POINT)
