@@ -273,6 +273,9 @@ class SourceOp(Op):
 
     Attributes
     ----------
+    name : str
+        What it is, by the name that the compiler's records have: TFLite's. In a file of another
+        format it may be called otherwise (`Origin.name`).
     operands : tuple of (str or None)
         Input tensors by position; None for an optional input that is absent.
     results : tuple of str
@@ -284,6 +287,7 @@ class SourceOp(Op):
         (``padding`` is ``"SAME"``, ``fused_activation_function`` is ``"RELU6"``).
     """
 
+    name: str
     operands: tuple[str | None, ...]
     results: tuple[str, ...]
     arithmetic: Arithmetic

@@ -124,7 +124,7 @@ def _check_order(graph: Graph, where: str) -> None:
 
 
 def _check_source_op(graph: Graph, op: SourceOp, where: str) -> None:
-    record = OPERATORS.get(op.origin.name)
+    record = OPERATORS.get(op.name)
     if record is not None:
         fewest, most = record.operands
         if not fewest <= len(op.operands) <= most or None in op.operands[:fewest]:
@@ -168,7 +168,7 @@ def _check_weighted(graph: Graph, op: SourceOp, where: str) -> None:
         _fail(where, f"the bias of {op.label} is {bias.dtype}, expected int32", op, bias.name)
     # The kernels do not use the scale of the bias. The reference holds only that of a per-tensor
     # fully connected layer against the others' (GetQuantizedConvolutionMultipler).
-    if op.origin.name != "FULLY_CONNECTED" or weights.scale is None:
+    if op.name != "FULLY_CONNECTED" or weights.scale is None:
         return
     actual = _scales(bias)
     if actual.size == 0:  # some converters leave the bias scale out

@@ -130,7 +130,7 @@ def read_graph(source: str | Path | bytes | Graph) -> GoldenGraph:
     operators = [
         GoldenOperator(
             position=op.origin.index,
-            name=op.origin.name,
+            name=op.name,
             inputs=numbers(op.operands),
             outputs=numbers(op.results),
             options=op.options,

@@ -413,6 +413,7 @@ def operator(
 ) -> SourceOp:
     return SourceOp(
         origin=Origin("tflite", number, name),
+        name=name,
         operands=operands,
         results=(result,),
         arithmetic=arithmetic_of(name),

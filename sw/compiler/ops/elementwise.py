@@ -42,7 +42,7 @@ class _Binary:
 def lower_add(graph: Graph, op: SourceOp) -> AddOp | TableOp:
     """Lower ADD or SUB."""
     x = _binary(graph, op)
-    parameters = add_parameters(x.scale_a, x.scale_b, x.scale_out, subtract=op.origin.name == "SUB")
+    parameters = add_parameters(x.scale_a, x.scale_b, x.scale_out, subtract=op.name == "SUB")
 
     def add(a: int, b: int) -> int:
         high = saturating_rounding_doubling_high_mul
@@ -195,7 +195,7 @@ def _leaky_relu(op: SourceOp, arguments: _Quantisation) -> Int8Array:
 
 
 def _relu(op: SourceOp, arguments: _Quantisation) -> Int8Array:
-    return tables.relu_table(op.origin.name, *arguments)
+    return tables.relu_table(op.name, *arguments)
 
 
 def _function(*names: str, table: _TableMaker) -> Operator:

@@ -18,7 +18,7 @@ MAX_KERNEL = 1 << 12
 def lower_pool(graph: Graph, op: SourceOp) -> PoolOp:
     """Lower AVERAGE_POOL_2D or MAX_POOL_2D."""
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
-    kind: Literal["avg", "max"] = "avg" if op.origin.name == "AVERAGE_POOL_2D" else "max"
+    kind: Literal["avg", "max"] = "avg" if op.name == "AVERAGE_POOL_2D" else "max"
     kernel_h, kernel_w = op.options.get("filter_height"), op.options.get("filter_width")
     if not isinstance(kernel_h, int) or not isinstance(kernel_w, int):
         raise contradiction(op, "it has no window size")

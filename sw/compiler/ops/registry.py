@@ -67,7 +67,7 @@ def lower_ops(graph: Graph) -> Graph:
 
 
 def _lower(graph: Graph, op: SourceOp) -> Lowered:
-    record = OPERATORS.get(op.origin.name)
+    record = OPERATORS.get(op.name)
     if record is None or record.lower is None:
         advice = record.remedy if record else ""
         remedy = advice or f"supported operators: {', '.join(SUPPORTED)}"

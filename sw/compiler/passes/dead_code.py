@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from celosia.sw.compiler.ir import Graph, Op
+from celosia.sw.compiler.ir import Graph, Op, SourceOp
 
 __all__ = ["eliminate_dead_code"]
 
@@ -20,9 +20,9 @@ def eliminate_dead_code(graph: Graph) -> Graph:
     for op in reversed(graph.ops):
         if not needed.intersection(op.outputs):
             continue
-        needed.update(op.inputs[:1] if op.origin.name == "RESHAPE" else op.inputs)
-        if op.origin.name == "RESHAPE" and len(op.inputs) > 1:
-            op = replace(op, operands=op.inputs[:1])  # type: ignore[call-arg]
+        if isinstance(op, SourceOp) and op.name == "RESHAPE":
+            op = replace(op, operands=op.operands[:1])
+        needed.update(op.inputs)
         ops.append(op)
     keep = needed | set(graph.inputs)
     for op in ops:

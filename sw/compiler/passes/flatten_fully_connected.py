@@ -20,11 +20,11 @@ def flatten_fully_connected(graph: Graph) -> Graph:
     ops: list[Op] = []
     for op in graph.ops:
         if isinstance(op, SourceOp):
-            if op.origin.name in {"RESHAPE", "SQUEEZE"}:
+            if op.name in {"RESHAPE", "SQUEEZE"}:
                 source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
                 if _flattens(source, result):
                     flattened[result.name] = source.name
-            elif op.origin.name == "FULLY_CONNECTED" and op.operands[0] in flattened:
+            elif op.name == "FULLY_CONNECTED" and op.operands[0] in flattened:
                 op = rename_inputs(op, {op.operands[0]: flattened[op.operands[0]]})
         ops.append(op)
     return with_ops(graph, ops)

@@ -37,15 +37,15 @@ def _evaluate(op: SourceOp, tensors: dict[str, Tensor]) -> npt.NDArray[Any] | No
     source, result = tensors[op.inputs[0]], tensors[op.results[0]]
     if source.data is None:
         return None
-    if op.origin.name in _RESHAPES:
+    if op.name in _RESHAPES:
         if source.elements != result.elements or source.dtype != result.dtype:
             return None
         return source.data.reshape(result.shape).copy()
     if source.shape != result.shape:
         return None
-    if op.origin.name == "DEQUANTIZE":
+    if op.name == "DEQUANTIZE":
         return _dequantize(source, result)
-    if op.origin.name == "QUANTIZE":
+    if op.name == "QUANTIZE":
         return _quantize(source, result)
     return None
 

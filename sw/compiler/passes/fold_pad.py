@@ -27,7 +27,7 @@ def fold_pad(graph: Graph) -> Graph:
     padding out instead, so a PAD before a pool stays an operator.
     """
     for pad in list(graph.ops):
-        if isinstance(pad, SourceOp) and pad.origin.name == "PAD":
+        if isinstance(pad, SourceOp) and pad.name == "PAD":
             graph = _fold(graph, pad)
     return graph
 
@@ -87,7 +87,7 @@ def _fold(graph: Graph, pad: SourceOp) -> Graph:
 def _accepts(graph: Graph, op: Op, padded: Tensor) -> bool:
     return (
         isinstance(op, SourceOp)
-        and op.origin.name in _CONVOLUTIONS
+        and op.name in _CONVOLUTIONS
         and op.options.get("padding") == "VALID"
         and EXPLICIT_PADS not in op.options
         and op.operands[0] == padded.name

@@ -35,7 +35,7 @@ def _join_reshapes(graph: Graph) -> Graph:
     origin: dict[str, str] = {}
     ops: list[Op] = []
     for op in graph.ops:
-        if op.origin.name in _RESHAPES and isinstance(op, SourceOp):
+        if isinstance(op, SourceOp) and op.name in _RESHAPES:
             op = rename_inputs(op, origin)
             source, result = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
             if source.elements == result.elements:
@@ -45,12 +45,12 @@ def _join_reshapes(graph: Graph) -> Graph:
 
 
 def _is_identity(graph: Graph, op: SourceOp) -> bool:
-    if op.origin.name not in {*_RESHAPES, "QUANTIZE", "PAD"}:
+    if op.name not in {*_RESHAPES, "QUANTIZE", "PAD"}:
         return False
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
     if source.shape != result.shape or not same_quantisation(source, result):
         return False
-    if op.origin.name == "PAD":
+    if op.name == "PAD":
         amounts = graph.tensors[op.inputs[1]].data
         return amounts is not None and not np.any(amounts)
     return True

@@ -313,6 +313,7 @@ class _Converter:
         results = tuple(self._tensor_name(i, where) for i in flat.ints(table, "Outputs"))
         return SourceOp(
             origin=Origin("tflite", index, name),
+            name=name,
             operands=operands,
             results=results,
             arithmetic=arithmetic_of(name),
