@@ -7,6 +7,7 @@ does this module, because the last bit of the multiplier depends on it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -24,7 +25,22 @@ from celosia.sim.golden.fixed import (
     truncating_divide,
 )
 
-__all__ = ["absolute", "hard_swish", "leaky_relu", "logistic", "quantize", "relu", "tanh"]
+__all__ = [
+    "absolute",
+    "elu",
+    "exponential",
+    "gelu",
+    "hard_swish",
+    "inverse_square_root",
+    "leaky_relu",
+    "logarithm",
+    "logistic",
+    "negative",
+    "quantize",
+    "relu",
+    "square_root",
+    "tanh",
+]
 
 Int8 = npt.NDArray[np.int8]
 
@@ -201,3 +217,120 @@ def _multiplier_16bit(real: np.float32) -> tuple[int, int]:
     if mantissa >= (1 << 31) - 1 - (1 << 15):
         return (1 << 15) - 1, shift
     return (mantissa + (1 << 15)) >> 16, shift
+
+
+def negative(
+    x: Int8, *, x_scale: float, x_zero_point: int, out_scale: float, out_zero_point: int
+) -> Int8:
+    """NEG. The kernel negates the stored bytes modulo 256 and looks at no quantisation."""
+    return np.negative(x)
+
+
+def exponential(
+    x: Int8, *, x_scale: float, x_zero_point: int, out_scale: float, out_zero_point: int
+) -> Int8:
+    """EXP."""
+    with np.errstate(over="ignore"):
+        return _by_table(x, np.exp, x_scale, x_zero_point, out_scale, out_zero_point)
+
+
+def logarithm(
+    x: Int8, *, x_scale: float, x_zero_point: int, out_scale: float, out_zero_point: int
+) -> Int8:
+    """LOG, natural; numbers without a logarithm give the least output."""
+    exists = x.astype(np.int64) > x_zero_point
+
+    def log(real: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.log(np.where(real > 0, real, 1.0))
+
+    value = _by_table(x, log, x_scale, x_zero_point, out_scale, out_zero_point)
+    return np.where(exists, value, np.int8(INT8_MIN))
+
+
+def square_root(
+    x: Int8, *, x_scale: float, x_zero_point: int, out_scale: float, out_zero_point: int
+) -> Int8:
+    """SQRT. The kernel converts to an integer by truncation; below zero it stops, here 0 counts."""
+    steps = np.maximum(x.astype(np.int64) - x_zero_point, 0).astype(np.float32)
+    root = np.sqrt(np.float32(x_scale) * steps) / np.float32(out_scale)
+    return to_int8(root.astype(np.float32).astype(np.int64) + out_zero_point)
+
+
+def inverse_square_root(
+    x: Int8, *, x_scale: float, x_zero_point: int, out_scale: float, out_zero_point: int
+) -> Int8:
+    """RSQRT, in fixed point. At zero the greatest output; below zero, where it stops, the same."""
+    product = np.float32(np.sqrt(np.float32(x_scale)) * np.float32(out_scale))
+    mantissa, shift = quantize_multiplier(1.0 / float(product))
+    one = np.ones(1, np.int64)
+    table = np.full(256, INT8_MAX, np.int64)
+    for code in range(x_zero_point + 1, INT8_MAX + 1):
+        root, root_shift = _newton_inverse_square_root(code - x_zero_point)
+        # 20 fractional bits in between.
+        between = multiply_by_quantized_multiplier(one, root, root_shift + 20)
+        scaled = multiply_by_quantized_multiplier(between, mantissa, shift - 20)
+        table[code - INT8_MIN] = scaled[0] + out_zero_point
+    return to_int8(table[x.astype(np.int64) - INT8_MIN])
+
+
+def _newton_inverse_square_root(value: int) -> tuple[int, int]:
+    """Return a Q0.31 mantissa and a shift (left positive) of ``value ** -0.5``, 1 to 255."""
+    if value == 1:
+        return (1 << 31) - 1, 0
+
+    def times(a: int, b: int) -> int:
+        product = saturating_rounding_doubling_high_mul(np.array([a], np.int64), b)
+        return int(product[0])
+
+    def shifted(a: int, bits: int) -> int:
+        return int(saturate(np.array([a << bits], np.int64), 32)[0])
+
+    # The number as Q3.28 in [1, 4), by an even power of two.
+    even = 0
+    while value << (even + 2) < 1 << 30:
+        even += 2
+    scaled = value << even
+    guess, half_of_it = 1 << 28, int(rounding_divide_by_pot(np.array([scaled >> 1]), 1)[0])
+    for _ in range(5):
+        cube = shifted(times(times(guess, guess), guess), 6)
+        guess = shifted(times(3 << 27, guess) - times(half_of_it, cube), 3)
+    mantissa = times(guess, 1518500250)
+    right = 11 - even // 2
+    return (mantissa << -right, 0) if right < 0 else (mantissa, -right)
+
+
+def elu(
+    x: Int8, *, x_scale: float, x_zero_point: int, out_scale: float, out_zero_point: int
+) -> Int8:
+    """ELU with a slope of 1. Only the default kernels have it, not the reference ones."""
+
+    def function(real: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.where(real < 0, np.expm1(real), real)
+
+    return _by_table(x, function, x_scale, x_zero_point, out_scale, out_zero_point)
+
+
+def gelu(
+    x: Int8,
+    *,
+    x_scale: float,
+    x_zero_point: int,
+    out_scale: float,
+    out_zero_point: int,
+    approximate: bool = False,
+) -> Int8:
+    """GELU: x times the normal distribution's integral, exact or by tanh, in float32 throughout."""
+    single = np.float32
+
+    def function(real: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        value = real.astype(single)
+        if approximate:
+            cubic = single(0.044715) * value * value * value
+            inner = single(math.sqrt(2 / math.pi)) * (value + cubic)
+            part = np.tanh(inner.astype(np.float64))
+        else:
+            part = np.array([math.erf(v) for v in (value * single(math.sqrt(0.5))).tolist()])
+        result = single(0.5) * value * (single(1) + part.astype(single))
+        return result.astype(np.float64)
+
+    return _by_table(x, function, x_scale, x_zero_point, out_scale, out_zero_point)

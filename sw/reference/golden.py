@@ -250,6 +250,11 @@ def _leaky_relu(model: GoldenModel, op: GoldenOperator, values: Values) -> Array
     return golden.leaky_relu(values[op.inputs[0]], alpha=alpha, **_in_out(model, op))
 
 
+def _gelu(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    approximate = bool(op.options["approximate"])
+    return activations.gelu(values[op.inputs[0]], approximate=approximate, **_in_out(model, op))
+
+
 def _mean(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
     return golden.mean(
         values[op.inputs[0]],
@@ -364,6 +369,13 @@ _EVALUATORS: dict[str, Callable[[GoldenModel, GoldenOperator, Values], Array]] =
     "MAX_POOL_2D": _pool,
     "SOFTMAX": _softmax,
     "ABS": _unary(activations.absolute),
+    "ELU": _unary(activations.elu),
+    "EXP": _unary(activations.exponential),
+    "GELU": _gelu,
+    "LOG": _unary(activations.logarithm),
+    "NEG": _unary(activations.negative),
+    "RSQRT": _unary(activations.inverse_square_root),
+    "SQRT": _unary(activations.square_root),
     "LOGISTIC": _unary(activations.logistic),
     "TANH": _unary(activations.tanh),
     "RELU": _relu,

@@ -38,6 +38,7 @@ from celosia.sw.compiler.ir import (
     hwc,
 )
 from celosia.sw.compiler.lower import lower
+from celosia.sw.reference.golden import GoldenModel
 
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs the reference interpreter")
 
@@ -491,6 +492,69 @@ def test_unary_operators_on_all_values(operator: str) -> None:
             b.relu(x, kind=operator, **quantisation)
         graph = check(b.finish(), every)
         assert len(graph.ops) == 1
+
+
+FUNCTIONS: list[tuple[str, dict[str, Any], bool]] = [
+    ("EXP", {}, True),
+    ("GELU", {"Approximate": False}, True),
+    ("GELU", {"Approximate": True}, True),
+    ("LOG", {}, True),
+    ("NEG", {}, True),
+    ("RSQRT", {}, False),
+    ("SQRT", {}, False),
+]
+"""Operators, their options, and whether the reference computes them for all inputs."""
+
+
+@pytest.mark.parametrize(("operator", "options", "everywhere"), FUNCTIONS)
+def test_functions_of_a_table_on_all_values(
+    operator: str, options: dict[str, Any], everywhere: bool
+) -> None:
+    rng = np.random.default_rng(13)
+    for _ in range(25):
+        zero_point = int(rng.integers(-128, 128))
+        scale_in, scale_out = np.exp(rng.uniform(np.log(1e-3), np.log(0.05), 2))
+        every = np.arange(256, dtype=np.uint8).view(np.int8).reshape(1, 256)
+        if not everywhere:
+            every = np.maximum(every, np.int8(zero_point))
+        b = ModelBuilder()
+        x = b.input((1, 256), scale=scale_in, zero_point=zero_point)
+        table = (f"{operator.capitalize()}Options", options) if options else None
+        quantisation: dict[str, Any] = {
+            "scale": scale_out,
+            "zero_point": int(rng.integers(-128, 128)),
+        }
+        b.operator(operator, [x], (1, 256), options=table, **quantisation)
+        model = b.finish()
+        graph = check(model, every)
+        assert len(graph.ops) == 1
+        golden = GoldenModel(model)
+        result = golden.run([every])[golden.outputs[0].name]
+        assert np.array_equal(evaluate(graph, every)[graph.outputs[0]], result)
+
+
+def test_elu_equals_the_default_kernels() -> None:
+    """The reference kernels have no ELU."""
+    rng = np.random.default_rng(17)
+    every = np.arange(256, dtype=np.uint8).view(np.int8).reshape(1, 256)
+    for _ in range(25):
+        scale_in, scale_out = np.exp(rng.uniform(np.log(1e-3), np.log(0.2), 2))
+        b = ModelBuilder()
+        x = b.input((1, 256), scale=scale_in, zero_point=int(rng.integers(-128, 128)))
+        b.operator("ELU", [x], (1, 256), scale=scale_out, zero_point=int(rng.integers(-128, 128)))
+        model = b.finish()
+        interpreter = litert.Interpreter(
+            model_content=model,
+            experimental_op_resolver_type=(litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES),
+        )
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], every)
+        interpreter.invoke()
+        expected = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        graph = lower(load(model))
+        assert np.array_equal(evaluate(graph, every)[graph.outputs[0]], expected)
+        golden = GoldenModel(model)
+        assert np.array_equal(golden.run([every])[golden.outputs[0].name], expected)
 
 
 @pytest.mark.parametrize("alpha", [-0.5, -1.0, -0.25, -3.0, -1e-6, 0.0, 1e-6, 3.0, 200.0])

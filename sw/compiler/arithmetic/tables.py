@@ -9,6 +9,7 @@ Sources: TensorFlow Lite `kernels/activations.cc`,
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import erf, pi, sqrt
 
 import numpy as np
 from celosia.sw.compiler.arithmetic.fixed import (
@@ -27,12 +28,19 @@ from celosia.sw.compiler.ir import Float32Array, Int8Array, Int32Array
 
 __all__ = [
     "abs_table",
+    "elu_table",
     "exp_table",
+    "exponential_table",
+    "gelu_table",
     "hard_swish_table",
     "leaky_relu_table",
+    "log_table",
     "logistic_table",
+    "negate_table",
     "relu_table",
     "requantize_table",
+    "rsqrt_table",
+    "sqrt_table",
     "table_from",
     "tanh_table",
 ]
@@ -80,6 +88,110 @@ def abs_table(scale_in: float, zero_in: int, scale_out: float, zero_out: int) ->
     return table_from(
         lambda x: multiply_by_quantized_multiplier(abs(x - zero_in), multiplier, shift) + zero_out
     )
+
+
+def negate_table() -> Int8Array:
+    """NEG: the kernel negates bytes, whatever scales and zero points say; -128 stays."""
+    return table_from(lambda x: x if x == INT8_MIN else -x)
+
+
+def exponential_table(scale_in: float, zero_in: int, scale_out: float, zero_out: int) -> Int8Array:
+    """EXP in single precision."""
+    return _float_table(_expf, scale_in, zero_in, scale_out, zero_out)
+
+
+def log_table(scale_in: float, zero_in: int, scale_out: float, zero_out: int) -> Int8Array:
+    """LOG in single precision; -128 where the logarithm does not exist."""
+
+    def log(x: Float32Array) -> Float32Array:
+        lowest = np.float32((INT8_MIN - zero_out) * scale_out)
+        positive = np.where(x > 0, x, np.float32(1)).astype(np.float64)
+        return np.where(x > 0, np.log(positive).astype(np.float32), lowest)
+
+    return _float_table(log, scale_in, zero_in, scale_out, zero_out)
+
+
+def sqrt_table(scale_in: float, zero_in: int, scale_out: float, zero_out: int) -> Int8Array:
+    """SQRT in single precision, cut off and not rounded; below 0 as at 0."""
+    codes = np.arange(256, dtype=np.uint8).view(np.int8).astype(np.int32)
+    real = np.float32(scale_in) * np.maximum(codes - zero_in, 0).astype(np.float32)
+    steps = (np.sqrt(real) / np.float32(scale_out)).astype(np.float32)
+    whole = np.minimum(np.floor(steps.astype(np.float64)), 2.0**30).astype(np.int64)
+    table: Int8Array = np.clip(whole + zero_out, INT8_MIN, INT8_MAX).astype(np.int8)
+    return table
+
+
+def rsqrt_table(scale_in: float, zero_in: int, scale_out: float, zero_out: int) -> Int8Array:
+    """RSQRT in fixed point; the greatest value at 0 and below, where there is none."""
+    real = np.float32(np.sqrt(np.float32(scale_in)) * np.float32(scale_out))
+    multiplier, shift = quantize_multiplier(1.0 / float(real))
+
+    def rsqrt(x: int) -> int:
+        if x <= zero_in:
+            return INT8_MAX
+        root, root_shift = _inverse_square_root(x - zero_in)
+        value = multiply_by_quantized_multiplier(1, root, root_shift + _RSQRT_SHIFT)
+        return multiply_by_quantized_multiplier(value, multiplier, shift - _RSQRT_SHIFT) + zero_out
+
+    return table_from(rsqrt)
+
+
+_RSQRT_SHIFT = 20
+"""Bits that RSQRT keeps between its two multiplications."""
+
+
+def _inverse_square_root(value: int) -> tuple[int, int]:
+    """Multiplier and shift of 1 / sqrt(value) for 1 <= value <= 255.
+
+    Newton's iteration in Q3.28, from 1: `GetInvSqrtQuantizedMultiplierExp`.
+    """
+    if value == 1:
+        return INT32_MAX, 0
+    pairs = (32 - value.bit_length()) // 2 - 1
+    shift = 11 - pairs
+    value <<= 2 * pairs
+    high = saturating_rounding_doubling_high_mul
+    half = rounding_divide_by_pot(value >> 1, 1)
+    x = 1 << 28
+    for _ in range(5):
+        cube = _saturating_shift(high(high(x, x), x), 6)
+        x = _saturating_shift(high(3 << 27, x) - high(half, cube), 3)
+    x = high(x, 1518500250)  # sqrt(2) / 2 in Q0.31
+    return (x << -shift, 0) if shift < 0 else (x, -shift)
+
+
+def _saturating_shift(value: int, bits: int) -> int:
+    return min(max(value << bits, INT32_MIN), INT32_MAX)
+
+
+def elu_table(scale_in: float, zero_in: int, scale_out: float, zero_out: int) -> Int8Array:
+    """ELU in single precision: exp(x) - 1 below 0."""
+
+    def elu(x: Float32Array) -> Float32Array:
+        return np.where(x < 0, np.expm1(x.astype(np.float64)).astype(np.float32), x)
+
+    return _float_table(elu, scale_in, zero_in, scale_out, zero_out)
+
+
+def gelu_table(
+    scale_in: float, zero_in: int, scale_out: float, zero_out: int, *, approximate: bool
+) -> Int8Array:
+    """GELU in single precision, by the error function or by the hyperbolic tangent."""
+    one, half = np.float32(1), np.float32(0.5)
+
+    def by_erf(x: Float32Array) -> Float32Array:
+        scaled = (x * np.float32(sqrt(0.5))).astype(np.float64)
+        error = np.array([erf(v) for v in scaled]).astype(np.float32)
+        return (half * x * (one + error)).astype(np.float32)
+
+    def by_tanh(x: Float32Array) -> Float32Array:
+        inner = np.float32(sqrt(2 / pi)) * (x + np.float32(0.044715) * x * x * x)
+        return (half * x * (one + np.tanh(inner.astype(np.float64)).astype(np.float32))).astype(
+            np.float32
+        )
+
+    function = by_tanh if approximate else by_erf
+    return _float_table(function, scale_in, zero_in, scale_out, zero_out)
 
 
 _RELU_BOUNDS: dict[str, tuple[float, float | None]] = {

@@ -198,8 +198,14 @@ def _relu(op: SourceOp, arguments: _Quantisation) -> Int8Array:
     return tables.relu_table(op.name, *arguments)
 
 
-def _function(*names: str, table: _TableMaker) -> Operator:
-    return Operator(names=names, operands=(1, 1), where="table", lower=_by_table(table))
+def _gelu(op: SourceOp, arguments: _Quantisation) -> Int8Array:
+    return tables.gelu_table(*arguments, approximate=bool(op.options.get("approximate")))
+
+
+def _function(*names: str, table: _TableMaker, limits: str = "") -> Operator:
+    return Operator(
+        names=names, operands=(1, 1), where="table", limits=limits, lower=_by_table(table)
+    )
 
 
 OPERATORS = (
@@ -220,7 +226,22 @@ OPERATORS = (
         constants=True,
     ),
     _function("ABS", table=lambda op, q: tables.abs_table(*q)),
+    _function("ELU", table=lambda op, q: tables.elu_table(*q)),
+    _function("EXP", table=lambda op, q: tables.exponential_table(*q)),
+    _function("GELU", table=_gelu),
+    _function("LOG", table=lambda op, q: tables.log_table(*q)),
     _function("LOGISTIC", table=lambda op, q: tables.logistic_table(*q)),
+    _function("NEG", table=lambda op, q: tables.negate_table()),
+    _function(
+        "RSQRT",
+        table=lambda op, q: tables.rsqrt_table(*q),
+        limits="at 0 the greatest value, below as well (the reference stops there)",
+    ),
+    _function(
+        "SQRT",
+        table=lambda op, q: tables.sqrt_table(*q),
+        limits="below 0 as at 0 (the reference stops there)",
+    ),
     _function("TANH", table=lambda op, q: tables.tanh_table(*q)),
     _function("HARD_SWISH", table=lambda op, q: tables.hard_swish_table(*q)),
     _function("LEAKY_RELU", table=_leaky_relu),

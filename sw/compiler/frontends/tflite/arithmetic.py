@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from celosia.hw.contract.isa import Rounding
 from celosia.sw.compiler.ir import Arithmetic, Scaling
 
-__all__ = ["REFERENCE", "arithmetic_of"]
+__all__ = ["DEFAULT_KERNELS", "REFERENCE", "arithmetic_of"]
 
 REFERENCE = "TFLite reference kernels (OpResolverType.BUILTIN_REF)"
+
+DEFAULT_KERNELS = "TFLite default kernels (OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)"
+"""Of operators that the reference kernels lack."""
 
 _FIXED_POINT = Arithmetic(REFERENCE, Rounding.DOUBLE, Scaling.NEAREST)
 """`MultiplyByQuantizedMultiplier` with the multiplier that `QuantizeMultiplier` makes."""
 _IN_DOUBLE = Arithmetic(REFERENCE, Rounding.SINGLE, Scaling.FITTED)
 """A product in double precision, rounded once: measured, the fixed-point parameters are unused."""
 
-_OTHERS: dict[str, Arithmetic] = {"FULLY_CONNECTED": _IN_DOUBLE}
+_OTHERS: dict[str, Arithmetic] = {
+    "FULLY_CONNECTED": _IN_DOUBLE,
+    "ELU": replace(_FIXED_POINT, reference=DEFAULT_KERNELS),
+}
 
 
 def arithmetic_of(name: str) -> Arithmetic:

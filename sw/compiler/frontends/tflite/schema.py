@@ -137,6 +137,7 @@ OPTIONS: dict[str, tuple[str, bool, tuple[OptionField, ...]]] = {
     "SUB": ("SubOptions", False, (_ACTIVATION,)),
     "MUL": ("MulOptions", False, (_ACTIVATION,)),
     "SOFTMAX": ("SoftmaxOptions", True, (OptionField("beta", "Beta", "float"),)),
+    "GELU": ("GeluOptions", False, (OptionField("approximate", "Approximate", "bool"),)),
     "LEAKY_RELU": ("LeakyReluOptions", False, (OptionField("alpha", "Alpha", "float"),)),
     "RESHAPE": ("ReshapeOptions", False, (OptionField("new_shape", "NewShape", "ints"),)),
     "MEAN": ("ReducerOptions", False, (OptionField("keep_dims", "KeepDims", "bool"),)),
