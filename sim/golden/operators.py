@@ -292,6 +292,12 @@ def mean(
     return to_int8(scaled + out_zero_point)
 
 
+def reduce_max(x: Int8, *, axes: Sequence[int], keep_dims: bool) -> Int8:
+    """REDUCE_MAX over `axes`; input and output have one quantisation."""
+    reduced = tuple({axis % x.ndim for axis in axes})
+    return np.asarray(np.max(x, axis=reduced, keepdims=keep_dims), np.int8)
+
+
 # ---------------------------------------------------------------------- data movement
 
 

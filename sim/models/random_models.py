@@ -233,6 +233,39 @@ def _mean_model(rng: Rng, builder: ModelBuilder) -> list[Int8]:
     return [_values(rng, x.shape)]
 
 
+def _reduce_max_model(rng: Rng, builder: ModelBuilder) -> list[Int8]:
+    x = _image(rng, builder)
+    axes = ([1, 2], [1], [2])[_int(rng, 0, 2)]
+    keep = bool(_int(rng, 0, 1))
+    held = [1 if axis in axes else extent for axis, extent in enumerate(x.shape)]
+    shape = held if keep else [extent for axis, extent in enumerate(x.shape) if axis not in axes]
+    operands = [x, builder.constant(np.array(axes, np.int32))]
+    options = ("ReducerOptions", {"KeepDims": keep})
+    builder.operator(
+        "REDUCE_MAX", operands, shape, scale=x.scale, zero_point=x.zero_point, options=options
+    )
+    return [_values(rng, x.shape)]
+
+
+def _function_model(
+    code: str, *, options: str = "", positive: bool = False
+) -> Callable[[Rng, ModelBuilder], list[Int8]]:
+    """A function of one value, on all values of its domain."""
+
+    def make(rng: Rng, builder: ModelBuilder) -> list[Int8]:
+        shape = (1, 4, 4, 16)
+        zero_point = _zero_point(rng)
+        x = builder.input(shape, scale=_scale(rng, 1e-3, 0.05), zero_point=zero_point)
+        chosen = {"Approximate": bool(_int(rng, 0, 1))} if code == "GELU" else {}
+        table = (options, chosen) if options else None
+        scale, out_zero_point = _scale(rng, 1e-3, 0.1), _zero_point(rng)
+        builder.operator(code, [x], shape, scale=scale, zero_point=out_zero_point, options=table)
+        least = zero_point if positive else -128
+        return [np.arange(-128, 128).clip(least).astype(np.int8).reshape(shape)]
+
+    return make
+
+
 def _softmax_model(rng: Rng, builder: ModelBuilder) -> list[Int8]:
     shape = (_int(rng, 1, 8), _int(rng, 1, 40))
     x = builder.input(shape, scale=_scale(rng, 2e-3, 2.0), zero_point=_zero_point(rng))
@@ -294,6 +327,13 @@ _MAKERS: dict[str, Callable[[Rng, ModelBuilder], list[Int8]]] = {
     "HARD_SWISH": _all_codes_model("HARD_SWISH"),
     "QUANTIZE": _all_codes_model("QUANTIZE"),
     "MEAN": _mean_model,
+    "REDUCE_MAX": _reduce_max_model,
+    "EXP": _function_model("EXP", options="ExpOptions"),
+    "GELU": _function_model("GELU", options="GeluOptions"),
+    "LOG": _function_model("LOG"),
+    "NEG": _function_model("NEG", options="NegOptions"),
+    "RSQRT": _function_model("RSQRT", positive=True),
+    "SQRT": _function_model("SQRT", positive=True),
     "PAD": _pad_model,
     "RESHAPE": _reshape_model,
 }

@@ -334,7 +334,8 @@ class ConvOp(NpuOp):
     For output pixel (y, x) and channel n, with zero-padding expressed as `input_zero_point`::
 
         acc = bias[n] + sum over (i, j, c) of input[yy, xx, c] * weights[i, j, c, n]
-              with yy = y * stride_h + i - pad_top, xx = x * stride_w + j - pad_left
+              with yy = y * stride_h + i * dilation_h - pad_top,
+                   xx = x * stride_w + j * dilation_w - pad_left
         out = clamp(requantise(acc, multiplier[n], shift[n]) + output_zero_point)
 
     The input is used as it is: its zero point is already inside `bias`. A tap outside the image
@@ -359,11 +360,11 @@ class ConvOp(NpuOp):
         One kernel per channel, depth multiplier 1.
     stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right : int
         In pixels. The pads are those actually read, so that
-        ``out = (in + pads - kernel) // stride + 1`` holds.
+        ``out = (in + pads - reach) // stride + 1`` holds.
     input_zero_point, output_zero_point, act_min, act_max : int
         int8 values.
-    dilation_h : int
-        Rows of the input from kernel row to kernel row.
+    dilation_h, dilation_w : int
+        Rows of the input from kernel row to kernel row, and pixels from column to column.
 
     Notes
     -----
@@ -388,6 +389,7 @@ class ConvOp(NpuOp):
     act_min: int = -128
     act_max: int = 127
     dilation_h: int = 1
+    dilation_w: int = 1
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -402,6 +404,11 @@ class ConvOp(NpuOp):
     def reach_h(self) -> int:
         """Rows of the input from the first to the last kernel row."""
         return (self.kernel_h - 1) * self.dilation_h + 1
+
+    @property
+    def reach_w(self) -> int:
+        """Pixels of a row of the input from the first to the last kernel column."""
+        return (self.kernel_w - 1) * self.dilation_w + 1
 
     @property
     def kernel_w(self) -> int:

@@ -264,6 +264,12 @@ def _mean(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
     )
 
 
+def _reduce_max(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    axes = tuple(int(axis) for axis in np.atleast_1d(values[op.inputs[1]]))
+    keep = bool(op.options.get("keep_dims", False))
+    return golden.reduce_max(values[op.inputs[0]], axes=axes, keep_dims=keep)
+
+
 def _pad(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
     table = [(int(before), int(after)) for before, after in values[op.inputs[1]]]
     zero_point = model.tensors[op.outputs[0]].zero_point
@@ -386,6 +392,7 @@ _EVALUATORS: dict[str, Callable[[GoldenModel, GoldenOperator, Values], Array]] =
     "QUANTIZE": _quantize,
     "DEQUANTIZE": _dequantize,
     "MEAN": _mean,
+    "REDUCE_MAX": _reduce_max,
     "PAD": _pad,
     "RESHAPE": _reshape,
     "SQUEEZE": _reshape,

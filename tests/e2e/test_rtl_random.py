@@ -44,8 +44,8 @@ LAYERS = (
     "CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D",
     "AVERAGE_POOL_2D", "QUANTIZE", "LEAKY_RELU", "HARD_SWISH", "RELU6",
 )  # fmt: skip
-NOT_ON_THE_NPU = {"MUL", "MEAN"}
-"""MUL of two tensors (by a constant it is a table), and MEAN, for which pooling is proposed."""
+NOT_ON_THE_NPU = {"MUL"}
+"""Of two tensors; by a constant it is a table."""
 
 CONFIGS = {
     "small4": NpuConfig(

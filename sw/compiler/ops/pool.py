@@ -58,10 +58,4 @@ OPERATORS = (
         limits="equal quantisation of input and output",
         lower=lower_pool,
     ),
-    Operator(
-        names=("MEAN",),
-        operands=(2, 2),
-        remedy="replace GlobalAveragePooling2D by AveragePooling2D over the whole image"
-        " followed by Flatten",
-    ),
 )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from celosia.errors import UnsupportedError
 from celosia.hw.contract.isa import Rounding
 from celosia.sw.compiler.arithmetic.exact import ExactMultiplier, exact_multiplier
@@ -42,7 +43,9 @@ from celosia.sw.compiler.passes.window import Window, require_nhwc, window_of
 __all__ = ["OPERATORS"]
 
 MAX_DENSE_WEIGHTS = 1 << 24
-"""Bound on what expanding a depth multiplier may allocate, in bytes."""
+"""Bound on what expanding groups, a depth multiplier or dilation may allocate, in bytes."""
+
+IndexArray = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -63,19 +66,50 @@ def lower_conv(graph: Graph, op: SourceOp) -> ConvOp:
     x = _operands(graph, op, rank=4, channel_axis=0)
     cout, kernel_h, kernel_w, cin = x.weights.shape
     _, _, channels = require_nhwc(op, x.source)
-    if channels != cin:
-        if channels % cin == 0:
-            groups = channels // cin
-            raise unsupported(op, f"grouped convolution ({groups} groups)", "use groups=1")
-        raise contradiction(op, f"weights for {cin} input channels, the input has {channels}")
+    groups = channels // cin
+    if groups * cin != channels or cout % groups:
+        raise contradiction(
+            op, f"weights {list(x.weights.shape)} for an input of {channels} channels"
+        )
     _require_channels(op, x.result, cout)
     window = window_of(op, x.source, x.result, (kernel_h, kernel_w))
     weights = np.ascontiguousarray(x.weights.transpose(1, 2, 3, 0))
+    macs = window.out_h * window.out_w * weights.size
+    if groups > 1:
+        inputs = np.arange(cin)[:, None] + cin * (np.arange(cout) // (cout // groups))
+        weights = _spread(op, weights, inputs, channels)
     return ConvOp(
         **_common(op, x, weights, cout, sum_axes=(0, 1, 2)),
         **_geometry(window),
-        macs=window.out_h * window.out_w * weights.size,
+        dilation_w=window.dilation_w,
+        macs=macs,
     )
+
+
+def _spread(op: SourceOp, weights: Int8Array, inputs: IndexArray, channels: int) -> Int8Array:
+    """Return the weights of a dense convolution that computes one with fewer inputs an output.
+
+    Parameters
+    ----------
+    op : SourceOp
+        For messages.
+    weights : ndarray of int8, shape [kh, kw, cin, cout]
+        Of each output channel's own inputs.
+    inputs : ndarray of int, shape [cin, cout]
+        Which channels these are.
+    channels : int
+        Input channels of the dense convolution; the weights of others are 0, so sums are equal.
+    """
+    kernel_h, kernel_w, _, cout = weights.shape
+    if kernel_h * kernel_w * channels * cout > MAX_DENSE_WEIGHTS:
+        raise unsupported(
+            op,
+            f"groups or a depth multiplier on {channels} channels expand to too many weights",
+            "use one convolution a group, or a depth multiplier of 1 followed by a 1x1 convolution",
+        )
+    dense = np.zeros((kernel_h, kernel_w, channels, cout), np.int8)
+    dense[:, :, inputs, np.arange(cout)] = weights
+    return dense
 
 
 def lower_depthwise(graph: Graph, op: SourceOp) -> ConvOp:
@@ -97,23 +131,31 @@ def lower_depthwise(graph: Graph, op: SourceOp) -> ConvOp:
     window = window_of(op, x.source, x.result, (kernel_h, kernel_w))
     depthwise = cout == cin
     weights = np.ascontiguousarray(x.weights[0])
-    if not depthwise:
-        if weights.size * cin > MAX_DENSE_WEIGHTS:
-            raise unsupported(
-                op,
-                f"depth multiplier {cout // cin} on {cin} channels expands to too many weights",
-                "use a depth multiplier of 1 followed by a 1x1 convolution",
-            )
-        dense = np.zeros((kernel_h, kernel_w, cin, cout), np.int8)
-        channels = np.arange(cout)
-        dense[:, :, channels // (cout // cin), channels] = weights
-        weights = dense
+    if depthwise:
+        weights = _beside(op, weights, window.dilation_w)
+    else:
+        own = (np.arange(cout) // (cout // cin))[None, :]
+        weights = _spread(op, weights[:, :, None, :], own, cin)
     return ConvOp(
         **_common(op, x, weights, cout, sum_axes=(0, 1) if depthwise else (0, 1, 2)),
         **_geometry(window),
         depthwise=depthwise,
+        dilation_w=1 if depthwise else window.dilation_w,
         macs=window.out_h * window.out_w * cout * kernel_h * kernel_w,
     )
+
+
+def _beside(op: SourceOp, weights: Int8Array, dilation: int) -> Int8Array:
+    """Return a depthwise kernel [kh, kw, c] with zeros between its columns, for dilation 1."""
+    kernel_h, kernel_w, channels = weights.shape
+    reach = (kernel_w - 1) * dilation + 1
+    if kernel_h * reach * channels > MAX_DENSE_WEIGHTS:
+        raise unsupported(
+            op, f"dilation {dilation} of {kernel_w} columns is too wide", "use a smaller dilation"
+        )
+    spread = np.zeros((kernel_h, reach, channels), np.int8)
+    spread[:, ::dilation] = weights
+    return spread
 
 
 def lower_fully_connected(graph: Graph, op: SourceOp) -> tuple[list[NpuOp], list[Tensor]]:
@@ -332,6 +374,7 @@ def _common(
 
 def _geometry(window: Window) -> dict[str, Any]:
     return {
+        "dilation_h": window.dilation_h,
         "stride_h": window.stride_h,
         "stride_w": window.stride_w,
         "pad_top": window.pad_top,
@@ -351,7 +394,7 @@ OPERATORS = (
         names=("CONV_2D",),
         operands=(2, 3),
         where="array",
-        limits="int8 weights with zero point 0; no groups, no dilation",
+        limits="int8 weights with zero point 0",
         lower=lower_conv,
         weighted=True,
     ),
@@ -359,7 +402,7 @@ OPERATORS = (
         names=("DEPTHWISE_CONV_2D",),
         operands=(2, 3),
         where="array",
-        limits="int8 weights with zero point 0; no dilation",
+        limits="int8 weights with zero point 0",
         lower=lower_depthwise,
         weighted=True,
     ),

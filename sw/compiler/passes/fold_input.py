@@ -76,6 +76,8 @@ def fold_input(graph: Graph, config: NpuConfig) -> Graph:
 def _best_folding(graph: Graph, op: ConvOp, config: NpuConfig) -> Folding | None:
     if op.depthwise or op.input not in graph.inputs or op.input in graph.outputs:
         return None
+    if max(op.dilation_h, op.dilation_w) > 1:
+        return None
     if len(graph.consumers(op.input)) != 1:
         return None
     image = graph.hwc(op.input)

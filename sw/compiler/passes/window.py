@@ -19,8 +19,10 @@ MAX_STRIDE = 1 << 12
 
 @dataclass(frozen=True)
 class Window:
-    """Strides, pads and output size of one operator, in pixels."""
+    """Strides, dilation, pads and output size of one operator, in pixels."""
 
+    dilation_h: int
+    dilation_w: int
     stride_h: int
     stride_w: int
     pad_top: int
@@ -69,36 +71,29 @@ def window_of(op: SourceOp, source: Tensor, result: Tensor, kernel: tuple[int, i
     ------
     ModelError
         If the output's shape is not what the options give.
-    UnsupportedError
-        For dilation.
     """
     height, width, _ = require_nhwc(op, source)
     out_h, out_w, _ = require_nhwc(op, result)
     stride_h, stride_w = _positive(op, "stride_h"), _positive(op, "stride_w")
-    dilation = (
-        _positive(op, "dilation_h_factor", default=1),
-        _positive(op, "dilation_w_factor", default=1),
-    )
-    if dilation != (1, 1):
-        raise unsupported(
-            op,
-            f"dilation {dilation[0]}x{dilation[1]} is not supported",
-            "use dilation_rate=1 with a larger kernel or a stride",
-        )
+    dilation_h = _positive(op, "dilation_h_factor", default=1)
+    dilation_w = _positive(op, "dilation_w_factor", default=1)
+    reach = (kernel[0] - 1) * dilation_h + 1, (kernel[1] - 1) * dilation_w + 1
     explicit = op.options.get(EXPLICIT_PADS)
     if isinstance(explicit, tuple):
-        rows = _explicit(height, kernel[0], stride_h, explicit[0], explicit[1])
-        columns = _explicit(width, kernel[1], stride_w, explicit[2], explicit[3])
+        rows = _explicit(height, reach[0], stride_h, explicit[0], explicit[1])
+        columns = _explicit(width, reach[1], stride_w, explicit[2], explicit[3])
     else:
         same = op.options.get("padding") == "SAME"
-        rows = _axis(height, kernel[0], stride_h, same)
-        columns = _axis(width, kernel[1], stride_w, same)
+        rows = _axis(height, reach[0], stride_h, same)
+        columns = _axis(width, reach[1], stride_w, same)
     if (rows[0], columns[0]) != (out_h, out_w):
         raise contradiction(
             op,
             f"the output is {out_h}x{out_w} pixels, its window gives {rows[0]}x{columns[0]}",
         )
     return Window(
+        dilation_h=dilation_h,
+        dilation_w=dilation_w,
         stride_h=stride_h,
         stride_w=stride_w,
         pad_top=rows[1],

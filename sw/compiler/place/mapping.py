@@ -88,7 +88,8 @@ class ConvMapping:
     n_ky, n_kx, n_ic : int
         Loops of passes.
     ky_rows : int
-        Kernel rows of a pass.
+        Rows of the input from pass to pass of the kernel's rows; in mode ROWS kernel rows of a
+        pass.
     """
 
     op: ConvOp
@@ -108,7 +109,12 @@ class ConvMapping:
     @property
     def fits_command(self) -> bool:
         """Whether one `Conv` can count its passes."""
-        loops = {"n_ky": self.n_ky, "n_kx": self.n_kx, "n_ic": self.n_ic}
+        loops = {
+            "n_ky": self.n_ky,
+            "n_kx": self.n_kx,
+            "n_ic": self.n_ic,
+            "ky_rows": self.ky_rows,
+        }
         return all(count <= most(Conv, name) for name, count in loops.items())
 
     def tile_weight_bytes(self, config: NpuConfig) -> int:
@@ -117,7 +123,10 @@ class ConvMapping:
 
     def describe(self, *, folded_input: bool) -> str:
         """Say it in words, for reports."""
-        kernel = f"{self.op.kernel_h}x{self.op.kernel_w}"
+        op = self.op
+        kernel = f"{op.kernel_h}x{op.kernel_w}"
+        if not folded_input and max(op.dilation_h, op.dilation_w) > 1:
+            kernel += f" dilated {op.dilation_h}x{op.dilation_w}"
         if self.mode == Mode.WINDOW:
             folded = " of the folded input" if folded_input else ""
             how = f"window {kernel}{folded}, {'packed kx*C' if self.packed else 'channels'}"
@@ -180,7 +189,8 @@ def map_conv(
         )
     axes = conv_axes(op, (in_height, layout.width), out_size)
     candidates = []
-    for swapped in (False, True):
+    # Kernel rows that are apart can be counted (ky_rows) across the stream, not along it.
+    for swapped in (False, True) if op.dilation_h == 1 else (False,):
         lines, stream = (axes[1], axes[0]) if swapped else axes
         pitch = layout.pixel_pitch if swapped else layout.row_pitch
         length, extra = stream.stream(0, stream.out_size)
@@ -192,6 +202,7 @@ def map_conv(
             n_ky=lines.kernel,
             n_kx=ceil_div(stream.kernel, size),
             n_ic=1,
+            ky_rows=op.dilation_h if lines.kernel > 1 else 1,
         )
         candidates.append((taps.passes * max(positions, config.min_pass_cycles), swapped, 1, taps))
         segments = config.dw_segments
@@ -199,6 +210,7 @@ def map_conv(
             stream.kernel <= ROWS_TAPS
             and lines.kernel > 1
             and segments > 1
+            and op.dilation_h == 1
             and pitch // size % 2 == 1
         ):
             rows = ConvMapping(

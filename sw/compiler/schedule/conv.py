@@ -20,6 +20,8 @@ TILE_OVERHEAD_CYCLES = 8
 """Guess of what starting an accumulator tile costs; only used to choose the size of tiles."""
 MAX_PASSES = min(most(Conv, name) for name in ("n_ky", "n_kx", "n_ic"))
 """Passes of a piece of a split reduction, whichever loop they are in."""
+MAX_KY_ROWS = most(Conv, "ky_rows")
+"""Rows from kernel row to kernel row; where they are further apart, each is a command."""
 REQUANT_ADD_CYCLES = 4
 """Cycles of the vector engine for a vector of REQUANT_ADD; REQUANT takes one."""
 
@@ -149,7 +151,7 @@ def split_reduction_steps(
 
 def _pieces(conv: Conv, most: int) -> Iterator[tuple[Range, Conv]]:
     """Cut the passes of a command into commands of at most `most` passes, in order."""
-    if conv.n_kx * conv.n_ic <= most:
+    if conv.n_kx * conv.n_ic <= most and conv.ky_rows <= MAX_KY_ROWS:
         per_step = conv.n_kx * conv.n_ic
         for first, end in split(conv.n_ky, most // per_step):
             yield (first * per_step, end * per_step), _shifted(conv, ky=(first, end))
@@ -178,6 +180,7 @@ def _shifted(conv: Conv, ky: Range, kx: Range | None = None, ic: Range | None = 
         conv,
         act_addr=(conv.act_addr + ky[0] * conv.step_ky + along_row) & ADDRESS_MASK,
         y0=conv.y0 + ky[0] * conv.ky_rows,
+        ky_rows=min(conv.ky_rows, MAX_KY_ROWS) if ky[1] - ky[0] == 1 else conv.ky_rows,
         x0=conv.x0 + along_row,
         n_ky=ky[1] - ky[0],
         n_kx=kx[1] - kx[0],
@@ -250,7 +253,7 @@ def _window_conv(job: ConvJob, rows: Range, columns: Range, config: NpuConfig) -
         ky_rows=mapping.ky_rows,
         step_ky=mapping.ky_rows * layout.row_pitch,
         n_kx=mapping.n_kx,
-        step_kx=layout.pixel_pitch,
+        step_kx=op.dilation_w * layout.pixel_pitch,
         n_ic=mapping.n_ic,
         step_ic=config.line_bytes,
         n_oc=job.tiles[1] - job.tiles[0],

@@ -97,6 +97,7 @@ COMPILED: dict[str, tuple[str, str]] = {
 _PADDING = OptionField("padding", "Padding", "padding")
 _STRIDES = (OptionField("stride_h", "StrideH"), OptionField("stride_w", "StrideW"))
 _ACTIVATION = OptionField("fused_activation_function", "FusedActivationFunction", "activation")
+_REDUCER = (OptionField("keep_dims", "KeepDims", "bool"),)
 _DILATIONS = (
     OptionField("dilation_h_factor", "DilationHFactor"),
     OptionField("dilation_w_factor", "DilationWFactor"),
@@ -140,7 +141,8 @@ OPTIONS: dict[str, tuple[str, bool, tuple[OptionField, ...]]] = {
     "GELU": ("GeluOptions", False, (OptionField("approximate", "Approximate", "bool"),)),
     "LEAKY_RELU": ("LeakyReluOptions", False, (OptionField("alpha", "Alpha", "float"),)),
     "RESHAPE": ("ReshapeOptions", False, (OptionField("new_shape", "NewShape", "ints"),)),
-    "MEAN": ("ReducerOptions", False, (OptionField("keep_dims", "KeepDims", "bool"),)),
+    "MEAN": ("ReducerOptions", False, _REDUCER),
+    "REDUCE_MAX": ("ReducerOptions", False, _REDUCER),
 }
 """Options table, whether the kernel refuses the operator without it, and its fields, of every
 operator read further."""

@@ -38,11 +38,13 @@ def _verify(graph: Graph, op: ConvOp) -> str | None:
         return "a multiplier or shift is out of range"
     if not is_int8(op.input_zero_point) or not is_int8(op.output_zero_point):
         return "a zero point is out of range"
-    if op.dilation_h < 1:
-        return f"dilation {op.dilation_h}"
+    if min(op.dilation_h, op.dilation_w) < 1:
+        return f"dilation {op.dilation_h}x{op.dilation_w}"
+    if op.depthwise and op.dilation_w > 1:
+        return "a depthwise kernel has its columns side by side"
     out = (
         window_count(height, op.reach_h, op.stride_h, op.pad_top, op.pad_bottom),
-        window_count(width, op.kernel_w, op.stride_w, op.pad_left, op.pad_right),
+        window_count(width, op.reach_w, op.stride_w, op.pad_left, op.pad_right),
         op.cout,
     )
     if out != graph.hwc(op.output):
@@ -59,7 +61,7 @@ def border_classes(op: ConvOp, height: int, width: int) -> BoolArray:
     Parameters
     ----------
     op : ConvOp
-        The convolution, without dilation.
+        The convolution.
     height, width : int
         Of its input.
 
@@ -68,16 +70,18 @@ def border_classes(op: ConvOp, height: int, width: int) -> BoolArray:
     ndarray of bool, shape [classes, kh, kw]
         At least one class.
     """
-    rows = _inside(op.kernel_h, op.stride_h, op.pad_top, op.pad_bottom, height)
-    columns = _inside(op.kernel_w, op.stride_w, op.pad_left, op.pad_right, width)
+    rows = _inside(op.kernel_h, op.dilation_h, op.stride_h, op.pad_top, op.pad_bottom, height)
+    columns = _inside(op.kernel_w, op.dilation_w, op.stride_w, op.pad_left, op.pad_right, width)
     classes: BoolArray = rows[:, None, :, None] & columns[None, :, None, :]
     return classes.reshape(-1, op.kernel_h, op.kernel_w)
 
 
-def _inside(kernel: int, stride: int, before: int, after: int, size: int) -> BoolArray:
+def _inside(
+    kernel: int, dilation: int, stride: int, before: int, after: int, size: int
+) -> BoolArray:
     """Distinct rows of bool, shape [kinds, kernel], of one axis."""
-    out = (size + before + after - kernel) // stride + 1
-    position = np.arange(out)[:, None] * stride + np.arange(kernel) - before
+    out = (size + before + after - (kernel - 1) * dilation - 1) // stride + 1
+    position = np.arange(out)[:, None] * stride + np.arange(kernel) * dilation - before
     distinct: BoolArray = np.unique((position >= 0) & (position < size), axis=0)
     return distinct
 
@@ -198,7 +202,13 @@ def _narrow(
 
 def _odd_rows(op: ConvOp, config: NpuConfig) -> bool:
     """Whether it could read in mode ROWS along the image's rows."""
-    return op.depthwise and op.kernel_w <= ROWS_TAPS and op.kernel_h > 1 and config.dw_segments > 1
+    return (
+        op.depthwise
+        and op.kernel_w <= ROWS_TAPS
+        and op.kernel_h > 1
+        and op.dilation_h == 1
+        and config.dw_segments > 1
+    )
 
 
 def _stream_costs(
@@ -207,7 +217,7 @@ def _stream_costs(
     """Return the positions streamed along rows and along columns, padding included."""
     if not op.depthwise:
         return 0, 0
-    if op.kernel_h > ROWS_TAPS or op.kernel_w == 1 or config.dw_segments == 1:
+    if op.kernel_h > ROWS_TAPS or op.kernel_w == 1 or op.dilation_h > 1 or config.dw_segments == 1:
         return 0, float("inf")
     axes = conv_axes(op, in_size, out_size)
     along_rows, along_columns = axes[1].stream(0, out_size[1]), axes[0].stream(0, out_size[0])
@@ -229,7 +239,8 @@ CONV = Kind(
     input_layout=InputLayout(
         odd_rows=_odd_rows,
         stream_costs=_stream_costs,
-        reads_packed=lambda op: not op.depthwise,
+        # A row of the kernel is one run of bytes only if its columns lie side by side.
+        reads_packed=lambda op: not op.depthwise and op.dilation_w == 1,
     ),
     map=map_conv,
 )
