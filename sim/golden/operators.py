@@ -215,6 +215,70 @@ def mul(
     return requantize(product, mantissa, shift, out_zero_point=out_zero_point, low=low, high=high)
 
 
+def maximum(a: Int8, b: Int8) -> Int8:
+    """MAXIMUM of stored bytes, with numpy broadcasting; all tensors have one quantisation."""
+    return np.maximum(a, b)
+
+
+def minimum(a: Int8, b: Int8) -> Int8:
+    """MINIMUM, as :func:`maximum`."""
+    return np.minimum(a, b)
+
+
+def squared_difference(
+    a: Int8,
+    b: Int8,
+    *,
+    a_scale: float,
+    a_zero_point: int,
+    b_scale: float,
+    b_zero_point: int,
+    out_scale: float,
+    out_zero_point: int,
+) -> Int8:
+    """SQUARED_DIFFERENCE: (a - b)**2, with numpy broadcasting.
+
+    Both are shifted left by 7 bits and brought to twice the larger of the two scales, in double
+    precision; the square of their difference is brought to the output's scale.
+    """
+    a_scale, b_scale, out_scale = (float(np.float32(s)) for s in (a_scale, b_scale, out_scale))
+    common = 2 * max(a_scale, b_scale)
+
+    def side(values: Int8, zero_point: int, scale: float) -> npt.NDArray[np.int64]:
+        wide = (values.astype(np.int64) - zero_point) << 7
+        return multiply_by_quantized_multiplier(wide, *quantize_multiplier(scale / common))
+
+    difference = side(a, a_zero_point, a_scale) - side(b, b_zero_point, b_scale)
+    mantissa, shift = quantize_multiplier(common * common / ((1 << 14) * out_scale))
+    square = multiply_by_quantized_multiplier(difference * difference, mantissa, shift)
+    return to_int8(square + out_zero_point)
+
+
+def prelu(
+    x: Int8,
+    slope: Int8,
+    *,
+    x_scale: float,
+    x_zero_point: int,
+    slope_scale: float,
+    slope_zero_point: int,
+    out_scale: float,
+    out_zero_point: int,
+) -> Int8:
+    """PRELU: x at and above zero, x * slope below; `slope` broadcasts. Scales in float32."""
+    scale_in, scale_out = np.float32(x_scale), np.float32(out_scale)
+    value = x.astype(np.int64) - x_zero_point
+    product = value * (slope.astype(np.int64) - slope_zero_point)
+    one = quantize_multiplier(float(scale_in / scale_out))
+    sloped = quantize_multiplier(float(scale_in * np.float32(slope_scale) / scale_out))
+    scaled = np.where(
+        value >= 0,
+        multiply_by_quantized_multiplier(value, *one),
+        multiply_by_quantized_multiplier(product, *sloped),
+    )
+    return to_int8(scaled + out_zero_point)
+
+
 # ---------------------------------------------------------------------- pooling, reduction
 
 

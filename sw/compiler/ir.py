@@ -525,12 +525,17 @@ class TableOp(NpuOp):
     ----------
     input : str
         int8 tensor.
-    table : ndarray of int8, shape [256]
+    table : ndarray of int8, shape [256], or [channels, 256] with one for each channel
         Indexed by ``value & 0xFF``: entries 0..127 are for 0..127, 128..255 for -128..-1.
     """
 
     input: str
     table: Int8Array
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether each channel has a table of its own."""
+        return self.table.ndim == 2
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -222,6 +222,38 @@ def _binary(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
     )
 
 
+def _extremum(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    function = golden.maximum if op.name == "MAXIMUM" else golden.minimum
+    a, b = op.inputs
+    return function(values[a], values[b])
+
+
+def _squared_difference(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    a, b = (model.tensors[i] for i in op.inputs)
+    out = model.tensors[op.outputs[0]]
+    return golden.squared_difference(
+        values[a.index],
+        values[b.index],
+        a_scale=a.scale,
+        a_zero_point=a.zero_point,
+        b_scale=b.scale,
+        b_zero_point=b.zero_point,
+        out_scale=out.scale,
+        out_zero_point=out.zero_point,
+    )
+
+
+def _prelu(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    slope = model.tensors[op.inputs[1]]
+    return golden.prelu(
+        values[op.inputs[0]],
+        values[slope.index],
+        slope_scale=slope.scale,
+        slope_zero_point=slope.zero_point,
+        **_in_out(model, op),
+    )
+
+
 def _pool(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
     function = golden.average_pool2d if op.name == "AVERAGE_POOL_2D" else golden.max_pool2d
     out = model.tensors[op.outputs[0]]
@@ -371,6 +403,10 @@ _EVALUATORS: dict[str, Callable[[GoldenModel, GoldenOperator, Values], Array]] =
     "ADD": _binary,
     "SUB": _binary,
     "MUL": _binary,
+    "MAXIMUM": _extremum,
+    "MINIMUM": _extremum,
+    "PRELU": _prelu,
+    "SQUARED_DIFFERENCE": _squared_difference,
     "AVERAGE_POOL_2D": _pool,
     "MAX_POOL_2D": _pool,
     "SOFTMAX": _softmax,

@@ -160,6 +160,9 @@ def evaluate(graph: Graph, *inputs: Any) -> dict[str, Any]:
             out = run_add(op, args[0], args[1])
         elif isinstance(op, PoolOp):
             out = run_pool(op, image)
+        elif isinstance(op, TableOp) and op.per_channel:
+            channels = args[0].shape[-1]
+            out = op.table[np.arange(channels), args[0].view(np.uint8)]
         elif isinstance(op, TableOp):
             out = op.table[args[0].view(np.uint8)]
         elif isinstance(op, SoftmaxOp):
@@ -450,6 +453,53 @@ def test_constant_of_one_value_becomes_a_table(
     every = np.arange(256, dtype=np.uint8).view(np.int8).reshape(1, 256)
     graph = check(b.finish(), every)
     assert isinstance(graph.ops[0], TableOp)
+
+
+CONSTANTS: list[tuple[str, str]] = [
+    ("ADD", "AddOptions"),
+    ("SUB", "SubOptions"),
+    ("MUL", "MulOptions"),
+    ("MAXIMUM", "MaximumMinimumOptions"),
+    ("MINIMUM", "MaximumMinimumOptions"),
+    ("SQUARED_DIFFERENCE", "SquaredDifferenceOptions"),
+    ("PRELU", ""),
+]
+
+
+@pytest.mark.parametrize("shape", [(1,), (11,), (1, 1, 1, 11)])
+@pytest.mark.parametrize("constant_first", [False, True])
+@pytest.mark.parametrize(("operator", "options"), CONSTANTS)
+def test_a_constant_for_each_channel(
+    rng: np.random.Generator,
+    operator: str,
+    options: str,
+    constant_first: bool,
+    shape: tuple[int, ...],
+) -> None:
+    b = ModelBuilder()
+    extremum = operator in ("MAXIMUM", "MINIMUM")
+    if operator == "PRELU":
+        shape = shape[-3:]
+    quantisation = [(0.07, int(rng.integers(-128, 128))), (0.03, int(rng.integers(-128, 128)))]
+    result = (0.07, quantisation[0][1]) if extremum else (0.11, -20)
+    if extremum:
+        quantisation[1] = quantisation[0]
+    x = b.input((1, 16, 16, 11), scale=quantisation[0][0], zero_point=quantisation[0][1])
+    values = int8(rng, *shape)
+    c = b.constant(values, scales=quantisation[1][0], zero_point=quantisation[1][1])
+    operands = (c, x) if constant_first and operator != "PRELU" else (x, c)
+    table = (options, {}) if options else None
+    b.operator(
+        operator, operands, (1, 16, 16, 11), scale=result[0], zero_point=result[1], options=table
+    )
+    every = np.arange(256, dtype=np.uint8).view(np.int8).reshape(1, 16, 16, 1)
+    image = np.ascontiguousarray(np.broadcast_to(every, (1, 16, 16, 11)))
+    model = b.finish()
+    graph = check(model, image)
+    assert len(graph.ops) == 1
+    golden = GoldenModel(model)
+    result_golden = golden.run([image])[golden.outputs[0].name]
+    assert np.array_equal(evaluate(graph, image)[graph.outputs[0]], result_golden)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Lowers element-wise operators: ADD and SUB to `AddOp`, functions of one tensor to `TableOp`.
 
-ADD, SUB and MUL with a constant of one value are functions of one tensor too.
+An operator of two tensors of which one is constant is a function of the other: one for all
+channels, or one for each.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from celosia.sw.compiler.arithmetic import tables
 from celosia.sw.compiler.arithmetic.fixed import (
+    INT8_MAX,
     activation_range,
     add_parameters,
     multiply_by_quantized_multiplier,
@@ -18,9 +20,9 @@ from celosia.sw.compiler.arithmetic.fixed import (
     rounding_divide_by_pot,
     saturating_rounding_doubling_high_mul,
 )
-from celosia.sw.compiler.ir import AddOp, DType, Graph, Int8Array, SourceOp, TableOp, Tensor
+from celosia.sw.compiler.ir import AddOp, ConvOp, DType, Graph, Int8Array, SourceOp, TableOp, Tensor
 from celosia.sw.compiler.ops.operator import Operator
-from celosia.sw.compiler.passes.rewrite import contradiction, unsupported
+from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 
 __all__ = ["OPERATORS"]
 
@@ -80,8 +82,8 @@ def lower_add(graph: Graph, op: SourceOp) -> AddOp | TableOp:
     )
 
 
-def lower_mul(graph: Graph, op: SourceOp) -> TableOp:
-    """Lower MUL by a constant of one value."""
+def lower_mul(graph: Graph, op: SourceOp) -> TableOp | ConvOp:
+    """Lower MUL by a constant."""
     x = _binary(graph, op)
     # All in single precision, then widened: the reference's Prepare of MUL.
     real = np.float32(x.scale_a) * np.float32(x.scale_b) / np.float32(x.scale_out)
@@ -92,9 +94,96 @@ def lower_mul(graph: Graph, op: SourceOp) -> TableOp:
         scaled = multiply_by_quantized_multiplier(product, multiplier, shift)
         return min(max(scaled + x.result.zero_point, x.act_min), x.act_max)
 
-    table = _by_constant(op, x, mul)
+    return _weights(op, x, multiplier, shift) or _only_by_constant(op, x, mul)
+
+
+def _weights(op: SourceOp, x: _Binary, multiplier: int, shift: int) -> ConvOp | None:
+    """Return a MUL by one factor a channel as a depthwise convolution of one tap, if it is one."""
+    for constant, other in ((x.b, x.a), (x.a, x.b)):
+        factors = _per_channel(constant, other, x.result)
+        if factors is None or np.unique(factors).size == 1:
+            continue
+        weights = factors.astype(np.int64) - constant.zero_point
+        if np.abs(weights).max() > INT8_MAX:
+            return None
+        return ConvOp(
+            origin=op.origin,
+            fused=op.fused,
+            input=other.name,
+            output=x.result.name,
+            weights=weights.astype(np.int8).reshape(1, 1, -1),
+            bias=(-other.zero_point * weights).astype(np.int32),
+            multiplier=np.full(weights.size, multiplier, np.int32),
+            shift=np.full(weights.size, shift, np.int8),
+            rounding=op.arithmetic.rounding,
+            depthwise=True,
+            input_zero_point=other.zero_point,
+            output_zero_point=x.result.zero_point,
+            act_min=x.act_min,
+            act_max=x.act_max,
+        )
+    return None
+
+
+def lower_extremum(graph: Graph, op: SourceOp) -> TableOp:
+    """Lower MAXIMUM or MINIMUM with a constant; the kernels compare bytes."""
+    x = _binary(graph, op)
+    for tensor in (x.a, x.b):
+        if not same_quantisation(tensor, x.result):
+            raise unsupported(
+                op, f"{tensor.name!r} and the output have different quantisation", "convert again"
+            )
+    return _only_by_constant(op, x, max if op.name == "MAXIMUM" else min)
+
+
+def lower_squared_difference(graph: Graph, op: SourceOp) -> TableOp:
+    """Lower SQUARED_DIFFERENCE from a constant."""
+    x = _binary(graph, op)
+    twice = 2.0 * max(x.scale_a, x.scale_b)
+    real = twice * twice / ((1 << 2 * SQUARE_HEADROOM) * x.scale_out)
+    scales = [quantize_multiplier(r) for r in (x.scale_a / twice, x.scale_b / twice, real)]
+
+    def difference(a: int, b: int) -> int:
+        sides = (a - x.a.zero_point, b - x.b.zero_point)
+        scaled = [
+            multiply_by_quantized_multiplier(side << SQUARE_HEADROOM, *scale)
+            for side, scale in zip(sides, scales, strict=False)
+        ]
+        square = (scaled[0] - scaled[1]) ** 2
+        return multiply_by_quantized_multiplier(square, *scales[2]) + x.result.zero_point
+
+    return _only_by_constant(op, x, difference)
+
+
+SQUARE_HEADROOM = 7
+"""Bits by which SQUARED_DIFFERENCE shifts its operands left."""
+
+
+def lower_prelu(graph: Graph, op: SourceOp) -> TableOp:
+    """Lower PRELU with a constant slope, one for all channels or one for each."""
+    x = _binary(graph, op)
+    if x.b.data is None:
+        raise unsupported(op, "its slopes are computed at run time", "use constant slopes")
+    single = np.float32
+    scale = quantize_multiplier(float(single(x.scale_a) / single(x.scale_out)))
+    product = single(single(x.scale_a) * single(x.scale_b))
+    slope = quantize_multiplier(float(product / single(x.scale_out)))
+
+    def prelu(a: int, alpha: int) -> int:
+        value = a - x.a.zero_point
+        if value < 0:
+            value = multiply_by_quantized_multiplier(value * (alpha - x.b.zero_point), *slope)
+        else:
+            value = multiply_by_quantized_multiplier(value, *scale)
+        return value + x.result.zero_point
+
+    return _only_by_constant(op, x, prelu)
+
+
+def _only_by_constant(op: SourceOp, x: _Binary, function: Callable[[int, int], int]) -> TableOp:
+    table = _by_constant(op, x, function)
     if table is None:
-        raise unsupported(op, "product of two activations", "multiply by a constant only")
+        raise unsupported(op, "both operands are activations", "use a constant for one of them")
     return table
 
 
@@ -140,23 +229,25 @@ def _binary(graph: Graph, op: SourceOp) -> _Binary:
 
 
 def _by_constant(op: SourceOp, x: _Binary, function: Callable[[int, int], int]) -> TableOp | None:
-    """Tabulate the operator when one operand has one value; None when both are activations."""
+    """Tabulate the operator when one operand is constant; None when both are activations."""
     for constant, other, swapped in ((x.b, x.a, False), (x.a, x.b, True)):
-        if constant.data is None:
+        if constant.data is None or other.data is not None:
             continue
-        values = np.unique(constant.data)
-        if values.size != 1:
-            raise unsupported(
-                op,
-                f"a constant operand of {values.size} different values ({constant.name!r})",
-                "fold it into the bias of the layer before, or use one value",
-            )
         if other.shape != x.result.shape:
             break
-        unary = _fix_second(function, int(values[0]))
-        if swapped:
-            unary = _fix_first(function, int(values[0]))
-        return _table_op(op, other, x.result, tables.table_from(unary))
+        fix = _fix_first if swapped else _fix_second
+        values = np.unique(constant.data)
+        if values.size == 1:
+            return _table_op(op, other, x.result, tables.table_from(fix(function, int(values[0]))))
+        each = _per_channel(constant, other, x.result)
+        if each is None:
+            raise unsupported(
+                op,
+                f"a constant operand of shape {list(constant.shape)} ({constant.name!r})",
+                "use one value, or one a channel",
+            )
+        known = {int(v): tables.table_from(fix(function, int(v))) for v in values}
+        return _table_op(op, other, x.result, np.stack([known[int(v)] for v in each]))
     shapes = [list(t.shape) for t in (x.a, x.b, x.result)]
     if shapes[0] != shapes[1]:
         raise unsupported(
@@ -167,6 +258,20 @@ def _by_constant(op: SourceOp, x: _Binary, function: Callable[[int, int], int]) 
     if shapes[0] != shapes[2]:
         raise contradiction(op, f"operands {shapes[0]}, output {shapes[2]}")
     return None
+
+
+def _per_channel(constant: Tensor, other: Tensor, result: Tensor) -> Int8Array | None:
+    """Return the values of a constant with one a channel of the other operand, else None."""
+    channels = other.shape[-1] if other.shape else 1
+    if (
+        constant.data is None
+        or other.data is not None
+        or other.shape != result.shape
+        or constant.shape[-1:] != (channels,)
+        or constant.elements != channels
+    ):
+        return None
+    return constant.data.reshape(channels)
 
 
 def _fix_first(function: Callable[[int, int], int], value: int) -> Callable[[int], int]:
@@ -213,16 +318,39 @@ OPERATORS = (
         names=("ADD", "SUB"),
         operands=(2, 2),
         where="vector engine; with a constant: table",
-        limits="equal shapes, or a constant of one value",
+        limits="equal shapes, or a constant of one value or of one a channel",
         lower=lower_add,
         constants=True,
     ),
     Operator(
         names=("MUL",),
         operands=(2, 2),
-        where="table",
-        limits="by a constant of one value",
+        where="table, or array",
+        limits="by a constant of one value or of one a channel",
         lower=lower_mul,
+        constants=True,
+    ),
+    Operator(
+        names=("MAXIMUM", "MINIMUM"),
+        operands=(2, 2),
+        where="table",
+        limits="with a constant of one value or of one a channel; equal quantisation",
+        lower=lower_extremum,
+        constants=True,
+    ),
+    Operator(
+        names=("PRELU",),
+        operands=(2, 2),
+        where="table",
+        limits="a constant slope, one for all or one a channel",
+        lower=lower_prelu,
+    ),
+    Operator(
+        names=("SQUARED_DIFFERENCE",),
+        operands=(2, 2),
+        where="table",
+        limits="from a constant of one value or of one a channel",
+        lower=lower_squared_difference,
         constants=True,
     ),
     _function("ABS", table=lambda op, q: tables.abs_table(*q)),

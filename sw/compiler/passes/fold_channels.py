@@ -63,7 +63,7 @@ def _needed_channels(graph: Graph, ranges: dict[str, Ranges]) -> dict[str, BoolA
         keep[name][:] = True
     for op in graph.npu_ops:
         kind = kind_of(op)
-        if not kind.channelwise(graph, op) and kind.channels is None:
+        if not kind.channelwise(graph, op) and kind.needed is None:
             for name in (*op.inputs, op.output):
                 keep[name][:] = True
     _spread(graph, ranges, keep)
@@ -87,9 +87,9 @@ def _spread(graph: Graph, ranges: dict[str, Ranges], keep: dict[str, BoolArray])
             if kind.channelwise(graph, op):
                 names = (*op.inputs, op.output)
                 needed = np.logical_or.reduce([keep[name] for name in names])
-            elif kind.channels is not None:
+            elif kind.needed is not None:
                 (source,) = op.inputs
-                found = kind.channels.needed(graph, op, ranges[source], keep[op.output])
+                found = kind.needed(graph, op, ranges[source], keep[op.output])
                 needed = keep[source] | found
             else:
                 continue  # keeps all, from the start
@@ -109,10 +109,10 @@ def _narrow(tensor: Tensor, kept: BoolArray) -> Tensor:
 def _rewrite(
     graph: Graph, op: NpuOp, ranges: dict[str, Ranges], keep: dict[str, BoolArray]
 ) -> NpuOp:
-    """Copy an operator for narrower tensors; one without a rule of its own knows no channels."""
-    channels = kind_of(op).channels
-    if channels is None:
+    """Copy an operator for narrower tensors; most have nothing for each channel."""
+    narrow = kind_of(op).narrow
+    if narrow is None:
         return op
     (source,) = op.inputs
-    narrow: NpuOp = channels.narrow(graph, op, ranges[source], keep[source], keep[op.output])
-    return narrow
+    narrower: NpuOp = narrow(graph, op, ranges[source], keep[source], keep[op.output])
+    return narrower

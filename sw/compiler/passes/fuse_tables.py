@@ -45,7 +45,7 @@ def _sole_producer(graph: Graph, ops: list[Op], name: str) -> int | None:
 def _merge(graph: Graph, producer: Op, table: TableOp) -> NpuOp | None:
     fused = (*producer.fused, table.origin.index, *table.fused)
     if isinstance(producer, TableOp):
-        composed = table.table[producer.table.view(np.uint8)]
+        composed = _compose(producer.table, table.table)
         return replace(producer, output=table.output, table=composed, fused=fused)
     clamp = _clamp_of(table.table)
     narrow = KINDS[type(producer)].clamp if isinstance(producer, NpuOp) else None
@@ -58,8 +58,18 @@ def _merge(graph: Graph, producer: Op, table: TableOp) -> NpuOp | None:
     return merged
 
 
+def _compose(first: Int8Array, second: Int8Array) -> Int8Array:
+    """Return the table of `second` after `first`; for each channel if either is."""
+    index = first.view(np.uint8)
+    if second.ndim == 1:
+        return second[index]
+    return np.take_along_axis(second, np.broadcast_to(index, second.shape).astype(np.intp), axis=1)
+
+
 def _clamp_of(table: Int8Array) -> tuple[int, int] | None:
-    """Bounds when the table is ``min(max(x, low), high)``, else None."""
+    """Bounds when the table is ``min(max(x, low), high)`` for all channels, else None."""
+    if table.ndim == 2:
+        return None
     values = np.arange(-128, 128, dtype=np.int16)
     mapped = table[values.astype(np.int8).view(np.uint8)]
     low, high = int(mapped.min()), int(mapped.max())

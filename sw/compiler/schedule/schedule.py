@@ -234,7 +234,8 @@ class _Scheduler:
     def _work(self, work_plan: WorkPlan, pool: Work | None = None) -> None:
         work, tiling = work_plan.work, work_plan.tiling
         assert tiling is not None, "this kind of work is not cut"
-        self._load_table(work)
+        if not work.kind.table_per_tile(work.op):
+            self._load_table(work, tile=0)
         stripes = self._input_stripes(work, tiling)
         if len(stripes) == len(tiling.stripes):
             for name in work.inputs:
@@ -322,10 +323,10 @@ class _Scheduler:
 
     # Vector works ---------------------------------------------------------------------------
 
-    def _load_table(self, work: Work) -> None:
+    def _load_table(self, work: Work, tile: int) -> None:
         if work.kind.table is None:
             return
-        content = work.kind.table(work.op, self.config.line_bytes)
+        content = work.kind.table(work.op, self.config.line_bytes, tile)
         if content == self.table:
             return
         self.table = content
@@ -335,6 +336,8 @@ class _Scheduler:
     def _vector(
         self, work: Work, sources: list[Slab], target: Slab, rows: Range, group: Range
     ) -> None:
+        steps = work.kind.steps
+        assert steps is not None, f"no schedule for {type(work.op).__name__}"
         job = VectorJob(
             sources=tuple(sources),
             target=target,
@@ -344,9 +347,12 @@ class _Scheduler:
             tiles=group,
             layer=work.index,
         )
-        steps = work.kind.steps
-        assert steps is not None, f"no schedule for {type(work.op).__name__}"
-        self.steps.extend(steps(work.op, job, self.config))
+        if not work.kind.table_per_tile(work.op):
+            self.steps.extend(steps(work.op, job, self.config))
+            return
+        for tile in range(*group):
+            self._load_table(work, tile)
+            self.steps.extend(steps(work.op, replace(job, tiles=(tile, tile + 1)), self.config))
 
     # Convolutions ---------------------------------------------------------------------------
 

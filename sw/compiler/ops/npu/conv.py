@@ -12,7 +12,7 @@ from celosia.sw.compiler.arithmetic.ranges import BoolArray, Int64Array, Ranges
 from celosia.sw.compiler.arithmetic.whole import Range
 from celosia.sw.compiler.ir import ConvOp, Graph
 from celosia.sw.compiler.ops.npu.checks import bad_clamp, is_int8, window_count
-from celosia.sw.compiler.ops.npu.kind import Channels, InputLayout, Kind
+from celosia.sw.compiler.ops.npu.kind import InputLayout, Kind
 from celosia.sw.compiler.ops.npu.window import window_rows, with_clamp
 from celosia.sw.compiler.place.mapping import ROWS_TAPS, conv_axes, map_conv
 
@@ -233,7 +233,8 @@ CONV = Kind(
     verify=_verify,
     channelwise=lambda graph, op: op.depthwise,
     ranges=_ranges,
-    channels=Channels(needed=_needed, narrow=_narrow),
+    needed=_needed,
+    narrow=_narrow,
     clamp=with_clamp,
     rows=window_rows,
     input_layout=InputLayout(

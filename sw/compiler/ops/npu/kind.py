@@ -21,7 +21,7 @@ from celosia.sw.compiler.place.mapping import ConvMapping
 from celosia.sw.compiler.schedule.constants import ConstantPool
 from celosia.sw.compiler.steps import Step
 
-__all__ = ["Channels", "InputLayout", "Kind", "Placement"]
+__all__ = ["InputLayout", "Kind", "Placement"]
 
 O = TypeVar("O", bound=NpuOp)  # noqa: E741
 
@@ -35,24 +35,6 @@ class Placement(Enum):
     """It is the input's bytes; a copy only where the two tensors cannot share a place."""
     LOADED = "loaded"
     """By the load engine, from an input that is in memory; packed on chip as a whole."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Channels(Generic[O]):
-    """How channels are taken out of an operator that mixes them.
-
-    Attributes
-    ----------
-    needed : callable
-        From graph, operator, ranges of its input and the output channels that stay (bool, shape
-        [cout]): the input channels that have to stay (bool, shape [cin]).
-    narrow : callable
-        From graph, operator, ranges of its input, and the input and output channels that stay: the
-        operator of the narrower tensors.
-    """
-
-    needed: Callable[[Graph, O, Ranges, BoolArray], BoolArray]
-    narrow: Callable[[Graph, O, Ranges, BoolArray, BoolArray], O]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +82,13 @@ class Kind(Generic[O]):
         Whether output channel c depends on channel c of the inputs only.
     ranges : callable
         From graph, operator and the ranges of its inputs: those of its output.
-    channels : Channels, optional
-        How channels are taken out; without it (and not channelwise) all of them stay.
+    needed : callable, optional
+        Of one that mixes channels: from graph, operator, ranges of its input and the output
+        channels that stay (bool, shape [cout]), the input channels that have to stay (bool, shape
+        [cin]). Without it all of them stay, unless it is channelwise.
+    narrow : callable, optional
+        Of one that has something for each channel: from graph, operator, ranges of its input, and
+        the input and output channels that stay, the operator of the narrower tensors.
     clamp : callable, optional
         Returns the operator with its clamp narrowed to two int8 values, if it has one.
     placement : Placement
@@ -119,7 +106,10 @@ class Kind(Generic[O]):
         Lays it onto the array, if the array computes it. From operator, layout of the input, its
         height, and rows and columns of the output.
     table : callable, optional
-        Content of the table memory that its commands look up: from operator and bytes of a line.
+        Content of the table memory that its commands look up: from operator, bytes of a line and
+        the channel tile.
+    table_per_tile : callable
+        Whether each channel tile has a table of its own.
     steps : callable, optional
         The commands of a part whose operands are on chip, if the vector engine computes it.
     load : callable, optional
@@ -135,7 +125,8 @@ class Kind(Generic[O]):
     verify: Callable[[Graph, O], str | None]
     channelwise: Callable[[Graph, O], bool]
     ranges: Callable[[Graph, O, tuple[Ranges, ...]], Ranges] = _nothing_known
-    channels: Channels[O] | None = None
+    needed: Callable[[Graph, O, Ranges, BoolArray], BoolArray] | None = None
+    narrow: Callable[[Graph, O, Ranges, BoolArray, BoolArray], O] | None = None
     clamp: Callable[[O, int, int], O] | None = None
     placement: Placement = Placement.COMPUTED
     grouped: bool = True
@@ -143,7 +134,8 @@ class Kind(Generic[O]):
     rows: Callable[[O, int, Range], Range] = _same_rows
     input_layout: InputLayout[O] | None = None
     map: Callable[[O, ActLayout, int, Range, NpuConfig], ConvMapping] | None = None
-    table: Callable[[O, int], bytes] | None = None
+    table: Callable[[O, int, int], bytes] | None = None
+    table_per_tile: Callable[[O], bool] = lambda op: False
     steps: Callable[[O, VectorJob, NpuConfig], Iterable[Step]] | None = None
     load: Callable[[O, LoadJob, ConstantPool], Iterable[Step]] | None = None
     reason: Callable[[O], str] | None = None

@@ -26,7 +26,7 @@ def _verify(graph: Graph, op: SoftmaxOp) -> str | None:
     return differing_elements(graph, op.input, op.output)
 
 
-def _content(op: SoftmaxOp, line_bytes: int) -> bytes:
+def _content(op: SoftmaxOp, line_bytes: int, tile: int) -> bytes:
     """Return the exponentials, one int32 at the beginning of each line."""
     entries = np.zeros((TABLE_ENTRIES, line_bytes), np.uint8)
     entries[:, :4] = op.exp_table.astype("<i4").view(np.uint8).reshape(TABLE_ENTRIES, 4)

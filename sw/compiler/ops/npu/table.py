@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import TABLE_ENTRIES, VectorOp
 from celosia.sw.compiler.arithmetic.fixed import INT8_MIN
-from celosia.sw.compiler.arithmetic.ranges import Ranges
+from celosia.sw.compiler.arithmetic.ranges import BoolArray, Ranges
 from celosia.sw.compiler.ir import Graph, TableOp
 from celosia.sw.compiler.ops.npu.checks import differing_elements
 from celosia.sw.compiler.ops.npu.job import VectorJob, elementwise_step
@@ -19,18 +20,23 @@ __all__ = ["TABLE"]
 
 
 def _verify(graph: Graph, op: TableOp) -> str | None:
-    if op.table.shape != (TABLE_ENTRIES,) or op.table.dtype != np.int8:
+    channels = graph.hwc(op.input)[2]
+    shape = (channels, TABLE_ENTRIES) if op.per_channel else (TABLE_ENTRIES,)
+    if op.table.shape != shape or op.table.dtype != np.int8:
         return f"table is {op.table.dtype}{list(op.table.shape)}"
+    if op.per_channel and graph.hwc(op.output)[2] != channels:
+        return f"{channels} channels in, {graph.hwc(op.output)[2]} out"
     return differing_elements(graph, op.input, op.output)
 
 
 def _ranges(graph: Graph, op: TableOp, sources: tuple[Ranges, ...]) -> Ranges:
     """Tables need not be monotone: look at all values of the interval."""
     (source,) = sources
-    ordered = np.roll(op.table, 128).astype(np.int64)  # by value from -128 on
+    ordered = np.roll(op.table, 128, axis=-1).astype(np.int64)  # by value from -128 on
+    each = np.broadcast_to(ordered, (len(source.low), TABLE_ENTRIES))
     parts = [
-        ordered[low - INT8_MIN : high - INT8_MIN + 1]
-        for low, high in zip(source.low, source.high, strict=True)
+        table[low - INT8_MIN : high - INT8_MIN + 1]
+        for table, low, high in zip(each, source.low, source.high, strict=True)
     ]
     return Ranges(
         np.array([part.min() for part in parts], np.int64),
@@ -38,9 +44,20 @@ def _ranges(graph: Graph, op: TableOp, sources: tuple[Ranges, ...]) -> Ranges:
     )
 
 
-def _content(op: TableOp, line_bytes: int) -> bytes:
-    """Return the table with each entry once for every lane of a line."""
-    return np.repeat(op.table.view(np.uint8), line_bytes).tobytes()
+def _narrow(
+    graph: Graph, op: TableOp, source: Ranges, inputs: BoolArray, outputs: BoolArray
+) -> TableOp:
+    return replace(op, table=op.table[outputs]) if op.per_channel else op
+
+
+def _content(op: TableOp, line_bytes: int, tile: int) -> bytes:
+    """Return the memory's lines: entry by entry, a byte for each lane."""
+    if not op.per_channel:
+        return np.repeat(op.table.view(np.uint8), line_bytes).tobytes()
+    lanes = np.zeros((TABLE_ENTRIES, line_bytes), np.int8)
+    own = op.table[tile * line_bytes : (tile + 1) * line_bytes]
+    lanes[:, : len(own)] = own.T
+    return lanes.tobytes()
 
 
 def _steps(op: TableOp, job: VectorJob, config: NpuConfig) -> Iterator[Step]:
@@ -54,7 +71,9 @@ TABLE = Kind(
     verify=_verify,
     channelwise=lambda graph, op: True,
     ranges=_ranges,
+    narrow=_narrow,
     in_place=True,
     table=_content,
+    table_per_tile=lambda op: op.per_channel,
     steps=_steps,
 )
