@@ -455,6 +455,37 @@ def test_constant_of_one_value_becomes_a_table(
     assert isinstance(graph.ops[0], TableOp)
 
 
+BROADCASTS: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
+    ((1, 6, 5, 11), (1, 1, 1, 11)),
+    ((1, 6, 5, 11), (1, 1, 5, 11)),
+    ((1, 6, 5, 11), (1, 6, 1, 11)),
+    ((1, 6, 1, 11), (1, 1, 5, 11)),
+    ((1, 6, 5, 11), (11,)),
+    ((9, 11), (1, 11)),
+]
+
+
+@pytest.mark.parametrize("operator", ["add", "sub"])
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize(("one", "other"), BROADCASTS)
+def test_broadcast_over_rows_and_columns(
+    rng: np.random.Generator,
+    operator: str,
+    swapped: bool,
+    one: tuple[int, ...],
+    other: tuple[int, ...],
+) -> None:
+    b = ModelBuilder()
+    shapes = (other, one) if swapped else (one, other)
+    operands = [
+        b.input(shape, scale=scale, zero_point=int(rng.integers(-128, 128)))
+        for shape, scale in zip(shapes, (0.05, 0.07), strict=True)
+    ]
+    getattr(b, operator)(*operands, scale=0.1, zero_point=5)
+    graph = check(b.finish(), *(int8(rng, *shape) for shape in shapes))
+    assert isinstance(graph.ops[0], AddOp)
+
+
 CONSTANTS: list[tuple[str, str]] = [
     ("ADD", "AddOptions"),
     ("SUB", "SubOptions"),
@@ -860,10 +891,10 @@ def test_all_unsupported_operators_are_listed_at_once(rng: np.random.Generator) 
     assert "supported operators" in text
 
 
-def test_broadcast_is_refused_by_name(rng: np.random.Generator) -> None:
+def test_broadcast_over_channels_is_refused_by_name(rng: np.random.Generator) -> None:
     b = ModelBuilder()
     x = b.input((1, 8, 8, 2), scale=0.05)
-    y = b.input((1, 1, 1, 2), scale=0.05)
+    y = b.input((1, 8, 8, 1), scale=0.05)
     b.add(x, y, scale=0.1)
     with pytest.raises(UnsupportedError, match=r"ADD #0: broadcast of \[1, 8, 8, 2\]"):
         lower(load(b.finish()))

@@ -20,7 +20,17 @@ from celosia.sw.compiler.arithmetic.fixed import (
     rounding_divide_by_pot,
     saturating_rounding_doubling_high_mul,
 )
-from celosia.sw.compiler.ir import AddOp, ConvOp, DType, Graph, Int8Array, SourceOp, TableOp, Tensor
+from celosia.sw.compiler.ir import (
+    AddOp,
+    ConvOp,
+    DType,
+    Graph,
+    Int8Array,
+    SourceOp,
+    TableOp,
+    Tensor,
+    hwc,
+)
 from celosia.sw.compiler.ops.operator import Operator
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 
@@ -249,14 +259,22 @@ def _by_constant(op: SourceOp, x: _Binary, function: Callable[[int, int], int]) 
         known = {int(v): tables.table_from(fix(function, int(v))) for v in values}
         return _table_op(op, other, x.result, np.stack([known[int(v)] for v in each]))
     shapes = [list(t.shape) for t in (x.a, x.b, x.result)]
-    if shapes[0] != shapes[1]:
+    if x.a.shape == x.b.shape == x.result.shape:
+        return None
+    try:
+        expected = np.broadcast_shapes(x.a.shape, x.b.shape)
+    except ValueError:
+        expected = None
+    if expected != x.result.shape:
+        raise contradiction(op, f"operands {shapes[0]} and {shapes[1]}, output {shapes[2]}")
+    # An operand of one row or column is read again; its channels have to be there.
+    a, b, result = (hwc(t.shape) for t in (x.a, x.b, x.result))
+    if a[2] != b[2] or tuple(map(max, a, b)) != result:
         raise unsupported(
             op,
             f"broadcast of {shapes[0]} and {shapes[1]}",
-            "give both operands the same shape",
+            "broadcast over height and width only",
         )
-    if shapes[0] != shapes[2]:
-        raise contradiction(op, f"operands {shapes[0]}, output {shapes[2]}")
     return None
 
 
@@ -318,7 +336,7 @@ OPERATORS = (
         names=("ADD", "SUB"),
         operands=(2, 2),
         where="vector engine; with a constant: table",
-        limits="equal shapes, or a constant of one value or of one a channel",
+        limits="broadcast over height and width, or a constant of one value or of one a channel",
         lower=lower_add,
         constants=True,
     ),

@@ -169,7 +169,7 @@ class _Planner:
                     and source.last == work.index
                     and source.name != storage.name
                     and target[storage.name] == storage.name
-                    and tensor.layout == output.layout
+                    and (tensor.layout, tensor.height) == (output.layout, output.height)
                     and not (work.add is not None and tensor.chip == self._operands(work)[0])
                 ):
                     target[storage.name] = source.name

@@ -67,7 +67,9 @@ class Work:
 
     def input_rows(self, operand: int, height: int, rows: Range) -> Range:
         """Return the rows of an input of `height` rows that some output rows need; at least one."""
-        return self.kind.rows(self.op, height, rows) if operand == 0 else rows
+        if operand == 0:
+            return self.kind.rows(self.op, height, rows)
+        return rows if height > 1 else (0, 1)
 
 
 class Fusion(Enum):
@@ -135,6 +137,8 @@ def _fusions(
     for op in ops:
         if not isinstance(op, AddOp) or op.input_a == op.input_b:
             continue
+        if len({graph.hwc(name) for name in (*op.inputs, op.output)}) > 1:
+            continue  # an operand is read again and again
         producers = [ops[position[name]] for name in op.inputs if name in position]
         convs = [
             conv

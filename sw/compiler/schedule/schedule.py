@@ -341,7 +341,7 @@ class _Scheduler:
         job = VectorJob(
             sources=tuple(sources),
             target=target,
-            in_height=self.plan.table.tensors[work.inputs[0]].height,
+            in_heights=tuple(self.plan.table.tensors[name].height for name in work.inputs),
             width=target.layout.width,
             rows=rows,
             tiles=group,

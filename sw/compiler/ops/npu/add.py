@@ -13,7 +13,7 @@ from celosia.sw.compiler.arithmetic.fixed import (
 )
 from celosia.sw.compiler.arithmetic.ranges import Ranges
 from celosia.sw.compiler.ir import AddOp, Graph
-from celosia.sw.compiler.ops.npu.checks import bad_clamp
+from celosia.sw.compiler.ops.npu.checks import bad_clamp, broadcasts
 from celosia.sw.compiler.ops.npu.job import VectorJob, elementwise_step
 from celosia.sw.compiler.ops.npu.kind import Kind
 from celosia.sw.compiler.ops.npu.window import with_clamp
@@ -23,9 +23,9 @@ __all__ = ["ADD"]
 
 
 def _verify(graph: Graph, op: AddOp) -> str | None:
-    shapes = [graph.tensors[name].shape for name in (*op.inputs, op.output)]
-    if len(set(shapes)) != 1:
-        return f"shapes {shapes}"
+    a, b, result = (graph.hwc(name) for name in (*op.inputs, op.output))
+    if a[2] != b[2] or tuple(map(max, a, b)) != result or not broadcasts(a, b):
+        return f"shapes {a}, {b} and {result}"
     if max(op.shift_a, op.shift_b, op.shift_out) > 0:
         return "a shift is positive"
     if op.left_shift != ADD_LEFT_SHIFT:
@@ -58,7 +58,6 @@ def _sum(op: AddOp, a: int, b: int) -> int:
 
 
 def _steps(op: AddOp, job: VectorJob, config: NpuConfig) -> Iterator[Step]:
-    a, b = job.sources if len(job.sources) == 2 else job.sources * 2
     fields = {
         "op": int(VectorOp.ADD),
         "zero_a": op.zero_point_a,
@@ -73,7 +72,7 @@ def _steps(op: AddOp, job: VectorJob, config: NpuConfig) -> Iterator[Step]:
         "mult_o": op.multiplier_out,
         "shift_o": -op.shift_out,
     }
-    yield elementwise_step(job, {"a": a, "b": b}, fields, config)
+    yield elementwise_step(job, {"a": 0, "b": len(job.sources) - 1}, fields, config)
 
 
 ADD = Kind(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celosia.sw.compiler.ir import Graph
 
-__all__ = ["bad_clamp", "differing_elements", "is_int8", "window_count"]
+__all__ = ["bad_clamp", "broadcasts", "differing_elements", "is_int8", "window_count"]
 
 
 def differing_elements(graph: Graph, source: str, result: str) -> str | None:
@@ -18,6 +18,11 @@ def bad_clamp(low: int, high: int) -> str | None:
     if is_int8(low) and is_int8(high) and low <= high:
         return None
     return f"clamp {low}..{high}"
+
+
+def broadcasts(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether two shapes of one rank are equal where neither is 1."""
+    return all(m == n or 1 in (m, n) for m, n in zip(a, b, strict=True))
 
 
 def is_int8(value: int) -> bool:

@@ -21,8 +21,8 @@ class VectorJob:
     ----------
     sources, target : Slab
         Inputs and output.
-    in_height : int
-        Rows of the first input as a whole.
+    in_heights : tuple of int
+        Rows of each input as a whole.
     width : int
         Columns of the output.
     rows, tiles : (int, int)
@@ -33,7 +33,7 @@ class VectorJob:
 
     sources: tuple[Slab, ...]
     target: Slab
-    in_height: int
+    in_heights: tuple[int, ...]
     width: int
     rows: Range
     tiles: Range
@@ -69,7 +69,7 @@ def table_footprint(config: NpuConfig) -> Footprint:
 
 def elementwise_step(
     job: VectorJob,
-    operands: dict[str, Slab],
+    operands: dict[str, int],
     fields: dict[str, int],
     config: NpuConfig,
     *,
@@ -81,8 +81,9 @@ def elementwise_step(
     ----------
     job : VectorJob
         What to compute.
-    operands : dict of str to Slab
-        Inputs by the command's operand, ``a`` and ``b``.
+    operands : dict of str to int
+        Numbers of the inputs by the command's operand, ``a`` and ``b``. An input of one row or
+        one column is read again for each of the output's.
     fields : dict of str to int
         What else the command says.
     config : NpuConfig
@@ -91,19 +92,27 @@ def elementwise_step(
         It reads the table memory.
     """
     line = config.line_bytes
-    for name, slab in {**operands, "d": job.target}.items():
+    first, channel = job.rows[0], job.tiles[0] * line
+    for name, number in operands.items():
+        slab = job.sources[number]
+        moves_y, moves_x = job.in_heights[number] > 1, slab.layout.width > 1
         fields |= {
-            f"{name}_addr": slab.address(job.rows[0], 0, job.tiles[0] * line) // line,
-            f"{name}_y": slab.layout.row_pitch // line,
-            f"{name}_x": slab.layout.pixel_pitch // line,
+            f"{name}_addr": slab.address(first if moves_y else 0, 0, channel) // line,
+            f"{name}_y": slab.layout.row_pitch // line if moves_y else 0,
+            f"{name}_x": slab.layout.pixel_pitch // line if moves_x else 0,
         }
+    fields |= {
+        "d_addr": job.target.address(first, 0, channel) // line,
+        "d_y": job.target.layout.row_pitch // line,
+        "d_x": job.target.layout.pixel_pitch // line,
+    }
     command = Vector(
         n_oc=job.tiles[1] - job.tiles[0],
         out_h=job.rows[1] - job.rows[0],
         out_w=job.width,
         **fields,
     )
-    reads = [slab.footprint for slab in operands.values()]
+    reads = [job.sources[number].footprint for number in operands.values()]
     if table:
         reads.append(table_footprint(config))
     return Step(

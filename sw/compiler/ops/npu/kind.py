@@ -59,7 +59,8 @@ class InputLayout(Generic[O]):
 
 
 def _same_rows(op: NpuOp, height: int, rows: Range) -> Range:
-    return rows
+    """Rows of an element-wise operator's input, which may be one row for all."""
+    return rows if height > 1 else (0, 1)
 
 
 def _nothing_known(graph: Graph, op: NpuOp, sources: tuple[Ranges, ...]) -> Ranges:
@@ -99,7 +100,7 @@ class Kind(Generic[O]):
         Its output can take the place of an input that is not needed any more.
     rows : callable
         From operator, height of the first input and a range of output rows: the rows of that input
-        that these need, at least one. Of other inputs they are the same rows.
+        that these need, at least one. Of other inputs they are the same rows, or the only one.
     input_layout : InputLayout, optional
         Wishes for the first input's layout; without them whole lines a pixel.
     map : callable, optional

@@ -60,7 +60,7 @@ def _steps(op: PoolOp, job: VectorJob, config: NpuConfig) -> Iterator[Step]:
     """Yield one command for the interior and some for each clipped border."""
     source, line = job.sources[0], config.line_bytes
     in_w = source.layout.width
-    for y in _clip(job.rows, op.kernel_h, op.stride_h, op.pad_top, job.in_height):
+    for y in _clip(job.rows, op.kernel_h, op.stride_h, op.pad_top, job.in_heights[0]):
         for x in _clip((0, job.width), op.kernel_w, op.stride_w, op.pad_left, in_w):
             fields = {
                 "op": int(VectorOp.AVERAGE if op.kind == "avg" else VectorOp.MAX),

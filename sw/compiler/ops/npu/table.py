@@ -62,7 +62,7 @@ def _content(op: TableOp, line_bytes: int, tile: int) -> bytes:
 
 def _steps(op: TableOp, job: VectorJob, config: NpuConfig) -> Iterator[Step]:
     fields = {"op": int(VectorOp.TABLE)}
-    yield elementwise_step(job, {"a": job.sources[0]}, fields, config, table=True)
+    yield elementwise_step(job, {"a": 0}, fields, config, table=True)
 
 
 TABLE = Kind(
