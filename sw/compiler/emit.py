@@ -234,10 +234,11 @@ def _reason(graph: Graph, work_plan: WorkPlan, config: NpuConfig) -> str:
     tiling, work = work_plan.tiling, work_plan.work
     if work.kind.placement is Placement.VIEW:
         return "copy through the chip" if work_plan.out_buffers else "moves no data"
-    if tiling is None:
-        assert work.kind.reason is not None, f"no words for {type(work.op).__name__}"
-        return work.kind.reason(work.op)
-    if tiling.mapping is not None:
+    if work.kind.reason is not None:
+        text = work.kind.reason(work.op)
+    elif tiling is None:
+        raise AssertionError(f"no words for {type(work.op).__name__}")
+    elif tiling.mapping is not None:
         folded = any(
             op.output == work.inputs[0] and kind_of(op).placement is Placement.LOADED
             for op in graph.npu_ops
@@ -245,7 +246,6 @@ def _reason(graph: Graph, work_plan: WorkPlan, config: NpuConfig) -> str:
         text = tiling.mapping.describe(folded_input=folded)
     else:
         text = f"{work.kind.where}, {config.vector_lanes} lanes"
-    streamed = any((*tiling.in_bytes, tiling.out_bytes))
-    if streamed:
+    if tiling is not None and any((*tiling.in_bytes, tiling.out_bytes)):
         text += f"; {len(tiling.stripes)} stripes x {len(tiling.groups)} channel groups"
     return text

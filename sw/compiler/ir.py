@@ -27,6 +27,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from celosia.hw.contract.isa import Rounding
+from celosia.sw.compiler.arithmetic.boxes import Box
 
 __all__ = [
     "AddOp",
@@ -36,6 +37,7 @@ __all__ = [
     "Graph",
     "Int8Array",
     "Int32Array",
+    "MoveOp",
     "NpuOp",
     "Op",
     "Origin",
@@ -590,6 +592,29 @@ class ReshapeOp(NpuOp):
     @property
     def inputs(self) -> tuple[str, ...]:
         return (self.input,)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MoveOp(NpuOp):
+    """Elements of other tensors, and constants, in another order.
+
+    Attributes
+    ----------
+    sources : tuple of str
+        int8 tensors of the output's quantisation.
+    constants : bytes
+        The source behind the last one: int8 values.
+    boxes : tuple of Box
+        The parts of the output, as `hwc` views it; none overlaps another.
+    """
+
+    sources: tuple[str, ...]
+    constants: bytes = b""
+    boxes: tuple[Box, ...]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.sources
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -38,7 +38,7 @@ class WorkPlan:
     Attributes
     ----------
     tiling : Tiling or None
-        None for what is not computed: a view, or loaded from memory.
+        None for a view, and for what is loaded packed.
     in_buffers : tuple of tuple of int
         Byte addresses of each input's buffers; empty for a resident input.
     out_buffers : tuple of int
@@ -103,12 +103,20 @@ class _Planner:
         self.config = config
         self.keep_tensors = keep_tensors
         self.table = layout_tensors(graph, works, config)
-        self.loaded = {w.output for w in works if w.kind.placement is Placement.LOADED}
+        self.packed = {w.output for w in works if w.kind.packed}
         self.tilings: dict[tuple[int, tuple[bool, ...]], list[Tiling]] = {}
 
     def run(self) -> MemoryPlan:
-        # What the load engine turns into something else is read from memory.
-        sources = {w.inputs[0] for w in self.works if w.kind.placement is Placement.LOADED}
+        # An input of the model that only the load engine reads need not be on chip.
+        read = {
+            self.table.tensors[name].chip
+            for work in self.works
+            if work.kind.placement is not Placement.LOADED
+            for name in (*work.inputs, work.output)
+        }
+        sources = {
+            name for name in self.graph.inputs if name in self.table.tensors and name not in read
+        }
         resident = {
             name
             for name, storage in self.table.storages.items()
@@ -142,7 +150,7 @@ class _Planner:
         """Return the sizes of the buffers of the cut that needs least."""
         if work.kind.placement is Placement.VIEW:
             return [COPY_LINES * self.config.line_bytes] if self._copies(work) else []
-        if work.kind.placement is Placement.LOADED:
+        if work.kind.packed:
             return []
         return min((tiling.buffer_sizes for tiling in self._tilings(work, resident)), key=sum)
 
@@ -230,7 +238,7 @@ class _Planner:
             self.table.storages[name]
             for name in sorted(resident)
             if self.table.storages[name].first <= worst <= self.table.storages[name].last
-            and name not in self.loaded
+            and name not in self.packed
         ]
         if not alive:
             raise self._does_not_fit(self.works[worst], demand[worst])
@@ -271,7 +279,7 @@ class _Planner:
         in_memory = {
             name
             for name, tensor in self.table.tensors.items()
-            if name not in self.loaded
+            if name not in self.packed
             and (self.keep_tensors or tensor.chip not in resident or tensor.dense_memory)
         }
         homes = plan_homes(self.graph, self.works, self.table, self.config, in_memory)
@@ -292,7 +300,7 @@ class _Planner:
 
     def _plan_work(self, work: Work, resident: set[str], taken: list[tuple[int, int]]) -> WorkPlan:
         gaps = free_gaps(taken, self.config.act_bytes)
-        if work.kind.placement is Placement.LOADED:
+        if work.kind.packed:
             return WorkPlan(work, None)
         if work.kind.placement is Placement.VIEW:
             if not self._copies(work):

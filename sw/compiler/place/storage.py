@@ -114,7 +114,7 @@ def layout_tensors(graph: Graph, works: list[Work], config: NpuConfig) -> Tensor
         odd -= {work.inputs[0], work.output}
         columns -= {work.inputs[0], work.output}
     packed = {name for name in graph.inputs if _may_pack(name, consumers[name], graph)}
-    packed |= {work.output for work in works if work.kind.placement is Placement.LOADED}
+    packed |= {work.output for work in works if work.kind.packed}
     layouts = {}
     for name in names:
         _, width, channels = image(graph, name)
@@ -130,7 +130,8 @@ def layout_tensors(graph: Graph, works: list[Work], config: NpuConfig) -> Tensor
 
     chip = {name: name for name in names}
     memory = {name: name for name in names}
-    dense: set[str] = set()
+    # What the load engine brings into another form, it reads by the byte.
+    dense = {n for w in works if w.kind.placement is Placement.LOADED for n in w.inputs}
     for work in reshapes:
         source, result = work.inputs[0], work.output
         both_io = _root(memory, source) in graph.inputs and result in graph.outputs

@@ -88,8 +88,10 @@ def tilings(
     config : NpuConfig
         The machine.
     """
-    if work.kind.placement is not Placement.COMPUTED:
+    if work.kind.placement is Placement.VIEW or work.kind.packed:
         return []
+    if work.kind.placement is Placement.LOADED:
+        resident = [True] * len(inputs) + resident[-1:]  # or rather: never on their way
     line = config.line_bytes
     n_oc = ceil_div(output.layout.channels, line)
     candidates = []

@@ -100,7 +100,7 @@ class _Scheduler:
             if placement is Placement.VIEW:
                 self._view(work_plan)
             elif placement is Placement.LOADED:
-                self._load_changed(work_plan.work)
+                self._load_changed(work_plan)
             elif successor is not None and self._can_interleave(work_plan, successor):
                 self._work(work_plan, pool=successor.work)
                 done_early.add(successor.work.index)
@@ -192,18 +192,31 @@ class _Scheduler:
         place = buffer, COPY_LINES * self.config.line_bytes
         self.steps.extend(copy_steps(source, target, total_bytes, place, work.index))
 
-    def _load_changed(self, work: Work) -> None:
-        """Load a graph input in another form."""
+    def _load_changed(self, work_plan: WorkPlan) -> None:
+        """Load tensors in another form."""
+        work, tiling = work_plan.work, work_plan.tiling
         load = work.kind.load
         assert load is not None, "the load engine makes its output"
-        (source,) = work.inputs
-        job = LoadJob(
-            image=image(self.graph, source),
-            home=self.plan.home_plan.homes[source],
-            target=self._whole(work.output),
-            layer=work.index,
-        )
-        self.steps.extend(load(work.op, job, self.pool))
+        output = self.plan.table.tensors[work.output]
+        tiles = (0, ceil_div(output.layout.channels, self.config.line_bytes))
+        stripes = ((0, output.height),) if tiling is None else tiling.stripes
+        for unit, rows in enumerate(stripes):
+            buffer = 0 if tiling is None else unit % tiling.buffers
+            target = (
+                self._whole(work.output)
+                if tiling is None
+                else self._target(work_plan, rows, tiles, buffer)
+            )
+            job = LoadJob(
+                images=tuple(image(self.graph, name) for name in work.inputs),
+                homes=tuple(self.plan.home_plan.homes[name] for name in work.inputs),
+                target=target,
+                rows=rows,
+                layer=work.index,
+            )
+            self.steps.extend(load(work.op, job, self.pool))
+            if work.output in self.plan.home_plan.homes:
+                self._transfer(Store, target, work.output, work.index)
 
     # Units ----------------------------------------------------------------------------------
 

@@ -132,7 +132,7 @@ def _columns(folding: Folding, pad_left: int, width: int) -> Iterator[tuple[int,
 
 def _load(op: FoldOp, job: LoadJob, constants: ConstantPool) -> Iterator[Step]:
     """Yield the commands: the whole target filled with the zero point, then the image."""
-    image, home, target, layer = job.image, job.home, job.target, job.layer
+    (image,), (home,), target, layer = job.images, job.homes, job.target, job.layer
     size_bytes = op.folding.size_bytes
     fill_offset, _ = constants.place(
         ("fill", layer), lambda: bytes([op.zero_point & 0xFF]) * size_bytes
@@ -182,6 +182,7 @@ FOLD = Kind(
     verify=_verify,
     channelwise=lambda graph, op: False,
     placement=Placement.LOADED,
+    packed=True,
     load=_load,
     reason=lambda op: f"loaded folded, {op.folding.rows} rows x {op.folding.pixels} pixels",
 )

@@ -42,23 +42,26 @@ class VectorJob:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadJob:
-    """A load of a graph input in another form.
+    """A load of tensors that are in memory, in another form.
 
     Attributes
     ----------
-    image : (int, int, int)
-        Height, width and channels of the input.
-    home : MemoryHome
-        The input, dense in memory.
+    images : tuple of (int, int, int)
+        Height, width and channels of each input.
+    homes : tuple of MemoryHome
+        The inputs, dense in memory.
     target : Slab
-        The output, on chip as a whole.
+        The rows of the output, on chip.
+    rows : (int, int)
+        Which rows these are.
     layer : int
         Index of the work.
     """
 
-    image: tuple[int, int, int]
-    home: MemoryHome
+    images: tuple[tuple[int, int, int], ...]
+    homes: tuple[MemoryHome, ...]
     target: Slab
+    rows: Range
     layer: int
 
 

@@ -34,7 +34,7 @@ class Placement(Enum):
     VIEW = "view"
     """It is the input's bytes; a copy only where the two tensors cannot share a place."""
     LOADED = "loaded"
-    """By the load engine, from an input that is in memory; packed on chip as a whole."""
+    """By the load engine, from inputs that are dense in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +94,8 @@ class Kind(Generic[O]):
         Returns the operator with its clamp narrowed to two int8 values, if it has one.
     placement : Placement
         How its output comes to be where it is.
+    packed : bool
+        Its output is packed, and on chip as a whole; of one that is loaded.
     grouped : bool
         Its output channels can be computed in groups.
     in_place : bool
@@ -130,6 +132,7 @@ class Kind(Generic[O]):
     narrow: Callable[[Graph, O, Ranges, BoolArray, BoolArray], O] | None = None
     clamp: Callable[[O, int, int], O] | None = None
     placement: Placement = Placement.COMPUTED
+    packed: bool = False
     grouped: bool = True
     in_place: bool = False
     rows: Callable[[O, int, Range], Range] = _same_rows

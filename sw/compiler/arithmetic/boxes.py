@@ -1,0 +1,151 @@
+"""Which runs of bytes a movement of elements is made of.
+
+A movement is given by a map: for each element of the result the number of the element that it is.
+`boxes_of` finds regular parts of such a map, so that any operator that only moves elements needs
+nothing but its own definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from celosia.sw.compiler.arithmetic.whole import Range
+
+__all__ = ["Box", "boxes_of"]
+
+IndexArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """A part of a result whose elements are at regular distances in one source.
+
+    Element (y, x, c) of the part is element ``offset + y * step_y + x * step_x + c * step_c`` of
+    the source, which is dense.
+
+    Attributes
+    ----------
+    source : int
+        Number of the source.
+    offset : int
+        Element of the source.
+    y, x, c : int
+        First row, column and channel of the part in the result.
+    height, width, channels : int
+        Its size.
+    step_y, step_x, step_c : int
+        Elements of the source from one to the next; may be 0 or negative.
+    """
+
+    source: int
+    offset: int
+    y: int
+    x: int
+    c: int
+    height: int = 1
+    width: int = 1
+    channels: int
+    step_y: int = 0
+    step_x: int = 0
+    step_c: int
+
+    def rows(self, rows: Range) -> Box | None:
+        """Return what of it is in a range of the result's rows; None if nothing is."""
+        first, end = max(self.y, rows[0]), min(self.y + self.height, rows[1])
+        if first >= end:
+            return None
+        offset = self.offset + (first - self.y) * self.step_y
+        return replace(self, y=first, height=end - first, offset=offset)
+
+
+def boxes_of(sources: IndexArray, elements: IndexArray) -> list[Box]:
+    """Return boxes that cover a result, none twice.
+
+    Parameters
+    ----------
+    sources, elements : ndarray of int64, shape [height, width, channels]
+        For each element of the result, the number of its source and of the element there.
+    """
+    height, width, _ = elements.shape
+    patterns: dict[bytes, list[tuple[int, int, int]]] = {}
+    distances = np.diff(elements, axis=2)
+    distances[np.diff(sources, axis=2) != 0] = _BREAK
+    boxes: list[Box] = []
+    open_boxes: dict[tuple[int, ...], Box] = {}
+    for y in range(height):
+        found: list[list[tuple[int, int, int]]] = []
+        for x in range(width):
+            key = distances[y, x].tobytes()
+            if key not in patterns:
+                patterns[key] = list(_progressions([int(d) for d in distances[y, x]]))
+            found.append(patterns[key])
+        row: dict[tuple[int, ...], Box] = {}
+        for box in _row_boxes(y, found, sources[y], elements[y]):
+            key_of = (box.source, box.x, box.c, box.width, box.channels, box.step_x, box.step_c)
+            above = open_boxes.pop(key_of, None)
+            row[key_of] = box
+            if above is None:
+                continue
+            step = box.offset - above.offset - (above.height - 1) * above.step_y
+            if above.height == 1 or step == above.step_y:
+                row[key_of] = replace(above, height=above.height + 1, step_y=step)
+            else:
+                boxes.append(above)
+        boxes.extend(open_boxes.values())
+        open_boxes = row
+    return [*boxes, *open_boxes.values()]
+
+
+_BREAK = np.iinfo(np.int64).max
+"""Distance between elements of different sources."""
+
+
+def _progressions(distances: list[int]) -> Iterator[tuple[int, int, int]]:
+    """Yield (first, count, step) of runs of elements at equal distances."""
+    first, total = 0, len(distances) + 1
+    while first < total:
+        count, step = _longest(distances, first)
+        # Two elements are always at equal distances: leave the second to a longer run behind.
+        if count == 2 and step != 1 and _longest(distances, first + 1)[0] > 2:
+            count = 1
+        yield first, count, step if count > 1 else 1
+        first += count
+
+
+def _longest(distances: list[int], first: int) -> tuple[int, int]:
+    if first >= len(distances) or distances[first] == _BREAK:
+        return 1, 1
+    step, end = distances[first], first + 1
+    while end < len(distances) and distances[end] == step:
+        end += 1
+    return end - first + 1, step
+
+
+def _row_boxes(
+    y: int, found: list[list[tuple[int, int, int]]], sources: IndexArray, elements: IndexArray
+) -> Iterator[Box]:
+    """Yield boxes of one row; pixels with the same runs of channels are taken together."""
+    x, width = 0, len(found)
+    while x < width:
+        end = x + 1
+        while end < width and found[end] is found[x] and np.array_equal(sources[end], sources[x]):
+            end += 1
+        for c, channels, step_c in found[x]:
+            offsets = [int(v) for v in elements[x:end, c]]
+            distances = [b - a for a, b in zip(offsets, offsets[1:], strict=False)]
+            for first, count, step in _progressions(distances):
+                yield Box(
+                    source=int(sources[x, c]),
+                    offset=offsets[first],
+                    y=y,
+                    x=x + first,
+                    c=c,
+                    width=count,
+                    channels=channels,
+                    step_x=step if count > 1 else 0,
+                    step_c=step_c if channels > 1 else 0,
+                )
+        x = end
