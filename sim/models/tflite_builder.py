@@ -475,6 +475,23 @@ class ModelBuilder:
         out = self._activation(tuple(shape), scale, zero_point)
         return self._operator(code, [t.index for t in inputs], out, options)
 
+    def several(
+        self,
+        code: str,
+        inputs: Sequence[TensorHandle],
+        shapes: Sequence[Sequence[int]],
+        *,
+        scale: float,
+        zero_point: int = 0,
+        options: tuple[str, dict[str, Any]] | None = None,
+    ) -> list[TensorHandle]:
+        """Any operator with several int8 results of one quantisation; else as :meth:`operator`."""
+        outputs = [self._activation(tuple(shape), scale, zero_point) for shape in shapes]
+        indices = tuple(output.index for output in outputs)
+        record = OperatorRecord(code, tuple(t.index for t in inputs), indices, options)
+        self._operators.append(record)
+        return outputs
+
     # ------------------------------------------------------------------ serialisation
 
     def finish(

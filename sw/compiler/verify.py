@@ -129,7 +129,8 @@ def _check_source_op(graph: Graph, op: SourceOp, where: str) -> None:
         fewest, most = record.operands
         if not fewest <= len(op.operands) <= most or None in op.operands[:fewest]:
             _fail(where, f"{op.label} has {len(op.inputs)} inputs", op)
-        if len(op.results) != 1:
+        fewest, most = record.results
+        if not fewest <= len(op.results) <= most:
             _fail(where, f"{op.label} has {len(op.results)} outputs", op)
     if record is not None and record.weighted:
         _check_weighted(graph, op, where)

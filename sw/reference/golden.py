@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from celosia.sim.golden import activations
+from celosia.sim.golden import activations, movement
 from celosia.sim.golden import operators as golden
 from celosia.sw.compiler.ir import Graph
 from celosia.sw.reference.graph import (
@@ -94,14 +94,16 @@ class GoldenModel:
         computed = self._bind(inputs)
         for op in self.operators:
             results = _EVALUATORS[op.name](self, op, {**values, **computed})
-            expected = self.tensors[op.outputs[0]].shape
-            # A batch of another size than the file's is allowed to pass through.
-            if results.shape[1:] != expected[1:]:
-                raise UnsupportedModelError(
-                    f"operator {op.position} ({op.name}) gives shape {results.shape}, "
-                    f"the file says {expected}"
-                )
-            computed[op.outputs[0]] = results
+            each = results if isinstance(results, list) else [results]
+            for index, result in zip(op.outputs, each, strict=True):
+                expected = self.tensors[index].shape
+                # A batch of another size than the file's is allowed to pass through.
+                if result.shape[1:] != expected[1:]:
+                    raise UnsupportedModelError(
+                        f"operator {op.position} ({op.name}) gives shape {result.shape}, "
+                        f"the file says {expected}"
+                    )
+                computed[index] = result
         return computed
 
     def _bind(self, inputs: Inputs) -> dict[int, Array]:
@@ -128,7 +130,8 @@ class GoldenModel:
             raise UnsupportedModelError(
                 f"operator {op.position} ({op.name}) is not supported; supported: {supported}"
             )
-        if not op.inputs or op.inputs[0] < 0 or len(op.outputs) != 1:
+        several = op.name in ("SPLIT", "SPLIT_V", "UNPACK")
+        if not op.inputs or op.inputs[0] < 0 or (len(op.outputs) != 1 and not several):
             raise UnsupportedModelError(
                 f"operator {op.position} ({op.name}) has no first input, or not one output"
             )
@@ -353,38 +356,122 @@ def _shape(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
     return np.array(shape, model.tensors[op.outputs[0]].dtype)
 
 
+# Movements of elements, of any type: also of the shapes above.
+
+
+def _numbers(values: Values, index: int) -> list[int]:
+    return [int(value) for value in np.atleast_1d(values[index]).flat]
+
+
+def _pairs(values: Values, index: int) -> list[tuple[int, int]]:
+    numbers = _numbers(values, index)
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def _concatenation(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    return movement.concatenation([values[i] for i in op.inputs], axis=op.options["axis"])
+
+
+def _split(model: GoldenModel, op: GoldenOperator, values: Values) -> list[Array]:
+    (axis,) = _numbers(values, op.inputs[0])
+    x = values[op.inputs[1]]
+    size = x.shape[axis] // len(op.outputs)
+    return movement.split(x, sizes=[size] * len(op.outputs), axis=axis)
+
+
+def _split_v(model: GoldenModel, op: GoldenOperator, values: Values) -> list[Array]:
+    x, sizes, axis = op.inputs
+    (place,) = _numbers(values, axis)
+    return movement.split(values[x], sizes=_numbers(values, sizes), axis=place)
+
+
+def _slice(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    x, begin, size = op.inputs
+    return movement.slice_of(values[x], begin=_numbers(values, begin), size=_numbers(values, size))
+
+
 def _pack(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
-    out = model.tensors[op.outputs[0]]
-    # Scalars, which have one axis to be stacked along; more than that is no arithmetic on shapes.
-    if len(out.shape) != 1:
-        raise UnsupportedModelError(f"operator {op.position} ({op.name}) packs more than numbers")
-    return np.array([values[index] for index in op.inputs], out.dtype)
+    return movement.pack([values[i] for i in op.inputs], axis=op.options["axis"])
+
+
+def _unpack(model: GoldenModel, op: GoldenOperator, values: Values) -> list[Array]:
+    return movement.unpack(values[op.inputs[0]], axis=op.options["axis"])
+
+
+def _gather(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    if op.options["batch_dims"]:
+        raise UnsupportedModelError(f"operator {op.position} ({op.name}) has batch dimensions")
+    x, indices = op.inputs
+    return movement.gather(values[x], indices=values[indices], axis=op.options["axis"])
+
+
+def _tile(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    return movement.tile(values[op.inputs[0]], multiples=_numbers(values, op.inputs[1]))
+
+
+def _broadcast_to(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    shape = model.tensors[op.outputs[0]].shape
+    return movement.broadcast_to(values[op.inputs[0]], shape=shape)
+
+
+def _reverse(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    return movement.reverse(values[op.inputs[0]], axes=_numbers(values, op.inputs[1]))
+
+
+def _transpose(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    return movement.transpose(values[op.inputs[0]], permutation=_numbers(values, op.inputs[1]))
+
+
+def _pad_by_value(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    x, paddings, value = op.inputs
+    (fill,) = _numbers(values, value)
+    return movement.pad_by(values[x], paddings=_pairs(values, paddings), value=fill)
+
+
+def _mirror_pad(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    x, paddings = op.inputs
+    symmetric = bool(op.options["mode"])
+    return movement.mirror_pad(values[x], paddings=_pairs(values, paddings), symmetric=symmetric)
+
+
+def _space_to_depth(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    return movement.space_to_depth(values[op.inputs[0]], block=op.options["block_size"])
+
+
+def _depth_to_space(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    return movement.depth_to_space(values[op.inputs[0]], block=op.options["block_size"])
+
+
+def _resize_nearest(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    height, width = _numbers(values, op.inputs[1])
+    return movement.resize_nearest(
+        values[op.inputs[0]],
+        size=(height, width),
+        align_corners=bool(op.options["align_corners"]),
+        half_pixel_centers=bool(op.options["half_pixel_centers"]),
+    )
 
 
 def _strided_slice(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
-    if "shrink_axis_mask" not in op.options:
+    options = op.options
+    if "shrink_axis_mask" not in options:
         raise UnsupportedModelError(
             f"operator {op.position} ({op.name}): its masks have not been read"
         )
-    masks = {
-        name: int(op.options.get(f"{name}_mask", 0))
-        for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
-    }
-    if masks["ellipsis"] or masks["new_axis"]:
+    if options["ellipsis_mask"] or options["new_axis_mask"]:
         raise UnsupportedModelError(
             f"operator {op.position} ({op.name}) has an ellipsis or a new axis"
         )
-    x, begin, end, steps = (values[index] for index in op.inputs)
-    places: list[int | slice] = []
-    for axis, (first, last, step) in enumerate(zip(begin, end, steps, strict=True)):
-        bit = 1 << axis
-        if masks["shrink_axis"] & bit:
-            places.append(int(first))
-            continue
-        start = None if masks["begin"] & bit else int(first)
-        stop = None if masks["end"] & bit else int(last)
-        places.append(slice(start, stop, int(step)))
-    return np.asarray(x[tuple(places)])
+    x, begin, end, strides = op.inputs
+    return movement.strided_slice(
+        values[x],
+        begin=_numbers(values, begin),
+        end=_numbers(values, end),
+        strides=_numbers(values, strides),
+        begin_mask=options["begin_mask"],
+        end_mask=options["end_mask"],
+        shrink_axis_mask=options["shrink_axis_mask"],
+    )
 
 
 def _unary(
@@ -396,7 +483,33 @@ def _unary(
     return evaluate
 
 
-_EVALUATORS: dict[str, Callable[[GoldenModel, GoldenOperator, Values], Array]] = {
+_Evaluator = Callable[[GoldenModel, GoldenOperator, Values], Array | list[Array]]
+
+_MOVEMENTS: dict[str, _Evaluator] = {
+    "BROADCAST_TO": _broadcast_to,
+    "CONCATENATION": _concatenation,
+    "DEPTH_TO_SPACE": _depth_to_space,
+    "GATHER": _gather,
+    "MIRROR_PAD": _mirror_pad,
+    "PACK": _pack,
+    "PADV2": _pad_by_value,
+    "RESHAPE": _reshape,
+    "SQUEEZE": _reshape,
+    "EXPAND_DIMS": _reshape,
+    "RESIZE_NEAREST_NEIGHBOR": _resize_nearest,
+    "REVERSE_V2": _reverse,
+    "SHAPE": _shape,
+    "SLICE": _slice,
+    "SPACE_TO_DEPTH": _space_to_depth,
+    "SPLIT": _split,
+    "SPLIT_V": _split_v,
+    "STRIDED_SLICE": _strided_slice,
+    "TILE": _tile,
+    "TRANSPOSE": _transpose,
+    "UNPACK": _unpack,
+}
+_EVALUATORS: dict[str, _Evaluator] = {
+    **_MOVEMENTS,
     "CONV_2D": _convolution,
     "DEPTHWISE_CONV_2D": _convolution,
     "FULLY_CONNECTED": _fully_connected,
@@ -430,17 +543,8 @@ _EVALUATORS: dict[str, Callable[[GoldenModel, GoldenOperator, Values], Array]] =
     "MEAN": _mean,
     "REDUCE_MAX": _reduce_max,
     "PAD": _pad,
-    "RESHAPE": _reshape,
-    "SQUEEZE": _reshape,
-    "EXPAND_DIMS": _reshape,
-    "SHAPE": _shape,
-    "PACK": _pack,
-    "STRIDED_SLICE": _strided_slice,
 }
 # What moves data without computing, or looks at the types itself.
-_ANY_TYPE = frozenset(
-    {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "SHAPE", "PACK", "STRIDED_SLICE"}
-    | {"QUANTIZE", "DEQUANTIZE"}
-)
+_ANY_TYPE = frozenset({*_MOVEMENTS, "QUANTIZE", "DEQUANTIZE"})
 OPERATORS: tuple[str, ...] = tuple(sorted(_EVALUATORS))
 """TFLite names of the operators that the golden model computes."""

@@ -24,9 +24,13 @@ class Operator:
     names : tuple of str
         As TFLite calls them.
     operands : tuple of int
-        The fewest inputs and the most. There is one output.
+        The fewest inputs and the most.
+    results : tuple of int
+        The fewest outputs and the most.
+    activations : tuple of int, or None
+        The places of the inputs that are activations of an element type it has, None: all of them.
     dtypes : tuple of DType
-        Element types of its first input and its output that the NPU computes.
+        Element types of its activations and its outputs that the NPU computes.
     where : str
         What computes it, in a word or two.
     limits : str
@@ -41,11 +45,13 @@ class Operator:
     batches : bool
         The first dimension may be any, not only 1.
     constants : bool
-        The first input may be a constant.
+        Its activations may be constants.
     """
 
     names: tuple[str, ...]
     operands: tuple[int, int]
+    results: tuple[int, int] = (1, 1)
+    activations: tuple[int, ...] | None = (0,)
     dtypes: tuple[DType, ...] = (DType.INT8,)
     where: str = ""
     limits: str = ""

@@ -72,8 +72,12 @@ def _lower(graph: Graph, op: SourceOp) -> Lowered:
         advice = record.remedy if record else ""
         remedy = advice or f"supported operators: {', '.join(SUPPORTED)}"
         raise unsupported(op, "the NPU does not have this operator", remedy)
-    source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
-    for tensor in (source, result):
+    sources = [
+        graph.tensors[name]
+        for place, name in enumerate(op.operands)
+        if name is not None and (record.activations is None or place in record.activations)
+    ]
+    for tensor in (*sources, *(graph.tensors[name] for name in op.results)):
         if tensor.dtype not in record.dtypes:
             allowed = " or ".join(record.dtypes)
             raise unsupported(op, f"{tensor.name!r} is {tensor.dtype}", f"quantise it to {allowed}")
@@ -83,7 +87,7 @@ def _lower(graph: Graph, op: SourceOp) -> Lowered:
                 f"{tensor.name!r} has a batch of {tensor.shape[0]}",
                 "convert with batch size 1",
             )
-    if source.data is not None and not record.constants:
+    if not record.constants and any(source.data is not None for source in sources):
         raise unsupported(op, "its input is a constant", "fold it before converting")
     lowered = record.lower(graph, op)
     return lowered if isinstance(lowered, tuple) else ([lowered], [])

@@ -35,7 +35,8 @@ from celosia.sw.compiler.ir import (
     fresh_name,
     hwc,
 )
-from celosia.sw.compiler.ops.operator import Operator
+from celosia.sw.compiler.ops.moves import lower_by_fill
+from celosia.sw.compiler.ops.operator import Lowered, Operator
 from celosia.sw.compiler.passes.fold_pad import spatial_pads
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 from celosia.sw.compiler.passes.window import Window, require_nhwc, window_of
@@ -209,9 +210,12 @@ def lower_fully_connected(graph: Graph, op: SourceOp) -> tuple[list[NpuOp], list
     return ops, tensors
 
 
-def lower_pad(graph: Graph, op: SourceOp) -> ConvOp:
+def lower_pad(graph: Graph, op: SourceOp) -> ConvOp | Lowered:
     """Lower a PAD that no convolution could take in."""
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
+    amounts = graph.tensors[op.inputs[1]].data
+    if amounts is not None and (amounts.shape != (4, 2) or np.any(amounts[[0, 3]])):
+        return lower_by_fill(graph, op)
     top, bottom, left, right = spatial_pads(graph, op)
     if not same_quantisation(source, result):
         raise unsupported(op, "input and output have different quantisation", "convert again")
@@ -418,8 +422,8 @@ OPERATORS = (
     Operator(
         names=("PAD",),
         operands=(2, 2),
-        where="the convolution behind it, or the array",
-        limits="height and width only; equal quantisation of input and output",
+        where="the convolution behind it, or the array; other axes: load engine",
+        limits="constant amounts; equal quantisation of input and output",
         lower=lower_pad,
     ),
 )

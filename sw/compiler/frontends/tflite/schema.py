@@ -143,6 +143,39 @@ OPTIONS: dict[str, tuple[str, bool, tuple[OptionField, ...]]] = {
     "RESHAPE": ("ReshapeOptions", False, (OptionField("new_shape", "NewShape", "ints"),)),
     "MEAN": ("ReducerOptions", False, _REDUCER),
     "REDUCE_MAX": ("ReducerOptions", False, _REDUCER),
+    "CONCATENATION": ("ConcatenationOptions", False, (OptionField("axis", "Axis"), _ACTIVATION)),
+    "GATHER": (
+        "GatherOptions",
+        False,
+        (OptionField("axis", "Axis"), OptionField("batch_dims", "BatchDims")),
+    ),
+    "PACK": ("PackOptions", False, (OptionField("axis", "Axis"),)),
+    "UNPACK": ("UnpackOptions", False, (OptionField("axis", "Axis"),)),
+    "MIRROR_PAD": ("MirrorPadOptions", False, (OptionField("mode", "Mode"),)),
+    "SPACE_TO_DEPTH": ("SpaceToDepthOptions", True, (OptionField("block_size", "BlockSize"),)),
+    "DEPTH_TO_SPACE": ("DepthToSpaceOptions", True, (OptionField("block_size", "BlockSize"),)),
+    "RESIZE_NEAREST_NEIGHBOR": (
+        "ResizeNearestNeighborOptions",
+        False,
+        (
+            OptionField("align_corners", "AlignCorners", "bool"),
+            OptionField("half_pixel_centers", "HalfPixelCenters", "bool"),
+        ),
+    ),
+    "STRIDED_SLICE": (
+        "StridedSliceOptions",
+        False,
+        tuple(
+            OptionField(f"{name}_mask", f"{title}Mask")
+            for name, title in (
+                ("begin", "Begin"),
+                ("end", "End"),
+                ("ellipsis", "Ellipsis"),
+                ("new_axis", "NewAxis"),
+                ("shrink_axis", "ShrinkAxis"),
+            )
+        ),
+    ),
 }
 """Options table, whether the kernel refuses the operator without it, and its fields, of every
 operator read further."""
