@@ -74,7 +74,7 @@ def _stages(walk: Walk) -> list[_Stage]:
     place = next(e for e in walk.places("ACT") if e["what"] == conv.output)
     options = walk.op.options
     start = index * COMMAND_BYTES
-    code = program.commands[start : start + SHOWN_BYTES].hex(" ")
+    code = walk.code[start : start + SHOWN_BYTES].hex(" ")
     layer = program.layers[LAYER]
     loads = sum(isinstance(command, Load) for _, command in walk.commands)
     row_tiles = -(-array.out_h // array.tile_rows)

@@ -31,6 +31,7 @@ __all__ = ["Walk", "walk_block", "walk_of"]
 CONFIG = "base"
 LAYER = 0
 SAMPLE = 4
+"""That of ``celosia demo``."""
 WIDTH = 98
 HEX_BYTES = 16
 SHOWN_CHANNELS = 8
@@ -54,6 +55,14 @@ class Walk:
         The same for the NPU.
     program : Program
         All of it compiled.
+    decoded : list of Command
+        Its commands.
+    owners : tuple of int
+        The layer of each command.
+    code : bytes
+        The commands as the machine fetches them.
+    plan : list of dict
+        What the program file says of addresses.
     values : list of int
         The first channels of pixel (0, 0), by the emulator.
     """
@@ -64,6 +73,10 @@ class Walk:
     op: SourceOp
     conv: ConvOp
     program: Program
+    decoded: list[Command]
+    owners: tuple[int, ...]
+    code: bytes
+    plan: list[dict[str, int | str]]
     values: list[int]
 
     @property
@@ -74,8 +87,7 @@ class Walk:
     @property
     def commands(self) -> list[tuple[int, Command]]:
         """The commands of its layer, with their numbers."""
-        layers = self.program.command_layers
-        return [(i, c) for i, c in enumerate(self.program.decode()) if layers[i] == LAYER]
+        return [(i, c) for i, c in enumerate(self.decoded) if self.owners[i] == LAYER]
 
     def only(self, kind: type[Command]) -> tuple[int, Any]:
         """Return the one command of a kind, with its number."""
@@ -85,8 +97,7 @@ class Walk:
     def places(self, memory: str) -> list[dict[str, int | str]]:
         """Return what the memory plan says of the tensor and of the model's input."""
         names = (self.conv.input, self.conv.output)
-        plan = self.program.memory.plan
-        return [e for e in plan if e["memory"] == memory and e["what"] in names]
+        return [e for e in self.plan if e["memory"] == memory and e["what"] in names]
 
 
 @cache
@@ -105,7 +116,19 @@ def _walk(model: Path) -> Walk:
     with open_device("emu", config, memory_bytes=1 << 20) as device:
         tensors = device.run(kept, load_digits().inputs[SAMPLE][None]).tensors
     values = tensors[conv.output].reshape(-1)[:SHOWN_CHANNELS]
-    return Walk(source, graph, passes, op, conv, program, [int(value) for value in values])
+    return Walk(
+        source=source,
+        lowered=graph,
+        passes=passes,
+        op=op,
+        conv=conv,
+        program=program,
+        decoded=program.decode(),
+        owners=program.command_layers,
+        code=program.commands,
+        plan=program.memory.plan,
+        values=[int(value) for value in values],
+    )
 
 
 def walk_of(sources: Sources) -> Walk:
@@ -255,7 +278,7 @@ def _commands(walk: Walk) -> str:
 def _bytes(walk: Walk) -> str:
     index, _ = walk.only(Conv)
     start = index * COMMAND_BYTES
-    code = walk.program.commands[start : start + COMMAND_BYTES]
+    code = walk.code[start : start + COMMAND_BYTES]
     return "\n".join(
         f"{start + at:04x}  {code[at : at + HEX_BYTES].hex(' ')}"
         for at in range(0, COMMAND_BYTES, HEX_BYTES)

@@ -24,6 +24,12 @@ PREDICTED = [
 ]
 """Runs of the record whose prediction is made again; the others take long to compile."""
 
+HOUSE_WORDS = (
+    "line bank lane beat group wave window segment pass tile half stripe chunk slab home work step"
+    " place once"
+)
+PLURALS = {"halves": "half", "passes": "pass"}
+
 
 def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
@@ -113,6 +119,40 @@ def test_every_record_is_cited() -> None:
     cited = "\n".join(text_of(page) for page in PAGES)
     reports = read_entries(FIGURES.sources.records / "boards.json")
     assert all(f"board {name} -->" in cited for name in reports)
+
+
+def words() -> dict[str, str]:
+    """Return the words that docs/words.md defines, each with its paragraph."""
+    text = text_of(ROOT / "docs" / "words.md")
+    own = text[: text.index("## The field's words")]
+    found = re.findall(r"^\*\*(.+?)\*\*(.+?)(?=\n\n)", own, re.M | re.S)
+    assert len(dict(found)) == len(found), "a word is defined twice"
+    return dict(found)
+
+
+def test_words_are_sorted_and_complete() -> None:
+    names = list(words())
+    assert names == sorted(names)
+    assert set(HOUSE_WORDS.split()) <= set(names)
+    italic = {
+        word for text in words().values() for word in re.findall(r"(?<!\*)\*(\w+)\*(?!\*)", text)
+    }
+    missing = {
+        word for word in italic if not {word, word.removesuffix("s")} & set(names)
+    } - PLURALS.keys()
+    assert missing <= {"channel", "tag", "At"}, missing
+
+
+@pytest.mark.parametrize("word", words())
+def test_a_word_lives_in_the_files_that_its_paragraph_names(word: str) -> None:
+    names = re.findall(r"`((?:hw|sw|sim|boards)/[\w/.]*)`", words()[word])
+    assert names
+    for name in names:
+        path = ROOT / name
+        assert path.exists(), name
+        files = [path] if path.is_file() else sorted(path.rglob("*.py"))
+        text = "\n".join(text_of(file) for file in files).lower()
+        assert word in text, f"{name} does not have the word {word!r}"
 
 
 class Counting:
