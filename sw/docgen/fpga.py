@@ -1,4 +1,7 @@
-"""Figures of boards, FPGAs and SDRAM: what fits, and what was recorded of builds and syntheses."""
+"""Figures of boards, FPGAs and SDRAM: what fits, and what was recorded of builds and syntheses.
+
+Boards and gateware are an extra; they are imported where they are needed.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import Any
 
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import PRESETS, preset
-from celosia.sw.docgen.marks import FigureError, NotHereError
+from celosia.sw.docgen.marks import FigureError
 from celosia.sw.docgen.sources import BENCHMARK, Sources
 from celosia.sw.docgen.text import markdown_table, table_text
 from celosia.sw.report.records import read_entries
@@ -26,7 +29,6 @@ PURPOSES = {
     "large": "larger parts",
 }
 KIB = 1024
-EXTRA = NotHereError("figures of boards", "Amaranth is not installed", "they stay as they are")
 
 
 def fpga_table(sources: Sources, name: str) -> str:
@@ -37,7 +39,7 @@ def fpga_table(sources: Sources, name: str) -> str:
     FigureError
         If there is no such table, or nothing was recorded for it.
     NotHereError
-        If it needs Amaranth, or the benchmark's models.
+        If it needs the benchmark's models, which are not there.
     """
     match name.split():
         case ["board", board]:
@@ -64,12 +66,14 @@ def fpga_figure(sources: Sources, words: list[str]) -> str:
     ------
     FigureError
         If there is no such number.
-    NotHereError
-        If it needs Amaranth.
     """
     match words:
         case ["clock", config]:
             return f"{_entry(sources, 'ecp5.json', f'clock {config}')['fmax_mhz']:.1f} MHz"
+        case ["clock", config, "path" | "wires" as which]:
+            path = _entry(sources, "ecp5.json", f"clock {config}")["critical_path"]
+            wires_ns = path["routing_ns"]
+            return f"{wires_ns if which == 'wires' else wires_ns + path['logic_ns']:.1f} ns"
         case ["board", board, "clock"]:
             clock = _report(sources, board).fmax_mhz
             return f"{clock:.1f} MHz"
@@ -84,6 +88,10 @@ def fpga_figure(sources: Sources, words: list[str]) -> str:
             from celosia.hw.nano.firmware.image import firmware
 
             return f"{len(firmware(preset('nano')).code):,}"
+        case ["firmware", "room"]:
+            from celosia.hw.nano.instructions import CODE_WORDS
+
+            return f"{CODE_WORDS:,}"
     raise FigureError("a number", f"there is none called {' '.join(words)!r}")
 
 
@@ -110,13 +118,10 @@ def _board(sources: Sources, board: str) -> str:
 
 
 def _fit(sources: Sources, name: str) -> str:
+    from celosia.boards.registry import find_board
     from celosia.sw.report.fit import fit_board
     from celosia.sw.report.fit_table import fit_table
 
-    try:
-        from celosia.boards.registry import find_board
-    except ModuleNotFoundError:
-        raise EXTRA from None
     board = find_board(name)
     fits = [
         fit_board(
@@ -162,11 +167,8 @@ def _resources(sources: Sources) -> str:
 
 
 def _margins() -> str:
-    # The chips' times are a part of the gateware's package.
-    try:
-        from celosia.hw.system.sdram_timing import SDRAM_CHIPS
-    except ModuleNotFoundError:
-        raise EXTRA from None
+    from celosia.hw.system.sdram_timing import SDRAM_CHIPS
+
     rows = []
     for clock_mhz, phase, capture_cycles in CAPTURE:
         period_ns = 1e3 / clock_mhz
