@@ -20,7 +20,7 @@ from celosia.sw.cli.common import (
 )
 from celosia.sw.report.bench.baselines import sources
 from celosia.sw.report.bench.bench import Bench, Conditions, Measurement, find_models
-from celosia.sw.report.bench.record import CycleRecord, read_record, write_record
+from celosia.sw.report.bench.record import CycleRecord, preset_name, read_record, write_record
 from celosia.sw.report.bench.resident import NotResidentError
 from celosia.sw.report.bench.tables import (
     SweepRow,
@@ -134,6 +134,9 @@ def bench_command(
     require_writable(json, record)
     known = CycleRecord() if record is None else read_record(record)
     configs = [resolve_config(name) for name in config or DEFAULT_CONFIGS]
+    if record is not None:
+        for chosen in configs:
+            preset_name(chosen)
     latencies = _numbers("--latency", latency, low=1)
     widths = _numbers("--bus", bus, low=1)
     paths = list(model or [])

@@ -21,7 +21,7 @@ from celosia.sw.report.bench.baselines import Baseline
 from celosia.sw.report.bench.bench import Conditions, Measurement
 from celosia.sw.report.files import write_bytes
 
-__all__ = ["CycleRecord", "read_record", "write_record"]
+__all__ = ["CycleRecord", "preset_name", "read_record", "write_record"]
 
 ABOUT = (
     "Cycles on the RTL, written by `celosia bench --record` and read by `make docs`. A layer:"
@@ -153,15 +153,28 @@ def _key(entry: Mapping[str, Any]) -> _Key:
     return tuple(entry.get(name, DEFAULTS.get(name)) for name in names)
 
 
-def _entry(run: Measurement) -> dict[str, Any]:
-    name, *_ = run.config.name.split("-bus")
+def preset_name(config: NpuConfig) -> str:
+    """Return the preset that a configuration is, but for the width of its bus.
+
+    Raises
+    ------
+    CelosiaError
+        If it is none.
+    """
+    name = config.name.split("-bus")[0]
     known = PRESETS.get(name)
-    if known is None or known.with_(bus_bits=run.config.bus_bits).hash != run.config.hash:
-        raise CelosiaError(
-            f"configuration {run.config.name}",
-            "the record is of presets only",
-            "leave --record out, or take a preset",
-        )
+    if known is not None and config.with_(bus_bits=known.bus_bits).hash == known.hash:
+        return name
+    raise CelosiaError(
+        f"configuration {config.name}",
+        "the record is of presets only",
+        "leave --record out, or take a preset",
+    )
+
+
+def _entry(run: Measurement) -> dict[str, Any]:
+    name = preset_name(run.config)
+    known = PRESETS[name]
     conditions = {**asdict(run.conditions), "resident": run.resident, "fold": run.fold}
     changes = {key: value for key, value in conditions.items() if value != DEFAULTS[key]}
     entry: dict[str, Any] = {"model": run.model, "config": name}

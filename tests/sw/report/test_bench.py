@@ -33,7 +33,7 @@ from celosia.sw.report.bench.attribute import (
 )
 from celosia.sw.report.bench.baselines import baseline_of, sources
 from celosia.sw.report.bench.bench import Bench, Conditions, Measurement
-from celosia.sw.report.bench.record import CycleRecord, read_record, write_record
+from celosia.sw.report.bench.record import CycleRecord, preset_name, read_record, write_record
 from celosia.sw.report.bench.resident import NotResidentError, make_resident
 from celosia.sw.report.bench.tables import (
     layer_table,
@@ -451,10 +451,18 @@ def test_a_record_keeps_what_was_not_measured(tmp_path: Path) -> None:
         read_record(kept)
 
 
-def test_a_record_is_of_presets_only() -> None:
+def test_a_record_is_of_presets_only(tmp_path: Path) -> None:
     config = BASE.with_(act_bytes=BASE.act_bytes // 2, name="mine")
     with pytest.raises(CelosiaError, match="presets only"):
         CycleRecord().add([_measurement(cycles=1, config=config)])
+    wide = preset("large").with_(bus_bits=32, name="large-bus32")
+    assert preset_name(wide) == "large"
+    file, record = tmp_path / "mine.json", tmp_path / "cycles.json"
+    file.write_text('{"act_bytes": 32768}', encoding="utf-8")
+    result = CliRunner().invoke(app, ["bench", "--config", str(file), "--record", str(record)])
+    assert result.exit_code == 2
+    assert "presets only" in " ".join(result.output.split())
+    assert not record.exists()
 
 
 def _measurement(*, cycles: int, config: NpuConfig = BASE) -> Measurement:
