@@ -10,6 +10,8 @@ A block is a comment line with a code block or a table behind it; what is behind
 A figure within a sentence or a cell stands between two comments, which no reader of the page sees::
 
     kws takes <!--= cycles kws_int8 base -->48,399<!--/--> cycles
+
+Such a mark must not begin a line: in Markdown a comment there ends the paragraph.
 """
 
 from __future__ import annotations
@@ -28,10 +30,11 @@ _BLOCK = re.compile(
 )
 _FIGURE = re.compile(r"<!--= (?P<name>[^>]+?) -->(?P<value>[^<]*)<!--/-->")
 _MARK = re.compile(r"<!-- make docs:|<!--=|<!--/-->")
+_FIRST = re.compile(r"^\s*<!--=.*", re.M)
 
 
 class FigureError(CelosiaError):
-    """A mark that nobody knows, or one without an end."""
+    """A mark that nobody knows, one without an end, or one where it must not be."""
 
 
 class NotHereError(CelosiaError):
@@ -78,7 +81,7 @@ def render(text: str, source: Source, problems: list[str] | None = None) -> str:
     Raises
     ------
     FigureError
-        If a mark is not known, or has no end.
+        If a mark is not known, has no end, or begins a line.
     """
     notes = [] if problems is None else problems
 
@@ -109,6 +112,8 @@ def render(text: str, source: Source, problems: list[str] | None = None) -> str:
     if (mark := _MARK.search(left)) is not None:
         line = left[mark.start() :].splitlines()[0]
         raise FigureError("a figure's mark", f"{line!r} has no end, or nothing to write into")
+    if (first := _FIRST.search(text)) is not None:
+        raise FigureError("a figure's mark", f"{first[0].strip()!r} begins a line")
     return _FIGURE.sub(figure, _BLOCK.sub(block, text))
 
 

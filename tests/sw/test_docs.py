@@ -186,6 +186,8 @@ def test_marks_are_written_and_nothing_else() -> None:
     for broken in ("<!--= x -->1\n", "<!-- make docs: x -->\n\n```\n```\n", "1<!--/-->"):
         with pytest.raises(FigureError, match="has no end"):
             render(broken, Counting())
+    with pytest.raises(FigureError, match="begins a line"):
+        render("a\n<!--= x y -->old<!--/--> b\n", Counting())
 
 
 @pytest.mark.parametrize(
