@@ -18,10 +18,13 @@ from celosia.sw.program.order import command_name
 __all__ = [
     "MAX_PAIRS",
     "MAX_PAIR_EFFORT",
+    "MAX_SYSTEM_BYTES",
     "MAX_WORK_CYCLES",
     "check_limits",
 ]
 
+MAX_SYSTEM_BYTES = 64 << 20
+"""All regions of a segment."""
 MAX_PAIRS = 1 << 26
 """Pairs of accesses that nothing orders."""
 MAX_PAIR_EFFORT = 1 << 28

@@ -22,9 +22,9 @@ from celosia.hw.contract.isa import (
     VectorOp,
 )
 from celosia.hw.contract.legal import field_problem
-from celosia.sw.program.file import MAX_SYSTEM_BYTES, Program
+from celosia.sw.program.file import Program
 from celosia.sw.program.footprint import Access, OutOfRangeError, accesses
-from celosia.sw.program.limits import MAX_PAIR_EFFORT, MAX_PAIRS, check_limits
+from celosia.sw.program.limits import MAX_PAIR_EFFORT, MAX_PAIRS, MAX_SYSTEM_BYTES, check_limits
 from celosia.sw.program.order import CommandOrder, command_name
 
 __all__ = ["check_commands", "check_program"]
@@ -56,24 +56,16 @@ def check_program(program: Program, *, limits: bool = True) -> None:
     ProgramError
         Naming the command or the two commands in question, and the reason.
     """
-    sizes = {region: program.region_bytes(region) for region in Region}
-    if limits and sum(sizes.values()) > MAX_SYSTEM_BYTES:
-        raise ProgramError(
-            "the program",
-            f"needs {sum(sizes.values())} bytes of system memory, at most {MAX_SYSTEM_BYTES}"
-            " are given",
-            "make the model smaller",
-        )
-    commands = program.decode()
-    for tensor in (*program.inputs, *program.outputs, *program.intermediates):
-        if tensor.end > sizes[Region[tensor.region]]:
+    for segment in program.segments:
+        sizes = {region: segment.region_bytes(region) for region in Region}
+        if limits and sum(sizes.values()) > MAX_SYSTEM_BYTES:
             raise ProgramError(
-                f"tensor {tensor.name!r}",
-                f"ends at byte {tensor.end} of region {tensor.region}, which has"
-                f" {sizes[Region[tensor.region]]}",
-                _REMEDY,
+                "the program",
+                f"needs {sum(sizes.values())} bytes of system memory, at most {MAX_SYSTEM_BYTES}"
+                " are given",
+                "make the model smaller",
             )
-    check_commands(commands, program.config, sizes, limits=limits)
+        check_commands(segment.decode(), program.config, sizes, limits=limits)
 
 
 def check_commands(

@@ -26,7 +26,7 @@ from celosia.hw.contract.isa import (
     VectorOp,
 )
 from celosia.sim.emulator.machine import Emulator, EmulatorError
-from celosia.sw.program.file import MemoryPlan, Program, TensorInfo
+from celosia.sw.program.file import MemoryPlan, NpuSegment, PlacedTensor, Program, TensorInfo
 from celosia.sw.program.verify import check_commands, check_program
 
 LOAD, STORE, ARRAY, VECTOR = 1, 2, 4, 8
@@ -219,13 +219,14 @@ def test_a_wrong_tag_or_a_signal_of_end_is_refused() -> None:
 
 def test_a_whole_program_and_its_tensors_are_checked() -> None:
     code = b"".join(command.encode() for command in numbered(GOOD))
-    tensor = TensorInfo(name="t", shape=(1, 8), offset=8185, row_pitch=8, pixel_pitch=8)
+    info = TensorInfo(name="t", shape=(1, 8))
+    tensor = PlacedTensor(info=info, offset=8185, row_pitch=8, pixel_pitch=8)
     plan = MemoryPlan(region_bytes={"IO": 8192})
-    check_program(Program(config=BASE, commands=code, memory=plan))
-    with pytest.raises(ProgramError, match="tensor 't': ends at byte 8193"):
-        check_program(Program(config=BASE, commands=code, memory=plan, inputs=(tensor,)))
+    check_program(Program.of(NpuSegment(commands=code, memory=plan), BASE))
+    with pytest.raises(ProgramError, match="tensor 't': it ends at byte 8193"):
+        NpuSegment(commands=code, memory=plan, inputs=(tensor,))
     with pytest.raises(ProgramError, match="MEM_WINDOW"):
-        check_program(Program(config=BASE, commands=code))
+        check_program(Program.of(NpuSegment(commands=code), BASE))
 
 
 def chain(turns: int) -> list[Command]:
@@ -249,10 +250,10 @@ def test_a_long_program_is_checked_in_seconds(tmp_path: Path) -> None:
     assert len(commands) == 20_001
     code = b"".join(command.encode() for command in commands)
     plan = MemoryPlan(region_bytes={"IO": SIZES[Region.IO]})
-    program = Program(config=BASE, commands=code, memory=plan)
+    program = Program.of(NpuSegment(commands=code, memory=plan), BASE)
     program.save(tmp_path / "long.celosia")
     started = time.monotonic()
-    assert Program.load(tmp_path / "long.celosia").decode() == commands
+    assert Program.load(tmp_path / "long.celosia").npu.decode() == commands
     # 5 s on a slow processor; a table of all pairs took gigabytes.
     assert time.monotonic() - started < 30
     late = 4 * 4990
