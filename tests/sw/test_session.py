@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import celosia
@@ -15,6 +17,7 @@ from celosia.errors import DeviceError, InputError, ProgramError
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import End, Engine, Load, Region, Space, Store
 from celosia.sim.models.tflite_builder import ModelBuilder
+from celosia.sw.cli.app import app
 from celosia.sw.driver.device import Device
 from celosia.sw.program.file import (
     MemoryPlan,
@@ -25,6 +28,7 @@ from celosia.sw.program.file import (
 )
 from celosia.sw.program.verify import check_program
 from celosia.sw.runtime.session import Session
+from typer.testing import CliRunner
 
 MISSING = toolchain.missing_tools()
 CONFIG = preset("nano")
@@ -130,6 +134,21 @@ def test_what_runs_is_loaded(emu: Device, monkeypatch: pytest.MonkeyPatch) -> No
     session.run(values(0))
     emu.run(program, values(1))
     assert loaded == [2]
+
+
+def test_the_command_line_runs_segments(tmp_path: Path) -> None:
+    path, figures = tmp_path / "joined.celosia", tmp_path / "r.json"
+    joined(convolution(1, 6, 3), convolution(2, 4, 6)).save(path)
+    arguments = ["run", str(path), "--device", "emu", "--json", str(figures)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    said = json.loads(figures.read_text())
+    assert [part["name"] for part in said["segments"]] == ["before", "after"]
+    assert sorted(said["runs"][0]["outputs"]) == ["between", "y"]
+    assert len(said["layers"]) == 2
+    result = CliRunner().invoke(app, ["disasm", str(path)])
+    assert result.exit_code == 2
+    assert "it has 2 segments, this is for programs of one" in result.stderr
 
 
 # What outlasts a run ----------------------------------------------------------------------------
