@@ -109,7 +109,7 @@ class Program:
     Raises
     ------
     ProgramError
-        If there is no segment, two tensors have a name, or a tensor comes from nowhere.
+        If there is no segment, two tensors have one name, or a tensor comes from nowhere.
     ReservedError
         If the batch is not 1.
     """
@@ -134,7 +134,7 @@ class Program:
         tensors: dict[str, TensorInfo] = {}
         for info in self._all_infos():
             if tensors.setdefault(info.name, info) != info:
-                raise ProgramError(f"tensor {info.name!r}", "there are two of the name", _REBUILD)
+                raise ProgramError(f"tensor {info.name!r}", "two tensors have this name", _REBUILD)
         known = {info.name for info in self.inputs}
         known |= {info.name for info in tensors.values() if info.persistent}
         for info in self.inputs:

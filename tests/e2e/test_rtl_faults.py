@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from celosia.errors import DeviceError, InputError, ProgramError
-from celosia.hw.contract.config import preset
+from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.isa import (
     COMMAND_BITS,
     COMMAND_BYTES,
@@ -183,7 +183,9 @@ def simulated(bench: Bench) -> SimDevice:
     return bench.device
 
 
-def raw_program(commands: Sequence[Command | bytes], **changes: Any) -> Program:
+def raw_program(
+    commands: Sequence[Command | bytes], *, config: NpuConfig = CONFIG, **changes: Any
+) -> Program:
     """Return a program of commands that no compiler wrote; nothing checks it."""
     code = b"".join(c if isinstance(c, bytes) else c.encode() for c in commands)
     plan = MemoryPlan(region_bytes={"IO": REGION_BYTES, "SCRATCH": REGION_BYTES})
@@ -193,7 +195,7 @@ def raw_program(commands: Sequence[Command | bytes], **changes: Any) -> Program:
         "constants": bytes(REGION_BYTES),
         "memory": plan,
     }
-    return Program.of(NpuSegment(**{**values, **changes}), CONFIG, model="broken")
+    return Program.of(NpuSegment(**{**values, **changes}), config, model="broken")
 
 
 @cache

@@ -140,7 +140,7 @@ def test_tensors_that_come_from_nowhere_are_refused() -> None:
     with pytest.raises(ProgramError, match="it has no segments"):
         replace(program, segments=())
     other = replace(first, inputs=(placed("x", zero_point=3), first.inputs[1]))
-    with pytest.raises(ProgramError, match="'x': there are two of the name"):
+    with pytest.raises(ProgramError, match="'x': two tensors have this name"):
         replace(program, segments=(other, second))
     with pytest.raises(ProgramError, match="'state': it is an input, and persistent"):
         replace(program, inputs=(*program.inputs, *program.persistent))
