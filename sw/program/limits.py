@@ -25,9 +25,9 @@ __all__ = [
 
 MAX_SYSTEM_BYTES = 64 << 20
 """All regions of a segment."""
-MAX_PAIRS = 1 << 26
-"""Pairs of accesses that nothing orders."""
-MAX_PAIR_EFFORT = 1 << 28
+MAX_PAIRS = 1 << 24
+"""Pairs of accesses that nothing orders; the compiler leaves about one or two a command."""
+MAX_PAIR_EFFORT = 1 << 25
 """Of telling apart those that are near each other, in intervals."""
 MAX_WORK_CYCLES = 1 << 26
 """Cycles that one engine works at least, whatever the memory does."""
