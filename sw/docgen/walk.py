@@ -123,10 +123,10 @@ def _walk(model: Path) -> Walk:
         op=op,
         conv=conv,
         program=program,
-        decoded=program.decode(),
-        owners=program.command_layers,
-        code=program.commands,
-        plan=program.memory.plan,
+        decoded=program.npu.decode(),
+        owners=program.npu.command_layers,
+        code=program.npu.commands,
+        plan=program.npu.memory.plan,
         values=[int(value) for value in values],
     )
 

@@ -123,12 +123,12 @@ def test_a_model_that_fits(tmp_path: Path) -> None:
     assert "What helps" not in result.output
     figures = json.loads(target.read_text(encoding="utf-8"))
     program = compile_model(model, preset("base"))
-    layout = Layout.of(program, first=FIRST_ADDRESS, memory_bytes=1 << 30)
+    layout = Layout.of(program.npu, first=FIRST_ADDRESS, memory_bytes=1 << 30)
     assert figures["needed_bytes"] == layout.end
-    assert figures["region_bytes"]["const"] == len(program.constants)
+    assert figures["region_bytes"]["const"] == len(program.npu.constants)
     # 64 bits through a port of 16: a word every 4 cycles, the first one after 9.
     timing = MemoryTiming(latency_cycles=9, interval_cycles=4)
-    cycles = predict(program.decode()[:-1], program.config, memory=timing).cycles
+    cycles = predict(program.npu.decode()[:-1], program.config, memory=timing).cycles
     assert figures["cycles"] == cycles
     assert figures["milliseconds"] == pytest.approx(cycles / 80e3)
     assert f"{cycles:,} cycles" in result.output
@@ -147,12 +147,12 @@ def test_memory_is_what_a_device_would_take(tmp_path: Path) -> None:
     program = compile_model(dense_model(tmp_path / "m.tflite", units=24, depth=32), preset("tiny"))
     fit = fit_program(program, memory_bytes=0, clock_hz=1, memory=MemoryTiming())
     with open_device("emu", program.config, memory_bytes=fit.needed_bytes) as device:
-        device.load(program)
+        device.load(program.npu)
     with (
         open_device("emu", program.config, memory_bytes=fit.needed_bytes - 4) as device,
         pytest.raises(DeviceError, match=str(fit.needed_bytes)),
     ):
-        device.load(program)
+        device.load(program.npu)
 
 
 def test_a_model_that_does_not_fit(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import PRESETS, NpuConfig
-from celosia.sw.program.file import LayerInfo
+from celosia.sw.program.origin import Origin
+from celosia.sw.program.segments import LayerInfo
 from celosia.sw.report.bench.attribute import LayerProfile, Reason
 from celosia.sw.report.bench.baselines import Baseline
 from celosia.sw.report.bench.bench import Conditions, Measurement
@@ -196,7 +197,7 @@ def _layer_entry(profile: LayerProfile) -> list[Any]:
     reasons = {why.value: count for why, count in profile.reasons.items() if count}
     if layer is None:
         return ["end", -1, 0, 0, 0, reasons]
-    numbers = (layer.tflite_index, layer.macs, layer.folded_macs, layer.predicted_cycles)
+    numbers = (layer.origin.index, layer.macs, layer.folded_macs, layer.predicted_cycles)
     return [layer.op, *numbers, reasons]
 
 
@@ -232,7 +233,7 @@ def _profile(
     layer = LayerInfo(
         name="",
         op=op,
-        tflite_index=index,
+        origin=Origin("tflite", index, op),
         macs=macs,
         folded_macs=folded_macs,
         predicted_cycles=predicted,

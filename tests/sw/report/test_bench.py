@@ -22,7 +22,7 @@ from celosia.sw.compiler import build
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.docgen.text import table_text
 from celosia.sw.driver.emu import EmuDevice
-from celosia.sw.program.file import LayerInfo, Program
+from celosia.sw.program.file import LayerInfo, NpuSegment, Program
 from celosia.sw.reference.interpreter import ReferenceModel
 from celosia.sw.report.bench import bench as bench_module
 from celosia.sw.report.bench.attribute import (
@@ -121,8 +121,7 @@ def two_layers() -> Program:
         Vector(op=int(VectorOp.REQUANT), tag=5),
         End(tag=6),
     ]
-    return Program(
-        config=BASE,
+    segment = NpuSegment(
         commands=b"".join(command.encode() for command in commands),
         layers=(
             LayerInfo(name="a", op="CONV_2D", first_tag=0, last_tag=2, macs=10),
@@ -130,6 +129,7 @@ def two_layers() -> Program:
         ),
         command_layers=(0, 0, 0, 1, 1, 1, -1),
     )
+    return Program.of(segment, BASE)
 
 
 def sampled(*runs: tuple[int, dict[Engine, int], set[str]]) -> Any:
@@ -382,7 +382,9 @@ def test_resident_programs_compute_the_same(model: Path) -> None:
     np.testing.assert_array_equal(filled, expected[0])
     np.testing.assert_array_equal(found, expected[1])
     assert not np.array_equal(*expected)
-    spaces = [command.space for command in variants.resident.decode() if isinstance(command, Load)]
+    spaces = [
+        command.space for command in variants.resident.npu.decode() if isinstance(command, Load)
+    ]
     assert spaces
     assert not set(spaces) & {Space.WGT, Space.PARAM}
     with EmuDevice(BASE, memory_bytes=1 << 20) as device:

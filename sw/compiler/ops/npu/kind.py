@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.arithmetic.ranges import BoolArray, Ranges
 from celosia.sw.compiler.arithmetic.whole import Range
-from celosia.sw.compiler.ir import Graph, NpuOp
+from celosia.sw.compiler.ir import Graph, Int8Array, NpuOp
 from celosia.sw.compiler.ops.npu.job import LoadJob, VectorJob
 from celosia.sw.compiler.place.layout import ActLayout
 from celosia.sw.compiler.place.mapping import ConvMapping
@@ -104,6 +104,8 @@ class Kind(Generic[O]):
         How channels are taken out; without it (and not channelwise) all of them stay.
     clamp : callable, optional
         Returns the operator with its clamp narrowed to two int8 values, if it has one.
+    compose : callable, optional
+        Returns the operator with a table (int8, shape [256]) looked up behind it, if it can be one.
     placement : Placement
         How its output comes to be where it is.
     grouped : bool
@@ -137,6 +139,7 @@ class Kind(Generic[O]):
     ranges: Callable[[Graph, O, tuple[Ranges, ...]], Ranges] = _nothing_known
     channels: Channels[O] | None = None
     clamp: Callable[[O, int, int], O] | None = None
+    compose: Callable[[O, Int8Array], O] | None = None
     placement: Placement = Placement.COMPUTED
     grouped: bool = True
     in_place: bool = False

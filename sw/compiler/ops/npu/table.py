@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import TABLE_ENTRIES, VectorOp
 from celosia.sw.compiler.arithmetic.fixed import INT8_MIN
 from celosia.sw.compiler.arithmetic.ranges import Ranges
-from celosia.sw.compiler.ir import Graph, TableOp
+from celosia.sw.compiler.ir import Graph, Int8Array, TableOp
 from celosia.sw.compiler.ops.npu.checks import differing_elements
 from celosia.sw.compiler.ops.npu.job import VectorJob, elementwise_step
 from celosia.sw.compiler.ops.npu.kind import Kind
@@ -38,6 +39,10 @@ def _ranges(graph: Graph, op: TableOp, sources: tuple[Ranges, ...]) -> Ranges:
     )
 
 
+def _compose(op: TableOp, table: Int8Array) -> TableOp:
+    return replace(op, table=table[op.table.view(np.uint8)])
+
+
 def _content(op: TableOp, line_bytes: int) -> bytes:
     """Return the table with each entry once for every lane of a line."""
     return np.repeat(op.table.view(np.uint8), line_bytes).tobytes()
@@ -54,6 +59,7 @@ TABLE = Kind(
     verify=_verify,
     channelwise=lambda graph, op: True,
     ranges=_ranges,
+    compose=_compose,
     in_place=True,
     table=_content,
     steps=_steps,
