@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 DEMO_STAMP := $(VENV)/.installed-demo
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: help demo quick test campaign lint format docs clean
+.PHONY: help demo quick test campaign lint format docs figures clean
 
 help:
 	@echo "make demo    compile the digit classifier, run it on the RTL, check every tensor"
@@ -20,7 +20,8 @@ help:
 	@echo "make campaign  the long runs: 20 random inputs a model, thousands of random programs"
 	@echo "make lint    ruff, mypy, codespell"
 	@echo "make format  let ruff rewrite the sources"
-	@echo "make docs    write what is generated in docs/ anew"
+	@echo "make docs    write what is generated: pages, header, picture, figures in README.md and docs/"
+	@echo "make figures  measure on the RTL what README.md and docs/ cite, and write it (minutes)"
 	@echo "make clean   remove build products (not $(VENV), not the simulator cache)"
 
 demo: $(DEMO_STAMP)
@@ -50,7 +51,19 @@ format: $(DEV_STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Cheap figures are worked out, the others come from the records in docs/figures.
 docs: $(DEV_STAMP)
+	$(BIN)/python -m celosia.sw.docgen.pages
+
+# The records of cycles. Those of builds and syntheses: celosia build, resources, clock --record.
+CYCLES := docs/figures/cycles.json
+figures: $(DEV_STAMP)
+	$(BIN)/celosia bench --layers --resident --fold --latency 1,8,32,100 --bus 32,64,128 \
+		--stalls 0.2 --record $(CYCLES)
+	$(BIN)/celosia bench --config tiny --config nano --record $(CYCLES)
+	$(BIN)/celosia bench --config nano --config tiny --config base --config large \
+		--model examples/digits/digits_int8.tflite --record $(CYCLES)
+	$(BIN)/python -m celosia.sw.docgen.sessions
 	$(BIN)/python -m celosia.sw.docgen.pages
 
 clean:

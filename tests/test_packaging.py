@@ -168,12 +168,3 @@ def test_files_that_texts_name_exist() -> None:
         if not (ROOT / name).exists()
     ]
     assert not missing
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
-def test_links_lead_somewhere(page: str) -> None:
-    path = ROOT / page
-    links = re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8"))
-    assert links
-    dead = [link for link in links if "://" not in link and not (path.parent / link).exists()]
-    assert not dead

@@ -1,12 +1,15 @@
 """How large and how fast the SDRAM controller is on an ECP5, on its own.
 
-``python -m celosia.boards.fpga.sdram_clock`` prints the table in docs/sdram.md.
+``python -m celosia.boards.fpga.sdram_clock`` prints it; ``--json FILE`` writes what docs/sdram.md
+cites.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import replace
+from pathlib import Path
 
 from amaranth.back import rtlil
 from celosia.boards.fpga.clock import ClockReport, measure_design
@@ -66,25 +69,39 @@ def main() -> None:
     parser.add_argument("--clock", type=float, default=100.0, help="MHz to try for")
     parser.add_argument("--device", default="LFE5U-25F")
     parser.add_argument("--speed", type=int, default=6)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, nargs="+", default=[1])
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--path", action="store_true", help="print the slowest path")
     options = parser.parse_args()
     print("bus_bits LUT4 CCU2C DPR16X4 tables flip-flops MHz")
+    entries = []
     for bus_bits in options.bus:
-        cells, report = measure(
-            bus_bits,
-            clock_mhz=options.clock,
-            device=options.device,
-            speed=options.speed,
-            seed=options.seed,
-        )
-        lut4, carry, memory = (cells.get(kind, 0) for kind in ("LUT4", "CCU2C", "TRELLIS_DPR16X4"))
-        tables = lut4 + TABLES_OF_CCU2C * carry + TABLES_OF_DPR16X4 * memory
-        flip_flops = cells.get("TRELLIS_FF", 0)
-        print(bus_bits, lut4, carry, memory, tables, flip_flops, f"{report.fmax_mhz:.1f}")
-        if options.path:
-            path = report.critical
-            print(f"  {path.delay_ns:.2f} ns, {path.start} -> {path.end}: {', '.join(path.nets)}")
+        clocks: dict[int, float] = {}
+        for seed in options.seed:
+            cells, report = measure(
+                bus_bits,
+                clock_mhz=options.clock,
+                device=options.device,
+                speed=options.speed,
+                seed=seed,
+            )
+            clocks[seed] = report.fmax_mhz
+            lut4, carry, memory = (
+                cells.get(kind, 0) for kind in ("LUT4", "CCU2C", "TRELLIS_DPR16X4")
+            )
+            tables = lut4 + TABLES_OF_CCU2C * carry + TABLES_OF_DPR16X4 * memory
+            flip_flops = cells.get("TRELLIS_FF", 0)
+            print(bus_bits, lut4, carry, memory, tables, flip_flops, f"{report.fmax_mhz:.1f}")
+            if options.path:
+                path = report.critical
+                nets = ", ".join(path.nets)
+                print(f"  {path.delay_ns:.2f} ns, {path.start} -> {path.end}: {nets}")
+        sizes = {"lut4": lut4, "ccu2c": carry, "dpr16x4": memory, "tables": tables}
+        sizes |= {"ff": flip_flops}
+        entries.append({"bus_bits": bus_bits, **sizes, "fmax_mhz": clocks})
+    if options.json:
+        content = {"device": options.device, "speed": options.speed, "sizes": entries}
+        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,18 @@
 """What the SDRAM controller takes for its work, measured on Amaranth's simulator.
 
-``python -m celosia.sim.board.sdram_figures`` prints the tables in docs/sdram.md.
+``python -m celosia.sim.board.sdram_figures`` prints them; ``--json FILE`` writes those that
+docs/sdram.md cites.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from amaranth.sim import Simulator
@@ -171,8 +174,10 @@ def main() -> None:
     parser.add_argument("--chip", default="W9825G6KH-6", choices=SDRAM_CHIPS)
     parser.add_argument("--clock", type=float, nargs="+", default=[25.0, 80.0, 100.0], help="MHz")
     parser.add_argument("--bus", type=int, nargs="+", default=[32, 64, 128])
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     first = True
+    entries = []
     for clock_mhz in options.clock:
         for bus_bits in options.bus:
             found = figures(SDRAM_CHIPS[options.chip], clock_hz=clock_mhz * 1e6, bus_bits=bus_bits)
@@ -180,6 +185,11 @@ def main() -> None:
                 print("MHz bus_bits", *(name.replace(" ", "_") for name in found))
                 first = False
             print(f"{clock_mhz:g} {bus_bits}", *(f"{value:.2f}" for value in found.values()))
+            rounded = {name: round(value, 3) for name, value in found.items()}
+            entries.append({"clock_mhz": clock_mhz, "bus_bits": bus_bits, **rounded})
+    if options.json:
+        content = {"chip": options.chip, "cycles": entries}
+        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def _windows(
         _check_act(state, place.swapaxes(0, 1), bad.swapaxes(0, 1))
         values = state.act.view(np.int8)[place % len(state.act)]
         values = np.where(inside, values, np.int8(conv.zero_point))
-        # Doubles are exact here: a chunk sums fewer than 2^22 products of at most 2^14.
+        # Doubles are exact here: a part sums fewer than 2^22 products of at most 2^14.
         products = values.reshape(n_windows, -1).astype(np.float64) @ weights[part].reshape(
             -1, state.config.cols
         ).astype(np.float64)

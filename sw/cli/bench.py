@@ -10,10 +10,17 @@ import typer
 from celosia.errors import CelosiaError, printable
 from celosia.hw.contract.config import ConfigError, NpuConfig
 from celosia.hw.contract.named import resolve_config
-from celosia.sw.cli.common import CHECK_FAILED, JsonOption, error_console, help_text, output_console
+from celosia.sw.cli.common import (
+    CHECK_FAILED,
+    JsonOption,
+    RecordOption,
+    error_console,
+    help_text,
+    output_console,
+)
 from celosia.sw.report.bench.baselines import sources
 from celosia.sw.report.bench.bench import Bench, Conditions, Measurement, find_models
-from celosia.sw.report.bench.document import marked_tables, renew_tables, table_text
+from celosia.sw.report.bench.record import CycleRecord, preset_name, read_record, write_record
 from celosia.sw.report.bench.resident import NotResidentError
 from celosia.sw.report.bench.tables import (
     SweepRow,
@@ -52,6 +59,8 @@ Examples:
   celosia bench --model kws_int8.tflite --config base --layers
 
   celosia bench --resident --fold --latency 1,8,32,100 --bus 32,64 --stalls 0.2 --json b.json
+
+  celosia bench --config nano --record docs/figures/cycles.json
 """
 SCHEMA = 1
 """Version of the JSON file's keys."""
@@ -118,21 +127,16 @@ def bench_command(
     seed: Annotated[
         int, typer.Option("--seed", min=0, help="Of the random inputs and stalls.")
     ] = 0,
-    renew: Annotated[
-        Path | None,
-        typer.Option(
-            "--renew",
-            metavar="FILE.md",
-            help="Replace the tables in a document that marks them, as docs/performance.md does.",
-        ),
-    ] = None,
+    record: RecordOption = None,
     json: JsonOption = None,
 ) -> None:
     """Measure models."""
-    require_writable(json, renew)
-    if renew is not None:
-        marked_tables(renew)
+    require_writable(json, record)
+    known = CycleRecord() if record is None else read_record(record)
     configs = [resolve_config(name) for name in config or DEFAULT_CONFIGS]
+    if record is not None:
+        for chosen in configs:
+            preset_name(chosen)
     latencies = _numbers("--latency", latency, low=1)
     widths = _numbers("--bus", bus, low=1)
     paths = list(model or [])
@@ -145,26 +149,22 @@ def bench_command(
     bench = Bench(seed=seed, console=errors if errors.is_terminal else None)
     session = _Session(bench, configs, paths, errors)
     main = session.measure_all()
-    session.show("main", main_table(main))
-    session.show("reasons", reason_table(main))
-    session.show("operators", operator_table(main))
+    session.show(main_table(main))
+    session.show(reason_table(main))
+    session.show(operator_table(main))
     for run in main if layers else ():
-        session.show(f"layers {run.model} {run.config.name}", layer_table(run))
+        session.show(layer_table(run))
     if resident:
-        session.show("resident", resident_table(session.residents()))
+        session.show(resident_table(session.residents()))
     if fold:
-        session.show("fold", fold_table(session.folded()))
+        session.show(fold_table(session.folded()))
     session.sweep(
-        "latency",
         "cycles by latency of system memory",
         [(f"{n} cycles", {"latency_cycles": n}, None) for n in latencies],
     )
-    session.sweep(
-        "bus", "cycles by width of the bus", [(f"{bits} bits", {}, bits) for bits in widths]
-    )
+    session.sweep("cycles by width of the bus", [(f"{bits} bits", {}, bits) for bits in widths])
     if stalls is not None:
         session.sweep(
-            "stalls",
             "cycles with random stalls of system memory",
             [
                 (f"chance {p:g}", {"stall_probability": p}, None)
@@ -179,8 +179,10 @@ def bench_command(
     console.print(Text.assemble(f"{len(session.runs)} runs, ", verdict))
     if json is not None:
         write_json(json, session.figures(seed))
-    if renew is not None and not different:
-        renew_tables(renew, session.tables)
+    if record is not None and not different:
+        known.add(session.runs)
+        known.add_impossible(session.impossible)
+        write_record(record, known)
     if different:
         raise typer.Exit(CHECK_FAILED)
 
@@ -201,19 +203,17 @@ class _Session:
         self._console = console
         self._known: dict[tuple[Path, NpuConfig, Conditions, bool, bool], Measurement] = {}
         self.impossible: list[dict[str, Any]] = []
-        self.tables: dict[str, str] = {}
 
     @property
     def runs(self) -> list[Measurement]:
         """All measurements, in the order in which they were made."""
         return list(self._known.values())
 
-    def show(self, name: str, table: Table) -> None:
-        """Print a table, and keep it by its name."""
+    def show(self, table: Table) -> None:
+        """Print a table."""
         console = output_console()
         console.print(table)
         console.print()
-        self.tables[name] = table_text(table)
 
     def measure_all(self) -> list[Measurement]:
         """Measure every model on every configuration under the default conditions."""
@@ -252,7 +252,7 @@ class _Session:
             for config in self._configs
         ]
 
-    def sweep(self, name: str, title: str, variations: list[Variation]) -> None:
+    def sweep(self, title: str, variations: list[Variation]) -> None:
         """Measure everything under each variation and show a table; nothing without variations."""
         if not variations:
             return
@@ -263,7 +263,7 @@ class _Session:
                 for heading, changes, bits in variations:
                     cells[heading] = self._cell(path, config, replace(DEFAULT, **changes), bits)
                 rows.append((printable(path.stem), config.name, cells))
-        self.show(name, sweep_table(title, [heading for heading, _, _ in variations], rows))
+        self.show(sweep_table(title, [heading for heading, _, _ in variations], rows))
 
     def _cell(
         self, path: Path, config: NpuConfig, conditions: Conditions, bits: int | None

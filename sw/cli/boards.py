@@ -11,11 +11,11 @@ from celosia.sw.cli.common import (
     CHECK_FAILED,
     FoldOption,
     JsonOption,
+    RecordOption,
     error_console,
     help_text,
     output_console,
 )
-from celosia.sw.report.bench.document import marked_tables, renew_tables, table_text
 from celosia.sw.report.files import require_writable, write_json
 from rich.table import Table
 from rich.text import Text
@@ -62,6 +62,8 @@ Examples:
   celosia build ulx3s
 
   celosia build ulx3s --clock 50 --seed 3
+
+  celosia build ulx3s --record docs/figures/boards.json
 
   celosia build arty-a7-100t --project arty.zip
 """
@@ -170,14 +172,6 @@ def fit_command(
     clock: ClockOption = None,
     memory: MemoryOption = None,
     fold: FoldOption = False,
-    renew: Annotated[
-        Path | None,
-        typer.Option(
-            "--renew",
-            metavar="FILE.md",
-            help="Replace the table of a document that marks it, as README.md does.",
-        ),
-    ] = None,
     json: JsonOption = None,
 ) -> None:
     """Say whether models fit a board."""
@@ -185,9 +179,7 @@ def fit_command(
     from celosia.sw.compiler.build import compile_model
     from celosia.sw.report.fit import boards_that_fit, fit_board, heaviest_layers, remedies
 
-    require_writable(json, renew)
-    if renew is not None:
-        marked_tables(renew)
+    require_writable(json)
     request = request_of(board, config, clock_mhz=clock, memory_kib=memory)
     chosen, identity = request.board, request.identity
     programs = [compile_model(model, request.config, fold=fold) for model in models]
@@ -195,8 +187,8 @@ def fit_command(
         fit_board(program, chosen, clock_hz=identity.clock_hz, memory_bytes=identity.memory_bytes)
         for program in programs
     ]
-    if len(models) > 1 or renew is not None:
-        _report_fits(chosen, fits, renew, json)
+    if len(models) > 1:
+        _report_fits(chosen, fits, json)
         return
     (model,), (program,), (fit,) = models, programs, fits
     _print_fit(chosen, fit)
@@ -215,14 +207,11 @@ def fit_command(
     raise typer.Exit(CHECK_FAILED)
 
 
-def _report_fits(board: Board, fits: list[Fit], document: Path | None, target: Path | None) -> None:
+def _report_fits(board: Board, fits: list[Fit], target: Path | None) -> None:
     """Print several models' times, and write them where they were asked for."""
     from celosia.sw.report.fit_table import fit_table
 
-    table = fit_table(board.title, fits)
-    output_console().print(table)
-    if document is not None:
-        renew_tables(document, {f"fit {board.name}": table_text(table)})
+    output_console().print(fit_table(board.title, fits))
     if target is not None:
         write_json(target, {"board": board.name, "fits": [fit.figures() for fit in fits]})
     if not all(fit.fits for fit in fits):
@@ -279,22 +268,13 @@ def build_command(
         ),
     ] = None,
     output: FolderOption = DEFAULT_FOLDER,
-    renew: Annotated[
-        Path | None,
-        typer.Option(
-            "--renew",
-            metavar="FILE.md",
-            help="Replace the board's table in a document that marks it, as docs/boards.md does.",
-        ),
-    ] = None,
+    record: RecordOption = None,
     json: JsonOption = None,
 ) -> None:
     """Build a bitstream."""
-    require_writable(json, renew, project)
-    if renew is not None:
-        marked_tables(renew)
+    require_writable(json, record, project)
     from celosia.boards import build
-    from celosia.sw.report.build import report_lines, report_table
+    from celosia.sw.report.build import record_report, report_lines, report_table
 
     request = build.request_of(
         board, config, clock_mhz=clock, memory_kib=memory, seed=seed, allow_slow=allow_slow
@@ -320,9 +300,8 @@ def build_command(
         console.print(part, soft_wrap=True, markup=False)
     if json is not None:
         write_json(json, report.figures())
-    if renew is not None:
-        text = "\n".join([table_text(report_table(report)), *report_lines(report)])
-        renew_tables(renew, {f"board {chosen.name}": text})
+    if record is not None:
+        record_report(record, report)
     if problem is not None:
         raise problem
     if report.bitstream:

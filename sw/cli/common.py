@@ -20,6 +20,7 @@ __all__ = [
     "ConfigOption",
     "FoldOption",
     "JsonOption",
+    "RecordOption",
     "error_console",
     "help_text",
     "output_console",
@@ -54,6 +55,16 @@ JsonOption = Annotated[
     Path | None,
     typer.Option(
         "--json", metavar="FILE", dir_okay=False, help="Also write all figures to FILE as JSON."
+    ),
+]
+RecordOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--record",
+        metavar="FILE.json",
+        dir_okay=False,
+        help="Put the figures into a record that documents are made from, by 'make docs'; those of"
+        " this project are in docs/figures.",
     ),
 ]
 

@@ -42,10 +42,10 @@ def program_figures(program: Program) -> dict[str, Any]:
         "config_hash": f"{program.config.hash:08x}",
         "macs": sum(layer.macs for layer in layers),
         "folded_macs": program.folded_macs,
-        "predicted_cycles": sum(layer.predicted_cycles for layer in layers),
-        "commands": len(program.commands) // COMMAND_BYTES,
-        "constant_bytes": len(program.constants),
-        "region_bytes": dict(program.memory.region_bytes),
+        "predicted_cycles": program.predicted_cycles,
+        "commands": len(program.npu.commands) // COMMAND_BYTES,
+        "constant_bytes": len(program.npu.constants),
+        "region_bytes": dict(program.npu.memory.region_bytes),
         "layers": [asdict(layer) for layer in layers],
     }
 

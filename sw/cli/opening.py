@@ -105,8 +105,10 @@ def open_device_for(program: Program, device: str, **options: Any) -> Device:
     if device in SIMULATED:
         console = error_console()
         options["console"] = console if console.is_terminal else None
-    needed = len(program.commands) + len(program.constants)
-    needed += sum(program.memory.region_bytes.values())
+    needed = max(
+        len(segment.commands) + len(segment.constants) + sum(segment.memory.region_bytes.values())
+        for segment in program.segments
+    )
     # Twice: the instrumented program of a check keeps every tensor.
     memory_bytes = max(MEMORY_BYTES, _whole_mib(2 * needed))
     return open_device(device, program.config, memory_bytes=memory_bytes, **options)
@@ -125,11 +127,12 @@ def board_line(device: Device, cycles: int | None) -> str:
 def _open_board(program: Program, device: str, **options: Any) -> Device:
     """Open a board and upload the program, so that the bar has the terminal for itself."""
     from celosia.sw.driver.opening import open_device
+    from celosia.sw.runtime.session import Session
 
     with _upload_bar() as progress:
         opened = open_device(device, program.config, progress=progress, **options)
         try:
-            opened.load(program)
+            Session(program, opened).load()
         except BaseException:
             opened.close()
             raise

@@ -6,8 +6,15 @@ from typing import Annotated
 
 import typer
 from celosia.hw.contract.named import resolve_config
-from celosia.sw.cli.common import ConfigOption, JsonOption, help_text, output_console
+from celosia.sw.cli.common import (
+    ConfigOption,
+    JsonOption,
+    RecordOption,
+    help_text,
+    output_console,
+)
 from celosia.sw.report.files import require_writable, write_json
+from celosia.sw.report.records import put_entry
 from rich.table import Table
 from rich.text import Text
 
@@ -51,10 +58,11 @@ def resources_command(
     family: Annotated[
         str, typer.Option("--family", metavar="NAME", help="FPGA family: ecp5.")
     ] = "ecp5",
+    record: RecordOption = None,
     json: JsonOption = None,
 ) -> None:
     """Count the cells of an NPU."""
-    require_writable(json)
+    require_writable(json, record)
     chosen = resolve_config(config)
     # The FPGA tools are an extra; nothing else of the command line needs them.
     from celosia.boards.fpga import resources
@@ -83,6 +91,8 @@ def resources_command(
     )
     if json is not None:
         write_json(json, found.as_dict())
+    if record is not None:
+        put_entry(record, f"resources {chosen.name}", found.as_dict())
 
 
 def clock_command(
@@ -92,10 +102,11 @@ def clock_command(
     ] = "LFE5U-85F",
     speed: Annotated[int, typer.Option("--speed", min=6, max=8, help="Speed grade.")] = 6,
     seed: Annotated[int, typer.Option("--seed", min=1, help="Of the placer.")] = 1,
+    record: RecordOption = None,
     json: JsonOption = None,
 ) -> None:
     """Place and route an NPU and time it."""
-    require_writable(json)
+    require_writable(json, record)
     chosen = resolve_config(config)
     from celosia.boards.fpga import clock
 
@@ -117,25 +128,25 @@ def clock_command(
     )
     for place in (path.start, *path.nets, path.end):
         console.print(f"  {place}", soft_wrap=True, markup=False)
+    figures = {
+        "config": found.config,
+        "device": found.device,
+        "speed": found.speed,
+        "seed": found.seed,
+        "fmax_mhz": found.fmax_mhz,
+        "utilisation": found.utilisation,
+        "critical_path": {
+            "start": path.start,
+            "end": path.end,
+            "logic_ns": path.logic_ns,
+            "routing_ns": path.routing_ns,
+            "nets": list(path.nets),
+        },
+    }
     if json is not None:
-        write_json(
-            json,
-            {
-                "config": found.config,
-                "device": found.device,
-                "speed": found.speed,
-                "seed": found.seed,
-                "fmax_mhz": found.fmax_mhz,
-                "utilisation": found.utilisation,
-                "critical_path": {
-                    "start": path.start,
-                    "end": path.end,
-                    "logic_ns": path.logic_ns,
-                    "routing_ns": path.routing_ns,
-                    "nets": list(path.nets),
-                },
-            },
-        )
+        write_json(json, figures)
+    if record is not None:
+        put_entry(record, f"clock {found.config}", figures)
 
 
 def _share(part: float) -> Text:

@@ -252,6 +252,7 @@ def _run(
     """Run all samples; with a source, checked."""
     from celosia.sw.reference.check import check_model
     from celosia.sw.report.figures import check_figures, run_figures
+    from celosia.sw.runtime.session import Session
 
     started = time.monotonic()
     status_console = error_console()
@@ -261,9 +262,9 @@ def _run(
             status.update(f"running: {done} of {len(samples)} done")
 
         if source is None:
-            results = []
+            results, session = [], Session(program, device)
             for sample in samples:
-                results.append(device.run(program, sample))
+                results.append(session.run(sample))
                 progress(len(results))
             seconds = time.monotonic() - started
             return run_figures(program, kind, results, seconds), results

@@ -225,8 +225,8 @@ def disasm_command(
     """Disassemble a program."""
     require_writable(json)
     loaded = Program.load(program, check=False)
-    commands = list(enumerate(loaded.decode()))
-    layers = loaded.command_layers or (NO_LAYER,) * len(commands)
+    commands = list(enumerate(loaded.npu.decode()))
+    layers = loaded.npu.command_layers or (NO_LAYER,) * len(commands)
     if layer is not None:
         if layer >= len(loaded.layers):
             raise CelosiaError(

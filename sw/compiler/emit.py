@@ -14,12 +14,12 @@ from celosia.sw.compiler.place.limits import field_limit
 from celosia.sw.compiler.place.plan import MemoryPlan, WorkPlan
 from celosia.sw.compiler.place.works import Work
 from celosia.sw.compiler.schedule.schedule import Schedule
-from celosia.sw.program.file import NO_LAYER, LayerInfo, Program, TensorInfo
+from celosia.sw.program.file import MAX_COMMANDS, NO_LAYER, LayerInfo, NpuSegment, Program
 from celosia.sw.program.file import MemoryPlan as ProgramMemory
+from celosia.sw.program.origin import Origin
+from celosia.sw.program.tensors import PlacedTensor, TensorInfo
 
 __all__ = ["emit_program", "encode_commands"]
-
-MAX_COMMANDS = 1 << 16
 
 
 def emit_program(
@@ -65,8 +65,8 @@ def emit_program(
         Region.IO.name: plan.home_plan.io_bytes,
         Region.SCRATCH.name: plan.home_plan.scratch_bytes,
     }
-    return Program(
-        config=config,
+    segment = NpuSegment(
+        name=graph.name,
         commands=code,
         constants=schedule.constants,
         inputs=tuple(_tensor(graph, plan, name) for name in graph.inputs),
@@ -75,8 +75,8 @@ def emit_program(
         memory=ProgramMemory(region_bytes=region_bytes, plan=_allocations(plan)),
         layers=_layers(graph, plan, schedule, commands, layers, prediction, config),
         command_layers=(*(position[layer] for layer in layers), NO_LAYER),
-        model=graph.name,
     )
+    return Program.of(segment, config, model=graph.name)
 
 
 def encode_commands(commands: list[Command], layers: list[int], works: list[Work]) -> bytes:
@@ -105,20 +105,30 @@ def encode_commands(commands: list[Command], layers: list[int], works: list[Work
     return bytes(code + End(tag=len(commands)).encode())
 
 
-def _tensor(graph: Graph, plan: MemoryPlan, name: str) -> TensorInfo:
+def _tensor(graph: Graph, plan: MemoryPlan, name: str) -> PlacedTensor:
     tensor, home = graph.tensors[name], plan.home_plan.homes[name]
     pixels = tensor.shape[-2] if len(tensor.shape) > 1 else 1
-    return TensorInfo(
+    info = TensorInfo(
         name=name,
         shape=tensor.shape,
+        dtype=tensor.dtype.value,
         scale=float(tensor.scale or 0.0),
         zero_point=tensor.zero_point,
+        kept_channels=tensor.kept_channels,
+        origin=Origin(_format(graph) if tensor.index >= 0 else "", tensor.index, name),
+    )
+    return PlacedTensor(
+        info=info,
         region=home.region.name,
         offset=home.offset,
         row_pitch=pixels * home.pixel_pitch,
         pixel_pitch=home.pixel_pitch,
-        kept_channels=tensor.kept_channels,
     )
+
+
+def _format(graph: Graph) -> str:
+    """Return the format of the file that a graph comes from."""
+    return next((op.origin.format for op in graph.ops if op.origin.format), "")
 
 
 def _allocations(plan: MemoryPlan) -> list[dict[str, int | str]]:
@@ -188,7 +198,7 @@ def _layers(
             LayerInfo(
                 name=work.output,
                 op=work.op.origin.name if work.add is None else f"{work.op.origin.name} + ADD",
-                tflite_index=work.op.origin.index,
+                origin=work.op.origin,
                 first_tag=min(own, default=-1),
                 last_tag=max(own, default=-1),
                 tiles=sum(_tiles(commands[tag]) for tag in own),

@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 from celosia.hw.contract.isa import Rounding
 from celosia.sw.compiler.arithmetic.boxes import Box
+from celosia.sw.program.origin import Origin
 
 __all__ = [
     "AddOp",
@@ -189,25 +190,6 @@ def hwc(shape: tuple[int, ...]) -> tuple[int, int, int]:
     if not shape:
         return 1, 1, 1
     return prod(shape[:-1]), 1, shape[-1]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where in a model an operator comes from.
-
-    Attributes
-    ----------
-    format : str
-        ``tflite``; empty for one that the compiler adds.
-    index : int
-        Number of the operator in the file, -1 for one that the compiler adds.
-    name : str
-        As the format calls it, for example ``CONV_2D``.
-    """
-
-    format: str
-    index: int
-    name: str
 
 
 class Scaling(StrEnum):

@@ -1,8 +1,9 @@
-"""Generates the reference pages and the C header from the schemas in `celosia.hw`.
+"""Writes everything in README.md and docs/ that is generated; ``make docs`` runs it.
 
-``python -m celosia.sw.docgen.pages`` writes ``docs/isa.md``, ``docs/registers.md``,
-``docs/operators.md`` and ``docs/celosia_regs.h`` of the source tree, and the tables in
-``docs/uart.md``; a test holds the committed files against it.
+Whole pages (`DOCUMENTS`) come from the schemas in `celosia.hw` and the compiler's records. In the
+other pages the figures are written anew (`celosia.sw.docgen.marks`): cheap ones are worked out,
+those that take long come from the records in ``docs/figures``. A second run changes nothing; a test
+holds the committed files against it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
+import sys
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
@@ -17,11 +19,19 @@ from pathlib import Path
 from celosia.hw.contract import isa, regs
 from celosia.hw.contract.isa import COMMANDS, Command, FieldSpec, fields_of
 from celosia.hw.contract.regs import REGISTERS, Register, RegisterField
+from celosia.sw.docgen.figures import Figures
 from celosia.sw.docgen.header import c_header
+from celosia.sw.docgen.marks import marks_of, render
 from celosia.sw.docgen.operators import operators_page
+from celosia.sw.docgen.picture import compiler_picture
+from celosia.sw.docgen.sources import Sources
 from celosia.sw.docgen.uart import with_protocol_tables
+from celosia.sw.docgen.walk import walk_of
 
-__all__ = ["DOCUMENTS", "c_header", "isa_page", "main", "registers_page"]
+__all__ = ["DOCUMENTS", "ROOT", "c_header", "isa_page", "main", "marked_pages", "registers_page"]
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The source tree."""
 
 _ENUMS: tuple[type[IntEnum], ...] = (
     isa.Engine,
@@ -157,34 +167,57 @@ def _field_row(register: Register, field: RegisterField) -> str:
     )
 
 
+def picture() -> str:
+    """Return ``docs/compiler.svg``."""
+    return compiler_picture(walk_of(Sources(ROOT)))
+
+
 DOCUMENTS: dict[str, Callable[[], str]] = {
     "isa.md": isa_page,
     "registers.md": registers_page,
     "operators.md": operators_page,
     "celosia_regs.h": c_header,
+    "compiler.svg": picture,
 }
-"""What is generated: file name in ``docs`` to the function that returns its text."""
+"""What is generated as a whole: file name in ``docs`` to the function that returns its text."""
+
+
+def marked_pages(root: Path = ROOT) -> list[Path]:
+    """Return the pages with figures in them."""
+    pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    return [page for page in pages if marks_of(page.read_text(encoding="utf-8"))]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write every generated document."""
-    parser = argparse.ArgumentParser(description="Generate the reference pages and the C header.")
+    """Write every generated document, and the figures in the others."""
+    parser = argparse.ArgumentParser(description="Write what is generated in README.md and docs/.")
     parser.add_argument(
         "folder",
         nargs="?",
         type=Path,
-        default=Path(__file__).resolve().parents[2] / "docs",
-        help="where to write (default: docs of the source tree)",
+        help="where to write the documents that are generated as a whole, and nothing else"
+        " (default: all of the source tree)",
     )
-    folder: Path = parser.parse_args(arguments).folder
+    folder: Path | None = parser.parse_args(arguments).folder
     for name, generate in DOCUMENTS.items():
-        (folder / name).write_text(generate(), encoding="utf-8")
-        print(folder / name)
-    link = folder / "uart.md"
-    if link.exists():
-        text = link.read_text(encoding="utf-8")
-        link.write_text(with_protocol_tables(text), encoding="utf-8")
-        print(link)
+        _write((folder or ROOT / "docs") / name, generate())
+    if folder is not None:
+        return
+    link = ROOT / "docs" / "uart.md"
+    _write(link, with_protocol_tables(link.read_text(encoding="utf-8")))
+    figures, problems = Figures(ROOT), list[str]()
+    for page in marked_pages():
+        _write(page, render(page.read_text(encoding="utf-8"), figures, problems))
+    for problem in problems:
+        print(problem, file=sys.stderr)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file if that changes it, and say so."""
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
+    path.write_text(text, encoding="utf-8")
+    print(path)
 
 
 if __name__ == "__main__":

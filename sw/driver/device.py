@@ -1,4 +1,4 @@
-"""The interface of every device, and how a program runs on one.
+"""The interface of every device, and how a segment of a program runs on one.
 
 A device gives six primitives (registers, memory, interrupt, close); everything else is here and is
 the same for the emulator, the RTL simulator and a board.
@@ -19,10 +19,12 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Region
 from celosia.hw.contract.regs import COUNTERS, IDENTITY, VERSION, capability_words, register
 from celosia.sw.driver.faults import Fault, fault_error
-from celosia.sw.driver.inputs import Inputs, prepare_inputs
+from celosia.sw.driver.inputs import Inputs
 from celosia.sw.driver.layout import Layout
-from celosia.sw.driver.result import Result
-from celosia.sw.program.file import Program, TensorInfo
+from celosia.sw.driver.result import Result, SegmentResult
+from celosia.sw.program.file import Program
+from celosia.sw.program.segments import NpuSegment
+from celosia.sw.program.tensors import PlacedTensor
 
 __all__ = ["Device", "field_of"]
 
@@ -94,7 +96,9 @@ class Device(Closing):
         self.memory_bytes = memory_bytes
         self._watchdog_cycles = watchdog_cycles
         self._bus_timeout_cycles = bus_timeout_cycles
-        self._loaded: tuple[Program, Layout] | None = None
+        self._loaded: tuple[NpuSegment, Layout] | None = None
+        self._state: tuple[Program, Mapping[str, npt.NDArray[Any]]] | None = None
+        """What the program that was run last keeps for its next run."""
 
     # Primitives -------------------------------------------------------------------------------
 
@@ -144,7 +148,7 @@ class Device(Closing):
             self.write_register(name, value)
 
     def _upload(self, contents: Mapping[int, bytes]) -> None:
-        """Put a program's code and constants into memory, by address; ranges have been checked."""
+        """Put a segment's code and constants into memory, by address; ranges have been checked."""
         for address, content in contents.items():
             self._write_memory(address, np.frombuffer(content, np.uint8))
 
@@ -188,7 +192,7 @@ class Device(Closing):
         if self._loaded is not None:
             layout = self._loaded[1]
             if address < layout[Region.CONST].end and address + content.size > FIRST_ADDRESS:
-                self._loaded = None  # the program is no longer what was loaded
+                self._loaded = None  # it is no longer what was loaded
         self._write_memory(address, content)
 
     def read_field(self, name: str, field: str) -> int:
@@ -250,31 +254,31 @@ class Device(Closing):
                 return
         raise DeviceError("device", "it is busy after a soft reset", "reset or reprogram it")
 
-    def load(self, program: Program) -> None:
-        """Put a program and its weights into system memory, unless they are there already.
+    def load(self, segment: NpuSegment) -> None:
+        """Put a segment's code and weights into system memory, unless they are there already.
 
         Raises
         ------
-        ProgramError
-            If the program was compiled for another configuration.
         DeviceError
             If it does not fit into memory.
         """
-        if self._loaded is not None and self._loaded[0] is program:
+        if self._loaded is not None and self._loaded[0] is segment:
             return
-        program.require(self.config)
-        layout = self._place(program)
+        layout = self._place(segment)
         self._loaded = None
         self._upload(
             {
-                layout[Region.CODE].base: program.commands,
-                layout[Region.CONST].base: program.constants,
+                layout[Region.CODE].base: segment.commands,
+                layout[Region.CONST].base: segment.constants,
             }
         )
-        self._loaded = program, layout
+        self._loaded = segment, layout
 
     def run(self, program: Program, inputs: Inputs, *, quantize: bool = False) -> Result:
         """Run one inference.
+
+        Runs of one program after the other are one `celosia.sw.runtime.session.Session`: what it
+        keeps from run to run is kept until another program is run.
 
         Parameters
         ----------
@@ -300,29 +304,57 @@ class Device(Closing):
             If the device stops with a fault or does not end. It has been reset and runs the next
             program correctly.
         """
-        program.require(self.config)
-        arrays = prepare_inputs(program.inputs, inputs, quantize=quantize)
-        self.load(program)
+        # Sessions run programs on devices, so they are above this module.
+        from celosia.sw.runtime.session import Session
+
+        session = Session(program, self)
+        if self._state is not None and self._state[0] is program:
+            session.restore(self._state[1])
+        result = session.run(inputs, quantize=quantize)
+        self._state = program, session.state
+        return result
+
+    def run_segment(
+        self, segment: NpuSegment, inputs: Mapping[str, npt.NDArray[Any]]
+    ) -> SegmentResult:
+        """Run one segment of a program.
+
+        Parameters
+        ----------
+        segment : NpuSegment
+            Compiled for this device's configuration.
+        inputs : mapping of str to ndarray
+            By tensor name, in each tensor's shape and dtype.
+
+        Raises
+        ------
+        InputError
+            If an array is of the wrong shape or dtype.
+        DeviceError
+            As of `run`.
+        """
+        self.load(segment)
         assert self._loaded is not None
         layout = self._loaded[1]
-        for tensor in program.inputs:
-            self._put(tensor, arrays[tensor.name], layout)
-        self._execute(program, layout)
+        for tensor in segment.inputs:
+            self._put(tensor, inputs[tensor.name], layout)
+        self._execute(segment, layout)
         counters: dict[str, int] = {}
         if self.timed:
             names = [name for name, _ in COUNTERS]
             values = self.read_registers([f"count_{name}" for name in names])
             counters = dict(zip(names, values, strict=True))
-        return Result(
-            outputs={tensor.name: self._get(tensor, layout) for tensor in program.outputs},
+        return SegmentResult(
+            name=segment.name,
+            outputs={tensor.name: self._get(tensor, layout) for tensor in segment.outputs},
+            tensors={tensor.name: self._get(tensor, layout) for tensor in segment.intermediates},
             cycles=counters.get("total"),
             counters=counters,
-            tensors={tensor.name: self._get(tensor, layout) for tensor in program.intermediates},
         )
 
-    def _place(self, program: Program) -> Layout:
-        """Return where the program's regions go."""
-        return Layout.of(program, first=FIRST_ADDRESS, memory_bytes=self.memory_bytes)
+    def _place(self, segment: NpuSegment) -> Layout:
+        """Return where the segment's regions go."""
+        return Layout.of(segment, first=FIRST_ADDRESS, memory_bytes=self.memory_bytes)
 
     # Steps of a run ---------------------------------------------------------------------------
 
@@ -330,10 +362,10 @@ class Device(Closing):
     def _all_interrupts(self) -> int:
         return _bit("irq_enable", "done") | _bit("irq_enable", "error")
 
-    def _execute(self, program: Program, layout: Layout) -> None:
+    def _execute(self, segment: NpuSegment, layout: Layout) -> None:
         if self.read_field("status", "busy") or self.read_field("status", "error"):
             self.soft_reset()  # an interrupted run, or a fault nobody handled
-        watchdog = self._watchdog_cycles or self._default_watchdog(program)
+        watchdog = self._watchdog_cycles or self._default_watchdog(segment)
         setup = {}
         for region in Region:
             place = layout[region]
@@ -351,11 +383,11 @@ class Device(Closing):
         if field_of("status", "error", status):
             fault = self._read_fault()
             self.soft_reset()
-            raise fault_error(fault, program, layout)
+            raise fault_error(fault, segment, layout)
         if not came or not field_of("status", "done", status):
             self.soft_reset()
             raise DeviceError(
-                f"program {program.model!r}",
+                f"program {segment.name!r}",
                 f"the device gave no interrupt (status 0x{status:08x}) and its watchdog is silent",
                 "check that the device's clock runs and the bitstream is the right one",
             )
@@ -372,31 +404,24 @@ class Device(Closing):
         )
 
     @staticmethod
-    def _default_watchdog(program: Program) -> int:
-        predicted = sum(layer.predicted_cycles for layer in program.layers)
-        wanted = max(WATCHDOG_MARGIN * predicted, WATCHDOG_LEAST_CYCLES)
+    def _default_watchdog(segment: NpuSegment) -> int:
+        wanted = max(WATCHDOG_MARGIN * segment.predicted_cycles, WATCHDOG_LEAST_CYCLES)
         return min(wanted, WATCHDOG_MOST_CYCLES)
 
-    def _put(self, tensor: TensorInfo, values: npt.NDArray[Any], layout: Layout) -> None:
+    def _put(self, tensor: PlacedTensor, values: npt.NDArray[Any], layout: Layout) -> None:
         at_start, place = self._span(tensor, layout)
         content = np.zeros(at_start.end, np.uint8)
         at_start.scatter(content, values)
         self._write_memory(place, content)
 
-    def _get(self, tensor: TensorInfo, layout: Layout) -> npt.NDArray[Any]:
+    def _get(self, tensor: PlacedTensor, layout: Layout) -> npt.NDArray[Any]:
         at_start, place = self._span(tensor, layout)
         return at_start.gather(self._read_memory(place, at_start.end))
 
     @staticmethod
-    def _span(tensor: TensorInfo, layout: Layout) -> tuple[TensorInfo, int]:
+    def _span(tensor: PlacedTensor, layout: Layout) -> tuple[PlacedTensor, int]:
         """Return the tensor as if it lay at 0, and the address where it does lie."""
         place = layout[Region[tensor.region]]
-        if tensor.end > place.size:
-            raise DeviceError(
-                f"tensor {tensor.name!r}",
-                f"it ends at byte {tensor.end} of region {tensor.region}, which has {place.size}",
-                "compile the model again",
-            )
         return dataclasses.replace(tensor, offset=0), place.base + tensor.offset
 
     def _check_range(self, address: int, count: int) -> None:

@@ -9,7 +9,7 @@ from celosia.hw.contract.isa import COMMAND_BYTES, Region
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.contract.units import Unit
 from celosia.sw.driver.layout import Layout
-from celosia.sw.program.file import Program
+from celosia.sw.program.segments import NpuSegment
 
 __all__ = ["Fault", "fault_error"]
 
@@ -68,17 +68,17 @@ class Fault:
     detail: str = ""
 
 
-def fault_error(fault: Fault, program: Program, layout: Layout) -> DeviceError:
+def fault_error(fault: Fault, segment: NpuSegment, layout: Layout) -> DeviceError:
     """Return the exception that tells a user of a fault.
 
     Parameters
     ----------
     fault : Fault
         From the registers.
-    program : Program
-        Whose layers name the command.
+    segment : NpuSegment
+        That was run: its layers name the command.
     layout : Layout
-        Where the program lies in system memory.
+        Where it lies in system memory.
     """
     try:
         name = ErrorCause(fault.cause).name
@@ -86,8 +86,8 @@ def fault_error(fault: Fault, program: Program, layout: Layout) -> DeviceError:
     except ValueError:
         name, text, remedy = str(fault.cause), "an unknown cause", "update the software"
     command = _command(fault, layout[Region.CODE].base, layout[Region.CODE].end)
-    layer = None if command is None else program.layer_of(command)
-    place = f"program {program.model!r}"
+    layer = None if command is None else segment.layer_of(command)
+    place = f"program {segment.name!r}"
     if layer is not None:
         place += f", layer {layer.name!r} ({layer.op})"
     unit = UNITS[fault.unit] if fault.unit < len(UNITS) else f"unit {fault.unit}"

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from celosia.errors import InputError
-from celosia.sw.program.file import TensorInfo
+from celosia.sw.program.tensors import TensorInfo
 
 __all__ = ["Inputs", "prepare_inputs", "quantize_array"]
 

@@ -1,4 +1,4 @@
-"""Where a program's regions lie in system memory."""
+"""Where a segment's regions lie in system memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from celosia.errors import DeviceError
 from celosia.hw.contract.isa import Region
-from celosia.sw.program.file import Program
+from celosia.sw.program.segments import NpuSegment
 
 __all__ = ["Layout", "RegionPlace"]
 
@@ -35,12 +35,12 @@ class Layout:
     places: Mapping[Region, RegionPlace]
 
     @classmethod
-    def of(cls, program: Program, *, first: int, memory_bytes: int) -> Layout:
-        """Place a program's regions one after the other.
+    def of(cls, segment: NpuSegment, *, first: int, memory_bytes: int) -> Layout:
+        """Place a segment's regions one after the other.
 
         Parameters
         ----------
-        program : Program
+        segment : NpuSegment
             Whose regions.
         first : int
             Address from which memory may be used.
@@ -56,13 +56,13 @@ class Layout:
         address = first
         for region in Region:
             address += -address % ALIGNMENT_BYTES
-            places[region] = RegionPlace(address, program.region_bytes(region))
+            places[region] = RegionPlace(address, segment.region_bytes(region))
             address = places[region].end
         # The machine reads and writes whole bus words.
         address += -address % ALIGNMENT_BYTES
         if address > memory_bytes:
             raise DeviceError(
-                f"program {program.model!r}",
+                f"program {segment.name!r}",
                 f"needs {address} bytes of system memory, there are {memory_bytes}",
                 f"open the device with memory_bytes={address} or more",
             )

@@ -9,7 +9,33 @@ from typing import Any
 import numpy.typing as npt
 from celosia.errors import InputError
 
-__all__ = ["Result"]
+__all__ = ["Result", "SegmentResult"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentResult:
+    """What one segment of a program gave, and how long it took.
+
+    Attributes
+    ----------
+    name : str
+        The segment's.
+    outputs : mapping of str to ndarray
+        What it left for segments behind it, and for the user.
+    tensors : mapping of str to ndarray
+        Intermediate tensors, if the program was compiled to keep them.
+    cycles : int or None
+        Clock cycles from doorbell to end; None on the emulator, which has no clock.
+    counters : mapping of str to int
+        The performance counters by name (see ``celosia.hw.contract.regs.COUNTERS``); empty on the
+        emulator.
+    """
+
+    name: str = ""
+    outputs: Mapping[str, npt.NDArray[Any]]
+    tensors: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    cycles: int | None = None
+    counters: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,18 +47,20 @@ class Result:
     outputs : mapping of str to ndarray
         By tensor name, in the model's order, shape and dtype.
     cycles : int or None
-        Clock cycles from doorbell to end; None on the emulator, which has no clock.
+        Clock cycles of all segments; None on the emulator, which has no clock.
     counters : mapping of str to int
-        The performance counters by name (see ``celosia.hw.contract.regs.COUNTERS``); empty on the
-        emulator.
+        The performance counters by name, summed over the segments; empty on the emulator.
     tensors : mapping of str to ndarray
         Intermediate tensors, if the program was compiled to keep them.
+    segments : tuple of SegmentResult
+        Of each segment, in order.
     """
 
     outputs: Mapping[str, npt.NDArray[Any]]
     cycles: int | None = None
     counters: Mapping[str, int] = field(default_factory=dict)
     tensors: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    segments: tuple[SegmentResult, ...] = ()
 
     @property
     def output(self) -> npt.NDArray[Any]:

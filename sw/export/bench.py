@@ -17,7 +17,8 @@ from celosia.sw.driver.inputs import Inputs
 from celosia.sw.driver.layout import Layout
 from celosia.sw.driver.result import Result
 from celosia.sw.export.verilog import BENCH
-from celosia.sw.program.file import Program, TensorInfo
+from celosia.sw.program.file import Program
+from celosia.sw.program.tensors import PlacedTensor
 
 __all__ = ["Bench", "make_bench"]
 
@@ -47,7 +48,7 @@ class _Recorder(EmuDevice):
     """An emulated device that remembers what the driver did to run a program."""
 
     def __init__(self, program: Program) -> None:
-        layout = Layout.of(program, first=FIRST_ADDRESS, memory_bytes=ADDRESS_SPACE_BYTES)
+        layout = Layout.of(program.npu, first=FIRST_ADDRESS, memory_bytes=ADDRESS_SPACE_BYTES)
         super().__init__(program.config, memory_bytes=layout.end)
         self.layout = layout
         self.writes: list[tuple[int, int]] = []
@@ -60,7 +61,7 @@ class _Recorder(EmuDevice):
             self.before = self.emulator.memory.copy()
         super().write_register(name, value)
 
-    def addresses(self, tensor: TensorInfo) -> npt.NDArray[np.int64]:
+    def addresses(self, tensor: PlacedTensor) -> npt.NDArray[np.int64]:
         """Return where the tensor's bytes are in system memory, in the order of its elements."""
         place = self.layout[Region[tensor.region]]
         own = np.arange(place.base, place.end)
@@ -102,7 +103,7 @@ def make_bench(
     memory = device.emulator.memory
     expected = [
         (int(address), int(memory[address]))
-        for tensor in program.outputs
+        for tensor in program.npu.outputs
         for address in device.addresses(tensor)
     ]
     files = {
@@ -111,7 +112,7 @@ def make_bench(
         "registers.hex": _lines(f"{address:08x}{value:08x}" for address, value in device.writes),
         "expected.hex": _lines(f"{address:08x}{value:02x}" for address, value in expected),
     }
-    predicted = sum(layer.predicted_cycles for layer in program.layers)
+    predicted = program.predicted_cycles
     macros = {
         "MODULE": module,
         "CSR_ADR_BITS": csr_signature().addr_width,

@@ -1,4 +1,4 @@
-"""The program file: everything a device needs to run a compiled model.
+"""The program file: everything that is needed to run a compiled model.
 
 The format is described in ``docs/program_file.md``. The bytes depend on the program alone, so the
 same model and configuration give the same file.
@@ -12,42 +12,55 @@ import stat
 import struct
 import tempfile
 import zlib
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from celosia.errors import ProgramError
 from celosia.hw.contract import isa
 from celosia.hw.contract.config import ConfigError, NpuConfig
-from celosia.hw.contract.isa import COMMAND_BYTES, Command, IsaError, Region
+from celosia.hw.contract.isa import COMMAND_BYTES
 from celosia.sw.program.schema import build, parse
-from celosia.sw.program.tensors import TensorInfo
+from celosia.sw.program.segments import (
+    NO_LAYER,
+    LayerInfo,
+    MemoryPlan,
+    NpuSegment,
+    ReservedError,
+    infos_of,
+)
+from celosia.sw.program.tensors import PlacedTensor, TensorInfo
 
 __all__ = [
     "FORMAT_VERSION",
     "HEADER_BYTES",
     "LayerInfo",
     "MAGIC",
+    "MAX_COMMANDS",
     "MemoryPlan",
     "NO_LAYER",
+    "NpuSegment",
+    "PlacedTensor",
     "Program",
+    "ReservedError",
     "Section",
     "TensorInfo",
 ]
 
 MAX_FILE_BYTES = 128 << 20
-MAX_SYSTEM_BYTES = 64 << 20
-"""All regions of a program; what is more is refused before it is allocated."""
 MAGIC = b"CELOSIA\0"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Version of the file; that of the instruction set is a field of its own."""
 MAX_COMMANDS = 1 << 16
+"""Of a segment: as many as there are tags."""
 MAX_SECTIONS = 256
-NO_LAYER = -1
-"""In `Program.command_layers`: the command works for no layer."""
 SECTION_ALIGNMENT = 64
 """So that commands and constants can be mapped from the file onto any bus."""
+NPU, HOST = "npu", "host"
+"""Kinds of segments; those of the host are reserved."""
 
 _HEADER = struct.Struct("<8sIIIQII")
 _ENTRY = struct.Struct("<IIQQ")
@@ -55,6 +68,7 @@ HEADER_BYTES = _HEADER.size
 _CRC_OFFSET = HEADER_BYTES - 4
 _LAYER_TYPE = "<i4"
 _REBUILD = "compile the model again"
+_UPDATE = "update the software, or compile the model again"
 
 
 class Section(IntEnum):
@@ -67,75 +81,8 @@ class Section(IntEnum):
     MEMORY = 5
     LAYERS = 6
     COMMAND_LAYERS = 7
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemoryPlan:
-    """What a program needs of system memory, and how the compiler placed things on chip.
-
-    Parameters
-    ----------
-    region_bytes : dict
-        Bytes needed of each region, by the name of `Region`.
-    plan : list of dict
-        For people and reports: one entry an allocation, as the compiler chooses to describe it.
-    """
-
-    region_bytes: dict[str, int] = field(default_factory=dict)
-    plan: list[dict[str, int | str]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        for name, size in self.region_bytes.items():
-            if name not in Region.__members__:
-                raise ProgramError("the program's memory plan", f"no region {name!r}", _REBUILD)
-            if size < 0:
-                raise ProgramError(
-                    "the program's memory plan", f"region {name} has {size} bytes", _REBUILD
-                )
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerInfo:
-    """Debug information of one layer.
-
-    Parameters
-    ----------
-    name, op : str
-        The layer's name and its TFLite operator.
-    tflite_index : int
-        Number of the operator in the model; -1 if the compiler made the layer.
-    first_tag, last_tag : int
-        The first and the last of its commands; -1 if it has none. Layers overlap: between the two
-        are commands of others as well, `Program.command_layers` says which.
-    tiles : int
-        Accumulator tiles.
-    macs : int
-        Multiplications that the layer's definition needs.
-    folded_macs : int
-        How many of these are not computed because constant or unread channels were removed.
-    predicted_cycles : int
-        The compiler's estimate.
-    sram_bytes, dram_bytes : int
-        Activations and weights held on chip; bytes that cross the bus.
-    runs_on : str
-        "npu" or "host".
-    reason : str
-        Why it runs there.
-    """
-
-    name: str
-    op: str
-    tflite_index: int = -1
-    first_tag: int = -1
-    last_tag: int = -1
-    tiles: int = 0
-    macs: int = 0
-    folded_macs: int = 0
-    predicted_cycles: int = 0
-    sram_bytes: int = 0
-    dram_bytes: int = 0
-    runs_on: str = "npu"
-    reason: str = ""
+    SEGMENTS = 8
+    STATE = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,71 +93,158 @@ class Program:
     ----------
     config : NpuConfig
         The configuration it was compiled for.
-    commands : bytes
-        The command stream (region CODE).
-    constants : bytes
-        Weights and parameters (region CONST).
-    inputs, outputs, intermediates : tuple of TensorInfo
-        Where tensors lie in system memory; `intermediates` only if they were asked for.
-    memory : MemoryPlan
-        Bytes per region.
-    layers : tuple of LayerInfo
-        One entry a layer, in order.
-    command_layers : tuple of int
-        For each command the layer it works for, as an index into `layers`; -1: none (`End`).
-        Empty if nobody knows, as for commands that were written by hand.
     model : str
         Name of the model, for people.
+    batch : int
+        Samples of one run. It is 1: more are reserved.
+    inputs, outputs : tuple of TensorInfo
+        Of the model, in its order.
+    segments : tuple of NpuSegment
+        What is to be done, in order. A segment takes tensors that are inputs of the model, outputs
+        of segments before it, or persistent.
+    initial_state : bytes
+        What the persistent tensors hold before the first run: one after the other in the order of
+        `persistent`, without gaps.
+
+    Raises
+    ------
+    ProgramError
+        If there is no segment, two tensors have one name, or a tensor comes from nowhere.
+    ReservedError
+        If the batch is not 1.
     """
 
     config: NpuConfig
-    commands: bytes
-    constants: bytes = b""
+    model: str = ""
+    batch: int = 1
     inputs: tuple[TensorInfo, ...] = ()
     outputs: tuple[TensorInfo, ...] = ()
-    intermediates: tuple[TensorInfo, ...] = ()
-    memory: MemoryPlan = field(default_factory=MemoryPlan)
-    layers: tuple[LayerInfo, ...] = ()
-    command_layers: tuple[int, ...] = ()
-    model: str = ""
+    segments: tuple[NpuSegment, ...]
+    initial_state: bytes = b""
+
+    def __post_init__(self) -> None:
+        if self.batch != 1:
+            raise ReservedError(
+                "the program",
+                f"its batch is {self.batch}, this software runs one sample at a time",
+                _UPDATE,
+            )
+        if not self.segments:
+            raise ProgramError("the program", "it has no segments", _REBUILD)
+        tensors: dict[str, TensorInfo] = {}
+        for info in self._all_infos():
+            if tensors.setdefault(info.name, info) != info:
+                raise ProgramError(f"tensor {info.name!r}", "two tensors have this name", _REBUILD)
+        known = {info.name for info in self.inputs}
+        known |= {info.name for info in tensors.values() if info.persistent}
+        for info in self.inputs:
+            if info.persistent:
+                raise ProgramError(
+                    f"tensor {info.name!r}", "it is an input, and persistent", _REBUILD
+                )
+        for segment in self.segments:
+            self._require(infos_of(segment.inputs), known)
+            known |= {tensor.name for tensor in segment.outputs}
+        self._require(self.outputs, known)
+        size = sum(info.size_bytes for info in self.persistent)
+        if len(self.initial_state) != size:
+            raise ProgramError(
+                "the program's state",
+                f"{len(self.initial_state)} bytes for persistent tensors of {size}",
+                _REBUILD,
+            )
+
+    @staticmethod
+    def _require(infos: Sequence[TensorInfo], known: set[str]) -> None:
+        for info in infos:
+            if info.name not in known:
+                raise ProgramError(
+                    f"tensor {info.name!r}", "it is needed before anything makes it", _REBUILD
+                )
+
+    def _all_infos(self) -> list[TensorInfo]:
+        found = [*self.inputs, *self.outputs]
+        for segment in self.segments:
+            found += infos_of(segment.placed)
+        return found
+
+    @classmethod
+    def of(
+        cls, segment: NpuSegment, config: NpuConfig, *, model: str = "", initial_state: bytes = b""
+    ) -> Program:
+        """Return the program of one segment.
+
+        What the segment takes and gives is the model's, but for persistent tensors.
+        """
+        inputs, outputs = (
+            tuple(info for info in infos_of(tensors) if not info.persistent)
+            for tensors in (segment.inputs, segment.outputs)
+        )
+        return cls(
+            config=config,
+            model=model,
+            inputs=inputs,
+            outputs=outputs,
+            segments=(segment,),
+            initial_state=initial_state,
+        )
+
+    @property
+    def npu(self) -> NpuSegment:
+        """The segment of a program that has one.
+
+        Raises
+        ------
+        ProgramError
+            If there are several.
+        """
+        if len(self.segments) != 1:
+            raise ProgramError(
+                f"program {self.model!r}",
+                f"it has {len(self.segments)} segments, this is for programs of one",
+                "take a program that is one segment",
+            )
+        return self.segments[0]
+
+    def with_npu(self, **changes: Any) -> Program:
+        """Return the program with fields of its only segment changed.
+
+        Raises
+        ------
+        ProgramError
+            If it has several segments.
+        """
+        return replace(self, segments=(replace(self.npu, **changes),))
+
+    @property
+    def tensors(self) -> tuple[TensorInfo, ...]:
+        """All tensors that have a place in system memory: inputs, outputs, then the segments'."""
+        return tuple({info.name: info for info in self._all_infos()}.values())
+
+    @property
+    def persistent(self) -> tuple[TensorInfo, ...]:
+        """Those tensors whose contents outlast a run."""
+        return tuple(info for info in self.tensors if info.persistent)
+
+    @property
+    def intermediates(self) -> tuple[TensorInfo, ...]:
+        """Tensors that are left in system memory only to be looked at."""
+        return tuple(tensor.info for segment in self.segments for tensor in segment.intermediates)
+
+    @property
+    def layers(self) -> tuple[LayerInfo, ...]:
+        """The layers of all segments."""
+        return tuple(layer for segment in self.segments for layer in segment.layers)
 
     @property
     def folded_macs(self) -> int:
         """Multiplications of the model that are not computed; more than 0 if it was folded."""
         return sum(layer.folded_macs for layer in self.layers)
 
-    def layer_of(self, command: int) -> LayerInfo | None:
-        """Return the layer that a command works for; None if it has none or nobody knows."""
-        if not 0 <= command < len(self.command_layers):
-            return None
-        layer = self.command_layers[command]
-        return None if layer == NO_LAYER else self.layers[layer]
-
-    def decode(self) -> list[Command]:
-        """Return the commands up to and including `End`.
-
-        Raises
-        ------
-        ProgramError
-            Naming the command that cannot be decoded.
-        """
-        if len(self.commands) % COMMAND_BYTES:
-            raise ProgramError(
-                "the program's command stream",
-                f"{len(self.commands)} bytes are no whole number of commands",
-                _REBUILD,
-            )
-        try:
-            return isa.disassemble(self.commands)
-        except IsaError as error:
-            raise ProgramError(
-                "the program's command stream", f"{error.what}: {error.cause}", _REBUILD
-            ) from None
-
-    def region_bytes(self, region: Region) -> int:
-        """Return the bytes that a region must have at least."""
-        own = {Region.CODE: len(self.commands), Region.CONST: len(self.constants)}
-        return max(own.get(region, 0), self.memory.region_bytes.get(region.name, 0))
+    @property
+    def predicted_cycles(self) -> int:
+        """The compiler's estimate of the time that all segments take."""
+        return sum(segment.predicted_cycles for segment in self.segments)
 
     def require(self, config: NpuConfig) -> None:
         """Refuse to run on another configuration than the program's own.
@@ -236,18 +270,57 @@ class Program:
 
     def to_bytes(self) -> bytes:
         """Return the file's bytes."""
-        tensors = {
-            kind: [asdict(tensor) for tensor in getattr(self, kind)]
-            for kind in ("inputs", "outputs", "intermediates")
-        }
+        number = {info.name: index for index, info in enumerate(self.tensors)}
+
+        def placed(tensors: Sequence[PlacedTensor]) -> list[dict[str, Any]]:
+            return [
+                {
+                    "tensor": number[tensor.name],
+                    "region": tensor.region,
+                    "offset": tensor.offset,
+                    "row_pitch": tensor.row_pitch,
+                    "pixel_pitch": tensor.pixel_pitch,
+                }
+                for tensor in tensors
+            ]
+
+        constants = bytearray()
+        for segment in self.segments:
+            constants += bytes(-len(constants) % SECTION_ALIGNMENT) + segment.constants
+        owners = [owner for segment in self.segments for owner in segment.command_layers]
         contents = {
-            Section.CONFIG: _json({"model": self.model, "npu": asdict(self.config)}),
-            Section.COMMANDS: self.commands,
-            Section.CONSTANTS: self.constants,
-            Section.TENSORS: _json(tensors),
-            Section.MEMORY: _json(asdict(self.memory)),
+            Section.CONFIG: _json(
+                {"model": self.model, "npu": asdict(self.config), "batch": self.batch}
+            ),
+            Section.COMMANDS: b"".join(segment.commands for segment in self.segments),
+            Section.CONSTANTS: bytes(constants),
+            Section.TENSORS: _json(
+                {
+                    "tensors": [asdict(info) for info in self.tensors],
+                    "inputs": [number[info.name] for info in self.inputs],
+                    "outputs": [number[info.name] for info in self.outputs],
+                }
+            ),
+            Section.MEMORY: _json([asdict(segment.memory) for segment in self.segments]),
             Section.LAYERS: _json([asdict(layer) for layer in self.layers]),
-            Section.COMMAND_LAYERS: np.array(self.command_layers, _LAYER_TYPE).tobytes(),
+            Section.COMMAND_LAYERS: np.array(owners, _LAYER_TYPE).tobytes(),
+            Section.SEGMENTS: _json(
+                [
+                    {
+                        "kind": NPU,
+                        "name": segment.name,
+                        "command_bytes": len(segment.commands),
+                        "constant_bytes": len(segment.constants),
+                        "layers": len(segment.layers),
+                        "command_layers": len(segment.command_layers),
+                        "inputs": placed(segment.inputs),
+                        "outputs": placed(segment.outputs),
+                        "intermediates": placed(segment.intermediates),
+                    }
+                    for segment in self.segments
+                ]
+            ),
+            Section.STATE: self.initial_state,
         }
         body = bytearray(HEADER_BYTES + _ENTRY.size * len(contents))
         for index, (section, data) in enumerate(contents.items()):
@@ -339,56 +412,18 @@ class Program:
             If the data is damaged, or of a version that is not known.
         """
         sections = _sections(data, source)
-        header = struct.unpack_from("<I", data, 16)[0]
+        what = f"program file {source}"
         try:
-            about = build(_About, parse(sections[Section.CONFIG], "CONFIG"), "CONFIG")
-            if about.npu.hash != header:
+            program = _program(sections)
+            if program.config.hash != struct.unpack_from("<I", data, 16)[0]:
                 raise ValueError("the configuration is not the one that the header names")
-            tensors = build(_Tensors, parse(sections[Section.TENSORS], "TENSORS"), "TENSORS")
-            memory = build(MemoryPlan, parse(sections[Section.MEMORY], "MEMORY"), "MEMORY")
-            layers = build(_Layers, {"layers": parse(sections[Section.LAYERS], "LAYERS")}, "LAYERS")
-            program = cls(
-                config=about.npu,
-                commands=sections[Section.COMMANDS],
-                constants=sections[Section.CONSTANTS],
-                inputs=tensors.inputs,
-                outputs=tensors.outputs,
-                intermediates=tensors.intermediates,
-                memory=memory,
-                layers=layers.layers,
-                command_layers=_command_layers(
-                    sections[Section.COMMAND_LAYERS],
-                    len(sections[Section.COMMANDS]) // COMMAND_BYTES,
-                    len(layers.layers),
-                ),
-                model=about.model,
-            )
+        except ReservedError as error:
+            raise ProgramError(what, f"{error.what}: {error.cause}", error.remedy) from None
+        except ProgramError as error:
+            raise ProgramError(what, f"damaged: {error.what}: {error.cause}", _REBUILD) from None
         except ValueError as error:  # of the schema, or of a configuration
             cause = error.cause if isinstance(error, ConfigError) else str(error)
-            raise ProgramError(f"program file {source}", f"damaged: {cause}", _REBUILD) from None
-        except ProgramError as error:
-            raise ProgramError(
-                f"program file {source}", f"damaged: {error.what}: {error.cause}", _REBUILD
-            ) from None
-        if len(program.commands) > MAX_COMMANDS * COMMAND_BYTES:
-            raise ProgramError(
-                f"program file {source}", f"it has more than {MAX_COMMANDS} commands", _REBUILD
-            )
-        for tensor in (*program.inputs, *program.outputs, *program.intermediates):
-            if tensor.end > program.region_bytes(Region[tensor.region]):
-                raise ProgramError(
-                    f"program file {source}",
-                    f"tensor {tensor.name!r} ends at byte {tensor.end} of region {tensor.region},"
-                    f" which has {program.region_bytes(Region[tensor.region])}",
-                    _REBUILD,
-                )
-        total = sum(program.region_bytes(region) for region in Region)
-        if total > MAX_SYSTEM_BYTES:
-            raise ProgramError(
-                f"program file {source}",
-                f"needs {total} bytes of system memory, at most {MAX_SYSTEM_BYTES} are given",
-                _REBUILD,
-            )
+            raise ProgramError(what, f"damaged: {cause}", _REBUILD) from None
         return program
 
 
@@ -398,32 +433,159 @@ class _About:
 
     model: str
     npu: NpuConfig
+    batch: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Tensors:
-    """What section TENSORS holds."""
+    """What section TENSORS holds; inputs and outputs are numbers of tensors."""
 
-    inputs: tuple[TensorInfo, ...]
-    outputs: tuple[TensorInfo, ...]
-    intermediates: tuple[TensorInfo, ...]
+    tensors: tuple[TensorInfo, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+    def __getitem__(self, number: int) -> TensorInfo:
+        if not 0 <= number < len(self.tensors):
+            raise ValueError(f"there is no tensor {number}, there are {len(self.tensors)}")
+        return self.tensors[number]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Layers:
-    """What section LAYERS holds."""
+class _Placed:
+    """A tensor of a segment in section SEGMENTS."""
 
-    layers: tuple[LayerInfo, ...]
+    tensor: int
+    region: str
+    offset: int
+    row_pitch: int
+    pixel_pitch: int
 
 
-def _command_layers(data: bytes, commands: int, layers: int) -> tuple[int, ...]:
-    if data and len(data) != commands * np.dtype(_LAYER_TYPE).itemsize:
-        raise ValueError(f"{len(data)} bytes of COMMAND_LAYERS for {commands} commands")
-    owners = np.frombuffer(data, _LAYER_TYPE)
-    wrong = owners[(owners < NO_LAYER) | (owners >= layers)]
+@dataclass(frozen=True, kw_only=True)
+class _Segment:
+    """An entry of section SEGMENTS of kind ``npu``: its parts of other sections, by their size."""
+
+    kind: str
+    name: str
+    command_bytes: int
+    constant_bytes: int
+    layers: int
+    command_layers: int
+    inputs: tuple[_Placed, ...]
+    outputs: tuple[_Placed, ...]
+    intermediates: tuple[_Placed, ...]
+
+
+class _Parts:
+    """Hands out a section's contents from the beginning to the end."""
+
+    def __init__(self, name: str, content: Any) -> None:
+        self._name, self._content, self._position = name, content, 0
+
+    def take(self, count: int, *, alignment: int = 1) -> Any:
+        """Return the next `count` entries; those before them up to a multiple are skipped."""
+        start = self._position + -self._position % alignment
+        if not 0 <= count <= len(self._content) - start:
+            raise ValueError(f"a segment takes {count} of {self._name}, which has fewer")
+        self._position = start + count
+        return self._content[start : self._position]
+
+    def end(self) -> None:
+        """Refuse what no segment has taken."""
+        if self._position != len(self._content):
+            left = len(self._content) - self._position
+            raise ValueError(f"no segment takes the last {left} of {self._name}")
+
+
+def _program(sections: dict[int, bytes]) -> Program:
+    """Return what the sections hold."""
+    about = build(_About, parse(sections[Section.CONFIG], "CONFIG"), "CONFIG")
+    tensors = build(_Tensors, parse(sections[Section.TENSORS], "TENSORS"), "TENSORS")
+    memory = build(tuple[MemoryPlan, ...], parse(sections[Section.MEMORY], "MEMORY"), "MEMORY")
+    layers = build(tuple[LayerInfo, ...], parse(sections[Section.LAYERS], "LAYERS"), "LAYERS")
+    entries = _npu_entries(parse(sections[Section.SEGMENTS], "SEGMENTS"))
+    if len(memory) != len(entries):
+        raise ValueError(f"MEMORY has {len(memory)} entries for {len(entries)} segments")
+    if len(sections[Section.COMMAND_LAYERS]) % np.dtype(_LAYER_TYPE).itemsize:
+        raise ValueError("COMMAND_LAYERS ends within a number")
+    parts = {
+        Section.COMMANDS: _Parts("COMMANDS", sections[Section.COMMANDS]),
+        Section.CONSTANTS: _Parts("CONSTANTS", sections[Section.CONSTANTS]),
+        Section.LAYERS: _Parts("LAYERS", layers),
+        Section.COMMAND_LAYERS: _Parts(
+            "COMMAND_LAYERS", np.frombuffer(sections[Section.COMMAND_LAYERS], _LAYER_TYPE)
+        ),
+    }
+    segments = tuple(
+        _segment(entry, plan, tensors, parts) for entry, plan in zip(entries, memory, strict=True)
+    )
+    for part in parts.values():
+        part.end()
+    program = Program(
+        config=about.npu,
+        model=about.model,
+        batch=about.batch,
+        inputs=tuple(tensors[number] for number in tensors.inputs),
+        outputs=tuple(tensors[number] for number in tensors.outputs),
+        segments=segments,
+        initial_state=sections[Section.STATE],
+    )
+    if program.tensors != tensors.tensors:
+        raise ValueError("TENSORS are not those of the segments, in their order")
+    return program
+
+
+def _npu_entries(value: Any) -> list[_Segment]:
+    """Return the entries of SEGMENTS; refuse what this software does not run."""
+    for index, entry in enumerate(value if isinstance(value, list) else []):
+        kind = entry.get("kind") if isinstance(entry, dict) else None
+        if kind == HOST:
+            raise ReservedError(
+                f"segment {index}",
+                "it runs on the host, this software runs programs that are wholly on the NPU",
+                _UPDATE,
+            )
+        if isinstance(kind, str) and kind != NPU:
+            raise ValueError(f"SEGMENTS[{index}].kind is {kind[:40]!a}")
+    return list(build(tuple[_Segment, ...], value, "SEGMENTS"))
+
+
+def _segment(
+    entry: _Segment, memory: MemoryPlan, tensors: _Tensors, parts: dict[Section, _Parts]
+) -> NpuSegment:
+    def placed(places: tuple[_Placed, ...]) -> tuple[PlacedTensor, ...]:
+        return tuple(
+            PlacedTensor(
+                info=tensors[place.tensor],
+                region=place.region,
+                offset=place.offset,
+                row_pitch=place.row_pitch,
+                pixel_pitch=place.pixel_pitch,
+            )
+            for place in places
+        )
+
+    commands = parts[Section.COMMANDS].take(entry.command_bytes)
+    count = len(commands) // COMMAND_BYTES
+    if count > MAX_COMMANDS:
+        raise ValueError(f"a segment has {count} commands, at most {MAX_COMMANDS} are read")
+    owners = parts[Section.COMMAND_LAYERS].take(entry.command_layers)
+    if len(owners) not in (0, count):
+        raise ValueError(f"{len(owners)} entries of COMMAND_LAYERS for {count} commands")
+    wrong = owners[(owners < NO_LAYER) | (owners >= entry.layers)]
     if len(wrong):
-        raise ValueError(f"a command is for layer {wrong[0]}, there are {layers}")
-    return tuple(owners.tolist())
+        raise ValueError(f"a command is for layer {wrong[0]}, there are {entry.layers}")
+    return NpuSegment(
+        name=entry.name,
+        commands=commands,
+        constants=parts[Section.CONSTANTS].take(entry.constant_bytes, alignment=SECTION_ALIGNMENT),
+        inputs=placed(entry.inputs),
+        outputs=placed(entry.outputs),
+        intermediates=placed(entry.intermediates),
+        memory=memory,
+        layers=parts[Section.LAYERS].take(entry.layers),
+        command_layers=tuple(owners.tolist()),
+    )
 
 
 def _json(value: object) -> bytes:

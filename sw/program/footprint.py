@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,9 @@ from celosia.hw.contract.isa import (
 __all__ = ["Access", "OutOfRangeError", "accesses", "memory_bytes"]
 
 Ints = npt.NDArray[np.int64]
+
+BLOCK_POSITIONS = 1 << 16
+"""Positions of a `Conv` that are looked at together."""
 
 
 class OutOfRangeError(Exception):
@@ -70,11 +73,12 @@ class Access:
 
     def overlaps(self, other: Access) -> bool:
         """Return whether both have a byte in common."""
-        # The interval of `other` that could reach into each of ours: the first to end after
-        # ours begins.
-        index = np.searchsorted(other.ends, self.starts, side="right")
-        within = index < len(other.ends)
-        return bool((other.starts[index[within]] < self.ends[within]).any())
+        few, many = sorted((self, other), key=lambda access: len(access.starts))
+        # The interval of the many that could reach into each of the few: the first to end after
+        # that one begins.
+        index = np.searchsorted(many.ends, few.starts, side="right")
+        within = index < len(many.ends)
+        return bool((many.starts[index[within]] < few.ends[within]).any())
 
 
 def memory_bytes(config: NpuConfig) -> dict[str, int]:
@@ -142,43 +146,107 @@ def _transfer(transfer: Transfer) -> Iterator[Access]:
 
 
 def _conv(conv: Conv, config: NpuConfig) -> Iterator[Access]:
-    passes = conv_passes(conv)
-    n_passes = conv.n_oc * len(passes.address)
+    n_passes = conv.n_oc * conv.n_ky * conv.n_kx * conv.n_ic
     first = conv.wgt_addr * config.line_bytes
     weights = np.array([first], np.int64)
     yield _runs("WGT", False, weights, n_passes * config.rows * config.line_bytes)
-    # A mask of the 20-bit address space, so that a layer costs its bytes and not its reads.
-    touched = np.zeros(ADDRESS_MASK + 1, np.bool_)
+    # Commands for groups of channels read the same activations.
+    yield _conv_reads(
+        replace(conv, wait=0, signal=0, tag=0, wgt_addr=0, hold=0, accumulate=0), config
+    )
+
+
+@lru_cache(maxsize=256)
+def _conv_reads(conv: Conv, config: NpuConfig) -> Access:
+    """Return what a `Conv` reads of ACT."""
+    passes = conv_passes(conv)
+    touched = _Touched(config.act_bytes)
     for tile in range(conv_tiles(conv)):
         stream = conv_stream(conv, 0, tile)
-        for index in range(len(passes.address)):
-            address = stream.address + passes.address[index]
-            row = stream.row + passes.row[index]
-            x = stream.x + passes.x[index]
+        step = max(1, BLOCK_POSITIONS // len(stream.address))
+        for begin in range(0, len(passes.address), step):
+            some = slice(begin, begin + step)
+            address = np.add.outer(passes.address[some], stream.address).ravel()
+            row = np.add.outer(passes.row[some], stream.row).ravel()
+            x = np.add.outer(passes.x[some], stream.x).ravel()
             if conv.mode == Mode.WINDOW:
                 _touch_windows(touched, conv, config, address, row, x)
             else:
                 _touch_pixels(touched, conv, config, address, row, x)
-    if conv.step_oc:
-        base = touched.copy()
-        for oc in range(1, conv.n_oc):
-            touched |= np.roll(base, oc * conv.step_oc)
-    framed = np.concatenate([[False], touched, [False]])
+    bytes_read = touched.repeated(conv.n_oc, conv.step_oc)
+    framed = np.concatenate([[False], bytes_read, [False]])
     edges = np.flatnonzero(framed[1:] != framed[:-1])
-    yield Access("ACT", False, edges[::2], edges[1::2], after_first=True)
+    return Access("ACT", False, edges[::2], edges[1::2], after_first=True)
+
+
+class _Touched:
+    """The bytes of ACT that reads touch, as masks, so that a layer costs its bytes, not its reads.
+
+    Parameters
+    ----------
+    size : int
+        Bytes of the memory. Masks grow to the whole address space, whose addresses wrap, when
+        something beyond the memory is touched.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._starts: dict[int, npt.NDArray[np.bool_]] = {}
+        """By the length of a read: whether one begins at an address."""
+
+    def add(self, address: Ints, length: int) -> None:
+        """Touch `length` bytes from each address on."""
+        if not len(address):
+            return
+        address = address & ADDRESS_MASK
+        if int(address.max()) + length > self._size:
+            self._grow()
+        if length not in self._starts:
+            self._starts[length] = np.zeros(self._size, np.bool_)
+        self._starts[length][address] = True
+
+    def repeated(self, count: int, step: int) -> npt.NDArray[np.bool_]:
+        """Return whether each byte is touched if all is done `count` times, `step` bytes apart."""
+        found = self._bytes()
+        last = np.flatnonzero(found)[-1:]
+        if step and len(last) and int(last[0]) + (count - 1) * step >= self._size:
+            self._grow()
+            found = self._bytes()
+        once = found.copy()
+        for turn in range(1, count if step else 1):
+            found |= np.roll(once, turn * step)
+        return found
+
+    def _bytes(self) -> npt.NDArray[np.bool_]:
+        found = np.zeros(self._size, np.bool_)
+        for length, mask in self._starts.items():
+            wide, width = mask.copy(), 1
+            while width < length:
+                step = min(width, length - width)
+                wide |= np.roll(wide, step)
+                width += step
+            found |= wide
+        return found
+
+    def _grow(self) -> None:
+        more = ADDRESS_MASK + 1 - self._size
+        self._size += more
+        self._starts = {length: np.pad(mask, (0, more)) for length, mask in self._starts.items()}
 
 
 def _touch_windows(
-    touched: npt.NDArray[np.bool_], conv: Conv, config: NpuConfig, address: Ints, row: Ints, x: Ints
+    touched: _Touched, conv: Conv, config: NpuConfig, address: Ints, row: Ints, x: Ints
 ) -> None:
     inside = (row >= 0) & (row < conv.in_h)
-    for byte in range(config.rows):
-        used = inside & (x + byte >= 0) & (x + byte < conv.row_bytes)
-        touched[(address[used] + byte) & ADDRESS_MASK] = True
+    first = np.maximum(x, 0)
+    length = np.where(inside, np.minimum(x + config.rows, conv.row_bytes) - first, 0)
+    begins = address + first - x
+    for size in range(1, config.rows + 1):
+        touched.add(begins[length == size], size)
 
 
 def _touch_pixels(
-    touched: npt.NDArray[np.bool_], conv: Conv, config: NpuConfig, address: Ints, row: Ints, x: Ints
+    touched: _Touched, conv: Conv, config: NpuConfig, address: Ints, row: Ints, x: Ints
 ) -> None:
     inside_row = (x >= 0) & (x < conv.row_bytes)
     segments = 1 if conv.mode == Mode.TAPS else config.dw_segments
@@ -193,9 +261,7 @@ def _touch_pixels(
             if ((bank == other) & inside & other_inside).any():
                 raise OutOfRangeError("two kernel rows are in the same bank: BANK_CONFLICT")
         banks.append((bank, inside))
-        lines = place[inside] & -config.line_bytes
-        for byte in range(config.line_bytes):
-            touched[lines + byte] = True
+        touched.add(place[inside] & -config.line_bytes, config.line_bytes)
 
 
 def _vector(vector: Vector, config: NpuConfig) -> Iterator[Access]:

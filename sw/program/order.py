@@ -6,6 +6,10 @@ the bounded queues, filled in program order, give more edges that only decide wh
 can get stuck. Every wait has one partner, so the schedule does not matter: a program runs to its
 end exactly if this graph has no cycle.
 
+An engine's commands start and end one after the other. So what must have happened before an event
+is, of each engine, its first so many commands: one number an engine says it all (a vector clock),
+and the order of a program takes time and memory in proportion to its events.
+
 Events: dispatch, start and end of each command; for commands that hand over accumulator halves
 also its first access, and one event for each half filled and given back.
 """
@@ -15,10 +19,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 from celosia.errors import ProgramError
 from celosia.hw.contract.isa import ACC_HALVES, MAX_TOKENS, Command, Conv, Engine, Vector
 
 __all__ = ["CommandOrder", "command_name"]
+
+Ints = npt.NDArray[np.int32]
 
 _REMEDY = "this is a defect of the compiler that wrote the program: report it"
 
@@ -50,8 +58,11 @@ class CommandOrder:
         Events of each command: its tokens are taken; for those that wait for an accumulator half
         it has that half (else as `start`); a `Conv` has filled its last half, so it has read
         everything (else as `end`); it is complete.
-    before : list of int
-        For each event the set of events that must have happened, as bits.
+    turn : list of int
+        Number of each command among those of its engine, from 0.
+    started, over_before : numpy.ndarray
+        int32 [events, engines]: how many commands of each engine must have started, and be over,
+        before the event.
 
     Raises
     ------
@@ -70,10 +81,11 @@ class CommandOrder:
         self.first = list(self.start)
         self.end = [self._event() for _ in commands]
         self.over = list(self.end)
+        self.turn = [0] * len(commands)
         self._add_engines(queue_depth)
         self._waits, self._signals = self._add_tokens()
         self._add_halves()
-        self.before = self._close(self._sort())
+        self.started, self.over_before = self._clocks(self._sort())
         self._check_token_overflow()
 
     def tokens_left(self) -> list[tuple[Engine, Engine, int]]:
@@ -97,10 +109,12 @@ class CommandOrder:
                 self._queue_edges[self._dispatch[index]].append(self._dispatch[index - 1])
             self._edges[self.start[index]].append(self._dispatch[index])
             if command.engine is None:
-                # End waits for everything.
-                self._edges[self.start[index]] += self.end[:index]
+                # End waits for everything: for the last command of each engine.
+                last = (queue[-1] for queue in queues.values() if queue)
+                self._edges[self.start[index]] += [self.end[other] for other in last]
                 continue
             queue = queues[command.engine]
+            self.turn[index] = len(queue)
             if queue:
                 self._edges[self.start[index]].append(self.end[queue[-1]])
             if len(queue) >= queue_depth:
@@ -261,15 +275,32 @@ class CommandOrder:
                 names.append(other.name)
         return names
 
-    def _close(self, order: list[int]) -> list[int]:
-        """Return for each event what must come before it; queue edges are no promise."""
-        before = [0] * len(self._edges)
+    def _clocks(self, order: list[int]) -> tuple[Ints, Ints]:
+        """Return `started` and `over_before`; queue edges are no promise, so they do not count."""
+        engines = len(Engine)
+        # What each event adds to the clocks of those behind it: a place and its new value.
+        adds: list[list[tuple[int, int]]] = [[] for _ in self._edges]
+        for index, command in enumerate(self._commands):
+            if command.engine is not None:
+                count = self.turn[index] + 1
+                adds[self.start[index]].append((command.engine, count))
+                adds[self.over[index]].append((engines + command.engine, count))
+        before = [(0,) * (2 * engines)] * len(self._edges)
+        after = list(before)
         for event in order:
-            bits = 0
-            for cause in self._edges[event]:
-                bits |= before[cause] | 1 << cause
-            before[event] = bits
-        return before
+            causes = self._edges[event]
+            if causes:
+                before[event] = after[causes[0]]
+                for cause in causes[1:]:
+                    before[event] = tuple(map(max, before[event], after[cause]))
+            after[event] = before[event]
+            if adds[event]:
+                clock = list(before[event])
+                for place, count in adds[event]:
+                    clock[place] = max(clock[place], count)
+                after[event] = tuple(clock)
+        clocks = np.array(before, np.int32)
+        return clocks[:, :engines], clocks[:, engines:]
 
     def _check_token_overflow(self) -> None:
         for pair, giving in self._signals.items():
@@ -279,9 +310,8 @@ class CommandOrder:
                 oldest = turn - MAX_TOKENS
                 if oldest < 0:
                     continue
-                served = oldest < len(waiting) and (
-                    self.before[self.end[index]] >> self.start[waiting[oldest]] & 1
-                )
+                started = int(self.started[self.end[index], pair[1]])
+                served = oldest < len(waiting) and started > self.turn[waiting[oldest]]
                 if not served:
                     raise ProgramError(
                         command_name(index, self._commands[index]),

@@ -1,16 +1,17 @@
-"""Where a tensor lies in system memory, and how the host reads and writes it there."""
+"""Tensors of a program: what they are, where they lie, and how the host reads and writes them."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 from celosia.errors import InputError, ProgramError
 from celosia.hw.contract.isa import Region
+from celosia.sw.program.origin import Origin
 
-__all__ = ["TensorInfo"]
+__all__ = ["PlacedTensor", "TensorInfo"]
 
 DTYPES = (
     "bool",
@@ -29,35 +30,32 @@ DTYPES = (
 MAX_ELEMENTS = 1 << 31
 MAX_AXES = 16
 """numpy has room for 32."""
+_REBUILD = "compile the model again"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorInfo:
-    """One tensor of a program.
-
-    The last axis of `shape` is the channels and is contiguous; the one before it is the pixels of
-    a row; all others together are the rows. Channel c of pixel x of row y is at byte
-    ``offset + y * row_pitch + x * pixel_pitch + c * itemsize`` of the region.
+    """One tensor of a program, wherever it lies.
 
     Parameters
     ----------
     name : str
-        As in the model.
+        As in the model; a program has one tensor of a name.
     shape : tuple of int
-        As in the model, NHWC.
+        As in the model, NHWC; a batch is its first axis.
     dtype : str
-        numpy's name, for example "int8".
+        Type of an element, by numpy's name, for example "int8".
     scale : float
         0 if the tensor is not quantised.
     zero_point : int
         Of the quantisation.
-    region : str
-        Name of the `Region`.
-    offset, row_pitch, pixel_pitch : int
-        Bytes.
     kept_channels : tuple of int, or None
         The channels of the model's tensor that this one has, in rising order, if the compiler
         removed others; `shape` is then the narrower one. None: all.
+    origin : Origin
+        The tensor in the model's file.
+    persistent : bool
+        Whether its contents outlast a run: a model's variable, or the state of a recurrent layer.
 
     Raises
     ------
@@ -70,38 +68,26 @@ class TensorInfo:
     dtype: str = "int8"
     scale: float = 0.0
     zero_point: int = 0
-    region: str = "IO"
-    offset: int = 0
-    row_pitch: int
-    pixel_pitch: int
     kept_channels: tuple[int, ...] | None = None
+    origin: Origin = field(default_factory=Origin)
+    persistent: bool = False
 
     def __post_init__(self) -> None:
         what = f"tensor {self.name!r}"
-        remedy = "compile the model again"
         if self.dtype not in DTYPES:
-            raise ProgramError(what, f"unknown dtype {self.dtype!r}", remedy)
+            raise ProgramError(what, f"unknown dtype {self.dtype!r}", _REBUILD)
         if len(self.shape) > MAX_AXES:
-            raise ProgramError(what, f"it has {len(self.shape)} axes", remedy)
+            raise ProgramError(what, f"it has {len(self.shape)} axes", _REBUILD)
         if any(size < 0 for size in self.shape):
-            raise ProgramError(what, "a place or size is negative", remedy)
+            raise ProgramError(what, "a size is negative", _REBUILD)
         # Axes of 0 left out, as numpy does when it looks whether it can count the elements.
         if math.prod(max(size, 1) for size in self.shape) > MAX_ELEMENTS:
-            raise ProgramError(what, "it has too many elements", remedy)
-        if self.region not in Region.__members__:
-            raise ProgramError(what, f"unknown region {self.region!r}", remedy)
-        rows, pixels, channels = self.extents
-        if min(self.offset, self.row_pitch, self.pixel_pitch, rows, pixels, channels) < 0:
-            raise ProgramError(what, "a place or size is negative", remedy)
-        if pixels > 1 and self.pixel_pitch < channels * self.item.itemsize:
-            raise ProgramError(what, "pixels overlap", remedy)
-        if rows > 1 and self.row_pitch < self._row_bytes:
-            raise ProgramError(what, "rows overlap", remedy)
-        kept = self.kept_channels
+            raise ProgramError(what, "it has too many elements", _REBUILD)
+        channels, kept = self.extents[2], self.kept_channels
         if kept is not None and (
             len(kept) != channels or kept[:1] < (0,) or list(kept) != sorted(set(kept))
         ):
-            raise ProgramError(what, f"{channels} channels, kept are {list(kept)}", remedy)
+            raise ProgramError(what, f"{channels} channels, kept are {list(kept)}", _REBUILD)
 
     @property
     def item(self) -> np.dtype[np.generic]:
@@ -109,20 +95,72 @@ class TensorInfo:
         return np.dtype(self.dtype).newbyteorder("<")
 
     @property
+    def size_bytes(self) -> int:
+        """Bytes of all elements, without gaps."""
+        return math.prod(self.shape) * self.item.itemsize
+
+    @property
     def extents(self) -> tuple[int, int, int]:
         """Rows, pixels of a row and channels."""
         padded = (1, 1, *self.shape)
         return math.prod(padded[:-2]), padded[-2], padded[-1]
 
+
+@dataclass(frozen=True, kw_only=True)
+class PlacedTensor:
+    """Where a tensor lies in the system memory of a segment.
+
+    The last axis of its shape is the channels and is contiguous; the one before it is the pixels
+    of a row; all others together are the rows. Channel c of pixel x of row y is at byte
+    ``offset + y * row_pitch + x * pixel_pitch + c * itemsize`` of the region.
+
+    Parameters
+    ----------
+    info : TensorInfo
+        The tensor.
+    region : str
+        Name of the `Region`.
+    offset, row_pitch, pixel_pitch : int
+        Bytes.
+
+    Raises
+    ------
+    ProgramError
+        If the fields contradict each other.
+    """
+
+    info: TensorInfo
+    region: str = "IO"
+    offset: int = 0
+    row_pitch: int
+    pixel_pitch: int
+
+    def __post_init__(self) -> None:
+        what = f"tensor {self.name!r}"
+        if self.region not in Region.__members__:
+            raise ProgramError(what, f"unknown region {self.region!r}", _REBUILD)
+        rows, pixels, channels = self.info.extents
+        if min(self.offset, self.row_pitch, self.pixel_pitch) < 0:
+            raise ProgramError(what, "its place is negative", _REBUILD)
+        if pixels > 1 and self.pixel_pitch < channels * self.info.item.itemsize:
+            raise ProgramError(what, "pixels overlap", _REBUILD)
+        if rows > 1 and self.row_pitch < self._row_bytes:
+            raise ProgramError(what, "rows overlap", _REBUILD)
+
+    @property
+    def name(self) -> str:
+        """The tensor's."""
+        return self.info.name
+
     @property
     def _row_bytes(self) -> int:
-        _, pixels, channels = self.extents
-        return max(pixels - 1, 0) * self.pixel_pitch + channels * self.item.itemsize
+        _, pixels, channels = self.info.extents
+        return max(pixels - 1, 0) * self.pixel_pitch + channels * self.info.item.itemsize
 
     @property
     def end(self) -> int:
         """Offset in the region of the byte after the tensor's last."""
-        rows = self.extents[0]
+        rows = self.info.extents[0]
         return self.offset + max(rows - 1, 0) * self.row_pitch + self._row_bytes
 
     def gather(self, memory: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
@@ -138,8 +176,8 @@ class TensorInfo:
         InputError
             If the region is too small.
         """
-        rows = np.ascontiguousarray(self._places(memory)).reshape(-1).view(self.item)
-        return rows.reshape(self.shape)
+        rows = np.ascontiguousarray(self._places(memory)).reshape(-1).view(self.info.item)
+        return rows.reshape(self.info.shape)
 
     def scatter(self, memory: npt.NDArray[np.uint8], values: npt.NDArray[np.generic]) -> None:
         """Write `values` to their places; bytes between pixels keep their value.
@@ -149,14 +187,15 @@ class TensorInfo:
         InputError
             If shape or dtype is not the tensor's, or the region is too small.
         """
-        if values.shape != self.shape or values.dtype != np.dtype(self.dtype):
+        info = self.info
+        if values.shape != info.shape or values.dtype != np.dtype(info.dtype):
             raise InputError(
                 f"tensor {self.name!r}",
-                f"got {values.dtype} {values.shape}, needs {self.dtype} {self.shape}",
+                f"got {values.dtype} {values.shape}, needs {info.dtype} {info.shape}",
                 "convert the array first",
             )
         places = self._places(memory)
-        data = np.ascontiguousarray(values.astype(self.item, copy=False))
+        data = np.ascontiguousarray(values.astype(info.item, copy=False))
         places[...] = data.reshape(-1).view(np.uint8).reshape(places.shape)
 
     def _places(self, memory: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -167,8 +206,8 @@ class TensorInfo:
                 f"region {self.region} has {len(memory)} bytes, the tensor ends at {self.end}",
                 "make the region as large as the program's memory plan says",
             )
-        rows, pixels, channels = self.extents
-        shape = rows, pixels, channels * self.item.itemsize
+        rows, pixels, channels = self.info.extents
+        shape = rows, pixels, channels * self.info.item.itemsize
         if 0 in shape:
             return np.zeros(shape, np.uint8)
         # Pixels and rows do not overlap (`__post_init__`), and the last is within the memory.

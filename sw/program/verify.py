@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ from celosia.errors import ProgramError
 from celosia.hw.contract.addresses import softmax_lines, vector_lines
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import (
-    COMMAND_BYTES,
     Command,
     End,
+    Engine,
     Region,
     Softmax,
     Transfer,
@@ -22,13 +22,19 @@ from celosia.hw.contract.isa import (
     VectorOp,
 )
 from celosia.hw.contract.legal import field_problem
-from celosia.sw.program.file import MAX_SYSTEM_BYTES, Program
+from celosia.sw.program.file import Program
 from celosia.sw.program.footprint import Access, OutOfRangeError, accesses
-from celosia.sw.program.limits import MAX_CHECKED_COMMANDS, MAX_USES, check_limits
+from celosia.sw.program.limits import MAX_PAIR_EFFORT, MAX_PAIRS, MAX_SYSTEM_BYTES, check_limits
 from celosia.sw.program.order import CommandOrder, command_name
 
 __all__ = ["check_commands", "check_program"]
 
+Ints = npt.NDArray[np.int64]
+
+BLOCK_PAIRS = 1 << 18
+"""Accesses held against others at a time."""
+PAIR_EFFORT = 100
+"""Of telling two accesses apart, in intervals."""
 _REMEDY = "this is a defect of the compiler that wrote the program: report it"
 
 
@@ -50,31 +56,16 @@ def check_program(program: Program, *, limits: bool = True) -> None:
     ProgramError
         Naming the command or the two commands in question, and the reason.
     """
-    sizes = {region: program.region_bytes(region) for region in Region}
-    if limits and sum(sizes.values()) > MAX_SYSTEM_BYTES:
-        raise ProgramError(
-            "the program",
-            f"needs {sum(sizes.values())} bytes of system memory, at most {MAX_SYSTEM_BYTES}"
-            " are given",
-            "make the model smaller",
-        )
-    if limits and len(program.commands) > MAX_CHECKED_COMMANDS * COMMAND_BYTES:
-        raise ProgramError(
-            "the program",
-            f"it has {len(program.commands)} bytes of commands, at most"
-            f" {MAX_CHECKED_COMMANDS} commands are checked",
-            "use a configuration with larger memories",
-        )
-    commands = program.decode()
-    for tensor in (*program.inputs, *program.outputs, *program.intermediates):
-        if tensor.end > sizes[Region[tensor.region]]:
+    for segment in program.segments:
+        sizes = {region: segment.region_bytes(region) for region in Region}
+        if limits and sum(sizes.values()) > MAX_SYSTEM_BYTES:
             raise ProgramError(
-                f"tensor {tensor.name!r}",
-                f"ends at byte {tensor.end} of region {tensor.region}, which has"
-                f" {sizes[Region[tensor.region]]}",
-                _REMEDY,
+                "the program",
+                f"needs {sum(sizes.values())} bytes of system memory, at most {MAX_SYSTEM_BYTES}"
+                " are given",
+                "make the model smaller",
             )
-    check_commands(commands, program.config, sizes, limits=limits)
+        check_commands(segment.decode(), program.config, sizes, limits=limits)
 
 
 def check_commands(
@@ -108,10 +99,8 @@ def check_commands(
         if isinstance(command, Softmax):
             _check_softmax_order(index, command, config)
         reach += [_Use(index, access) for access in found]
-    if limits:
-        _check_uses(reach)
     order = CommandOrder(commands, config.queue_depth)
-    for first, second in _races(commands, reach, order):
+    for first, second in _races(reach, commands, order, limits=limits):
         writer, other = (first, second) if first.access.write else (second, first)
         verb = "writes" if other.access.write else "reads"
         raise ProgramError(
@@ -142,11 +131,24 @@ def _check_fields(index: int, command: Command, config: NpuConfig) -> None:
     problem = field_problem(command, config)
     if problem:
         raise ProgramError(name, f"{problem[0].name}: {problem[1]}", _REMEDY)
+    if isinstance(command, Vector):
+        _check_clamps(name, command)
     if isinstance(command, Vector) and command.op == VectorOp.AVERAGE:
         divisor = command.n_ky * command.n_kx
         if command.half >= divisor:
             raise ProgramError(
                 name, f"half is {command.half}, the window has {divisor} elements", _REMEDY
+            )
+
+
+def _check_clamps(name: str, vector: Vector) -> None:
+    """Refuse bounds that leave no value: machines differ in which of the two wins."""
+    for low, high in (("act_min", "act_max"), ("mid_min", "mid_max")):
+        if getattr(vector, low) > getattr(vector, high):
+            raise ProgramError(
+                name,
+                f"{low} is {getattr(vector, low)}, {high} is {getattr(vector, high)}",
+                _REMEDY,
             )
 
 
@@ -204,10 +206,6 @@ def _check_softmax_order(index: int, softmax: Softmax, config: NpuConfig) -> Non
         written[target[row]] = True
 
 
-BLOCK_USES = 256
-"""Accesses held against all others at a time."""
-
-
 @dataclass(frozen=True)
 class _Use:
     """An access and the command that makes it."""
@@ -216,52 +214,80 @@ class _Use:
     access: Access
 
 
-def _check_uses(uses: list[_Use]) -> None:
-    """Refuse more accesses to a memory than their order may have room for."""
-    for memory, count in Counter(use.access.memory for use in uses).items():
-        if count > MAX_USES:
-            raise ProgramError(
-                "the program",
-                f"it uses {memory} {count} times, at most {MAX_USES} are checked",
-                _REMEDY,
-            )
+class _Uses:
+    """The accesses of one engine to one memory, in the order in which they begin."""
+
+    def __init__(self, uses: list[_Use], order: CommandOrder) -> None:
+        # Of one command's accesses those that wait for an accumulator half begin last.
+        self.uses = sorted(uses, key=lambda use: (use.index, use.access.after_first))
+        begins = [
+            (order.first if use.access.after_first else order.start)[use.index] for use in self.uses
+        ]
+        self.turn = np.array([order.turn[use.index] for use in self.uses])
+        self.over_before = order.over_before[begins]
+        """How many commands of each engine are over before each access begins; never falls."""
+        self.low, self.high = np.array([use.access.bounds for use in self.uses]).T
+        self.size = np.array([len(use.access.starts) for use in self.uses])
+
+    def only(self, write: bool) -> Ints:
+        """Return the numbers of the accesses that write, or of those that read."""
+        return np.flatnonzero([use.access.write is write for use in self.uses])
 
 
 def _races(
-    commands: Sequence[Command], uses: list[_Use], order: CommandOrder
+    uses: list[_Use], commands: Sequence[Command], order: CommandOrder, *, limits: bool
 ) -> Iterator[tuple[_Use, _Use]]:
     """Yield pairs of uses that overlap, one of them a write, and are not ordered."""
-    by_memory: dict[str, list[_Use]] = {}
+    groups: dict[str, dict[Engine, list[_Use]]] = {}
     for use in uses:
-        by_memory.setdefault(use.access.memory, []).append(use)
-    for group in by_memory.values():
-        if not any(use.access.write for use in group):
-            continue
-        engine = np.array([int(commands[use.index].OPCODE) >> 4 for use in group])
-        write = np.array([use.access.write for use in group])
-        bounds = np.array([use.access.bounds for use in group])
-        ordered = _ordered(group, order)
-        # In blocks of rows: tables over all pairs of a long program take gigabytes.
-        for start in range(0, len(group), BLOCK_USES):
-            rows = slice(start, start + BLOCK_USES)
-            suspect = (engine[rows, None] != engine) & (write[rows, None] | write)
-            suspect &= bounds[rows, None, 0] < bounds[None, :, 1]
-            suspect &= bounds[None, :, 0] < bounds[rows, None, 1]
-            suspect &= ~(ordered[rows] | ordered[:, rows].T)
-            for row, second in np.argwhere(np.triu(suspect, start)):
-                first = start + row
-                if group[first].access.overlaps(group[second].access):
-                    yield group[first], group[second]
+        engine = commands[use.index].engine
+        assert engine is not None, "only engines use memories"
+        groups.setdefault(use.access.memory, {}).setdefault(engine, []).append(use)
+    pairs = effort = 0
+    for memory, by_engine in groups.items():
+        sorted_uses = {engine: _Uses(found, order) for engine, found in by_engine.items()}
+        for one, other in itertools.permutations(sorted_uses, 2):
+            # Writes of the one against all uses of the other; two writes are met once.
+            writes = sorted_uses[one].only(write=True)
+            ours, theirs = sorted_uses[one], sorted_uses[other]
+            against = np.arange(len(theirs.uses)) if one < other else theirs.only(write=False)
+            for mine, yours in _unordered(ours, writes, one, theirs, against, other):
+                pairs += len(mine)
+                if limits and pairs > MAX_PAIRS:
+                    raise _too_many(memory, "pairs of accesses that nothing orders", MAX_PAIRS)
+                close = (ours.low[mine] < theirs.high[yours]) & (
+                    theirs.low[yours] < ours.high[mine]
+                )
+                for a, b in zip(mine[close].tolist(), yours[close].tolist(), strict=True):
+                    effort += PAIR_EFFORT + int(min(ours.size[a], theirs.size[b]))
+                    if limits and effort > MAX_PAIR_EFFORT:
+                        raise _too_many(memory, "steps to tell accesses apart", MAX_PAIR_EFFORT)
+                    if ours.uses[a].access.overlaps(theirs.uses[b].access):
+                        yield ours.uses[a], theirs.uses[b]
 
 
-def _ordered(group: list[_Use], order: CommandOrder) -> npt.NDArray[np.bool_]:
-    """Return ``[i, j]``: use i is over before use j begins."""
-    ends = np.array([order.over[use.index] for use in group])
-    size = (len(order.before) + 7) // 8
-    matrix = np.zeros((len(group), len(group)), np.bool_)
-    for column, use in enumerate(group):
-        events = order.first if use.access.after_first else order.start
-        bits = order.before[events[use.index]].to_bytes(size, "little")
-        row = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
-        matrix[:, column] = row[ends]
-    return matrix
+def _unordered(
+    ours: _Uses, mine: Ints, one: Engine, theirs: _Uses, yours: Ints, other: Engine
+) -> Iterator[tuple[Ints, Ints]]:
+    """Yield in blocks the pairs of `mine` and `yours` of which neither is over when one begins.
+
+    For each of mine, what the other engine has surely done before comes first in yours, and what
+    it surely does after comes last: the others are neighbours.
+    """
+    first = np.searchsorted(theirs.turn[yours], ours.over_before[mine, other], side="left")
+    last = np.searchsorted(theirs.over_before[yours, one], ours.turn[mine], side="right")
+    ends = np.cumsum(np.maximum(last - first, 0))
+    begin = 0
+    while begin < len(mine):
+        done = int(ends[begin - 1]) if begin else 0
+        # At least one of mine in a block, whatever its number of pairs.
+        stop = max(begin + 1, int(np.searchsorted(ends, done + BLOCK_PAIRS, side="right")))
+        counts = np.maximum(last[begin:stop] - first[begin:stop], 0)
+        steps = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        rows = np.repeat(np.arange(begin, stop), counts)
+        yield mine[rows], yours[first[rows] + steps]
+        begin = stop
+
+
+def _too_many(memory: str, what: str, limit: int) -> ProgramError:
+    return ProgramError("the program", f"{memory}: more than {limit} {what}", _REMEDY)

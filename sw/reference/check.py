@@ -20,6 +20,7 @@ from celosia.sw.driver.result import Result
 from celosia.sw.program.file import Program
 from celosia.sw.reference.interpreter import Expected, ReferenceModel
 from celosia.sw.report.locate import Origin, find_origin
+from celosia.sw.runtime.session import Session
 
 __all__ = ["CheckReport", "Difference", "check_model"]
 
@@ -170,10 +171,12 @@ def _check(
     results: list[Result] = []
     compared: set[str] = set()
     difference: Difference | None = None
+    # Two sessions: what a program keeps from run to run is its own.
+    session, kept_session = Session(plain, device), Session(instrumented, device)
     for number, sample in enumerate(inputs):
         expected = reference.run(sample)
-        results.append(device.run(plain, sample))
-        kept = device.run(instrumented, sample)
+        results.append(session.run(sample))
+        kept = kept_session.run(sample)
         compare = _Comparison(expected, reference.operators, number)
         # The instrumented program first: it knows which layer went wrong, not only that one did.
         difference = compare.first_difference(
@@ -244,6 +247,6 @@ class _Comparison:
                     source=source.source,
                     sample=self._sample,
                     program=kind,
-                    origin=find_origin(program, infos[name], index, op_index),
+                    origin=find_origin(program, name, index, op_index),
                 )
         return None

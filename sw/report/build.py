@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from celosia.boards.fpga.report import BuildReport
+from dataclasses import asdict
+from pathlib import Path
+
+from celosia.boards.fpga.report import BuildReport, ClockResult
+from celosia.sw.report.records import put_entry, read_entries
 from rich.table import Table
 
-__all__ = ["report_lines", "report_table"]
+__all__ = ["record_report", "recorded_reports", "report_lines", "report_table"]
 
 KIB = 1024
 
@@ -44,3 +48,17 @@ def report_lines(report: BuildReport) -> list[str]:
     times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in report.seconds.items())
     lines.append(f"time: {times}")
     return lines
+
+
+def record_report(path: Path, report: BuildReport) -> None:
+    """Put a build's figures into a record, under the board's name."""
+    put_entry(path, report.board, asdict(report))
+
+
+def recorded_reports(path: Path) -> dict[str, BuildReport]:
+    """Return the builds of a record, by board."""
+    reports = {}
+    for name, entry in read_entries(path).items():
+        clocks = tuple(ClockResult(**clock) for clock in entry["clocks"])
+        reports[name] = BuildReport(**{**entry, "clocks": clocks})
+    return reports

@@ -60,13 +60,17 @@ def run_figures(
         "device": device,
         "samples": len(results),
         "cycles": cycles,
-        "predicted_cycles": sum(layer.predicted_cycles for layer in program.layers),
+        "predicted_cycles": program.predicted_cycles,
         "macs": sum(layer.macs for layer in program.layers),
         "folded_macs": program.folded_macs,
         "utilisation": utilisation(program, cycles),
         "seconds": seconds,
         "equal": None,
         "counters": dict(results[0].counters),
+        "segments": [
+            {"name": part.name, "cycles": part.cycles, "counters": dict(part.counters)}
+            for part in results[0].segments
+        ],
         "layers": [asdict(layer) for layer in program.layers],
         "runs": [
             {

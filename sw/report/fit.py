@@ -118,9 +118,9 @@ def fit_program(
     multipliers : tuple of int
         What the NPU takes, what the FPGA has.
     """
-    layout = Layout.of(program, first=FIRST_ADDRESS, memory_bytes=ENDLESS)
+    layout = Layout.of(program.npu, first=FIRST_ADDRESS, memory_bytes=ENDLESS)
     # The last command ends the program; predictions are made without it.
-    prediction = predict(program.decode()[:-1], program.config, memory=memory)
+    prediction = predict(program.npu.decode()[:-1], program.config, memory=memory)
     return Fit(
         model=program.model,
         config=program.config.name,

@@ -22,7 +22,9 @@ from celosia.hw.contract.isa import (
     Vector,
     VectorOp,
 )
-from celosia.sw.program.file import LayerInfo, Program, TensorInfo
+from celosia.sw.program.file import Program
+from celosia.sw.program.segments import LayerInfo, NpuSegment
+from celosia.sw.program.tensors import PlacedTensor
 from celosia.sw.report.labels import layer_label
 
 __all__ = ["Origin", "find_origin"]
@@ -78,27 +80,26 @@ class Origin:
         return ", ".join(parts)
 
 
-def find_origin(
-    program: Program, tensor: TensorInfo, index: Sequence[int], op_index: int = -1
-) -> Origin:
+def find_origin(program: Program, name: str, index: Sequence[int], op_index: int = -1) -> Origin:
     """Return what computed one element of a tensor that a program leaves in system memory.
 
     Parameters
     ----------
     program : Program
         The program that was run.
-    tensor : TensorInfo
-        One of its outputs or intermediates.
+    name : str
+        Of a tensor among its outputs and intermediates.
     index : sequence of int
         The element, in the tensor's shape.
     op_index : int
         Number of the operator in the model that writes the tensor, to find its layer; -1: unknown.
     """
-    commands = program.decode()
+    segment, tensor = _writer(program, name)
+    commands = segment.decode()
     address = _memory_address(tensor, index)
     store, sram = _last_transfer(commands, Store, Region[tensor.region], address)
     if store is None or sram is None:
-        return Origin(layer=_layer(program, op_index, None))
+        return Origin(layer=_layer(segment, op_index, None))
     line_bytes = program.config.line_bytes
     for position in range(store - 1, -1, -1):
         command = commands[position]
@@ -106,7 +107,7 @@ def find_origin(
         if tile is None:
             continue
         found = Origin(
-            layer=_layer(program, op_index, position),
+            layer=_layer(segment, op_index, position),
             command=position,
             kind=_kind(command),
             store=store,
@@ -123,21 +124,30 @@ def find_origin(
                 conv=_feeding_conv(commands, position),
             )
         return found
-    return Origin(layer=_layer(program, op_index, store), store=store)
+    return Origin(layer=_layer(segment, op_index, store), store=store)
 
 
-def _memory_address(tensor: TensorInfo, index: Sequence[int]) -> int:
+def _writer(program: Program, name: str) -> tuple[NpuSegment, PlacedTensor]:
+    """Return the last segment that leaves a tensor in system memory, and its place there."""
+    for segment in reversed(program.segments):
+        for tensor in (*segment.outputs, *segment.intermediates):
+            if tensor.name == name:
+                return segment, tensor
+    raise KeyError(f"no segment writes {name!r}")
+
+
+def _memory_address(tensor: PlacedTensor, index: Sequence[int]) -> int:
     flat = 0
-    for size, position in zip(tensor.shape, index, strict=True):
+    for size, position in zip(tensor.info.shape, index, strict=True):
         flat = flat * size + position
-    _, pixels, channels = tensor.extents
+    _, pixels, channels = tensor.info.extents
     pixel, channel = divmod(flat, channels)
     row, column = divmod(pixel, pixels)
     return (
         tensor.offset
         + row * tensor.row_pitch
         + column * tensor.pixel_pitch
-        + channel * tensor.item.itemsize
+        + channel * tensor.info.item.itemsize
     )
 
 
@@ -204,13 +214,13 @@ def _feeding_conv(commands: Sequence[Command], position: int) -> int | None:
     return handing_over[turn] if turn < len(handing_over) else None
 
 
-def _layer(program: Program, op_index: int, position: int | None) -> LayerInfo | None:
-    for layer in program.layers:
-        if op_index >= 0 and layer.tflite_index == op_index:
+def _layer(segment: NpuSegment, op_index: int, position: int | None) -> LayerInfo | None:
+    for layer in segment.layers:
+        if op_index >= 0 and layer.origin.index == op_index:
             return layer
     if position is None:
         return None
-    return program.layer_of(position)
+    return segment.layer_of(position)
 
 
 def _kind(command: Command) -> str:

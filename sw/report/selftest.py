@@ -17,7 +17,9 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Command, End, Engine, Load, Region, Store
 from celosia.hw.contract.regs import IDENTITY
 from celosia.sw.driver.device import Device
-from celosia.sw.program.file import MemoryPlan, Program, TensorInfo
+from celosia.sw.program.file import Program
+from celosia.sw.program.segments import MemoryPlan, NpuSegment
+from celosia.sw.program.tensors import PlacedTensor, TensorInfo
 
 __all__ = ["STEPS", "StepResult", "self_test"]
 
@@ -213,33 +215,28 @@ def _dma_program(config: NpuConfig) -> Program:
         ),
         End(tag=2),
     ]
-    return Program(
-        config=config,
+    segment = NpuSegment(
+        name="DMA test",
         commands=b"".join(command.encode() for command in commands),
-        constants=b"",
         inputs=(
-            TensorInfo(
-                name="scattered",
-                shape=DMA_SHAPE,
+            PlacedTensor(
+                info=TensorInfo(name="scattered", shape=DMA_SHAPE),
                 offset=DMA_IN,
                 row_pitch=DMA_ROW_PITCH,
                 pixel_pitch=DMA_PITCH,
             ),
         ),
         outputs=(
-            TensorInfo(
-                name="packed",
-                shape=DMA_SHAPE,
+            PlacedTensor(
+                info=TensorInfo(name="packed", shape=DMA_SHAPE),
                 offset=DMA_OUT,
                 row_pitch=row_bytes * columns,
                 pixel_pitch=row_bytes,
             ),
         ),
-        intermediates=(),
         memory=MemoryPlan(region_bytes={"IO": DMA_BYTES, "SCRATCH": 0}),
-        layers=(),
-        model="DMA test",
     )
+    return Program.of(segment, config, model=segment.name)
 
 
 def _dma(device: Device, march_bytes: int) -> str:

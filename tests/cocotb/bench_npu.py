@@ -87,10 +87,10 @@ class Host:
 
     async def load(self, program: Program) -> Layout:
         """Put a program into memory; return where its regions are."""
-        layout = Layout.of(program, first=FIRST_ADDRESS, memory_bytes=MEMORY_BYTES)
+        layout = Layout.of(program.npu, first=FIRST_ADDRESS, memory_bytes=MEMORY_BYTES)
         for region, content in (
-            (Region.CODE, program.commands),
-            (Region.CONST, program.constants),
+            (Region.CODE, program.npu.commands),
+            (Region.CONST, program.npu.constants),
         ):
             base = layout[region].base
             self.data[base : base + len(content)] = content
@@ -103,7 +103,7 @@ class Host:
     ) -> list[npt.NDArray[Any]]:
         """Run a program that is loaded; return its outputs."""
         whole = np.frombuffer(self.data, np.uint8)
-        for tensor, values in zip(program.inputs, inputs, strict=True):
+        for tensor, values in zip(program.npu.inputs, inputs, strict=True):
             place = layout[Region[tensor.region]]
             tensor.scatter(whole[place.base : place.end], values)
         before = bytes(self.data)
@@ -122,7 +122,7 @@ class Host:
         assert await self.read("count_bus_read") == self.memory.reads
         self.memory.reads = self.memory.writes = 0
         outputs = []
-        for tensor in program.outputs:
+        for tensor in program.npu.outputs:
             place = layout[Region[tensor.region]]
             outputs.append(tensor.gather(whole[place.base : place.end]))
         return outputs

@@ -44,25 +44,25 @@ def run(
     bases, total = {}, 0
     for region in Region:
         bases[region] = total
-        total += -(-program.region_bytes(region) // 64) * 64 + REGION_GAP_BYTES
+        total += -(-program.npu.region_bytes(region) // 64) * 64 + REGION_GAP_BYTES
     emulator = Emulator(program.config, total)
     for memory in (emulator.memory, emulator.act, emulator.param):
         memory[:] = rng.integers(0, 256, memory.shape, dtype=np.uint8)
     emulator.wgt[:] = rng.integers(-128, 128, emulator.wgt.shape, dtype=np.int8)
-    emulator.load_code(program.commands, bases[Region.CODE])
+    emulator.load_code(program.npu.commands, bases[Region.CODE])
     for region in (Region.CONST, Region.IO, Region.SCRATCH):
-        emulator.set_region(region, bases[region], max(1, program.region_bytes(region)))
-    constants = np.frombuffer(program.constants, np.uint8)
+        emulator.set_region(region, bases[region], max(1, program.npu.region_bytes(region)))
+    constants = np.frombuffer(program.npu.constants, np.uint8)
     emulator.memory[bases[Region.CONST] :][: len(constants)] = constants
 
     def window(region: str) -> npt.NDArray[np.uint8]:
         place = Region[region]
-        return emulator.memory[bases[place] :][: program.region_bytes(place)]
+        return emulator.memory[bases[place] :][: program.npu.region_bytes(place)]
 
-    for tensor, values in zip(program.inputs, inputs, strict=True):
+    for tensor, values in zip(program.npu.inputs, inputs, strict=True):
         tensor.scatter(window(tensor.region), values)
     emulator.run(order, seed)
-    tensors = (*program.outputs, *program.intermediates)
+    tensors = (*program.npu.outputs, *program.npu.intermediates)
     return {tensor.name: tensor.gather(window(tensor.region)) for tensor in tensors}
 
 
@@ -194,7 +194,7 @@ def test_random_models_on_machines_that_are_too_small_are_exact() -> None:
         assert assert_equal(got, want, f"seed {seed}, random order"), f"seed {seed}"
         exact += 1
         cut += any("stripes" in layer.reason for layer in program.layers)
-        split += any(getattr(command, "hold", 0) for command in program.decode())
+        split += any(getattr(command, "hold", 0) for command in program.npu.decode())
     # The seeds are worth something only if they reach the paths that large machines never take.
     assert exact >= 50
     assert cut >= 15

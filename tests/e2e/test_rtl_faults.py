@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from celosia.errors import DeviceError, InputError, ProgramError
-from celosia.hw.contract.config import preset
+from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.isa import (
     COMMAND_BITS,
     COMMAND_BYTES,
@@ -52,7 +52,7 @@ from celosia.sw.driver.device import FIRST_ADDRESS, Device
 from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.driver.layout import Layout
 from celosia.sw.driver.sim import SimDevice
-from celosia.sw.program.file import MemoryPlan, Program, TensorInfo
+from celosia.sw.program.file import MemoryPlan, NpuSegment, PlacedTensor, Program, TensorInfo
 from celosia.sw.reference.golden import GoldenModel
 from celosia.toolchain import missing_tools
 
@@ -183,18 +183,19 @@ def simulated(bench: Bench) -> SimDevice:
     return bench.device
 
 
-def raw_program(commands: Sequence[Command | bytes], **changes: Any) -> Program:
+def raw_program(
+    commands: Sequence[Command | bytes], *, config: NpuConfig = CONFIG, **changes: Any
+) -> Program:
     """Return a program of commands that no compiler wrote; nothing checks it."""
     code = b"".join(c if isinstance(c, bytes) else c.encode() for c in commands)
     plan = MemoryPlan(region_bytes={"IO": REGION_BYTES, "SCRATCH": REGION_BYTES})
     values: dict[str, Any] = {
-        "config": CONFIG,
+        "name": "broken",
         "commands": code,
         "constants": bytes(REGION_BYTES),
         "memory": plan,
-        "model": "broken",
     }
-    return Program(**{**values, **changes})
+    return Program.of(NpuSegment(**{**values, **changes}), config, model="broken")
 
 
 @cache
@@ -208,7 +209,7 @@ def guarded_run(bench: Bench, program: Program) -> DeviceError | None:
     memory = device.rtl.memory
     memory[:] = guard_bytes(memory.size)
     inputs = [np.zeros(info.shape, info.item) for info in program.inputs]
-    layout = Layout.of(program, first=FIRST_ADDRESS, memory_bytes=MEMORY_BYTES)
+    layout = Layout.of(program.npu, first=FIRST_ADDRESS, memory_bytes=MEMORY_BYTES)
     before = memory.copy()
     error = None
     try:
@@ -503,7 +504,7 @@ def test_bus_error_is_reported_with_its_address(rtl: Bench, region: Region, unit
 
     device = simulated(rtl)
     rtl.assert_works()
-    layout = Layout.of(rtl.program, first=FIRST_ADDRESS, memory_bytes=MEMORY_BYTES)
+    layout = Layout.of(rtl.program.npu, first=FIRST_ADDRESS, memory_bytes=MEMORY_BYTES)
     given = np.zeros(rtl.program.inputs[0].shape, np.int8)
     for offset in (0, layout[region].size // 2 & ~3):
         bad = layout[region].base + offset
@@ -522,7 +523,7 @@ def test_memory_smaller_than_promised(rtl: Bench) -> None:
     from celosia.sim.rtl.rtl import MemoryModel
 
     device = simulated(rtl)
-    layout = Layout.of(rtl.program, first=FIRST_ADDRESS, memory_bytes=MEMORY_BYTES)
+    layout = Layout.of(rtl.program.npu, first=FIRST_ADDRESS, memory_bytes=MEMORY_BYTES)
     end = layout[Region.CONST].base + 256
     device.rtl.set_memory_model(MemoryModel(window=(0, end)))
     with pytest.raises(DeviceError, match="as large as memory_bytes says") as caught:
@@ -651,13 +652,18 @@ def test_wrong_inputs(rtl: Bench, make: Any, message: str) -> None:
 
 
 def small_program() -> bytes:
-    tensor = TensorInfo(name="x", shape=(1, 4), row_pitch=4, pixel_pitch=4)
+    x, y = (
+        PlacedTensor(
+            info=TensorInfo(name=name, shape=(1, 4)), offset=offset, row_pitch=4, pixel_pitch=4
+        )
+        for name, offset in (("x", 0), ("y", 4))
+    )
     return raw_program(
         [replace(LOAD, row_bytes=4), End(tag=1)],
         constants=bytes(16),
         memory=MemoryPlan(region_bytes={"IO": 8}),
-        inputs=(tensor,),
-        outputs=(replace(tensor, name="y", offset=4),),
+        inputs=(x,),
+        outputs=(y,),
     ).to_bytes()
 
 
@@ -699,7 +705,7 @@ def test_damaged_program_file_on_the_command_line(tmp_path: Path) -> None:
 def damaged(program: Program, seed: int) -> tuple[Program, int]:
     """Flip one to three bits of one command past the checksum; return also the command's index."""
     rng = np.random.default_rng(seed)
-    data = bytearray(program.commands)
+    data = bytearray(program.npu.commands)
     index = int(rng.integers(len(data) // COMMAND_BYTES))
     place = index * COMMAND_BYTES
     command = Command.decode(bytes(data[place : place + COMMAND_BYTES]))
@@ -707,7 +713,7 @@ def damaged(program: Program, seed: int) -> tuple[Program, int]:
     limit = used_bits(command) if rng.random() < 0.9 else COMMAND_BITS
     for bit in rng.integers(0, limit, int(rng.integers(1, 4))):
         data[place + int(bit) // 8] ^= 1 << int(bit) % 8
-    return replace(program, commands=bytes(data)), index
+    return program.with_npu(commands=bytes(data)), index
 
 
 def emulated(bench: Bench, program: Program, index: int) -> tuple[object, ...] | None:
@@ -717,7 +723,7 @@ def emulated(bench: Bench, program: Program, index: int) -> tuple[object, ...] |
     is not the one that is expected, a shift beyond 31, a row that is longer than its outputs, a
     pixel that is not a line). And some would take the emulator very long.
     """
-    data = program.commands[index * COMMAND_BYTES :][:COMMAND_BYTES]
+    data = program.npu.commands[index * COMMAND_BYTES :][:COMMAND_BYTES]
     try:
         command = Command.decode(data)
     except IsaError:

@@ -26,12 +26,14 @@ from celosia.sw.driver.sim import SimDevice
 from celosia.sw.program.file import Program
 from celosia.sw.reference.check import CheckReport, check_model
 from celosia.sw.reference.interpreter import ReferenceModel
+from celosia.sw.report.bench.record import read_record
 from celosia.sw.report.samples import Sample, random_samples
 from celosia.toolchain import missing_tools
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARK = ROOT.parent / "shared" / "mlperf_tiny"
 DIGITS = ROOT / "examples" / "digits"
+RECORD = read_record(ROOT / "docs" / "figures" / "cycles.json")
 MODELS = {
     "nano": ("kws", "sww"),
     "tiny": ("kws", "sww", "ad01", "resnet8", "vww_96"),
@@ -142,6 +144,11 @@ def check(
     spread = FIRMWARE_SPREAD if preset(config).firmware else 1
     assert max(cycles) <= spread * min(cycles), f"cycles depend on the data: {cycles}"
     assert slow_cycles > cycles[0] > 0
+    recorded = RECORD.cycles(path.stem, config)
+    assert recorded / spread <= cycles[0] <= recorded * spread, (
+        f"{cycles[0]:,} cycles, the documents say {recorded:,}: celosia bench --config {config}"
+        " --record docs/figures/cycles.json, then make docs"
+    )
     return report
 
 

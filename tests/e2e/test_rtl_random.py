@@ -145,7 +145,7 @@ def run_case(seed: int, rtl: SimDevice, emu: EmuDevice) -> Counter[str]:
     assert assert_exact(emu.run(program, model.inputs), want, f"emulator: {what}")
 
     rtl.rtl.set_memory_model(random_memory(rng))
-    rtl.load(program)
+    rtl.load(program.npu)
     before = rtl.rtl.memory.copy()
     result = rtl.run(program, model.inputs)
     tensors = assert_exact(result, want, f"RTL: {what}")
@@ -158,7 +158,7 @@ def run_case(seed: int, rtl: SimDevice, emu: EmuDevice) -> Counter[str]:
             "tensors": tensors,
             "cycles": result.cycles or 0,
             "cut": any("stripes" in layer.reason for layer in program.layers),
-            "split": any(isinstance(c, Conv) and c.hold for c in program.decode()),
+            "split": any(isinstance(c, Conv) and c.hold for c in program.npu.decode()),
         }
     )
 

@@ -1,4 +1,4 @@
-"""The vector unit's address generators go where their definition says."""
+"""The vector engine's address generators go where their definition says."""
 
 from __future__ import annotations
 

@@ -22,17 +22,17 @@ import time
 import traceback
 import zlib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from celosia.errors import CelosiaError, UnsupportedError
 from celosia.hw.contract.config import preset
-from celosia.hw.contract.isa import COMMAND_BYTES, COMMANDS, fields_of
+from celosia.hw.contract.isa import COMMAND_BYTES, COMMANDS, Region, fields_of
 from celosia.sim.models.random_models import random_network
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.emu import EmuDevice
-from celosia.sw.program.file import HEADER_BYTES, Program, Section
+from celosia.sw.program.file import HEADER_BYTES, PlacedTensor, Program, Section, TensorInfo
 from celosia.sw.program.verify import check_program
 from celosia.sw.report.example import load_digits
 
@@ -41,11 +41,18 @@ MEMORY_BYTES = 16 << 20
 MAX_CASE_SECONDS = 60.0
 MAX_RSS_BYTES = 512 << 20
 
-JSON_SECTIONS = (Section.CONFIG, Section.TENSORS, Section.MEMORY, Section.LAYERS)
+JSON_SECTIONS = (
+    Section.CONFIG,
+    Section.TENSORS,
+    Section.MEMORY,
+    Section.LAYERS,
+    Section.SEGMENTS,
+)
 NUMBERS = (-1, 0, 1, 7, 255, 1 << 16, (1 << 31) - 1, 1 << 32, 1 << 41, 1 << 63, 10**400)
 VALUES: tuple[Any, ...] = (
     *NUMBERS, None, True, False, 0.5, 1e308, -1e-308, "", "x", "int8", "IO", "\ud800", "n" * 9999,
     [], {}, [[]], [1, 2, 3], {"a": 1}, "float64", "object", "V8", "M8[s]",
+    "int16", "npu", "host",
 )  # fmt: skip
 
 
@@ -86,7 +93,29 @@ def valid_files() -> list[bytes]:
             files.append(compile_model(model, preset("tiny"), keep_tensors=seed == 3).to_bytes())
         except UnsupportedError:
             continue
-    return files
+    return [*files, segmented(Program.from_bytes(files[0])).to_bytes()]
+
+
+def segmented(program: Program) -> Program:
+    """Return a program of two segments with a tensor that outlasts a run."""
+    segment = program.npu
+    size = segment.region_bytes(Region.IO)
+    state = PlacedTensor(
+        info=TensorInfo(name="a state", shape=(1, 8), persistent=True),
+        offset=size,
+        row_pitch=8,
+        pixel_pitch=8,
+    )
+    plan = replace(
+        segment.memory, region_bytes={**segment.memory.region_bytes, Region.IO.name: size + 8}
+    )
+    first = replace(
+        segment,
+        memory=plan,
+        inputs=(*segment.inputs, state),
+        outputs=(*segment.outputs, state),
+    )
+    return replace(program, segments=(first, segment), initial_state=bytes(range(8)))
 
 
 def sections_of(data: bytes) -> dict[int, bytes]:

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from celosia.hw.contract.isa import (
     VectorOp,
 )
 from celosia.sim.emulator.machine import Emulator, EmulatorError
-from celosia.sw.program.file import MemoryPlan, Program, TensorInfo
+from celosia.sw.program.file import MemoryPlan, NpuSegment, PlacedTensor, Program, TensorInfo
 from celosia.sw.program.verify import check_commands, check_program
 
 LOAD, STORE, ARRAY, VECTOR = 1, 2, 4, 8
@@ -218,13 +219,70 @@ def test_a_wrong_tag_or_a_signal_of_end_is_refused() -> None:
 
 def test_a_whole_program_and_its_tensors_are_checked() -> None:
     code = b"".join(command.encode() for command in numbered(GOOD))
-    tensor = TensorInfo(name="t", shape=(1, 8), offset=8185, row_pitch=8, pixel_pitch=8)
+    info = TensorInfo(name="t", shape=(1, 8))
+    tensor = PlacedTensor(info=info, offset=8185, row_pitch=8, pixel_pitch=8)
     plan = MemoryPlan(region_bytes={"IO": 8192})
-    check_program(Program(config=BASE, commands=code, memory=plan))
-    with pytest.raises(ProgramError, match="tensor 't': ends at byte 8193"):
-        check_program(Program(config=BASE, commands=code, memory=plan, inputs=(tensor,)))
+    check_program(Program.of(NpuSegment(commands=code, memory=plan), BASE))
+    with pytest.raises(ProgramError, match="tensor 't': it ends at byte 8193"):
+        NpuSegment(commands=code, memory=plan, inputs=(tensor,))
     with pytest.raises(ProgramError, match="MEM_WINDOW"):
-        check_program(Program(config=BASE, commands=code))
+        check_program(Program.of(NpuSegment(commands=code), BASE))
+
+
+def chain(turns: int) -> list[Command]:
+    """An image after the other through one place, every engine waiting for the next one."""
+    commands: list[Command] = []
+    for turn in range(turns):
+        back = {"wait": ARRAY} if turn else {}, {"wait": STORE} if turn else {}
+        more = turn < turns - 1
+        commands += [
+            replace(MOVE_IN, signal=ARRAY, **back[0]),
+            replace(CONV, wait=LOAD, signal=LOAD if more else 0),
+            replace(REQUANT, signal=STORE, **back[1]),
+            replace(MOVE_OUT, wait=VECTOR, signal=VECTOR if more else 0),
+        ]
+    return commands
+
+
+def test_a_long_program_is_checked_in_seconds(tmp_path: Path) -> None:
+    """And a token that is missing far behind is found."""
+    commands = numbered(chain(5000))
+    assert len(commands) == 20_001
+    code = b"".join(command.encode() for command in commands)
+    plan = MemoryPlan(region_bytes={"IO": SIZES[Region.IO]})
+    program = Program.of(NpuSegment(commands=code, memory=plan), BASE)
+    program.save(tmp_path / "long.celosia")
+    started = time.monotonic()
+    assert Program.load(tmp_path / "long.celosia").npu.decode() == commands
+    # 5 s on a slow processor; a table of all pairs took gigabytes.
+    assert time.monotonic() - started < 30
+    late = 4 * 4990
+    commands[late] = replace(commands[late], wait=0)
+    commands[late - 3] = replace(commands[late - 3], signal=0)
+    with pytest.raises(ProgramError, match=r"command 19960 \(Load\) and command 19957 \(Conv\)"):
+        check_commands(commands, BASE, SIZES)
+
+
+def test_accesses_that_nothing_orders_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    apart = [MOVE_OUT, replace(MOVE_IN, mem_addr=0, sram_addr=2048)] * 50
+    check(*apart)
+    monkeypatch.setattr("celosia.sw.program.verify.MAX_PAIRS", 1000)
+    assert "IO: more than 1000 pairs of accesses that nothing orders" in refused(*apart)
+    check_commands(numbered(apart), BASE, SIZES, limits=False)
+    comb = replace(MOVE_OUT, row_bytes=1, n1=32, mem_stride1=2, sram_stride1=1)
+    teeth = replace(MOVE_IN, mem_addr=4097, row_bytes=1, n1=32, mem_stride1=2, sram_addr=2048)
+    check(comb, teeth)
+    monkeypatch.setattr("celosia.sw.program.verify.MAX_PAIR_EFFORT", 100)
+    assert "more than 100 steps to tell accesses apart" in refused(comb, teeth)
+
+
+@pytest.mark.parametrize("low", ["act_min", "mid_min"])
+def test_bounds_that_leave_no_value_are_refused(low: str) -> None:
+    """The engine lets the lower bound win, the firmware of ``nano`` the upper one."""
+    high = low.replace("min", "max")
+    check(replace(TABLE, **{low: 7, high: 7}))
+    text = refused(replace(TABLE, **{low: 8, high: 7}))
+    assert f"{low} is 8, {high} is 7" in text
 
 
 def random_program(draw: random.Random) -> list[Command]:

@@ -135,7 +135,7 @@ def test_compile_writes_a_program_and_a_report(cli: Cli, tmp_path: Path) -> None
     assert result.exit_code == 0, result.output
     program = Program.load("out.celosia")
     figures = loaded("report.json")
-    assert figures["commands"] == len(program.commands) // COMMAND_BYTES
+    assert figures["commands"] == len(program.npu.commands) // COMMAND_BYTES
     assert figures["macs"] == 173_184
     assert [layer["op"] for layer in figures["layers"]] == [layer.op for layer in program.layers]
     total = sum(layer["predicted_cycles"] for layer in figures["layers"])
@@ -245,9 +245,9 @@ def test_disasm_prints_every_command(cli: Cli) -> None:
     assert result.exit_code == 0
     program = Program.load("d.celosia")
     lines = [line for line in result.output.splitlines() if not line.startswith(";")]
-    commands = program.decode()
+    commands = program.npu.decode()
     named = [int(line.rpartition("; layer ")[2]) for line in lines[:-1]]
-    assert (*named, -1) == program.command_layers
+    assert (*named, -1) == program.npu.command_layers
     assert len(lines) == len(commands)
     for line, command in zip(lines, commands, strict=True):
         assert type(command).__name__ in line

@@ -21,6 +21,7 @@ from celosia.sw.compiler.build import compile_model
 from celosia.sw.compiler.cost.engines import MemoryTiming, predict
 from celosia.sw.driver.device import FIRST_ADDRESS
 from celosia.sw.driver.layout import Layout
+from celosia.sw.report.build import record_report, recorded_reports, report_lines
 from celosia.sw.report.fit import fit_program
 from celosia.sw.report.fpga_results import published_results
 from typer.testing import CliRunner, Result
@@ -94,7 +95,7 @@ def test_boards_are_listed(tmp_path: Path) -> None:
         (["build", "ulx3s", "--memory", "64"], ["SDRAM", "32768 KiB"]),
         (["build", "ulx3s", "--clock", "900"], ["900 MHz", "25 MHz"]),
         (["build", "ulx3s", "--json", "no/r.json"], ["no/r.json", "no folder no"]),
-        (["build", "ulx3s", "--renew", "none.md"], ["none.md"]),
+        (["build", "ulx3s", "--record", "no/r.json"], ["no/r.json", "no folder no"]),
         (["program", "ulx3s"], ["ulx3s.bit", "celosia build ulx3s"]),
         (["fit", "none.tflite", "--board", "ulx3s"], ["none.tflite"]),
         (["fit", "none.tflite", "--board", "ulx4"], ["ulx4", "no such board"]),
@@ -122,12 +123,12 @@ def test_a_model_that_fits(tmp_path: Path) -> None:
     assert "What helps" not in result.output
     figures = json.loads(target.read_text(encoding="utf-8"))
     program = compile_model(model, preset("base"))
-    layout = Layout.of(program, first=FIRST_ADDRESS, memory_bytes=1 << 30)
+    layout = Layout.of(program.npu, first=FIRST_ADDRESS, memory_bytes=1 << 30)
     assert figures["needed_bytes"] == layout.end
-    assert figures["region_bytes"]["const"] == len(program.constants)
+    assert figures["region_bytes"]["const"] == len(program.npu.constants)
     # 64 bits through a port of 16: a word every 4 cycles, the first one after 9.
     timing = MemoryTiming(latency_cycles=9, interval_cycles=4)
-    cycles = predict(program.decode()[:-1], program.config, memory=timing).cycles
+    cycles = predict(program.npu.decode()[:-1], program.config, memory=timing).cycles
     assert figures["cycles"] == cycles
     assert figures["milliseconds"] == pytest.approx(cycles / 80e3)
     assert f"{cycles:,} cycles" in result.output
@@ -146,12 +147,12 @@ def test_memory_is_what_a_device_would_take(tmp_path: Path) -> None:
     program = compile_model(dense_model(tmp_path / "m.tflite", units=24, depth=32), preset("tiny"))
     fit = fit_program(program, memory_bytes=0, clock_hz=1, memory=MemoryTiming())
     with open_device("emu", program.config, memory_bytes=fit.needed_bytes) as device:
-        device.load(program)
+        device.load(program.npu)
     with (
         open_device("emu", program.config, memory_bytes=fit.needed_bytes - 4) as device,
         pytest.raises(DeviceError, match=str(fit.needed_bytes)),
     ):
-        device.load(program)
+        device.load(program.npu)
 
 
 def test_a_model_that_does_not_fit(tmp_path: Path) -> None:
@@ -205,20 +206,19 @@ def _build(monkeypatch: pytest.MonkeyPatch, outcome: Any) -> None:
     monkeypatch.setattr(build, "build_board", built)
 
 
-def test_build_prints_figures_and_renews_the_document(
+def test_build_prints_figures_and_records_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _build(monkeypatch, REPORT)
-    page, target = tmp_path / "boards.md", tmp_path / "ulx3s.json"
-    old = "<!-- bench: board {} -->\n```\nold\n```\n"
-    page.write_text(f"a\n{old.format('ulx3s')}b\n{old.format('icebreaker')}", encoding="utf-8")
-    result = run("build", "ulx3s", "--renew", str(page), "--json", str(target))
+    record, target = tmp_path / "boards.json", tmp_path / "ulx3s.json"
+    record_report(record, replace(REPORT, board="icebreaker"))
+    result = run("build", "ulx3s", "--record", str(record), "--json", str(target))
     assert result.exit_code == 0, result.output
     for words in ("30,000", "83,640", "36%", "91.5 MHz possible", "ulx3s.bit: 1,234 bytes"):
         assert words in words_of(result.output)
-    text = page.read_text(encoding="utf-8")
-    assert "91.5 MHz possible, 80 MHz asked for, met" in text
-    assert text.count("old") == 1
+    recorded = recorded_reports(record)
+    assert recorded == {"ulx3s": REPORT, "icebreaker": replace(REPORT, board="icebreaker")}
+    assert "91.5 MHz possible, 80 MHz asked for, met" in "\n".join(report_lines(recorded["ulx3s"]))
     assert json.loads(target.read_text(encoding="utf-8"))["fmax_mhz"] == 91.5
 
 
@@ -241,15 +241,14 @@ def test_build_that_fails_still_shows_its_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, report: BuildReport, words: Any
 ) -> None:
     _build(monkeypatch, kind("base on ULX3S", "the cause", "the remedy", report=report))
-    page = tmp_path / "boards.md"
-    page.write_text("<!-- bench: board ulx3s -->\n```\nold\n```\n", encoding="utf-8")
-    result = run("build", "ulx3s", "--renew", str(page))
+    record = tmp_path / "boards.json"
+    result = run("build", "ulx3s", "--record", str(record))
     assert result.exit_code == 2
     assert "the cause" in result.stderr
     assert "The remedy" in result.stderr
-    for text in (words_of(result.stdout), words_of(page.read_text(encoding="utf-8"))):
-        for word in words:
-            assert word in text
+    for word in words:
+        assert word in words_of(result.stdout)
+    assert recorded_reports(record)["ulx3s"] == report
 
 
 def test_program_shows_the_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,28 +266,25 @@ def test_program_shows_the_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_document_has_a_place_for_every_board() -> None:
-    from celosia.sw.report.bench.document import marked_tables
+    from celosia.sw.docgen.marks import marks_of
 
-    assert set(marked_tables(ROOT / "docs" / "boards.md")) == {f"board {name}" for name in BOARDS}
+    names = marks_of((ROOT / "docs" / "boards.md").read_text(encoding="utf-8"))
+    assert {f"board {name}" for name in BOARDS} <= set(names)
 
 
-def test_several_models_make_a_table_of_a_document(tmp_path: Path) -> None:
+def test_several_models_make_a_table(tmp_path: Path) -> None:
     """Models of the benchmark come with what others have measured of the same task."""
     small = dense_model(tmp_path / "kws_int8.tflite", units=40, depth=64)
     other = dense_model(tmp_path / "other.tflite", units=24, depth=32)
-    page, target = tmp_path / "page.md", tmp_path / "fits.json"
-    page.write_text("<!-- bench: fit ulx3s -->\n```\nold\n```\nend\n", encoding="utf-8")
+    target = tmp_path / "fits.json"
     result = run(
         *("fit", str(small), str(other), "--board", "ulx3s", "--clock", "40"),
-        *("--renew", str(page), "--json", str(target)),
+        *("--json", str(target)),
     )
     assert result.exit_code == 0, result.output
     fits = json.loads(target.read_text(encoding="utf-8"))["fits"]
     assert [fit["model"] for fit in fits] == ["kws_int8", "other"]
-    text = page.read_text(encoding="utf-8")
-    assert "old" not in text
-    assert text.endswith("end\n")
-    rows = text.splitlines()
+    rows = [f"{line} " for line in result.output.splitlines()]
     for fit in fits:
         (row,) = (row for row in rows if f" {fit['model']} " in row)
         assert "predicted at 40 MHz" in row
@@ -300,7 +296,7 @@ def test_several_models_make_a_table_of_a_document(tmp_path: Path) -> None:
     # 1 / 30151.77 Hz, and 9.8 M cycles at 100 MHz.
     assert any("Arty A7-100T" in row and " 0.0332 " in row for row in rows)
     assert any("CFU Playground" in row and " 98 " in row for row in rows)
-    assert rows[last + 1] == "```"
+    assert last + 1 == len(rows)
 
 
 def test_a_table_says_what_does_not_fit(tmp_path: Path) -> None:

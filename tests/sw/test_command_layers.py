@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,16 +51,16 @@ def compiled(
 
 
 def assert_named_right(program: Program, names: list[str]) -> None:
-    layout = Layout.of(program, first=64, memory_bytes=1 << 26)
+    layout = Layout.of(program.npu, first=64, memory_bytes=1 << 26)
     for tag, name in enumerate(names):
         fault = Fault(cause=ErrorCause.ACT_RANGE, unit=0, tag=tag, address=0)
-        said = re.search(r"layer '(.*?)' \(", str(fault_error(fault, program, layout)))
+        said = re.search(r"layer '(.*?)' \(", str(fault_error(fault, program.npu, layout)))
         assert said is not None, tag
         assert said[1] == name, tag
-    assert program.command_layers[-1] == NO_LAYER
-    assert program.layer_of(len(names)) is None
+    assert program.npu.command_layers[-1] == NO_LAYER
+    assert program.npu.layer_of(len(names)) is None
     for number, layer in enumerate(program.layers):
-        own = [tag for tag, owner in enumerate(program.command_layers) if owner == number]
+        own = [tag for tag, owner in enumerate(program.npu.command_layers) if owner == number]
         assert (layer.first_tag, layer.last_tag) == ((own[0], own[-1]) if own else (-1, -1))
 
 
@@ -92,15 +91,15 @@ def test_faults_name_the_layer_in_random_networks(
 
 def test_layers_that_do_not_fit_the_commands_are_refused() -> None:
     program = compile_model(load_digits().model, preset("nano"))
-    layers = program.command_layers
-    with pytest.raises(ProgramError, match="bytes of COMMAND_LAYERS"):
-        Program.from_bytes(replace(program, command_layers=layers[:-1]).to_bytes())
+    layers = program.npu.command_layers
+    with pytest.raises(ProgramError, match="entries of COMMAND_LAYERS"):
+        Program.from_bytes(program.with_npu(command_layers=layers[:-1]).to_bytes())
     for wrong in (len(program.layers), -2):
         with pytest.raises(ProgramError, match=f"for layer {wrong}"):
-            Program.from_bytes(replace(program, command_layers=(wrong, *layers[1:])).to_bytes())
+            Program.from_bytes(program.with_npu(command_layers=(wrong, *layers[1:])).to_bytes())
     # Nobody knows: no layer is named, none is guessed.
-    unknown = replace(program, command_layers=())
-    layout = Layout.of(unknown, first=64, memory_bytes=1 << 26)
+    unknown = program.with_npu(command_layers=())
+    layout = Layout.of(unknown.npu, first=64, memory_bytes=1 << 26)
     assert layout[Region.CODE].size
     fault = Fault(cause=ErrorCause.ACT_RANGE, unit=0, tag=1, address=0)
-    assert "layer" not in fault_error(fault, unknown, layout).what
+    assert "layer" not in fault_error(fault, unknown.npu, layout).what

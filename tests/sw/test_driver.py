@@ -6,7 +6,6 @@ activation SRAM, so that what comes out shows where everything was put.
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +22,14 @@ from celosia.hw.contract.isa import Command, Conv, End, Engine, Load, Region, Sp
 from celosia.hw.contract.regs import COUNTERS, ErrorCause
 from celosia.sw.driver.device import FIRST_ADDRESS, Device
 from celosia.sw.driver.inputs import prepare_inputs, quantize_array
-from celosia.sw.program.file import LayerInfo, MemoryPlan, Program, TensorInfo
+from celosia.sw.program.file import (
+    LayerInfo,
+    MemoryPlan,
+    NpuSegment,
+    PlacedTensor,
+    Program,
+    TensorInfo,
+)
 
 MISSING = toolchain.missing_tools()
 CONFIG = "nano"
@@ -55,22 +61,22 @@ def copy_commands() -> list[Command]:
 
 def program(commands: list[Command] | None = None, **changes: Any) -> Program:
     values: dict[str, Any] = {
-        "config": preset(CONFIG),
+        "name": "copy",
         "commands": b"".join(command.encode() for command in commands or copy_commands()),
         "constants": CONSTANTS,
         "inputs": (
-            TensorInfo(name="image", shape=SHAPE, scale=0.5, zero_point=-3, offset=3,
-                       row_pitch=INPUT_PITCH, pixel_pitch=8),
+            PlacedTensor(info=TensorInfo(name="image", shape=SHAPE, scale=0.5, zero_point=-3),
+                         offset=3, row_pitch=INPUT_PITCH, pixel_pitch=8),
         ),
         "outputs": (
-            TensorInfo(name="copy", shape=SHAPE, offset=OUTPUT_OFFSET, row_pitch=OUTPUT_PITCH,
-                       pixel_pitch=5),
-            TensorInfo(name="constants", shape=(64,), offset=CONST_OFFSET, row_pitch=64,
-                       pixel_pitch=64),
+            PlacedTensor(info=TensorInfo(name="copy", shape=SHAPE), offset=OUTPUT_OFFSET,
+                         row_pitch=OUTPUT_PITCH, pixel_pitch=5),
+            PlacedTensor(info=TensorInfo(name="constants", shape=(64,)), offset=CONST_OFFSET,
+                         row_pitch=64, pixel_pitch=64),
         ),
         "intermediates": (
-            TensorInfo(name="kept", shape=(2, 5), region="SCRATCH", offset=7, row_pitch=10,
-                       pixel_pitch=5),
+            PlacedTensor(info=TensorInfo(name="kept", shape=(2, 5)), region="SCRATCH", offset=7,
+                         row_pitch=10, pixel_pitch=5),
         ),
         "memory": MemoryPlan(region_bytes={"IO": IO_BYTES, "SCRATCH": 33}),
         "layers": (
@@ -78,9 +84,8 @@ def program(commands: list[Command] | None = None, **changes: Any) -> Program:
             LayerInfo(name="second", op="ADD", first_tag=2, last_tag=4, predicted_cycles=50),
         ),
         "command_layers": (0, 0, 1, 1, 1, -1),
-        "model": "copy",
     }  # fmt: skip
-    return Program(**{**values, **changes})
+    return Program.of(NpuSegment(**{**values, **changes}), preset(CONFIG), model="copy")
 
 
 def image(seed: int = 0) -> np.ndarray[Any, np.dtype[np.int8]]:
@@ -187,7 +192,7 @@ def test_stream_without_end_and_illegal_opcode(device: Device) -> None:
     with pytest.raises(DeviceError) as caught:
         device.run(endless, image())
     assert caught.value.fault == "FETCH_WINDOW"
-    illegal = dataclasses.replace(program(), commands=b"\x77" * 64)
+    illegal = program().with_npu(commands=b"\x77" * 64)
     with pytest.raises(DeviceError, match="command fetch") as caught:
         device.run(illegal, image())
     assert caught.value.fault == "ILLEGAL_OPCODE"
@@ -251,9 +256,7 @@ def test_wrong_inputs_are_refused_in_words(emu: Device, inputs: Any, message: st
 
 
 def test_inputs_by_position_and_name() -> None:
-    tensors = tuple(
-        TensorInfo(name=name, shape=(2,), row_pitch=2, pixel_pitch=2) for name in ("a", "b")
-    )
+    tensors = tuple(TensorInfo(name=name, shape=(2,)) for name in ("a", "b"))
     one, two = np.array([1, 2], np.int8), np.array([3, 4], np.int8)
     for given in ([one, two], (one, two), {"b": two, "a": one}):
         prepared = prepare_inputs(tensors, given)
@@ -272,7 +275,7 @@ def test_float_inputs_are_quantised_half_away_from_zero(emu: Device) -> None:
     with pytest.raises(InputError, match="NaN"):
         emu.run(program(), real, quantize=True)
     with pytest.raises(InputError, match="no scale"):
-        quantize_array(TensorInfo(name="x", shape=(1,), row_pitch=1, pixel_pitch=1), values)
+        quantize_array(TensorInfo(name="x", shape=(1,)), values)
 
 
 # Opening ----------------------------------------------------------------------------------------
@@ -352,7 +355,7 @@ def test_every_fault_has_words() -> None:
     from celosia.sw.driver.faults import Fault, fault_error
     from celosia.sw.driver.layout import Layout
 
-    copy = program()
+    copy = program().npu
     layout = Layout.of(copy, first=0x1000, memory_bytes=1 << 20)
     texts = set()
     for cause in ErrorCause:

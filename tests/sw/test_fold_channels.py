@@ -21,8 +21,8 @@ from celosia.sw.compiler.passes.channel_ranges import channel_ranges
 from celosia.sw.compiler.passes.fold_channels import fold_channels
 from celosia.sw.compiler.verify import verify
 from celosia.sw.driver.opening import open_device
-from celosia.sw.driver.result import Result
-from celosia.sw.program.file import Program, TensorInfo
+from celosia.sw.driver.result import SegmentResult
+from celosia.sw.program.file import NpuSegment, Program, TensorInfo
 from celosia.sw.reference.check import check_model
 from celosia.sw.reference.golden import GoldenModel
 from celosia.sw.report.samples import random_samples
@@ -464,9 +464,7 @@ def test_kept_channels_survive_the_program_file() -> None:
 def test_a_list_of_channels_has_to_fit_the_shape() -> None:
     for channels in ((0,), (0, 2, 1), (0, 0, 1), (-1, 0, 1)):
         with pytest.raises(ProgramError, match="kept"):
-            TensorInfo(
-                name="t", shape=(1, 1, 3), row_pitch=3, pixel_pitch=3, kept_channels=channels
-            )
+            TensorInfo(name="t", shape=(1, 1, 3), kept_channels=channels)
 
 
 def test_a_check_compares_the_channels_that_are_left(
@@ -484,15 +482,15 @@ def test_a_check_compares_the_channels_that_are_left(
         assert report.narrowed == {y.name: (1, 3)}
         assert report.program.folded_macs == program.folded_macs > 0
 
-        run = device.run
+        run = device.run_segment
 
-        def wrong(program: Program, sample: Any) -> Result:
-            result = run(program, sample)
+        def wrong(segment: NpuSegment, taken: Any) -> SegmentResult:
+            result = run(segment, taken)
             if y.name in result.tensors:
                 result.tensors[y.name][0, 2, 3, 1] ^= 1
             return result
 
-        monkeypatch.setattr(device, "run", wrong)
+        monkeypatch.setattr(device, "run_segment", wrong)
         difference = check_model(
             path, SMALL, device, inputs, program=program, interpreter=False
         ).difference

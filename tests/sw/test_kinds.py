@@ -14,7 +14,8 @@ from celosia.sw.compiler.ops.npu.registry import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_DISPATCHES = 5
-"""Passes that are about one kind: two fuse it, one folds its input, one looks for tables."""
+"""What is about one kind: a pass for tables, two for an ADD behind a convolution, one that folds
+its input, and a page that shows one."""
 
 
 def test_every_kind_has_a_record() -> None:

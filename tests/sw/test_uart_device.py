@@ -95,7 +95,7 @@ def test_results_are_those_of_the_emulator(board: PtyBoard, program: Program, im
 
 def test_what_is_uploaded_stays(board: PtyBoard, program: Program, images: Any) -> None:
     calls: list[tuple[int, int]] = []
-    size = len(program.commands) + len(program.constants)
+    size = len(program.npu.commands) + len(program.npu.constants)
     image = take(images, program, 0)
     with open_board(board, progress=lambda done, total: calls.append((done, total))) as device:
         first = device.run(program, image).output
@@ -111,7 +111,7 @@ def test_what_is_uploaded_stays(board: PtyBoard, program: Program, images: Any) 
         assert device.link.statistics.sent_bytes < size / 2
         assert calls == []
         # What has changed is sent again.
-        address = device._place(program)[celosia.hw.contract.isa.Region.CONST].base
+        address = device._place(program.npu)[celosia.hw.contract.isa.Region.CONST].base
         device.write_memory(address + 5, b"\x55")
         assert np.array_equal(device.run(program, image).output, first)
         assert calls

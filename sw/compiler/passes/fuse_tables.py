@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 from celosia.sw.compiler.ir import Graph, Int8Array, NpuOp, Op, ReshapeOp, TableOp
-from celosia.sw.compiler.ops.npu.registry import KINDS
+from celosia.sw.compiler.ops.npu.registry import kind_of
 from celosia.sw.compiler.passes.rewrite import same_quantisation, with_ops
 
 __all__ = ["fuse_tables"]
@@ -43,27 +43,22 @@ def _sole_producer(graph: Graph, ops: list[Op], name: str) -> int | None:
 
 
 def _merge(graph: Graph, producer: Op, table: TableOp) -> NpuOp | None:
+    if not isinstance(producer, NpuOp):
+        return None
+    kind = kind_of(producer)
+    merged: NpuOp
+    if kind.compose is not None:
+        merged = kind.compose(producer, table.table)
+    else:
+        clamp = _clamp_of(table.table)
+        if clamp is None or kind.clamp is None:
+            return None
+        # The output stage's zero point and scale must stay those of the tensor it writes.
+        if not same_quantisation(graph.tensors[table.input], graph.tensors[table.output]):
+            return None
+        merged = kind.clamp(producer, *clamp)
     fused = (*producer.fused, table.origin.index, *table.fused)
-    if isinstance(producer, TableOp):
-        composed = _compose(producer.table, table.table)
-        return replace(producer, output=table.output, table=composed, fused=fused)
-    clamp = _clamp_of(table.table)
-    narrow = KINDS[type(producer)].clamp if isinstance(producer, NpuOp) else None
-    if clamp is None or narrow is None:
-        return None
-    # The output stage's zero point and scale must stay those of the tensor it writes.
-    if not same_quantisation(graph.tensors[table.input], graph.tensors[table.output]):
-        return None
-    merged: NpuOp = replace(narrow(producer, *clamp), output=table.output, fused=fused)
-    return merged
-
-
-def _compose(first: Int8Array, second: Int8Array) -> Int8Array:
-    """Return the table of `second` after `first`; for each channel if either is."""
-    index = first.view(np.uint8)
-    if second.ndim == 1:
-        return second[index]
-    return np.take_along_axis(second, np.broadcast_to(index, second.shape).astype(np.intp), axis=1)
+    return replace(merged, output=table.output, fused=fused)
 
 
 def _clamp_of(table: Int8Array) -> tuple[int, int] | None:

@@ -18,7 +18,7 @@ from celosia.sw.driver.uart.find import find_board
 from celosia.sw.driver.uart.link import Link
 from celosia.sw.driver.uart.port import SerialPort
 from celosia.sw.driver.uart.transfers import Progress
-from celosia.sw.program.file import Program
+from celosia.sw.program.segments import NpuSegment
 
 __all__ = ["AUTO", "UartDevice", "config_of"]
 
@@ -148,9 +148,9 @@ class UartDevice(Device):
             self.link.write_memory(address, content, progress=report)
             before += len(content)
 
-    def _place(self, program: Program) -> Layout:
+    def _place(self, segment: NpuSegment) -> Layout:
         try:
-            return super()._place(program)
+            return super()._place(segment)
         except DeviceError as error:
             raise DeviceError(
                 error.what,

@@ -91,7 +91,7 @@ def command_layers(program: Program) -> Ints:
     ProgramError
         If the program does not say.
     """
-    layers = np.array(program.command_layers, np.int64)[:-1]
+    layers = np.array(program.npu.command_layers, np.int64)[:-1]
     if not len(layers) or (layers < 0).any():
         raise ProgramError(
             f"program {program.model!r}",
@@ -120,7 +120,7 @@ def attribute_cycles(
     list of LayerProfile
         One entry a layer, in order, and one for the end of the program.
     """
-    commands = [command for command in program.decode() if command.engine is not None]
+    commands = [command for command in program.npu.decode() if command.engine is not None]
     cycles = samples["cycles"].astype(np.int64)
     ends = np.cumsum(cycles)
     done = _completion(samples, ends, len(commands))

@@ -150,7 +150,7 @@ def _layer_figures(profile: LayerProfile, config: NpuConfig) -> dict[str, Any]:
         known = profile.cycles > 0
         figures |= {
             "name": layer.name,
-            "tflite_index": layer.tflite_index,
+            "origin": asdict(layer.origin),
             "how": layer.reason,
             "macs": layer.macs,
             "folded_macs": layer.folded_macs,

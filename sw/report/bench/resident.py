@@ -62,7 +62,7 @@ def make_resident(program: Program) -> ResidentPrograms:
     NotResidentError
         If the weights or parameters do not fit, or a command reads what several loads brought.
     """
-    commands = [command for command in program.decode() if command.engine is not None]
+    commands = [command for command in program.npu.decode() if command.engine is not None]
     placed = _placed(commands, program.config)
     layers = command_layers(program).tolist()
     filling = _with_commands(program, placed, layers)
@@ -223,11 +223,6 @@ def _with_commands(program: Program, commands: Sequence[Command], layers: list[i
             )
         )
         done_cycles = max(done_cycles, end_cycles)
-    end = replace(program.decode()[-1], tag=len(tagged))
+    end = replace(program.npu.decode()[-1], tag=len(tagged))
     code = b"".join(command.encode() for command in (*tagged, end))
-    return replace(
-        program,
-        commands=code,
-        layers=tuple(infos),
-        command_layers=(*layers, NO_LAYER),
-    )
+    return program.with_npu(commands=code, layers=tuple(infos), command_layers=(*layers, NO_LAYER))

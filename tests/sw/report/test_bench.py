@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.isa import Command, Conv, End, Engine, Load, Space, Vector, VectorOp
 from celosia.hw.contract.regs import COUNTERS
@@ -19,14 +20,20 @@ from celosia.sim.rtl.rtl import SAMPLE_DTYPE
 from celosia.sw.cli.app import app
 from celosia.sw.compiler import build
 from celosia.sw.compiler.build import compile_model
+from celosia.sw.docgen.text import table_text
 from celosia.sw.driver.emu import EmuDevice
-from celosia.sw.program.file import LayerInfo, Program
+from celosia.sw.program.file import LayerInfo, NpuSegment, Program
 from celosia.sw.reference.interpreter import ReferenceModel
 from celosia.sw.report.bench import bench as bench_module
-from celosia.sw.report.bench.attribute import Reason, attribute_cycles, command_layers
+from celosia.sw.report.bench.attribute import (
+    LayerProfile,
+    Reason,
+    attribute_cycles,
+    command_layers,
+)
 from celosia.sw.report.bench.baselines import baseline_of, sources
 from celosia.sw.report.bench.bench import Bench, Conditions, Measurement
-from celosia.sw.report.bench.document import marked_tables, renew_tables, table_text
+from celosia.sw.report.bench.record import CycleRecord, preset_name, read_record, write_record
 from celosia.sw.report.bench.resident import NotResidentError, make_resident
 from celosia.sw.report.bench.tables import (
     layer_table,
@@ -114,8 +121,7 @@ def two_layers() -> Program:
         Vector(op=int(VectorOp.REQUANT), tag=5),
         End(tag=6),
     ]
-    return Program(
-        config=BASE,
+    segment = NpuSegment(
         commands=b"".join(command.encode() for command in commands),
         layers=(
             LayerInfo(name="a", op="CONV_2D", first_tag=0, last_tag=2, macs=10),
@@ -123,6 +129,7 @@ def two_layers() -> Program:
         ),
         command_layers=(0, 0, 0, 1, 1, 1, -1),
     )
+    return Program.of(segment, BASE)
 
 
 def sampled(*runs: tuple[int, dict[Engine, int], set[str]]) -> Any:
@@ -320,11 +327,10 @@ class WrongReference(ReferenceModel):
 def test_the_command_succeeds_only_if_results_are_equal(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    output, document = tmp_path / "bench.json", tmp_path / "doc.md"
-    document.write_text("text\n<!-- bench: main -->\n```\nold\n```\n", encoding="utf-8")
+    output, kept = tmp_path / "bench.json", tmp_path / "cycles.json"
     arguments = ["bench", "--model", str(model), "--config", "base", "--latency", "8,20"]
     arguments += ["--resident", "--fold", "--layers", "--stalls", "0.3"]
-    arguments += ["--bus", "128", "--renew", str(document), "--json", str(output)]
+    arguments += ["--bus", "128", "--record", str(kept), "--json", str(output)]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     content = json.loads(output.read_text(encoding="utf-8"))
@@ -340,15 +346,25 @@ def test_the_command_succeeds_only_if_results_are_equal(
     assert content["impossible"][0]["bus_bits"] == 128
     cycles = f"{content['runs'][0]['cycles']:,}"
     assert cycles in result.output
-    assert cycles in document.read_text(encoding="utf-8")
+    record = read_record(kept)
+    assert len(record.entries) == 5 + 1
+    assert f"{record.cycles(model.stem, 'base'):,}" == cycles
+    changed = record.find(model.stem, "base", latency_cycles=20)
+    assert isinstance(changed, Measurement)
+    assert changed.cycles == content["runs"][3]["cycles"]
+    assert record.find(model.stem, "base", bus_bits=128) == content["impossible"][0]["reason"]
+    (plain_run,) = record.plain_runs
+    assert table_text(layer_table(plain_run)).split() == [
+        word for part in result.output.split("\n\n") if "by layer" in part for word in part.split()
+    ]
+    before = kept.read_bytes()
 
     monkeypatch.setattr(bench_module, "ReferenceModel", WrongReference)
-    document.write_text("<!-- bench: main -->\n```\nold\n```\n", encoding="utf-8")
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 1
     assert "NOT EQUAL" in result.output
     assert json.loads(output.read_text(encoding="utf-8"))["equal"] is False
-    assert "old" in document.read_text(encoding="utf-8")
+    assert kept.read_bytes() == before
 
 
 # Resident weights, on the emulator ------------------------------------------------------------
@@ -366,7 +382,9 @@ def test_resident_programs_compute_the_same(model: Path) -> None:
     np.testing.assert_array_equal(filled, expected[0])
     np.testing.assert_array_equal(found, expected[1])
     assert not np.array_equal(*expected)
-    spaces = [command.space for command in variants.resident.decode() if isinstance(command, Load)]
+    spaces = [
+        command.space for command in variants.resident.npu.decode() if isinstance(command, Load)
+    ]
     assert spaces
     assert not set(spaces) & {Space.WGT, Space.PARAM}
     with EmuDevice(BASE, memory_bytes=1 << 20) as device:
@@ -411,19 +429,57 @@ def test_another_model_gets_no_ones_baseline(model: Path) -> None:
     assert "Vela 5.2.0" in sources()["ethos_u55_cycles"]
 
 
-def test_only_measured_tables_of_a_document_are_renewed(tmp_path: Path) -> None:
-    document = tmp_path / "doc.md"
-    block = "<!-- bench: {} -->\n```\nold {}\n```\n"
-    document.write_text(
-        "# Title\n\n" + block.format("main", 1) + "between\n" + block.format("bus", 2) + "end\n",
-        encoding="utf-8",
-    )
-    assert marked_tables(document) == ["main", "bus"]
-    renew_tables(document, {"main": "new\\1", "latency": "x"})
-    assert document.read_text(encoding="utf-8") == (
-        "# Title\n\n<!-- bench: main -->\n```\nnew\\1\n```\nbetween\n"
-        + block.format("bus", 2)
-        + "end\n"
+def test_a_record_keeps_what_was_not_measured(tmp_path: Path) -> None:
+    kept = tmp_path / "cycles.json"
+    run = _measurement(cycles=1000)
+    record = CycleRecord()
+    record.add([run, replace(run, fold=True, cycles=900), replace(run, model="other")])
+    write_record(kept, record)
+    record = read_record(kept)
+    record.add([replace(run, cycles=1100)])
+    write_record(kept, record)
+    record = read_record(kept)
+    assert record.cycles("m", "base") == 1100
+    assert record.cycles("m", "base", fold=True) == 900
+    assert record.cycles("other", "base") == 1000
+    assert record.find("m", "large") is None
+    with pytest.raises(CelosiaError, match="does not have them"):
+        record.cycles("m", "large")
+    text = kept.read_text(encoding="utf-8")
+    write_record(kept, record)
+    assert kept.read_text(encoding="utf-8") == text
+    kept.write_text("{}", encoding="utf-8")
+    with pytest.raises(CelosiaError, match="cycles.json"):
+        read_record(kept)
+
+
+def test_a_record_is_of_presets_only(tmp_path: Path) -> None:
+    config = BASE.with_(act_bytes=BASE.act_bytes // 2, name="mine")
+    with pytest.raises(CelosiaError, match="presets only"):
+        CycleRecord().add([_measurement(cycles=1, config=config)])
+    wide = preset("large").with_(bus_bits=32, name="large-bus32")
+    assert preset_name(wide) == "large"
+    file, record = tmp_path / "mine.json", tmp_path / "cycles.json"
+    file.write_text('{"act_bytes": 32768}', encoding="utf-8")
+    result = CliRunner().invoke(app, ["bench", "--config", str(file), "--record", str(record)])
+    assert result.exit_code == 2
+    assert "presets only" in " ".join(result.output.split())
+    assert not record.exists()
+
+
+def _measurement(*, cycles: int, config: NpuConfig = BASE) -> Measurement:
+    return Measurement(
+        model="m",
+        config=config,
+        conditions=Conditions(),
+        equal=True,
+        cycles=cycles,
+        macs=640,
+        predicted_cycles=990,
+        words_read=10,
+        words_written=1,
+        layers=[LayerProfile(layer=None, cycles=2, reasons=dict.fromkeys(Reason, 0))],
+        baseline=baseline_of(b"", 640, config),
     )
 
 
@@ -434,7 +490,7 @@ def test_only_measured_tables_of_a_document_are_renewed(tmp_path: Path) -> None:
         (["--latency", "0"], "from 1"),
         (["--model", "none.tflite"], "no such file"),
         (["--models", "none"], "no such folder"),
-        (["--renew", "none.md"], "none.md"),
+        (["--record", "none/cycles.json"], "no folder none"),
     ],
 )
 def test_bad_options_are_explained(arguments: list[str], message: str, tmp_path: Path) -> None:

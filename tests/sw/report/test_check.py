@@ -18,8 +18,9 @@ from celosia.sw.compiler.ir import ConvOp
 from celosia.sw.compiler.lower import lower
 from celosia.sw.compiler.place.mapping import pack_parameters
 from celosia.sw.driver.emu import EmuDevice
-from celosia.sw.driver.result import Result
+from celosia.sw.driver.result import SegmentResult
 from celosia.sw.program.file import Program
+from celosia.sw.program.segments import NpuSegment
 from celosia.sw.reference.check import CheckReport, check_model
 from celosia.sw.reference.interpreter import interpreter_installed
 from celosia.sw.report.example import load_digits
@@ -29,7 +30,7 @@ from typer.testing import CliRunner
 CONFIG = preset("base")
 DIGITS = load_digits()
 ACC_OPS = (VectorOp.REQUANT, VectorOp.REQUANT_ADD)
-Damage = Callable[[Program], Program]
+Damage = Callable[[NpuSegment], NpuSegment]
 
 
 class DamagedDevice(EmuDevice):
@@ -39,8 +40,8 @@ class DamagedDevice(EmuDevice):
         super().__init__(CONFIG, memory_bytes=1 << 20)
         self.damage = damage
 
-    def run(self, program: Program, inputs: Any, *, quantize: bool = False) -> Result:
-        return super().run(self.damage(program), inputs, quantize=quantize)
+    def run_segment(self, segment: NpuSegment, inputs: Any) -> SegmentResult:
+        return super().run_segment(self.damage(segment), inputs)
 
 
 @pytest.fixture
@@ -61,23 +62,23 @@ def checked(model: Path, damage: Damage, **options: Any) -> CheckReport:
     )
 
 
-def with_command(program: Program, index: int, command: Command) -> Program:
-    code = bytearray(program.commands)
+def with_command(segment: NpuSegment, index: int, command: Command) -> NpuSegment:
+    code = bytearray(segment.commands)
     code[index * COMMAND_BYTES : (index + 1) * COMMAND_BYTES] = command.encode()
-    return replace(program, commands=bytes(code))
+    return replace(segment, commands=bytes(code))
 
 
-def accumulator_commands(program: Program) -> list[int]:
+def accumulator_commands(segment: NpuSegment) -> list[int]:
     """Return the indices of the commands that empty accumulator tiles, one a convolution."""
     return [
         index
-        for index, command in enumerate(program.decode())
+        for index, command in enumerate(segment.decode())
         if isinstance(command, Vector) and command.op in ACC_OPS
     ]
 
 
 def test_sound_hardware_is_equal(model: Path) -> None:
-    report = checked(model, lambda program: program)
+    report = checked(model, lambda segment: segment)
     assert report.equal
     assert report.difference is None
     assert len(report.results) == 2
@@ -94,15 +95,15 @@ def test_a_wrong_bias_is_traced_to_layer_tile_and_command(model: Path, layer: in
     operator, size = operators[layer], CONFIG.rows
     channel = operator.cout - 1  # in the last tile of output channels
     block = pack_parameters(operator, size)[channel // size].tobytes()
-    assert instrumented.constants.count(block) == 1
-    place = instrumented.constants.index(block) + 4 * (channel % size)
+    assert instrumented.npu.constants.count(block) == 1
+    place = instrumented.npu.constants.index(block) + 4 * (channel % size)
 
-    def damage(program: Program) -> Program:
-        if not program.intermediates:
-            return program
-        constants = bytearray(program.constants)
+    def damage(segment: NpuSegment) -> NpuSegment:
+        if not segment.intermediates:
+            return segment
+        constants = bytearray(segment.constants)
         constants[place : place + 4] = (0x0FFF_FFFF).to_bytes(4, "little")
-        return replace(program, constants=bytes(constants))
+        return replace(segment, constants=bytes(constants))
 
     difference = checked(model, damage).difference
     assert difference is not None
@@ -114,9 +115,9 @@ def test_a_wrong_bias_is_traced_to_layer_tile_and_command(model: Path, layer: in
     assert 1 <= difference.wrong <= difference.elements // operator.cout
     origin = difference.origin
     assert origin.layer is not None
-    assert origin.layer.tflite_index == operator.origin.index
+    assert origin.layer.origin.index == operator.origin.index
     assert origin.command is not None
-    command = instrumented.decode()[origin.command]
+    command = instrumented.npu.decode()[origin.command]
     assert isinstance(command, Vector)
     assert command.op in ACC_OPS
     tiles_of_channels = -(-command.out_h // command.tile_rows)
@@ -131,12 +132,12 @@ def test_a_wrong_bias_is_traced_to_layer_tile_and_command(model: Path, layer: in
 def test_a_command_that_is_wrong_in_the_plain_program_only(model: Path) -> None:
     """Intermediate tensors are equal, and still the outputs are not."""
 
-    def damage(program: Program) -> Program:
-        if program.intermediates:
-            return program
-        for index, command in enumerate(program.decode()):
+    def damage(segment: NpuSegment) -> NpuSegment:
+        if segment.intermediates:
+            return segment
+        for index, command in enumerate(segment.decode()):
             if isinstance(command, Softmax):
-                return with_command(program, index, replace(command, channels=9))
+                return with_command(segment, index, replace(command, channels=9))
         raise AssertionError("no softmax")
 
     difference = checked(model, damage).difference
@@ -149,14 +150,14 @@ def test_a_command_that_is_wrong_in_the_plain_program_only(model: Path) -> None:
 def test_the_first_wrong_sample_ends_the_check(model: Path) -> None:
     runs: list[int] = []
 
-    def damage(program: Program) -> Program:
+    def damage(segment: NpuSegment) -> NpuSegment:
         runs.append(len(runs))
         if runs[-1] < 2:  # the first sample's two programs
-            return program
-        vector = accumulator_commands(program)[0]
-        command = program.decode()[vector]
+            return segment
+        vector = accumulator_commands(segment)[0]
+        command = segment.decode()[vector]
         assert isinstance(command, Vector)
-        return with_command(program, vector, replace(command, act_max=command.act_min))
+        return with_command(segment, vector, replace(command, act_max=command.act_min))
 
     report = checked(model, damage)
     assert report.difference is not None
@@ -168,12 +169,12 @@ def test_the_first_wrong_sample_ends_the_check(model: Path) -> None:
 def test_every_element_has_an_origin_that_computes_it(model: Path) -> None:
     """Changing the command that is named for an element changes the element."""
     program = compile_model(model, CONFIG, keep_tensors=True)
-    commands = program.decode()
+    commands = program.npu.decode()
     with EmuDevice(CONFIG, memory_bytes=1 << 20) as device:
         before = device.run(program, sample(program))
         for info in program.intermediates[:6]:
             index = tuple(size - 1 for size in info.shape)
-            origin = find_origin(program, info, index)
+            origin = find_origin(program, info.name, index)
             assert origin.command is not None
             command = commands[origin.command]
             assert isinstance(command, Vector)
@@ -181,15 +182,16 @@ def test_every_element_has_an_origin_that_computes_it(model: Path) -> None:
             # A value that the element does not have now.
             value = 100 if before.tensors[info.name][index] != 100 else 99
             changed = replace(command, act_min=value, act_max=value)
-            after = device.run(with_command(program, origin.command, changed), sample(program))
+            segment = with_command(program.npu, origin.command, changed)
+            after = device.run(replace(program, segments=(segment,)), sample(program))
             assert after.tensors[info.name][index] == value
 
 
 def test_origin_of_a_conv_is_the_conv_before_its_vector(model: Path) -> None:
     program = compile_model(model, CONFIG, keep_tensors=True)
-    commands = program.decode()
+    commands = program.npu.decode()
     for info in program.intermediates:
-        origin = find_origin(program, info, (0,) * len(info.shape))
+        origin = find_origin(program, info.name, (0,) * len(info.shape))
         if origin.conv is None:
             continue
         conv, vector = commands[origin.conv], commands[origin.command or 0]
@@ -201,11 +203,11 @@ def test_origin_of_a_conv_is_the_conv_before_its_vector(model: Path) -> None:
 def test_the_command_line_reports_a_difference(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def damage(program: Program) -> Program:
-        vector = accumulator_commands(program)[2]
-        command = program.decode()[vector]
+    def damage(segment: NpuSegment) -> NpuSegment:
+        vector = accumulator_commands(segment)[2]
+        command = segment.decode()[vector]
         assert isinstance(command, Vector)
-        return with_command(program, vector, replace(command, act_max=command.act_min))
+        return with_command(segment, vector, replace(command, act_max=command.act_min))
 
     monkeypatch.setattr(
         "celosia.sw.cli.run.open_device_for", lambda *_args, **_options: DamagedDevice(damage)
@@ -221,7 +223,7 @@ def test_the_command_line_reports_a_difference(
 
 
 def test_without_the_interpreter_the_golden_model_serves(model: Path) -> None:
-    report = checked(model, lambda program: program, interpreter=False)
+    report = checked(model, lambda segment: segment, interpreter=False)
     assert report.equal
     assert report.sources == ("golden model",)
 

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.arithmetic.ranges import BoolArray, Ranges
 from celosia.sw.compiler.arithmetic.whole import Range
-from celosia.sw.compiler.ir import Graph, NpuOp
+from celosia.sw.compiler.ir import Graph, Int8Array, NpuOp
 from celosia.sw.compiler.ops.npu.job import LoadJob, VectorJob
 from celosia.sw.compiler.place.layout import ActLayout
 from celosia.sw.compiler.place.mapping import ConvMapping
@@ -92,6 +92,8 @@ class Kind(Generic[O]):
         the input and output channels that stay, the operator of the narrower tensors.
     clamp : callable, optional
         Returns the operator with its clamp narrowed to two int8 values, if it has one.
+    compose : callable, optional
+        Returns the operator with a table (int8, as `TableOp.table`) looked up behind it.
     placement : Placement
         How its output comes to be where it is.
     packed : bool
@@ -131,6 +133,7 @@ class Kind(Generic[O]):
     needed: Callable[[Graph, O, Ranges, BoolArray], BoolArray] | None = None
     narrow: Callable[[Graph, O, Ranges, BoolArray, BoolArray], O] | None = None
     clamp: Callable[[O, int, int], O] | None = None
+    compose: Callable[[O, Int8Array], O] | None = None
     placement: Placement = Placement.COMPUTED
     packed: bool = False
     grouped: bool = True

@@ -10,7 +10,7 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import TABLE_ENTRIES, VectorOp
 from celosia.sw.compiler.arithmetic.fixed import INT8_MIN
 from celosia.sw.compiler.arithmetic.ranges import BoolArray, Ranges
-from celosia.sw.compiler.ir import Graph, TableOp
+from celosia.sw.compiler.ir import Graph, Int8Array, TableOp
 from celosia.sw.compiler.ops.npu.checks import differing_elements
 from celosia.sw.compiler.ops.npu.job import VectorJob, elementwise_step
 from celosia.sw.compiler.ops.npu.kind import Kind
@@ -50,6 +50,15 @@ def _narrow(
     return replace(op, table=op.table[outputs]) if op.per_channel else op
 
 
+def _compose(op: TableOp, table: Int8Array) -> TableOp:
+    """Look up `table` behind; the outcome is for each channel if either is."""
+    index = op.table.view(np.uint8)
+    if table.ndim == 1:
+        return replace(op, table=table[index])
+    each = np.broadcast_to(index, table.shape).astype(np.intp)
+    return replace(op, table=np.take_along_axis(table, each, axis=1))
+
+
 def _content(op: TableOp, line_bytes: int, tile: int) -> bytes:
     """Return the memory's lines: entry by entry, a byte for each lane."""
     if not op.per_channel:
@@ -72,6 +81,7 @@ TABLE = Kind(
     channelwise=lambda graph, op: True,
     ranges=_ranges,
     narrow=_narrow,
+    compose=_compose,
     in_place=True,
     table=_content,
     table_per_tile=lambda op: op.per_channel,

@@ -1,0 +1,74 @@
+"""What the figures of the documents are made of: models, programs and records."""
+
+from __future__ import annotations
+
+from functools import cache, cached_property
+from pathlib import Path
+
+from celosia.hw.contract.config import preset
+from celosia.sw.compiler.build import compile_model
+from celosia.sw.docgen.marks import NotHereError
+from celosia.sw.program.file import Program
+from celosia.sw.report.bench.record import CycleRecord, read_record
+
+__all__ = ["BENCHMARK", "DIGITS", "Sources"]
+
+BENCHMARK = ("ad01_int8", "kws_int8", "resnet8_int8", "sww_int8", "vww_96_int8")
+"""Models of MLPerf Tiny, in the order of the tables."""
+DIGITS = "digits_int8"
+
+
+class Sources:
+    """The source tree, and what is beside it.
+
+    Parameters
+    ----------
+    root : Path
+        The source tree.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.program = cache(self._compile)
+
+    @property
+    def records(self) -> Path:
+        """Folder of the records."""
+        return self.root / "docs" / "figures"
+
+    @cached_property
+    def cycles(self) -> CycleRecord:
+        """Cycles on the RTL."""
+        return read_record(self.records / "cycles.json")
+
+    def model(self, name: str) -> Path:
+        """Return a model's file, by its stem.
+
+        Raises
+        ------
+        NotHereError
+            If it is not there: the benchmark's models are beside the source tree.
+        """
+        if name == DIGITS:
+            return self.root / "examples" / "digits" / f"{DIGITS}.tflite"
+        return self.beside(f"{name}.tflite")
+
+    def beside(self, name: str) -> Path:
+        """Return a file of the benchmark.
+
+        Raises
+        ------
+        NotHereError
+            If it is not there.
+        """
+        path = self.root.parent / "shared" / "mlperf_tiny" / name
+        if not path.is_file():
+            raise NotHereError(
+                f"figures made of {name}",
+                "it is not in ../shared/mlperf_tiny, beside the source tree",
+                "they stay as they are",
+            )
+        return path
+
+    def _compile(self, model: str, config: str) -> Program:
+        return compile_model(self.model(model), preset(config))

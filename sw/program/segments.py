@@ -1,0 +1,214 @@
+"""The parts of a program: each is a stream of commands with all that a device needs to run it.
+
+A program's segments run one after the other and hand tensors on by name. All of today's run on
+the NPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from celosia.errors import ProgramError
+from celosia.hw.contract import isa
+from celosia.hw.contract.isa import COMMAND_BYTES, Command, IsaError, Region
+from celosia.sw.program.origin import Origin
+from celosia.sw.program.tensors import PlacedTensor, TensorInfo
+
+__all__ = [
+    "LayerInfo",
+    "MemoryPlan",
+    "NO_LAYER",
+    "NPU_DTYPES",
+    "NpuSegment",
+    "ReservedError",
+]
+
+NO_LAYER = -1
+"""In `NpuSegment.command_layers`: the command works for no layer."""
+NPU_DTYPES = ("int8",)
+"""Element types of the tensors that an NPU segment takes and gives."""
+
+_REBUILD = "compile the model again"
+
+
+class ReservedError(ProgramError):
+    """What the format has room for, and this software does not run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryPlan:
+    """What a segment needs of system memory, and how the compiler placed things on chip.
+
+    Parameters
+    ----------
+    region_bytes : dict
+        Bytes needed of each region, by the name of `Region`.
+    plan : list of dict
+        For people and reports: one entry an allocation, as the compiler chooses to describe it.
+    """
+
+    region_bytes: dict[str, int] = field(default_factory=dict)
+    plan: list[dict[str, int | str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name, size in self.region_bytes.items():
+            if name not in Region.__members__:
+                raise ProgramError("the program's memory plan", f"no region {name!r}", _REBUILD)
+            if size < 0:
+                raise ProgramError(
+                    "the program's memory plan", f"region {name} has {size} bytes", _REBUILD
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerInfo:
+    """Debug information of one layer.
+
+    Parameters
+    ----------
+    name, op : str
+        The layer's name and its operator, or operators.
+    origin : Origin
+        The operator of the model; of several, the one that does the work.
+    first_tag, last_tag : int
+        The first and the last of its commands; -1 if it has none. Layers overlap: between the two
+        are commands of others as well, `NpuSegment.command_layers` says which.
+    tiles : int
+        Accumulator tiles.
+    macs : int
+        Multiplications that the layer's definition needs.
+    folded_macs : int
+        How many of these are not computed because constant or unread channels were removed.
+    predicted_cycles : int
+        The compiler's estimate.
+    sram_bytes, dram_bytes : int
+        Activations and weights held on chip; bytes that cross the bus.
+    runs_on : str
+        "npu" or "host".
+    reason : str
+        Why it runs there.
+    """
+
+    name: str
+    op: str
+    origin: Origin = field(default_factory=Origin)
+    first_tag: int = -1
+    last_tag: int = -1
+    tiles: int = 0
+    macs: int = 0
+    folded_macs: int = 0
+    predicted_cycles: int = 0
+    sram_bytes: int = 0
+    dram_bytes: int = 0
+    runs_on: str = "npu"
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NpuSegment:
+    """What the NPU does in one go: from a doorbell to the interrupt.
+
+    Parameters
+    ----------
+    name : str
+        For people: the model's, in a program of one segment.
+    commands : bytes
+        The command stream (region CODE).
+    constants : bytes
+        Weights and parameters (region CONST).
+    inputs, outputs : tuple of PlacedTensor
+        What must be in system memory before the segment runs, and what is there afterwards.
+    intermediates : tuple of PlacedTensor
+        Tensors that it leaves in system memory only to be looked at, if that was asked for.
+    memory : MemoryPlan
+        Bytes of each region.
+    layers : tuple of LayerInfo
+        One entry a layer, in order.
+    command_layers : tuple of int
+        For each command the layer it works for, as an index into `layers`; -1: none (`End`).
+        Empty if nobody knows, as for commands that were written by hand.
+
+    Raises
+    ------
+    ProgramError
+        If a tensor leaves its region.
+    ReservedError
+        If a tensor's elements are of a type that the NPU does not compute with.
+    """
+
+    name: str = ""
+    commands: bytes
+    constants: bytes = b""
+    inputs: tuple[PlacedTensor, ...] = ()
+    outputs: tuple[PlacedTensor, ...] = ()
+    intermediates: tuple[PlacedTensor, ...] = ()
+    memory: MemoryPlan = field(default_factory=MemoryPlan)
+    layers: tuple[LayerInfo, ...] = ()
+    command_layers: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for tensor in self.placed:
+            what = f"tensor {tensor.name!r}"
+            if tensor.info.dtype not in NPU_DTYPES:
+                raise ReservedError(
+                    what,
+                    f"its elements are {tensor.info.dtype}, the NPU computes with"
+                    f" {', '.join(NPU_DTYPES)}",
+                    "update the software, or compile the model again",
+                )
+            size = self.region_bytes(Region[tensor.region])
+            if tensor.end > size:
+                raise ProgramError(
+                    what,
+                    f"it ends at byte {tensor.end} of region {tensor.region}, which has {size}",
+                    _REBUILD,
+                )
+
+    @property
+    def placed(self) -> tuple[PlacedTensor, ...]:
+        """Inputs, outputs and intermediates."""
+        return (*self.inputs, *self.outputs, *self.intermediates)
+
+    @property
+    def predicted_cycles(self) -> int:
+        """The compiler's estimate of the time it takes."""
+        return sum(layer.predicted_cycles for layer in self.layers)
+
+    def layer_of(self, command: int) -> LayerInfo | None:
+        """Return the layer that a command works for; None if it has none or nobody knows."""
+        if not 0 <= command < len(self.command_layers):
+            return None
+        layer = self.command_layers[command]
+        return None if layer == NO_LAYER else self.layers[layer]
+
+    def decode(self) -> list[Command]:
+        """Return the commands up to and including `End`.
+
+        Raises
+        ------
+        ProgramError
+            Naming the command that cannot be decoded.
+        """
+        if len(self.commands) % COMMAND_BYTES:
+            raise ProgramError(
+                "the program's command stream",
+                f"{len(self.commands)} bytes are no whole number of commands",
+                _REBUILD,
+            )
+        try:
+            return isa.disassemble(self.commands)
+        except IsaError as error:
+            raise ProgramError(
+                "the program's command stream", f"{error.what}: {error.cause}", _REBUILD
+            ) from None
+
+    def region_bytes(self, region: Region) -> int:
+        """Return the bytes that a region must have at least."""
+        own = {Region.CODE: len(self.commands), Region.CONST: len(self.constants)}
+        return max(own.get(region, 0), self.memory.region_bytes.get(region.name, 0))
+
+
+def infos_of(tensors: Iterable[PlacedTensor]) -> tuple[TensorInfo, ...]:
+    """Return what tensors are, wherever they lie."""
+    return tuple(tensor.info for tensor in tensors)

@@ -1,0 +1,1 @@
+"""Running whole programs, above the devices that run their segments."""

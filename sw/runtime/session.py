@@ -1,0 +1,131 @@
+"""A program on a device: runs its segments in order and keeps what outlasts a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from celosia.sw.driver.device import Device
+from celosia.sw.driver.inputs import Inputs, prepare_inputs
+from celosia.sw.driver.result import Result, SegmentResult
+from celosia.sw.program.file import Program
+
+__all__ = ["Session"]
+
+Array = npt.NDArray[Any]
+
+
+class Session:
+    """A program on a device.
+
+    Several sessions may use a device in turn; each keeps the persistent tensors of its program.
+
+    Parameters
+    ----------
+    program : Program
+        What to run.
+    device : Device
+        An open device of the program's configuration.
+
+    Raises
+    ------
+    ProgramError
+        If the program was compiled for another configuration.
+    """
+
+    def __init__(self, program: Program, device: Device) -> None:
+        program.require(device.config)
+        self.program = program
+        self.device = device
+        self._state: dict[str, Array] = {}
+        self.reset()
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """The persistent tensors as the last run left them, by name; `restore` takes them back."""
+        return {name: values.copy() for name, values in self._state.items()}
+
+    def reset(self) -> None:
+        """Let persistent tensors hold again what they hold before the first run."""
+        position = 0
+        for info in self.program.persistent:
+            content = self.program.initial_state[position : position + info.size_bytes]
+            self._state[info.name] = np.frombuffer(content, info.item).reshape(info.shape)
+            position += info.size_bytes
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Let the persistent tensors hold what `state` says.
+
+        Parameters
+        ----------
+        state : mapping of str to ndarray
+            All of them by name, from `state` of a session of this program.
+
+        Raises
+        ------
+        InputError
+            If one is missing, unknown, or of the wrong shape or dtype.
+        """
+        taken = prepare_inputs(self.program.persistent, state)
+        self._state = {name: values.copy() for name, values in taken.items()}
+
+    def load(self) -> None:
+        """Put the code and the weights of the first segment into the device's memory.
+
+        `run` does so when it is needed: this is for whoever wants to see it happen.
+
+        Raises
+        ------
+        DeviceError
+            If they do not fit.
+        """
+        self.device.load(self.program.segments[0])
+
+    def run(self, inputs: Inputs, *, quantize: bool = False) -> Result:
+        """Run one inference.
+
+        Parameters
+        ----------
+        inputs : Inputs
+            Arrays by tensor name or in the model's order; one array for a model with one input.
+        quantize : bool
+            Convert floating-point inputs with each tensor's scale and zero point.
+
+        Returns
+        -------
+        Result
+            Outputs, cycles and counters; also of each segment.
+
+        Raises
+        ------
+        InputError
+            If an input is missing or of the wrong shape or dtype.
+        DeviceError
+            If the device stops with a fault or does not end. Persistent tensors are then what they
+            were before the run.
+        """
+        program = self.program
+        values = prepare_inputs(program.inputs, inputs, quantize=quantize)
+        values |= self._state
+        results: list[SegmentResult] = []
+        tensors: dict[str, Array] = {}
+        for segment in program.segments:
+            taken = {tensor.name: values[tensor.name] for tensor in segment.inputs}
+            results.append(self.device.run_segment(segment, taken))
+            values |= results[-1].outputs
+            tensors |= results[-1].tensors
+        self._state = {name: values[name] for name in self._state}
+        cycles = [result.cycles for result in results if result.cycles is not None]
+        counters: Counter[str] = Counter()
+        for result in results:
+            counters.update(result.counters)
+        return Result(
+            outputs={info.name: values[info.name] for info in program.outputs},
+            cycles=sum(cycles) if cycles else None,
+            counters=dict(counters),
+            tensors=tensors,
+            segments=tuple(results),
+        )
