@@ -879,7 +879,7 @@ def test_all_unsupported_operators_are_listed_at_once(rng: np.random.Generator) 
     b = ModelBuilder()
     x = b.input((1, 8, 8, 2), scale=0.05)
     y = b.mul(x, x, scale=0.1)
-    z = b.add(y, b.constant(int8(rng, 2), scales=0.1), scale=0.1)
+    z = b.add(y, b.constant(int8(rng, 1, 8, 8, 2), scales=0.1), scale=0.1)
     b.operator("COS", [z], z.shape, scale=0.1)
     with pytest.raises(UnsupportedError) as caught:
         lower(load(b.finish()))
