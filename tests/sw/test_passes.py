@@ -885,7 +885,7 @@ def test_all_unsupported_operators_are_listed_at_once(rng: np.random.Generator) 
         lower(load(b.finish()))
     text = str(caught.value)
     assert "3 operators" in text
-    assert "MUL #0: product of two activations" in text
+    assert "MUL #0: both operands are activations" in text
     assert "ADD #1: a constant operand" in text
     assert "COS #2" in text
     assert "supported operators" in text
