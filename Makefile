@@ -38,10 +38,10 @@ test: $(DEV_STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 campaign: $(DEV_STAMP)
-	$(BIN)/python tests/e2e/test_rtl_models.py --random 20
-	$(BIN)/python tests/e2e/test_rtl_random.py --config small4 --seeds 1000 1500
-	$(BIN)/python tests/e2e/test_rtl_random.py --config small8 --seeds 1000 1500
-	$(BIN)/python tests/e2e/test_rtl_faults.py --seeds 1000 3000
+	$(BIN)/python -m tests.e2e.test_rtl_models --random 20
+	$(BIN)/python -m tests.e2e.test_rtl_random --config small4 --seeds 1000 1500
+	$(BIN)/python -m tests.e2e.test_rtl_random --config small8 --seeds 1000 1500
+	$(BIN)/python -m tests.e2e.test_rtl_faults --seeds 1000 3000
 
 lint: $(DEV_STAMP)
 	$(BIN)/python -m pytest --quiet tests/test_lint.py

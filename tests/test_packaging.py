@@ -118,7 +118,7 @@ def test_software_and_contract_do_without_amaranth() -> None:
         "celosia.sw.program.file",
         "celosia.sim.emulator.machine",
         "celosia.sw.driver.uart.device",
-        "celosia.sim.board.uart_model",
+        "celosia.sim.board.served_line",
     ]
     script = (
         "import sys, importlib; sys.modules['amaranth'] = None\n"

@@ -12,10 +12,10 @@ from functools import cached_property
 
 from celosia.errors import CelosiaError
 from celosia.hw.contract.isa import BLOCK_LINES
+from celosia.quantities import KIB
 
 __all__ = ["ACT_BANKS", "ConfigError", "NpuConfig", "PRESETS", "preset"]
 
-KIB = 1024
 
 MAX_BEATS = 16
 """Cycles that the vector engine may take for a vector at most."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from celosia.boards.fpga.report import BuildReport
+from celosia.quantities import KIB
 from rich.table import Table
 
 __all__ = ["report_lines", "report_table"]
-
-KIB = 1024
 
 
 def report_table(report: BuildReport) -> Table:

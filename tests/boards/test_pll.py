@@ -23,8 +23,8 @@ from celosia.boards.fpga.pll import (
 )
 from celosia.boards.registry import BOARDS
 from celosia.errors import CelosiaError
+from celosia.quantities import MHZ
 
-MHZ = 1_000_000
 LIMITS = {
     "ecp5": ECP5_LIMITS,
     "ice40": ICE40_LIMITS,

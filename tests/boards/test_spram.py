@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from amaranth.sim import Simulator
 from celosia.boards.fpga.spram import LocalSpram, Spram
-from celosia.hw.contract.config import KIB, preset
+from celosia.hw.contract.config import preset
 from celosia.hw.nano.layout import LocalMap
 from celosia.hw.nano.local import LocalPort
+from celosia.quantities import KIB
 
 MEMORY_BYTES = 128 * 1024
 CYCLES = 2000

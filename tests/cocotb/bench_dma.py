@@ -10,16 +10,17 @@ import cocotb
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Command, Load, Region, Space, Store
 from celosia.hw.contract.regs import ErrorCause
-from celosia.sim.bfm.cycles import Cycles, Pins
-from celosia.sim.bfm.ports import (
+
+from tests.kit.bfm.cycles import Cycles, Pins
+from tests.kit.bfm.ports import (
     CommandDriver,
     FaultMonitor,
     LineReader,
     LineWriter,
     WindowSink,
 )
-from celosia.sim.bfm.wishbone import WishboneMemory
-from tops import DESIGNS
+from tests.kit.bfm.wishbone import WishboneMemory
+from tests.kit.designs import DESIGNS
 
 CONFIG: NpuConfig = DESIGNS[os.environ["CELOSIA_DESIGN"]].config
 MEMORY_BYTES = 16 * 1024

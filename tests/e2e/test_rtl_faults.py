@@ -4,7 +4,7 @@ All of it on one device: whatever a broken program leaves behind, the next test 
 commands run on the emulator too, which has to stop with the same cause, unit, tag and address.
 More random damage than the tests do::
 
-    python tests/e2e/test_rtl_faults.py --seeds 1000 3000
+    python -m tests.e2e.test_rtl_faults --seeds 1000 3000
 """
 
 from __future__ import annotations
@@ -54,10 +54,9 @@ from celosia.sw.driver.layout import Layout
 from celosia.sw.driver.sim import SimDevice
 from celosia.sw.program.file import MemoryPlan, Program, TensorInfo
 from celosia.sw.reference.golden import GoldenModel
-from celosia.toolchain import missing_tools
 
-MISSING = missing_tools()
-rtl_only = pytest.mark.skipif(bool(MISSING), reason=MISSING or "all tools are there")
+from tests.kit.tools import needs_simulator, skip_without_simulator
+
 CONFIG = preset("tiny")
 LINE = CONFIG.line_bytes
 MEMORY_BYTES = 1 << 18
@@ -147,8 +146,7 @@ class Bench:
 @pytest.fixture(scope="module")
 def rtl() -> Iterator[Bench]:
     """The RTL."""
-    if MISSING:
-        pytest.skip(MISSING)
+    skip_without_simulator()
     with celosia.open(
         "sim",
         CONFIG,
@@ -381,7 +379,7 @@ def streams_of_other_faults() -> Iterator[Case]:
 CASES = [*illegal_streams(), *streams_out_of_range(), *streams_of_other_faults()]
 
 
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-tiny")
 @pytest.mark.parametrize("case", CASES, ids=[name for name, *_ in CASES])
 def test_bad_commands_stop_rtl_and_emulator_alike(rtl: Bench, emu: Bench, case: Case) -> None:
@@ -389,7 +387,7 @@ def test_bad_commands_stop_rtl_and_emulator_alike(rtl: Bench, emu: Bench, case: 
     assert_stopped_alike((rtl, emu), raw_program([*stream, End(tag=8)]), cause, unit)
 
 
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-base")
 def test_two_kernel_rows_in_one_bank() -> None:
     """In a machine that reads several in a cycle; the other tests' has no such fault."""
@@ -422,7 +420,7 @@ DEADLOCKS: dict[str, tuple[Stream, str]] = {
 }  # fmt: skip
 
 
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-tiny")
 @pytest.mark.parametrize("name", DEADLOCKS)
 def test_deadlock_is_stopped_by_the_watchdog(rtl: Bench, emu: Bench, name: str) -> None:
@@ -459,7 +457,7 @@ LEFTOVERS: dict[str, Stream] = {
 }
 
 
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-tiny")
 @pytest.mark.parametrize("name", LEFTOVERS)
 def test_what_a_program_leaves_behind_is_gone_for_the_next_one(rtl: Bench, name: str) -> None:
@@ -473,7 +471,7 @@ def test_what_a_program_leaves_behind_is_gone_for_the_next_one(rtl: Bench, name:
     rtl.assert_works()
 
 
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-tiny")
 @pytest.mark.parametrize("cut", [0, 1, 63, 64])
 def test_stream_without_end(rtl: Bench, emu: Bench, cut: int) -> None:
@@ -492,7 +490,7 @@ def test_stream_without_end(rtl: Bench, emu: Bench, cut: int) -> None:
 # Memory that does not do its part -----------------------------------------------------------------
 
 
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-tiny")
 @pytest.mark.parametrize(
     ("region", "unit"),
@@ -516,7 +514,7 @@ def test_bus_error_is_reported_with_its_address(rtl: Bench, region: Region, unit
         rtl.assert_works()
 
 
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-tiny")
 def test_memory_smaller_than_promised(rtl: Bench) -> None:
     from celosia.sim.rtl.rtl import MemoryModel
@@ -533,7 +531,7 @@ def test_memory_smaller_than_promised(rtl: Bench) -> None:
     rtl.assert_works()
 
 
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-tiny")
 @pytest.mark.parametrize("limit", [BUS_TIMEOUT_CYCLES, 0])
 @pytest.mark.parametrize("how", ["never answers", "never accepts"])
@@ -569,7 +567,7 @@ def test_memory_that_is_dead(
     rtl.assert_works()
 
 
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-tiny")
 def test_memory_that_dies_in_the_middle(rtl: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads and writes of all engines are in flight when it happens, at many different times."""
@@ -616,7 +614,7 @@ class Untouched:
         self._bench.assert_works()
 
 
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-tiny")
 def test_program_of_another_configuration(rtl: Bench) -> None:
     for other in (preset("base"), CONFIG.with_(acc_depth=128)):
@@ -629,7 +627,7 @@ def test_program_of_another_configuration(rtl: Bench) -> None:
             rtl.device.run(program, given)
 
 
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-tiny")
 @pytest.mark.parametrize(
     ("make", "message"),
@@ -781,7 +779,7 @@ def run_damaged(rtl: Bench, emu: Bench, seed: int) -> str:
     return str(outcome[0])
 
 
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-tiny")
 def test_random_damage_never_hangs_or_harms(rtl: Bench, emu: Bench) -> None:
     outcomes = Counter(run_damaged(rtl, emu, seed) for seed in range(FLIP_SEEDS))

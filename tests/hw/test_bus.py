@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +14,10 @@ from celosia.hw.bus.wishbone import Wishbone
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.regs import ACCESS, REGISTERS, ErrorCause, address_of
 from celosia.hw.fabric.buffer import StreamBuffer, StreamQueue
+
+from tests.kit.bus_memory import WishboneMemory
+from tests.kit.clocked import simulate
+from tests.kit.configs import make_config
 
 PORTS = 3
 
@@ -32,7 +35,7 @@ PORTS = 3
     ],
 )
 @pytest.mark.parametrize(("send", "take"), [(1.0, 1.0), (0.5, 0.9), (0.9, 0.4)])
-def test_stream_keeps_order(kit: SimpleNamespace, make: Any, send: float, take: float) -> None:
+def test_stream_keeps_order(make: Any, send: float, take: float) -> None:
     rng = random.Random(1)
     dut = make(16)
     sent: deque[int] = deque()
@@ -61,7 +64,7 @@ def test_stream_keeps_order(kit: SimpleNamespace, make: Any, send: float, take: 
         if send == take == 1.0:
             assert cycles <= 204
 
-    kit.simulate(dut, bench)
+    simulate(dut, bench)
 
 
 # Registers
@@ -86,7 +89,7 @@ async def access(ctx: Any, bus: Any, address: int, data: int | None = None, sel:
     raise AssertionError("no answer")
 
 
-def test_register_fields(kit: SimpleNamespace) -> None:
+def test_register_fields() -> None:
     dut = RegisterFile()
     rng = random.Random(2)
 
@@ -112,10 +115,10 @@ def test_register_fields(kit: SimpleNamespace) -> None:
             answer, data, cycles = await access(ctx, dut.bus, entry.address)
             assert (answer, data, cycles) == ("ack", expected, 3), entry.name
 
-    kit.simulate(dut, bench)
+    simulate(dut, bench)
 
 
-def test_byte_selects_pulses_and_write_one_to_clear(kit: SimpleNamespace) -> None:
+def test_byte_selects_pulses_and_write_one_to_clear() -> None:
     dut = RegisterFile()
     scratch, pending = address_of("scratch"), address_of("irq_pending")
     pulses = 0
@@ -148,10 +151,10 @@ def test_byte_selects_pulses_and_write_one_to_clear(kit: SimpleNamespace) -> Non
         assert pulses == 1
         assert (await access(ctx, dut.bus, address_of("doorbell")))[1] == 0
 
-    kit.simulate(dut, bench, processes=[count])
+    simulate(dut, bench, processes=[count])
 
 
-def test_registers_in_a_memory(kit: SimpleNamespace) -> None:
+def test_registers_in_a_memory() -> None:
     """By bytes, at random; one is shown while there is no request."""
     stored = ("watchdog", "bus_timeout", "scratch", "region0_base", "region3_size")
     dut = RegisterFile(stored=stored, watched="scratch")
@@ -184,10 +187,10 @@ def test_registers_in_a_memory(kit: SimpleNamespace) -> None:
             assert ctx.get(dut.shows)
             assert ctx.get(dut.shown) == model["scratch"]
 
-    kit.simulate(dut, bench)
+    simulate(dut, bench)
 
 
-def test_unmapped_address_is_an_error(kit: SimpleNamespace) -> None:
+def test_unmapped_address_is_an_error() -> None:
     dut = RegisterFile()
     used = {entry.address for entry in REGISTERS}
     free = [address for address in range(0, max(used), 4) if address not in used]
@@ -199,10 +202,10 @@ def test_unmapped_address_is_an_error(kit: SimpleNamespace) -> None:
             assert (await access(ctx, dut.bus, address, 1))[0] == "err"
         assert (await access(ctx, dut.bus, 0))[0] == "ack"
 
-    kit.simulate(dut, bench)
+    simulate(dut, bench)
 
 
-def test_registers_in_pipelined_mode(kit: SimpleNamespace) -> None:
+def test_registers_in_pipelined_mode() -> None:
     """Back-to-back requests are answered once each, in order; nothing else is answered."""
     dut = RegisterFile()
     rng = random.Random(4)
@@ -238,7 +241,7 @@ def test_registers_in_pipelined_mode(kit: SimpleNamespace) -> None:
                     model[address] = data
         ctx.set(bus.cyc, 0)
 
-    kit.simulate(dut, bench)
+    simulate(dut, bench)
     assert answers == 200
 
 
@@ -322,7 +325,6 @@ def check_hints(requests: list[tuple[bool, int, int]]) -> None:
     [(0.0, 0.0, 8, 1.0), (0.3, 0.3, 3, 0.8), (0.6, 0.1, 1, 1.0), (0.0, 0.7, 2, 0.5)],
 )
 def test_arbiter_serves_all_ports(
-    kit: SimpleNamespace,
     config: NpuConfig,
     stall: float,
     delay: float,
@@ -330,7 +332,7 @@ def test_arbiter_serves_all_ports(
     rate: float,
 ) -> None:
     dut = BusArbiter(config, ports=PORTS)
-    memory = kit.WishboneMemory(
+    memory = WishboneMemory(
         dut.bus, size=1 << 13, latency=latency, stall=stall, delay=delay, seed=7
     )
     initiators = [
@@ -347,7 +349,7 @@ def test_arbiter_serves_all_ports(
         for _ in range(3):
             await ctx.tick()
 
-    kit.simulate(dut, bench, processes=[memory.process, *(one.process for one in initiators)])
+    simulate(dut, bench, processes=[memory.process, *(one.process for one in initiators)])
     assert len(memory.requests) == sum(one.total for one in initiators)
     assert counted["read"] == sum(not we for we, _, _ in memory.requests)
     assert counted["write"] == sum(we for we, _, _ in memory.requests)
@@ -364,10 +366,10 @@ def test_arbiter_serves_all_ports(
         assert sum(cti == 0b010 for _, _, cti in memory.requests) > len(memory.requests) // 2
 
 
-def test_a_long_burst_does_not_starve_others(kit: SimpleNamespace) -> None:
-    config = kit.make_config(8, 8)
+def test_a_long_burst_does_not_starve_others() -> None:
+    config = make_config(8, 8)
     dut = BusArbiter(config, ports=2)
-    memory = kit.WishboneMemory(dut.bus, size=1 << 13)
+    memory = WishboneMemory(dut.bus, size=1 << 13)
 
     async def bench(ctx: Any) -> None:
         for index, port in enumerate(dut.ports):
@@ -382,16 +384,16 @@ def test_a_long_burst_does_not_starve_others(kit: SimpleNamespace) -> None:
                     payload = {"adr": address[index], "sel": -1, "last": 0}
                     ctx.set(dut.ports[index].request.payload, payload)
 
-    kit.simulate(dut, bench, processes=[memory.process])
+    simulate(dut, bench, processes=[memory.process])
     owners = [adr >= 512 for _, adr, _ in memory.requests]
     turns = "".join("ab"[owner] for owner in owners).replace("ab", "a b").replace("ba", "b a")
     assert {len(turn) for turn in turns.split()[:-1]} == {MAX_BURST_WORDS}
     assert memory.cycles[150] - memory.cycles[0] == 150
 
 
-def test_bus_error_names_the_oldest_request(kit: SimpleNamespace, config: NpuConfig) -> None:
+def test_bus_error_names_the_oldest_request(config: NpuConfig) -> None:
     dut = BusArbiter(config, ports=PORTS)
-    memory = kit.WishboneMemory(dut.bus, size=1 << 13, latency=6)
+    memory = WishboneMemory(dut.bus, size=1 << 13, latency=6)
     memory.error_words = {37}
     seen: list[tuple[int, int, int]] = []
 
@@ -416,16 +418,16 @@ def test_bus_error_names_the_oldest_request(kit: SimpleNamespace, config: NpuCon
                 seen.append((cause, address, unit))
         assert acks == 7
 
-    kit.simulate(dut, bench, processes=[memory.process], limit_cycles=500)
+    simulate(dut, bench, processes=[memory.process], limit_cycles=500)
     assert seen == [(ErrorCause.BUS_ERROR, 37 * config.bus_bytes, 1)]
 
 
 @pytest.mark.parametrize("mute", [True, False])
-def test_bus_timeout(kit: SimpleNamespace, mute: bool) -> None:
+def test_bus_timeout(mute: bool) -> None:
     """A memory that never answers, and one that stalls for ever."""
-    config = kit.make_config(4, 8)
+    config = make_config(4, 8)
     dut = BusArbiter(config, ports=PORTS)
-    memory = kit.WishboneMemory(dut.bus, size=1 << 13, stall=0.0 if mute else 1.1)
+    memory = WishboneMemory(dut.bus, size=1 << 13, stall=0.0 if mute else 1.1)
     memory.mute = mute
     limit = 100
 
@@ -447,13 +449,13 @@ def test_bus_timeout(kit: SimpleNamespace, mute: bool) -> None:
         assert ctx.get(dut.fault.address) == 20
         assert ctx.get(dut.fault_port) == 2
 
-    kit.simulate(dut, bench, processes=[memory.process], limit_cycles=1000)
+    simulate(dut, bench, processes=[memory.process], limit_cycles=1000)
 
 
-def test_no_limit_no_timeout(kit: SimpleNamespace) -> None:
-    config = kit.make_config(4, 8)
+def test_no_limit_no_timeout() -> None:
+    config = make_config(4, 8)
     dut = BusArbiter(config, ports=1)
-    memory = kit.WishboneMemory(dut.bus, size=1 << 13)
+    memory = WishboneMemory(dut.bus, size=1 << 13)
     memory.mute = True
 
     async def bench(ctx: Any) -> None:
@@ -462,7 +464,7 @@ def test_no_limit_no_timeout(kit: SimpleNamespace) -> None:
             await ctx.tick()
             assert not ctx.get(dut.fault.valid)
 
-    kit.simulate(dut, bench, processes=[memory.process])
+    simulate(dut, bench, processes=[memory.process])
 
 
 def test_wishbone_parameters_are_checked() -> None:
@@ -472,6 +474,6 @@ def test_wishbone_parameters_are_checked() -> None:
         Wishbone(addr_width=4, data_width=32, features=("lock",))
 
 
-def test_verilog_export(kit: SimpleNamespace) -> None:
-    assert "module top" in verilog.convert(BusArbiter(kit.make_config(8, 8), ports=PORTS))
+def test_verilog_export() -> None:
+    assert "module top" in verilog.convert(BusArbiter(make_config(8, 8), ports=PORTS))
     assert "module top" in verilog.convert(RegisterFile())

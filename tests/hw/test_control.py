@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -42,6 +41,10 @@ from celosia.hw.control.queue import CommandQueue
 from celosia.hw.control.shared_queue import TRANSFERS, SharedQueues
 from celosia.hw.control.tokens import TokenGates
 from celosia.hw.fabric.ports import Unit
+
+from tests.kit.bus_memory import WishboneMemory
+from tests.kit.clocked import simulate
+from tests.kit.configs import make_config
 
 BASE = 256
 KINDS: dict[Engine, tuple[type[Command], ...]] = {
@@ -81,11 +84,9 @@ def test_layouts_are_the_schema() -> None:
 
 @pytest.mark.parametrize("engine", Engine)
 @pytest.mark.parametrize(("send", "pause"), [(1.0, 0), (0.5, 40), (1.0, 40)])
-def test_queue_keeps_commands_and_order(
-    kit: SimpleNamespace, engine: Engine, send: float, pause: int
-) -> None:
+def test_queue_keeps_commands_and_order(engine: Engine, send: float, pause: int) -> None:
     rng = random.Random(engine)
-    config = kit.make_config(4, 8, queue_depth=2)
+    config = make_config(4, 8, queue_depth=2)
     dut = CommandQueue(config, engine=engine)
     commands = [as_int(random_command(rng, rng.choice(KINDS[engine]))) for _ in range(12)]
     received: list[int] = []
@@ -132,12 +133,12 @@ def test_queue_keeps_commands_and_order(
         if pause == 40 and send == 1.0:
             assert 0 in gaps  # a command that was ready follows at once
 
-    kit.simulate(dut, bench, processes=[feed], limit_cycles=5000)
+    simulate(dut, bench, processes=[feed], limit_cycles=5000)
     assert received == commands
 
 
-def test_queue_blocks_when_full(kit: SimpleNamespace) -> None:
-    config = kit.make_config(4, 8, queue_depth=2)
+def test_queue_blocks_when_full() -> None:
+    config = make_config(4, 8, queue_depth=2)
     dut = CommandQueue(config, engine=Engine.VECTOR)
     taken = 0
 
@@ -148,17 +149,15 @@ def test_queue_blocks_when_full(kit: SimpleNamespace) -> None:
             _, _, ready = await ctx.tick().sample(dut.i.ready)
             taken += ready
 
-    kit.simulate(dut, bench)
+    simulate(dut, bench)
     # Two in memory, one being put together, one shown.
     assert taken == 8 * (dut.depth + 2)
 
 
 @pytest.mark.parametrize(("send", "pause"), [(1.0, 0), (0.5, 40), (1.0, 40)])
-def test_shared_queues_keep_commands_and_order(
-    kit: SimpleNamespace, send: float, pause: int
-) -> None:
+def test_shared_queues_keep_commands_and_order(send: float, pause: int) -> None:
     rng = random.Random(pause)
-    config = kit.make_config(4, 8, queue_depth=2, compact=True)
+    config = make_config(4, 8, queue_depth=2, compact=True)
     dut = SharedQueues(config)
     order = [rng.choice(list(Engine)) for _ in range(40)]
     commands = [as_int(random_command(rng, rng.choice(KINDS[engine]))) for engine in order]
@@ -237,13 +236,13 @@ def test_shared_queues_keep_commands_and_order(
 
         return process
 
-    kit.simulate(dut, bench, processes=[feed, *map(taker, Engine)], limit_cycles=20_000)
+    simulate(dut, bench, processes=[feed, *map(taker, Engine)], limit_cycles=20_000)
     assert received == wanted
 
 
 @pytest.mark.parametrize(("engine", "shown"), [(Engine.VECTOR, 1), (Engine.LOAD, 0)])
-def test_shared_queues_block_when_full(kit: SimpleNamespace, engine: Engine, shown: int) -> None:
-    dut = SharedQueues(kit.make_config(4, 8, queue_depth=2, compact=True))
+def test_shared_queues_block_when_full(engine: Engine, shown: int) -> None:
+    dut = SharedQueues(make_config(4, 8, queue_depth=2, compact=True))
     taken = 0
 
     async def bench(ctx: Any) -> None:
@@ -254,7 +253,7 @@ def test_shared_queues_block_when_full(kit: SimpleNamespace, engine: Engine, sho
             taken += ready
         assert ctx.get(dut.o[engine].valid)
 
-    kit.simulate(dut, bench)
+    simulate(dut, bench)
     # Those in memory and the one that is shown; a load that has not begun is in memory, too.
     assert taken == 8 * (dut.depth + shown)
 
@@ -263,7 +262,7 @@ def test_shared_queues_block_when_full(kit: SimpleNamespace, engine: Engine, sho
 
 
 @pytest.mark.parametrize("one_transfer", [False, True])
-def test_tokens_against_a_model(kit: SimpleNamespace, one_transfer: bool) -> None:
+def test_tokens_against_a_model(one_transfer: bool) -> None:
     """Random programs: every command starts when, and only when, its tokens are there."""
     rng = random.Random(11)
     dut = TokenGates(one_transfer=one_transfer)
@@ -332,11 +331,11 @@ def test_tokens_against_a_model(kit: SimpleNamespace, one_transfer: bool) -> Non
             assert not ctx.get(dut.overflow)
             await ctx.tick()
 
-    kit.simulate(dut, bench, limit_cycles=5000)
+    simulate(dut, bench, limit_cycles=5000)
     assert started == completed == total
 
 
-def test_token_overflow(kit: SimpleNamespace) -> None:
+def test_token_overflow() -> None:
     dut = TokenGates()
     given = 0
 
@@ -357,7 +356,7 @@ def test_token_overflow(kit: SimpleNamespace) -> None:
             given += ready
         raise AssertionError("no overflow")
 
-    kit.simulate(dut, bench)
+    simulate(dut, bench)
     assert given == 255
 
 
@@ -367,10 +366,7 @@ def test_token_overflow(kit: SimpleNamespace) -> None:
 class Rig:
     """The front end on the arbiter, with a program in memory."""
 
-    def __init__(
-        self, kit: SimpleNamespace, config: NpuConfig, program: bytes, **memory: Any
-    ) -> None:
-        self.kit = kit
+    def __init__(self, config: NpuConfig, program: bytes, **memory: Any) -> None:
         m = Module()
         self.reset = Signal()
         self.module = ResetInserter(self.reset)(m)
@@ -381,7 +377,7 @@ class Rig:
             self.front.regions[Region.CODE].base.eq(BASE),
             self.front.regions[Region.CODE].size.eq(len(program)),
         ]
-        self.memory = kit.WishboneMemory(self.arbiter.bus, size=BASE + len(program), **memory)
+        self.memory = WishboneMemory(self.arbiter.bus, size=BASE + len(program), **memory)
         self.memory.data[BASE:] = program
         self.received: dict[Engine, list[int]] = {engine: [] for engine in Engine}
         self.order: list[Engine] = []
@@ -410,7 +406,7 @@ class Rig:
 
     def simulate(self, bench: Any, *, longest: int = 30, **options: Any) -> int:
         engines = [self.engine(engine, longest) for engine in Engine]
-        cycles: int = self.kit.simulate(
+        cycles: int = simulate(
             self.module, bench, processes=[self.memory.process, *engines], **options
         )
         return cycles
@@ -427,15 +423,13 @@ def encode(commands: list[Command]) -> bytes:
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.3])
-def test_commands_reach_their_engines(
-    kit: SimpleNamespace, config: NpuConfig, stall: float
-) -> None:
+def test_commands_reach_their_engines(config: NpuConfig, stall: float) -> None:
     rng = random.Random(5)
     kinds = [kind for kind in COMMANDS.values() if kind is not End]
     commands = [random_command(rng, rng.choice(kinds), tag=k) for k in range(30)]
     # Behind the End is something illegal: it may be fetched, but not looked at.
     program = encode([*commands, End(tag=30)]) + b"\xff" * 256
-    rig = Rig(kit, config, program, stall=stall, delay=stall)
+    rig = Rig(config, program, stall=stall, delay=stall)
 
     async def bench(ctx: Any) -> None:
         for turn in range(2):
@@ -474,8 +468,8 @@ def check_requests(requests: list[Any], config: NpuConfig, commands: int) -> Non
     assert (commands + 1) * words <= len(turn) <= (commands + 3) * words
 
 
-def test_tokens_order_engines(kit: SimpleNamespace) -> None:
-    config = kit.make_config(8, 8)
+def test_tokens_order_engines() -> None:
+    config = make_config(8, 8)
     to = {engine: 1 << engine for engine in Engine}
     program = encode(
         [
@@ -486,7 +480,7 @@ def test_tokens_order_engines(kit: SimpleNamespace) -> None:
             End(),
         ]
     )
-    rig = Rig(kit, config, program)
+    rig = Rig(config, program)
 
     async def bench(ctx: Any) -> None:
         await rig.start(ctx)
@@ -523,8 +517,8 @@ def illegal() -> list[tuple[str, bytes, ErrorCause]]:
     return cases
 
 
-def test_illegal_commands_are_refused(kit: SimpleNamespace) -> None:
-    rig = Rig(kit, kit.make_config(8, 8), bytes(3 * 64), latency=1)
+def test_illegal_commands_are_refused() -> None:
+    rig = Rig(make_config(8, 8), bytes(3 * 64), latency=1)
     front = rig.front
 
     async def bench(ctx: Any) -> None:
@@ -553,9 +547,9 @@ def test_illegal_commands_are_refused(kit: SimpleNamespace) -> None:
 
 
 @pytest.mark.parametrize("commands", [0, 1, 2, 5])
-def test_running_out_of_the_region(kit: SimpleNamespace, config: NpuConfig, commands: int) -> None:
+def test_running_out_of_the_region(config: NpuConfig, commands: int) -> None:
     program = encode([Load(tag=k) for k in range(commands)]) + bytes([int(End.OPCODE)] * 63)
-    rig = Rig(kit, config, program)
+    rig = Rig(config, program)
 
     async def bench(ctx: Any) -> None:
         await rig.start(ctx)
@@ -573,10 +567,10 @@ def test_running_out_of_the_region(kit: SimpleNamespace, config: NpuConfig, comm
     assert len(rig.memory.requests) == commands * 64 // config.bus_bytes
 
 
-def test_start_up_is_short(kit: SimpleNamespace) -> None:
+def test_start_up_is_short() -> None:
     """From the start to the first command at its engine, memory latency 8."""
-    config = kit.make_config(8, 8)
-    rig = Rig(kit, config, encode([Load(), End()]))
+    config = make_config(8, 8)
+    rig = Rig(config, encode([Load(), End()]))
     cycles = 0
 
     async def bench(ctx: Any) -> None:
@@ -619,7 +613,7 @@ class Host:
         await self._access(ctx, name, data)
 
 
-def test_identity_and_capabilities(kit: SimpleNamespace, config: NpuConfig) -> None:
+def test_identity_and_capabilities(config: NpuConfig) -> None:
     dut = Control(config)
     host = Host(dut.bus)
 
@@ -630,12 +624,12 @@ def test_identity_and_capabilities(kit: SimpleNamespace, config: NpuConfig) -> N
         for index, word in enumerate(capability_words(config)):
             assert await host.read(ctx, f"capability{index}") == word
 
-    kit.simulate(dut, bench)
+    simulate(dut, bench)
 
 
 @pytest.mark.parametrize("compact", [False, True])
-def test_a_program_from_doorbell_to_interrupt(kit: SimpleNamespace, compact: bool) -> None:
-    dut = Control(kit.make_config(8, 8, compact=compact))
+def test_a_program_from_doorbell_to_interrupt(compact: bool) -> None:
+    dut = Control(make_config(8, 8, compact=compact))
     host = Host(dut.bus)
     starts = 0
 
@@ -677,12 +671,12 @@ def test_a_program_from_doorbell_to_interrupt(kit: SimpleNamespace, compact: boo
             assert starts == turn + 1
             assert not ctx.get(dut.halt)
 
-    kit.simulate(dut, bench, processes=[count])
+    simulate(dut, bench, processes=[count])
 
 
 @pytest.mark.parametrize("compact", [False, True])
-def test_counters_count_between_doorbell_and_end(kit: SimpleNamespace, compact: bool) -> None:
-    dut = Control(kit.make_config(8, 8, compact=compact))
+def test_counters_count_between_doorbell_and_end(compact: bool) -> None:
+    dut = Control(make_config(8, 8, compact=compact))
     host = Host(dut.bus)
     rng = random.Random(3)
 
@@ -731,7 +725,7 @@ def test_counters_count_between_doorbell_and_end(kit: SimpleNamespace, compact: 
             for name in EVENTS:
                 ctx.set(getattr(dut.events, name), 0)
 
-    kit.simulate(dut, bench)
+    simulate(dut, bench)
 
 
 ERROR_SOURCES = [
@@ -745,9 +739,9 @@ ERROR_SOURCES = [
 
 @pytest.mark.parametrize(("name", "port", "unit", "cause"), ERROR_SOURCES)
 def test_the_first_error_is_kept_until_the_soft_reset(
-    kit: SimpleNamespace, name: str, port: Any, unit: Unit, cause: ErrorCause | None
+    name: str, port: Any, unit: Unit, cause: ErrorCause | None
 ) -> None:
-    dut = Control(kit.make_config(8, 8))
+    dut = Control(make_config(8, 8))
     host = Host(dut.bus)
     expected_cause = int(cause or ErrorCause.MEM_WINDOW)
     expected_address = 0 if cause else 0x12345678
@@ -800,13 +794,13 @@ def test_the_first_error_is_kept_until_the_soft_reset(
         assert await host.read(ctx, "status") == 1
         assert await host.read(ctx, "error_cause") == 0
 
-    kit.simulate(dut, bench)
+    simulate(dut, bench)
 
 
 @pytest.mark.parametrize("compact", [False, True])
 @pytest.mark.parametrize("limit", [50, 0])
-def test_watchdog(kit: SimpleNamespace, limit: int, compact: bool) -> None:
-    dut = Control(kit.make_config(8, 8, compact=compact))
+def test_watchdog(limit: int, compact: bool) -> None:
+    dut = Control(make_config(8, 8, compact=compact))
     host = Host(dut.bus)
 
     async def bench(ctx: Any) -> None:
@@ -828,11 +822,11 @@ def test_watchdog(kit: SimpleNamespace, limit: int, compact: bool) -> None:
         else:
             assert cycles == 300
 
-    kit.simulate(dut, bench)
+    simulate(dut, bench)
 
 
-def test_soft_reset_of_a_running_program_and_sleep(kit: SimpleNamespace) -> None:
-    dut = Control(kit.make_config(8, 8))
+def test_soft_reset_of_a_running_program_and_sleep() -> None:
+    dut = Control(make_config(8, 8))
     host = Host(dut.bus)
     halted = asleep = 0
 
@@ -862,11 +856,11 @@ def test_soft_reset_of_a_running_program_and_sleep(kit: SimpleNamespace) -> None
             await ctx.tick()
         assert not ctx.get(dut.sleep)
 
-    kit.simulate(dut, bench, processes=[count])
+    simulate(dut, bench, processes=[count])
 
 
-def test_verilog_export(kit: SimpleNamespace) -> None:
-    config = kit.make_config(8, 8)
+def test_verilog_export() -> None:
+    config = make_config(8, 8)
     assert "module top" in verilog.convert(Control(config))
     text = verilog.convert(FrontEnd(config))
     for engine in Engine:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +19,10 @@ from celosia.hw.dma.single import TransferEngine
 from celosia.hw.dma.store import StoreEngine
 from celosia.hw.memory.lines import LineMemory
 
+from tests.kit.bus_memory import WishboneMemory
+from tests.kit.clocked import simulate
+from tests.kit.configs import CONFIGS, make_config
+
 MEMORY_BYTES = 16 * 1024
 BASE = 1024
 SIZE = 8 * 1024
@@ -27,11 +30,11 @@ ADDRESS_SPACE = 1 << 20
 
 
 @pytest.fixture(params=["bus4_line4", "bus4_line8", "bus8_line8", "bus16_line16", "compact"])
-def config(kit: SimpleNamespace, request: pytest.FixtureRequest) -> NpuConfig:
+def config(request: pytest.FixtureRequest) -> NpuConfig:
     """As everywhere, and a machine with one engine for both."""
     compact = request.param == "compact"
     value: NpuConfig
-    value = kit.make_config(4, 8, compact=True) if compact else kit.configs[request.param]
+    value = make_config(4, 8, compact=True) if compact else CONFIGS[request.param]
     return value
 
 
@@ -144,7 +147,6 @@ class Rig:
 
     def __init__(
         self,
-        kit: SimpleNamespace,
         config: NpuConfig,
         *,
         seed: int = 0,
@@ -166,17 +168,16 @@ class Rig:
                 engine.regions[Region.IO].base.eq(BASE),
                 engine.regions[Region.IO].size.eq(SIZE),
             ]
-        self.memory = kit.WishboneMemory(self.arbiter.bus, size=MEMORY_BYTES, seed=seed, **memory)
+        self.memory = WishboneMemory(self.arbiter.bus, size=MEMORY_BYTES, seed=seed, **memory)
         self.chip = OnChip(config, refuse=refuse, seed=seed)
         self.processes = [
             self.memory.process,
             self.chip.writer(transfers.write),
             self.chip.reader(transfers.read),
         ]
-        self.kit = kit
 
     def simulate(self, bench: Any, **options: Any) -> int:
-        cycles: int = self.kit.simulate(self.module, bench, processes=self.processes, **options)
+        cycles: int = simulate(self.module, bench, processes=self.processes, **options)
         return cycles
 
 
@@ -194,10 +195,10 @@ async def execute(ctx: Any, port: Any, command: Load | Store) -> int:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_load_moves_every_byte(kit: SimpleNamespace, config: NpuConfig, seed: int) -> None:
+def test_load_moves_every_byte(config: NpuConfig, seed: int) -> None:
     rng = random.Random(seed)
     stall, delay, refuse = ((0, 0, 0), (0.3, 0.3, 0.3), (0.05, 0.5, 0.6))[seed]
-    rig = Rig(kit, config, seed=seed, stall=stall, delay=delay, refuse=refuse, latency=1 + 4 * seed)
+    rig = Rig(config, seed=seed, stall=stall, delay=delay, refuse=refuse, latency=1 + 4 * seed)
     expected = {space: bytearray(data) for space, data in rig.chip.data.items()}
 
     async def bench(ctx: Any) -> None:
@@ -215,10 +216,10 @@ def test_load_moves_every_byte(kit: SimpleNamespace, config: NpuConfig, seed: in
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_store_moves_every_byte(kit: SimpleNamespace, config: NpuConfig, seed: int) -> None:
+def test_store_moves_every_byte(config: NpuConfig, seed: int) -> None:
     rng = random.Random(seed)
     stall, delay, refuse = ((0, 0, 0), (0.3, 0.3, 0.3), (0.05, 0.5, 0.6))[seed]
-    rig = Rig(kit, config, seed=seed, stall=stall, delay=delay, refuse=refuse, latency=1 + 4 * seed)
+    rig = Rig(config, seed=seed, stall=stall, delay=delay, refuse=refuse, latency=1 + 4 * seed)
     expected = bytearray(rig.memory.data)
 
     async def bench(ctx: Any) -> None:
@@ -233,10 +234,10 @@ def test_store_moves_every_byte(kit: SimpleNamespace, config: NpuConfig, seed: i
     rig.simulate(bench)
 
 
-def test_load_and_store_together(kit: SimpleNamespace, config: NpuConfig) -> None:
+def test_load_and_store_together(config: NpuConfig) -> None:
     if config.compact:
         pytest.skip("one engine does both, one after the other")
-    rig = Rig(kit, config, seed=5, stall=0.1, delay=0.1, refuse=0.1)
+    rig = Rig(config, seed=5, stall=0.1, delay=0.1, refuse=0.1)
     half = SIZE // 2
     load = Load(region=Region.IO, mem_addr=3, sram_addr=5, row_bytes=601, n1=3, mem_stride1=700,
                 sram_stride1=650)  # fmt: skip
@@ -269,7 +270,7 @@ def test_load_and_store_together(kit: SimpleNamespace, config: NpuConfig) -> Non
 
 @pytest.mark.parametrize("kind", [Load, Store])
 @pytest.mark.parametrize("rows", [1, 64])
-def test_one_word_a_cycle(kit: SimpleNamespace, config: NpuConfig, kind: Any, rows: int) -> None:
+def test_one_word_a_cycle(config: NpuConfig, kind: Any, rows: int) -> None:
     words = 512
     row_bytes = config.bus_bytes * words // rows
     stride = row_bytes if rows == 1 else row_bytes * 2 % (SIZE - row_bytes)
@@ -280,7 +281,7 @@ def test_one_word_a_cycle(kit: SimpleNamespace, config: NpuConfig, kind: Any, ro
         mem_stride1=min(stride, (SIZE - row_bytes) // max(1, rows - 1)) // 16 * 16,
         sram_stride1=0,
     )
-    rig = Rig(kit, config, latency=8)
+    rig = Rig(config, latency=8)
     taken = []
 
     async def bench(ctx: Any) -> None:
@@ -295,11 +296,11 @@ def test_one_word_a_cycle(kit: SimpleNamespace, config: NpuConfig, kind: Any, ro
     assert rig.memory.max_in_flight <= config.max_outstanding
 
 
-def test_runs_of_one_word_follow_without_a_gap(kit: SimpleNamespace) -> None:
-    config = kit.make_config(8, 8)
+def test_runs_of_one_word_follow_without_a_gap() -> None:
+    config = make_config(8, 8)
     command = Load(region=Region.IO, row_bytes=5, mem_addr=1, n1=10, n2=10, mem_stride1=24,
                    mem_stride2=320, sram_stride1=5, sram_stride2=50)  # fmt: skip
-    rig = Rig(kit, config, latency=8)
+    rig = Rig(config, latency=8)
 
     async def bench(ctx: Any) -> None:
         await execute(ctx, rig.load, command)
@@ -335,8 +336,8 @@ def faulty(config: NpuConfig) -> list[tuple[str, Any, ErrorCause, int]]:
     ]  # fmt: skip
 
 
-def test_faults_stop_the_engine_until_it_is_reset(kit: SimpleNamespace, config: NpuConfig) -> None:
-    rig = Rig(kit, config, latency=2)
+def test_faults_stop_the_engine_until_it_is_reset(config: NpuConfig) -> None:
+    rig = Rig(config, latency=2)
     good = Load(region=Region.IO, mem_addr=1, sram_addr=2, row_bytes=200)
 
     async def reset(ctx: Any) -> None:
@@ -379,7 +380,7 @@ def test_faults_stop_the_engine_until_it_is_reset(kit: SimpleNamespace, config: 
     rig.simulate(bench)
 
 
-def test_line_memory_keeps_what_was_written(kit: SimpleNamespace, config: NpuConfig) -> None:
+def test_line_memory_keeps_what_was_written(config: NpuConfig) -> None:
     rng = random.Random(3)
     dut = LineMemory(config, lines=32, reader="vector")
     expected = bytearray(32 * config.line_bytes)
@@ -420,15 +421,15 @@ def test_line_memory_keeps_what_was_written(kit: SimpleNamespace, config: NpuCon
                         late[addr + lane] = word[lane]
         assert checked > 300
 
-    kit.simulate(dut, bench)
+    simulate(dut, bench)
 
 
 @pytest.mark.parametrize("part", [LoadEngine, StoreEngine, TransferEngine])
-def test_verilog_export(kit: SimpleNamespace, part: Any) -> None:
-    assert "module top" in verilog.convert(part(kit.make_config(4, 8)))
+def test_verilog_export(part: Any) -> None:
+    assert "module top" in verilog.convert(part(make_config(4, 8)))
 
 
-def test_line_memory_is_a_memory(kit: SimpleNamespace) -> None:
-    config = kit.make_config(4, 8)
+def test_line_memory_is_a_memory() -> None:
+    config = make_config(4, 8)
     text = verilog.convert(LineMemory(config, lines=config.wgt_lines, reader="vector"))
     assert f"reg [{8 * config.line_bytes - 1}:0] memory [{config.wgt_lines - 1}:0]" in text

@@ -6,7 +6,6 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +23,8 @@ from celosia.sw.driver.uart.codec import request
 from cobs import cobs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from tests.kit.clocked import simulate
 
 QUICK = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -52,7 +53,7 @@ async def drive_line(ctx: Any, line: Any, wanted: Levels) -> None:
             now += 1
 
 
-def receive(kit: SimpleNamespace, wanted: Levels, increment: int) -> tuple[bytes, int]:
+def receive(wanted: Levels, increment: int) -> tuple[bytes, int]:
     """Return the characters received, and the number of errors."""
     dut = UartReceiver()
     data, errors = bytearray(), 0
@@ -70,37 +71,35 @@ def receive(kit: SimpleNamespace, wanted: Levels, increment: int) -> tuple[bytes
         for _ in range(40):
             await ctx.tick()
 
-    kit.simulate(dut, bench, processes=[watch], limit_cycles=100_000)
+    simulate(dut, bench, processes=[watch], limit_cycles=100_000)
     return bytes(data), errors
 
 
 @pytest.mark.parametrize("bit_cycles", [8.0, 8 + 1 / 3, 17.36, 69.4])
 @pytest.mark.parametrize("mismatch", [-0.03, -0.01, 0.0, 0.01, 0.03])
-def test_characters_without_gaps_at_rates_that_differ(
-    kit: SimpleNamespace, bit_cycles: float, mismatch: float
-) -> None:
+def test_characters_without_gaps_at_rates_that_differ(bit_cycles: float, mismatch: float) -> None:
     data = random.Random(1).randbytes(30 if bit_cycles < 20 else 10) + b"\0\xff\x55\xaa"
     increment = round((1 << PHASE_BITS) / bit_cycles)
     # Between characters the receiver finds the edge anew: only ten bits have to fit.
     if bit_cycles <= 8 + 1 / 3 and abs(mismatch) > 0.02:
         mismatch = 0.02 if mismatch > 0 else -0.02
-    assert receive(kit, levels(data, bit_cycles * (1 + mismatch)), increment) == (data, 0)
+    assert receive(levels(data, bit_cycles * (1 + mismatch)), increment) == (data, 0)
 
 
-def test_a_glitch_is_no_character(kit: SimpleNamespace) -> None:
+def test_a_glitch_is_no_character() -> None:
     increment = (1 << PHASE_BITS) // 16
     wanted = [(1, 20.0), (0, 5.0), (1, 40.0), *levels(b"A", 16), (0, 6.0), (1, 30.0)]
-    assert receive(kit, wanted, increment) == (b"A", 0)
+    assert receive(wanted, increment) == (b"A", 0)
 
 
-def test_a_break_is_one_error(kit: SimpleNamespace) -> None:
+def test_a_break_is_one_error() -> None:
     increment = (1 << PHASE_BITS) // 16
     wanted = [(1, 20.0), (0, 1000.0), *levels(b"AB", 16)]
-    assert receive(kit, wanted, increment) == (b"AB", 1)
+    assert receive(wanted, increment) == (b"AB", 1)
 
 
 @pytest.mark.parametrize("clock_hz", [24_000_000, 25_000_000, 80_000_000])
-def test_characters_are_sent_without_gaps(kit: SimpleNamespace, clock_hz: int) -> None:
+def test_characters_are_sent_without_gaps(clock_hz: int) -> None:
     dut = UartTransmitter()
     increment = increment_of_baud(3_000_000, clock_hz)
     bit_cycles = clock_hz / 3_000_000
@@ -123,7 +122,7 @@ def test_characters_are_sent_without_gaps(kit: SimpleNamespace, clock_hz: int) -
         for _ in range(20):
             await ctx.tick()
 
-    kit.simulate(dut, bench, processes=[watch], limit_cycles=20_000)
+    simulate(dut, bench, processes=[watch], limit_cycles=20_000)
     first = line.index(0)
     bits = [
         line[first + int((index + 0.5) * bit_cycles)] for index in range(CHARACTER_BITS * len(data))
@@ -133,7 +132,7 @@ def test_characters_are_sent_without_gaps(kit: SimpleNamespace, clock_hz: int) -
         assert character == [0, *(byte >> bit & 1 for bit in range(8)), 1]
 
 
-def decode(kit: SimpleNamespace, characters: bytes, errors: set[int]) -> list[bytes | None]:
+def decode(characters: bytes, errors: set[int]) -> list[bytes | None]:
     """Return the frames that end in `characters`, None for damaged ones; empty ones left out."""
     dut = CobsDecoder()
     frames: list[bytes | None] = []
@@ -158,7 +157,7 @@ def decode(kit: SimpleNamespace, characters: bytes, errors: set[int]) -> list[by
             await ctx.tick()
         ctx.set(dut.i_valid, 0)
 
-    kit.simulate(dut, bench)
+    simulate(dut, bench)
     return frames
 
 
@@ -175,29 +174,28 @@ def reference_decode(characters: bytes) -> list[bytes | None]:
 
 @QUICK
 @given(st.lists(st.binary(min_size=1, max_size=600), max_size=3))
-def test_decoder_undoes_the_encoding(kit: SimpleNamespace, contents: list[bytes]) -> None:
+def test_decoder_undoes_the_encoding(contents: list[bytes]) -> None:
     characters = b"".join(cobs.encode(content) + b"\0" for content in contents)
-    assert decode(kit, characters, set()) == contents
+    assert decode(characters, set()) == contents
 
 
 @QUICK
 @given(st.lists(st.sampled_from([0, 1, 2, 3, 254, 255]), max_size=500).map(bytes))
-def test_decoder_finds_the_same_frames_in_garbage(kit: SimpleNamespace, garbage: bytes) -> None:
-    assert decode(kit, garbage, set()) == reference_decode(garbage)
+def test_decoder_finds_the_same_frames_in_garbage(garbage: bytes) -> None:
+    assert decode(garbage, set()) == reference_decode(garbage)
 
 
-def test_a_lost_character_spoils_its_frame_only(kit: SimpleNamespace) -> None:
+def test_a_lost_character_spoils_its_frame_only() -> None:
     good = cobs.encode(b"good") + b"\0"
-    assert decode(kit, good * 3, {len(good) + 2}) == [b"good", None, b"good"]
-    assert decode(kit, b"\0\0" + good, {1}) == [None, b"good"]
+    assert decode(good * 3, {len(good) + 2}) == [b"good", None, b"good"]
+    assert decode(b"\0\0" + good, {1}) == [None, b"good"]
 
 
 class FrameBench:
     """Feeds characters to a receiver and takes its words."""
 
-    def __init__(self, kit: SimpleNamespace, buffer_words: int) -> None:
+    def __init__(self, buffer_words: int) -> None:
         self.dut = FrameReceiver(buffer_words=buffer_words)
-        self.kit = kit
         self.words: list[int] = []
         self.counters = (0, 0, 0)
 
@@ -228,7 +226,7 @@ class FrameBench:
             counters = (dut.dropped, dut.overflows, dut.framing_errors)
             self.counters = tuple(ctx.get(counter) for counter in counters)
 
-        self.kit.simulate(dut, bench, processes=[watch], limit_cycles=60_000)
+        simulate(dut, bench, processes=[watch], limit_cycles=60_000)
         return self
 
 
@@ -238,14 +236,14 @@ def words_of(frame: bytes) -> list[int]:
     return [int.from_bytes(content[at : at + 4], "little") for at in range(0, len(content), 4)]
 
 
-def test_words_of_good_requests_come_out(kit: SimpleNamespace) -> None:
+def test_words_of_good_requests_come_out() -> None:
     frames = [
         request(Kind.PING, 1, 0x12345678),
         request(Kind.WRITE_MEMORY, 2, 64, count=5, payload=bytes(range(20))),
         request(Kind.READ_MEMORY, 3, 0, count=256),
         request(Kind.WRITE_REGISTERS, 4, 0, count=100, payload=bytes(400)),
     ]
-    bench = FrameBench(kit, 256).run(b"".join(frames))
+    bench = FrameBench(256).run(b"".join(frames))
     assert bench.words == [word for frame in frames for word in words_of(frame)]
     assert bench.counters == (0, 0, 0)
 
@@ -271,28 +269,28 @@ def corrupt_cases() -> dict[str, tuple[bytes, frozenset[int]]]:
 
 
 @pytest.mark.parametrize("case", corrupt_cases())
-def test_nothing_of_a_damaged_request_comes_out(kit: SimpleNamespace, case: str) -> None:
+def test_nothing_of_a_damaged_request_comes_out(case: str) -> None:
     characters, errors = corrupt_cases()[case]
     after = request(Kind.PING, 7, 1)
-    bench = FrameBench(kit, 64).run(characters + after, errors=errors)
+    bench = FrameBench(64).run(characters + after, errors=errors)
     assert bench.words == words_of(after)
     assert bench.counters == (1, 0, len(errors))
 
 
-def test_what_does_not_fit_is_left_out_whole(kit: SimpleNamespace) -> None:
+def test_what_does_not_fit_is_left_out_whole() -> None:
     small = request(Kind.WRITE_MEMORY, 1, 0, count=20, payload=bytes(80))
     large = request(Kind.WRITE_MEMORY, 2, 0, count=62, payload=bytes(248))
-    bench = FrameBench(kit, 64).run(small + large + small + small, take=False)
+    bench = FrameBench(64).run(small + large + small + small, take=False)
     assert bench.counters == (0, 2, 0)
-    bench = FrameBench(kit, 64).run(large + small + small + small)
+    bench = FrameBench(64).run(large + small + small + small)
     assert bench.words == 3 * words_of(small)
 
 
 @QUICK
 @given(st.binary(max_size=400))
-def test_no_garbage_comes_out(kit: SimpleNamespace, garbage: bytes) -> None:
+def test_no_garbage_comes_out(garbage: bytes) -> None:
     after = request(Kind.PING, 7, 1)
-    bench = FrameBench(kit, 64).run(garbage + b"\0" + after)
+    bench = FrameBench(64).run(garbage + b"\0" + after)
     assert bench.words == words_of(after)
 
 
@@ -318,7 +316,7 @@ def test_the_bridge_refuses_payloads_that_do_not_fit() -> None:
         UartBridge(identity=identity)
 
 
-def test_silence_returns_the_rate(kit: SimpleNamespace) -> None:
+def test_silence_returns_the_rate() -> None:
     dut = LineRate(clock_hz=48_000_000, silence_ticks=50)
     default = increment_of_baud(115_200, 48_000_000)
 
@@ -340,12 +338,12 @@ def test_silence_returns_the_rate(kit: SimpleNamespace) -> None:
             await ctx.tick()
         assert ctx.get(dut.increment) == default
 
-    kit.simulate(dut, bench)
+    simulate(dut, bench)
 
 
 @QUICK
 @given(st.binary(min_size=1, max_size=64))
-def test_the_crc_is_that_of_zlib(kit: SimpleNamespace, data: bytes) -> None:
+def test_the_crc_is_that_of_zlib(data: bytes) -> None:
     dut = SerialCrc()
     crc = zlib.crc32(data)
 
@@ -366,12 +364,12 @@ def test_the_crc_is_that_of_zlib(kit: SimpleNamespace, data: bytes) -> None:
             assert ctx.get(dut.match)
             ctx.set(dut.shift, 0)
 
-    kit.simulate(dut, bench)
+    simulate(dut, bench)
 
 
 @QUICK
 @given(st.binary(min_size=1, max_size=64))
-def test_the_crc_comes_out_bit_by_bit(kit: SimpleNamespace, data: bytes) -> None:
+def test_the_crc_comes_out_bit_by_bit(data: bytes) -> None:
     dut = SerialCrc()
 
     async def bench(ctx: Any) -> None:
@@ -387,4 +385,4 @@ def test_the_crc_comes_out_bit_by_bit(kit: SimpleNamespace, data: bytes) -> None
             await ctx.tick()
         assert given_bits == zlib.crc32(data)
 
-    kit.simulate(dut, bench)
+    simulate(dut, bench)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import zlib
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +15,8 @@ from celosia.hw.uart.transmitter import FrameTransmitter
 from cobs import cobs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from tests.kit.clocked import simulate
 
 RUNS = [0, 1, 2, 252, 253, 254, 255, 256, 507, 508, 509, 510, 760]
 SHAPES = [b"\1" * run + tail for run in RUNS for tail in (b"", b"\0", b"\0\0", b"\0\7")]
@@ -73,7 +74,7 @@ async def take_frames(ctx: Any, stream: Any, count: int, pause: float) -> list[b
     return frames
 
 
-def run_encoder(kit: SimpleNamespace, dut: Any, frames: list[bytes], pause: float) -> list[bytes]:
+def run_encoder(dut: Any, frames: list[bytes], pause: float) -> list[bytes]:
     """Return what the frames become."""
     results: list[bytes] = []
 
@@ -86,23 +87,23 @@ def run_encoder(kit: SimpleNamespace, dut: Any, frames: list[bytes], pause: floa
             await ctx.tick()
         assert ctx.get(dut.empty)
 
-    kit.simulate(dut, sink, processes=[source], limit_cycles=200_000)
+    simulate(dut, sink, processes=[source], limit_cycles=200_000)
     return results
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.7])
-def test_encoder_gives_the_shortest_encoding(kit: SimpleNamespace, pause: float) -> None:
+def test_encoder_gives_the_shortest_encoding(pause: float) -> None:
     frames = FRAMES if not pause else FRAMES[::3]
-    assert run_encoder(kit, CobsEncoder(), frames, pause) == [cobs.encode(f) for f in frames]
+    assert run_encoder(CobsEncoder(), frames, pause) == [cobs.encode(f) for f in frames]
 
 
 @QUICK
 @given(frames=st.lists(FRAME, min_size=1, max_size=4))
-def test_encoder_is_the_reference(kit: SimpleNamespace, frames: list[bytes]) -> None:
-    assert run_encoder(kit, CobsEncoder(), frames, 0.0) == [cobs.encode(f) for f in frames]
+def test_encoder_is_the_reference(frames: list[bytes]) -> None:
+    assert run_encoder(CobsEncoder(), frames, 0.0) == [cobs.encode(f) for f in frames]
 
 
-def run_transmitter(kit: SimpleNamespace, frames: list[bytes], silent: bytes) -> list[bytes]:
+def run_transmitter(frames: list[bytes], silent: bytes) -> list[bytes]:
     """Return the characters of frames, without delimiters."""
     dut = FrameTransmitter()
     results: list[bytes] = []
@@ -116,20 +117,20 @@ def run_transmitter(kit: SimpleNamespace, frames: list[bytes], silent: bytes) ->
             await ctx.tick()
         assert ctx.get(dut.empty)
 
-    kit.simulate(dut, sink, processes=[source], limit_cycles=200_000)
+    simulate(dut, sink, processes=[source], limit_cycles=200_000)
     return results
 
 
 @QUICK
 @given(frames=st.lists(FRAME, min_size=1, max_size=4))
-def test_transmitter_appends_the_crc(kit: SimpleNamespace, frames: list[bytes]) -> None:
-    encoded = run_transmitter(kit, frames, b"")
+def test_transmitter_appends_the_crc(frames: list[bytes]) -> None:
+    encoded = run_transmitter(frames, b"")
     assert [decode_frame(frame) for frame in encoded] == frames
     assert all(cobs.encode(cobs.decode(frame)) == frame for frame in encoded)
 
 
-def test_silent_bits_enter_the_crc_and_are_not_sent(kit: SimpleNamespace) -> None:
-    encoded = run_transmitter(kit, [b"one", b"\0two"], b"silent")
+def test_silent_bits_enter_the_crc_and_are_not_sent() -> None:
+    encoded = run_transmitter([b"one", b"\0two"], b"silent")
     for frame, content in zip(encoded, [b"one", b"\0two"], strict=True):
         crc = zlib.crc32(b"silent" + content).to_bytes(4, "little")
         assert cobs.decode(frame) == content + crc

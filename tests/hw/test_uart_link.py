@@ -11,14 +11,11 @@ import pytest
 
 pytest.importorskip("amaranth")
 import celosia.hw.uart
-import celosia.sim.board.uart_board
 from celosia.errors import DeviceError
 from celosia.hw.contract.frames import DELIMITER
 from celosia.hw.contract.regs import ACCESS, REGISTERS, address_of
 from celosia.hw.contract.uart import Identity, Kind
-from celosia.sim.board.line_faults import FaultRates, FaultyPort
-from celosia.sim.board.uart_board import DEAD_ADDRESS, LinkBoard
-from celosia.sim.board.uart_model import BoardModel, BusError
+from celosia.sim.board.line_faults import FaultRates
 from celosia.sim.board.uart_rtl import HARNESS, UartRtl
 from celosia.sim.board.uart_serve import ServedRtl
 from celosia.sim.rtl.verilator import Build, build_component
@@ -26,7 +23,11 @@ from celosia.sw.driver.uart.channel import Patience
 from celosia.sw.driver.uart.codec import FrameSplitter, request
 from celosia.sw.driver.uart.link import Link
 from celosia.sw.driver.uart.port import SerialPort
-from celosia.toolchain import missing_tools
+
+from tests.kit.board_model import BoardModel, BusError
+from tests.kit.faulty_port import FaultyPort
+from tests.kit.link_board import DEAD_ADDRESS, LinkBoard
+from tests.kit.tools import skip_without_simulator
 
 CLOCK_HZ = 24_000_000
 """The slowest that does 3 Mbaud: eight clocks a bit."""
@@ -49,14 +50,13 @@ SCRATCH, DOORBELL, RINGS = (address_of(name) for name in ("scratch", "doorbell",
 def sources() -> str:
     """Return the gateware's text, the key of the simulator in the cache."""
     folder = Path(inspect.getfile(celosia.hw.uart)).parent
-    files = [*sorted(folder.glob("*.py")), Path(inspect.getfile(celosia.sim.board.uart_board))]
+    files = [*sorted(folder.glob("*.py")), Path(inspect.getfile(LinkBoard))]
     return "\0".join(file.read_text(encoding="utf-8") for file in files) + repr(IDENTITY)
 
 
 @pytest.fixture(scope="module")
 def build() -> Build:
-    if reason := missing_tools():
-        pytest.skip(reason)
+    skip_without_simulator()
     return build_component(lambda: LinkBoard(identity=IDENTITY), sources(), harness=HARNESS)
 
 
@@ -128,8 +128,7 @@ def test_any_bytes_at_any_address(link: Link) -> None:
 
 @pytest.mark.parametrize("memory_bits", [64, 128])
 def test_wider_memory(memory_bits: int) -> None:
-    if reason := missing_tools():
-        pytest.skip(reason)
+    skip_without_simulator()
     build = build_component(
         lambda: LinkBoard(identity=IDENTITY, memory_bits=memory_bits),
         f"{sources()} {memory_bits}",

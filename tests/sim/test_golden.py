@@ -16,18 +16,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from celosia.sim.golden import operators as golden
-from celosia.sim.models.random_models import OPERATORS, random_network, random_operator
 from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler.ir import DType, Graph, Origin, SourceOp, Tensor
 from celosia.sw.compiler.ops.registry import SUPPORTED
 from celosia.sw.reference.golden import OPERATORS as KNOWN
 from celosia.sw.reference.golden import GoldenModel, UnsupportedModelError
 
-SHARED = Path(__file__).parents[2] / ".." / "shared" / "mlperf_tiny"
+from tests.kit.places import BENCHMARK, needs_benchmark
+from tests.kit.random_models import OPERATORS, random_network, random_operator
+
 MODELS = ("ad01_int8", "kws_int8", "resnet8_int8", "sww_int8", "vww_96_int8")
-needs_shared = pytest.mark.skipif(
-    not SHARED.is_dir(), reason="the MLPerf Tiny models of ../shared are not here"
-)
 
 Array = npt.NDArray[Any]
 
@@ -167,10 +165,10 @@ def test_grouped_convolution_equals_reference() -> None:
 # ---------------------------------------------------------------------- whole models
 
 
-@needs_shared
+@needs_benchmark
 @pytest.mark.parametrize("name", MODELS)
 def test_mlperf_tiny_model_on_random_inputs(name: str) -> None:
-    model = (SHARED / f"{name}.tflite").read_bytes()
+    model = (BENCHMARK / f"{name}.tflite").read_bytes()
     rng = np.random.default_rng(6)
     shape = GoldenModel(model).inputs[0].shape
     batches = [[rng.integers(-128, 128, shape, dtype=np.int8)] for _ in range(3)]
@@ -185,11 +183,11 @@ def quantised(real: Array, model: GoldenModel) -> Array:
     return result
 
 
-@needs_shared
+@needs_benchmark
 def test_kws_on_a_real_input() -> None:
-    model = (SHARED / "kws_int8.tflite").read_bytes()
+    model = (BENCHMARK / "kws_int8.tflite").read_bytes()
     golden_model = GoldenModel(model)
-    window = np.load(SHARED / "inputs" / "kws_int8.npy").reshape(golden_model.inputs[0].shape)
+    window = np.load(BENCHMARK / "inputs" / "kws_int8.npy").reshape(golden_model.inputs[0].shape)
     assert_every_tensor_equal(model, [window], what="kws")
     result = golden_model.run([window])[golden_model.outputs[0].name]
     expected = np.full((1, 12), -128, np.int8)
@@ -197,27 +195,27 @@ def test_kws_on_a_real_input() -> None:
     np.testing.assert_array_equal(result, expected)
 
 
-@needs_shared
+@needs_benchmark
 def test_vww_on_a_real_input() -> None:
-    model = (SHARED / "vww_96_int8.tflite").read_bytes()
-    grey = np.load(SHARED / "inputs" / "vww_gray_float.npy").reshape(96, 96, 1)
+    model = (BENCHMARK / "vww_96_int8.tflite").read_bytes()
+    grey = np.load(BENCHMARK / "inputs" / "vww_gray_float.npy").reshape(96, 96, 1)
     image = quantised((np.repeat(grey, 3, axis=2) + 1) / 2, GoldenModel(model))
     assert_every_tensor_equal(model, [image], what="vww")
 
 
-@needs_shared
+@needs_benchmark
 def test_ad01_on_real_inputs() -> None:
-    model = (SHARED / "ad01_int8.tflite").read_bytes()
-    windows = np.load(SHARED / "inputs" / "ad_windows_float.npy")
+    model = (BENCHMARK / "ad01_int8.tflite").read_bytes()
+    windows = np.load(BENCHMARK / "inputs" / "ad_windows_float.npy")
     batches = [[quantised(window, GoldenModel(model))] for window in windows]
     assert_every_tensor_equal(model, *batches, what="ad01")
 
 
-@needs_shared
+@needs_benchmark
 def test_sww_on_real_inputs() -> None:
-    model = (SHARED / "sww_int8.tflite").read_bytes()
+    model = (BENCHMARK / "sww_int8.tflite").read_bytes()
     golden_model = GoldenModel(model)
-    with np.load(SHARED / "inputs" / "sww_specs_float.npz") as archive:
+    with np.load(BENCHMARK / "inputs" / "sww_specs_float.npz") as archive:
         specs, labels = archive["specs"], archive["labels"]
     batches = [[quantised(spec, golden_model)] for spec in specs]
     assert_every_tensor_equal(model, *batches, what="sww")

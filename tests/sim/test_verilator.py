@@ -26,8 +26,7 @@ from celosia.sim.rtl import verilator
 from celosia.sim.rtl.rtl import MemoryModel, RtlSimulator
 from celosia.toolchain import BuildError
 
-MISSING = toolchain.missing_tools()
-needs_tools = pytest.mark.skipif(bool(MISSING), reason=MISSING or "never")
+from tests.kit.tools import needs_simulator, skip_without_simulator
 
 IDENTITY, BASE, COUNT, START, SUM, DONE, ERRORS, CYCLES, FIRST = (4 * i for i in range(9))
 SILENT = 4 * 15
@@ -134,8 +133,7 @@ def build(bits: int, **options: Any) -> verilator.Build:
 
 @pytest.fixture(params=[32, 128])
 def simulator(request: pytest.FixtureRequest) -> Iterator[RtlSimulator]:
-    if MISSING:
-        pytest.skip(MISSING)
+    skip_without_simulator()
     with RtlSimulator(build(request.param), memory_bytes=MEMORY_BYTES) as device:
         yield device
 
@@ -274,7 +272,7 @@ def test_answers_in_flight_are_dropped_with_cyc(simulator: RtlSimulator) -> None
     assert simulator.read_csr(CYCLES) == 203
 
 
-@needs_tools
+@needs_simulator
 def test_instances_are_independent() -> None:
     made = build(32)
     with RtlSimulator(made, memory_bytes=64) as one, RtlSimulator(made, memory_bytes=128) as two:
@@ -288,7 +286,7 @@ def test_instances_are_independent() -> None:
             one.read_csr(BASE)
 
 
-@needs_tools
+@needs_simulator
 def test_build_is_cached_and_damage_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -350,7 +348,7 @@ def test_uniform_memory_initialisation_becomes_a_loop() -> None:
         assert convert(kept) == kept
 
 
-@needs_tools
+@needs_simulator
 def test_trace_is_written_on_request(tmp_path: Path) -> None:
     path = tmp_path / "probe.vcd"
     with RtlSimulator(build(32, trace=True), memory_bytes=MEMORY_BYTES) as device:

@@ -19,7 +19,9 @@ from celosia.sw.export.bench import make_bench
 from celosia.sw.export.verilog import check_module_name, npu_verilog, run_at_time_zero
 from celosia.sw.reference.golden import GoldenModel
 from celosia.sw.report.example import load_digits
-from celosia.toolchain import find_compiler, find_verilator, missing_tools, run_tool
+from celosia.toolchain import find_compiler, find_verilator, run_tool
+
+from tests.kit.tools import needs_simulator
 
 IVERILOG = shutil.which("iverilog")
 needs_icarus = pytest.mark.skipif(IVERILOG is None, reason="Icarus Verilog is not installed")
@@ -106,7 +108,7 @@ def verilator(folder: Path) -> list[str]:
     return run_tool([folder / "tb"], timeout_s=300, cwd=folder).splitlines()
 
 
-@pytest.mark.skipif(bool(missing_tools()), reason=missing_tools() or "")
+@needs_simulator
 def test_a_program_runs_in_verilator(tmp_path: Path) -> None:
     config = preset("tiny")
     write_bench(tmp_path, config)

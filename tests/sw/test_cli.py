@@ -17,12 +17,12 @@ from celosia.hw.contract.config import PRESETS
 from celosia.hw.contract.isa import COMMAND_BYTES
 from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.cli.app import COMMANDS as LOADERS
-from celosia.sw.cli.app import app
 from celosia.sw.program.file import Program
 from celosia.sw.reference.golden import GoldenModel
 from celosia.sw.report.example import load_digits
-from celosia.toolchain import missing_tools
-from typer.testing import CliRunner, Result
+
+from tests.kit.command_line import Result, run_cli
+from tests.kit.tools import needs_simulator
 
 DIGITS = load_digits()
 COMMANDS = ("demo", "compile", "run", "verilog", "disasm", "info")
@@ -35,13 +35,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "digits.tflite").write_bytes(DIGITS.model)
 
-    def run(*arguments: object) -> Result:
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-        # A traceback is never an answer: only exits may end a command.
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.output
-        return result
-
-    return run
+    return run_cli
 
 
 def files(folder: Path) -> set[str]:
@@ -104,7 +98,7 @@ def test_demo_shows_its_one_mistake(cli: Cli) -> None:
     assert "prediction: 9   label: 3" in result.output
 
 
-@pytest.mark.skipif(bool(missing_tools()), reason=missing_tools() or "all tools are there")
+@needs_simulator
 @pytest.mark.xdist_group("rtl-base")
 def test_demo_on_the_rtl(cli: Cli) -> None:
     """What ``make demo`` runs."""
@@ -118,7 +112,7 @@ def test_demo_on_the_rtl(cli: Cli) -> None:
     assert figures["utilisation"] == pytest.approx(173_184 / (figures["cycles"] * 64))
 
 
-@pytest.mark.skipif(bool(missing_tools()), reason=missing_tools() or "all tools are there")
+@needs_simulator
 @pytest.mark.xdist_group("rtl-base")
 def test_memory_changes_cycles_but_no_results(cli: Cli) -> None:
     cycles = []

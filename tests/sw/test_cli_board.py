@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.uart import Identity
-from celosia.sim.board.uart_model import BoardModel, PtyBoard
-from celosia.sw.cli.app import app
-from celosia.sw.driver.behind import DeviceMachine
 from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.report.example import load_digits
 from celosia.sw.report.selftest import STEPS, self_test
 from serial.tools import list_ports
-from typer.testing import CliRunner, Result
+
+from tests.kit.board_model import BoardModel, PtyBoard
+from tests.kit.command_line import run_cli
+from tests.kit.device_machine import DeviceMachine
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="there are no pseudo-terminals")
 
@@ -59,15 +59,9 @@ def ports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     return paths
 
 
-def run(*arguments: object) -> Result:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.output
-    return result
-
-
 def test_devices_are_listed_with_what_they_are(board: PtyBoard, ports: list[str]) -> None:
     ports.append("/dev/no-such-port")
-    result = run("devices", board.path, "--json", "devices.json")
+    result = run_cli("devices", board.path, "--json", "devices.json")
     assert result.exit_code == 0
     text = " ".join(result.output.replace("│", " ").split())
     for words in ("emu", "sim", f"uart:{board.path}", "model, configuration tiny", "48 MHz"):
@@ -88,7 +82,7 @@ def test_a_model_runs_on_a_board(board: PtyBoard, ports: list[str]) -> None:
         ("--device", f"uart:{board.path}", "--check"),
         ("--device", "emu", "--config", CONFIG),
     ):
-        result = run("run", "digits.tflite", "--random", 2, *arguments, "--json", "run.json")
+        result = run_cli("run", "digits.tflite", "--random", 2, *arguments, "--json", "run.json")
         assert result.exit_code == 0, result.output
         assert ("ms at 48 MHz (model)" in result.output) == ("emu" not in arguments)
         figures = json.loads(Path("run.json").read_text())
@@ -97,14 +91,18 @@ def test_a_model_runs_on_a_board(board: PtyBoard, ports: list[str]) -> None:
 
 
 def test_a_program_for_another_board_is_refused(board: PtyBoard) -> None:
-    assert run("compile", "digits.tflite", "--config", "base", "-o", "base.celosia").exit_code == 0
-    result = run("run", "base.celosia", "--device", f"uart:{board.path}")
+    assert (
+        run_cli("compile", "digits.tflite", "--config", "base", "-o", "base.celosia").exit_code == 0
+    )
+    result = run_cli("run", "base.celosia", "--device", f"uart:{board.path}")
     assert result.exit_code == 2
     assert "not of configuration 'base'" in " ".join(result.stderr.split())
 
 
 def test_a_good_board_passes_the_self_test(board: PtyBoard) -> None:
-    result = run("selftest", "--device", f"uart:{board.path}", "--memory", 8, "--json", "t.json")
+    result = run_cli(
+        "selftest", "--device", f"uart:{board.path}", "--memory", 8, "--json", "t.json"
+    )
     assert result.exit_code == 0, result.output
     steps = json.loads(Path("t.json").read_text())["steps"]
     assert [step["name"] for step in steps] == list(STEPS)
@@ -112,7 +110,7 @@ def test_a_good_board_passes_the_self_test(board: PtyBoard) -> None:
 
 
 def test_the_self_test_without_a_board_says_so() -> None:
-    result = run("selftest")
+    result = run_cli("selftest")
     assert result.exit_code == 2
     assert "no serial port" in " ".join(result.stderr.split())
 

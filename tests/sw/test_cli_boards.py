@@ -16,17 +16,16 @@ from celosia.boards.fpga.report import BuildReport, ClockResult
 from celosia.boards.registry import BOARDS
 from celosia.hw.contract.config import preset
 from celosia.sim.models.tflite_builder import ModelBuilder
-from celosia.sw.cli.app import app
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.compiler.cost.engines import MemoryTiming, predict
 from celosia.sw.driver.device import FIRST_ADDRESS
 from celosia.sw.driver.layout import Layout
 from celosia.sw.report.fit import fit_program
 from celosia.sw.report.fpga_results import published_results
-from typer.testing import CliRunner, Result
 
-ROOT = Path(__file__).resolve().parents[2]
-BENCHMARK = ROOT.parent / "shared" / "mlperf_tiny"
+from tests.kit.command_line import run_cli
+from tests.kit.places import ROOT, benchmark_model, needs_benchmark
+
 REPORT = BuildReport(
     board="ulx3s",
     title="ULX3S-85F",
@@ -47,12 +46,6 @@ REPORT = BuildReport(
 )
 
 
-def run(*arguments: str) -> Result:
-    result = CliRunner().invoke(app, list(arguments))
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.output
-    return result
-
-
 def words_of(text: str) -> str:
     return " ".join(text.split())
 
@@ -70,7 +63,7 @@ def dense_model(path: Path, *, units: int, depth: int) -> Path:
 
 @pytest.mark.parametrize("command", ["boards", "fit", "build", "program"])
 def test_help_has_examples(command: str) -> None:
-    result = run(command, "--help")
+    result = run_cli(command, "--help")
     assert result.exit_code == 0
     assert "Example" in result.output
     assert f"celosia {command}" in result.output
@@ -78,7 +71,7 @@ def test_help_has_examples(command: str) -> None:
 
 def test_boards_are_listed(tmp_path: Path) -> None:
     target = tmp_path / "boards.json"
-    result = run("boards", "--json", str(target))
+    result = run_cli("boards", "--json", str(target))
     assert result.exit_code == 0
     listed = json.loads(target.read_text(encoding="utf-8"))["boards"]
     assert [board["name"] for board in listed] == list(BOARDS)
@@ -105,7 +98,7 @@ def test_bad_arguments(
 ) -> None:
     pytest.importorskip("amaranth_boards")
     monkeypatch.chdir(tmp_path)
-    result = run(*arguments)
+    result = run_cli(*arguments)
     assert result.exit_code == 2
     message = words_of(result.stderr)
     for word in words:
@@ -116,7 +109,7 @@ def test_bad_arguments(
 def test_a_model_that_fits(tmp_path: Path) -> None:
     model = dense_model(tmp_path / "small.tflite", units=40, depth=64)
     target = tmp_path / "fit.json"
-    result = run("fit", str(model), "--board", "ULX3S", "--json", str(target))
+    result = run_cli("fit", str(model), "--board", "ULX3S", "--json", str(target))
     assert result.exit_code == 0, result.output
     assert "fits" in result.output
     assert "What helps" not in result.output
@@ -132,7 +125,7 @@ def test_a_model_that_fits(tmp_path: Path) -> None:
     assert figures["milliseconds"] == pytest.approx(cycles / 80e3)
     assert f"{cycles:,} cycles" in result.output
     slower = tmp_path / "slower.json"
-    assert run("fit", str(model), "--board", "ulx3s", "--clock", "40", "--json", str(slower))
+    assert run_cli("fit", str(model), "--board", "ulx3s", "--clock", "40", "--json", str(slower))
     assert json.loads(slower.read_text(encoding="utf-8"))["milliseconds"] == pytest.approx(
         2 * figures["milliseconds"]
     )
@@ -157,7 +150,7 @@ def test_memory_is_what_a_device_would_take(tmp_path: Path) -> None:
 def test_a_model_that_does_not_fit(tmp_path: Path) -> None:
     model = dense_model(tmp_path / "large.tflite", units=900, depth=400)
     target = tmp_path / "fit.json"
-    result = run("fit", str(model), "--board", "orangecrab", "--json", str(target))
+    result = run_cli("fit", str(model), "--board", "orangecrab", "--json", str(target))
     assert result.exit_code == 1
     text = words_of(result.output)
     figures = json.loads(target.read_text(encoding="utf-8"))
@@ -171,13 +164,13 @@ def test_a_model_that_does_not_fit(tmp_path: Path) -> None:
         "FULLY_CONNECTED",
     ):
         assert words in text
-    again = run("fit", str(model), "--board", "orangecrab", "--memory", str(needed_kib))
+    again = run_cli("fit", str(model), "--board", "orangecrab", "--memory", str(needed_kib))
     assert again.exit_code == 0
 
 
 def test_an_npu_that_does_not_fit(tmp_path: Path) -> None:
     model = dense_model(tmp_path / "small.tflite", units=8, depth=16)
-    result = run("fit", str(model), "--board", "icebreaker", "--config", "tiny")
+    result = run_cli("fit", str(model), "--board", "icebreaker", "--config", "tiny")
     assert result.exit_code == 1
     text = words_of(result.output)
     # 64 of the array, 4 for each of two lanes; softmax uses the first one's.
@@ -187,10 +180,10 @@ def test_an_npu_that_does_not_fit(tmp_path: Path) -> None:
     assert "a smaller model" not in text
 
 
-@pytest.mark.skipif(not BENCHMARK.is_dir(), reason="needs ../shared/mlperf_tiny")
+@needs_benchmark
 @pytest.mark.parametrize("name", ["ad01", "kws", "resnet8", "sww", "vww_96"])
 def test_every_benchmark_fits_the_ulx3s(name: str) -> None:
-    result = run("fit", str(BENCHMARK / f"{name}_int8.tflite"), "--board", "ulx3s")
+    result = run_cli("fit", benchmark_model(name), "--board", "ulx3s")
     assert result.exit_code == 0
     assert "fits" in result.output
 
@@ -212,7 +205,7 @@ def test_build_prints_figures_and_renews_the_document(
     page, target = tmp_path / "boards.md", tmp_path / "ulx3s.json"
     old = "<!-- bench: board {} -->\n```\nold\n```\n"
     page.write_text(f"a\n{old.format('ulx3s')}b\n{old.format('icebreaker')}", encoding="utf-8")
-    result = run("build", "ulx3s", "--renew", str(page), "--json", str(target))
+    result = run_cli("build", "ulx3s", "--renew", str(page), "--json", str(target))
     assert result.exit_code == 0, result.output
     for words in ("30,000", "83,640", "36%", "91.5 MHz possible", "ulx3s.bit: 1,234 bytes"):
         assert words in words_of(result.output)
@@ -243,7 +236,7 @@ def test_build_that_fails_still_shows_its_figures(
     _build(monkeypatch, kind("base on ULX3S", "the cause", "the remedy", report=report))
     page = tmp_path / "boards.md"
     page.write_text("<!-- bench: board ulx3s -->\n```\nold\n```\n", encoding="utf-8")
-    result = run("build", "ulx3s", "--renew", str(page))
+    result = run_cli("build", "ulx3s", "--renew", str(page))
     assert result.exit_code == 2
     assert "the cause" in result.stderr
     assert "The remedy" in result.stderr
@@ -260,7 +253,7 @@ def test_program_shows_the_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return "Loading: 100%"
 
     monkeypatch.setattr(program, "program_board", programmed)
-    result = run("program", "ulx3s", "--flash", "--output", str(tmp_path))
+    result = run_cli("program", "ulx3s", "--flash", "--output", str(tmp_path))
     assert result.exit_code == 0
     assert "Loading: 100%" in result.output
     assert asked == ["ulx3s", tmp_path / "ulx3s" / "ulx3s.bit", True]
@@ -278,7 +271,7 @@ def test_several_models_make_a_table_of_a_document(tmp_path: Path) -> None:
     other = dense_model(tmp_path / "other.tflite", units=24, depth=32)
     page, target = tmp_path / "page.md", tmp_path / "fits.json"
     page.write_text("<!-- bench: fit ulx3s -->\n```\nold\n```\nend\n", encoding="utf-8")
-    result = run(
+    result = run_cli(
         *("fit", str(small), str(other), "--board", "ulx3s", "--clock", "40"),
         *("--renew", str(page), "--json", str(target)),
     )
@@ -306,7 +299,7 @@ def test_several_models_make_a_table_of_a_document(tmp_path: Path) -> None:
 def test_a_table_says_what_does_not_fit(tmp_path: Path) -> None:
     small = dense_model(tmp_path / "small.tflite", units=40, depth=64)
     large = dense_model(tmp_path / "large.tflite", units=900, depth=400)
-    result = run("fit", str(small), str(large), "--board", "orangecrab")
+    result = run_cli("fit", str(small), str(large), "--board", "orangecrab")
     assert result.exit_code == 1
     (row,) = (row for row in result.output.splitlines() if "DOES NOT FIT" in row)
     assert "large" in row

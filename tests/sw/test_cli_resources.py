@@ -9,19 +9,13 @@ import pytest
 from celosia.boards.fpga import clock, resources
 from celosia.boards.fpga.tools import FpgaToolError
 from celosia.install import install_advice
-from celosia.sw.cli.app import app
-from typer.testing import CliRunner, Result
 
-
-def run(*arguments: str) -> Result:
-    result = CliRunner().invoke(app, list(arguments))
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.output
-    return result
+from tests.kit.command_line import run_cli
 
 
 @pytest.mark.parametrize("command", ["resources", "clock"])
 def test_help_has_examples(command: str) -> None:
-    result = run(command, "--help")
+    result = run_cli(command, "--help")
     assert result.exit_code == 0
     assert "Examples:" in result.output
     assert f"celosia {command}" in result.output
@@ -41,7 +35,7 @@ def test_bad_arguments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = run(*arguments)
+    result = run_cli(*arguments)
     assert result.exit_code == 2
     message = " ".join(result.stderr.split())
     for word in words:
@@ -62,7 +56,7 @@ def test_missing_tool_names_the_extra(
 ) -> None:
     monkeypatch.setattr(module, name, ("no-such-tool",))
     # The tools are looked for before anything is generated for them.
-    result = run(command, "--config", "nano")
+    result = run_cli(command, "--config", "nano")
     assert result.exit_code == 2
     assert "no-such-tool is not installed" in result.stderr
     assert install_advice("boards")[5:] in result.stderr

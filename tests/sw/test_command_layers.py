@@ -13,7 +13,6 @@ from celosia.errors import ProgramError
 from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.isa import Region
 from celosia.hw.contract.regs import ErrorCause
-from celosia.sim.models.random_models import random_network
 from celosia.sw.compiler import build
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.faults import Fault, fault_error
@@ -21,7 +20,9 @@ from celosia.sw.driver.layout import Layout
 from celosia.sw.program.file import NO_LAYER, Program
 from celosia.sw.report.example import load_digits
 
-MODELS = Path(__file__).resolve().parents[2].parent / "shared" / "mlperf_tiny"
+from tests.kit.places import benchmark_model
+from tests.kit.random_models import random_network
+
 NAMES = ("ad01", "kws", "resnet8", "sww", "vww_96")
 PRESETS = ("tiny", "base", "large")
 
@@ -70,10 +71,7 @@ def assert_named_right(program: Program, names: list[str]) -> None:
 def test_faults_name_the_layer_in_mlperf_tiny(
     name: str, config: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = MODELS / f"{name}_int8.tflite"
-    if not path.is_file():
-        pytest.skip("needs ../shared/mlperf_tiny")
-    assert_named_right(*compiled(path, preset(config), monkeypatch))
+    assert_named_right(*compiled(benchmark_model(name), preset(config), monkeypatch))
 
 
 @pytest.mark.parametrize("config", ["nano", *PRESETS])

@@ -21,7 +21,6 @@ from celosia.hw.contract.isa import (
     Vector,
     VectorOp,
 )
-from celosia.sim.models.random_models import random_network
 from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.compiler.place.alloc import Item, pack, place_in_gaps
@@ -35,8 +34,8 @@ from celosia.sw.program.file import LayerInfo, Program
 from celosia.sw.program.verify import check_program
 from celosia.sw.reference.golden import GoldenModel
 
-ROOT = Path(__file__).resolve().parents[2]
-MODELS = ROOT.parent / "shared" / "mlperf_tiny"
+from tests.kit.places import benchmark_model
+from tests.kit.random_models import random_network
 
 
 def test_last_chunks_become_smaller() -> None:
@@ -48,13 +47,6 @@ def test_last_chunks_become_smaller() -> None:
     assert sum(sizes) == 640 * 128
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] <= 2048 < sizes[0]
-
-
-def benchmark(name: str) -> Path:
-    path = MODELS / f"{name}_int8.tflite"
-    if not path.exists():
-        pytest.skip(f"needs {path}")
-    return path
 
 
 # ------------------------------------------------------------------------------ placement
@@ -267,7 +259,7 @@ def _weight_loads(program: Program) -> list[Load]:
 
 
 def test_constants_lie_in_the_order_in_which_they_are_loaded() -> None:
-    program = compile_model(benchmark("ad01"), preset("base"))
+    program = compile_model(benchmark_model("ad01"), preset("base"))
     loads = _weight_loads(program)
     end = 0
     for load in loads:
@@ -279,7 +271,7 @@ def test_constants_lie_in_the_order_in_which_they_are_loaded() -> None:
 @pytest.mark.parametrize("config", ["base", "large"])
 @pytest.mark.parametrize("name", ["kws", "sww", "ad01", "resnet8", "vww_96"])
 def test_benchmark_models_need_no_scratch_memory(name: str, config: str) -> None:
-    program = compile_model(benchmark(name), preset(config))
+    program = compile_model(benchmark_model(name), preset(config))
     assert program.region_bytes(Region.SCRATCH) == 0
     macs = sum(layer.macs for layer in program.layers)
     cycles = sum(layer.predicted_cycles for layer in program.layers)
@@ -288,7 +280,7 @@ def test_benchmark_models_need_no_scratch_memory(name: str, config: str) -> None
 
 def test_few_channel_inputs_are_folded_where_that_pays() -> None:
     """Kernel rows of 4 bytes fill half of 8 array rows: two image rows side by side fill them."""
-    program = compile_model(benchmark("kws"), preset("base"))
+    program = compile_model(benchmark_model("kws"), preset("base"))
     first = next(command for command in program.decode() if isinstance(command, Conv))
     assert first.n_ky * first.n_kx * first.n_ic == 5
     assert program.inputs[0].pixel_pitch == 1
@@ -297,11 +289,11 @@ def test_few_channel_inputs_are_folded_where_that_pays() -> None:
 
 
 def _layers(name: str, config: str) -> tuple[LayerInfo, ...]:
-    return compile_model(benchmark(name), preset(config)).layers
+    return compile_model(benchmark_model(name), preset(config)).layers
 
 
 def test_residual_additions_are_fused() -> None:
-    path = benchmark("resnet8")
+    path = benchmark_model("resnet8")
     ops = [
         VectorOp(command.op)
         for command in compile_model(path, preset("base")).decode()
@@ -326,7 +318,7 @@ def test_the_same_model_gives_the_same_bytes() -> None:
 
 
 def test_layers_cover_all_commands() -> None:
-    program = compile_model(benchmark("vww_96"), preset("tiny"))
+    program = compile_model(benchmark_model("vww_96"), preset("tiny"))
     commands = program.decode()
     assert len(program.commands) == COMMAND_BYTES * len(commands)
     covered: set[int] = set()

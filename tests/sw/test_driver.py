@@ -16,7 +16,6 @@ from typing import Any
 import celosia
 import numpy as np
 import pytest
-from celosia import toolchain
 from celosia.errors import DeviceError, InputError, ProgramError
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import Command, Conv, End, Engine, Load, Region, Space, Store
@@ -25,7 +24,8 @@ from celosia.sw.driver.device import FIRST_ADDRESS, Device
 from celosia.sw.driver.inputs import prepare_inputs, quantize_array
 from celosia.sw.program.file import LayerInfo, MemoryPlan, Program, TensorInfo
 
-MISSING = toolchain.missing_tools()
+from tests.kit.tools import needs_simulator, skip_without_simulator
+
 CONFIG = "nano"
 SHAPE = (1, 3, 2, 5)
 INPUT_PITCH, OUTPUT_PITCH = 16, 12
@@ -89,8 +89,8 @@ def image(seed: int = 0) -> np.ndarray[Any, np.dtype[np.int8]]:
 
 @pytest.fixture(params=["emu", "sim"])
 def device(request: pytest.FixtureRequest) -> Iterator[Device]:
-    if request.param == "sim" and MISSING:
-        pytest.skip(MISSING)
+    if request.param == "sim":
+        skip_without_simulator()
     with celosia.open(request.param, CONFIG) as opened:
         yield opened
 
@@ -206,7 +206,7 @@ def test_a_program_that_never_ends_is_stopped(device: Device) -> None:
         assert_copied(impatient.run(program(), image(6)), image(6))
 
 
-@pytest.mark.skipif(bool(MISSING), reason=MISSING or "never")
+@needs_simulator
 def test_bus_error_and_dead_memory() -> None:
     from celosia.sim.rtl.rtl import MemoryModel
     from celosia.sw.driver.sim import SimDevice

@@ -28,7 +28,8 @@ from celosia.sw.reference.golden import GoldenModel
 from celosia.sw.report.samples import random_samples
 from typer.testing import CliRunner
 
-MODELS = Path(__file__).resolve().parents[2].parent / "shared" / "mlperf_tiny"
+from tests.kit.places import benchmark_model
+
 SMALL = preset("nano").with_(act_bytes=1 << 14)
 VWW_CYCLES = 85_000
 """The most that vww may take at base when it is folded."""
@@ -530,15 +531,8 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------------------------ benchmarks
 
 
-def benchmark(name: str) -> Path:
-    path = MODELS / f"{name}_int8.tflite"
-    if not path.exists():
-        pytest.skip(f"needs {path}")
-    return path
-
-
 def test_vww_is_exact_and_fast() -> None:
-    path = benchmark("vww_96")
+    path = benchmark_model("vww_96")
     config = preset("base")
     program = compile_model(path, config, fold=True)
     assert sum(layer.predicted_cycles for layer in program.layers) <= VWW_CYCLES
@@ -552,6 +546,6 @@ def test_vww_is_exact_and_fast() -> None:
 
 @pytest.mark.parametrize("name", ["kws", "sww", "ad01", "resnet8"])
 def test_networks_that_are_not_pruned_stay_as_they_are(name: str) -> None:
-    path = benchmark(name)
+    path = benchmark_model(name)
     config = preset("base")
     assert compile_model(path, config, fold=True) == compile_model(path, config)

@@ -14,7 +14,7 @@ from celosia.sw.compiler.frontends.tflite.convert import load
 from celosia.sw.compiler.ir import DType, Graph, SourceOp, Tensor, hwc
 from celosia.sw.compiler.verify import verify
 
-MODELS = Path(__file__).parents[2] / "../shared/mlperf_tiny"
+from tests.kit.places import benchmark_model
 
 
 def weights(*shape: int) -> Any:
@@ -84,9 +84,7 @@ def test_repeated_names_become_unique() -> None:
 
 @pytest.mark.parametrize("name", ["ad01", "kws", "resnet8", "vww_96", "sww"])
 def test_benchmark_models_load(name: str) -> None:
-    path = MODELS / f"{name}_int8.tflite"
-    if not path.exists():
-        pytest.skip("../shared/mlperf_tiny is not there")
+    path = benchmark_model(name)
     graph = load(path)
     assert len(graph.inputs) == len(graph.outputs) == 1
     constants = [t for t in graph.tensors.values() if t.is_constant]

@@ -17,7 +17,8 @@ from celosia.sw.report.example import load_digits
 from rich.table import Table
 from typer.testing import CliRunner
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.kit.places import ROOT
+
 TEXTS = ("celosia[sim]", "[red]a[/red]", "a[/]", "[1, 2]", "back\\[slash]", ":smile: [/nothing]")
 
 

@@ -20,16 +20,16 @@ from celosia.sw.driver.device import Device
 from celosia.sw.mlperf.session import Session
 from celosia.sw.mlperf.tasks import TASKS
 from celosia.sw.program.file import Program
-from celosia.toolchain import missing_tools
 
-SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "mlperf_tiny"
-MISSING = missing_tools()
+from tests.kit.places import BENCHMARK, needs_benchmark
+from tests.kit.tools import needs_simulator
+
 CLOCK_HZ = 50_000_000
 LINE_S = 120.0
 
 pytestmark = [
-    pytest.mark.skipif(not SHARED.is_dir(), reason="no MLPerf Tiny models beside the checkout"),
-    pytest.mark.skipif(bool(MISSING), reason=MISSING or ""),
+    needs_benchmark,
+    needs_simulator,
     pytest.mark.xdist_group("rtl-base"),
 ]
 
@@ -38,7 +38,7 @@ class Runner:
     """Sends commands as the benchmark's runner does, and collects the lines of the reply."""
 
     def __init__(self, task: str, device: Device) -> None:
-        self.program: Program = celosia.compile(SHARED / TASKS[task].file, config="base")
+        self.program: Program = celosia.compile(BENCHMARK / TASKS[task].file, config="base")
         self.sent = b""
         self.session = Session(
             TASKS[task],
@@ -95,7 +95,7 @@ def test_identification(device: Device) -> None:
 
 def test_kws_result_and_time(device: Device) -> None:
     runner = Runner("kws", device)
-    values = np.load(SHARED / "inputs" / "kws_int8.npy").reshape(-1)
+    values = np.load(BENCHMARK / "inputs" / "kws_int8.npy").reshape(-1)
     assert values.size == 490
     runner.load(values.astype(np.int8).tobytes())
     lines = runner.ask("infer 3 1")
@@ -129,7 +129,9 @@ def test_pixels_become_signed(device: Device) -> None:
 
 def test_anomaly_score_is_the_reconstruction_error(device: Device) -> None:
     runner = Runner("ad", device)
-    window = np.load(SHARED / "inputs" / "ad_windows_float.npy").astype("<f4").reshape(-1, 640)[0]
+    window = (
+        np.load(BENCHMARK / "inputs" / "ad_windows_float.npy").astype("<f4").reshape(-1, 640)[0]
+    )
     runner.load(window.tobytes())
     (got,) = scores(runner.ask("infer 1 0"))
     out = runner.program.outputs[0]
@@ -168,7 +170,7 @@ def test_garbage_without_an_end_is_dropped(device: Device) -> None:
 def test_command_on_a_terminal() -> None:
     """The runner opens the terminal, closes it and opens it again."""
     script = Path(sys.executable).with_name("celosia")
-    command = [script, "mlperf-dut", "--model", "kws", "--file", SHARED / TASKS["kws"].file]
+    command = [script, "mlperf-dut", "--model", "kws", "--file", BENCHMARK / TASKS["kws"].file]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -6,7 +6,6 @@ expected values come from the TFLite reference kernels.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,9 +34,10 @@ from celosia.sw.compiler.ir import (
 )
 from celosia.sw.compiler.lower import lower
 
+from tests.kit.places import benchmark_model
+
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs the reference interpreter")
 
-MODELS = Path(__file__).parents[2] / "../shared/mlperf_tiny"
 MACS = {"ad01": 264192, "kws": 2656768, "resnet8": 12501632, "vww_96": 7489664, "sww": 826368}
 
 
@@ -215,10 +215,7 @@ def bias(rng: np.random.Generator, count: int) -> Any:
 
 @pytest.mark.parametrize("name", MACS)
 def test_lowered_benchmark_equals_the_reference_on_every_tensor(name: str) -> None:
-    path = MODELS / f"{name}_int8.tflite"
-    if not path.exists():
-        pytest.skip("../shared/mlperf_tiny is not there")
-    model = path.read_bytes()
+    model = benchmark_model(name).read_bytes()
     source = load(model)
     shape = source.tensors[source.inputs[0]].shape
     graph = check(model, int8(np.random.default_rng(7), *shape))

@@ -17,10 +17,8 @@ import pytest
 from celosia.errors import DeviceError
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.uart import Identity, Kind
-from celosia.sim.board.line_faults import FaultRates, FaultyPort
+from celosia.sim.board.line_faults import FaultRates
 from celosia.sim.board.pty_line import PtyLine
-from celosia.sim.board.uart_model import BoardModel, BusError, PtyBoard
-from celosia.sw.driver.behind import DeviceMachine
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.driver.uart import find, session
@@ -32,9 +30,13 @@ from celosia.sw.driver.uart.port import SerialPort
 from celosia.sw.program.file import Program
 from serial.tools import list_ports
 
+from tests.kit.board_model import BoardModel, BusError, PtyBoard
+from tests.kit.device_machine import DeviceMachine
+from tests.kit.faulty_port import FaultyPort
+from tests.kit.places import DIGITS, SAMPLES
+
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="there are no pseudo-terminals")
 
-DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
 CONFIG = "tiny"
 MEMORY_BYTES = 1 << 20
 IDENTITY = Identity(board="model", clock_hz=48_000_000, memory_bytes=MEMORY_BYTES, silence_ms=300)
@@ -56,12 +58,12 @@ def board() -> Iterator[PtyBoard]:
 
 @pytest.fixture(scope="module")
 def program() -> Program:
-    return celosia.compile(DIGITS / "digits_int8.tflite", CONFIG)
+    return celosia.compile(DIGITS, CONFIG)
 
 
 @pytest.fixture(scope="module")
 def images() -> Any:
-    samples = np.load(DIGITS / "samples.npz")
+    samples = np.load(SAMPLES)
     name = next(name for name in samples.files if samples[name].dtype == np.int8)
     return samples[name]
 

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import random
-from types import SimpleNamespace
 from typing import Any
 
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import Space
 from celosia.hw.nano.layout import LocalMap
 from celosia.hw.nano.local import LocalMemory, LocalPort
+
+from tests.kit.clocked import simulate
+from tests.kit.configs import make_config
 
 
 def test_memories_follow_one_another() -> None:
@@ -27,15 +29,15 @@ def test_memories_follow_one_another() -> None:
     assert places.size_of(Space.TABLE) == 1024
 
 
-def test_ports_are_equal_if_their_memories_are(kit: SimpleNamespace) -> None:
-    small = kit.make_config(4, 4, firmware=True)
+def test_ports_are_equal_if_their_memories_are() -> None:
+    small = make_config(4, 4, firmware=True)
     assert LocalPort(small) == LocalPort(small.with_(name="other"))
     assert LocalPort(small) != LocalPort(small.with_(act_bytes=32 * 1024))
 
 
-def test_random_traffic(kit: SimpleNamespace) -> None:
+def test_random_traffic() -> None:
     """Bytes in any mask; a read answers in the next cycle, and one after a write has its word."""
-    config = kit.make_config(4, 4, firmware=True)
+    config = make_config(4, 4, firmware=True)
     memory = LocalMemory(config)
     rng = random.Random(1)
     words = LocalMap(config).bytes // 4
@@ -60,5 +62,5 @@ def test_random_traffic(kit: SimpleNamespace) -> None:
                 assert ctx.get(port.read_data) == model[address]
                 reads += 1
 
-    kit.simulate(memory, bench)
+    simulate(memory, bench)
     assert reads > 500

@@ -37,13 +37,12 @@ from celosia.sw.report.bench.tables import (
 )
 from celosia.sw.report.example import load_digits
 from celosia.sw.report.samples import random_samples
-from celosia.toolchain import missing_tools
 from typer.testing import CliRunner
 
-SHARED = Path(__file__).resolve().parents[3] / ".." / "shared"
+from tests.kit.places import SHARED, benchmark_model
+from tests.kit.tools import needs_simulator, skip_without_simulator
+
 MLPERF_TINY = ("ad01", "kws", "resnet8", "sww", "vww_96")
-MISSING = missing_tools()
-needs_tools = pytest.mark.skipif(bool(MISSING), reason=MISSING or "never")
 on_rtl = pytest.mark.xdist_group("rtl-base")
 BASE = preset("base")
 
@@ -52,13 +51,6 @@ BASE = preset("base")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "digits.tflite"
     path.write_bytes(load_digits().model)
-    return path
-
-
-def shared_model(name: str) -> Path:
-    path = SHARED / "mlperf_tiny" / f"{name}_int8.tflite"
-    if not path.is_file():
-        pytest.skip("needs ../shared/mlperf_tiny")
     return path
 
 
@@ -93,7 +85,7 @@ def test_layers_of_commands_are_those_of_the_compiler(
 def test_layers_of_commands_in_mlperf_tiny(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With fused additions, poolings between the parts of a convolution, and stripes."""
     for config in ("nano", "base"):
-        assert_layers_are_the_compilers(shared_model(name), preset(config), monkeypatch)
+        assert_layers_are_the_compilers(benchmark_model(name), preset(config), monkeypatch)
 
 
 # Attribution ----------------------------------------------------------------------------------
@@ -203,8 +195,7 @@ def bench() -> Bench:
 
 @pytest.fixture(scope="module")
 def measured(bench: Bench, model: Path) -> Measurement:
-    if MISSING:
-        pytest.skip(MISSING)
+    skip_without_simulator()
     return bench.measure(model, BASE)
 
 
@@ -252,7 +243,7 @@ def test_slow_memories_cost_cycles_and_change_no_result(
 
 @on_rtl
 def test_resident_weights_are_not_read_again(bench: Bench, measured: Measurement) -> None:
-    small = shared_model("kws")
+    small = benchmark_model("kws")
     cold, resident = bench.measure(small, BASE), bench.measure(small, BASE, resident=True)
     assert resident.equal
     assert resident.cycles < cold.cycles
@@ -264,7 +255,7 @@ def test_resident_weights_are_not_read_again(bench: Bench, measured: Measurement
 
 @on_rtl
 def test_removed_channels_are_not_counted(bench: Bench) -> None:
-    path = shared_model("vww_96")
+    path = benchmark_model("vww_96")
     plain, folded = bench.measure(path, BASE), bench.measure(path, BASE, fold=True)
     assert folded.equal
     assert folded.macs < plain.macs
@@ -315,7 +306,7 @@ class WrongReference(ReferenceModel):
         return results
 
 
-@needs_tools
+@needs_simulator
 @on_rtl
 def test_the_command_succeeds_only_if_results_are_equal(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -392,7 +383,7 @@ def test_baselines_are_those_of_the_files_they_were_copied_from() -> None:
     with (folder / "limits.csv").open(encoding="utf-8", newline="") as file:
         limits = {(row["model"], row["array_macs"]): row for row in csv.DictReader(file)}
     for name in MLPERF_TINY:
-        content = shared_model(name).read_bytes()
+        content = benchmark_model(name).read_bytes()
         for config in (BASE, preset("large")):
             key = (f"{name}_int8", str(config.macs_per_cycle))
             row = limits[key]

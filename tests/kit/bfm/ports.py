@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from celosia.sim.bfm.cycles import Cycles, Pins
+from tests.kit.bfm.cycles import Cycles, Pins
 
 __all__ = [
     "AccReader",

@@ -12,7 +12,7 @@ from celosia.hw.array.engine import ArrayEngine
 from celosia.hw.bus.arbiter import BusArbiter
 from celosia.hw.bus.csr import csr_signature
 from celosia.hw.bus.ports import REGION_TABLE, initiator_signature
-from celosia.hw.contract.config import KIB, PRESETS, NpuConfig
+from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.hw.contract.isa import Engine, Space
 from celosia.hw.control.control import Control
 from celosia.hw.dma.load import LoadEngine
@@ -27,6 +27,7 @@ from celosia.hw.npu import Npu
 from celosia.hw.system.sdram import SdramController
 from celosia.hw.system.sdram_timing import SDRAM_CHIPS
 from celosia.hw.vector.engine import VectorEngine
+from celosia.quantities import KIB
 from celosia.sim.board.sdram_chip import STORAGE_VERILOG, SimulatedSdram
 
 __all__ = ["DESIGNS", "Design"]
@@ -308,16 +309,18 @@ _ARRAY: dict[str, Any] = {"act_bytes": 8 * KIB, "acc_depth": 64, "lanes": None}
 _WIDE: dict[str, Any] = {"lanes": None, "compact": False}
 
 DESIGNS = {
-    "csr": Design(ControlTop, NANO, "bench_csr"),
-    "dma_narrow": Design(DmaTop, TINY.with_(**_SMALL), "bench_dma"),
-    "dma_wide": Design(DmaTop, TINY.with_(**_SMALL, bus_bits=64), "bench_dma"),
-    "array": Design(ArrayTop, TINY.with_(**_ARRAY, compact=False), "bench_array"),
-    "array_compact": Design(ArrayTop, TINY.with_(**_ARRAY), "bench_array"),
+    "csr": Design(ControlTop, NANO, "tests.cocotb.bench_csr"),
+    "dma_narrow": Design(DmaTop, TINY.with_(**_SMALL), "tests.cocotb.bench_dma"),
+    "dma_wide": Design(DmaTop, TINY.with_(**_SMALL, bus_bits=64), "tests.cocotb.bench_dma"),
+    "array": Design(ArrayTop, TINY.with_(**_ARRAY, compact=False), "tests.cocotb.bench_array"),
+    "array_compact": Design(ArrayTop, TINY.with_(**_ARRAY), "tests.cocotb.bench_array"),
     # With several beats a vector: the whole machines below, and tests/hw/test_vector.py.
-    "vector": Design(VectorTop, NANO.with_(param_bytes=4 * KIB, **_WIDE), "bench_vector"),
-    "npu_nano": Design(Npu, NANO, "bench_npu"),
-    "npu_tiny": Design(Npu, TINY, "bench_npu"),
-    "sdram_narrow": Design(SdramTop, TINY, "bench_sdram", STORAGE_VERILOG),
-    "sdram_wide": Design(SdramTop, PRESETS["large"], "bench_sdram", STORAGE_VERILOG),
+    "vector": Design(
+        VectorTop, NANO.with_(param_bytes=4 * KIB, **_WIDE), "tests.cocotb.bench_vector"
+    ),
+    "npu_nano": Design(Npu, NANO, "tests.cocotb.bench_npu"),
+    "npu_tiny": Design(Npu, TINY, "tests.cocotb.bench_npu"),
+    "sdram_narrow": Design(SdramTop, TINY, "tests.cocotb.bench_sdram", STORAGE_VERILOG),
+    "sdram_wide": Design(SdramTop, PRESETS["large"], "tests.cocotb.bench_sdram", STORAGE_VERILOG),
 }
 """Every design under test, by name."""

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from celosia.sim.bfm.cycles import Cycles, Pins
+from tests.kit.bfm.cycles import Cycles, Pins
 
 __all__ = ["BusError", "RegisterBus", "WishboneMemory"]
 

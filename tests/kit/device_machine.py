@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from celosia.hw.contract.regs import REGISTERS
-from celosia.sim.board.uart_model import WORD_BYTES, BusError
 from celosia.sw.driver.device import Device
+
+from tests.kit.board_model import WORD_BYTES, BusError
 
 __all__ = ["DeviceMachine"]
 
