@@ -8,7 +8,7 @@ from types import FrameType, ModuleType
 from typing import Annotated, Any, NoReturn
 
 import typer
-from celosia.sw.cli.common import CommandGroup, help_text, output_console
+from celosia.sw.cli.common import CommandGroup, help_text
 
 __all__ = ["app", "main"]
 
@@ -149,7 +149,7 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        output_console().print(f"celosia {version('celosia')}")
+        typer.echo(f"celosia {version('celosia')}")
         raise typer.Exit
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from celosia.hw.contract.isa import Command, Conv, Engine, Region, Space
+from celosia.hw.contract.isa import Command, Engine, Region, Space
 
-__all__ = ["Footprint", "Place", "Step", "conflict", "is_holding", "is_requantise"]
+__all__ = ["Footprint", "Place", "Step", "conflict", "is_requantise"]
 
 
 class Place(IntEnum):
@@ -95,8 +95,3 @@ def conflict(earlier: Step, later: Step) -> bool:
 def is_requantise(step: Step) -> bool:
     """Whether the step empties the accumulator tiles of the `Conv` before it."""
     return step.command.reads_acc
-
-
-def is_holding(step: Step) -> bool:
-    """Whether the step is a `Conv` that keeps its accumulator half for the next one."""
-    return isinstance(step.command, Conv) and bool(step.command.hold)

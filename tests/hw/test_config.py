@@ -6,6 +6,7 @@ from dataclasses import fields
 
 import pytest
 from celosia.hw.contract.config import PRESETS, ConfigError, NpuConfig, preset
+from celosia.hw.contract.isa import BLOCK_LINES
 
 OTHER_VALUES: dict[str, dict[str, int]] = {
     "rows": {"rows": 16, "cols": 16},
@@ -85,6 +86,6 @@ def test_derived_sizes(name: str) -> None:
     assert config.macs_per_cycle == rows_at_a_time * config.cols
     assert config.vector_lanes * config.vector_beats == config.cols
     # One block: bias and multiplier of four bytes and a shift of one for each column.
-    assert config.param_block_lines * config.line_bytes == 9 * config.cols
+    assert BLOCK_LINES * config.line_bytes == 9 * config.cols
     assert 3 * config.dw_segments <= config.rows
     assert config.dw_segments <= 3

@@ -462,12 +462,44 @@ def test_every_command_is_in_the_module_that_it_is_looked_for_in() -> None:
         assert names == [name for name, loader in LOADERS.items() if loader is load]
 
 
-def test_the_command_line_starts_without_what_commands_need() -> None:
-    script = (
-        "import sys; from celosia.sw.cli.app import app;"
-        "print([n for n in ('numpy', 'celosia.sw.compiler', 'celosia.boards') if n in sys.modules])"
-    )
+def loaded_by(statements: str) -> set[str]:
+    """Return the modules that a Python of its own has after some statements."""
+    script = f"import sys\n{statements}\nprint('modules:', *sys.modules)"
     result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
     )
-    assert result.stdout.strip() == "[]", result.stderr
+    assert result.returncode == 0, result.stderr
+    return set(result.stdout.rpartition("modules:")[2].split())
+
+
+HEAVY = {"amaranth", "cocotb", "flatbuffers", "numpy", "rich", "serial", "tflite"}
+
+
+def test_the_version_is_shown_without_what_commands_need() -> None:
+    found = loaded_by(
+        "from celosia.sw.cli.app import main\n"
+        "sys.argv = ['celosia', '--version']\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code"
+    )
+    assert "typer" in found
+    assert not HEAVY & found
+    assert {name for name in found if name.startswith("celosia")} == {
+        "celosia",
+        "celosia.errors",
+        "celosia.hw",
+        "celosia.hw.contract",
+        "celosia.hw.contract.config",
+        "celosia.quantities",
+        "celosia.sw",
+        "celosia.sw.cli",
+        "celosia.sw.cli.app",
+        "celosia.sw.cli.common",
+    }
+
+
+def test_the_package_is_imported_without_what_its_functions_need() -> None:
+    found = loaded_by("import celosia")
+    assert not HEAVY & found
+    assert {name for name in found if name.startswith("celosia")} == {"celosia", "celosia.errors"}
+    assert "celosia.hw.contract.config" in loaded_by("import celosia; celosia.NpuConfig")
