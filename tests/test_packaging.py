@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from celosia.version import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -53,6 +54,13 @@ def packages_in_tree() -> set[str]:
 
 def test_the_list_of_packages_is_the_tree() -> None:
     assert sorted(SETUPTOOLS["packages"]) == sorted(packages_in_tree())
+
+
+def test_the_version_is_the_one_that_is_shown() -> None:
+    module, _, name = SETUPTOOLS["dynamic"]["version"]["attr"].rpartition(".")
+    assert getattr(import_module(module), name) == VERSION
+    assert re.fullmatch(r"\d+\.\d+\.\d+", VERSION)
+    assert PROJECT["project"]["dynamic"] == ["version"]
 
 
 def test_every_folder_with_python_is_a_package() -> None:
