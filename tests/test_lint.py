@@ -67,7 +67,7 @@ def namespace_tree(root: Path) -> None:
             if entry != ROOT / mapping["celosia"] and entry.name != "__pycache__":
                 (target / entry.name).symlink_to(entry)
     (root / "tests").mkdir()
-    (root / "tests" / "kit").symlink_to(ROOT / "tests" / "kit")
+    (root / "tests/kit").symlink_to(ROOT / "tests/kit")
 
 
 def test_mypy_strict() -> None:

@@ -411,11 +411,14 @@ def test_a_program_cannot_be_checked_without_its_model(cli: Cli) -> None:
     ("content", "words"),
     [
         ("{", ["not JSON"]),
-        ("[]", ["not a JSON object"]),
+        ("[]", ["must be a JSON object"]),
         ('{"rows": 7, "cols": 7}', ["rows must be 4, 8, 16 or 32, not 7"]),
-        ('{"lines": 8}', ["no field 'lines'"]),
+        ('{"rows": 8, "rows": 8}', ["has a key twice"]),
+        ('{"lines": 8}', ["no field 'lines'", "there are name, rows"]),
         ('{"rows": "8"}', ["rows must be a whole number"]),
         ('{"rows": true}', ["rows must be a whole number"]),
+        ('{"compact": 1}', ["compact must be true or false, not 1"]),
+        ('{"name": 1}', ["name must be a text"]),
     ],
 )
 def test_bad_configuration_files(cli: Cli, content: str, words: list[str]) -> None:

@@ -262,7 +262,7 @@ def test_program_shows_the_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_document_has_a_place_for_every_board() -> None:
     from celosia.sw.report.bench.document import marked_tables
 
-    assert set(marked_tables(ROOT / "docs" / "boards.md")) == {f"board {name}" for name in BOARDS}
+    assert set(marked_tables(ROOT / "docs/boards.md")) == {f"board {name}" for name in BOARDS}
 
 
 def test_several_models_make_a_table_of_a_document(tmp_path: Path) -> None:

@@ -29,11 +29,11 @@ from celosia.hw.contract.isa import (
     Vector,
     VectorOp,
 )
+from celosia.schema import SchemaError, build, parse
 from celosia.sim.emulator.machine import Emulator, EmulatorError, EmulatorFault
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.program.file import HEADER_BYTES, MemoryPlan, Program, Section
-from celosia.sw.program.schema import SchemaError, build, parse
 from celosia.sw.program.verify import check_program
 from celosia.sw.report.example import load_digits
 
@@ -71,34 +71,39 @@ def changed(section: Section, *path: Any, value: Any) -> bytes:
 
 
 WRONG: list[tuple[Section, tuple[Any, ...], Any, str]] = [
-    (Section.CONFIG, ("model",), 7, r"CONFIG\.model must be str"),
+    (Section.CONFIG, ("model",), 7, r"CONFIG\.model must be a text"),
     (Section.CONFIG, ("npu",), [], r"CONFIG\.npu must be an object"),
-    (Section.CONFIG, ("npu", "rows"), 4.0, r"npu\.rows must be int"),
-    (Section.CONFIG, ("npu", "rows"), True, r"npu\.rows must be int, not True"),
-    (Section.CONFIG, ("npu", "lanes"), "x", r"npu\.lanes must be int"),
+    (Section.CONFIG, ("npu", "rows"), 4.0, r"npu\.rows must be a whole number"),
+    (Section.CONFIG, ("npu", "rows"), True, r"npu\.rows must be a whole number, not True"),
+    (Section.CONFIG, ("npu", "lanes"), "x", r"npu\.lanes must be a whole number"),
     (Section.CONFIG, ("npu", "x"), 1, "CONFIG.npu has no field 'x'"),
     (Section.TENSORS, ("inputs",), None, "TENSORS.inputs must be a list"),
     (Section.TENSORS, ("inputs", 0), 3, "must be an object"),
     (Section.TENSORS, ("inputs", 0, "shape"), 5, "shape must be a list"),
-    (Section.TENSORS, ("inputs", 0, "shape"), [1, "a"], r"shape\[1\] must be int"),
+    (Section.TENSORS, ("inputs", 0, "shape"), [1, "a"], r"shape\[1\] must be a whole number"),
     (Section.TENSORS, ("inputs", 0, "shape"), [-1, -8, 8, 1], "negative"),
     (Section.TENSORS, ("inputs", 0, "shape"), [1] * 40, "40 axes"),
     (Section.TENSORS, ("inputs", 0, "shape"), [1 << 30, 8, 8, 1], "too many elements"),
     (Section.TENSORS, ("inputs", 0, "offset"), 1 << 30, "of region IO, which has"),
     (Section.TENSORS, ("inputs", 0, "dtype"), "object", "unknown dtype"),
     (Section.TENSORS, ("inputs", 0, "scale"), 1e300, "scale is out of range"),
-    (Section.TENSORS, ("inputs", 0, "scale"), "1", "scale must be float"),
+    (Section.TENSORS, ("inputs", 0, "scale"), "1", "scale must be a number"),
     (Section.TENSORS, ("inputs", 0, "offset"), 1 << 80, "offset is out of range"),
-    (Section.TENSORS, ("inputs", 0, "kept_channels"), [0.5], r"kept_channels\[0\] must be int"),
+    (
+        Section.TENSORS,
+        ("inputs", 0, "kept_channels"),
+        [0.5],
+        r"kept_channels\[0\] must be a whole number",
+    ),
     (Section.TENSORS, ("inputs", 0, "name"), "n" * 5000, "a text of 5000"),
     (Section.MEMORY, ("region_bytes",), 5, "region_bytes must be an object"),
-    (Section.MEMORY, ("region_bytes", "IO"), "1", "must be int"),
+    (Section.MEMORY, ("region_bytes", "IO"), "1", "must be a whole number"),
     (Section.MEMORY, ("region_bytes", "IO"), -1, "-1 bytes"),
     (Section.MEMORY, ("region_bytes", "XX"), 1, "no region 'XX'"),
     (Section.MEMORY, ("region_bytes", "IO"), 2 << 40, "bytes of system memory, at most"),
     (Section.MEMORY, ("plan",), [1], r"plan\[0\] must be an object"),
-    (Section.LAYERS, (0, "macs"), 1.5, "macs must be int"),
-    (Section.LAYERS, (0, "name"), None, "name must be str"),
+    (Section.LAYERS, (0, "macs"), 1.5, "macs must be a whole number"),
+    (Section.LAYERS, (0, "name"), None, "name must be a text"),
     (Section.LAYERS, (0,), "x", "must be an object"),
 ]
 
@@ -124,7 +129,7 @@ def test_no_json_is_refused_in_words(content: bytes) -> None:
 def test_the_schema_takes_types_at_their_word() -> None:
     assert build(float, 3, "x") == 3.0
     assert build(tuple[int, ...] | None, None, "x") is None  # type: ignore[arg-type]
-    with pytest.raises(SchemaError, match="x must be int, not False"):
+    with pytest.raises(SchemaError, match="x must be a whole number, not False"):
         build(int, False, "x")
     with pytest.raises(SchemaError, match="at most"):
         parse(b" " * (5 << 20), "x")

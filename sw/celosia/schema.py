@@ -1,8 +1,8 @@
 """Reads JSON into dataclasses by their annotations, and nothing that does not fit them.
 
-For files that somebody else may have written: types are taken at their word (true is no number),
-numbers are finite and bounded, texts and lists too, and no key is there twice. What a value means
-is for its dataclass to check.
+For files that somebody else may have written, such as configurations and programs: types are
+taken at their word (true is no number), numbers are finite and bounded, texts and lists too, and
+no key is there twice. What a value means is for its dataclass to check.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ MAX_INTEGER = 1 << 53
 MAX_TEXT = 4096
 MAX_ENTRIES = 1 << 16
 
+_WORDS = {bool: "true or false", float: "a number", int: "a whole number", str: "a text"}
+
 _T = TypeVar("_T")
 
 
@@ -38,27 +40,28 @@ def parse(data: bytes, where: str) -> Any:
     SchemaError
         If it is none, too long, too deep, or has a key twice; `where` names it.
     """
+    what = where or "it"
     if len(data) > MAX_JSON_BYTES:
-        raise SchemaError(f"{where} has {len(data)} bytes, at most {MAX_JSON_BYTES} are read")
+        raise SchemaError(f"{what} has {len(data)} bytes, at most {MAX_JSON_BYTES} are read")
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         entries = dict(pairs)
         if len(entries) < len(pairs):
-            raise SchemaError(f"{where} has a key twice")
+            raise SchemaError(f"{what} has a key twice")
         return entries
 
     def constant(name: str) -> Any:
-        raise SchemaError(f"{where} has the number {name}")
+        raise SchemaError(f"{what} has the number {name}")
 
     try:
         return json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=constant)
     except RecursionError:
-        raise SchemaError(f"{where} is nested too deeply") from None
+        raise SchemaError(f"{what} is nested too deeply") from None
     except SchemaError:
         raise
     except ValueError as error:
         # Digits beyond what Python converts are one, too.
-        raise SchemaError(f"{where} is no JSON: {error}") from None
+        raise SchemaError(f"{what} is not JSON: {error}") from None
 
 
 def build(kind: type[_T], value: Any, where: str) -> _T:
@@ -71,7 +74,7 @@ def build(kind: type[_T], value: Any, where: str) -> _T:
     value : object
         From `parse`.
     where : str
-        Names the value in errors.
+        Names the value in errors; empty for the whole of a file that the error names anyway.
 
     Raises
     ------
@@ -105,14 +108,18 @@ def _dataclass(kind: Any, value: Any, where: str) -> Any:
     hints = _hints(kind)
     for name in entry:
         if name not in hints:
-            raise SchemaError(f"{where} has no field {_short(name)}")
+            known = ", ".join(hints)
+            raise SchemaError(f"{where or 'it'} has no field {_short(name)}; there are {known}")
     for item in dataclasses.fields(kind):
         default = item.default is not dataclasses.MISSING
         default |= item.default_factory is not dataclasses.MISSING
         if item.name not in entry and not default:
-            raise SchemaError(f"{where} lacks {item.name}")
+            raise SchemaError(f"{where or 'it'} lacks {item.name}")
     return kind(
-        **{name: _build(hints[name], part, f"{where}.{name}") for name, part in entry.items()}
+        **{
+            name: _build(hints[name], part, f"{where}.{name}".lstrip("."))
+            for name, part in entry.items()
+        }
     )
 
 
@@ -146,7 +153,7 @@ def _scalar(kind: Any, value: Any, where: str) -> Any:
         return float(value)
     # The exact type: True is an int to Python.
     if type(value) is not kind:
-        raise SchemaError(f"{where} must be {kind.__name__}, not {_short(value)}")
+        raise SchemaError(f"{where} must be {_WORDS.get(kind, kind.__name__)}, not {_short(value)}")
     if kind is int and abs(value) > MAX_INTEGER:
         raise SchemaError(f"{where} is out of range")
     if kind is str:
@@ -159,7 +166,8 @@ def _scalar(kind: Any, value: Any, where: str) -> Any:
 
 def _object(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise SchemaError(f"{where} must be an object, not {_short(value)}")
+        what = f"{where} must be an" if where else "it must be a JSON"
+        raise SchemaError(f"{what} object, not {_short(value)}")
     return value
 
 
