@@ -6,7 +6,6 @@ All of it on one machine: whatever a broken program leaves behind, the next one 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,80 +14,48 @@ import pytest
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import (
     COMMAND_BITS,
-    COMMAND_BYTES,
     COMMANDS,
     Command,
-    Conv,
     End,
     Engine,
     IsaError,
     Load,
-    Mode,
     Region,
-    Softmax,
     Space,
     Store,
-    Vector,
-    VectorOp,
-    counts_of,
-    fields_of,
-    whole_words_of,
 )
 from celosia.hw.contract.legal import field_problem
 from celosia.sim.emulator.machine import EmulatorError
 from celosia.sim.rtl.rtl import MemoryModel
 
+from tests.kit.both_machines import REGIONS
+from tests.kit.broken_streams import (
+    FETCH,
+    TAG,
+    BrokenStreams,
+    Case,
+    Stream,
+    bad,
+    used_bits,
+    work_bytes,
+)
+
 pytestmark = pytest.mark.xdist_group("rtl-nano")
 
 CONFIG = preset("nano")
 LINE = CONFIG.line_bytes
-FETCH = 4
-TAG = 7
-IO_BYTES = 0x1_0000
+IO_BYTES, SCRATCH_BYTES = (REGIONS[region][1] for region in (Region.IO, Region.SCRATCH))
 WATCHDOG_CYCLES = 60_000
 BUS_TIMEOUT_CYCLES = 500
 MUST_STOP_CYCLES = 5000
 """What may pass between the moment in which a limit is reached and the interrupt."""
 START_CYCLES = 1500
 """From the doorbell to the first command."""
-BEYOND = CONFIG.act_lines - 2
-"""An activation line after which there is only one more."""
-
-LOAD = Load(region=Region.IO, row_bytes=64, tag=TAG)
-STORE = Store(region=Region.IO, row_bytes=64, tag=TAG)
-CONV = Conv(
-    in_h=4, row_bytes=4 * LINE, row_pitch=4 * LINE, out_w=4, out_h=4, tile_rows=4, row_len=4,
-    stride_x=1, stride_y=1, step_x=LINE, step_y=4 * LINE, n_ky=1, n_kx=1, n_ic=1, n_oc=1, tag=TAG,
-)  # fmt: skip
-REQUANT = Vector(
-    op=VectorOp.REQUANT, shared=1, mult_a=1 << 30, n_oc=1, out_h=4, out_w=4, tile_rows=4,
-    d_addr=64, d_y=4, d_x=1, act_min=-128, act_max=127, tag=TAG,
-)  # fmt: skip
-ADD = Vector(
-    op=VectorOp.ADD, n_oc=1, out_h=4, out_w=4, a_y=4, a_x=1, b_addr=32, b_y=4, b_x=1, d_addr=64,
-    d_y=4, d_x=1, mult_a=1 << 30, mult_b=1 << 30, mult_o=1 << 30, act_min=-128, act_max=127,
-    tag=TAG,
-)  # fmt: skip
-MAX = replace(ADD, op=VectorOp.MAX, n_ky=2, n_kx=2, a_ky=4, a_kx=1)
-SOFTMAX = Softmax(channels=10, n_rows=2, a_y=3, d_addr=64, d_y=3, tag=TAG)
-TAPS = replace(CONV, mode=Mode.TAPS, row_len=7)
+STREAMS = BrokenStreams(CONFIG, io_bytes=IO_BYTES, scratch_bytes=SCRATCH_BYTES)
+LOAD, STORE, CONV, REQUANT = STREAMS.load, STREAMS.store, STREAMS.conv, STREAMS.requant
+ADD, MAX, SOFTMAX = STREAMS.add, STREAMS.max, STREAMS.softmax
 TO_STORE, TO_LOAD = 1 << Engine.STORE, 1 << Engine.LOAD
-SOUND: tuple[Command, ...] = (LOAD, STORE, CONV, ADD, SOFTMAX, End(tag=TAG))
-
-Stream = list[Command | bytes]
-Case = tuple[str, Stream, str, int]
-
-
-def with_field(command: Command, name: str, value: int) -> bytes:
-    """Encode a value that the schema would refuse."""
-    spec = next(spec for spec in fields_of(type(command)) if spec.name == name)
-    mask = ((1 << spec.width_bits) - 1) << spec.offset_bits
-    word = int.from_bytes(command.encode(), "little") & ~mask | value << spec.offset_bits
-    return word.to_bytes(COMMAND_BYTES, "little")
-
-
-def used_bits(command: Command) -> int:
-    return sum(spec.width_bits for spec in fields_of(type(command)))
+CASES = STREAMS.cases()
 
 
 def assert_works(machine: Any) -> None:
@@ -105,151 +72,6 @@ def assert_works(machine: Any) -> None:
         MAX,
         machine.drain(2048),
     )
-
-
-# Commands that are illegal
-
-
-def illegal_streams() -> Iterator[Case]:
-    for opcode in (0x00, 0x02, 0x0F, 0x11, 0x21, 0x31, 0x3F, 0x42, 0x50, 0x77, 0xFF):
-        data = bytes([opcode, 0, TAG, 0]) + bytes(COMMAND_BYTES - 4)
-        yield f"opcode {opcode:#04x}", [data], "ILLEGAL_OPCODE", FETCH
-    for command in SOUND:
-        kind = type(command).__name__
-        for bit in sorted({used_bits(command), COMMAND_BITS - 1, (used_bits(command) | 31) + 1}):
-            whole = int.from_bytes(command.encode(), "little") | 1 << min(bit, COMMAND_BITS - 1)
-            data = whole.to_bytes(COMMAND_BYTES, "little")
-            yield f"{kind}: reserved bit {bit}", [data], "ILLEGAL_FIELD", FETCH
-        for field in ("wait", "signal"):
-            own = 1 << command.engine if command.engine is not None else 4
-            stream: Stream = [replace(command, **{field: own})]
-            yield f"{kind}: own token in {field}", stream, "ILLEGAL_FIELD", FETCH
-    counts: list[tuple[Command, tuple[str, ...]]] = [
-        *((sound, counts_of(type(sound))) for sound in (LOAD, STORE, CONV, ADD, MAX, SOFTMAX)),
-        (REQUANT, ("tile_rows",)),
-    ]
-    for sound, names in counts:
-        for name in names:
-            data = with_field(sound, name, 0)
-            unit = int(sound.engine or 0)
-            kind = VectorOp(sound.op).name if isinstance(sound, Vector) else type(sound).__name__
-            yield f"{kind}: {name} is 0", [data], "ILLEGAL_FIELD", unit
-    yield "Conv: unknown mode", [with_field(CONV, "mode", 3)], "ILLEGAL_FIELD", 2
-    wide = replace(CONV, out_w=200, row_len=200)
-    # What is illegal comes before what is too much.
-    yield "Conv: unknown mode of a large tile", [with_field(wide, "mode", 3)], "ILLEGAL_FIELD", 2
-    for op in (6, 7):
-        data = with_field(ADD, "op", op)
-        yield f"Vector: unknown operation {op}", [data], "ILLEGAL_FIELD", 3
-    for windowed in (replace(ADD, n_kx=2), replace(REQUANT, n_ky=2),
-                     replace(ADD, op=VectorOp.TABLE, n_ky=2)):  # fmt: skip
-        name = f"{VectorOp(windowed.op).name}: a window where none is"
-        yield name, [windowed], "ILLEGAL_FIELD", 3
-    yield "Conv: odd line of weights", [replace(CONV, wgt_addr=1)], "ILLEGAL_FIELD", 2
-    for op in VectorOp:
-        if op != VectorOp.REQUANT:
-            shared = replace(ADD, op=op, shared=1, tile_rows=4)
-            yield f"{op.name}: shared multiplier", [shared], "ILLEGAL_FIELD", 3
-    for space in (Space.WGT, Space.PARAM, Space.TABLE):
-        yield f"Store from {space.name}", [replace(STORE, space=space)], "ILLEGAL_FIELD", 1
-        for field in whole_words_of(Load):
-            odd = replace(LOAD, space=space, **{field: getattr(LOAD, field) + 2})
-            yield f"Load to {space.name}: odd {field}", [odd], "ILLEGAL_FIELD", 0
-
-
-def streams_out_of_range() -> Iterator[Case]:
-    for space, size, cause in (
-        (Space.ACT, CONFIG.act_bytes, "ACT_RANGE"),
-        (Space.WGT, CONFIG.wgt_bytes, "WGT_RANGE"),
-        (Space.PARAM, CONFIG.param_bytes, "PARAM_RANGE"),
-        (Space.TABLE, 256 * LINE, "PARAM_RANGE"),
-    ):
-        load = replace(LOAD, space=space)
-        yield f"Load to {space.name}", [replace(load, sram_addr=size - 60)], cause, 0
-        runs = replace(load, n1=3, sram_stride1=(size // 2) & ~63)
-        yield f"third run to {space.name}", [replace(runs, sram_addr=64)], cause, 0
-        back = replace(load, n2=2, sram_stride2=(1 << 20) - 64)
-        yield f"below {space.name}", [back], cause, 0
-    stored = replace(STORE, sram_addr=CONFIG.act_bytes - 63)
-    yield "Store from ACT", [stored], "ACT_RANGE", 1
-    yield "Conv: windows", [replace(CONV, act_addr=BEYOND * LINE)], "ACT_RANGE", 2
-    yield "Conv: pixels", [replace(TAPS, act_addr=BEYOND * LINE)], "ACT_RANGE", 2
-    far = replace(CONV, act_addr=1 << 19)
-    yield "Conv: far beyond", [far], "ACT_RANGE", 2
-    for line in (CONFIG.wgt_lines - 2, CONFIG.wgt_lines, (1 << 16) - 2):
-        yield f"Conv: weights at {line}", [replace(CONV, wgt_addr=line)], "WGT_RANGE", 2
-    many = replace(CONV, n_ic=CONFIG.wgt_lines // LINE, n_oc=2, out_h=1, out_w=1, row_len=1)
-    short = replace(REQUANT, n_oc=2, out_h=1, out_w=1)
-    yield "Conv: weights of the second tile", [many, short], "WGT_RANGE", 2
-    huge = replace(CONV, n_ic=4095, n_kx=255, n_ky=255)
-    yield "Conv: more weights than 2^30 bytes", [huge], "WGT_RANGE", 2
-    last = CONFIG.param_lines - 8
-    for line in (last, CONFIG.param_lines, (1 << 14) - 1):
-        stream: Stream = [CONV, replace(REQUANT, shared=0, param_addr=line)]
-        yield f"REQUANT: parameters at {line}", stream, "PARAM_RANGE", 3
-    stream = [CONV, replace(REQUANT, param_addr=CONFIG.param_lines - 3)]
-    yield "REQUANT: biases", stream, "PARAM_RANGE", 3
-    stream = [replace(CONV, n_oc=2), replace(REQUANT, n_oc=2, param_addr=CONFIG.param_lines - 5)]
-    yield "REQUANT: biases of the second tile", stream, "PARAM_RANGE", 3
-    yield "REQUANT: result", [CONV, replace(REQUANT, d_addr=BEYOND)], "ACT_RANGE", 3
-    params = replace(LOAD, region=Region.CONST, space=Space.PARAM, row_bytes=9 * LINE)
-    params = replace(params, signal=1 << Engine.VECTOR)
-    fused = replace(REQUANT, op=VectorOp.REQUANT_ADD, shared=0, b_addr=BEYOND, b_y=4, b_x=1)
-    stream = [params, CONV, replace(fused, wait=TO_LOAD)]
-    yield "REQUANT_ADD: second operand", stream, "ACT_RANGE", 3
-    for name in ("a", "b", "d"):
-        for what, fields in (
-            ("first line", {"addr": BEYOND + 5}),
-            ("third of a row", {"addr": BEYOND}),
-            ("second row", {"addr": BEYOND - 5}),
-            ("last line", {"addr": BEYOND - 13}),
-            ("far rows", {"y": 65535}),
-            ("far columns", {"x": 4095, "addr": 9000 % CONFIG.act_lines}),
-        ):
-            changes = {f"{name}_{field}": value for field, value in fields.items()}
-            yield f"ADD: {name}, {what}", [replace(ADD, **changes)], "ACT_RANGE", 3
-    for what, fields in (
-        ("last of a window", {"a_addr": BEYOND - 18}),
-        ("window rows", {"a_ky": 65535}),
-        ("window columns", {"a_kx": 4095, "a_addr": BEYOND - 200}),
-        ("result", {"d_addr": BEYOND}),
-    ):
-        yield f"MAX: {what}", [replace(MAX, **fields)], "ACT_RANGE", 3
-    for name in ("a", "d"):
-        for what, fields in (
-            ("row within", {"addr": BEYOND}),
-            ("second row", {"y": 65535}),
-            ("first line", {"addr": BEYOND + 40}),
-        ):
-            changes = {f"{name}_{field}": value for field, value in fields.items()}
-            yield f"Softmax: {name}, {what}", [replace(SOFTMAX, **changes)], "ACT_RANGE", 3
-
-
-def streams_of_other_faults() -> Iterator[Case]:
-    for rows, width in ((5, 32), (33, 4), (1, 129), (4095, 4095)):
-        tile = replace(CONV, out_w=width, row_len=width, out_h=rows, tile_rows=rows)
-        yield f"a tile of {rows} x {width}", [tile], "ACC_OVERFLOW", 2
-    given = [replace(LOAD, row_bytes=4, signal=TO_STORE)] * 256
-    yield "256 tokens", [*given], "TOKEN_OVERFLOW", 0
-    vector = [replace(MAX, out_h=1, out_w=1, n_kx=1, n_ky=1, signal=1 << Engine.ARRAY)] * 256
-    yield "256 tokens for the array", [*vector], "TOKEN_OVERFLOW", 3
-    for name, command, unit in (
-        ("Load beyond IO", replace(LOAD, mem_addr=IO_BYTES - 63), 0),
-        ("Load far beyond IO", replace(LOAD, mem_addr=0xFFFF_FFFF), 0),
-        ("Load at the end of 2 GiB", replace(LOAD, mem_addr=0x7FFF_FFFF), 0),
-        ("Load of more than the region, at the end of 2 GiB",
-         replace(LOAD, region=Region.SCRATCH, mem_addr=0x7FFF_FFFF, row_bytes=0x2000), 0),
-        ("Load below CONST", replace(LOAD, region=Region.CONST, mem_addr=64, n1=3,
-                                     mem_stride1=-64), 0),
-        ("Load beyond CODE", replace(LOAD, region=Region.CODE, row_bytes=192), 0),
-        ("Store beyond SCRATCH", replace(STORE, region=Region.SCRATCH, mem_addr=0x1000,
-                                         row_bytes=1), 1),
-        ("Store: third turn", replace(STORE, mem_addr=IO_BYTES - 2000, n2=3, mem_stride2=1000), 1),
-    ):  # fmt: skip
-        yield name, [command], "MEM_WINDOW", unit
-
-
-CASES = [*illegal_streams(), *streams_out_of_range(), *streams_of_other_faults()]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[name for name, *_ in CASES])
@@ -304,20 +126,7 @@ def test_stream_without_end(machine: Any, cut: int) -> None:
 # Time
 
 
-DEADLOCKS: dict[str, Stream] = {
-    "a token that nobody gives": [replace(STORE, wait=TO_LOAD)],
-    "two engines that wait for each other": [
-        replace(LOAD, wait=TO_STORE, signal=TO_STORE),
-        replace(STORE, wait=TO_LOAD, signal=TO_LOAD),
-    ],
-    "a tile that nobody fills": [REQUANT],
-    "one tile too few": [CONV, replace(REQUANT, n_oc=2)],
-    "tiles that nobody empties": [CONV, CONV, CONV],
-    "a queue that is full": [
-        *[replace(LOAD, wait=TO_STORE)] * 9,
-        replace(STORE, signal=TO_LOAD),
-    ],
-}
+DEADLOCKS = STREAMS.deadlocks()
 
 
 @pytest.mark.parametrize("name", DEADLOCKS)
@@ -355,18 +164,7 @@ def test_watchdog_stops_a_command_that_takes_too_long(
     assert WATCHDOG_CYCLES <= machine.read("count_total") < WATCHDOG_CYCLES + late_cycles
 
 
-LEFTOVERS: dict[str, Stream] = {
-    "a token": [replace(LOAD, signal=TO_STORE)],
-    "tokens of every pair": [
-        replace(command, signal=0xF & ~(1 << int(command.engine or 0)))
-        for command in (LOAD, STORE, CONV, REQUANT)
-    ],
-    "a full accumulator half": [CONV],
-    "two full halves": [CONV, CONV],
-    "a half that is held": [replace(CONV, hold=1)],
-    "half of the tiles": [replace(CONV, tile_rows=2), replace(REQUANT, out_h=2, tile_rows=2)],
-    "a sum that nothing began": [replace(CONV, accumulate=1), REQUANT],
-}
+LEFTOVERS = STREAMS.leftovers()
 
 
 @pytest.mark.parametrize("name", LEFTOVERS)
@@ -392,16 +190,16 @@ def test_what_a_program_leaves_behind_is_gone_for_the_next_one(machine: Any, nam
 @pytest.mark.parametrize(
     ("stream", "region", "offset", "unit"),
     [
-        ([LOAD], Region.CODE, 0, FETCH),
-        ([LOAD], Region.CODE, 60, FETCH),
-        ([LOAD], Region.CODE, 64, FETCH),
-        ([LOAD], Region.CODE, 124, FETCH),
-        ([LOAD], Region.IO, 20, 0),
-        ([replace(LOAD, mem_addr=21)], Region.IO, 20, 0),
-        ([replace(LOAD, mem_addr=21)], Region.IO, 84, 0),
-        ([STORE], Region.IO, 20, 1),
-        ([replace(STORE, mem_addr=21)], Region.IO, 20, 1),
-        ([replace(STORE, mem_addr=21)], Region.IO, 84, 1),
+        ([bad(LOAD)], Region.CODE, 0, FETCH),
+        ([bad(LOAD)], Region.CODE, 60, FETCH),
+        ([bad(LOAD)], Region.CODE, 64, FETCH),
+        ([bad(LOAD)], Region.CODE, 124, FETCH),
+        ([bad(LOAD)], Region.IO, 20, 0),
+        ([bad(LOAD, mem_addr=21)], Region.IO, 20, 0),
+        ([bad(LOAD, mem_addr=21)], Region.IO, 84, 0),
+        ([bad(STORE)], Region.IO, 20, 1),
+        ([bad(STORE, mem_addr=21)], Region.IO, 20, 1),
+        ([bad(STORE, mem_addr=21)], Region.IO, 84, 1),
     ],
 )
 @pytest.mark.parametrize("latency", [1, 60])
@@ -411,11 +209,11 @@ def test_bus_error_is_reported_with_its_address(
     code = b"".join(c if isinstance(c, bytes) else c.encode() for c in [*stream, End(tag=TAG)])
     machine.emulator.load_code(code, 0x1000)
     machine.start(code)
-    bad = machine.emulator.regions[region][0] + offset
-    machine.rtl.set_memory_model(MemoryModel(error_range=(bad, bad + 4), latency_cycles=latency))
+    word = machine.emulator.regions[region][0] + offset
+    machine.rtl.set_memory_model(MemoryModel(error_range=(word, word + 4), latency_cycles=latency))
     found = machine.finish()
     machine.rtl.set_memory_model(MemoryModel())
-    assert (found.cause, found.unit, found.address) == ("BUS_ERROR", unit, bad)
+    assert (found.cause, found.unit, found.address) == ("BUS_ERROR", unit, word)
     assert unit == FETCH or found.tag == TAG
     assert_works(machine)
 
@@ -507,19 +305,6 @@ def damaged(seed: int) -> tuple[bytes, bytes]:
     return b"".join(commands), bytes(commands[index])
 
 
-def work(command: Command) -> int:
-    """Return about how many bytes a command moves."""
-    if isinstance(command, Load | Store):
-        return command.n1 * command.n2 * command.row_bytes
-    if isinstance(command, Conv):
-        passes = command.n_ky * command.n_kx * command.n_ic * command.n_oc
-        return max(command.out_w, command.row_len) * command.out_h * passes * LINE
-    if isinstance(command, Vector):
-        window = command.n_ky * command.n_kx
-        return command.out_w * command.out_h * window * command.n_oc * LINE
-    return command.channels * command.n_rows if isinstance(command, Softmax) else 0
-
-
 def is_defined(data: bytes) -> bool:
     """Whether the emulator can say, in good time, how a program with this command ends."""
     if data[0] not in COMMANDS or data[0] == End.OPCODE:
@@ -530,7 +315,9 @@ def is_defined(data: bytes) -> bool:
         # Found when the command is dispatched or when it begins: others may come first.
         return False
     problem = field_problem(command, CONFIG)
-    return work(command) < 1 << 20 and not (problem and problem[1].startswith(NOT_LOOKED_AT))
+    return work_bytes(command, LINE) < 1 << 20 and not (
+        problem and problem[1].startswith(NOT_LOOKED_AT)
+    )
 
 
 def test_random_damage_never_hangs_or_harms(machine: Any) -> None:
