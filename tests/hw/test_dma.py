@@ -12,7 +12,6 @@ from amaranth.lib.wiring import connect
 from celosia.hw.bus.arbiter import BusArbiter
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Load, Region, Space, Store
-from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.dma.engines import Transfers
 from celosia.hw.dma.load import LoadEngine
 from celosia.hw.dma.single import TransferEngine
@@ -22,11 +21,17 @@ from celosia.hw.memory.lines import LineMemory
 from tests.kit.bus_memory import WishboneMemory
 from tests.kit.clocked import simulate
 from tests.kit.configs import CONFIGS, make_config
+from tests.kit.transfers import (
+    ADDRESS_SPACE,
+    BASE,
+    SIZE,
+    faulty_transfers,
+    random_transfer,
+    runs_of,
+    space_bytes,
+)
 
 MEMORY_BYTES = 16 * 1024
-BASE = 1024
-SIZE = 8 * 1024
-ADDRESS_SPACE = 1 << 20
 
 
 @pytest.fixture(params=["bus4_line4", "bus4_line8", "bus8_line8", "bus16_line16", "compact"])
@@ -38,67 +43,14 @@ def config(request: pytest.FixtureRequest) -> NpuConfig:
     return value
 
 
-def space_bytes(config: NpuConfig, space: int) -> int:
-    """Return the size of an on-chip memory."""
-    return {
-        Space.ACT: config.act_bytes,
-        Space.WGT: config.wgt_bytes,
-        Space.PARAM: config.param_bytes,
-        Space.TABLE: 256 * config.line_bytes,
-    }[Space(space)]
-
-
-def runs_of(command: Load | Store) -> list[tuple[int, int]]:
-    """Return the offset in the region and the address on chip of every run."""
-    return [
-        (
-            command.mem_addr + y * command.mem_stride2 + x * command.mem_stride1,
-            (command.sram_addr + y * command.sram_stride2 + x * command.sram_stride1)
-            % ADDRESS_SPACE,
-        )
-        for y in range(command.n2)
-        for x in range(command.n1)
-    ]
-
-
-def in_range(config: NpuConfig, command: Load | Store) -> bool:
-    """Whether every run lies in the region and in the on-chip memory."""
-    limit = space_bytes(config, command.space)
-    return all(
-        offset >= 0 and offset + command.row_bytes <= SIZE and place + command.row_bytes <= limit
-        for offset, place in runs_of(command)
-    )
-
-
-def random_transfer(rng: random.Random, config: NpuConfig, kind: Any) -> Any:
-    """Return a random command that is in range."""
-    while True:
-        space = Space.ACT if kind is Store or rng.random() < 0.6 else Space(rng.randrange(1, 4))
-        unit = 1 if space is Space.ACT else config.bus_bytes
-        wide = rng.choice((4, 20, 150 if space is Space.ACT else 40))
-        command = kind(
-            region=Region.IO,
-            space=space,
-            mem_addr=unit * rng.randrange(SIZE // unit),
-            sram_addr=unit * rng.randrange(space_bytes(config, space) // unit),
-            row_bytes=unit * rng.randint(1, wide),
-            n1=rng.randint(1, 7),
-            n2=rng.randint(1, 3),
-            mem_stride1=unit * rng.randint(-wide, 2 * wide),
-            mem_stride2=unit * rng.randint(-300, 600),
-            sram_stride1=unit * rng.randint(-wide, 2 * wide) % ADDRESS_SPACE,
-            sram_stride2=unit * rng.randint(-300, 600) % ADDRESS_SPACE,
-        )
-        if in_range(config, command):
-            return command
-
-
 class OnChip:
     """The on-chip memories behind a write and a read port."""
 
     def __init__(self, config: NpuConfig, *, refuse: float, seed: int) -> None:
         rng = random.Random(seed)
-        self.data = {space: bytearray(rng.randbytes(space_bytes(config, space))) for space in Space}
+        self.data = {
+            space: bytearray(rng.randbytes(size)) for space, size in space_bytes(config).items()
+        }
         self.refuse = refuse
         self.rng = rng
         self.line_bytes = config.line_bytes
@@ -309,33 +261,6 @@ def test_runs_of_one_word_follow_without_a_gap() -> None:
     assert rig.memory.cycles[-1] - rig.memory.cycles[0] == 99
 
 
-def faulty(config: NpuConfig) -> list[tuple[str, Any, ErrorCause, int]]:
-    """Return commands that are wrong, with the cause and the address expected."""
-    word = config.bus_bytes
-    io = {"region": Region.IO, "row_bytes": word}
-    act, wgt, param = config.act_bytes, config.wgt_bytes, config.param_bytes
-    table = 256 * config.line_bytes
-    cause = ErrorCause
-    return [
-        ("no bytes", Load(region=Region.IO), cause.ILLEGAL_FIELD, 0),
-        ("no runs", Load(**io, n1=0), cause.ILLEGAL_FIELD, 0),
-        ("no turns", Store(**io, n2=0), cause.ILLEGAL_FIELD, 0),
-        ("store of weights", Store(**io, space=Space.WGT), cause.ILLEGAL_FIELD, 0),
-        ("odd address", Load(**io, space=Space.WGT, mem_addr=1), cause.ILLEGAL_FIELD, 0),
-        ("odd stride", Load(**io, space=Space.TABLE, mem_stride2=-1), cause.ILLEGAL_FIELD, 0),
-        ("act", Load(**io, sram_addr=act - 1), cause.ACT_RANGE, act - 1),
-        ("act store", Store(**io, n1=2, sram_stride1=act), cause.ACT_RANGE, act % ADDRESS_SPACE),
-        ("wgt", Load(**io, space=Space.WGT, sram_addr=wgt), cause.WGT_RANGE, wgt),
-        ("param", Load(**io, space=Space.PARAM, sram_addr=param), cause.PARAM_RANGE, param),
-        ("table", Load(**io, space=Space.TABLE, sram_addr=table), cause.PARAM_RANGE, table),
-        ("behind", Load(**io, mem_addr=SIZE - word + 1), cause.MEM_WINDOW, BASE + SIZE - word + 1),
-        ("before", Load(**io, mem_addr=word, n2=2, mem_stride2=-2 * word), cause.MEM_WINDOW,
-         BASE - word),
-        ("far", Store(**io, mem_addr=0xFFFF_FFFF), cause.MEM_WINDOW, BASE - 1),
-        ("no region", Store(region=Region.SCRATCH, row_bytes=1), cause.MEM_WINDOW, 0),
-    ]  # fmt: skip
-
-
 def test_faults_stop_the_engine_until_it_is_reset(config: NpuConfig) -> None:
     rig = Rig(config, latency=2)
     good = Load(region=Region.IO, mem_addr=1, sram_addr=2, row_bytes=200)
@@ -346,7 +271,7 @@ def test_faults_stop_the_engine_until_it_is_reset(config: NpuConfig) -> None:
         ctx.set(rig.reset, 0)
 
     async def bench(ctx: Any) -> None:
-        for name, command, cause, address in faulty(config):
+        for name, command, cause, address in faulty_transfers(config):
             rig.memory.requests.clear()
             engine: Any = rig.load if isinstance(command, Load) else rig.store
             fault = rig.load_fault if isinstance(command, Load) else rig.store_fault

@@ -21,6 +21,8 @@ ADDRESS_SPACE = 1 << 20
 
 Int8 = npt.NDArray[np.int8]
 Int64 = npt.NDArray[np.int64]
+Padding = str | int
+"""SAME, VALID, or so many pixels on each side."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,25 @@ class Layer:
         int8, contents of the activation memory and of the weight memory's beginning.
     expected : numpy.ndarray
         int64 [out_h, out_w, channels]: the accumulators.
+    image, weights : numpy.ndarray
+        int8, as the golden operators take them.
+    base : int
+        Address of the image in the activation memory.
     """
 
     command: Conv
     act: Int8
     wgt: Int8
     expected: Int64
+    image: Int8
+    weights: Int8
+    base: int
+
+    @property
+    def pass_cycles(self) -> int:
+        """Cycles of all passes, without a gap between them."""
+        c = self.command
+        return c.n_oc * c.n_ky * c.n_kx * c.n_ic * c.out_h * c.row_len
 
 
 def _place(
@@ -63,6 +78,29 @@ def _place(
     return act, pixel, row
 
 
+def _geometry(
+    size: tuple[int, int, int], kernel: tuple[int, int], strides: tuple[int, int], padding: Padding
+) -> tuple[int, int, int, int]:
+    """Return height and width of the output, and what is padded above and to the left."""
+    if not isinstance(padding, str):
+        out_h, out_w = (
+            (length + 2 * padding - taps) // stride + 1
+            for length, taps, stride in zip(size[:2], kernel, strides, strict=True)
+        )
+        return out_h, out_w, padding, padding
+    out_h, top, _ = window_geometry(size[0], kernel[0], strides[0], padding)
+    out_w, left, _ = window_geometry(size[1], kernel[1], strides[1], padding)
+    return out_h, out_w, top, left
+
+
+def _padded(x: Int8, padding: Padding, zero: int) -> tuple[Int8, str]:
+    """Return a batch of one, and the padding that is left for the golden operator."""
+    if isinstance(padding, str):
+        return x[None], padding
+    around = (padding, padding)
+    return np.pad(x, (around, around, (0, 0)), constant_values=zero)[None], "VALID"
+
+
 def _choose_tile_rows(config: NpuConfig, rng: np.random.Generator, out_h: int, out_w: int) -> int:
     return min(int(rng.integers(1, out_h + 1)), config.acc_depth // out_w)
 
@@ -75,7 +113,7 @@ def convolution(
     out_channels: int,
     kernel: tuple[int, int],
     strides: tuple[int, int],
-    padding: str,
+    padding: Padding,
     packed: bool,
 ) -> Layer:
     """Return a convolution (mode WINDOW) on random data.
@@ -87,8 +125,8 @@ def convolution(
     out_channels : int
     kernel, strides : tuple of int
         Height and width.
-    padding : str
-        SAME or VALID.
+    padding : str or int
+        SAME, VALID, or so many pixels on each side.
     packed : bool
         Channels of neighbouring pixels follow one another, so that a kernel row is one run of
         bytes; else each pixel begins a line.
@@ -99,13 +137,13 @@ def convolution(
     x = rng.integers(-128, 128, size).astype(np.int8)
     w = rng.integers(-128, 128, (out_channels, kh, kw, channels)).astype(np.int8)
     zero = int(rng.integers(-128, 128))
+    batch, left_over = _padded(x, padding, zero)
     golden = conv2d_accumulators(
-        x[None], w, None, strides=strides, padding=padding, x_zero_point=zero
+        batch, w, None, strides=strides, padding=left_over, x_zero_point=zero
     )[0]
     # The array multiplies the codes; the zero point's share goes into the bias.
     expected = golden + zero * w.astype(np.int64).sum(axis=(1, 2, 3))
-    out_h, top, _ = window_geometry(height, kh, strides[0], padding)
-    out_w, left, _ = window_geometry(width, kw, strides[1], padding)
+    out_h, out_w, top, left = _geometry(size, kernel, strides, padding)
     base = int(rng.integers(0, 50)) if packed else lanes * int(rng.integers(0, 9))
     act, pixel, row = _place(config, x, base, packed, rng)
     # Weights as a run of bytes for each kernel row (packed) or pixel, cut into array heights.
@@ -141,7 +179,7 @@ def convolution(
         step_ic=lanes,
         n_oc=n_oc,
     )
-    return Layer(command, act, weights.reshape(-1), expected)
+    return Layer(command, act, weights.reshape(-1), expected, x, w, base)
 
 
 def depthwise(
@@ -151,7 +189,7 @@ def depthwise(
     size: tuple[int, int, int],
     kernel: tuple[int, int],
     strides: tuple[int, int],
-    padding: str,
+    padding: Padding,
     mode: Mode,
 ) -> Layer:
     """Return a depthwise convolution (mode TAPS or ROWS) on random data.
@@ -164,12 +202,12 @@ def depthwise(
     x = rng.integers(-128, 128, size).astype(np.int8)
     w = rng.integers(-128, 128, (1, kh, kw, channels)).astype(np.int8)
     zero = int(rng.integers(-128, 128))
+    batch, left_over = _padded(x, padding, zero)
     golden = depthwise_conv2d_accumulators(
-        x[None], w, None, strides=strides, padding=padding, x_zero_point=zero
+        batch, w, None, strides=strides, padding=left_over, x_zero_point=zero
     )[0]
     expected = golden + zero * w.astype(np.int64).sum(axis=(0, 1, 2))
-    out_h, top, _ = window_geometry(height, kh, strides[0], padding)
-    out_w, left, _ = window_geometry(width, kw, strides[1], padding)
+    out_h, out_w, top, left = _geometry(size, kernel, strides, padding)
     base = lanes * int(rng.integers(0, 9))
     act, pixel, row = _place(config, x, base, False, rng)
     ky_rows = config.dw_segments if mode is Mode.ROWS else 1
@@ -215,7 +253,7 @@ def depthwise(
         n_oc=n_oc,
         step_oc=lanes,
     )
-    return Layer(command, act, weights.reshape(-1), expected)
+    return Layer(command, act, weights.reshape(-1), expected, x, w, base)
 
 
 def assemble(tiles: list[Any], command: Conv, channels: int) -> Int64:

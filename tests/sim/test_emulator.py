@@ -10,7 +10,6 @@ import pytest
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import (
     Command,
-    Conv,
     End,
     Load,
     Mode,
@@ -24,38 +23,11 @@ from celosia.hw.contract.isa import (
 from celosia.hw.contract.regs import ErrorCause
 from celosia.sim.emulator.machine import Emulator, EmulatorError, EmulatorFault, RunStats
 
-LOAD, STORE, ARRAY, VECTOR = 1, 2, 4, 8
+from tests.kit.commands import ARRAY, CONV, LOAD, REQUANT, STORE, VECTOR
+
 BASE = preset("base")
 IO_BASE, IO_SIZE = 0x8000, 0x2000
 
-CONV = Conv(
-    mode=Mode.WINDOW,
-    in_h=8,
-    row_bytes=8,
-    row_pitch=8,
-    out_w=1,
-    out_h=8,
-    tile_rows=2,
-    row_len=1,
-    stride_x=1,
-    stride_y=1,
-    step_y=8,
-    n_ky=1,
-    n_kx=1,
-    n_ic=1,
-    n_oc=1,
-)
-REQUANT = Vector(
-    op=VectorOp.REQUANT,
-    n_oc=1,
-    out_h=8,
-    out_w=1,
-    tile_rows=2,
-    d_addr=64,
-    d_y=1,
-    act_min=-128,
-    act_max=127,
-)
 TABLE = Vector(op=VectorOp.TABLE, n_oc=1, out_h=1, out_w=4, a_x=1, d_addr=64, d_x=1)
 MOVE_IN = Load(region=Region.IO, space=Space.ACT, row_bytes=64)
 MOVE_OUT = Store(region=Region.IO, space=Space.ACT, mem_addr=0x1000, row_bytes=64)

@@ -27,6 +27,8 @@ from celosia.sim.emulator.array import conv_tile
 from celosia.sim.emulator.machine import Emulator, EmulatorFault
 from celosia.sim.golden import operators as golden
 
+from tests.kit.layers import convolution
+
 Int8 = npt.NDArray[np.int8]
 
 
@@ -58,81 +60,6 @@ def noisy(config: NpuConfig, rng: np.random.Generator) -> Emulator:
     return emulator
 
 
-def window_conv(
-    config: NpuConfig,
-    shape: tuple[int, int, int],
-    weights: Int8,
-    strides: tuple[int, int],
-    padding: str,
-    zero_point: int,
-    *,
-    packed: bool,
-    tile_rows: int,
-    base: int = 37,
-) -> tuple[Conv, int, int, npt.NDArray[np.int8]]:
-    """Return command, row and pixel pitch and weight lines of a convolution in mode WINDOW.
-
-    Packed: a kernel row is one run of kernel_w * channels bytes, cut into windows. Else pixels
-    begin on lines and every (kx, line of channels) has a pass of its own.
-    """
-    size = config.rows
-    height, width, channels = shape
-    out_channels, kernel_h, kernel_w, _ = weights.shape
-    if padding == "SAME":
-        pad_y = golden.same_padding(height, kernel_h, strides[0])[0]
-        pad_x = golden.same_padding(width, kernel_w, strides[1])[0]
-        out_h, out_w = math.ceil(height / strides[0]), math.ceil(width / strides[1])
-    else:
-        pad_y = pad_x = 0
-        out_h = (height - kernel_h) // strides[0] + 1
-        out_w = (width - kernel_w) // strides[1] + 1
-    if packed:
-        pixel_pitch = channels
-        n_kx, step_kx, n_ic = -(-kernel_w * channels // size), size, 1
-        row_taps = weights.reshape(out_channels, kernel_h, kernel_w * channels)
-        row_taps = np.pad(row_taps, ((0, 0), (0, 0), (0, n_kx * size - kernel_w * channels)))
-        matrix = row_taps.reshape(out_channels, kernel_h, n_kx, 1, size)
-    else:
-        n_ic = -(-channels // size)
-        pixel_pitch = n_ic * size
-        n_kx, step_kx = kernel_w, pixel_pitch
-        matrix = np.pad(weights, ((0, 0), (0, 0), (0, 0), (0, pixel_pitch - channels)))
-        matrix = matrix.reshape(out_channels, kernel_h, kernel_w, n_ic, size)
-    n_oc = -(-out_channels // size)
-    matrix = np.pad(matrix, ((0, n_oc * size - out_channels), *[(0, 0)] * 4))
-    # [oc, column, ky, kx, ic, row] to lines of columns in the order of the passes.
-    lines = matrix.reshape(n_oc, size, *matrix.shape[1:]).transpose(0, 2, 3, 4, 5, 1)
-    row_pitch = width * pixel_pitch + 5
-    conv = Conv(
-        mode=Mode.WINDOW,
-        zero_point=zero_point,
-        act_addr=(base - pad_y * row_pitch - pad_x * pixel_pitch) % (1 << 20),
-        y0=-pad_y,
-        x0=-pad_x * pixel_pitch,
-        in_h=height,
-        row_bytes=width * pixel_pitch,
-        row_pitch=row_pitch,
-        out_w=out_w,
-        out_h=out_h,
-        tile_rows=tile_rows,
-        row_len=out_w,
-        stride_x=1,
-        stride_y=strides[0],
-        step_x=strides[1] * pixel_pitch,
-        step_y=strides[0] * row_pitch,
-        n_ky=kernel_h,
-        ky_rows=1,
-        step_ky=row_pitch,
-        n_kx=n_kx,
-        step_kx=step_kx,
-        n_ic=n_ic,
-        step_ic=size,
-        n_oc=n_oc,
-        wgt_addr=4,
-    )
-    return conv, row_pitch, pixel_pitch, np.ascontiguousarray(lines).reshape(-1, size)
-
-
 WINDOW_CASES: list[dict[str, Any]] = [
     {"shape": (7, 9, 3), "kernel": (5, 3, 3), "strides": (1, 1), "padding": "SAME"},
     {"shape": (8, 8, 1), "kernel": (9, 5, 4), "strides": (2, 2), "padding": "SAME"},
@@ -149,38 +76,27 @@ WINDOW_CASES: list[dict[str, Any]] = [
 def test_window_mode_equals_the_definition(name: str, packed: bool, case: dict[str, Any]) -> None:
     config = preset(name)
     rng = np.random.default_rng(1)
-    out_channels, kernel_h, kernel_w = case["kernel"]
-    image = rng.integers(-128, 128, case["shape"]).astype(np.int8)
-    weight_shape = (out_channels, kernel_h, kernel_w, image.shape[2])
-    weights = rng.integers(-127, 128, weight_shape).astype(np.int8)
-    zero_point = -17
-    expected = golden.conv2d_accumulators(
-        image[None],
-        weights,
-        None,
+    out_channels, *kernel = case["kernel"]
+    layer = convolution(
+        config,
+        rng,
+        size=case["shape"],
+        out_channels=out_channels,
+        kernel=(kernel[0], kernel[1]),
         strides=case["strides"],
         padding=case["padding"],
-        x_zero_point=zero_point,
-    )[0]
-    expected = expected + zero_point * weights.astype(np.int64).sum(axis=(1, 2, 3))
+        packed=packed,
+    )
+    lines = layer.wgt.reshape(-1, config.cols)
+    if len(lines) + 4 > config.wgt_lines:
+        pytest.skip("the weights do not fit this configuration")
     for tile_rows in (1, 3):
         emulator = noisy(config, rng)
-        conv, row_pitch, pixel_pitch, lines = window_conv(
-            config,
-            image.shape,
-            weights,
-            case["strides"],
-            case["padding"],
-            zero_point,
-            packed=packed,
-            tile_rows=tile_rows,
-        )
-        if len(lines) + 4 > config.wgt_lines:
-            pytest.skip("the weights do not fit this configuration")
-        place(emulator, image, 37, row_pitch, pixel_pitch)
+        emulator.act[:] = layer.act.view(np.uint8)
         emulator.wgt[4 : 4 + len(lines)] = lines
+        conv = replace(layer.command, tile_rows=tile_rows, wgt_addr=4)
         sums = accumulators(emulator, Conv.decode(conv.encode()))  # type: ignore[arg-type]
-        np.testing.assert_array_equal(sums[..., :out_channels], expected)
+        np.testing.assert_array_equal(sums[..., :out_channels], layer.expected)
 
 
 def depthwise_conv(
@@ -330,8 +246,18 @@ def test_a_whole_layer_by_dma_in_any_order(seed: int) -> None:
     """Load, convolve, requantise and store 12 channels, with tokens between all engines."""
     config = preset("base")
     rng = np.random.default_rng(4)
-    image = rng.integers(-128, 128, (9, 10, 3)).astype(np.int8)
-    weights = rng.integers(-127, 128, (12, 3, 3, 3)).astype(np.int8)
+    layer = convolution(
+        config,
+        rng,
+        size=(9, 10, 3),
+        out_channels=12,
+        kernel=(3, 3),
+        strides=(2, 2),
+        padding="SAME",
+        packed=True,
+    )
+    image, weights, zero = layer.image, layer.weights, layer.command.zero_point
+    lines = layer.wgt.reshape(-1, config.cols)
     bias = rng.integers(-3000, 3000, 12).astype(np.int32)
     scales = rng.uniform(0.001, 0.02, 12).astype(np.float32)
     expected = golden.conv2d(
@@ -340,7 +266,7 @@ def test_a_whole_layer_by_dma_in_any_order(seed: int) -> None:
         bias,
         strides=(2, 2),
         x_scale=0.03,
-        x_zero_point=-9,
+        x_zero_point=zero,
         w_scales=scales,
         out_scale=0.05,
         out_zero_point=4,
@@ -348,10 +274,7 @@ def test_a_whole_layer_by_dma_in_any_order(seed: int) -> None:
     )[0]
     multiplier, shift = golden.channel_multipliers(0.03, scales, 0.05)
     low, high = golden.activation_range("RELU6", 0.05, 4)
-    conv, row_pitch, _, lines = window_conv(
-        config, image.shape, weights, (2, 2), "SAME", -9, packed=True, tile_rows=2
-    )
-    folded = bias + 9 * weights.astype(np.int64).sum(axis=(1, 2, 3))
+    folded = bias - zero * weights.astype(np.int64).sum(axis=(1, 2, 3))
     blocks = block(folded.astype(np.int32), multiplier, shift, 8)
     constants = lines.tobytes() + blocks
     emulator = Emulator(config)
@@ -364,11 +287,11 @@ def test_a_whole_layer_by_dma_in_any_order(seed: int) -> None:
         Load(
             region=Region.IO,
             space=Space.ACT,
-            sram_addr=37,
+            sram_addr=layer.base,
             row_bytes=30,
             n1=9,
             mem_stride1=30,
-            sram_stride1=row_pitch,
+            sram_stride1=layer.command.row_pitch,
             tag=0,
         ),
         Load(
@@ -387,7 +310,7 @@ def test_a_whole_layer_by_dma_in_any_order(seed: int) -> None:
             signal=vector,
             tag=2,
         ),
-        replace(conv, wait=load, tag=3),
+        replace(layer.command, tile_rows=2, wgt_addr=4, wait=load, tag=3),
         Vector(
             op=VectorOp.REQUANT,
             rounding=Rounding.DOUBLE,

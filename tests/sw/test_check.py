@@ -13,7 +13,6 @@ from celosia.errors import ProgramError
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import (
     Command,
-    Conv,
     End,
     Load,
     Mode,
@@ -28,30 +27,11 @@ from celosia.sim.emulator.machine import Emulator, EmulatorError
 from celosia.sw.program.file import MemoryPlan, Program, TensorInfo
 from celosia.sw.program.verify import check_commands, check_program
 
-LOAD, STORE, ARRAY, VECTOR = 1, 2, 4, 8
+from tests.kit.commands import ARRAY, CONV, LOAD, REQUANT, STORE, VECTOR
+
 BASE = preset("base")
 SIZES = {Region.CODE: 1 << 16, Region.CONST: 4096, Region.IO: 8192, Region.SCRATCH: 4096}
 
-CONV = Conv(
-    mode=Mode.WINDOW,
-    in_h=8,
-    row_bytes=8,
-    row_pitch=8,
-    out_w=1,
-    out_h=8,
-    tile_rows=2,
-    row_len=1,
-    stride_x=1,
-    stride_y=1,
-    step_y=8,
-    n_ky=1,
-    n_kx=1,
-    n_ic=1,
-    n_oc=1,
-)
-REQUANT = Vector(
-    op=VectorOp.REQUANT, n_oc=1, out_h=8, out_w=1, tile_rows=2, d_addr=64, d_y=1, act_max=127
-)
 TABLE = Vector(op=VectorOp.TABLE, n_oc=1, out_h=1, out_w=8, a_x=1, d_addr=64, d_x=1)
 MOVE_IN = Load(region=Region.IO, space=Space.ACT, row_bytes=64)
 MOVE_OUT = Store(region=Region.IO, space=Space.ACT, mem_addr=4096, sram_addr=512, row_bytes=64)
