@@ -29,8 +29,7 @@ demo: $(DEMO_STAMP)
 # What builds no simulator, and the demo's model on one that is built already.
 quick: $(DEV_STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --quiet tests/test_*.py tests/sw \
-		tests/sim/test_golden.py tests/sim/test_emulator*.py tests/hw/test_isa.py \
-		tests/hw/test_regs.py tests/hw/test_config.py
+		tests/sim/golden tests/sim/emulator tests/hw/contract
 	$(BIN)/celosia run examples/digits/digits_int8.tflite --config tiny --device sim --check
 
 # One process a core; tests of one xdist group share what they build.

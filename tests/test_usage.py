@@ -147,3 +147,13 @@ def test_tests_import_from_the_kit_alone() -> None:
                 against.append(f"{path.relative_to(ROOT)} imports {name}")
     assert from_kit > 50
     assert not against
+
+
+def test_folders_of_tests_are_those_of_the_sources() -> None:
+    folders = {
+        path.parent.relative_to(ROOT / "tests")
+        for top in FOLDERS
+        for path in (ROOT / "tests" / top).rglob("test_*.py")
+    }
+    assert len(folders) > 20
+    assert not [folder for folder in sorted(folders) if not (ROOT / folder).is_dir()]

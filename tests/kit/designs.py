@@ -314,7 +314,7 @@ DESIGNS = {
     "dma_wide": Design(DmaTop, TINY.with_(**_SMALL, bus_bits=64), "tests.cocotb.bench_dma"),
     "array": Design(ArrayTop, TINY.with_(**_ARRAY, compact=False), "tests.cocotb.bench_array"),
     "array_compact": Design(ArrayTop, TINY.with_(**_ARRAY), "tests.cocotb.bench_array"),
-    # With several beats a vector: the whole machines below, and tests/hw/test_vector.py.
+    # With several beats a vector: the whole machines below, and tests/hw/vector/test_vector.py.
     "vector": Design(
         VectorTop, NANO.with_(param_bytes=4 * KIB, **_WIDE), "tests.cocotb.bench_vector"
     ),

@@ -12,7 +12,9 @@ from celosia.hw.contract.uart import Kind, Status
 from celosia.sw.docgen.pages import DOCUMENTS, c_header, isa_page, main, registers_page
 from celosia.sw.docgen.uart import with_protocol_tables
 
-DOCS = Path(__file__).parents[2] / "docs"
+from tests.kit.places import ROOT
+
+DOCS = ROOT / "docs"
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

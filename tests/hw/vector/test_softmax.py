@@ -26,7 +26,7 @@ class Bench:
     def __init__(self, config: NpuConfig, act: Int8, *, seed: int, grant: float) -> None:
         self.config, self.act, self.grant = config, act, grant
         self.random = random.Random(seed)
-        # With a multiplier of its own; tests/hw/test_vector.py has the other one.
+        # With a multiplier of its own; tests/hw/vector/test_vector.py has the other one.
         self.unit = SoftmaxUnit(config.with_(compact=False))
 
     def run(self, jobs: list[tuple[Softmax, npt.NDArray[np.int32]]]) -> list[int]:
