@@ -64,6 +64,16 @@ def test_the_version_is_the_one_that_is_shown() -> None:
     assert PROJECT["project"]["dynamic"] == ["version"]
 
 
+def test_every_python_that_is_promised_is_tested() -> None:
+    workflow = (ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8")
+    matrix = re.search(r"^ *python: \[(.*)\]$", workflow, re.MULTILINE)
+    assert matrix is not None
+    tested = re.findall(r"[\d.]+", matrix[1])
+    promised = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["project"]["classifiers"]))
+    assert tested == promised
+    assert PROJECT["project"]["requires-python"] == f">={promised[0]}"
+
+
 def test_every_folder_with_python_is_a_package() -> None:
     without = [
         str(path.parent.relative_to(ROOT))
