@@ -15,6 +15,8 @@ from celosia.hw.nano.layout import LocalMap
 from celosia.hw.nano.local import LocalPort
 from celosia.quantities import KIB
 
+from tests.kit.traffic import local_traffic
+
 MEMORY_BYTES = 128 * 1024
 CYCLES = 2000
 LATENCY_CYCLES = 3
@@ -90,29 +92,11 @@ def test_local_memory() -> None:
     rng = random.Random(2)
     words = LocalMap(config).bytes // 4
     addresses = [0, 1, 2, words // 2 - 1, words // 2, words - 2, words - 1]
-    model = dict.fromkeys(addresses, 0)
     reads = 0
 
     async def bench(ctx: Any) -> None:
         nonlocal reads
-        port = memory.port
-        for _ in range(CYCLES):
-            address, value = rng.choice(addresses), rng.getrandbits(32)
-            mask = rng.getrandbits(4) if rng.random() < 0.5 else 0
-            for signal, level in (
-                (port.address, address),
-                (port.write, mask),
-                (port.write_data, value),
-            ):
-                ctx.set(signal, level)
-            await ctx.tick()
-            if mask:
-                # What is read now is undefined.
-                bits = sum(0xFF << 8 * lane for lane in range(4) if mask >> lane & 1)
-                model[address] = model[address] & ~bits | value & bits
-            else:
-                assert ctx.get(port.read_data) == model[address]
-                reads += 1
+        reads = await local_traffic(ctx, memory.port, rng, addresses, CYCLES)
 
     simulator = Simulator(memory)
     simulator.add_clock(1e-8)

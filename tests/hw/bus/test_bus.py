@@ -18,6 +18,7 @@ from celosia.hw.fabric.buffer import StreamBuffer, StreamQueue
 from tests.kit.bus_memory import WishboneMemory
 from tests.kit.clocked import simulate
 from tests.kit.configs import make_config
+from tests.kit.traffic import register_traffic
 
 PORTS = 3
 
@@ -208,41 +209,12 @@ def test_unmapped_address_is_an_error() -> None:
 def test_registers_in_pipelined_mode() -> None:
     """Back-to-back requests are answered once each, in order; nothing else is answered."""
     dut = RegisterFile()
-    rng = random.Random(4)
     model = dict.fromkeys((address_of("scratch"), address_of("watchdog")), 0)
-    answers = 0
 
     async def bench(ctx: Any) -> None:
-        nonlocal answers
-        bus = dut.bus
-        expected: deque[int | None] = deque()
-        asked = 0
-        while asked < 200 or expected:
-            want = asked < 200 and rng.random() < 0.7
-            address = rng.choice(list(model))
-            data = rng.getrandbits(32) if rng.random() < 0.5 else None
-            ctx.set(bus.cyc, bool(want or expected))
-            ctx.set(bus.stb, bool(want))
-            ctx.set(bus.adr, address // 4)
-            ctx.set(bus.we, data is not None)
-            ctx.set(bus.dat_w, data or 0)
-            ctx.set(bus.sel, 15)
-            stall = ctx.get(bus.stall)
-            _, _, ack, err, dat_r = await ctx.tick().sample(bus.ack, bus.err, bus.dat_r)
-            assert not err
-            if ack:
-                value = expected.popleft()
-                answers += 1
-                assert value is None or dat_r == value
-            if want and not stall:
-                asked += 1
-                expected.append(model[address] if data is None else None)
-                if data is not None:
-                    model[address] = data
-        ctx.set(bus.cyc, 0)
+        await register_traffic(ctx, dut.bus, random.Random(4), model, accesses=200)
 
     simulate(dut, bench)
-    assert answers == 200
 
 
 # Arbiter

@@ -13,6 +13,7 @@ from celosia.hw.nano.local import LocalMemory, LocalPort
 
 from tests.kit.clocked import simulate
 from tests.kit.configs import make_config
+from tests.kit.traffic import local_traffic
 
 
 def test_memories_follow_one_another() -> None:
@@ -42,25 +43,11 @@ def test_random_traffic() -> None:
     rng = random.Random(1)
     words = LocalMap(config).bytes // 4
     addresses = [0, 1, 2, words // 2, words - 2, words - 1]
-    model = dict.fromkeys(addresses, 0)
     reads = 0
 
     async def bench(ctx: Any) -> None:
         nonlocal reads
-        port = memory.port
-        for _ in range(1500):
-            address, value = rng.choice(addresses), rng.getrandbits(32)
-            mask = rng.getrandbits(4) if rng.random() < 0.5 else 0
-            ctx.set(port.address, address)
-            ctx.set(port.write, mask)
-            ctx.set(port.write_data, value)
-            await ctx.tick()
-            if mask:
-                bits = sum(0xFF << 8 * lane for lane in range(4) if mask >> lane & 1)
-                model[address] = model[address] & ~bits | value & bits
-            else:
-                assert ctx.get(port.read_data) == model[address]
-                reads += 1
+        reads = await local_traffic(ctx, memory.port, rng, addresses, 1500)
 
     simulate(memory, bench)
     assert reads > 500

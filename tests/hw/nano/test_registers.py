@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import deque
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from celosia.hw.nano.instructions import DATA_WORDS
 from celosia.hw.nano.registers import Registers
 
 from tests.kit.clocked import simulate
+from tests.kit.traffic import register_traffic
 
 IN_LOGIC = {"control", "status", "doorbell", "irq_enable", "irq_pending", "count_total"}
 """Registers that are no words of the processor's memory."""
@@ -265,7 +265,7 @@ def test_after_an_error_only_the_soft_reset_helps() -> None:
         await host.write(ctx, "doorbell", 1)
         assert await host.read(ctx, "status") == BUSY
 
-    host.simulate(dut, bench, processes=[host.processor, count])
+    simulate(dut, bench, processes=[host.processor, count])
 
 
 def test_random_events() -> None:
@@ -306,7 +306,7 @@ def test_random_events() -> None:
             assert await host.read(ctx, "control") == sleep
             seen.add(status)
 
-    host.simulate(dut, bench, processes=[host.processor], limit_cycles=20_000)
+    simulate(dut, bench, processes=[host.processor], limit_cycles=20_000)
     assert seen == {0, BUSY, WAS_DONE, WAS_ERROR}
 
 
@@ -367,40 +367,11 @@ def test_an_end_in_the_cycle_of_a_write(register: str, event: str) -> None:
 def test_registers_in_pipelined_mode() -> None:
     """Back-to-back requests are answered once each, in order; nothing else is answered."""
     host = Host(9)
-    rng = random.Random(10)
     names = ("scratch", "watchdog", "region2_size")
     model = {address_of(name): host.memory[address_of(name) // 4] for name in names}
 
     async def bench(ctx: Any) -> None:
-        bus = host.dut.bus
-        expected: deque[int | None] = deque()
-        asked = answered = 0
-        while answered < 150:
-            want = asked < 150 and rng.random() < 0.7
-            address = rng.choice(list(model))
-            data = rng.getrandbits(32) if rng.random() < 0.5 else None
-            for port, value in (
-                (bus.cyc, bool(want or expected)),
-                (bus.stb, bool(want)),
-                (bus.adr, address // 4),
-                (bus.we, data is not None),
-                (bus.dat_w, data or 0),
-                (bus.sel, 15),
-            ):
-                ctx.set(port, value)
-            stall = ctx.get(bus.stall)
-            _, _, ack, err, dat_r = await ctx.tick().sample(bus.ack, bus.err, bus.dat_r)
-            assert not err
-            if ack:
-                word = expected.popleft()
-                answered += 1
-                assert word is None or dat_r == word
-            if want and not stall:
-                asked += 1
-                expected.append(model[address] if data is None else None)
-                if data is not None:
-                    model[address] = data
-        assert not expected
+        await register_traffic(ctx, host.dut.bus, random.Random(10), model, accesses=150)
 
     host.run(bench)
 

@@ -141,6 +141,22 @@ def test_bytes_of_the_tables_set_to_extremes(value: int) -> None:
 # ---------------------------------------------------------------------- kinds of models
 
 
+def table(fb: flatbuffers.Builder, name: str, **fields: Any) -> int:
+    """Write a table of the schema; return its place."""
+    getattr(tflite, f"{name}Start")(fb)
+    for field, value in fields.items():
+        getattr(tflite, f"{name}Add{field}")(fb, value)
+    return int(getattr(tflite, f"{name}End")(fb))
+
+
+def offsets(fb: flatbuffers.Builder, values: list[int]) -> int:
+    """Write a vector of places; return its own."""
+    fb.StartVector(4, len(values), 4)
+    for value in reversed(values):
+        fb.PrependUOffsetTRelative(value)
+    return int(fb.EndVector())
+
+
 def raw_model(
     tensors: Sequence[tuple[tuple[int, ...], int, Any]],
     operators: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]],
@@ -158,18 +174,6 @@ def raw_model(
     def ints(values: Any) -> int:
         return int(fb.CreateNumpyVector(np.asarray(values, np.int32)))
 
-    def table(name: str, **fields: Any) -> int:
-        getattr(tflite, f"{name}Start")(fb)
-        for field, value in fields.items():
-            getattr(tflite, f"{name}Add{field}")(fb, value)
-        return int(getattr(tflite, f"{name}End")(fb))
-
-    def offsets(values: list[int]) -> int:
-        fb.StartVector(4, len(values), 4)
-        for value in reversed(values):
-            fb.PrependUOffsetTRelative(value)
-        return int(fb.EndVector())
-
     written = []
     for index, (shape, kind, quantisation) in enumerate(tensors):
         fields: dict[str, Any] = {"Shape": ints(shape), "Type": kind}
@@ -177,6 +181,7 @@ def raw_model(
         if quantisation is not None:
             scales, zeros, axis = quantisation
             fields["Quantization"] = table(
+                fb,
                 "QuantizationParameters",
                 Scale=fb.CreateNumpyVector(np.asarray(scales, np.float32)),
                 ZeroPoint=fb.CreateNumpyVector(np.asarray(zeros, np.int64)),
@@ -185,31 +190,33 @@ def raw_model(
         if signature is not None:
             fields["ShapeSignature"] = ints(signature)
         if sparse:
-            fields["Sparsity"] = table("SparsityParameters", TraversalOrder=ints([0]))
-        written.append(table("Tensor", **fields))
+            fields["Sparsity"] = table(fb, "SparsityParameters", TraversalOrder=ints([0]))
+        written.append(table(fb, "Tensor", **fields))
     codes = [code for code, _, _ in operators]
     ops = [
-        table("Operator", OpcodeIndex=i, Inputs=ints(sources), Outputs=ints(results))
+        table(fb, "Operator", OpcodeIndex=i, Inputs=ints(sources), Outputs=ints(results))
         for i, (_, sources, results) in enumerate(operators)
     ]
     graph = table(
+        fb,
         "SubGraph",
-        Tensors=offsets(written),
+        Tensors=offsets(fb, written),
         Inputs=ints(inputs),
         Outputs=ints(outputs),
-        Operators=offsets(ops),
+        Operators=offsets(fb, ops),
     )
     numbers = [getattr(tflite.BuiltinOperator, code) for code in codes]
     code_tables = [
-        table("OperatorCode", BuiltinCode=number, DeprecatedBuiltinCode=min(number, 127))
+        table(fb, "OperatorCode", BuiltinCode=number, DeprecatedBuiltinCode=min(number, 127))
         for number in numbers
     ]
     model = table(
+        fb,
         "Model",
         Version=version,
-        OperatorCodes=offsets(code_tables),
-        Subgraphs=offsets([graph] * subgraphs),
-        Buffers=offsets([table("Buffer")]),
+        OperatorCodes=offsets(fb, code_tables),
+        Subgraphs=offsets(fb, [graph] * subgraphs),
+        Buffers=offsets(fb, [table(fb, "Buffer")]),
     )
     fb.Finish(model, file_identifier=b"TFL3")
     return bytes(fb.Output())
@@ -325,29 +332,22 @@ def shared_vector_model(tensors: int, scales: int) -> bytes:
     """All tensors share one quantisation table with one long vector of scales."""
     fb = flatbuffers.Builder(1024)
 
-    def table(name: str, **fields: Any) -> int:
-        getattr(tflite, f"{name}Start")(fb)
-        for field, value in fields.items():
-            getattr(tflite, f"{name}Add{field}")(fb, value)
-        return int(getattr(tflite, f"{name}End")(fb))
-
-    def offsets(values: list[int]) -> int:
-        fb.StartVector(4, len(values), 4)
-        for value in reversed(values):
-            fb.PrependUOffsetTRelative(value)
-        return int(fb.EndVector())
-
     shape = fb.CreateNumpyVector(np.asarray([scales], np.int32))
     quantisation = table(
-        "QuantizationParameters", Scale=fb.CreateNumpyVector(np.ones(scales, np.float32))
+        fb, "QuantizationParameters", Scale=fb.CreateNumpyVector(np.ones(scales, np.float32))
     )
     written = [
-        table("Tensor", Shape=shape, Type=INT8, Quantization=quantisation) for _ in range(tensors)
+        table(fb, "Tensor", Shape=shape, Type=INT8, Quantization=quantisation)
+        for _ in range(tensors)
     ]
     ends = fb.CreateNumpyVector(np.asarray([0], np.int32))
-    graph = table("SubGraph", Tensors=offsets(written), Inputs=ends, Outputs=ends)
+    graph = table(fb, "SubGraph", Tensors=offsets(fb, written), Inputs=ends, Outputs=ends)
     model = table(
-        "Model", Version=3, Subgraphs=offsets([graph]), Buffers=offsets([table("Buffer")])
+        fb,
+        "Model",
+        Version=3,
+        Subgraphs=offsets(fb, [graph]),
+        Buffers=offsets(fb, [table(fb, "Buffer")]),
     )
     fb.Finish(model, file_identifier=b"TFL3")
     return bytes(fb.Output())
