@@ -100,17 +100,14 @@ def unused() -> dict[str, str]:
     ]
     assert len(every) > 2000
     known = {name.split(".")[-1] for name in ALLOWED}
+    waiting = list(every)
     while True:
-        live = [unit for unit in every if unit.name in known or not unit.name]
-        names = known.union(*(unit.mentions for unit in live))
-        if names == known:
+        found = [unit for unit in waiting if unit.name in known or not unit.name]
+        if not found:
             break
-        known = names
-    return {
-        f"{unit.within}.{unit.name}".lstrip("."): unit.path
-        for unit in every
-        if unit.name and unit.name not in known
-    }
+        waiting = [unit for unit in waiting if unit.name and unit.name not in known]
+        known = known.union(*(unit.mentions for unit in found))
+    return {f"{unit.within}.{unit.name}".lstrip("."): unit.path for unit in waiting}
 
 
 def test_nothing_public_is_used_by_tests_alone() -> None:
