@@ -11,11 +11,10 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 from celosia.errors import CelosiaError
-from celosia.hw.contract.isa import BLOCK_LINES
+from celosia.quantities import KIB
 
 __all__ = ["ACT_BANKS", "ConfigError", "NpuConfig", "PRESETS", "preset"]
 
-KIB = 1024
 
 MAX_BEATS = 16
 """Cycles that the vector engine may take for a vector at most."""
@@ -192,11 +191,6 @@ class NpuConfig:
     def param_lines(self) -> int:
         """Lines of the parameter SRAM."""
         return self.param_bytes // self.line_bytes
-
-    @property
-    def param_block_lines(self) -> int:
-        """Lines of one whole block of per-channel parameters."""
-        return BLOCK_LINES
 
     @property
     def vector_lanes(self) -> int:

@@ -203,7 +203,7 @@ def main(arguments: list[str] | None = None) -> None:
         _write((folder or ROOT / "docs") / name, generate())
     if folder is not None:
         return
-    link = ROOT / "docs" / "uart.md"
+    link = ROOT / "docs/uart.md"
     _write(link, with_protocol_tables(link.read_text(encoding="utf-8")))
     figures, problems = Figures(ROOT), list[str]()
     for page in marked_pages():

@@ -23,7 +23,7 @@ from celosia.errors import ProgramError
 from celosia.hw.contract import isa
 from celosia.hw.contract.config import ConfigError, NpuConfig
 from celosia.hw.contract.isa import COMMAND_BYTES
-from celosia.sw.program.schema import build, parse
+from celosia.schema import build, parse
 from celosia.sw.program.segments import (
     NO_LAYER,
     LayerInfo,

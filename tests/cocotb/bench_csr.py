@@ -18,9 +18,10 @@ from celosia.hw.contract.regs import (
     address_of,
     capability_words,
 )
-from celosia.sim.bfm.cycles import Cycles, Pins
-from celosia.sim.bfm.wishbone import BusError, RegisterBus
-from tops import DESIGNS
+
+from tests.kit.bfm.cycles import Cycles, Pins
+from tests.kit.bfm.wishbone import BusError, RegisterBus
+from tests.kit.designs import DESIGNS
 
 CONFIG: NpuConfig = DESIGNS[os.environ["CELOSIA_DESIGN"]].config
 BY_ADDRESS = {entry.address: entry for entry in REGISTERS}
