@@ -139,9 +139,24 @@ def _union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
             try:
                 return _build(kind, value, where)
             except SchemaError as error:
-                problem = problem or str(error)
-    assert problem, "a union has members"
-    raise SchemaError(problem)
+                # Of a member that the value is meant for, say what is wrong with it.
+                if _json_type(kind) is type(value):
+                    problem = problem or str(error)
+    wanted = " or ".join(_words(kind) for kind in kinds)
+    raise SchemaError(problem or f"{where} must be {wanted}, not {_short(value)}")
+
+
+def _json_type(kind: Any) -> Any:
+    """Return what JSON has for a value of a type."""
+    if get_origin(kind) in (tuple, list):
+        return list
+    return dict if get_origin(kind) is dict or dataclasses.is_dataclass(kind) else kind
+
+
+def _words(kind: Any) -> str:
+    """Return how a type is called in errors."""
+    words = {**_WORDS, list: "a list", dict: "an object", type(None): "null"}
+    return words.get(_json_type(kind), str(kind))
 
 
 def _scalar(kind: Any, value: Any, where: str) -> Any:
@@ -153,7 +168,7 @@ def _scalar(kind: Any, value: Any, where: str) -> Any:
         return float(value)
     # The exact type: True is an int to Python.
     if type(value) is not kind:
-        raise SchemaError(f"{where} must be {_WORDS.get(kind, kind.__name__)}, not {_short(value)}")
+        raise SchemaError(f"{where} must be {_words(kind)}, not {_short(value)}")
     if kind is int and abs(value) > MAX_INTEGER:
         raise SchemaError(f"{where} is out of range")
     if kind is str:

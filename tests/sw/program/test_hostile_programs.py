@@ -227,6 +227,22 @@ def test_regions_of_any_size_are_refused_before_they_are_given(tmp_path: Path) -
         celosia.load_program(path)
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (3, "x must be true or false or a list or null, not 3"),
+        ({}, "x must be true or false or a list or null, not dict of 0"),
+        ([1], r"x\[0\] must be a text, not 1"),
+    ],
+)
+def test_the_schema_says_what_a_union_takes(value: Any, words: str) -> None:
+    kind: Any = bool | tuple[str, ...] | None
+    assert build(kind, ["a"], "x") == ("a",)
+    assert build(kind, True, "x") is True
+    with pytest.raises(SchemaError, match=f"^{words}$"):
+        build(kind, value, "x")
+
+
 def test_load_runs_the_static_check(tmp_path: Path) -> None:
     program = sound()
     path = tmp_path / "bad.celosia"

@@ -3,8 +3,8 @@
 Whatever a file holds, loading and running it must end in time, in little memory, with a result or
 with a Celosia error::
 
-    python -m tests.fuzz.test_fuzz_program --minutes 10
-    python -m tests.fuzz.test_fuzz_program --seed 4711        # one case again
+    python -m tests.fuzz.test_damaged_programs --minutes 10
+    python -m tests.fuzz.test_damaged_programs --seed 4711        # one case again
 
 Any other exception, a case that takes too long, or memory beyond the limit counts as a defect.
 """
