@@ -12,6 +12,7 @@ from functools import cached_property
 
 from celosia.errors import CelosiaError
 from celosia.hw.contract.isa import BLOCK_LINES
+from celosia.hw.contract.parts import COMPACT, FULL, Part
 
 __all__ = ["ACT_BANKS", "ConfigError", "NpuConfig", "PRESETS", "preset"]
 
@@ -79,8 +80,8 @@ class NpuConfig:
         ``cols``; None: all of a vector's. With fewer a vector takes several cycles,
         :attr:`vector_beats`.
     compact : bool
-        Spend cycles to save flip-flops and tables (docs/machine.md, "Small machines"). Results are
-        the same.
+        The small variant of every part: spend cycles to save flip-flops and tables
+        (docs/parts.md). Results are the same.
     firmware : bool
         A processor with firmware in place of the engines: the smallest machine, and the slowest
         (docs/firmware.md). Results are the same. For 4 rows and a bus of 32 bits.
@@ -164,6 +165,11 @@ class NpuConfig:
             )
 
     @property
+    def parts(self) -> frozenset[Part]:
+        """Parts of the machine that are small, not fast: all, with `compact`, or none."""
+        return COMPACT if self.compact else FULL
+
+    @property
     def line_bytes(self) -> int:
         """Bytes of a line: the window that the array reads and the vector that is written."""
         return self.rows
@@ -210,9 +216,10 @@ class NpuConfig:
 
     @property
     def min_pass_cycles(self) -> int:
-        """Cycles from pass to pass at least: weights go in two rows a cycle, in a compact machine
-        one (docs/machine.md)."""
-        return max(self.rows if self.compact else self.rows // 2 + 1, 4)
+        """Cycles from pass to pass at least: weights go in two rows a cycle, or one, directly
+        (docs/machine.md)."""
+        direct = Part.DIRECT_WEIGHTS in self.parts
+        return max(self.rows if direct else self.rows // 2 + 1, 4)
 
     @property
     def dw_segments(self) -> int:
@@ -221,7 +228,7 @@ class NpuConfig:
         One in a compact machine: the ways for more are a thirtieth of it, and images whose rows
         may have any length need less memory.
         """
-        return 1 if self.compact else min(3, self.rows // 3)
+        return 1 if Part.ONE_SEGMENT in self.parts else min(3, self.rows // 3)
 
     @property
     def macs_per_cycle(self) -> int:

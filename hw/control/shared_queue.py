@@ -1,4 +1,4 @@
-"""The queues of all engines in one memory, for small machines."""
+"""The queues of all engines in one memory."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class SharedQueues(Component):
         The gate of the engine is open for its command.
     whole : Out(4)
         All of the engine's command is there.
-    active : Out(1)
-        Something moves.
+    active : Out(1).array(1)
+        Something moves, where one is high.
     empty : Out(4)
         There is no command, and no part of one.
     """
@@ -63,7 +63,7 @@ class SharedQueues(Component):
                 "o": Out(CommandPort()).array(ENGINES),
                 "begun": In(ENGINES),
                 "whole": Out(ENGINES),
-                "active": Out(1),
+                "active": Out(1).array(1),
                 "empty": Out(ENGINES),
             }
         )
@@ -72,6 +72,10 @@ class SharedQueues(Component):
     def depth(self) -> int:
         """Commands that the memory holds for each engine."""
         return self._config.queue_depth
+
+    def add_to(self, m: Module) -> None:
+        """Make them a submodule."""
+        m.submodules.queues = self
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -115,7 +119,7 @@ class SharedQueues(Component):
 
         self._read(m, memory, held, read_slot, issued, index_bits)
         m.d.comb += [
-            self.active.eq(
+            self.active[0].eq(
                 Cat(writes.any(), self._moves, *(port.ready for port in self.o)).any(),
             ),
             self.empty.eq(

@@ -23,8 +23,8 @@ class Walker(Component):
     ----------
     windowed : bool
         Whether there is a window; without, its members do not exist.
-    compact : bool
-        See :class:`celosia.hw.vector.counter.LoopCounter`.
+    counter : type of LoopCounter
+        What counts its loops.
 
     Members
     -------
@@ -42,9 +42,9 @@ class Walker(Component):
         With a window: the current line is the first, the last of its window.
     """
 
-    def __init__(self, *, windowed: bool, compact: bool = False) -> None:
+    def __init__(self, *, windowed: bool, counter: type[LoopCounter] = LoopCounter) -> None:
         self._windowed = windowed
-        self._compact = compact
+        self._counter_type = counter
         members = {
             "start": In(1),
             "step": In(1),
@@ -117,7 +117,7 @@ class Walker(Component):
         return m
 
     def _counter(self, width_bits: int) -> LoopCounter:
-        return LoopCounter(width_bits=width_bits, compact=self._compact)
+        return self._counter_type(width_bits=width_bits)
 
     def _elaborate_window(self, m: Module, next_place: Signal) -> None:
         m.submodules.kx = kx = self._counter(8)

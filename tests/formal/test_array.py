@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from amaranth.hdl import Assert, Assume, Cat, Const, Cover, Module, Mux, Signal
 from amaranth.lib.wiring import Component, In
+from celosia.hw import parts
 from celosia.hw.array import accumulator, passes, streamer
 from celosia.hw.contract.config import NpuConfig
 
@@ -31,11 +32,10 @@ class AccumulatorHarness(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.dut = dut = accumulator.Accumulator(CONFIG, sum_bits=20)
+        m.submodules.dut = dut = parts.accumulator(CONFIG, sum_bits=20)
         # Halves in use by the array, on their way to the reader, full, free.
         used, moving, full, free = Signal(2), Signal(2), Signal(2), Signal(2, init=2)
-        # A compact machine's sums are a cycle earlier.
-        given = [Signal(name=f"given_{stage}") for stage in range(2 if CONFIG.compact else 3)]
+        given = [Signal(name=f"given_{stage}") for stage in range(dut.LEAD_CYCLES + 1)]
         m.d.comb += [
             dut.take.eq(self.take),
             dut.tag.give.eq(self.give),

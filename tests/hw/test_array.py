@@ -11,11 +11,11 @@ from amaranth.hdl import Elaboratable, Module
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import connect
 from amaranth.sim import Simulator
+from celosia.hw import parts
 from celosia.hw.array.engine import ArrayEngine
 from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.hw.contract.isa import Conv, Mode
 from celosia.hw.contract.regs import ErrorCause
-from celosia.hw.memory.act import ActSram
 
 ADDR_MODULO = 1 << 20
 
@@ -26,7 +26,7 @@ class ArrayTop(Elaboratable):
     def __init__(self, config: NpuConfig) -> None:
         self.config = config
         self.engine = ArrayEngine(config)
-        self.act = ActSram(config)
+        self.act = parts.act_sram(config)
         self.weights = [
             Memory(shape=8 * config.line_bytes, depth=config.wgt_lines // 2, init=[])
             for _ in range(2)

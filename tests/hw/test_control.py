@@ -40,7 +40,7 @@ from celosia.hw.control.decode import command_layout
 from celosia.hw.control.frontend import FrontEnd
 from celosia.hw.control.queue import CommandQueue
 from celosia.hw.control.shared_queue import TRANSFERS, SharedQueues
-from celosia.hw.control.tokens import TokenGates
+from celosia.hw.control.tokens import SingleTransferGates, TokenGates
 from celosia.hw.fabric.ports import Unit
 
 BASE = 256
@@ -266,7 +266,7 @@ def test_shared_queues_block_when_full(kit: SimpleNamespace, engine: Engine, sho
 def test_tokens_against_a_model(kit: SimpleNamespace, one_transfer: bool) -> None:
     """Random programs: every command starts when, and only when, its tokens are there."""
     rng = random.Random(11)
-    dut = TokenGates(one_transfer=one_transfer)
+    dut = SingleTransferGates() if one_transfer else TokenGates()
     counters = {(a, b): 0 for a in Engine for b in Engine}
     programs: dict[Engine, deque[tuple[int, int]]] = {engine: deque() for engine in Engine}
     # A token is waited for only after the command that gives it is in an earlier place, so that
