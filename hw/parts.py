@@ -25,6 +25,7 @@ from celosia.hw.array.weights import WeightLoader
 from celosia.hw.array.weights_direct import DirectWeightLoader
 from celosia.hw.bus.arbiter import BusArbiter, SmallBusArbiter
 from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.operations import Operation
 from celosia.hw.contract.parts import Part
 from celosia.hw.control.counters import Counters, MemoryCounters
 from celosia.hw.control.errors import DirectErrorLatch, ErrorLatch
@@ -42,8 +43,9 @@ from celosia.hw.vector.held import CommandInPlace, HeldCommand
 from celosia.hw.vector.lane import Lane, SmallLane
 from celosia.hw.vector.params import BeatParamLoader, ParamLoader
 from celosia.hw.vector.pipeline import LendingPipeline, MemoryCarry, Pipeline, RegisterCarry
-from celosia.hw.vector.softmax import LentSoftmax, SoftmaxUnit
-from celosia.hw.vector.table import PlainTable, Table
+from celosia.hw.vector.scratch import NoScratch, Scratch
+from celosia.hw.vector.softmax import LentSoftmax, NoSoftmax, SoftmaxUnit
+from celosia.hw.vector.table import NoTable, PlainTable, Table
 
 __all__ = [
     "accumulator",
@@ -210,15 +212,20 @@ def held_command(config: NpuConfig) -> type[HeldCommand | CommandInPlace]:
 
 def pipeline(config: NpuConfig) -> Pipeline:
     """Return the lanes and what tells them what to do."""
-    return _choose(config, Part.LENT_SOFTMAX, LendingPipeline, Pipeline)(
+    lends = config.can(Operation.SOFTMAX) and Part.LENT_SOFTMAX in config.parts
+    adds = config.can(Operation.ADD) or config.can(Operation.REQUANT_ADD)
+    return (LendingPipeline if lends else Pipeline)(
         config,
         lane=_choose(config, Part.SMALL_LANES, SmallLane, Lane),
         carry=_choose(config, Part.MEMORY_DELAYS, MemoryCarry, RegisterCarry),
+        scratch=Scratch if adds else NoScratch,
     )
 
 
 def softmax_unit(config: NpuConfig) -> SoftmaxUnit:
     """Return what computes softmax, with what :func:`pipeline` lends it."""
+    if not config.can(Operation.SOFTMAX):
+        return NoSoftmax(config)
     return _choose(config, Part.LENT_SOFTMAX, LentSoftmax, SoftmaxUnit)(config)
 
 
@@ -228,5 +235,7 @@ def param_loader(config: NpuConfig) -> ParamLoader:
 
 
 def table(config: NpuConfig) -> Table:
-    """Return the look-up tables."""
+    """Return the look-up tables, which softmax reads as well."""
+    if not (config.can(Operation.TABLE) or config.can(Operation.SOFTMAX)):
+        return NoTable(config)
     return _choose(config, Part.PLAIN_TABLE_WRITES, PlainTable, Table)(config)

@@ -12,6 +12,7 @@ from functools import cached_property
 
 from celosia.errors import CelosiaError
 from celosia.hw.contract.isa import BLOCK_LINES
+from celosia.hw.contract.operations import OPERATIONS, Operation
 from celosia.hw.contract.parts import COMPACT, FULL, Part
 
 __all__ = ["ACT_BANKS", "ConfigError", "NpuConfig", "PRESETS", "preset"]
@@ -82,6 +83,9 @@ class NpuConfig:
     compact : bool
         The small variant of every part: spend cycles to save flip-flops and tables
         (docs/parts.md). Results are the same.
+    operations : tuple of str
+        Names of :class:`celosia.hw.contract.operations.Operation`, in any order: what the vector
+        engine can do. What nobody needs is left out of the hardware, if it has hardware of its own.
     firmware : bool
         A processor with firmware in place of the engines: the smallest machine, and the slowest
         (docs/firmware.md). Results are the same. For 4 rows and a bus of 32 bits.
@@ -104,6 +108,7 @@ class NpuConfig:
     max_outstanding: int = 16
     lanes: int | None = None
     compact: bool = False
+    operations: tuple[str, ...] = OPERATIONS
     firmware: bool = False
 
     def __post_init__(self) -> None:
@@ -151,6 +156,7 @@ class NpuConfig:
                 )
         if not isinstance(self.compact, bool):
             raise _impossible(f"compact must be true or false, not {self.compact!r}")
+        self._check_operations()
         if not isinstance(self.firmware, bool):
             raise _impossible(f"firmware must be true or false, not {self.firmware!r}")
         if self.firmware and (self.rows, self.bus_bits) != (4, 32):
@@ -163,6 +169,24 @@ class NpuConfig:
                 f"queue_depth must be at most {MAX_FIRMWARE_QUEUE} with firmware, not"
                 f" {self.queue_depth!r}: its data memory has no room for more"
             )
+
+    def _check_operations(self) -> None:
+        given = self.operations
+        names = list(given) if isinstance(given, (tuple, list, set, frozenset)) else [given]
+        for name in names:
+            if name not in OPERATIONS:
+                raise _impossible(
+                    f"operations must be names of {', '.join(OPERATIONS)}, not {name!r}"
+                )
+        # Without it nothing gets out of the array.
+        if Operation.REQUANT.name not in names:
+            raise _impossible("operations must have REQUANT: it takes what the array has summed up")
+        ordered = tuple(name for name in OPERATIONS if name in names)
+        object.__setattr__(self, "operations", ordered)
+
+    def can(self, operation: Operation) -> bool:
+        """Return whether the machine has an operation."""
+        return operation.name in self.operations
 
     @property
     def parts(self) -> frozenset[Part]:
@@ -242,7 +266,7 @@ class NpuConfig:
         del fields["name"]
         return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
 
-    def with_(self, **changes: int | str | None) -> NpuConfig:
+    def with_(self, **changes: int | str | tuple[str, ...] | None) -> NpuConfig:
         """Copy with some fields changed and, unless it is given, the name ``custom``."""
         changes.setdefault("name", "custom")
         return replace(self, **changes)  # type: ignore[arg-type]

@@ -57,6 +57,8 @@ def resolve_config(config: str | os.PathLike[str] | NpuConfig) -> NpuConfig:
     for name, value in content.items():
         if name == "name":
             wanted, kind = str, "a text"
+        elif name == "operations":
+            wanted, kind = list, "a list of names"
         elif isinstance(defaults[name], bool):
             wanted, kind = bool, "true or false"
         else:

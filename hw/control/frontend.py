@@ -85,7 +85,7 @@ class FrontEnd(Component):
                 gates.o[engine].ready.eq(self.commands[engine].ready & queues.whole[engine]),
                 self.tags[engine].eq(gates.tags[engine]),
             ]
-        moving = Cat(fetch.active, dispatch.active, gates.moves.any(), *queues.active)
+        moving = Cat(fetch.active, dispatch.active, gates.moves.any(), queues.active)
         m.d.comb += [
             fetch.start.eq(self.start),
             dispatch.start.eq(self.start),

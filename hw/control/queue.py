@@ -163,8 +163,8 @@ class SeparateQueues:
     i, o, begun, whole, empty
         As the members of :class:`celosia.hw.control.shared_queue.SharedQueues`; whatever is shown
         is a whole command, and `begun` is not looked at.
-    active : tuple of Value
-        Something moves, where one is high.
+    active : Value
+        One bit for each engine: something moves.
     """
 
     def __init__(self, config: NpuConfig) -> None:
@@ -174,7 +174,7 @@ class SeparateQueues:
         self.o = [queue.o for queue in queues]
         self.begun = Signal(len(Engine))
         self.whole = Const(~0, len(Engine))
-        self.active = tuple(queue.active for queue in queues)
+        self.active = Cat(queue.active for queue in queues)
         self.empty = Cat(queue.empty for queue in queues)
 
     def add_to(self, m: Module) -> None:

@@ -49,8 +49,8 @@ class SharedQueues(Component):
         The gate of the engine is open for its command.
     whole : Out(4)
         All of the engine's command is there.
-    active : Out(1).array(1)
-        Something moves, where one is high.
+    active : Out(1)
+        Something moves.
     empty : Out(4)
         There is no command, and no part of one.
     """
@@ -63,7 +63,7 @@ class SharedQueues(Component):
                 "o": Out(CommandPort()).array(ENGINES),
                 "begun": In(ENGINES),
                 "whole": Out(ENGINES),
-                "active": Out(1).array(1),
+                "active": Out(1),
                 "empty": Out(ENGINES),
             }
         )
@@ -119,7 +119,7 @@ class SharedQueues(Component):
 
         self._read(m, memory, held, read_slot, issued, index_bits)
         m.d.comb += [
-            self.active[0].eq(
+            self.active.eq(
                 Cat(writes.any(), self._moves, *(port.ready for port in self.o)).any(),
             ),
             self.empty.eq(

@@ -7,13 +7,13 @@ from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw import parts
 from celosia.hw.contract.config import NpuConfig
-from celosia.hw.contract.isa import COMMAND_BITS, Opcode, Softmax, Vector, VectorOp, counts_of
+from celosia.hw.contract.isa import COMMAND_BITS, Opcode, Softmax, Vector, counts_of
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.control.decode import command_layout
 from celosia.hw.fabric.gating import idles
 from celosia.hw.fabric.ports import CommandPort, FaultPort
 from celosia.hw.memory.ports import AccRead, BankRead, LineRead, LineWrite, WindowWrite
-from celosia.hw.vector.operations import is_any, is_none
+from celosia.hw.vector.operations import is_any, is_none, is_unknown
 from celosia.hw.vector.sequencer import Sequencer
 from celosia.hw.vector.walker import Walker
 
@@ -213,7 +213,7 @@ class VectorEngine(Component):
                 | (vector.n_ky == 0)
                 | (~windowed & ((vector.n_kx != 1) | (vector.n_ky != 1)))
                 | (vector.shared & is_none(op, lambda op: op.shares))
-                | (op > max(VectorOp)),
+                | is_unknown(op, self._config),
             )
         )
 
@@ -222,7 +222,7 @@ class VectorEngine(Component):
                 is_softmax = Signal()
                 begin = Signal()
                 m.d.comb += [
-                    is_softmax.eq(self.cmd.payload[:8] == Opcode.SOFTMAX.value),
+                    is_softmax.eq(self._softmax.takes(self.cmd.payload[:8])),
                     begin.eq(self.cmd.valid & ~self._halt),
                 ]
                 held.take(m, word, self.cmd.payload)

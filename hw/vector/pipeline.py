@@ -77,6 +77,7 @@ class Pipeline(Component):
     config : NpuConfig
     lane : type of Lane
     carry : type of RegisterCarry or MemoryCarry
+    scratch : type of Scratch
 
     Members
     -------
@@ -112,9 +113,10 @@ class Pipeline(Component):
         *,
         lane: type[Lane] = Lane,
         carry: type[RegisterCarry | MemoryCarry] = RegisterCarry,
+        scratch: type[Scratch] = Scratch,
     ) -> None:
         self._config = config
-        self._lane, self._carry = lane, carry
+        self._lane, self._carry, self._scratch = lane, carry, scratch
         self._operands = lane.OPERAND_STAGE
         lanes = config.vector_lanes
         super().__init__(
@@ -146,9 +148,9 @@ class Pipeline(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         lanes = self._config.vector_lanes
-        m.submodules.scratch_middle = scratch_middle = Scratch(width_bits=8 * lanes)
-        m.submodules.scratch_a = scratch_a = Scratch(width_bits=32 * lanes)
-        m.submodules.scratch_b = scratch_b = Scratch(width_bits=32 * lanes)
+        m.submodules.scratch_middle = scratch_middle = self._scratch(width_bits=8 * lanes)
+        m.submodules.scratch_a = scratch_a = self._scratch(width_bits=32 * lanes)
+        m.submodules.scratch_b = scratch_b = self._scratch(width_bits=32 * lanes)
 
         self._elaborate_stages(m)
         control = Signal(LANE_CONTROL)

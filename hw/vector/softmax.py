@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw.contract.config import NpuConfig
-from celosia.hw.contract.isa import Softmax
+from celosia.hw.contract.isa import Opcode, Softmax
 from celosia.hw.control.decode import command_layout
 from celosia.hw.memory.ports import BankRead
 from celosia.hw.vector.lent import LENT_STAGES, lent_layout
@@ -15,7 +15,7 @@ from celosia.hw.vector.reader import ElementReader, PlaceReader
 from celosia.hw.vector.reciprocal import HighMul, Reciprocal
 from celosia.hw.vector.uop import LINE_SUM_BITS
 
-__all__ = ["LentSoftmax", "SoftmaxUnit"]
+__all__ = ["LentSoftmax", "NoSoftmax", "SoftmaxUnit"]
 
 ACCUMULATION_INTEGER_BITS = 12
 """The sum is Q12.19."""
@@ -113,6 +113,10 @@ class SoftmaxUnit(Component):
         self._elaborate_results(m)
         self._elaborate_passes(m)
         return m
+
+    def takes(self, opcode: Value) -> Value:
+        """Return whether a command with this opcode is for the unit."""
+        return opcode == Opcode.SOFTMAX.value
 
     def _make_reader(self) -> ElementReader:
         return ElementReader(self._config)
@@ -347,3 +351,14 @@ class LentSoftmax(SoftmaxUnit):
                 place.eq(place + 1),
                 padding.eq((padding | ahead.last) & ~full),
             ]
+
+
+class NoSoftmax(SoftmaxUnit):
+    """The place of the unit in a machine without softmax: it takes no command."""
+
+    def takes(self, opcode: Value) -> Value:
+        """Return that no command is for the unit."""
+        return Const(0)
+
+    def elaborate(self, platform: object) -> Module:
+        return Module()

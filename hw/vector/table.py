@@ -11,7 +11,7 @@ from celosia.hw.fabric.block import BlockMemory
 from celosia.hw.memory.ports import WindowWrite
 from celosia.hw.vector.uop import beat_bits
 
-__all__ = ["PlainTable", "Table"]
+__all__ = ["NoTable", "PlainTable", "Table"]
 
 
 ENTRY_CHANNELS = 4
@@ -112,3 +112,12 @@ class PlainTable(Table):
     """What is loaded goes into the memories without a register between them."""
 
     WRITTEN_IN = "comb"
+
+
+class NoTable(Table):
+    """The place of the tables in a machine in which nothing reads them: what is loaded is lost."""
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.d.comb += self.write.gnt.eq(self.write.req)
+        return m

@@ -21,6 +21,8 @@ from celosia.errors import ProgramError
 from celosia.hw.contract import isa
 from celosia.hw.contract.config import ConfigError, NpuConfig
 from celosia.hw.contract.isa import COMMAND_BYTES, Command, IsaError, Region
+from celosia.hw.contract.legal import LACKING_REMEDY, lacking
+from celosia.hw.contract.operations import OPERATIONS, operations_in
 from celosia.sw.program.schema import build, parse
 from celosia.sw.program.tensors import TensorInfo
 
@@ -218,9 +220,10 @@ class Program:
         Raises
         ------
         ProgramError
-            Naming the parameters that differ.
+            Naming the parameters that differ, or the operation that the machine lacks.
         """
         if config.hash == self.config.hash:
+            self._require_operations(config)
             return
         theirs, ours = asdict(config), asdict(self.config)
         different = ", ".join(
@@ -233,6 +236,15 @@ class Program:
             different,
             f"compile the model for {config.name!r}",
         )
+
+    def _require_operations(self, config: NpuConfig) -> None:
+        if len(config.operations) == len(OPERATIONS):
+            return
+        for index, operation in operations_in(self.commands):
+            if not config.can(operation):
+                raise ProgramError(
+                    f"the program's command {index}", lacking(operation, config), LACKING_REMEDY
+                )
 
     def to_bytes(self) -> bytes:
         """Return the file's bytes."""

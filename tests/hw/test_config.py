@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 import pytest
 from celosia.hw.contract.config import PRESETS, ConfigError, NpuConfig, preset
 
-OTHER_VALUES: dict[str, dict[str, int]] = {
+OTHER_VALUES: dict[str, dict[str, Any]] = {
     "rows": {"rows": 16, "cols": 16},
     "cols": {"rows": 16, "cols": 16},
     "bus_bits": {"bus_bits": 32},
     "lanes": {"lanes": 4},
     "compact": {"compact": True},
+    "operations": {"operations": ("REQUANT", "ADD")},
     "firmware": {"firmware": True},
 }
 
@@ -59,6 +61,10 @@ def test_the_name_is_not_part_of_the_hash() -> None:
         ({"lanes": 16}, "lanes must be"),
         ({"rows": 32, "cols": 32, "lanes": 1}, "a power of two from 2 to 32"),
         ({"compact": 2}, "compact must be true or false, not 2"),
+        ({"operations": ("REQUANT", "MUL")}, "operations must be names of REQUANT, .*'MUL'"),
+        ({"operations": "MAX"}, "operations must have REQUANT"),
+        ({"operations": 3}, "operations must be names of REQUANT, .*not 3"),
+        ({"operations": ("MAX",)}, "operations must have REQUANT"),
         ({"firmware": 1}, "firmware must be true or false, not 1"),
         (
             {"rows": 4, "cols": 4, "bus_bits": 32, "queue_depth": 16, "firmware": True},

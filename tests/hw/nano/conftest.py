@@ -178,12 +178,22 @@ def chain(*groups: Group | bytes) -> bytes:
     return code
 
 
-@pytest.fixture(scope="session")
-def machine() -> Iterator[Machine]:
-    """Preset nano."""
+def _machine(config: NpuConfig) -> Iterator[Machine]:
     missing = missing_tools()
     if missing:
         pytest.skip(missing)
-    both = Machine(preset("nano"))
+    both = Machine(config)
     yield both
     both.rtl.close()
+
+
+@pytest.fixture(scope="session")
+def machine() -> Iterator[Machine]:
+    """Preset nano."""
+    yield from _machine(preset("nano"))
+
+
+@pytest.fixture(scope="module")
+def machine_of(request: pytest.FixtureRequest) -> Iterator[Machine]:
+    """The configuration that a module is about: its CONFIG."""
+    yield from _machine(request.module.CONFIG)
