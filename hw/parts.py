@@ -41,8 +41,9 @@ from celosia.hw.memory.lines import LineMemory, PlainLineMemory
 from celosia.hw.vector.counter import LoopCounter, PlainLoopCounter
 from celosia.hw.vector.held import CommandInPlace, HeldCommand
 from celosia.hw.vector.lane import Lane, SmallLane
+from celosia.hw.vector.lending import LendingPipeline
 from celosia.hw.vector.params import BeatParamLoader, ParamLoader
-from celosia.hw.vector.pipeline import LendingPipeline, MemoryCarry, Pipeline, RegisterCarry
+from celosia.hw.vector.pipeline import MemoryCarry, Pipeline, RegisterCarry
 from celosia.hw.vector.scratch import NoScratch, Scratch
 from celosia.hw.vector.softmax import LentSoftmax, NoSoftmax, SoftmaxUnit
 from celosia.hw.vector.table import NoTable, PlainTable, Table

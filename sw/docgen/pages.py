@@ -1,8 +1,8 @@
 """Generates the reference pages and the C header from the schemas in `celosia.hw`.
 
 ``python -m celosia.sw.docgen.pages`` writes ``docs/isa.md``, ``docs/registers.md``,
-``docs/operators.md`` and ``docs/celosia_regs.h`` of the source tree, and the tables in
-``docs/uart.md``; a test holds the committed files against it.
+``docs/operators.md``, ``docs/parts.md`` and ``docs/celosia_regs.h`` of the source tree, and the
+tables in ``docs/uart.md``; a test holds the committed files against it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from celosia.hw.contract.isa import COMMANDS, Command, FieldSpec, fields_of
 from celosia.hw.contract.regs import REGISTERS, Register, RegisterField
 from celosia.sw.docgen.header import c_header
 from celosia.sw.docgen.operators import operators_page
+from celosia.sw.docgen.parts import parts_page
 from celosia.sw.docgen.uart import with_protocol_tables
 
 __all__ = ["DOCUMENTS", "c_header", "isa_page", "main", "registers_page"]
@@ -161,6 +162,7 @@ DOCUMENTS: dict[str, Callable[[], str]] = {
     "isa.md": isa_page,
     "registers.md": registers_page,
     "operators.md": operators_page,
+    "parts.md": parts_page,
     "celosia_regs.h": c_header,
 }
 """What is generated: file name in ``docs`` to the function that returns its text."""
