@@ -37,6 +37,15 @@ def _impossible(cause: str) -> ConfigError:
     return ConfigError("configuration", cause, "give a value that it takes")
 
 
+def _names_of(what: str, given: object, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of the known names that are given, in their order."""
+    names = list(given) if isinstance(given, (tuple, list, set, frozenset)) else [given]
+    for name in names:
+        if name not in known:
+            raise _impossible(f"{what} names of {', '.join(known)}, not {name!r}")
+    return tuple(name for name in known if name in names)
+
+
 _SIZES = (
     "act_bytes",
     "wgt_bytes",
@@ -80,9 +89,10 @@ class NpuConfig:
         Channels that the vector engine works on in a cycle, a power of two from ``cols / 16`` to
         ``cols``; None: all of a vector's. With fewer a vector takes several cycles,
         :attr:`vector_beats`.
-    compact : bool
-        The small variant of every part: spend cycles to save flip-flops and tables
-        (docs/parts.md). Results are the same.
+    compact : bool or tuple of str
+        True: the small variant of every part; spend cycles to save flip-flops and tables
+        (docs/parts.md). Or the names of those :class:`celosia.hw.contract.parts.Part` that are
+        small. Results are the same.
     operations : tuple of str
         Names of :class:`celosia.hw.contract.operations.Operation`, in any order: what the vector
         engine can do. What nobody needs is left out of the hardware, if it has hardware of its own.
@@ -107,7 +117,7 @@ class NpuConfig:
     queue_depth: int = 16
     max_outstanding: int = 16
     lanes: int | None = None
-    compact: bool = False
+    compact: bool | tuple[str, ...] = False
     operations: tuple[str, ...] = OPERATIONS
     firmware: bool = False
 
@@ -154,8 +164,7 @@ class NpuConfig:
                     f"lanes must be a power of two from {fewest} to {self.cols} (cols), or None,"
                     f" not {self.lanes!r}"
                 )
-        if not isinstance(self.compact, bool):
-            raise _impossible(f"compact must be true or false, not {self.compact!r}")
+        self._check_parts()
         self._check_operations()
         if not isinstance(self.firmware, bool):
             raise _impossible(f"firmware must be true or false, not {self.firmware!r}")
@@ -170,18 +179,23 @@ class NpuConfig:
                 f" {self.queue_depth!r}: its data memory has no room for more"
             )
 
+    def _check_parts(self) -> None:
+        if isinstance(self.compact, bool):
+            return
+        known = tuple(part.name for part in Part)
+        ordered = _names_of("compact must be true or false, or", self.compact, known)
+        for name in ordered:
+            for need in Part[name].value.needs:
+                if need not in ordered:
+                    raise _impossible(f"compact must have {need} as well: {name} needs it")
+        whole = len(ordered) == len(known)
+        object.__setattr__(self, "compact", whole if whole or not ordered else ordered)
+
     def _check_operations(self) -> None:
-        given = self.operations
-        names = list(given) if isinstance(given, (tuple, list, set, frozenset)) else [given]
-        for name in names:
-            if name not in OPERATIONS:
-                raise _impossible(
-                    f"operations must be names of {', '.join(OPERATIONS)}, not {name!r}"
-                )
+        ordered = _names_of("operations must be", self.operations, OPERATIONS)
         # Without it nothing gets out of the array.
-        if Operation.REQUANT.name not in names:
+        if Operation.REQUANT.name not in ordered:
             raise _impossible("operations must have REQUANT: it takes what the array has summed up")
-        ordered = tuple(name for name in OPERATIONS if name in names)
         object.__setattr__(self, "operations", ordered)
 
     def can(self, operation: Operation) -> bool:
@@ -190,8 +204,10 @@ class NpuConfig:
 
     @property
     def parts(self) -> frozenset[Part]:
-        """Parts of the machine that are small, not fast: all, with `compact`, or none."""
-        return COMPACT if self.compact else FULL
+        """Parts of the machine that are small, not fast: those that `compact` says."""
+        if isinstance(self.compact, bool):
+            return COMPACT if self.compact else FULL
+        return frozenset(Part[name] for name in self.compact)
 
     @property
     def line_bytes(self) -> int:

@@ -53,19 +53,21 @@ def resolve_config(config: str | os.PathLike[str] | NpuConfig) -> NpuConfig:
     if unknown:
         raise ConfigError(what, f"there is no field {unknown[0]!r}", remedy)
     defaults = asdict(NpuConfig())
-    wanted: type
+    wanted: type | tuple[type, ...]
     for name, value in content.items():
         if name == "name":
             wanted, kind = str, "a text"
         elif name == "operations":
             wanted, kind = list, "a list of names"
+        elif name == "compact":
+            wanted, kind = (bool, list), "true or false, or a list of names"
         elif isinstance(defaults[name], bool):
             wanted, kind = bool, "true or false"
         else:
             wanted, kind = int, "a whole number"
         if name == "lanes" and value is None:
             continue
-        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is int):
             raise ConfigError(what, f"{name} must be {kind}, not {value!r}", "correct the file")
     content.setdefault("name", path.stem)
     try:

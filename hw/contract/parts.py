@@ -2,7 +2,8 @@
 
 A machine with engines is the same set of parts whatever its sizes. For each :class:`Part` there is
 a class of hardware that is fast, and one that does the same with fewer flip-flops, tables or block
-RAMs and takes more cycles or a longer path for it. :mod:`celosia.hw.parts` makes the choice.
+RAMs and takes more cycles or a longer path for it. ``NpuConfig.compact`` names those that are
+small, and :mod:`celosia.hw.parts` picks the classes.
 
 Pure standard library: compiler, emulator and documentation read it.
 """

@@ -30,9 +30,13 @@ def parts_page() -> str:
         "",
         "A machine with engines is made of the same parts whatever its sizes. The parts listed"
         " here exist in two variants with the same ports: a fast one, and a small one. The field"
-        " `compact` of a configuration selects the small variant of every part. Results are the"
-        " same. `hw/parts.py` picks the class of each part; nothing else in `hw/` asks which one"
-        " it is. [extending.md](extending.md) says how to add a part.",
+        " `compact` of a configuration selects them: `true` stands for the small variant of every"
+        " part, a list of names for that of some parts. Results are the same. `hw/parts.py` picks"
+        " the class of each part; nothing else in `hw/` asks which one it is."
+        " [extending.md](extending.md) says how to add a part.",
+        "",
+        "The compiler predicts cycles for all parts fast or all parts small. With some of them"
+        " small its prediction is less exact; programs are as right.",
         "",
         "A machine with firmware (`nano`) has none of these parts: [firmware.md](firmware.md).",
         "",

@@ -339,6 +339,32 @@ def test_convolution_equals_numpy(config: NpuConfig, seed: int) -> None:
     np.testing.assert_array_equal(got, layer.expected)
 
 
+PARTS_OF_THE_ENGINE = [
+    "DIRECT_WEIGHTS",
+    "COMBINATIONAL_PRODUCTS",
+    "MEMORY_DELAYS",
+    "MIRRORED_ACCUMULATOR",
+    "ONE_SEGMENT",
+    "SHARED_ACT_PORTS",
+    "PLAIN_OUTPUTS",
+]
+
+
+@pytest.mark.parametrize("name", PARTS_OF_THE_ENGINE)
+def test_a_part_alone_changes_no_result(name: str) -> None:
+    config = CONFIGS[0].with_(compact=(name,))
+    rng = np.random.default_rng(17)
+    for stride in (1, 2):
+        layer = convolution(
+            config, rng, size=(6, 5, 6), out_channels=6, kernel=(3, 2), stride=stride, pad=1,
+            packed=False,
+        )  # fmt: skip
+        tiles, _, cause = simulate(config, [layer.command], layer, rng, pause=20)
+        assert cause == 0
+        got = assemble(tiles, layer.command, layer.expected.shape[2])
+        np.testing.assert_array_equal(got, layer.expected)
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.rows}x{c.cols}")
 @pytest.mark.parametrize(
     ("kernel", "stride", "pad"),

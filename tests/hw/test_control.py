@@ -27,6 +27,7 @@ from celosia.hw.contract.isa import (
     Vector,
     fields_of,
 )
+from celosia.hw.contract.parts import Part
 from celosia.hw.contract.regs import (
     COUNTERS,
     IDENTITY,
@@ -633,9 +634,20 @@ def test_identity_and_capabilities(kit: SimpleNamespace, config: NpuConfig) -> N
     kit.simulate(dut, bench)
 
 
-@pytest.mark.parametrize("compact", [False, True])
-def test_a_program_from_doorbell_to_interrupt(kit: SimpleNamespace, compact: bool) -> None:
-    dut = Control(kit.make_config(8, 8, compact=compact))
+SHELLS: list[Any] = [
+    False,
+    True,
+    ("MEMORY_COUNTERS",),
+    ("SINGLE_TRANSFERS", "MEMORY_REGISTERS"),
+    ("SINGLE_TRANSFERS", "PLAIN_ERRORS"),
+]
+"""What of the register shell is small."""
+
+
+@pytest.mark.parametrize("compact", SHELLS, ids=str)
+def test_a_program_from_doorbell_to_interrupt(kit: SimpleNamespace, compact: Any) -> None:
+    config = kit.make_config(8, 8, compact=compact)
+    dut = Control(config)
     host = Host(dut.bus)
     starts = 0
 
@@ -649,7 +661,7 @@ def test_a_program_from_doorbell_to_interrupt(kit: SimpleNamespace, compact: boo
         await host.write(ctx, "region2_base", 0x1000)
         await host.write(ctx, "region2_size", 0x200)
         await host.write(ctx, "region1_size", 0x300)
-        if compact:
+        if Part.MEMORY_REGISTERS in config.parts:
             ctx.set(dut.region_select, 1)
             assert ctx.get(dut.regions[2].base) == 0
             assert ctx.get(dut.regions[2].size) == 0x300
@@ -680,8 +692,8 @@ def test_a_program_from_doorbell_to_interrupt(kit: SimpleNamespace, compact: boo
     kit.simulate(dut, bench, processes=[count])
 
 
-@pytest.mark.parametrize("compact", [False, True])
-def test_counters_count_between_doorbell_and_end(kit: SimpleNamespace, compact: bool) -> None:
+@pytest.mark.parametrize("compact", SHELLS, ids=str)
+def test_counters_count_between_doorbell_and_end(kit: SimpleNamespace, compact: Any) -> None:
     dut = Control(kit.make_config(8, 8, compact=compact))
     host = Host(dut.bus)
     rng = random.Random(3)
@@ -803,9 +815,9 @@ def test_the_first_error_is_kept_until_the_soft_reset(
     kit.simulate(dut, bench)
 
 
-@pytest.mark.parametrize("compact", [False, True])
+@pytest.mark.parametrize("compact", SHELLS, ids=str)
 @pytest.mark.parametrize("limit", [50, 0])
-def test_watchdog(kit: SimpleNamespace, limit: int, compact: bool) -> None:
+def test_watchdog(kit: SimpleNamespace, limit: int, compact: Any) -> None:
     dut = Control(kit.make_config(8, 8, compact=compact))
     host = Host(dut.bus)
 

@@ -232,6 +232,16 @@ def test_store_moves_every_byte(kit: SimpleNamespace, config: NpuConfig, seed: i
     rig.simulate(bench)
 
 
+PARTS_OF_TRANSFERS = ["SINGLE_TRANSFERS", "SINGLE_BUFFERS", "PLAIN_STAGES"]
+
+
+@pytest.mark.parametrize("name", PARTS_OF_TRANSFERS)
+def test_a_part_alone_moves_the_same_bytes(kit: SimpleNamespace, name: str) -> None:
+    config = kit.make_config(4, 8, compact=(name,))
+    test_load_moves_every_byte(kit, config, 1)
+    test_store_moves_every_byte(kit, config, 1)
+
+
 def test_load_and_store_together(kit: SimpleNamespace, config: NpuConfig) -> None:
     if config.compact:
         pytest.skip("one engine does both, one after the other")

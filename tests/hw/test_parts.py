@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from amaranth.back import rtlil
 from amaranth.hdl import Fragment, Module, Value
 from amaranth.lib.wiring import Component
 from celosia.hw import parts
@@ -15,6 +16,7 @@ from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.hw.contract.parts import COMPACT, FULL, Part
 from celosia.hw.control.queue import SeparateQueues
 from celosia.hw.dma.engines import Transfers
+from celosia.hw.npu import Npu
 
 HW = Path(parts.__file__).resolve().parent
 CHOOSERS = (HW / "parts.py", HW / "contract")
@@ -217,6 +219,13 @@ def test_what_a_part_needs_is_a_part() -> None:
     for part in Part:
         assert {Part[name] for name in part.value.needs} <= set(Part) - {part}
         assert all((part.value.does, part.value.saves, part.value.costs))
+
+
+@pytest.mark.parametrize("part", list(Part), ids=lambda part: part.name)
+def test_a_machine_with_one_small_part_can_be_made(part: Part) -> None:
+    config = SIZES.with_(compact=(part.name, *part.value.needs))
+    assert config.parts == {part, *(Part[name] for name in part.value.needs)}
+    assert "module \\npu" in rtlil.convert(Npu(config), name="npu", emit_src=False)
 
 
 def test_parts_of_the_presets() -> None:

@@ -429,6 +429,25 @@ def test_random_commands(
     check(config, [op] * count, seed=100 + op + count, grant=grant, avail=avail)
 
 
+PARTS_OF_THE_ENGINE = [
+    ("SINGLE_BUFFERS",),
+    ("MEMORY_DELAYS",),
+    ("PLAIN_LOOPS",),
+    ("SMALL_LANES",),
+    ("SMALL_LANES", "LENT_SOFTMAX"),
+    ("SHIFTS_BY_BEATS",),
+    ("COMMAND_IN_PLACE",),
+    ("PLAIN_TABLE_WRITES",),
+]
+
+
+@pytest.mark.parametrize("names", PARTS_OF_THE_ENGINE, ids="_".join)
+def test_a_part_alone_changes_no_result(names: tuple[str, ...]) -> None:
+    config = SMALL.with_(lanes=2, compact=names)
+    check(config, list(VectorOp), seed=31, grant=0.8, avail=0.7)
+    softmax_between_vector_commands(config)
+
+
 def test_commands_of_all_kinds_follow_one_another() -> None:
     check(SMALL, [*VectorOp, *reversed(VectorOp)], seed=7, grant=0.8, avail=0.5)
     check(SMALLEST, [*VectorOp, *reversed(VectorOp)], seed=7, grant=0.8, avail=0.5)
@@ -675,6 +694,10 @@ def test_reset_recovers_from_a_fault() -> None:
 
 @pytest.mark.parametrize("config", [SMALL, SMALLEST], ids=["n4", "n4_l1"])
 def test_softmax_between_vector_commands(config: NpuConfig) -> None:
+    softmax_between_vector_commands(config)
+
+
+def softmax_between_vector_commands(config: NpuConfig) -> None:
     rng = np.random.default_rng(5)
     machine = Machine.random(config, rng)
     table = golden_softmax.softmax_exp_table(0.07, 1.0)
