@@ -47,6 +47,7 @@ from celosia.hw.vector.pipeline import MemoryCarry, Pipeline, RegisterCarry
 from celosia.hw.vector.scratch import NoScratch, Scratch
 from celosia.hw.vector.softmax import LentSoftmax, NoSoftmax, SoftmaxUnit
 from celosia.hw.vector.table import NoTable, PlainTable, Table
+from celosia.hw.vector.walker import NoWalker, Walker
 
 __all__ = [
     "accumulator",
@@ -64,6 +65,7 @@ __all__ = [
     "param_loader",
     "pass_walker",
     "pipeline",
+    "second_walker",
     "shell_registers",
     "softmax_unit",
     "stage_buffer",
@@ -72,6 +74,7 @@ __all__ = [
     "table",
     "token_gates",
     "transfers",
+    "walker",
     "weight_loader",
 ]
 
@@ -81,6 +84,10 @@ Small = TypeVar("Small")
 
 def _choose(config: NpuConfig, part: Part, small: Small, fast: Fast) -> Small | Fast:
     return small if part in config.parts else fast
+
+
+def _adds(config: NpuConfig) -> bool:
+    return config.can(Operation.ADD) or config.can(Operation.REQUANT_ADD)
 
 
 # Between the parts.
@@ -206,6 +213,17 @@ def loop_counter(config: NpuConfig) -> type[LoopCounter]:
     return _choose(config, Part.PLAIN_LOOPS, PlainLoopCounter, LoopCounter)
 
 
+def walker(config: NpuConfig, *, windowed: bool) -> Walker:
+    """Return what walks over a tensor."""
+    return Walker(windowed=windowed, counter=loop_counter(config))
+
+
+def second_walker(config: NpuConfig) -> Walker:
+    """Return what walks over the second tensor of an addition."""
+    kind = Walker if _adds(config) else NoWalker
+    return kind(windowed=False, counter=loop_counter(config))
+
+
 def held_command(config: NpuConfig) -> type[HeldCommand | CommandInPlace]:
     """Return where the vector engine's command is while it runs."""
     return _choose(config, Part.COMMAND_IN_PLACE, CommandInPlace, HeldCommand)
@@ -214,12 +232,11 @@ def held_command(config: NpuConfig) -> type[HeldCommand | CommandInPlace]:
 def pipeline(config: NpuConfig) -> Pipeline:
     """Return the lanes and what tells them what to do."""
     lends = config.can(Operation.SOFTMAX) and Part.LENT_SOFTMAX in config.parts
-    adds = config.can(Operation.ADD) or config.can(Operation.REQUANT_ADD)
     return (LendingPipeline if lends else Pipeline)(
         config,
         lane=_choose(config, Part.SMALL_LANES, SmallLane, Lane),
         carry=_choose(config, Part.MEMORY_DELAYS, MemoryCarry, RegisterCarry),
-        scratch=Scratch if adds else NoScratch,
+        scratch=Scratch if _adds(config) else NoScratch,
     )
 
 

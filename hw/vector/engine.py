@@ -15,7 +15,6 @@ from celosia.hw.fabric.ports import CommandPort, FaultPort
 from celosia.hw.memory.ports import AccRead, BankRead, LineRead, LineWrite, WindowWrite
 from celosia.hw.vector.operations import is_any, is_none, is_unknown
 from celosia.hw.vector.sequencer import Sequencer
-from celosia.hw.vector.walker import Walker
 
 __all__ = ["VectorEngine"]
 
@@ -75,8 +74,7 @@ class VectorEngine(Component):
         m.submodules.params = self._params = parts.param_loader(config)
         m.submodules.table_ram = self._table = parts.table(config)
         self._softmax = parts.softmax_unit(config)
-        counter = parts.loop_counter(config)
-        m.submodules.walker_d = self._walker_d = Walker(windowed=False, counter=counter)
+        m.submodules.walker_d = self._walker_d = parts.walker(config, windowed=False)
 
         word = Signal(COMMAND_BITS, reset_less=True)
         self._vector = data.View(command_layout(Vector), word)

@@ -22,7 +22,6 @@ from celosia.hw.vector.uop import (
     beat_bits,
     uop_layout,
 )
-from celosia.hw.vector.walker import Walker
 
 __all__ = ["Phase", "Planner", "step_layout"]
 
@@ -92,9 +91,8 @@ class Planner(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        counter = parts.loop_counter(self._config)
-        m.submodules.walker_a = self._walker_a = Walker(windowed=True, counter=counter)
-        m.submodules.walker_b = self._walker_b = Walker(windowed=False, counter=counter)
+        m.submodules.walker_a = self._walker_a = parts.walker(self._config, windowed=True)
+        m.submodules.walker_b = self._walker_b = parts.second_walker(self._config)
 
         # What kind of command it is, decoded once.
         self._grouped = Signal()

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.vector.counter import LoopCounter
 from celosia.hw.vector.uop import LINE_SUM_BITS
 
-__all__ = ["Walker"]
+__all__ = ["NoWalker", "Walker"]
 
 
 class Walker(Component):
@@ -144,3 +144,10 @@ class Walker(Component):
                 m.d.sync += [window_row.eq(next_window_row), self.line.eq(next_window_row)]
             with m.Else():
                 m.d.sync += self.line.eq(self.line + self.stride_kx)
+
+
+class NoWalker(Walker):
+    """The place of a walker over a tensor that no operation of the machine has."""
+
+    def elaborate(self, platform: object) -> Module:
+        return Module()

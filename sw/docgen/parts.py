@@ -9,10 +9,10 @@ from celosia.hw.contract.parts import Part
 __all__ = ["parts_page"]
 
 _OWN_HARDWARE = {
-    Operation.SOFTMAX: "the softmax unit; the tables, if TABLE is left out as well",
-    Operation.TABLE: "the tables, if SOFTMAX is left out as well",
-    Operation.ADD: "what additions keep between their steps, if REQUANT_ADD is left out as well",
-    Operation.REQUANT_ADD: "what additions keep between their steps, if ADD is left out as well",
+    Operation.SOFTMAX: "the softmax unit; the tables, if there is no TABLE either",
+    Operation.TABLE: "the tables, if there is no SOFTMAX either",
+    Operation.ADD: "addresses of a second tensor and its terms, if there is no REQUANT_ADD either",
+    Operation.REQUANT_ADD: "addresses of a second tensor and its terms, if there is no ADD either",
     Operation.AVERAGE: "nothing: it shares all it needs",
     Operation.MAX: "nothing: it shares all it needs",
     Operation.REQUANT: "it cannot be left out: nothing else takes what the array has summed up",

@@ -49,6 +49,8 @@ MAKERS: dict[str, Callable[[NpuConfig], Any]] = {
     "table": parts.table,
     "token_gates": parts.token_gates,
     "transfers": parts.transfers,
+    "second_walker": parts.second_walker,
+    "walker": lambda config: parts.walker(config, windowed=True),
     "weight_loader": parts.weight_loader,
 }
 

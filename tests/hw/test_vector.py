@@ -648,6 +648,8 @@ def test_what_nothing_needs_is_left_out(config: NpuConfig) -> None:
         engine = VectorEngine(config.with_(operations=("REQUANT", *operations)))
         modules = set(re.findall(r"^module \\(\S+)", rtlil.convert(engine), re.MULTILINE))
         names = ("softmax.reciprocal", "table_ram.table_0", "pipeline.scratch_a")
+        walks_b = "top.sequencer.planner.walker_b.x" in modules
+        assert walks_b == ("top.pipeline.scratch_a" in modules)
         return [f"top.{name}" in modules for name in names]
 
     assert has("ADD", "TABLE", "SOFTMAX") == [True, True, True]
