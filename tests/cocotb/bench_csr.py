@@ -46,8 +46,9 @@ class Model:
 
     def __init__(self) -> None:
         self.values = {address: 0 for address in BY_ADDRESS}
-        names = ("identity", "version", "config_hash", *(f"capability{i}" for i in range(3)))
         words = (IDENTITY, VERSION, CONFIG.hash, *capability_words(CONFIG))
+        capabilities = (f"capability{i}" for i in range(len(words) - 3))
+        names = ("identity", "version", "config_hash", *capabilities)
         for name, word in zip(names, words, strict=True):
             self.values[address_of(name)] = word
 

@@ -75,7 +75,9 @@ class GatesHarness(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.dut = dut = tokens.TokenGates(one_transfer=self._one_transfer)
+        m.submodules.dut = dut = (
+            tokens.SingleTransferGates() if self._one_transfer else tokens.TokenGates()
+        )
         full = (1 << tokens.TOKEN_BITS) - 1
         waits = [self.wait.word_select(engine, ENGINES) for engine in Engine]
         signals = [self.signal.word_select(engine, ENGINES) for engine in Engine]

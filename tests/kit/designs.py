@@ -8,8 +8,8 @@ from typing import Any
 
 from amaranth.hdl import EnableInserter, Module, Mux, ResetInserter, Signal
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
+from celosia.hw import parts
 from celosia.hw.array.engine import ArrayEngine
-from celosia.hw.bus.arbiter import BusArbiter
 from celosia.hw.bus.csr import csr_signature
 from celosia.hw.bus.ports import REGION_TABLE, initiator_signature
 from celosia.hw.contract.config import PRESETS, NpuConfig
@@ -19,8 +19,7 @@ from celosia.hw.dma.load import LoadEngine
 from celosia.hw.dma.store import StoreEngine
 from celosia.hw.fabric.enable import SpreadEnable
 from celosia.hw.fabric.ports import CommandPort, FaultPort, Unit
-from celosia.hw.memory.act import ActSram, ArrayRead
-from celosia.hw.memory.lines import LineMemory
+from celosia.hw.memory.act import ArrayRead
 from celosia.hw.memory.ports import AccRead, LineRead, LineWrite, WindowWrite, bank_of
 from celosia.hw.memory.weights import WeightMemory
 from celosia.hw.npu import Npu
@@ -119,13 +118,15 @@ class DmaTop(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        load, store = LoadEngine(config), StoreEngine(config)
-        arbiter = BusArbiter(config, ports=2)
+        stage = parts.stage_buffer(config)
+        load, store = LoadEngine(config, stage=stage), StoreEngine(config, stage=stage)
+        arbiter = parts.bus_arbiter(config, ports=2)
         for name, part in (("load", load), ("store", store), ("arbiter", arbiter)):
             m.submodules[name] = ResetInserter(self.halt)(part)
-        act = m.submodules.act = ActSram(config)
+        act = m.submodules.act = parts.act_sram(config)
         wgt = m.submodules.wgt = WeightMemory(config)
-        param = m.submodules.param = LineMemory(config, lines=config.param_lines, reader="vector")
+        param = parts.line_memory(config, lines=config.param_lines, reader="vector")
+        m.submodules.param = param
         connect(m, flipped(self.load), load.command)
         connect(m, flipped(self.store), store.command)
         connect(m, load.mem, arbiter.ports[0])
@@ -197,7 +198,7 @@ class ArrayTop(Component):
         config = self._config
         engine = ArrayEngine(config)
         m.submodules.engine = ResetInserter(self.halt)(SpreadEnable(engine.working)(engine))
-        act = m.submodules.act = ActSram(config)
+        act = m.submodules.act = parts.act_sram(config)
         wgt = m.submodules.wgt = WeightMemory(config)
         connect(m, engine.act, act.array)
         connect(m, engine.wgt, wgt.read)

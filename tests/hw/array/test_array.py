@@ -10,11 +10,11 @@ from amaranth.hdl import Elaboratable, Module
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import connect
 from amaranth.sim import Simulator
+from celosia.hw import parts
 from celosia.hw.array.engine import ArrayEngine
 from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.hw.contract.isa import Conv, Mode
 from celosia.hw.contract.regs import ErrorCause
-from celosia.hw.memory.act import ActSram
 
 from tests.kit.layers import Layer, assemble, convolution, depthwise
 
@@ -25,7 +25,7 @@ class ArrayTop(Elaboratable):
     def __init__(self, config: NpuConfig) -> None:
         self.config = config
         self.engine = ArrayEngine(config)
-        self.act = ActSram(config)
+        self.act = parts.act_sram(config)
         self.weights = [
             Memory(shape=8 * config.line_bytes, depth=config.wgt_lines // 2, init=[])
             for _ in range(2)
@@ -156,6 +156,32 @@ def test_convolution_equals_the_definition(config: NpuConfig, seed: int) -> None
     assert cause == 0
     got = assemble(tiles, layer.command, layer.expected.shape[2])
     np.testing.assert_array_equal(got, layer.expected)
+
+
+PARTS_OF_THE_ENGINE = [
+    "DIRECT_WEIGHTS",
+    "COMBINATIONAL_PRODUCTS",
+    "MEMORY_DELAYS",
+    "MIRRORED_ACCUMULATOR",
+    "ONE_SEGMENT",
+    "SHARED_ACT_PORTS",
+    "PLAIN_OUTPUTS",
+]
+
+
+@pytest.mark.parametrize("name", PARTS_OF_THE_ENGINE)
+def test_a_part_alone_changes_no_result(name: str) -> None:
+    config = CONFIGS[0].with_(compact=(name,))
+    rng = np.random.default_rng(17)
+    for stride in (1, 2):
+        layer = convolution(
+            config, rng, size=(6, 5, 6), out_channels=6, kernel=(3, 2), stride=stride, pad=1,
+            packed=False,
+        )  # fmt: skip
+        tiles, _, cause = simulate(config, [layer.command], layer, rng, pause=20)
+        assert cause == 0
+        got = assemble(tiles, layer.command, layer.expected.shape[2])
+        np.testing.assert_array_equal(got, layer.expected)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.rows}x{c.cols}")

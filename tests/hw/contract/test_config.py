@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 import pytest
 from celosia.hw.contract.config import PRESETS, ConfigError, NpuConfig, preset
 from celosia.hw.contract.isa import BLOCK_LINES
+from celosia.hw.contract.parts import Part
 
-OTHER_VALUES: dict[str, dict[str, int]] = {
+OTHER_VALUES: dict[str, dict[str, Any]] = {
     "rows": {"rows": 16, "cols": 16},
     "cols": {"rows": 16, "cols": 16},
     "bus_bits": {"bus_bits": 32},
     "lanes": {"lanes": 4},
     "compact": {"compact": True},
+    "operations": {"operations": ("REQUANT", "ADD")},
     "firmware": {"firmware": True},
 }
 
@@ -59,7 +62,12 @@ def test_the_name_is_not_part_of_the_hash() -> None:
         ({"lanes": 3}, r"lanes must be a power of two from 1 to 8 \(cols\), or None, not 3"),
         ({"lanes": 16}, "lanes must be"),
         ({"rows": 32, "cols": 32, "lanes": 1}, "a power of two from 2 to 32"),
-        ({"compact": 2}, "compact must be true or false, not 2"),
+        ({"compact": 2}, "compact must be true or false, or names of SINGLE_.*, not 2"),
+        ({"compact": ("SHARED_QUEUES",)}, "SINGLE_TRANSFERS as well: SHARED_QUEUES needs it"),
+        ({"operations": ("REQUANT", "MUL")}, "operations must be names of REQUANT, .*'MUL'"),
+        ({"operations": "MAX"}, "operations must have REQUANT"),
+        ({"operations": 3}, "operations must be names of REQUANT, .*not 3"),
+        ({"operations": ("MAX",)}, "operations must have REQUANT"),
         ({"firmware": 1}, "firmware must be true or false, not 1"),
         (
             {"rows": 4, "cols": 4, "bus_bits": 32, "queue_depth": 16, "firmware": True},
@@ -89,3 +97,14 @@ def test_derived_sizes(name: str) -> None:
     assert BLOCK_LINES * config.line_bytes == 9 * config.cols
     assert 3 * config.dw_segments <= config.rows
     assert config.dw_segments <= 3
+
+
+def test_parts_by_their_names() -> None:
+    names = [part.name for part in Part]
+    some = preset("base").with_(compact=("ONE_SEGMENT", "DIRECT_WEIGHTS"))
+    assert some.parts == {Part.DIRECT_WEIGHTS, Part.ONE_SEGMENT}
+    assert some.compact == ("DIRECT_WEIGHTS", "ONE_SEGMENT")
+    assert some.dw_segments == 1
+    assert len({some.hash, preset("base").hash, some.with_(compact=True).hash}) == 3
+    assert some.with_(compact=tuple(reversed(names))) == some.with_(compact=True)
+    assert some.with_(compact=()) == some.with_(compact=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from celosia.hw.contract.config import PRESETS, preset
 from celosia.hw.contract.isa import FORMAT_VERSION, Region
+from celosia.hw.contract.operations import Operation
 from celosia.hw.contract.regs import (
     ACCESS,
     COUNTERS,
@@ -72,6 +73,7 @@ def test_capability_words_hold_the_sizes(name: str) -> None:
         "wgt_kib": config.wgt_bytes,
         "param_kib": config.param_bytes,
         "acc_depth": config.acc_depth,
+        **{operation.name.lower(): 1 for operation in Operation},
     }
     found = {}
     for index, word in enumerate(capability_words(config)):
@@ -80,3 +82,10 @@ def test_capability_words_hold_the_sizes(name: str) -> None:
             value = word >> field.offset_bits & ((1 << field.width_bits) - 1)
             found[field.name] = value * units.get(field.name, 1)
     assert found == expected
+
+
+def test_capability_words_say_what_a_machine_lacks() -> None:
+    config = preset("base").with_(operations=("SOFTMAX", "REQUANT"))
+    assert config.operations == ("REQUANT", "SOFTMAX")
+    assert capability_words(config)[3] == 1 << Operation.REQUANT | 1 << Operation.SOFTMAX
+    assert capability_words(config)[:3] == capability_words(preset("base"))[:3]

@@ -26,6 +26,7 @@ from celosia.hw.contract.isa import (
     Vector,
     fields_of,
 )
+from celosia.hw.contract.parts import Part
 from celosia.hw.contract.regs import (
     COUNTERS,
     IDENTITY,
@@ -39,7 +40,7 @@ from celosia.hw.control.decode import command_layout
 from celosia.hw.control.frontend import FrontEnd
 from celosia.hw.control.queue import CommandQueue
 from celosia.hw.control.shared_queue import TRANSFERS, SharedQueues
-from celosia.hw.control.tokens import TokenGates
+from celosia.hw.control.tokens import SingleTransferGates, TokenGates
 from celosia.hw.fabric.ports import Unit
 
 from tests.kit.bus_memory import WishboneMemory
@@ -265,7 +266,7 @@ def test_shared_queues_block_when_full(engine: Engine, shown: int) -> None:
 def test_tokens_against_a_model(one_transfer: bool) -> None:
     """Random programs: every command starts when, and only when, its tokens are there."""
     rng = random.Random(11)
-    dut = TokenGates(one_transfer=one_transfer)
+    dut = SingleTransferGates() if one_transfer else TokenGates()
     counters = {(a, b): 0 for a in Engine for b in Engine}
     programs: dict[Engine, deque[tuple[int, int]]] = {engine: deque() for engine in Engine}
     # A token is waited for only after the command that gives it is in an earlier place, so that
@@ -627,9 +628,20 @@ def test_identity_and_capabilities(config: NpuConfig) -> None:
     simulate(dut, bench)
 
 
-@pytest.mark.parametrize("compact", [False, True])
-def test_a_program_from_doorbell_to_interrupt(compact: bool) -> None:
-    dut = Control(make_config(8, 8, compact=compact))
+SHELLS: list[Any] = [
+    False,
+    True,
+    ("MEMORY_COUNTERS",),
+    ("SINGLE_TRANSFERS", "MEMORY_REGISTERS"),
+    ("SINGLE_TRANSFERS", "PLAIN_ERRORS"),
+]
+"""What of the register shell is small."""
+
+
+@pytest.mark.parametrize("compact", SHELLS, ids=str)
+def test_a_program_from_doorbell_to_interrupt(compact: Any) -> None:
+    config = make_config(8, 8, compact=compact)
+    dut = Control(config)
     host = Host(dut.bus)
     starts = 0
 
@@ -643,7 +655,7 @@ def test_a_program_from_doorbell_to_interrupt(compact: bool) -> None:
         await host.write(ctx, "region2_base", 0x1000)
         await host.write(ctx, "region2_size", 0x200)
         await host.write(ctx, "region1_size", 0x300)
-        if compact:
+        if Part.MEMORY_REGISTERS in config.parts:
             ctx.set(dut.region_select, 1)
             assert ctx.get(dut.regions[2].base) == 0
             assert ctx.get(dut.regions[2].size) == 0x300
@@ -674,8 +686,8 @@ def test_a_program_from_doorbell_to_interrupt(compact: bool) -> None:
     simulate(dut, bench, processes=[count])
 
 
-@pytest.mark.parametrize("compact", [False, True])
-def test_counters_count_between_doorbell_and_end(compact: bool) -> None:
+@pytest.mark.parametrize("compact", SHELLS, ids=str)
+def test_counters_count_between_doorbell_and_end(compact: Any) -> None:
     dut = Control(make_config(8, 8, compact=compact))
     host = Host(dut.bus)
     rng = random.Random(3)
@@ -797,9 +809,9 @@ def test_the_first_error_is_kept_until_the_soft_reset(
     simulate(dut, bench)
 
 
-@pytest.mark.parametrize("compact", [False, True])
+@pytest.mark.parametrize("compact", SHELLS, ids=str)
 @pytest.mark.parametrize("limit", [50, 0])
-def test_watchdog(limit: int, compact: bool) -> None:
+def test_watchdog(limit: int, compact: Any) -> None:
     dut = Control(make_config(8, 8, compact=compact))
     host = Host(dut.bus)
 

@@ -9,10 +9,9 @@ import pytest
 from amaranth.back import verilog
 from amaranth.hdl import Module, ResetInserter, Signal
 from amaranth.lib.wiring import connect
-from celosia.hw.bus.arbiter import BusArbiter
+from celosia.hw import parts
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Load, Region, Space, Store
-from celosia.hw.dma.engines import Transfers
 from celosia.hw.dma.load import LoadEngine
 from celosia.hw.dma.single import TransferEngine
 from celosia.hw.dma.store import StoreEngine
@@ -108,11 +107,11 @@ class Rig:
         m = Module()
         self.reset = Signal()
         self.module = ResetInserter(self.reset)(m)
-        transfers = Transfers(config)
+        transfers = parts.transfers(config)
         self.load, self.store = transfers.load, transfers.store
         self.load_fault, self.store_fault = transfers.faults
         m.submodules += transfers.engines
-        m.submodules.arbiter = self.arbiter = BusArbiter(config, ports=len(transfers.mems))
+        m.submodules.arbiter = self.arbiter = parts.bus_arbiter(config, ports=len(transfers.mems))
         for place, port in enumerate(transfers.mems):
             connect(m, port, self.arbiter.ports[place])
         for engine in transfers.engines:
@@ -184,6 +183,16 @@ def test_store_moves_every_byte(config: NpuConfig, seed: int) -> None:
             assert rig.memory.data == expected, command
 
     rig.simulate(bench)
+
+
+PARTS_OF_TRANSFERS = ["SINGLE_TRANSFERS", "SINGLE_BUFFERS", "PLAIN_STAGES"]
+
+
+@pytest.mark.parametrize("name", PARTS_OF_TRANSFERS)
+def test_a_part_alone_moves_the_same_bytes(name: str) -> None:
+    config = make_config(4, 8, compact=(name,))
+    test_load_moves_every_byte(config, 1)
+    test_store_moves_every_byte(config, 1)
 
 
 def test_load_and_store_together(config: NpuConfig) -> None:

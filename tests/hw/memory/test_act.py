@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
+from celosia.hw import parts
 from celosia.hw.contract.config import PRESETS, NpuConfig
-from celosia.hw.memory.act import SEGMENTS, ActSram
+from celosia.hw.memory.act import SEGMENTS
 
 CYCLES = 1500
 
 
 def random_traffic(config: NpuConfig, seed: int) -> None:
     """Drive every port at random for CYCLES cycles and check grants and data."""
-    dut = ActSram(config)
+    dut = parts.act_sram(config)
     rng = np.random.default_rng(seed)
     size, lines, banks = config.line_bytes, config.act_lines, config.act_banks
     memory = np.zeros(config.act_bytes, np.uint8)

@@ -27,7 +27,7 @@ class Bench:
         self.config, self.act, self.grant = config, act, grant
         self.random = random.Random(seed)
         # With a multiplier of its own; tests/hw/vector/test_vector.py has the other one.
-        self.unit = SoftmaxUnit(config.with_(compact=False))
+        self.unit = SoftmaxUnit(config)
 
     def run(self, jobs: list[tuple[Softmax, npt.NDArray[np.int32]]]) -> list[int]:
         """Run commands, each with its table; return their cycles."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +15,8 @@ from amaranth.hdl import Const, ResetInserter, Signal
 from amaranth.sim import Simulator
 from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.isa import Command, Conv, Rounding, Softmax, Vector, VectorOp
+from celosia.hw.contract.legal import field_problem
+from celosia.hw.contract.operations import Operation
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.vector.engine import VectorEngine
 from celosia.sim.emulator.machine import Emulator
@@ -426,6 +429,25 @@ def test_random_commands(
     check(config, [op] * count, seed=100 + op + count, grant=grant, avail=avail)
 
 
+PARTS_OF_THE_ENGINE = [
+    ("SINGLE_BUFFERS",),
+    ("MEMORY_DELAYS",),
+    ("PLAIN_LOOPS",),
+    ("SMALL_LANES",),
+    ("SMALL_LANES", "LENT_SOFTMAX"),
+    ("SHIFTS_BY_BEATS",),
+    ("COMMAND_IN_PLACE",),
+    ("PLAIN_TABLE_WRITES",),
+]
+
+
+@pytest.mark.parametrize("names", PARTS_OF_THE_ENGINE, ids="_".join)
+def test_a_part_alone_changes_no_result(names: tuple[str, ...]) -> None:
+    config = SMALL.with_(lanes=2, compact=names)
+    check(config, list(VectorOp), seed=31, grant=0.8, avail=0.7)
+    softmax_between_vector_commands(config)
+
+
 def test_commands_of_all_kinds_follow_one_another() -> None:
     check(SMALL, [*VectorOp, *reversed(VectorOp)], seed=7, grant=0.8, avail=0.5)
     check(SMALLEST, [*VectorOp, *reversed(VectorOp)], seed=7, grant=0.8, avail=0.5)
@@ -547,11 +569,11 @@ def test_channel_tiles_follow_without_draining() -> None:
     assert result.cycles[0] <= 80 + 28
 
 
-def fault_of(command: Command) -> tuple[int, int] | None:
+def fault_of(command: Command, config: NpuConfig = SMALL) -> tuple[int, int] | None:
     rng = np.random.default_rng(3)
-    machine = Machine.random(SMALL, rng)
+    machine = Machine.random(config, rng)
     if isinstance(command, Vector):
-        machine.tiles = [np.zeros((64, SMALL.cols), np.int64)] * 2
+        machine.tiles = [np.zeros((64, config.cols), np.int64)] * 2
     return Bench(machine, seed=3).run([command], limit_cycles=2000).fault
 
 
@@ -594,6 +616,49 @@ def test_fault(command: Command, cause: ErrorCause, address: int) -> None:
     assert fault_of(command) == (cause, address)
 
 
+LACKING = ("REQUANT", "TABLE"), ("REQUANT", "ADD", "SOFTMAX"), ("REQUANT", "MAX")
+
+
+@pytest.mark.parametrize("config", [SMALL, SMALLEST], ids=["n4", "n4_compact"])
+@pytest.mark.parametrize("operations", LACKING, ids="_".join)
+def test_what_the_machine_lacks_is_a_fault(config: NpuConfig, operations: tuple[str, ...]) -> None:
+    """The engine refuses what the contract's legality refuses, with the same cause."""
+    config = config.with_(operations=operations)
+    commands = [plain(op) for op in VectorOp] + [Softmax(channels=5, n_rows=1, d_addr=40)]
+    refused = 0
+    for command in commands:
+        problem = field_problem(command, config)
+        fault = fault_of(command, config)
+        assert (fault and fault[0]) == (problem and problem[0]), command
+        refused += problem is not None
+    assert refused == len(Operation) - len(operations)
+
+
+@pytest.mark.parametrize("config", [SMALL, SMALLEST], ids=["n4", "n4_compact"])
+@pytest.mark.parametrize("operations", LACKING, ids="_".join)
+def test_what_the_machine_has_is_right(config: NpuConfig, operations: tuple[str, ...]) -> None:
+    ops = [VectorOp[name] for name in operations if name != "SOFTMAX"]
+    check(config.with_(operations=operations), ops * 3, seed=21, grant=0.8, avail=0.7)
+
+
+@pytest.mark.parametrize("config", [SMALL, SMALLEST], ids=["n4", "n4_compact"])
+def test_what_nothing_needs_is_left_out(config: NpuConfig) -> None:
+    def has(*operations: str) -> list[bool]:
+        """Return whether there are the softmax unit, the tables, and what additions keep."""
+        engine = VectorEngine(config.with_(operations=("REQUANT", *operations)))
+        modules = set(re.findall(r"^module \\(\S+)", rtlil.convert(engine), re.MULTILINE))
+        names = ("softmax.reciprocal", "table_ram.table_0", "pipeline.scratch_a")
+        walks_b = "top.sequencer.planner.walker_b.x" in modules
+        assert walks_b == ("top.pipeline.scratch_a" in modules)
+        return [f"top.{name}" in modules for name in names]
+
+    assert has("ADD", "TABLE", "SOFTMAX") == [True, True, True]
+    assert has("TABLE") == [False, True, False]
+    assert has("SOFTMAX") == [True, True, False]
+    assert has("REQUANT_ADD") == [False, False, True]
+    assert has("MAX", "AVERAGE") == [False, False, False]
+
+
 def test_reset_recovers_from_a_fault() -> None:
     """Whatever was in the pipeline is gone; the next command runs as the first one does."""
     rng = np.random.default_rng(4)
@@ -631,6 +696,10 @@ def test_reset_recovers_from_a_fault() -> None:
 
 @pytest.mark.parametrize("config", [SMALL, SMALLEST], ids=["n4", "n4_l1"])
 def test_softmax_between_vector_commands(config: NpuConfig) -> None:
+    softmax_between_vector_commands(config)
+
+
+def softmax_between_vector_commands(config: NpuConfig) -> None:
     rng = np.random.default_rng(5)
     machine = Machine.random(config, rng)
     table = golden_softmax.softmax_exp_table(0.07, 1.0)
