@@ -30,8 +30,7 @@ demo: $(DEMO_STAMP)
 # What builds no simulator, and the demo's model on one that is built already.
 quick: $(DEV_STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --quiet tests/test_*.py tests/sw \
-		tests/sim/test_golden.py tests/sim/test_emulator*.py tests/hw/test_isa.py \
-		tests/hw/test_regs.py tests/hw/test_config.py
+		tests/sim/golden tests/sim/emulator tests/hw/contract
 	$(BIN)/celosia run examples/digits/digits_int8.tflite --config tiny --device sim --check
 
 # One process a core; tests of one xdist group share what they build.
@@ -39,10 +38,10 @@ test: $(DEV_STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 campaign: $(DEV_STAMP)
-	$(BIN)/python tests/e2e/test_rtl_models.py --random 20
-	$(BIN)/python tests/e2e/test_rtl_random.py --config small4 --seeds 1000 1500
-	$(BIN)/python tests/e2e/test_rtl_random.py --config small8 --seeds 1000 1500
-	$(BIN)/python tests/e2e/test_rtl_faults.py --seeds 1000 3000
+	$(BIN)/python -m tests.e2e.test_rtl_models --random 20
+	$(BIN)/python -m tests.e2e.test_rtl_random --config small4 --seeds 1000 1500
+	$(BIN)/python -m tests.e2e.test_rtl_random --config small8 --seeds 1000 1500
+	$(BIN)/python -m tests.e2e.test_rtl_faults --seeds 1000 3000
 
 lint: $(DEV_STAMP)
 	$(BIN)/python -m pytest --quiet tests/test_lint.py

@@ -24,6 +24,7 @@ from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.named import resolve_config
 from celosia.hw.contract.uart import Identity
+from celosia.quantities import KIB, MHZ
 
 __all__ = [
     "DEFAULT_FOLDER",
@@ -42,8 +43,6 @@ SYNTHESIS_LOG, ROUTE_LOG = "synthesis.log", "route.log"
 SYNTHESIS_TIME_OUT_S = 1800.0
 ROUTE_TIME_OUT_S = 7200.0
 PACK_TIME_OUT_S = 600.0
-KIB = 1024
-MHZ = 1_000_000
 
 
 class TooBigError(CelosiaError):

@@ -4,7 +4,7 @@
 #define CELOSIA_REGS_H
 
 #define CELOSIA_IDENTITY_VALUE 0x4f4c4543u
-#define CELOSIA_VERSION_VALUE 0x00010000u
+#define CELOSIA_VERSION_VALUE 0x00010001u
 
 /* 0x4F4C4543: the letters CELO */
 #define CELOSIA_IDENTITY_OFFSET 0x00u
@@ -47,6 +47,30 @@
 /*   R: Parameter SRAM in KiB */
 #define CELOSIA_CAPABILITY2_PARAM_KIB_SHIFT 16
 #define CELOSIA_CAPABILITY2_PARAM_KIB_MASK 0xffff0000u
+
+/* Operations of the vector engine that there are */
+#define CELOSIA_CAPABILITY3_OFFSET 0x18u
+/*   R: It requantises what the array has summed up */
+#define CELOSIA_CAPABILITY3_REQUANT_SHIFT 0
+#define CELOSIA_CAPABILITY3_REQUANT_MASK 0x00000001u
+/*   R: It adds two tensors */
+#define CELOSIA_CAPABILITY3_ADD_SHIFT 1
+#define CELOSIA_CAPABILITY3_ADD_MASK 0x00000002u
+/*   R: It averages windows */
+#define CELOSIA_CAPABILITY3_AVERAGE_SHIFT 2
+#define CELOSIA_CAPABILITY3_AVERAGE_MASK 0x00000004u
+/*   R: It finds the greatest value of windows */
+#define CELOSIA_CAPABILITY3_MAX_SHIFT 3
+#define CELOSIA_CAPABILITY3_MAX_MASK 0x00000008u
+/*   R: It looks values up in a table */
+#define CELOSIA_CAPABILITY3_TABLE_SHIFT 4
+#define CELOSIA_CAPABILITY3_TABLE_MASK 0x00000010u
+/*   R: It requantises and adds another tensor */
+#define CELOSIA_CAPABILITY3_REQUANT_ADD_SHIFT 5
+#define CELOSIA_CAPABILITY3_REQUANT_ADD_MASK 0x00000020u
+/*   R: It computes softmax */
+#define CELOSIA_CAPABILITY3_SOFTMAX_SHIFT 6
+#define CELOSIA_CAPABILITY3_SOFTMAX_MASK 0x00000040u
 
 /* Control */
 #define CELOSIA_CONTROL_OFFSET 0x20u

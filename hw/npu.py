@@ -6,6 +6,7 @@ from typing import Any
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
+from celosia.hw import parts
 from celosia.hw.array.engine import ArrayEngine
 from celosia.hw.bus.arbiter import BusArbiter
 from celosia.hw.bus.csr import csr_signature
@@ -18,17 +19,12 @@ from celosia.hw.control.frontend import ENGINES, FrontEnd
 from celosia.hw.dma.engines import Transfers
 from celosia.hw.fabric.gating import resets, stops
 from celosia.hw.fabric.ports import FaultPort, Unit
-from celosia.hw.memory.act import ActSram
-from celosia.hw.memory.lines import LineMemory
 from celosia.hw.memory.weights import WeightMemory
 from celosia.hw.nano.core import FirmwareCore
 from celosia.hw.nano.local import LocalMemory
 from celosia.hw.vector.engine import VectorEngine
 
 __all__ = ["Npu", "NpuCore", "TracePort"]
-
-BUS_PORTS = (Unit.FETCH, Unit.LOAD, Unit.STORE)
-"""Who uses the bus, by port of the arbiter; the last two are one in a compact machine."""
 
 
 class TracePort(Signature):
@@ -65,13 +61,13 @@ class NpuCore(Component):
     def __init__(self, config: NpuConfig) -> None:
         self._config = config
         super().__init__(
-            ({"region_select": Out(range(len(Region)))} if config.compact else {})
-            | {
+            {
                 "bus": Out(initiator_signature(config)),
                 "start": In(1),
                 "sleep": In(1),
                 "done": Out(1),
                 "regions": In(REGION_TABLE),
+                "region_select": Out(range(len(Region))),
                 "bus_timeout": In(32),
                 "faults": Out(FaultPort()).array(len(Unit)),
                 "tags": Out(16).array(len(Unit)),
@@ -91,10 +87,9 @@ class NpuCore(Component):
         config = self._config
         # The clock enable of an engine falls while it has nothing to do, which is so whenever
         # the machine sleeps; that of the rest falls then. Each is known a cycle ahead.
-        compact = config.compact
         frontend = FrontEnd(config)
-        arbiter = BusArbiter(config, ports=len(BUS_PORTS) - compact)
-        transfers = Transfers(config)
+        transfers = parts.transfers(config)
+        arbiter = parts.bus_arbiter(config, ports=1 + len(transfers.mems))
         array, vector = ArrayEngine(config), VectorEngine(config)
         # Seen before the first entry comes.
         fills = transfers.load.valid & (transfers.write.space == int(Space.TABLE))
@@ -105,7 +100,7 @@ class NpuCore(Component):
         for name, part, enable, ahead, waits in (
             ("frontend", frontend, awake, awake, ~frontend.moves),
             ("bus", arbiter, awake, awake, arbiter.idle),
-            *transfers.parts(wake),
+            *transfers.domains(wake),
             (
                 "array",
                 array,
@@ -129,12 +124,12 @@ class NpuCore(Component):
                 domain=name,
                 platform=platform,
                 waits=waits,
-                # One more wire to each register is more than a small machine can have.
-                enables=not compact,
+                enables=parts.has_enables(config),
             )
-        act = m.submodules.act = ActSram(config)
+        act = m.submodules.act = parts.act_sram(config)
         wgt = m.submodules.wgt = WeightMemory(config)
-        param = m.submodules.param = LineMemory(config, lines=config.param_lines, reader="vector")
+        param = parts.line_memory(config, lines=config.param_lines, reader="vector")
+        m.submodules.param = param
 
         engines = {
             Engine.LOAD: transfers.load,
@@ -171,7 +166,7 @@ class NpuCore(Component):
             frontend.regions.eq(self.regions),
             *(part.regions.eq(self.regions) for part in transfers.engines),
             # Before a program's first transfer its commands are fetched.
-            *([self.region_select.eq(transfers.region)] if compact else []),
+            self.region_select.eq(transfers.region),
             self.active.eq(frontend.active),
             self.busy.eq(frontend.busy),
             self.wait_token.eq(frontend.wait_token),
@@ -179,6 +174,7 @@ class NpuCore(Component):
         ]
         faults = (*transfers.faults, array.fault, vector.fault, frontend.fault)
         self._report(m, frontend, arbiter, faults)
+        self._report_bus(m, arbiter, transfers)
         self._count(m, arbiter, array, vector)
         self._trace(m, frontend)
         return m
@@ -210,18 +206,20 @@ class NpuCore(Component):
                 self.faults[unit].address.eq(fault.address),
                 self.tags[unit].eq(tag),
             ]
+
+    def _report_bus(self, m: Module, arbiter: BusArbiter, transfers: Transfers) -> None:
+        """Bring the bus's errors there, with the unit that they belong to."""
         m.d.comb += [
             self.bus_fault.valid.eq(arbiter.fault.valid),
             self.bus_fault.cause.eq(arbiter.fault.cause),
             self.bus_fault.address.eq(arbiter.fault.address),
         ]
         with m.Switch(arbiter.fault_port):
-            for index, unit in enumerate(BUS_PORTS[: len(arbiter.ports)]):
+            for index, unit in enumerate((Unit.FETCH, *transfers.units)):
                 with m.Case(index):
                     m.d.comb += self.bus_unit.eq(int(unit))
-        if self._config.compact:
-            stores = self.busy[Engine.STORE]
-            with m.If((arbiter.fault_port == BUS_PORTS.index(Unit.LOAD)) & stores):
+        for place in transfers.also_stores:
+            with m.If((arbiter.fault_port == 1 + place) & self.busy[Engine.STORE]):
                 m.d.comb += self.bus_unit.eq(int(Unit.STORE))
 
     def _count(
@@ -333,7 +331,7 @@ class Npu(Component):
             core.sleep.eq(control.sleep),
             control.done.eq(core.done),
             core.regions.eq(control.regions),
-            *([control.region_select.eq(core.region_select)] if self._config.compact else []),
+            control.region_select.eq(core.region_select),
             core.bus_timeout.eq(control.bus_timeout),
             control.overflow.eq(core.overflow),
             control.active.eq(core.active),

@@ -13,6 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 TIME_OUT_S = 300
+PACKAGES = ("celosia.hw", "celosia.sw", "celosia.sim", "celosia.boards", "tests.kit")
+"""What is annotated throughout."""
 
 
 def run(*command: str, environment: dict[str, str] | None = None) -> None:
@@ -43,7 +45,7 @@ def test_codespell() -> None:
 
 
 def namespace_tree(root: Path) -> None:
-    """Lay the top-level folders out as the installed namespace, with symbolic links.
+    """Lay the top-level folders out as the installed namespace, and the tests' kit beside it.
 
     mypy reads files, not the installed package's import hooks: it has to find ``celosia.hw`` as
     ``celosia/hw``.
@@ -64,6 +66,8 @@ def namespace_tree(root: Path) -> None:
             # sw/celosia is the namespace's own __init__, above; it is no part of celosia.sw.
             if entry != ROOT / mapping["celosia"] and entry.name != "__pycache__":
                 (target / entry.name).symlink_to(entry)
+    (root / "tests").mkdir()
+    (root / "tests/kit").symlink_to(ROOT / "tests/kit")
 
 
 def test_mypy_strict() -> None:
@@ -75,6 +79,6 @@ def test_mypy_strict() -> None:
         "pyproject.toml",
         "--cache-dir",
         "build/mypy_cache",
-        *(word for name in ("hw", "sw", "sim", "boards") for word in ("-p", f"celosia.{name}")),
+        *(word for package in PACKAGES for word in ("-p", package)),
         environment={"MYPYPATH": str(tree)},
     )

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from celosia.version import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -53,6 +54,23 @@ def packages_in_tree() -> set[str]:
 
 def test_the_list_of_packages_is_the_tree() -> None:
     assert sorted(SETUPTOOLS["packages"]) == sorted(packages_in_tree())
+
+
+def test_the_version_is_the_one_that_is_shown() -> None:
+    module, _, name = SETUPTOOLS["dynamic"]["version"]["attr"].rpartition(".")
+    assert getattr(import_module(module), name) == VERSION
+    assert re.fullmatch(r"\d+\.\d+\.\d+", VERSION)
+    assert PROJECT["project"]["dynamic"] == ["version"]
+
+
+def test_every_python_that_is_promised_is_tested() -> None:
+    workflow = (ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8")
+    matrix = re.search(r"^ *python: \[(.*)\]$", workflow, re.MULTILINE)
+    assert matrix is not None
+    tested = re.findall(r"[\d.]+", matrix[1])
+    promised = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["project"]["classifiers"]))
+    assert tested == promised
+    assert PROJECT["project"]["requires-python"] == f">={promised[0]}"
 
 
 def test_every_folder_with_python_is_a_package() -> None:
@@ -118,7 +136,7 @@ def test_software_and_contract_do_without_amaranth() -> None:
         "celosia.sw.program.file",
         "celosia.sim.emulator.machine",
         "celosia.sw.driver.uart.device",
-        "celosia.sim.board.uart_model",
+        "celosia.sim.board.served_line",
     ]
     script = (
         "import sys, importlib; sys.modules['amaranth'] = None\n"
@@ -167,4 +185,24 @@ def test_files_that_texts_name_exist() -> None:
         for name in named.findall(path.read_text(encoding="utf-8", errors="replace"))
         if not (ROOT / name).exists()
     ]
+    assert not missing
+
+
+def test_files_that_code_names_exist() -> None:
+    """Code spells the path of a project's file in one piece: so a renaming finds it."""
+    whole = re.compile(
+        r"(?<![\w./])(?:docs|hw|sw|sim|boards|tests|examples)(?:/[\w-]+)+\.(?:py|md|cpp|h|v|json)\b"
+    )
+    pieces = re.compile(r'/ "(?:docs|hw|sw|sim|boards|tests|examples)" / f?"')
+    missing, named = [], 0
+    for path in sources():
+        if path.suffix != ".py":
+            continue
+        text = path.read_text(encoding="utf-8")
+        here = path.relative_to(ROOT)
+        missing += [f"{here} makes a path of {piece}..." for piece in pieces.findall(text)]
+        for name in whole.findall(text):
+            named += 1
+            missing += [] if (ROOT / name).exists() else [f"{here} names {name}"]
+    assert named > 40
     assert not missing

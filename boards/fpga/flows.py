@@ -17,6 +17,8 @@ from celosia.boards.fpga.gowin import ALONE, refine
 from celosia.boards.fpga.resources import TABLES_OF_CCU2C, TABLES_OF_DPR16X4
 from celosia.boards.fpga.tools import PLACE_AND_ROUTE, SYNTHESIS
 from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.operations import Operation
+from celosia.hw.contract.parts import Part
 
 __all__ = ["CELLS", "FLOWS", "NETLIST", "ROUTED", "TIMING", "Flow", "multipliers_of"]
 
@@ -89,14 +91,14 @@ def multipliers_of(config: NpuConfig, flow: Flow) -> int:
 
     With firmware: one for each column of the array, and one of 32 x 32 bits. Else:
 
-    one for each cell of the array; for each lane of the vector engine, and for softmax (but in a
-    compact machine, where it borrows a lane's), four of 18 x 18 bits that make one of 32 x 32.
+    one for each cell of the array; for each lane of the vector engine, and for softmax where it has
+    one of its own, four of 18 x 18 bits that make one of 32 x 32.
     """
     small, large = flow.multiplier_sizes
     if config.firmware:
         return small * config.macs_per_cycle + large * FIRMWARE_MULTIPLIERS
     wide = LANE_MULTIPLIERS * config.vector_lanes
-    if not config.compact:
+    if config.can(Operation.SOFTMAX) and Part.LENT_SOFTMAX not in config.parts:
         wide += SOFTMAX_MULTIPLIERS
     return small * config.macs_per_cycle + large * wide
 

@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import TypeVar
 
 from celosia.errors import CelosiaError
+from celosia.quantities import MHZ
 
 __all__ = [
     "PLANNERS",
@@ -27,7 +28,6 @@ __all__ = [
     "plan_xilinx7",
 ]
 
-MHZ = 1_000_000
 MOST_ERROR = Fraction(1, 200)
 """Of the frequency that results: more is not what was asked for."""
 

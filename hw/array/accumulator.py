@@ -11,7 +11,7 @@ from celosia.hw.fabric.block import BlockMemory
 from celosia.hw.fabric.delay import delays
 from celosia.hw.memory.ports import AccRead
 
-__all__ = ["Accumulator", "tag_layout"]
+__all__ = ["Accumulator", "MirroredAccumulator", "tag_layout"]
 
 
 def tag_layout(config: NpuConfig) -> data.StructLayout:
@@ -31,20 +31,14 @@ class Accumulator(Component):
     """Two memories of acc_depth vectors of N int32.
 
     A tag that comes at cycle t reads the old vector; the sums are expected at cycle t + 2,
-    :attr:`lead_cycles` later; the new vector is written at t + 3, so the same vector may come again
+    :attr:`LEAD_CYCLES` later; the new vector is written at t + 3, so the same vector may come again
     4 cycles later.
-
-    A compact machine has two memories of both halves with the same contents: the array reads one of
-    them, the vector engine the other, so that neither has to be chosen. They take no more block
-    RAMs as long as both halves fit the depth of one, which is 512 words of 32 bits. What is
-    overwritten is read as zeros, and all is a cycle earlier, as the old vector is in no other
-    register than the memory's.
 
     Members
     -------
     tag : In(tag_layout)
     sums : In(N x signed)
-        Of the tag that came :attr:`lead_cycles` ago.
+        Of the tag that came :attr:`LEAD_CYCLES` ago.
     take : In(1)
         The array begins to fill a half; only while `free`.
     free : Out(1)
@@ -53,6 +47,9 @@ class Accumulator(Component):
     idle : Out(1)
         No write and no read is under way.
     """
+
+    LEAD_CYCLES = 2
+    """Cycles from a tag to its sums."""
 
     def __init__(self, config: NpuConfig, *, sum_bits: int) -> None:
         self._config = config
@@ -67,50 +64,15 @@ class Accumulator(Component):
             }
         )
 
-    @property
-    def lead_cycles(self) -> int:
-        """Cycles from a tag to its sums."""
-        return 1 if self._config.compact else 2
-
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        tags = delays(m, self.tag, self.lead_cycles + 1, name="tag")
+        tags = delays(m, self.tag, self.LEAD_CYCLES + 1, name="tag")
         reader_half = Signal()
         # The half that the reader reads, if there is one: it selects many addresses.
         reading = Signal(2, reset_less=True)
         self._elaborate_halves(m, tags, reader_half, reading)
-        if self._config.compact:
-            self._elaborate_copies(m, tags, reader_half)
-        else:
-            self._elaborate_memories(m, tags, reader_half, reading)
+        self._elaborate_memories(m, tags, reader_half, reading)
         return m
-
-    def _elaborate_copies(self, m: Module, tags: list[Signal], reader_half: Signal) -> None:
-        """Write everything twice, for each reader once."""
-        config = self._config
-        bits = 32 * config.cols
-        new = Signal(bits, reset_less=True)
-        copies = []
-        for reader in ("adder", "reader"):
-            m.submodules[f"of_{reader}"] = memory = BlockMemory(
-                width_bits=bits, depth=2 * config.acc_depth, clears=reader == "adder"
-            )
-            m.d.comb += [
-                memory.write_addr.eq(Cat(tags[-1].index, tags[-1].half)),
-                memory.write_data.eq(new),
-                memory.write_en.eq(tags[-1].valid),
-            ]
-            copies.append(memory)
-        of_adder, of_reader = copies
-        m.d.comb += [
-            of_adder.read_addr.eq(Cat(self.tag.index, self.tag.half)),
-            of_adder.read_clear.eq(self.tag.overwrite),
-            of_reader.read_addr.eq(Cat(self.reader.index, reader_half)),
-        ]
-        for c in range(config.cols):
-            old = of_adder.read_data.word_select(c, 32).as_signed()
-            m.d.sync += new.word_select(c, 32).eq((old + self.sums[c])[:32])
-        self._show_part(m, of_reader.read_data)
 
     def _elaborate_memories(
         self, m: Module, tags: list[Signal], reader_half: Signal, reading: Signal
@@ -196,3 +158,44 @@ class Accumulator(Component):
         ]
         with m.If(self.reader.release):
             m.d.sync += reader_half.eq(~reader_half)
+
+
+class MirroredAccumulator(Accumulator):
+    """Two memories of both halves with the same contents.
+
+    The array reads one of them, the vector engine the other, so that neither has to be chosen. They
+    take no more block RAMs as long as both halves fit the depth of one, which is 512 words of 32
+    bits. What is overwritten is read as zeros, and all is a cycle earlier, as the old vector is in
+    no other register than the memory's.
+    """
+
+    LEAD_CYCLES = 1
+
+    def _elaborate_memories(
+        self, m: Module, tags: list[Signal], reader_half: Signal, reading: Signal
+    ) -> None:
+        """Write everything twice, for each reader once."""
+        config = self._config
+        bits = 32 * config.cols
+        new = Signal(bits, reset_less=True)
+        copies = []
+        for reader in ("adder", "reader"):
+            m.submodules[f"of_{reader}"] = memory = BlockMemory(
+                width_bits=bits, depth=2 * config.acc_depth, clears=reader == "adder"
+            )
+            m.d.comb += [
+                memory.write_addr.eq(Cat(tags[-1].index, tags[-1].half)),
+                memory.write_data.eq(new),
+                memory.write_en.eq(tags[-1].valid),
+            ]
+            copies.append(memory)
+        of_adder, of_reader = copies
+        m.d.comb += [
+            of_adder.read_addr.eq(Cat(self.tag.index, self.tag.half)),
+            of_adder.read_clear.eq(self.tag.overwrite),
+            of_reader.read_addr.eq(Cat(self.reader.index, reader_half)),
+        ]
+        for c in range(config.cols):
+            old = of_adder.read_data.word_select(c, 32).as_signed()
+            m.d.sync += new.word_select(c, 32).eq((old + self.sums[c])[:32])
+        self._show_part(m, of_reader.read_data)

@@ -5,21 +5,17 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib.data import View
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
-from celosia.hw.array.accumulator import Accumulator
+from celosia.hw import parts
 from celosia.hw.array.feed import Feed
-from celosia.hw.array.grid import SystolicArray
-from celosia.hw.array.passes import PassWalker
 from celosia.hw.array.streamer import Streamer
 from celosia.hw.array.weights import WeightLoader
-from celosia.hw.array.weights_direct import DirectWeightLoader
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Conv, Mode, counts_of
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.control.decode import command_layout
 from celosia.hw.fabric.ports import CommandPort, FaultPort
 from celosia.hw.memory.act import ArrayRead
-from celosia.hw.memory.ports import AccRead
-from celosia.hw.memory.weights import LINES_A_CYCLE, WeightRead
+from celosia.hw.memory.ports import LINES_A_CYCLE, AccRead, WeightRead
 
 __all__ = ["ArrayEngine"]
 
@@ -69,16 +65,15 @@ class ArrayEngine(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        m.submodules.walker = walker = PassWalker(config)
+        m.submodules.walker = walker = parts.pass_walker(config)
         m.submodules.streamer = streamer = Streamer(config)
-        weights = DirectWeightLoader(config) if config.compact else WeightLoader(config)
-        m.submodules.weights = weights
-        m.submodules.grid = grid = SystolicArray(config)
+        m.submodules.weights = weights = parts.weight_loader(config)
+        m.submodules.grid = grid = parts.systolic_array(config)
         sum_bits = grid.sums[0].shape().width
-        accumulator = Accumulator(config, sum_bits=sum_bits)
+        accumulator = parts.accumulator(config, sum_bits=sum_bits)
         # The accumulator wants the tag before the sums.
-        tag_delay_cycles = grid.latency_cycles - accumulator.lead_cycles
-        m.submodules.feed = feed = Feed(config, tag_delay_cycles=tag_delay_cycles)
+        tag_delay_cycles = grid.latency_cycles - accumulator.LEAD_CYCLES
+        m.submodules.feed = feed = parts.feed(config, tag_delay_cycles=tag_delay_cycles)
         m.submodules.accumulator = accumulator
 
         conv = View(command_layout(Conv), self.cmd.payload)
@@ -94,6 +89,9 @@ class ArrayEngine(Component):
             walker.start.eq(start),
             streamer.weights_ready.eq(weights.ready),
             streamer.acc_free.eq(accumulator.free),
+            weights.conv.eq(conv),
+            weights.start.eq(start_d1),
+            weights.line.eq(streamer.line),
             weights.take.eq(streamer.take_weights),
             accumulator.take.eq(streamer.take_acc),
             feed.wave.eq(streamer.wave),
@@ -101,19 +99,12 @@ class ArrayEngine(Component):
             grid.mode.eq(feed.mode),
             grid.window.eq(feed.window),
             grid.pixels.eq(feed.pixels),
+            grid.load_en.eq(weights.load_en),
+            grid.load_pair.eq(weights.load_pair),
             *(grid.load_data[i].eq(weights.load_data[i]) for i in range(LINES_A_CYCLE)),
             accumulator.tag.eq(feed.tag),
             accumulator.sums.eq(grid.sums),
         ]
-        if isinstance(weights, WeightLoader):
-            m.d.comb += [
-                weights.conv.eq(conv),
-                weights.start.eq(start_d1),
-                grid.load_en.eq(weights.load_en),
-                grid.load_pair.eq(weights.load_pair),
-            ]
-        else:
-            m.d.comb += weights.line.eq(streamer.line)
         # The last waves of a command are padded after it is complete; the first of the next one
         # come 6 cycles after its start at the earliest.
         m.d.sync += [start_d1.eq(start), start_d2.eq(start_d1)]
@@ -157,7 +148,7 @@ class ArrayEngine(Component):
         self,
         m: Module,
         illegal: Signal,
-        weights: WeightLoader | DirectWeightLoader,
+        weights: WeightLoader,
         streamer: Streamer,
         feed: Feed,
     ) -> None:

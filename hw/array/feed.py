@@ -15,7 +15,7 @@ from celosia.hw.fabric.delay import delays, memory_delay
 from celosia.hw.memory.act import SEGMENTS, ArrayRead
 from celosia.hw.memory.ports import ADDR_BITS
 
-__all__ = ["Feed"]
+__all__ = ["Feed", "MemoryFeed"]
 
 
 class Feed(Component):
@@ -89,22 +89,12 @@ class Feed(Component):
         return m
 
     def _elaborate_tag(self, m: Module, waves: list[Any]) -> None:
-        """Let the tag wait for the sums; a compact machine keeps what can be in a memory there."""
-        first, last = waves[0].tag, waves[-1].tag
-        if not self._config.compact:
-            tags = delays(m, last, self._tag_delay_cycles, name="tag")
-            m.d.comb += self.tag.eq(tags[-1])
-            flags = [Cat(tag.valid, tag.give) for tag in tags]
-        else:
-            # Whether it means anything is known from the first cycle on.
-            flags = delays(m, Cat(last.valid, last.give), self._tag_delay_cycles, name="tag_flags")
-            cycles = len(waves) - 1 + self._tag_delay_cycles
-            rest = Cat(first.index, first.overwrite, first.half)
-            late = memory_delay(m, rest, cycles, name="tag")
-            m.d.comb += [
-                Cat(self.tag.valid, self.tag.give).eq(flags[-1]),
-                Cat(self.tag.index, self.tag.overwrite, self.tag.half).eq(late),
-            ]
+        """Let the tag wait for the sums."""
+        tags = delays(m, waves[-1].tag, self._tag_delay_cycles, name="tag")
+        m.d.comb += self.tag.eq(tags[-1])
+        self._show_idle(m, waves, [Cat(tag.valid, tag.give) for tag in tags])
+
+    def _show_idle(self, m: Module, waves: list[Any], flags: list[Any]) -> None:
         m.d.comb += self.idle.eq(~Cat((wave.valid for wave in waves), flags).any())
 
     def _elaborate_operands(self, m: Module, waves: list[Any]) -> None:
@@ -172,3 +162,20 @@ class Feed(Component):
             beyond = line[(config.act_lines - 1).bit_length() :].any()
             with m.If(fetched[s] & used[s] & beyond):
                 m.d.sync += [self.act_range.eq(1), self.fault_line.eq(line)]
+
+
+class MemoryFeed(Feed):
+    """Keeps in a memory what can be there of a tag that waits."""
+
+    def _elaborate_tag(self, m: Module, waves: list[Any]) -> None:
+        first, last = waves[0].tag, waves[-1].tag
+        # Whether it means anything is known from the first cycle on.
+        flags = delays(m, Cat(last.valid, last.give), self._tag_delay_cycles, name="tag_flags")
+        cycles = len(waves) - 1 + self._tag_delay_cycles
+        rest = Cat(first.index, first.overwrite, first.half)
+        late = memory_delay(m, rest, cycles, name="tag")
+        m.d.comb += [
+            Cat(self.tag.valid, self.tag.give).eq(flags[-1]),
+            Cat(self.tag.index, self.tag.overwrite, self.tag.half).eq(late),
+        ]
+        self._show_idle(m, waves, flags)

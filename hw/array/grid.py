@@ -9,19 +9,94 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Mode
 from celosia.hw.fabric.delay import delays, memory_delay
 from celosia.hw.memory.act import SEGMENTS
-from celosia.hw.memory.weights import LINES_A_CYCLE
+from celosia.hw.memory.ports import LINES_A_CYCLE
 
-__all__ = ["SystolicArray", "segment_of_row"]
+__all__ = [
+    "DirectWeights",
+    "MemorySkew",
+    "RegisterSkew",
+    "RegisteredProducts",
+    "ShadowWeights",
+    "SystolicArray",
+    "WiredProducts",
+    "segment_of_row",
+]
 
 TAPS_A_SEGMENT = 3
 
 MEMORY_FROM_CYCLES = 3
-"""Delay from which on a compact machine keeps it in a memory."""
+"""Delay from which on a memory takes less room than registers."""
 
 
 def segment_of_row(row: int, segments: int) -> int:
     """Return the kernel row (segment) that an array row belongs to in mode ROWS."""
     return min(row // TAPS_A_SEGMENT, segments - 1)
+
+
+class ShadowWeights:
+    """Each cell has a second weight, which is loaded while the wave before runs down the rows."""
+
+    @staticmethod
+    def following(m: Module, grid: SystolicArray, row: int, column: int) -> Value:
+        """Return the weight that a cell takes over with the next `swap`."""
+        shadow = Signal(signed(8), name=f"shadow_{row}_{column}", reset_less=True)
+        with m.If(grid.load_en & (grid.load_pair == row // LINES_A_CYCLE)):
+            m.d.sync += shadow.eq(grid.load_data[row % LINES_A_CYCLE][column])
+        return shadow
+
+
+class DirectWeights:
+    """A cell takes its weight from ``load_data`` in the cycle of ``swap``."""
+
+    @staticmethod
+    def following(m: Module, grid: SystolicArray, row: int, column: int) -> Value:
+        """Return the weight that a cell takes over with the next `swap`."""
+        weight: Value = grid.load_data[row % LINES_A_CYCLE][column]
+        return weight
+
+
+class RegisteredProducts:
+    """A register behind each multiplier: it is far to one and back."""
+
+    CYCLES = 1
+
+    @staticmethod
+    def show(m: Module, product: Signal, value: Value) -> None:
+        """Drive `product` with what the multiplier gives."""
+        m.d.sync += product.eq(value)
+
+
+class WiredProducts:
+    """A product is added in the cycle in which it is made."""
+
+    CYCLES = 0
+
+    @staticmethod
+    def show(m: Module, product: Signal, value: Value) -> None:
+        """Drive `product` with what the multiplier gives."""
+        m.d.comb += product.eq(value)
+
+
+class RegisterSkew:
+    """Byte r of a window waits for its row in r registers."""
+
+    @staticmethod
+    def late(m: Module, byte: Value, cycles: int, name: str) -> Value:
+        """Return `byte` that many cycles later."""
+        late: Value = delays(m, byte, cycles, name=name, reset_less=True)[-1]
+        return late
+
+
+class MemorySkew(RegisterSkew):
+    """What waits for longer does so in a memory."""
+
+    @staticmethod
+    def late(m: Module, byte: Value, cycles: int, name: str) -> Value:
+        """Return `byte` that many cycles later."""
+        if cycles < MEMORY_FROM_CYCLES:
+            return RegisterSkew.late(m, byte, cycles, name)
+        late: Value = memory_delay(m, byte, cycles, name=name)
+        return late
 
 
 class SystolicArray(Component):
@@ -40,15 +115,17 @@ class SystolicArray(Component):
     wave's sums are on ``sums`` :attr:`latency_cycles` cycles after it entered. ``swap`` makes the
     rows take over their shadow weights as the wave reaches them.
 
-    A compact machine has no shadow weights: each row takes its own from ``load_data`` in that
-    cycle. Nor has it registers for products. So the weights may go into the registers that a
-    Gowin FPGA's multipliers have inside: those have one clock enable for all of a multiplier, and
-    nothing else in a cell waits for ``swap``. (Its 16 multipliers at least are more than any iCE40
-    has.)
+    With :class:`DirectWeights` and :class:`WiredProducts` the weights may go into the registers
+    that a Gowin FPGA's multipliers have inside: those have one clock enable for all of a
+    multiplier, and nothing else in a cell waits for ``swap``. (Its 16 multipliers at least are more
+    than any iCE40 has.)
 
     Parameters
     ----------
     config : NpuConfig
+    weights : type of ShadowWeights or DirectWeights
+    products : type of RegisteredProducts or WiredProducts
+    skew : type of RegisterSkew or MemorySkew
 
     Members
     -------
@@ -61,14 +138,22 @@ class SystolicArray(Component):
     pixels : In(3 x N x signed(8))
         Other modes: byte c of segment s's pixel goes to column c.
     load_en, load_pair, load_data : In
-        Writes two rows of shadow weights, 2 * load_pair and the one below. In a compact machine the
-        rows take `load_data` as they need it, and nothing else is looked at.
+        Writes two rows of shadow weights, 2 * load_pair and the one below. Without them the rows
+        take `load_data` as they need it, and nothing else is looked at.
     sums : Out(N x signed)
         Sum of each column.
     """
 
-    def __init__(self, config: NpuConfig) -> None:
+    def __init__(
+        self,
+        config: NpuConfig,
+        *,
+        weights: type[ShadowWeights | DirectWeights] = ShadowWeights,
+        products: type[RegisteredProducts | WiredProducts] = RegisteredProducts,
+        skew: type[RegisterSkew] = RegisterSkew,
+    ) -> None:
         self._config = config
+        self._weights, self._products, self._skew = weights, products, skew
         size = config.rows
         self._sum_bits = 16 + (size - 1).bit_length()
         super().__init__(
@@ -87,11 +172,11 @@ class SystolicArray(Component):
     @property
     def latency_cycles(self) -> int:
         """Cycles from a wave's entry to its sums."""
-        return self._config.rows + (1 if self._config.compact else 2)
+        return self._config.rows + 1 + self._products.CYCLES
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        size, compact = self._config.rows, self._config.compact
+        size = self._config.rows
         segments = max(1, self._config.dw_segments)
         buses = self._column_buses(m, segments)
         windows = self._skewed_windows(m)
@@ -113,13 +198,8 @@ class SystolicArray(Component):
                 operand = Signal(signed(8), name=f"operand_{r}_{c}", reset_less=True)
                 total = Signal(signed(self._sum_bits), name=f"sum_{r}_{c}", reset_less=True)
                 product = Signal(signed(16), name=f"product_{r}_{c}", reset_less=True)
-                m.d["comb" if compact else "sync"] += product.eq(operand * weight)
-                following = self.load_data[r % LINES_A_CYCLE][c]
-                if not compact:
-                    shadow = Signal(signed(8), name=f"shadow_{r}_{c}", reset_less=True)
-                    with m.If(self.load_en & (self.load_pair == r // LINES_A_CYCLE)):
-                        m.d.sync += shadow.eq(following)
-                    following = shadow
+                self._products.show(m, product, operand * weight)
+                following = self._weights.following(m, self, r, c)
                 with m.If(row_swap):
                     m.d.sync += weight.eq(following)
                 bus = buses[segment_of_row(r, segments)][c]
@@ -133,15 +213,10 @@ class SystolicArray(Component):
         return m
 
     def _skewed_windows(self, m: Module) -> list[Value]:
-        """Delay byte r of the window by r cycles, by whatever takes less room."""
-        late: list[Value] = []
-        for r in range(self._config.rows):
-            byte, name = self.window[r], f"window_{r}"
-            if self._config.compact and r >= MEMORY_FROM_CYCLES:
-                late.append(memory_delay(m, byte, r, name=name))
-            else:
-                late.append(delays(m, byte, r, name=name, reset_less=True)[-1])
-        return late
+        """Delay byte r of the window by r cycles."""
+        return [
+            self._skew.late(m, self.window[r], r, f"window_{r}") for r in range(self._config.rows)
+        ]
 
     def _column_buses(self, m: Module, segments: int) -> list[list[Value]]:
         """Give each segment its pixel: its own, three cycles a segment late, or the first one."""

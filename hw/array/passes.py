@@ -12,7 +12,7 @@ from celosia.hw.contract.isa import Conv
 from celosia.hw.control.decode import command_layout
 from celosia.hw.memory.ports import ADDR_BITS, LINE_BITS
 
-__all__ = ["PASS", "PassWalker", "X_BITS", "Y_BITS"]
+__all__ = ["PASS", "LinePassWalker", "PassWalker", "X_BITS", "Y_BITS"]
 
 X_BITS = 21
 Y_BITS = 14
@@ -23,7 +23,7 @@ PASS = data.StructLayout(
         "x": signed(X_BITS),  # its byte in its row
         "y": signed(Y_BITS),  # its input row
         "rows": unsigned(12),  # output rows
-        "line": unsigned(LINE_BITS + 1),  # first line of its weights; only in a compact machine
+        "line": unsigned(LINE_BITS + 1),  # first line of its weights; see LinePassWalker
         "overwrite": unsigned(1),  # write the accumulator instead of adding
         "take": unsigned(1),  # a free accumulator half is needed
         "give": unsigned(1),  # hand the half over afterwards
@@ -127,10 +127,12 @@ class PassWalker(Component):
             ),
         ]
 
-        if self._config.compact:
-            next_tile = ~(next_ic | next_kx | next_ky | last_tile)
-            next_oc = ic_end & kx_end & ky_end & last_tile
-            self._count_lines(m, offered & self.passes.ready, next_tile, next_oc)
+        self._count_lines(
+            m,
+            offered & self.passes.ready,
+            ~(next_ic | next_kx | next_ky | last_tile),
+            ic_end & kx_end & ky_end & last_tile,
+        )
 
         def enter_row(at: Signal) -> list[Any]:
             return [ky_addr.eq(at), kx_offset.eq(0), offset.eq(0), ic.eq(0), kx.eq(0)]
@@ -203,6 +205,13 @@ class PassWalker(Component):
                     ]
                     m.next = "ENTER_TILE"
         return m
+
+    def _count_lines(self, m: Module, taken: Value, next_tile: Value, next_oc: Value) -> None:
+        """Leave `line` alone: the weight loader walks the same loops ahead of the passes."""
+
+
+class LinePassWalker(PassWalker):
+    """Says with each pass where its weights begin, for a loader without loops of its own."""
 
     def _count_lines(self, m: Module, taken: Value, next_tile: Value, next_oc: Value) -> None:
         """Say where the weights of a pass begin: those of one oc are read again for each tile."""

@@ -50,7 +50,7 @@ class Streamer(Component):
         There is a free accumulator half.
     take_weights, take_acc : Out(1)
     line : Out(17)
-        First line of the weights of the pass at hand; only in a compact machine.
+        First line of the weights of the pass at hand, if the passes say it.
     wave : Out(wave_layout)
         Registered: one cycle after the position.
     last : Out(1)

@@ -10,10 +10,26 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Conv
 from celosia.hw.control.decode import command_layout
 from celosia.hw.fabric.delay import delays
-from celosia.hw.memory.ports import LINE_BITS
-from celosia.hw.memory.weights import LINES_A_CYCLE, WeightRead
+from celosia.hw.memory.ports import LINE_BITS, LINES_A_CYCLE, WeightRead
 
-__all__ = ["WeightLoader", "read_pairs"]
+__all__ = ["WeightLoader", "loader_members", "read_pairs"]
+
+
+def loader_members(config: NpuConfig) -> dict[str, Any]:
+    """Return the members of a weight loader, of either kind."""
+    return {
+        "conv": In(command_layout(Conv)),
+        "start": In(1),
+        "line": In(LINE_BITS + 1),
+        "ready": Out(1),
+        "take": In(1),
+        "done": Out(1),
+        "wgt": Out(WeightRead(config)),
+        "load_en": Out(1),
+        "load_pair": Out(range(config.rows // LINES_A_CYCLE)),
+        "load_data": Out(8 * config.line_bytes).array(LINES_A_CYCLE),
+        "out_of_range": Out(1),
+    }
 
 
 def read_pairs(
@@ -74,6 +90,8 @@ class WeightLoader(Component):
     conv : In(command_layout(Conv))
     start : In(1)
         Second cycle of a command: the first pass is two more away.
+    line : In(17)
+        Not looked at: it counts lines itself, ahead of the passes.
     ready : Out(1)
         The next pass is announced: its first wave may be asked for.
     take : In(1)
@@ -89,20 +107,7 @@ class WeightLoader(Component):
 
     def __init__(self, config: NpuConfig) -> None:
         self._config = config
-        super().__init__(
-            {
-                "conv": In(command_layout(Conv)),
-                "start": In(1),
-                "ready": Out(1),
-                "take": In(1),
-                "done": Out(1),
-                "wgt": Out(WeightRead(config)),
-                "load_en": Out(1),
-                "load_pair": Out(range(config.rows // LINES_A_CYCLE)),
-                "load_data": Out(8 * config.line_bytes).array(LINES_A_CYCLE),
-                "out_of_range": Out(1),
-            }
-        )
+        super().__init__(loader_members(config))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Signal
-from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.array.weights import read_pairs
+from amaranth.lib.wiring import Component, Out
+from celosia.hw.array.weights import loader_members, read_pairs
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.fabric.delay import delays
-from celosia.hw.memory.ports import LINE_BITS
-from celosia.hw.memory.weights import LINES_A_CYCLE, WeightRead
+from celosia.hw.memory.ports import LINE_BITS, LINES_A_CYCLE
 
 __all__ = ["DirectWeightLoader"]
 
@@ -18,6 +17,8 @@ class DirectWeightLoader(Component):
 
     Members
     -------
+    conv : In(command_layout(Conv)), start : In(1)
+        Not looked at: it waits for a pass and its line.
     ready : Out(1)
         The next pass may begin: the last row of the one before has its weights by then.
     take : In(1)
@@ -27,6 +28,8 @@ class DirectWeightLoader(Component):
     done : Out(1)
         The weights of all passes that have begun have been read.
     wgt : Out(WeightRead)
+    load_en, load_pair : Out
+        Always 0: rows take `load_data` as a wave reaches them.
     load_data : Out
         To the array.
     out_of_range : Out(1)
@@ -35,17 +38,7 @@ class DirectWeightLoader(Component):
 
     def __init__(self, config: NpuConfig) -> None:
         self._config = config
-        super().__init__(
-            {
-                "ready": Out(1, init=1),
-                "take": In(1),
-                "line": In(LINE_BITS + 1),
-                "done": Out(1),
-                "wgt": Out(WeightRead(config)),
-                "load_data": Out(8 * config.line_bytes).array(LINES_A_CYCLE),
-                "out_of_range": Out(1),
-            }
-        )
+        super().__init__(loader_members(config) | {"ready": Out(1, init=1)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -15,7 +15,7 @@ from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.fabric.buffer import StreamBuffer, StreamQueue
 from celosia.hw.fabric.ports import FaultPort
 
-__all__ = ["BusArbiter"]
+__all__ = ["BusArbiter", "SmallBusArbiter"]
 
 MAX_BURST_WORDS = 16
 """After so many words of one port another one that waits has its turn."""
@@ -215,6 +215,11 @@ class BusArbiter(Component):
         That request.
     """
 
+    SPARE = True
+    """Buffers have two entries."""
+    OWNERS = 2
+    """Length of the queue of owners, in words that may be in flight."""
+
     def __init__(self, config: NpuConfig, *, ports: int) -> None:
         if ports < 1:
             raise ValueError(f"ports must be positive, not {ports!r}")
@@ -244,14 +249,12 @@ class BusArbiter(Component):
             {"port": range(self._ports), "we": 1, "adr": word_addr_bits(config)}
         )
         m.submodules.grant = grant = _Grant(self._ports)
-        spare = not config.compact
-        # Also room for what waits for the bus: it is never full (but in a compact machine).
         m.submodules.owners = owners = StreamQueue(
-            owner_layout, depth=config.max_outstanding * (2 if spare else 1), spare=spare
+            owner_layout, depth=config.max_outstanding * self.OWNERS, spare=self.SPARE
         )
         m.submodules.issue = issue = _Issue(config, layout)
 
-        owned = Const(1) if spare else owners.i.ready
+        owned = self._room(owners)
         chosen = self.chosen
         follows = Signal(self._ports)
         any_valid = Signal()
@@ -272,7 +275,7 @@ class BusArbiter(Component):
         for index in range(self._ports):
             request = self.ports[index].request
             # Ports are far from one another; whose turn it is depends on nothing that is.
-            m.submodules[f"request_{index}"] = held = StreamBuffer(layout, spare=spare)
+            m.submodules[f"request_{index}"] = held = StreamBuffer(layout, spare=self.SPARE)
             m.d.comb += [
                 held.i.valid.eq(request.valid),
                 held.i.payload.eq(request.payload),
@@ -304,6 +307,10 @@ class BusArbiter(Component):
         self._watch(m, issue, oldest.adr, oldest.port)
         return m
 
+    def _room(self, owners: StreamQueue) -> Value:
+        """Return whether one more owner has room: it has also room for what waits for the bus."""
+        return Const(1)
+
     def _connect_bus(self, m: Module, issue: _Issue) -> None:
         for name in ("adr", "dat_w", "sel", "cyc", "stb", "we", "cti", "bte"):
             m.d.comb += getattr(self.bus, name).eq(getattr(issue.bus, name))
@@ -325,3 +332,14 @@ class BusArbiter(Component):
             self.fault.address.eq(adr << (32 - len(adr))),
             self.fault_port.eq(port),
         ]
+
+
+class SmallBusArbiter(BusArbiter):
+    """The same with buffers of one entry, and no more owners than words in flight."""
+
+    SPARE = False
+    OWNERS = 1
+
+    def _room(self, owners: StreamQueue) -> Value:
+        room: Value = owners.i.ready
+        return room

@@ -76,7 +76,8 @@ class RegisterFile(Component):
         - RW1C: ``set`` ``In(width)``, bits to set, and ``value`` ``Out(width)``. Setting wins
           over clearing.
     written : Out(STORED_WRITE)
-        What gets into the memory. The index is the low bits of the word address.
+        What gets into the memory; the index is the low bits of the word address. This and what
+        follows is 0 where there is no memory.
     shows : Out(1), shown : Out(32)
         `shown` is the value of the one that is watched.
     clearing : Out(1)
@@ -105,15 +106,12 @@ class RegisterFile(Component):
         for entry in self._registers:
             if entry.address % WORD_BYTES:
                 raise ValueError(f"register {entry.name} is at 0x{entry.address:x}, not aligned")
-        memory = {
-            "written": Out(STORED_WRITE),
-            "shows": Out(1),
-            "shown": Out(WORD_BITS),
-            "clearing": Out(1),
-        }
         super().__init__(
-            (memory if stored else {})
-            | {
+            {
+                "written": Out(STORED_WRITE),
+                "shows": Out(1),
+                "shown": Out(WORD_BITS),
+                "clearing": Out(1),
                 "bus": In(csr_signature(self._all)),
                 "regs": Out(
                     Signature(

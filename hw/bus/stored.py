@@ -1,4 +1,4 @@
-"""The registers that a small machine keeps in a memory, not in flip-flops."""
+"""Registers in a memory, not in flip-flops."""
 
 from __future__ import annotations
 

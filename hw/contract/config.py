@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 from celosia.errors import CelosiaError
-from celosia.hw.contract.isa import BLOCK_LINES
+from celosia.hw.contract.operations import OPERATIONS, Operation
+from celosia.hw.contract.parts import COMPACT, FULL, Part
+from celosia.quantities import KIB
 
 __all__ = ["ACT_BANKS", "ConfigError", "NpuConfig", "PRESETS", "preset"]
 
-KIB = 1024
 
 MAX_BEATS = 16
 """Cycles that the vector engine may take for a vector at most."""
@@ -33,6 +34,15 @@ class ConfigError(CelosiaError, ValueError):
 
 def _impossible(cause: str) -> ConfigError:
     return ConfigError("configuration", cause, "give a value that it takes")
+
+
+def _names_of(what: str, given: object, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of the known names that are given, in their order."""
+    names = list(given) if isinstance(given, (tuple, list, set, frozenset)) else [given]
+    for name in names:
+        if name not in known:
+            raise _impossible(f"{what} names of {', '.join(known)}, not {name!r}")
+    return tuple(name for name in known if name in names)
 
 
 _SIZES = (
@@ -78,9 +88,13 @@ class NpuConfig:
         Channels that the vector engine works on in a cycle, a power of two from ``cols / 16`` to
         ``cols``; None: all of a vector's. With fewer a vector takes several cycles,
         :attr:`vector_beats`.
-    compact : bool
-        Spend cycles to save flip-flops and tables (docs/machine.md, "Small machines"). Results are
-        the same.
+    compact : bool or tuple of str
+        True: the small variant of every part; spend cycles to save flip-flops and tables
+        (docs/parts.md). Or the names of those :class:`celosia.hw.contract.parts.Part` that are
+        small. Results are the same.
+    operations : tuple of str
+        Names of :class:`celosia.hw.contract.operations.Operation`, in any order: what the vector
+        engine can do. What nobody needs is left out of the hardware, if it has hardware of its own.
     firmware : bool
         A processor with firmware in place of the engines: the smallest machine, and the slowest
         (docs/firmware.md). Results are the same. For 4 rows and a bus of 32 bits.
@@ -102,7 +116,8 @@ class NpuConfig:
     queue_depth: int = 16
     max_outstanding: int = 16
     lanes: int | None = None
-    compact: bool = False
+    compact: bool | tuple[str, ...] = False
+    operations: tuple[str, ...] = OPERATIONS
     firmware: bool = False
 
     def __post_init__(self) -> None:
@@ -148,8 +163,8 @@ class NpuConfig:
                     f"lanes must be a power of two from {fewest} to {self.cols} (cols), or None,"
                     f" not {self.lanes!r}"
                 )
-        if not isinstance(self.compact, bool):
-            raise _impossible(f"compact must be true or false, not {self.compact!r}")
+        self._check_parts()
+        self._check_operations()
         if not isinstance(self.firmware, bool):
             raise _impossible(f"firmware must be true or false, not {self.firmware!r}")
         if self.firmware and (self.rows, self.bus_bits) != (4, 32):
@@ -162,6 +177,36 @@ class NpuConfig:
                 f"queue_depth must be at most {MAX_FIRMWARE_QUEUE} with firmware, not"
                 f" {self.queue_depth!r}: its data memory has no room for more"
             )
+
+    def _check_parts(self) -> None:
+        if isinstance(self.compact, bool):
+            return
+        known = tuple(part.name for part in Part)
+        ordered = _names_of("compact must be true or false, or", self.compact, known)
+        for name in ordered:
+            for need in Part[name].value.needs:
+                if need not in ordered:
+                    raise _impossible(f"compact must have {need} as well: {name} needs it")
+        whole = len(ordered) == len(known)
+        object.__setattr__(self, "compact", whole if whole or not ordered else ordered)
+
+    def _check_operations(self) -> None:
+        ordered = _names_of("operations must be", self.operations, OPERATIONS)
+        # Without it nothing gets out of the array.
+        if Operation.REQUANT.name not in ordered:
+            raise _impossible("operations must have REQUANT: it takes what the array has summed up")
+        object.__setattr__(self, "operations", ordered)
+
+    def can(self, operation: Operation) -> bool:
+        """Return whether the machine has an operation."""
+        return operation.name in self.operations
+
+    @property
+    def parts(self) -> frozenset[Part]:
+        """Parts of the machine that are small, not fast: those that `compact` says."""
+        if isinstance(self.compact, bool):
+            return COMPACT if self.compact else FULL
+        return frozenset(Part[name] for name in self.compact)
 
     @property
     def line_bytes(self) -> int:
@@ -194,11 +239,6 @@ class NpuConfig:
         return self.param_bytes // self.line_bytes
 
     @property
-    def param_block_lines(self) -> int:
-        """Lines of one whole block of per-channel parameters."""
-        return BLOCK_LINES
-
-    @property
     def vector_lanes(self) -> int:
         """Channels that the vector engine works on in a cycle."""
         return self.cols if self.lanes is None else self.lanes
@@ -210,9 +250,10 @@ class NpuConfig:
 
     @property
     def min_pass_cycles(self) -> int:
-        """Cycles from pass to pass at least: weights go in two rows a cycle, in a compact machine
-        one (docs/machine.md)."""
-        return max(self.rows if self.compact else self.rows // 2 + 1, 4)
+        """Cycles from pass to pass at least: weights go in two rows a cycle, or one, directly
+        (docs/machine.md)."""
+        direct = Part.DIRECT_WEIGHTS in self.parts
+        return max(self.rows if direct else self.rows // 2 + 1, 4)
 
     @property
     def dw_segments(self) -> int:
@@ -221,7 +262,7 @@ class NpuConfig:
         One in a compact machine: the ways for more are a thirtieth of it, and images whose rows
         may have any length need less memory.
         """
-        return 1 if self.compact else min(3, self.rows // 3)
+        return 1 if Part.ONE_SEGMENT in self.parts else min(3, self.rows // 3)
 
     @property
     def macs_per_cycle(self) -> int:
@@ -235,7 +276,7 @@ class NpuConfig:
         del fields["name"]
         return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
 
-    def with_(self, **changes: int | str | None) -> NpuConfig:
+    def with_(self, **changes: int | str | tuple[str, ...] | None) -> NpuConfig:
         """Copy with some fields changed and, unless it is given, the name ``custom``."""
         changes.setdefault("name", "custom")
         return replace(self, **changes)  # type: ignore[arg-type]

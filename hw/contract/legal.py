@@ -10,6 +10,7 @@ from celosia.hw.contract.isa import (
     Command,
     Conv,
     Mode,
+    Softmax,
     Space,
     Store,
     Transfer,
@@ -19,9 +20,13 @@ from celosia.hw.contract.isa import (
     fields_of,
     whole_words_of,
 )
+from celosia.hw.contract.operations import Operation, operation_of
 from celosia.hw.contract.regs import ErrorCause
 
-__all__ = ["field_problem"]
+__all__ = ["LACKING_REMEDY", "field_problem", "lacking"]
+
+LACKING_REMEDY = "use a configuration that has it, or leave the operator to the host"
+"""What to do about an operation that a machine has not."""
 
 Problem = tuple[ErrorCause, str]
 
@@ -31,6 +36,12 @@ def field_problem(command: Command, config: NpuConfig) -> Problem | None:
 
     Addresses that leave a memory while the command runs are not looked at here.
     """
+    operation = operation_of(command)
+    if operation is not None and not config.can(operation):
+        fault = ErrorCause.ILLEGAL_FIELD
+        if isinstance(command, Softmax):
+            fault = ErrorCause.ILLEGAL_OPCODE
+        return fault, lacking(operation, config)
     cause = _value_problem(command, config)
     if cause:
         return ErrorCause.ILLEGAL_FIELD, cause
@@ -39,6 +50,14 @@ def field_problem(command: Command, config: NpuConfig) -> Problem | None:
     if isinstance(command, Vector):
         return _vector_problem(command)
     return None
+
+
+def lacking(operation: Operation, config: NpuConfig) -> str:
+    """Return what is wrong with an operation that a machine has not."""
+    return (
+        f"{operation.name} is not among the operations of configuration {config.name!r}, which are"
+        f" {', '.join(config.operations)}"
+    )
 
 
 def _value_problem(command: Command, config: NpuConfig) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import asdict, fields
 from pathlib import Path
 
 from celosia.hw.contract.config import PRESETS, ConfigError, NpuConfig, preset
+from celosia.schema import SchemaError, build, parse
 
 __all__ = ["resolve_config"]
 
@@ -37,36 +36,15 @@ def resolve_config(config: str | os.PathLike[str] | NpuConfig) -> NpuConfig:
         raise ConfigError(
             what, "no such preset", f"choose {', '.join(PRESETS)}, or give a JSON file"
         )
-    known = [entry.name for entry in fields(NpuConfig)]
-    remedy = f"write an object with fields of {', '.join(known)}"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse(path.read_bytes(), "")
+        if isinstance(content, dict):
+            content.setdefault("name", path.stem)
+        return build(NpuConfig, content, "")
     except OSError as error:
         raise ConfigError(what, error.strerror or str(error), "check the path") from None
-    except ValueError as error:
-        raise ConfigError(
-            what, f"not JSON: {error}", "write an object of NpuConfig's fields"
-        ) from None
-    if not isinstance(content, dict):
-        raise ConfigError(what, "it is not a JSON object", remedy)
-    unknown = sorted(set(content) - set(known))
-    if unknown:
-        raise ConfigError(what, f"there is no field {unknown[0]!r}", remedy)
-    defaults = asdict(NpuConfig())
-    wanted: type
-    for name, value in content.items():
-        if name == "name":
-            wanted, kind = str, "a text"
-        elif isinstance(defaults[name], bool):
-            wanted, kind = bool, "true or false"
-        else:
-            wanted, kind = int, "a whole number"
-        if name == "lanes" and value is None:
-            continue
-        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-            raise ConfigError(what, f"{name} must be {kind}, not {value!r}", "correct the file")
-    content.setdefault("name", path.stem)
-    try:
-        return NpuConfig(**content)
+    except SchemaError as error:
+        remedy = "correct the file: a JSON object with fields of NpuConfig"
+        raise ConfigError(what, str(error), remedy) from None
     except ConfigError as error:
         raise ConfigError(what, error.cause, "correct the file") from None

@@ -13,6 +13,7 @@ from enum import Enum, IntEnum
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Region
+from celosia.hw.contract.operations import Operation
 
 __all__ = [
     "ACCESS",
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 IDENTITY = int.from_bytes(b"CELO", "little")
-VERSION = 0x0001_0000
+VERSION = 0x0001_0001
 """Version of the hardware interface: major in the high half, minor in the low half."""
 
 
@@ -143,6 +144,15 @@ REGISTERS: tuple[Register, ...] = (
         "Sizes of the memories",
     ),
     Register(
+        "capability3",
+        0x18,
+        tuple(
+            _F(operation.name.lower(), int(operation), 1, R, f"It {operation.doc}")
+            for operation in Operation
+        ),
+        "Operations of the vector engine that there are",
+    ),
+    Register(
         "control",
         0x20,
         (
@@ -242,12 +252,13 @@ def address_of(name: str) -> int:
     return _BY_NAME[name].address
 
 
-def capability_words(config: NpuConfig) -> tuple[int, int, int]:
-    """Return the values of capability0 to capability2 for `config`."""
+def capability_words(config: NpuConfig) -> tuple[int, int, int, int]:
+    """Return the values of capability0 to capability3 for `config`."""
     from celosia.hw.contract.isa import FORMAT_VERSION
 
     return (
         config.rows | config.cols << 8 | config.bus_bytes << 16 | FORMAT_VERSION << 24,
         config.act_bytes // 1024 | config.wgt_bytes // 1024 << 16,
         config.acc_depth | config.param_bytes // 1024 << 16,
+        sum(config.can(operation) << operation for operation in Operation),
     )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
-from operator import or_
 from typing import Any
 
-from amaranth.hdl import Cat, Const, DomainRenamer, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
-from celosia.hw.bus.csr import WORD_BYTES, RegisterFile, csr_signature
+from celosia.hw import parts
+from celosia.hw.bus.csr import WORD_BYTES, csr_signature
 from celosia.hw.bus.ports import REGION_TABLE
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Engine, Region
@@ -17,12 +16,11 @@ from celosia.hw.contract.regs import (
     COUNTERS,
     IDENTITY,
     VERSION,
-    ErrorCause,
     address_of,
     capability_words,
 )
-from celosia.hw.control.counters import Counters, MemoryCounters
-from celosia.hw.control.regions import STORED, WATCHED, RegionMemory
+from celosia.hw.control.counters import Counters
+from celosia.hw.control.errors import ErrorLatch
 from celosia.hw.fabric.gating import clock, idles
 from celosia.hw.fabric.ports import FaultPort, Unit
 
@@ -44,138 +42,6 @@ EVENTS = tuple(
     if name not in {"total", "idle", *(entry[0] for entry in _FROM_GATES)}
 )
 """Counters whose pulses come from outside; the others are counted from the ports of the gates."""
-
-
-class _ErrorLatch(Component):
-    """Keeps the first error while it is armed.
-
-    Parameters
-    ----------
-    compact : bool
-        Choose among errors in the cycle in which they come, not in the one after it. The address of
-        a fault of LOAD is taken for one of STORE, too: there is one engine for both.
-
-    Members
-    -------
-    faults : In(FaultPort).array(5)
-        By :class:`Unit`; of several errors in one cycle the first in this order counts, then
-        `overflow`, `bus_fault`, `watchdog`.
-    tags : In(16).array(5)
-        Tag of each unit's command.
-    overflow : In(4)
-        TOKEN_OVERFLOW, by :class:`Engine`.
-    bus_fault : In(FaultPort)
-    bus_unit : In(3)
-        :class:`Unit` that the bus fault belongs to.
-    watchdog : In(1)
-        WATCHDOG, of unit FETCH.
-    armed : In(1)
-    clear : In(1)
-    seen : Out(1)
-        There is one among the inputs.
-    error : Out(1)
-        There is an error in this cycle; the registers follow in the next one, the tag after that.
-    cause, unit : Out(8)
-    tag : Out(16)
-    address : Out(32)
-    """
-
-    def __init__(self, *, compact: bool) -> None:
-        self._compact = compact
-        super().__init__(
-            {
-                "faults": In(FaultPort()).array(len(Unit)),
-                "tags": In(16).array(len(Unit)),
-                "overflow": In(ENGINES),
-                "bus_fault": In(FaultPort()),
-                "bus_unit": In(range(len(Unit))),
-                "watchdog": In(1),
-                "armed": In(1),
-                "clear": In(1),
-                "seen": Out(1),
-                "error": Out(1),
-                "cause": Out(8),
-                "unit": Out(8),
-                "tag": Out(16),
-                "address": Out(32),
-            }
-        )
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        sources: list[tuple[Value, Any, Any, Any]] = []
-        for unit in Unit:
-            fault = self.faults[unit]
-            sources.append((fault.valid, fault.cause, int(unit), fault.address))
-        for engine in Engine:
-            sources.append((self.overflow[engine], ErrorCause.TOKEN_OVERFLOW, int(engine), 0))
-        sources.append(
-            (
-                self.bus_fault.valid,
-                self.bus_fault.cause,
-                self.bus_unit,
-                self.bus_fault.address,
-            )
-        )
-        sources.append((self.watchdog, ErrorCause.WATCHDOG, int(Unit.FETCH), 0))
-
-        m.d.comb += self.seen.eq(Cat(valid for valid, *_ in sources).any())
-        # Two steps, so that the choice does not lengthen the engines' paths; in a compact machine
-        # one.
-        step = m.d.comb if self._compact else m.d.sync
-        caught = [Signal(name=f"caught_{place}") for place in range(len(sources))]
-        m.d.comb += self.error.eq(self.armed & Cat(caught).any())
-        held = []
-        for place, (valid, cause, unit, address) in enumerate(sources):
-            cause_now = Signal(8, name=f"cause_{place}")
-            unit_now = Signal(range(len(Unit)), name=f"unit_{place}")
-            address_now = Signal(32, name=f"address_{place}")
-            step += [
-                caught[place].eq(valid & self.armed),
-                cause_now.eq(cause),
-                unit_now.eq(unit),
-                address_now.eq(address),
-            ]
-            held.append((cause_now, unit_now, address_now))
-        chosen = Signal(range(len(Unit)))
-        cause, address = Signal(8), Signal(32)
-        if self._compact:
-            # As sums of products: fewer tables than a chain of choices.
-            first = Cat(seen & ~Cat(caught[:place]).any() for place, seen in enumerate(caught))
-            for result, column in ((cause, 0), (chosen, 1)):
-                terms = [Mux(first[place], entry[column], 0) for place, entry in enumerate(held)]
-                m.d.comb += result.eq(reduce(or_, terms))
-            # One for both, which is a term less of each bit.
-            transfers = first[Unit.LOAD] | first[Unit.STORE]
-            terms = [Mux(transfers, self.faults[Unit.LOAD].address, 0)]
-            terms += [
-                Mux(first[place], entry[2], 0)
-                for place, entry in enumerate(held)
-                if place not in (Unit.LOAD, Unit.STORE)
-            ]
-            m.d.comb += address.eq(reduce(or_, terms))
-        else:
-            for place, (cause_now, unit_now, address_now) in enumerate(held):
-                with m.If(caught[place]) if place == 0 else m.Elif(caught[place]):
-                    m.d.comb += [
-                        chosen.eq(unit_now),
-                        cause.eq(cause_now),
-                        address.eq(address_now),
-                    ]
-        with m.If(self.error):
-            m.d.sync += [self.cause.eq(cause), self.unit.eq(chosen), self.address.eq(address)]
-        # The tag comes a cycle later. Until then the queues have not been reset, and no command
-        # follows the one that is to blame.
-        latched = Signal()
-        m.d.sync += latched.eq(self.error)
-        with m.If(latched):
-            with m.Switch(self.unit):
-                for unit in Unit:
-                    with m.Case(int(unit)):
-                        m.d.sync += self.tag.eq(self.tags[unit])
-        with m.If(self.clear):
-            m.d.sync += [self.cause.eq(0), self.unit.eq(0), self.tag.eq(0), self.address.eq(0)]
-        return m
 
 
 class Control(Component):
@@ -205,7 +71,7 @@ class Control(Component):
         No program runs and the sleep bit is set; the doorbell wakes.
     regions : Out(REGION_TABLE)
     region_select : In(2)
-        Of a compact machine: all of `regions` is the entry of this region.
+        Where regions are in a memory, all of `regions` is the entry of this region.
     bus_timeout : Out(32)
     faults : In(FaultPort).array(5), tags : In(16).array(5)
         By :class:`Unit`.
@@ -220,8 +86,7 @@ class Control(Component):
     def __init__(self, config: NpuConfig) -> None:
         self._config = config
         super().__init__(
-            ({"region_select": In(range(len(Region)))} if config.compact else {})
-            | {
+            {
                 "bus": In(csr_signature()),
                 "irq": Out(1),
                 "start": Out(1),
@@ -229,6 +94,7 @@ class Control(Component):
                 "halt": Out(1),
                 "sleep": Out(1),
                 "regions": Out(REGION_TABLE),
+                "region_select": In(range(len(Region))),
                 "bus_timeout": Out(32),
                 "faults": In(FaultPort()).array(len(Unit)),
                 "tags": In(16).array(len(Unit)),
@@ -244,19 +110,15 @@ class Control(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        compact = self._config.compact
-        memory: dict[str, Any] = {"stored": STORED, "watched": WATCHED} if compact else {}
-        self._csr = csr = RegisterFile(**memory)
-        errors = _ErrorLatch(compact=compact)
-        counters = MemoryCounters() if compact else Counters()
-        m.submodules.counters = counters
+        self._csr = csr = parts.shell_registers(self._config)
+        errors = parts.error_latch(self._config)
+        m.submodules.counters = counters = parts.counters(self._config)
         fields = csr.fields
         pending = fields["irq_pending"].values()
         # What the registers show, and what starts and ends a program, changes rarely: the error
         # latch needs two cycles, its tag one more, this here two more.
-        clearing = csr.clearing if compact else Const(0)
         sets = (flag.set for flag in pending)
-        wakes = Cat(clearing, self.bus.cyc, self.done, errors.seen, *sets).any()
+        wakes = Cat(csr.clearing, self.bus.cyc, self.done, errors.seen, *sets).any()
         for name, part, active, tail_cycles in (
             ("csr", csr, wakes, 4),
             ("errors", errors, errors.clear | errors.seen, 3),
@@ -302,7 +164,7 @@ class Control(Component):
             registers += [running.eq(1), done.eq(0)]
         self._status(m, platform, fields, running, done, failed)
         self._errors(m, fields, errors, counters, running & ~rung)
-        self._count(m, fields, counters, running, rung, registers)
+        self._count(m, fields, counters, running, rung)
         return m
 
     def _constants(self, m: Module, fields: dict[str, dict[str, Any]]) -> None:
@@ -335,21 +197,11 @@ class Control(Component):
         ]
         for engine in Engine:
             m.d.comb += fields["status"][f"{engine.name.lower()}_active"].eq(self.active[engine])
-        if self._config.compact:
-            memory = RegionMemory()
-            m.submodules.regions = DomainRenamer(clock("csr", platform))(memory)
-            m.d.comb += [
-                memory.written.eq(self._csr.written),
-                memory.select.eq(self.region_select),
-                self.regions.eq(memory.regions),
-                self.bus_timeout.eq(memory.bus_timeout),
-            ]
-        else:
-            m.d.comb += self.bus_timeout.eq(fields["bus_timeout"]["value"])
-            for region in Region:
-                for part in ("base", "size"):
-                    value = fields[f"region{region}_{part}"]["value"]
-                    m.d.comb += self.regions[region][part].eq(value)
+        m.d.comb += [
+            self._csr.region_select.eq(self.region_select),
+            self.regions.eq(self._csr.regions),
+            self.bus_timeout.eq(self._csr.bus_timeout),
+        ]
         m.d[clock("csr", platform)] += self.irq.eq(
             (pending["done"].value & enable["done"]) | (pending["error"].value & enable["error"])
         )
@@ -358,8 +210,8 @@ class Control(Component):
         self,
         m: Module,
         fields: dict[str, dict[str, Any]],
-        errors: _ErrorLatch,
-        counters: Counters | MemoryCounters,
+        errors: ErrorLatch,
+        counters: Counters,
         counting: Value,
     ) -> None:
         """`counting`: a program runs, and its cycles are being counted, not those of the last."""
@@ -369,11 +221,9 @@ class Control(Component):
             m.d.comb += errors.tags[unit].eq(self.tags[unit])
         for name in ("valid", "cause", "address"):
             m.d.comb += getattr(errors.bus_fault, name).eq(getattr(self.bus_fault, name))
-        if isinstance(counters, MemoryCounters):
-            # The limit is seen while no register is read: at the latest a cycle later.
-            total, limit, seen = counters.total, self._csr.shown, self._csr.shows & counting
-        else:
-            total, limit, seen = counters.values[0], fields["watchdog"]["value"], counting
+        # The limit may be out of sight while a register is read: it is seen a cycle later then.
+        total, limit = counters.values[0], self._csr.limit
+        seen = self._csr.limit_seen & counting
         m.d.sync += errors.watchdog.eq((total >= limit) & (limit != 0) & seen)
         m.d.comb += [
             errors.overflow.eq(self.overflow),
@@ -388,10 +238,9 @@ class Control(Component):
         self,
         m: Module,
         fields: dict[str, dict[str, Any]],
-        counters: Counters | MemoryCounters,
+        counters: Counters,
         running: Signal,
         rung: Signal,
-        registers: Any,
     ) -> None:
         events: dict[str, Value] = {name: getattr(self.events, name) for name in EVENTS}
         for name, port, engine in _FROM_GATES:
@@ -403,16 +252,10 @@ class Control(Component):
             counters.count.eq(running),
             counters.clear.eq(rung),
         ]
-        if isinstance(counters, Counters):
-            values = list(counters.values)
-        else:
-            # All of them show the one that is being read.
-            values = [counters.total] + [counters.value] * (len(COUNTERS) - 1)
-            first = address_of(f"count_{COUNTERS[0][0]}") // WORD_BYTES
-            # The registers look at their values in the cycle after a request.
-            registers += [
-                counters.read.eq(self.bus.cyc & self.bus.stb & ~self.bus.stall),
-                counters.select.eq(self.bus.adr - first),
-            ]
-        for value, (name, _) in zip(values, COUNTERS, strict=True):
+        first = address_of(f"count_{COUNTERS[0][0]}") // WORD_BYTES
+        m.d.comb += [
+            counters.read.eq(self.bus.cyc & self.bus.stb & ~self.bus.stall),
+            counters.select.eq(self.bus.adr - first),
+        ]
+        for value, (name, _) in zip(counters.values, COUNTERS, strict=True):
             m.d.comb += fields[f"count_{name}"]["value"].eq(value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
@@ -35,6 +37,17 @@ def _count(value: Value, pulse: Value) -> Value:
     return Cat(bits)
 
 
+COUNTER_MEMBERS: dict[str, Any] = {
+    "events": In(len(COUNTERS)),
+    "count": In(1),
+    "clear": In(1),
+    "read": In(1),
+    "select": In(range(len(COUNTERS))),
+    "values": Out(COUNTER_BITS).array(len(COUNTERS)),
+}
+"""Members of the counters, of either kind."""
+
+
 class Counters(Component):
     """One counter for each of :data:`COUNTERS`.
 
@@ -46,18 +59,13 @@ class Counters(Component):
         Counters count; else they stand still.
     clear : In(1)
         Nothing has been counted for two cycles.
+    read, select : In
+        Not looked at: all are shown all the time.
     values : Out(32).array(number of counters)
     """
 
     def __init__(self) -> None:
-        super().__init__(
-            {
-                "events": In(len(COUNTERS)),
-                "count": In(1),
-                "clear": In(1),
-                "values": Out(COUNTER_BITS).array(len(COUNTERS)),
-            }
-        )
+        super().__init__(COUNTER_MEMBERS)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -81,33 +89,26 @@ class MemoryCounters(Component):
     -------
     events, count, clear : In
         As of :class:`Counters`.
-    total : Out(32)
-        Counter 0.
     read : In(1)
         `select` is looked at; in one of three cycles at most.
     select : In(range(number of counters))
-        Counter whose value is wanted; not 0.
-    value : Out(32)
-        Its value, in the same cycle.
+        Counter whose value is wanted in the next cycle.
+    values : Out(32).array(number of counters)
+        The first one, `total`; all others show the one that is wanted.
     """
 
     def __init__(self) -> None:
-        super().__init__(
-            {
-                "events": In(len(COUNTERS)),
-                "count": In(1),
-                "clear": In(1),
-                "total": Out(COUNTER_BITS),
-                "read": In(1),
-                "select": In(range(len(COUNTERS))),
-                "value": Out(COUNTER_BITS),
-            }
-        )
+        super().__init__(COUNTER_MEMBERS)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.memory = memory = Memory(shape=COUNTER_BITS, depth=KEPT, init=[])
         write, read = memory.write_port(), memory.read_port(domain="comb")
+        total, value = Signal(COUNTER_BITS, name="total"), Signal(COUNTER_BITS, name="value")
+        # The registers look at their values in the cycle after a request.
+        reads, selected = Signal(), Signal.like(self.select)
+        m.d.sync += [reads.eq(self.read), selected.eq(self.select)]
+        m.d.comb += [self.values[TOTAL].eq(total), *(shown.eq(value) for shown in self.values[1:])]
         pulses = Signal(len(COUNTERS))
         turn = Signal(range(KEPT))
         place = Signal(range(KEPT))
@@ -116,25 +117,25 @@ class MemoryCounters(Component):
         first_round = Signal(init=1)
         valid = Signal()
         m.d.comb += [
-            place.eq(Mux(self.read, self.select - 1, turn)),
+            place.eq(Mux(reads, selected - 1, turn)),
             read.addr.eq(place),
             valid.eq(~first_round | (place < turn)),
-            self.value.eq(Mux(valid, read.data, 0) + locals_[place]),
+            value.eq(Mux(valid, read.data, 0) + locals_[place]),
             write.addr.eq(place),
-            write.data.eq(self.value),
-            write.en.eq(~self.read),
+            write.data.eq(value),
+            write.en.eq(~reads),
         ]
         m.d.sync += pulses.eq(self.events & self.count.replicate(len(COUNTERS)))
         with m.If(pulses[TOTAL]):
-            m.d.sync += self.total.eq(self.total + 1)
+            m.d.sync += total.eq(total + 1)
         for k, local in enumerate(locals_):
-            stored = ~self.read & (turn == k)
+            stored = ~reads & (turn == k)
             m.d.sync += local.eq(_count(Mux(stored, 0, local), pulses[k + 1]))
-        with m.If(~self.read):
+        with m.If(~reads):
             m.d.sync += turn.eq(Mux(turn == KEPT - 1, 0, turn + 1))
             with m.If(turn == KEPT - 1):
                 m.d.sync += first_round.eq(0)
         with m.If(self.clear):
-            m.d.sync += [self.total.eq(0), *(local.eq(0) for local in locals_)]
+            m.d.sync += [total.eq(0), *(local.eq(0) for local in locals_)]
             m.d.sync += [turn.eq(0), first_round.eq(1)]
         return m

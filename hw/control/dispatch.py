@@ -5,12 +5,12 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
+from celosia.hw import parts
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import COMMAND_BITS, COMMANDS, Command, End, Engine, fields_of
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.control.decode import command_layout
 from celosia.hw.control.queue import WORD_BITS, WORDS_PER_COMMAND
-from celosia.hw.fabric.buffer import between_stages
 from celosia.hw.fabric.ports import FaultPort
 
 __all__ = ["Dispatcher"]
@@ -155,8 +155,7 @@ class Dispatcher(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.check = check = _WordCheck()
-        # In a compact machine they stay where they are until they are taken.
-        m.submodules.checked = checked = between_stages(_CHECKED, compact=self._config.compact)
+        m.submodules.checked = checked = parts.stage_buffer(self._config)(_CHECKED)
         index = Signal(range(WORDS_PER_COMMAND))
         kinds = Signal(len(KINDS))
         accepting, dropping = Signal(), Signal(init=1)

@@ -69,9 +69,7 @@ class _Unpack(Component):
 
 
 class CommandFetch(Component):
-    """Reads commands in order, one burst a command, at most one command ahead.
-
-    A compact machine has room for one command, and asks for the next when it is empty.
+    """Reads commands in order, one burst a command, at most `ahead` commands ahead.
 
     What is read ahead of an `End` is thrown away. A command is read only if all of it lies in
     the region; if the stream gets to the region's end and the dispatcher still wants a command,
@@ -80,6 +78,10 @@ class CommandFetch(Component):
     Parameters
     ----------
     config : NpuConfig
+    ahead : int
+        With 0 there is room for one command, and the next is asked for when it is empty.
+    spare : bool
+        Of the queue: see :class:`celosia.hw.fabric.buffer.StreamQueue`.
 
     Members
     -------
@@ -100,8 +102,9 @@ class CommandFetch(Component):
         Something moves or may be asked for.
     """
 
-    def __init__(self, config: NpuConfig) -> None:
+    def __init__(self, config: NpuConfig, *, ahead: int = 1, spare: bool = True) -> None:
         self._config = config
+        self._ahead, self._spare = ahead, spare
         super().__init__(
             {
                 "start": In(1),
@@ -121,9 +124,9 @@ class CommandFetch(Component):
         burst = COMMAND_BYTES // self._config.bus_bytes
         lane_bits = self._config.bus_bytes.bit_length() - 1
         command_bits = COMMAND_BYTES.bit_length() - 1
-        ahead = 0 if self._config.compact else burst
+        ahead = self._ahead * burst
         m.submodules.queue = queue = StreamQueue(
-            self._config.bus_bits, depth=burst + ahead, spare=not self._config.compact
+            self._config.bus_bits, depth=burst + ahead, spare=self._spare
         )
         m.submodules.unpack = unpack = _Unpack(self._config.bus_bits)
 

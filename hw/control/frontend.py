@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Module
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
+from celosia.hw import parts
 from celosia.hw.bus.ports import REGION_TABLE, MemPort
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Engine
 from celosia.hw.control.dispatch import Dispatcher
-from celosia.hw.control.fetch import CommandFetch
-from celosia.hw.control.queue import CommandQueue
-from celosia.hw.control.shared_queue import SharedQueues
-from celosia.hw.control.tokens import TokenGates
 from celosia.hw.fabric.ports import CommandPort, FaultPort
 
 __all__ = ["FrontEnd"]
@@ -71,47 +68,37 @@ class FrontEnd(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.fetch = fetch = CommandFetch(self._config)
+        m.submodules.fetch = fetch = parts.command_fetch(self._config)
         m.submodules.dispatch = dispatch = Dispatcher(self._config)
-        m.submodules.gates = gates = TokenGates(one_transfer=self._config.compact)
-        empty, moving = [], [fetch.active, dispatch.active, gates.moves.any()]
+        m.submodules.gates = gates = parts.token_gates(self._config)
+        queues = parts.command_queues(self._config)
+        queues.add_to(m)
         connect(m, fetch.words, dispatch.words)
         connect(m, fetch.mem, flipped(self.mem))
-        if self._config.compact:
-            m.submodules.queues = queues = SharedQueues(self._config)
-            m.d.comb += queues.begun.eq(gates.busy)
-            moving.append(queues.active)
+        m.d.comb += queues.begun.eq(gates.busy)
         for engine in Engine:
-            if self._config.compact:
-                sink, source, is_empty = queues.i[engine], queues.o[engine], queues.empty[engine]
-            else:
-                queue = CommandQueue(self._config, engine=engine)
-                m.submodules[f"queue_{engine.name.lower()}"] = queue
-                sink, source, is_empty = queue.i, queue.o, queue.empty
-                moving.append(queue.active)
-            connect(m, dispatch.queues[engine], sink)
-            connect(m, source, gates.i[engine])
-            whole = queues.whole[engine] if self._config.compact else 1
+            connect(m, dispatch.queues[engine], queues.i[engine])
+            connect(m, queues.o[engine], gates.i[engine])
             m.d.comb += [
-                self.commands[engine].valid.eq(gates.o[engine].valid & whole),
+                self.commands[engine].valid.eq(gates.o[engine].valid & queues.whole[engine]),
                 self.commands[engine].payload.eq(gates.o[engine].payload),
-                gates.o[engine].ready.eq(self.commands[engine].ready & whole),
+                gates.o[engine].ready.eq(self.commands[engine].ready & queues.whole[engine]),
+                self.tags[engine].eq(gates.tags[engine]),
             ]
-            m.d.comb += self.tags[engine].eq(gates.tags[engine])
-            empty.append(is_empty)
+        moving = Cat(fetch.active, dispatch.active, gates.moves.any(), queues.active)
         m.d.comb += [
             fetch.start.eq(self.start),
             dispatch.start.eq(self.start),
             fetch.regions.eq(self.regions),
             fetch.stop.eq(dispatch.stop),
             fetch.starved.eq(dispatch.starved),
-            dispatch.idle.eq(Cat(empty).all() & fetch.idle),
+            dispatch.idle.eq(queues.empty.all() & fetch.idle),
             self.done.eq(dispatch.done),
             self.fault.valid.eq(dispatch.fault.valid | fetch.fault.valid),
             self.fault.cause.eq(dispatch.fault.cause),
             self.fault.address.eq(0),
             self.tag.eq(dispatch.tag),
-            self.moves.eq(Cat(moving).any()),
+            self.moves.eq(moving.any()),
             self.active.eq(gates.active),
             self.busy.eq(gates.busy),
             self.wake.eq(gates.wake),

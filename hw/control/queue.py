@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.contract.config import NpuConfig
@@ -10,7 +10,7 @@ from celosia.hw.contract.isa import COMMAND_BITS, COMMANDS, Engine, fields_of
 from celosia.hw.fabric.block import BlockMemory
 from celosia.hw.fabric.ports import CommandPort
 
-__all__ = ["CommandQueue", "WORD_BITS", "WORDS_PER_COMMAND", "used_bits"]
+__all__ = ["CommandQueue", "SeparateQueues", "WORD_BITS", "WORDS_PER_COMMAND", "used_bits"]
 
 WORD_BITS = 64
 WORDS_PER_COMMAND = COMMAND_BITS // WORD_BITS
@@ -147,3 +147,37 @@ class CommandQueue(Component):
         with m.If(self.o.ready | ~self.o.valid):
             m.d.sync += self.o.valid.eq(following_valid & ~moved)
         return m
+
+
+class SeparateQueues:
+    """A :class:`CommandQueue` for each engine.
+
+    It is no component, so that each queue is one of whoever has them.
+
+    Parameters
+    ----------
+    config : NpuConfig
+
+    Attributes
+    ----------
+    i, o, begun, whole, empty
+        As the members of :class:`celosia.hw.control.shared_queue.SharedQueues`; whatever is shown
+        is a whole command, and `begun` is not looked at.
+    active : Value
+        One bit for each engine: something moves.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        self._queues = {engine: CommandQueue(config, engine=engine) for engine in Engine}
+        queues = self._queues.values()
+        self.i = [queue.i for queue in queues]
+        self.o = [queue.o for queue in queues]
+        self.begun = Signal(len(Engine))
+        self.whole = Const(~0, len(Engine))
+        self.active = Cat(queue.active for queue in queues)
+        self.empty = Cat(queue.empty for queue in queues)
+
+    def add_to(self, m: Module) -> None:
+        """Make them submodules."""
+        for engine, queue in self._queues.items():
+            m.submodules[f"queue_{engine.name.lower()}"] = queue

@@ -1,4 +1,4 @@
-"""Registers of a compact machine that are in a memory, and the copies that it reads."""
+"""Registers that are in a memory, and the copies of them that the machine reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The queues of all engines in one memory, for small machines."""
+"""The queues of all engines in one memory."""
 
 from __future__ import annotations
 
@@ -72,6 +72,10 @@ class SharedQueues(Component):
     def depth(self) -> int:
         """Commands that the memory holds for each engine."""
         return self._config.queue_depth
+
+    def add_to(self, m: Module) -> None:
+        """Make them a submodule."""
+        m.submodules.queues = self
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -9,7 +9,7 @@ from celosia.hw.contract.isa import TOKEN_BITS, Command, Engine
 from celosia.hw.control.decode import command_layout
 from celosia.hw.fabric.ports import CommandPort
 
-__all__ = ["TOKEN_BITS", "TokenGates"]
+__all__ = ["TOKEN_BITS", "SingleTransferGates", "TokenGates"]
 
 ENGINES = len(Engine)
 
@@ -61,11 +61,6 @@ class TokenGates(Component):
     the engine is done its tokens are given, in the same cycle. One cycle later the next command is
     looked at, so an engine sees two commands that wait for nothing two cycles apart.
 
-    Parameters
-    ----------
-    one_transfer : bool
-        Of load and store engine only one runs at a time, the load engine first.
-
     Members
     -------
     i : In(CommandPort).array(4)
@@ -87,8 +82,7 @@ class TokenGates(Component):
         Tag of each engine's command.
     """
 
-    def __init__(self, *, one_transfer: bool = False) -> None:
-        self._one_transfer = one_transfer
+    def __init__(self) -> None:
         super().__init__(
             {
                 "i": In(CommandPort()).array(ENGINES),
@@ -161,8 +155,15 @@ class TokenGates(Component):
 
     def _other_transfers(self, engine: Engine) -> Value:
         """Return whether `engine` must not begin as there is another transfer."""
-        if self._one_transfer and engine is Engine.LOAD:
+        return Const(0)
+
+
+class SingleTransferGates(TokenGates):
+    """Of load and store engine only one runs at a time, the load engine first."""
+
+    def _other_transfers(self, engine: Engine) -> Value:
+        if engine is Engine.LOAD:
             return self._running[Engine.STORE]
-        if self._one_transfer and engine is Engine.STORE:
+        if engine is Engine.STORE:
             return self._running[Engine.LOAD] | self._passes[Engine.LOAD]
         return Const(0)

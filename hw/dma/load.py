@@ -9,8 +9,9 @@ from celosia.hw.bus.ports import REGION_TABLE, MemPort
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Load
 from celosia.hw.control.decode import command_layout
+from celosia.hw.dma.runs import Stage
 from celosia.hw.dma.transfer import TransferWalk
-from celosia.hw.fabric.buffer import StreamQueue
+from celosia.hw.fabric.buffer import StreamBuffer, StreamQueue
 from celosia.hw.fabric.ports import CommandPort, FaultPort
 from celosia.hw.memory.ports import ADDR_BITS, WindowWrite
 
@@ -21,13 +22,14 @@ class LoadEngine(Component):
     """Executes `Load`: one bus word a cycle as long as memory and the write port keep up.
 
     Every bus word is one window write. Reads are asked for only while there is room for their
-    answers: twice ``max_outstanding`` words, which covers the way through the arbiter and back; in
-    a compact machine once.
+    answers: twice ``max_outstanding`` words, which covers the way through the arbiter and back.
     ``command.ready`` comes in the cycle after the last write was granted.
 
     Parameters
     ----------
     config : NpuConfig
+    stage : type of StreamBuffer or StreamWire
+        What is between the stages of the walk.
 
     Members
     -------
@@ -39,8 +41,9 @@ class LoadEngine(Component):
         ILLEGAL_FIELD, MEM_WINDOW, ACT_RANGE, WGT_RANGE or PARAM_RANGE (also for TABLE).
     """
 
-    def __init__(self, config: NpuConfig) -> None:
+    def __init__(self, config: NpuConfig, *, stage: Stage = StreamBuffer) -> None:
         self._config = config
+        self._stage = stage
         super().__init__(
             {
                 "command": In(CommandPort()),
@@ -54,12 +57,11 @@ class LoadEngine(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        spare = not config.compact
-        depth = config.max_outstanding * (2 if spare else 1)
+        depth = 2 * config.max_outstanding
         place = data.StructLayout({"sram": ADDR_BITS, "mask": config.bus_bytes})
-        m.submodules.walk = walk = TransferWalk(config, kind=Load)
-        m.submodules.places = places = StreamQueue(place, depth=depth, spare=spare)
-        m.submodules.answers = answers = StreamQueue(config.bus_bits, depth=depth, spare=spare)
+        m.submodules.walk = walk = TransferWalk(config, kind=Load, stage=self._stage)
+        m.submodules.places = places = StreamQueue(place, depth=depth)
+        m.submodules.answers = answers = StreamQueue(config.bus_bits, depth=depth)
 
         in_use = Signal(range(depth + 1))
         room = Signal(init=1)  # in_use is not depth

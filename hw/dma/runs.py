@@ -10,10 +10,13 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Space
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.dma.ports import TransferPort, word_layout
-from celosia.hw.fabric.buffer import between_stages
+from celosia.hw.fabric.buffer import StreamBuffer, StreamWire
 from celosia.hw.memory.ports import ADDR_BITS, bank_of
 
-__all__ = ["RunSequencer"]
+__all__ = ["RunSequencer", "Stage"]
+
+Stage = type[StreamBuffer | StreamWire]
+"""What is between the stages of a walk."""
 
 OFFSET = signed(34)
 """Shape of a byte offset in a region: one step from a 32-bit one leaves it by at most 24 bits."""
@@ -115,7 +118,13 @@ class _RunCheck(Component):
     """Checks runs against the region and the on-chip memory; two stages, one run a cycle.
 
     The second stage has a spare entry, so that no ready goes through from the words to the loops.
-    A compact machine has no second stage.
+    With a wire for a buffer there is no second stage.
+
+    Parameters
+    ----------
+    config : NpuConfig
+    stage : type of StreamBuffer or StreamWire
+        What is between the stages.
 
     Members
     -------
@@ -131,8 +140,9 @@ class _RunCheck(Component):
         Where the run starts: byte address in system memory (MEM_WINDOW) or on chip.
     """
 
-    def __init__(self, config: NpuConfig) -> None:
+    def __init__(self, config: NpuConfig, *, stage: Stage = StreamBuffer) -> None:
         self._config = config
+        self._stage = stage
         super().__init__(
             {
                 "transfer": In(TransferPort()),
@@ -163,9 +173,7 @@ class _RunCheck(Component):
         span = Signal(ADDR_BITS + 1)
         final = Signal()
         # Stage 2: the verdict, with the run.
-        m.submodules.verdicts = verdicts = between_stages(
-            _checked_layout(config), compact=config.compact
-        )
+        m.submodules.verdicts = verdicts = self._stage(_checked_layout(config))
         entering, checked = verdicts.i.payload, verdicts.o.payload
         bad = Signal()
         lane = run.offset[:lane_bits]
@@ -313,11 +321,13 @@ class RunSequencer(Component):
 
     A run starts at byte d of memory and byte s on chip. Its word k is at the aligned address
     ``(d & -B) + k*B`` and its byte 0 belongs to byte ``s - d % B + k*B`` on chip. The first word
-    comes six cycles after the start.
+    comes six cycles after the start, or four with wires for buffers.
 
     Parameters
     ----------
     config : NpuConfig
+    stage : type of StreamBuffer or StreamWire
+        What is between the stages.
 
     Members
     -------
@@ -331,8 +341,9 @@ class RunSequencer(Component):
         chip.
     """
 
-    def __init__(self, config: NpuConfig) -> None:
+    def __init__(self, config: NpuConfig, *, stage: Stage = StreamBuffer) -> None:
         self._config = config
+        self._stage = stage
         super().__init__(
             {
                 "transfer": In(TransferPort()),
@@ -346,11 +357,9 @@ class RunSequencer(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.loop = loop = _RunLoop()
-        m.submodules.check = check = _RunCheck(self._config)
+        m.submodules.check = check = _RunCheck(self._config, stage=self._stage)
         m.submodules.words = words = _WordLoop(self._config)
-        m.submodules.buffer = buffer = between_stages(
-            word_layout(self._config), compact=self._config.compact
-        )
+        m.submodules.buffer = buffer = self._stage(word_layout(self._config))
         for part in (loop, check):
             for name in ("command", "region_base", "region_size", "start"):
                 m.d.comb += getattr(part.transfer, name).eq(getattr(self.transfer, name))

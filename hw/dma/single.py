@@ -1,4 +1,4 @@
-"""One engine for loads and stores, for small machines."""
+"""One engine for loads and stores."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from celosia.hw.bus.ports import REGION_TABLE, MemPort, word_addr_bits
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Load, Region
 from celosia.hw.control.decode import command_layout
+from celosia.hw.dma.runs import Stage
 from celosia.hw.dma.store import READ_LATENCY_CYCLES
 from celosia.hw.dma.transfer import TransferWalk
-from celosia.hw.fabric.buffer import StreamQueue
+from celosia.hw.fabric.buffer import StreamBuffer, StreamQueue
 from celosia.hw.fabric.ports import CommandPort, FaultPort
 from celosia.hw.memory.ports import ADDR_BITS, WindowRead, WindowWrite
 
@@ -29,6 +30,8 @@ class TransferEngine(Component):
     Parameters
     ----------
     config : NpuConfig
+    stage : type of StreamBuffer or StreamWire
+        What is between the stages of the walk.
 
     Members
     -------
@@ -47,8 +50,9 @@ class TransferEngine(Component):
         ILLEGAL_FIELD, MEM_WINDOW or ACT_RANGE.
     """
 
-    def __init__(self, config: NpuConfig) -> None:
+    def __init__(self, config: NpuConfig, *, stage: Stage = StreamBuffer) -> None:
         self._config = config
+        self._stage = stage
         super().__init__(
             {
                 "load": In(CommandPort()),
@@ -69,7 +73,7 @@ class TransferEngine(Component):
         depth = config.max_outstanding
         place_bits = max(ADDR_BITS, word_addr_bits(config))
         place = data.StructLayout({"address": place_bits, "mask": config.bus_bytes, "last": 1})
-        m.submodules.walk = walk = TransferWalk(config, kind=None)
+        m.submodules.walk = walk = TransferWalk(config, kind=None, stage=self._stage)
         m.submodules.places = places = StreamQueue(place, depth=depth, spare=False)
         m.submodules.words = words = StreamQueue(config.bus_bits, depth=depth, spare=False)
 

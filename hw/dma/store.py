@@ -8,6 +8,7 @@ from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.bus.ports import REGION_TABLE, MemPort, word_addr_bits
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Store
+from celosia.hw.dma.runs import Stage
 from celosia.hw.dma.transfer import TransferWalk
 from celosia.hw.fabric.buffer import StreamBuffer, StreamQueue
 from celosia.hw.fabric.ports import CommandPort, FaultPort
@@ -33,6 +34,8 @@ class StoreEngine(Component):
     Parameters
     ----------
     config : NpuConfig
+    stage : type of StreamBuffer or StreamWire
+        What is between the stages of the walk.
 
     Members
     -------
@@ -44,8 +47,9 @@ class StoreEngine(Component):
         ILLEGAL_FIELD, MEM_WINDOW or ACT_RANGE.
     """
 
-    def __init__(self, config: NpuConfig) -> None:
+    def __init__(self, config: NpuConfig, *, stage: Stage = StreamBuffer) -> None:
         self._config = config
+        self._stage = stage
         super().__init__(
             {
                 "command": In(CommandPort()),
@@ -59,13 +63,12 @@ class StoreEngine(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        spare = not config.compact
         place = data.StructLayout(
             {"adr": word_addr_bits(config), "mask": config.bus_bytes, "last": 1}
         )
-        m.submodules.walk = walk = TransferWalk(config, kind=Store)
-        m.submodules.places = places = StreamQueue(place, depth=QUEUE_DEPTH, spare=spare)
-        m.submodules.bytes = words = StreamQueue(config.bus_bits, depth=QUEUE_DEPTH, spare=spare)
+        m.submodules.walk = walk = TransferWalk(config, kind=Store, stage=self._stage)
+        m.submodules.places = places = StreamQueue(place, depth=QUEUE_DEPTH)
+        m.submodules.bytes = words = StreamQueue(config.bus_bits, depth=QUEUE_DEPTH)
 
         # Next to the SRAM: its grant comes late in its cycle, and moves on nothing but this.
         window = data.StructLayout({"addr": ADDR_BITS, "banks": config.act_banks})

@@ -14,7 +14,8 @@ from celosia.hw.contract.isa import Load, Space, Store, counts_of, whole_words_o
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.control.decode import command_layout
 from celosia.hw.dma.ports import word_layout
-from celosia.hw.dma.runs import RunSequencer
+from celosia.hw.dma.runs import RunSequencer, Stage
+from celosia.hw.fabric.buffer import StreamBuffer
 from celosia.hw.fabric.ports import CommandPort, FaultPort
 
 __all__ = ["TransferWalk"]
@@ -33,6 +34,8 @@ class TransferWalk(Component):
     config : NpuConfig
     kind : type or None
         :class:`Load` or :class:`Store`; None: both, `stores` says which.
+    stage : type of StreamBuffer or StreamWire
+        What is between its stages.
 
     Members
     -------
@@ -46,8 +49,15 @@ class TransferWalk(Component):
     fault : Out(FaultPort)
     """
 
-    def __init__(self, config: NpuConfig, *, kind: type[Load] | type[Store] | None) -> None:
+    def __init__(
+        self,
+        config: NpuConfig,
+        *,
+        kind: type[Load] | type[Store] | None,
+        stage: Stage = StreamBuffer,
+    ) -> None:
         self._config = config
+        self._stage = stage
         self._kind = kind
         super().__init__(
             {
@@ -62,7 +72,7 @@ class TransferWalk(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.runs = runs = RunSequencer(self._config)
+        m.submodules.runs = runs = RunSequencer(self._config, stage=self._stage)
         command = data.View(command_layout(self._kind or Load), self.command.payload)
         region = Signal.like(self.regions[0])
         bad_field = Signal()

@@ -9,7 +9,7 @@ from amaranth.lib import stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
-__all__ = ["StreamBuffer", "StreamQueue", "StreamWire", "between_stages"]
+__all__ = ["StreamBuffer", "StreamQueue", "StreamWire"]
 
 
 class StreamBuffer(Component):
@@ -84,7 +84,7 @@ class StreamBuffer(Component):
 
 
 class StreamWire(Component):
-    """No entry at all: where a machine may have a buffer, and has none.
+    """No entry at all: where there may be a :class:`StreamBuffer`, and is none.
 
     Parameters
     ----------
@@ -95,10 +95,18 @@ class StreamWire(Component):
     -------
     i : In(stream)
     o : Out(stream)
+    follower : Out(stream's valid and payload)
+        Nothing: what follows is not known.
     """
 
     def __init__(self, shape: object) -> None:
-        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+        super().__init__(
+            {
+                "i": In(stream.Signature(shape)),
+                "o": Out(stream.Signature(shape)),
+                "follower": Out(stream.Signature(shape, always_ready=True)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -108,11 +116,6 @@ class StreamWire(Component):
             self.i.ready.eq(self.o.ready),
         ]
         return m
-
-
-def between_stages(shape: object, *, compact: bool) -> StreamBuffer | StreamWire:
-    """Return what is between two stages: in a compact machine nothing."""
-    return StreamWire(shape) if compact else StreamBuffer(shape)
 
 
 def _bits(value: Any) -> Any:

@@ -10,7 +10,7 @@ from celosia.hw.fabric.delay import delays
 from celosia.hw.fabric.gating import clock, runs
 from celosia.hw.memory.ports import LINE_BITS, BankRead, LineWrite, WindowRead, WindowWrite, bank_of
 
-__all__ = ["ActSram", "ArrayRead", "SEGMENTS"]
+__all__ = ["ActSram", "ArrayRead", "SEGMENTS", "SharedActSram"]
 
 SEGMENTS = 3
 """Lines that the array may ask for in one cycle."""
@@ -62,11 +62,6 @@ class ActSram(Component):
     before the store engine. Writes: the vector engine before the load engine. Who reads says the
     bank, one bit for each, from registers: grants are on the longest paths.
 
-    A compact machine has no ways out of the banks but the array's three: the store engine's window
-    takes those of the array's window, and the vector engine the third. So the store engine is
-    granted its window in a cycle in which the array reads neither line 0 nor line 1, and the vector
-    engine its line in one in which the array does not read line 2.
-
     Members
     -------
     array : In(ArrayRead)
@@ -106,12 +101,8 @@ class ActSram(Component):
                 write_domain=self._write_clock,
             )
             self._banks.append(memory)
-        if config.compact:
-            self._elaborate_shared_reads(m)
-            self._elaborate_shared_writes(m)
-        else:
-            self._elaborate_reads(m)
-            self._elaborate_writes(m)
+        self._elaborate_reads(m)
+        self._elaborate_writes(m)
         wanted = Cat(self.array.bank, self.vector.bank, self.store.req).any()
         runs(m, wanted, domain="act_read", platform=platform, tail_cycles=READ_CYCLES)
         written = self.result.req | self.load.req
@@ -192,50 +183,6 @@ class ActSram(Component):
         pair = Cat(outputs[bank], outputs[following_bank])
         m.d.comb += self.store.data.eq(self._cut(m, pair, offset, "store_window"))
 
-    def _elaborate_shared_reads(self, m: Module) -> None:
-        """Let the others use the array's ways out of the banks."""
-        config = self._config
-        banks = config.act_banks
-        bank_bits = (banks - 1).bit_length()
-        store_line, store_offset = self._split(self.store.addr)
-        of_window = Signal(banks)
-        windows, third = Signal(), Signal()  # the array reads a window; a third line
-        m.d.comb += [
-            of_window.eq(self.array.bank[0] | self.array.bank[1]),
-            windows.eq(of_window.any()),
-            third.eq(self.array.bank[2].any()),
-            self.vector.gnt.eq(~third & ~(self.vector.bank & of_window).any()),
-            self.store.gnt.eq(
-                self.store.req
-                & ~windows
-                & ~(self.store.banks & (self.array.bank[2] | self.vector.bank)).any()
-            ),
-        ]
-        lines = [
-            Mux(windows, self.array.line[0], store_line),
-            Mux(windows, self.array.line[1], store_line + 1),
-            Mux(third, self.array.line[2], self.vector.line),
-        ]
-        # The bank that each is read from. What nobody has asked for, or been granted, may be read.
-        first = Mux(windows, self.array.bank[0], bank_of(store_line))
-        others = Mux(third, self.array.bank[2], self.vector.bank & ~of_window)
-        for b, port in enumerate(self._banks):
-            chosen = Mux(others[b], lines[2], Mux(first[b], lines[0], lines[1]))
-            m.d.comb += port.read_addr.eq(chosen >> bank_bits)
-
-        outputs = self._outputs(m)
-        for s in range(SEGMENTS):
-            bank = self._late(m, lines[s][:bank_bits], f"bank_of_{s}")
-            m.d.comb += self.array.data[s].eq(outputs[bank])
-        of_array = self._late(m, windows, "windows")
-        offset = Mux(of_array, self.array.offset, self._late(m, store_offset, "store_offset"))
-        window = self._cut(m, Cat(self.array.data[0], self.array.data[1]), offset, "window")
-        m.d.comb += [
-            self.array.window.eq(window),
-            self.store.data.eq(window),
-            self.vector.data.eq(self.array.data[2]),
-        ]
-
     def _place(self, m: Module, offset: Value) -> tuple[Value, Value, Value]:
         """Return what is loaded, and which bytes of it are in the line and in the following one.
 
@@ -257,41 +204,6 @@ class ActSram(Component):
                     m.d.comb += mask.eq(self.load.mask.rotate_left(o))
         upper = Cat(offset > j for j in range(line_bytes))
         return turned.replicate(line_bytes // bus_bytes), mask & ~upper, mask & upper
-
-    def _elaborate_shared_writes(self, m: Module) -> None:
-        """Write a result, or else what is loaded, from one register for all banks."""
-        config = self._config
-        line_bytes, banks = config.line_bytes, config.act_banks
-        bank_bits = (banks - 1).bit_length()
-        load_line, offset = self._split(self.load.addr)
-        loaded, in_line, in_following = self._place(m, offset)
-        is_result = self.result.req
-        m.d.comb += self.load.gnt.eq(self.load.req & ~is_result)
-
-        line = Mux(is_result, self.result.line, load_line)
-        bank, row = line[:bank_bits], line[bank_bits:]
-        # Bytes in the line and in the following one. A window goes to both or to neither.
-        here = Mux(is_result, ~0, in_line & self.load.req.replicate(line_bytes))
-        beyond = Mux(self.load.gnt, in_following, 0)
-        data = Signal(8 * line_bytes, name="write_data", reset_less=True)
-        address = Signal(len(row), name="write_addr", reset_less=True)
-        # Only the last bank's following line is in another row.
-        first_address = Signal(len(row), name="write_addr_0", reset_less=True)
-        m.d[self._write_clock] += [
-            data.eq(Mux(is_result, self.result.data, loaded)),
-            address.eq(row),
-            first_address.eq(row + (bank == banks - 1)),
-        ]
-        for b, port in enumerate(self._banks):
-            enable = Signal(line_bytes, name=f"write_en_{b}", reset_less=True)
-            m.d[self._write_clock] += enable.eq(
-                Mux(bank == b, here, 0) | Mux(bank == (b - 1) % banks, beyond, 0)
-            )
-            m.d.comb += [
-                port.write_data.eq(data),
-                port.write_addr.eq(address if b else first_address),
-                port.write_en.eq(enable),
-            ]
 
     def _elaborate_writes(self, m: Module) -> None:
         """Give each bank registers of its own."""
@@ -348,3 +260,91 @@ class ActSram(Component):
             & ~result_bank.bit_select(first_bank, 1)
             & ~(unaligned & result_bank.rotate_right(1).bit_select(first_bank, 1))
         )
+
+
+class SharedActSram(ActSram):
+    """There are no ways out of the banks but the array's three.
+
+    The store engine's window takes those of the array's window, and the vector engine the third. So
+    the store engine is granted its window in a cycle in which the array reads neither line 0 nor
+    line 1, and the vector engine its line in one in which the array does not read line 2.
+    """
+
+    def _elaborate_reads(self, m: Module) -> None:
+        """Let the others use the array's ways out of the banks."""
+        config = self._config
+        banks = config.act_banks
+        bank_bits = (banks - 1).bit_length()
+        store_line, store_offset = self._split(self.store.addr)
+        of_window = Signal(banks)
+        windows, third = Signal(), Signal()  # the array reads a window; a third line
+        m.d.comb += [
+            of_window.eq(self.array.bank[0] | self.array.bank[1]),
+            windows.eq(of_window.any()),
+            third.eq(self.array.bank[2].any()),
+            self.vector.gnt.eq(~third & ~(self.vector.bank & of_window).any()),
+            self.store.gnt.eq(
+                self.store.req
+                & ~windows
+                & ~(self.store.banks & (self.array.bank[2] | self.vector.bank)).any()
+            ),
+        ]
+        lines = [
+            Mux(windows, self.array.line[0], store_line),
+            Mux(windows, self.array.line[1], store_line + 1),
+            Mux(third, self.array.line[2], self.vector.line),
+        ]
+        # The bank that each is read from. What nobody has asked for, or been granted, may be read.
+        first = Mux(windows, self.array.bank[0], bank_of(store_line))
+        others = Mux(third, self.array.bank[2], self.vector.bank & ~of_window)
+        for b, port in enumerate(self._banks):
+            chosen = Mux(others[b], lines[2], Mux(first[b], lines[0], lines[1]))
+            m.d.comb += port.read_addr.eq(chosen >> bank_bits)
+
+        outputs = self._outputs(m)
+        for s in range(SEGMENTS):
+            bank = self._late(m, lines[s][:bank_bits], f"bank_of_{s}")
+            m.d.comb += self.array.data[s].eq(outputs[bank])
+        of_array = self._late(m, windows, "windows")
+        offset = Mux(of_array, self.array.offset, self._late(m, store_offset, "store_offset"))
+        window = self._cut(m, Cat(self.array.data[0], self.array.data[1]), offset, "window")
+        m.d.comb += [
+            self.array.window.eq(window),
+            self.store.data.eq(window),
+            self.vector.data.eq(self.array.data[2]),
+        ]
+
+    def _elaborate_writes(self, m: Module) -> None:
+        """Write a result, or else what is loaded, from one register for all banks."""
+        config = self._config
+        line_bytes, banks = config.line_bytes, config.act_banks
+        bank_bits = (banks - 1).bit_length()
+        load_line, offset = self._split(self.load.addr)
+        loaded, in_line, in_following = self._place(m, offset)
+        is_result = self.result.req
+        m.d.comb += self.load.gnt.eq(self.load.req & ~is_result)
+
+        line = Mux(is_result, self.result.line, load_line)
+        bank, row = line[:bank_bits], line[bank_bits:]
+        # Bytes in the line and in the following one. A window goes to both or to neither.
+        here = Mux(is_result, ~0, in_line & self.load.req.replicate(line_bytes))
+        beyond = Mux(self.load.gnt, in_following, 0)
+        data = Signal(8 * line_bytes, name="write_data", reset_less=True)
+        address = Signal(len(row), name="write_addr", reset_less=True)
+        # Only the last bank's following line is in another row.
+        first_address = Signal(len(row), name="write_addr_0", reset_less=True)
+        m.d[self._write_clock] += [
+            data.eq(Mux(is_result, self.result.data, loaded)),
+            address.eq(row),
+            first_address.eq(row + (bank == banks - 1)),
+        ]
+        for b, port in enumerate(self._banks):
+            enable = Signal(line_bytes, name=f"write_en_{b}", reset_less=True)
+            m.d[self._write_clock] += enable.eq(
+                Mux(bank == b, here, 0) | Mux(bank == (b - 1) % banks, beyond, 0)
+            )
+            m.d.comb += [
+                port.write_data.eq(data),
+                port.write_addr.eq(address if b else first_address),
+                port.write_en.eq(enable),
+            ]

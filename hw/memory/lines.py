@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib.wiring import Component, In
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.fabric.block import BlockMemory
 from celosia.hw.fabric.gating import clock
 from celosia.hw.memory.ports import LineRead, WindowWrite
 
-__all__ = ["LineMemory"]
+__all__ = ["LineMemory", "PlainLineMemory"]
 
 
 class LineMemory(Component):
@@ -87,11 +87,17 @@ class LineMemory(Component):
             self.read.gnt.eq(1),
             memory.read_addr.eq(self.read.line),
         ]
-        if self._config.compact:
-            # Without a reset it can be the block memory's own register.
-            output = Signal.like(self.read.data, reset_less=True)
-            m.d[reader] += output.eq(memory.read_data)
-            m.d.comb += self.read.data.eq(output)
-        else:
-            m.d[reader] += self.read.data.eq(memory.read_data)
+        self._show(m, reader, memory.read_data)
         return m
+
+    def _show(self, m: Module, domain: str, data: Value) -> None:
+        m.d[domain] += self.read.data.eq(data)
+
+
+class PlainLineMemory(LineMemory):
+    """Its output has no reset: so it can be the block memory's own register."""
+
+    def _show(self, m: Module, domain: str, data: Value) -> None:
+        output = Signal.like(self.read.data, reset_less=True)
+        m.d[domain] += output.eq(data)
+        m.d.comb += self.read.data.eq(output)

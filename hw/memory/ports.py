@@ -13,11 +13,13 @@ from celosia.hw.contract.isa import ADDRESS_BITS
 
 __all__ = [
     "ADDR_BITS",
+    "LINES_A_CYCLE",
     "LINE_BITS",
     "AccRead",
     "BankRead",
     "LineRead",
     "LineWrite",
+    "WeightRead",
     "WindowRead",
     "WindowWrite",
     "bank_of",
@@ -28,6 +30,9 @@ ADDR_BITS = ADDRESS_BITS
 
 LINE_BITS = 16
 """Width of an on-chip line address."""
+
+LINES_A_CYCLE = 2
+"""Array rows whose weights are loaded in one cycle."""
 
 
 def bank_of(line: Value) -> Value:
@@ -123,6 +128,29 @@ class WindowRead(_MemoryPort):
         )
 
 
+class WeightRead(_MemoryPort):
+    """Read of an even line and the odd one after it, from the requester's view; never refused.
+
+    Members
+    -------
+    req : Out(1)
+        Lines are wanted.
+    line : Out(16)
+        Address of the even one; bit 0 is not looked at.
+    data : In(8 * line_bytes) x 2
+        The lines, exactly 2 cycles after the request.
+    """
+
+    def __init__(self, config: NpuConfig) -> None:
+        super().__init__(
+            {
+                "req": Out(1),
+                "line": Out(LINE_BITS),
+                "data": In(8 * config.line_bytes).array(LINES_A_CYCLE),
+            }
+        )
+
+
 class LineWrite(_MemoryPort):
     """Write of one line; never refused, visible to a read granted three cycles later or after that.
 
@@ -186,7 +214,7 @@ class AccRead(_MemoryPort):
     index : Out(range(acc_depth))
         Which one.
     beat : Out(range(vector_beats))
-        Which part of the vector, of ``vector_lanes`` channels; only where there are several.
+        Which part of the vector, of ``vector_lanes`` channels; of no width where there is one.
     data : In(32 * vector_lanes)
         The part of the vector of int32, exactly 2 cycles after `req`.
     release : Out(1)
@@ -194,13 +222,13 @@ class AccRead(_MemoryPort):
     """
 
     def __init__(self, config: NpuConfig) -> None:
-        members = {
-            "avail": In(1),
-            "req": Out(1),
-            "index": Out(range(config.acc_depth)),
-            "data": In(32 * config.vector_lanes),
-            "release": Out(1),
-        }
-        if config.vector_beats > 1:
-            members["beat"] = Out(range(config.vector_beats))
-        super().__init__(members)
+        super().__init__(
+            {
+                "avail": In(1),
+                "req": Out(1),
+                "index": Out(range(config.acc_depth)),
+                "beat": Out(range(config.vector_beats)),
+                "data": In(32 * config.vector_lanes),
+                "release": Out(1),
+            }
+        )

@@ -3,41 +3,12 @@
 from __future__ import annotations
 
 from amaranth.hdl import Module
-from amaranth.lib.wiring import Component, In, Out, Signature
+from amaranth.lib.wiring import Component, In
+from celosia.hw import parts
 from celosia.hw.contract.config import NpuConfig
-from celosia.hw.memory.lines import LineMemory
-from celosia.hw.memory.ports import LINE_BITS, WindowWrite
+from celosia.hw.memory.ports import LINES_A_CYCLE, WeightRead, WindowWrite
 
-__all__ = ["LINES_A_CYCLE", "WeightMemory", "WeightRead"]
-
-LINES_A_CYCLE = 2
-"""Array rows whose weights are loaded in one cycle."""
-
-
-class WeightRead(Signature):
-    """Read of an even line and the odd one after it, from the requester's view; never refused.
-
-    Members
-    -------
-    req : Out(1)
-        Lines are wanted.
-    line : Out(16)
-        Address of the even one; bit 0 is not looked at.
-    data : In(8 * line_bytes) x 2
-        The lines, exactly 2 cycles after the request.
-    """
-
-    def __init__(self, config: NpuConfig) -> None:
-        super().__init__(
-            {
-                "req": Out(1),
-                "line": Out(LINE_BITS),
-                "data": In(8 * config.line_bytes).array(LINES_A_CYCLE),
-            }
-        )
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, WeightRead) and self.members == other.members
+__all__ = ["WeightMemory"]
 
 
 class WeightMemory(Component):
@@ -49,7 +20,7 @@ class WeightMemory(Component):
     Members
     -------
     write : In(WindowWrite)
-        As of :class:`LineMemory`.
+        As of :class:`celosia.hw.memory.lines.LineMemory`.
     read : In(WeightRead)
     """
 
@@ -63,7 +34,9 @@ class WeightMemory(Component):
         line_bits = config.line_bytes.bit_length() - 1
         m.d.comb += self.write.gnt.eq(1)
         for parity in range(LINES_A_CYCLE):
-            bank = LineMemory(config, lines=config.wgt_lines // LINES_A_CYCLE, reader="array")
+            bank = parts.line_memory(
+                config, lines=config.wgt_lines // LINES_A_CYCLE, reader="array"
+            )
             m.submodules[f"bank_{parity}"] = bank
             m.d.comb += [
                 bank.write.req.eq(self.write.req & (self.write.addr[line_bits] == parity)),

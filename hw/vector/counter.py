@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib.wiring import Component, In, Out
 
-__all__ = ["LoopCounter"]
+__all__ = ["LoopCounter", "PlainLoopCounter"]
 
 
 class LoopCounter(Component):
@@ -14,8 +14,6 @@ class LoopCounter(Component):
     Parameters
     ----------
     width_bits : int
-    compact : bool
-        It is seen from the count, not from a register.
 
     Members
     -------
@@ -29,8 +27,7 @@ class LoopCounter(Component):
         This is the last turn.
     """
 
-    def __init__(self, *, width_bits: int, compact: bool = False) -> None:
-        self._compact = compact
+    def __init__(self, *, width_bits: int) -> None:
         if width_bits < 1:
             raise ValueError(f"width_bits must be at least 1, not {width_bits!r}")
         self._width_bits = width_bits
@@ -42,9 +39,16 @@ class LoopCounter(Component):
         again = self.start | self.last
         with m.If(self.start | self.step):
             m.d.sync += left.eq(Mux(again, self.count, left) - 1)
-        if self._compact:
-            m.d.comb += self.last.eq(left == 0)
-        else:
-            with m.If(self.start | self.step):
-                m.d.sync += self.last.eq(Mux(again, self.count == 1, left == 1))
+        self._show_last(m, left, again)
         return m
+
+    def _show_last(self, m: Module, left: Signal, again: Value) -> None:
+        with m.If(self.start | self.step):
+            m.d.sync += self.last.eq(Mux(again, self.count == 1, left == 1))
+
+
+class PlainLoopCounter(LoopCounter):
+    """The last turn is seen from the count."""
+
+    def _show_last(self, m: Module, left: Signal, again: Value) -> None:
+        m.d.comb += self.last.eq(left == 0)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
+from celosia.hw import parts
 from celosia.hw.contract.config import NpuConfig
-from celosia.hw.contract.isa import COMMAND_BITS, Opcode, Softmax, Vector, VectorOp, counts_of
+from celosia.hw.contract.isa import COMMAND_BITS, Opcode, Softmax, Vector, counts_of
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.control.decode import command_layout
 from celosia.hw.fabric.gating import idles
 from celosia.hw.fabric.ports import CommandPort, FaultPort
 from celosia.hw.memory.ports import AccRead, BankRead, LineRead, LineWrite, WindowWrite
-from celosia.hw.vector.operations import is_any, is_none
-from celosia.hw.vector.params import ParamLoader
-from celosia.hw.vector.pipeline import Pipeline
+from celosia.hw.vector.operations import is_any, is_none, is_unknown
 from celosia.hw.vector.sequencer import Sequencer
-from celosia.hw.vector.softmax import SoftmaxUnit
-from celosia.hw.vector.table import Table
-from celosia.hw.vector.walker import Walker
 
 __all__ = ["VectorEngine"]
 
@@ -74,35 +70,30 @@ class VectorEngine(Component):
         m = Module()
         config = self._config
         m.submodules.sequencer = self._sequencer = Sequencer(config)
-        self._pipeline = Pipeline(config)
-        m.submodules.params = self._params = ParamLoader(config)
-        m.submodules.table_ram = self._table = Table(config)
-        self._softmax = SoftmaxUnit(config)
-        m.submodules.walker_d = self._walker_d = Walker(windowed=False, compact=config.compact)
+        self._pipeline = parts.pipeline(config)
+        m.submodules.params = self._params = parts.param_loader(config)
+        m.submodules.table_ram = self._table = parts.table(config)
+        self._softmax = parts.softmax_unit(config)
+        m.submodules.walker_d = self._walker_d = parts.walker(config, windowed=False)
 
-        # The command in registers of its own: its fields drive wide and long paths. A small machine
-        # does without.
         word = Signal(COMMAND_BITS, reset_less=True)
         self._vector = data.View(command_layout(Vector), word)
         self._softmax_fields = data.View(command_layout(Softmax), word)
         self._is_softmax = Signal()
         # First cycle of a command, by its kind.
         self._start_vector, self._start_softmax = Signal(), Signal()
-        # A small machine has no multiplier for softmax alone.
-        compact = self._config.compact
-        lends = self._is_softmax if compact else Const(0)
         for name, part, active in (
-            ("pipeline", self._pipeline, self._pipeline.active | lends),
+            ("pipeline", self._pipeline, self._pipeline.active | self._softmax.lent.valid),
             ("softmax", self._softmax, self._is_softmax),
         ):
             m.submodules[name] = idles(m, part, active, domain=name, platform=platform)
-        if compact:
-            m.d.comb += [
-                self._pipeline.lent.eq(self._softmax.lent),
-                self._pipeline.lent.valid.eq(self._is_softmax),
-                self._softmax.high.eq(self._pipeline.high),
-                self._softmax.element.eq(self._pipeline.element),
-            ]
+        m.d.comb += [
+            self._softmax.active.eq(self._is_softmax),
+            self._pipeline.lent.eq(self._softmax.lent),
+            self._softmax.high.eq(self._pipeline.high),
+            self._softmax.element.eq(self._pipeline.element),
+            self._softmax.packed.eq(self._pipeline.result),
+        ]
         self._halt = Signal()
         self._elaborate_wiring(m)
         self._elaborate_memories(m)
@@ -194,12 +185,12 @@ class VectorEngine(Component):
             self.dst.line.eq(self._dst_line),
             self.dst.data.eq(pipeline.result),
         ]
-        if not self._config.compact:
-            with m.If(self._is_softmax):
-                m.d.comb += self.dst.data.eq(softmax.result)
+        with m.If(self._is_softmax):
+            m.d.comb += self.dst.data.eq(softmax.result)
 
     def _elaborate_control(self, m: Module, word: Signal) -> None:
         vector, softmax = self._vector, self._softmax_fields
+        held = parts.held_command(self._config)
         op, opcode = vector.op, vector.opcode
         from_acc = is_any(op, lambda op: op.reads_acc)
         windowed = is_any(op, lambda op: op.windowed)
@@ -220,7 +211,7 @@ class VectorEngine(Component):
                 | (vector.n_ky == 0)
                 | (~windowed & ((vector.n_kx != 1) | (vector.n_ky != 1)))
                 | (vector.shared & is_none(op, lambda op: op.shares))
-                | (op > max(VectorOp)),
+                | is_unknown(op, self._config),
             )
         )
 
@@ -229,11 +220,10 @@ class VectorEngine(Component):
                 is_softmax = Signal()
                 begin = Signal()
                 m.d.comb += [
-                    is_softmax.eq(self.cmd.payload[:8] == Opcode.SOFTMAX.value),
+                    is_softmax.eq(self._softmax.takes(self.cmd.payload[:8])),
                     begin.eq(self.cmd.valid & ~self._halt),
                 ]
-                if not self._config.compact:
-                    m.d.sync += word.eq(self.cmd.payload)
+                held.take(m, word, self.cmd.payload)
                 m.d.sync += [
                     self._is_softmax.eq(is_softmax),
                     # It starts whatever it is: an error halts it before it has done anything.
@@ -257,8 +247,7 @@ class VectorEngine(Component):
                 m.d.comb += self.cmd.ready.eq(~self._halt)
                 m.next = "IDLE"
 
-        if self._config.compact:
-            m.d.comb += word.eq(self.cmd.payload)
+        held.show(m, word, self.cmd.payload)
         sequencer = self._sequencer
         m.d.comb += [
             self.waits.eq(sequencer.wait_acc & ~self._params.loading & ~self._pipeline.active),

@@ -6,10 +6,10 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigne
 from amaranth.lib import data, enum
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.vector.multiplier import Multiplier, add_with_carry
+from celosia.hw.vector.multiplier import Multiplier, ShortMultiplier, add_with_carry
 from celosia.hw.vector.uop import Source
 
-__all__ = ["Kind", "Lane", "RoundMode", "lane_control_layout", "operand_stage"]
+__all__ = ["LANE_CONTROL", "Kind", "Lane", "RoundMode", "SmallLane"]
 
 MAGNITUDE_BITS = 24
 """Of the sum of 255 x 255 int8 values, half of their number included."""
@@ -32,42 +32,36 @@ class RoundMode(enum.Enum, shape=unsigned(2)):
     FLOOR = 2
 
 
-def operand_stage(*, compact: bool) -> int:
-    """Return the stage in which multiplicand and multiplier are chosen."""
-    return 7 if compact else 5
+LANE_CONTROL = data.StructLayout(
+    {
+        "source_2": Source,
+        # Added to int8 values: the zero point, negated.
+        "offset_2": signed(9),
+        "valid_3": 1,
+        # Not the first of its window.
+        "accumulate_3": 1,
+        # Use the left shift of the parameter block, not `left_3`.
+        "channel_3": 1,
+        "left_3": 5,
+        "half": 16,
+        "kind": Kind,
+        # Use the multiplier, the right shift of the parameter block.
+        "channel_operands": 1,
+        "mult_operands": signed(32),
+        "channel_9": 1,
+        "right_9": 5,
+        "mode_10": RoundMode,
+        "mode_11": RoundMode,
+        "zero_13": signed(8),
+        "min_14": signed(8),
+        "max_14": signed(8),
+    }
+)
+"""What all lanes are told, each member in the stage that its name ends in.
 
-
-def lane_control_layout(*, compact: bool) -> data.StructLayout:
-    """Return what all lanes are told, each member in the stage that its name ends in.
-
-    ``kind`` and ``half`` are those of the command, in any stage.
-    """
-    operands = operand_stage(compact=compact)
-    return data.StructLayout(
-        {
-            "source_2": Source,
-            # Added to int8 values: the zero point, negated.
-            "offset_2": signed(9),
-            "valid_3": 1,
-            # Not the first of its window.
-            "accumulate_3": 1,
-            # Use the left shift of the parameter block, not `left_3`.
-            "channel_3": 1,
-            "left_3": 5,
-            "half": 16,
-            "kind": Kind,
-            # Use the multiplier, the right shift of the parameter block.
-            f"channel_{operands}": 1,
-            f"mult_{operands}": signed(32),
-            "channel_9": 1,
-            "right_9": 5,
-            "mode_10": RoundMode,
-            "mode_11": RoundMode,
-            "zero_13": signed(8),
-            "min_14": signed(8),
-            "max_14": signed(8),
-        }
-    )
+``operands`` is the stage in which multiplicand and multiplier are chosen, `Lane.OPERAND_STAGE`;
+``kind`` and ``half`` are those of the command, in any stage.
+"""
 
 
 class Lane(Component):
@@ -78,55 +72,45 @@ class Lane(Component):
     beats : int
         Beats of a vector, one for each of the lane's channels. The sums of their windows take
         turns.
-    compact : bool
-        For as few places as possible, in the same stages but for those of `mult` and of the table.
-        What waits for its next beat is in a memory, of sums and of maxima alike. The left shift
-        takes three cycles, and operands have one register, not two.
-    lends : bool
-        Of a compact machine: what multiplies and rounds also serves others, by the ports `borrow`
-        to `high`.
 
     Members
     -------
-    control : In(lane_control_layout)
+    control : In(LANE_CONTROL)
         The same for all lanes.
     beat : In
-        In stage 3; only where there are several, and `compact`.
+        In stage 3; of no width where there is one.
     acc, act, middle, term_a, term_b : In
         The possible sources, in stage 2.
     bias, left, mult, right : In
-        Parameters of the lane's channel, in stages 2, 3, 5 and 9; `compact`: `mult` in stage 7.
+        Parameters of the lane's channel, in stages 2, 3, :attr:`OPERAND_STAGE` and 9.
     table_index : Out(8)
-        In stage 3; `table_value` answers in stage 5. Both two stages later if `compact`.
+        Two stages before :attr:`OPERAND_STAGE`, in which `table_value` answers.
     term : Out(signed(32))
         Rescaled value, in stage 13.
     result : Out(signed(8))
         With zero point, clamped, in stage 15.
     borrow : In(1), borrow_x : In(signed(32)), borrow_m : In(signed(32))
-        The operands in stage 7 are these, not the lane's.
     high : Out(signed(32))
-        The high half of their product, rounded, in stage 11.
+        Not used: see :class:`SmallLane`.
     """
 
-    def __init__(self, *, beats: int = 1, compact: bool = False, lends: bool = False) -> None:
+    OPERAND_STAGE = 5
+    """Stage in which multiplicand and multiplier are chosen."""
+
+    MULTIPLIER: type[Multiplier] = Multiplier
+
+    def __init__(self, *, beats: int = 1) -> None:
         if beats < 1:
             raise ValueError(f"beats must be at least 1, not {beats!r}")
-        if lends and not compact:
-            raise ValueError("a lane lends what it has only in a compact machine")
         self._beats = beats
-        self._compact = compact
-        self._lends = lends
-        lending = {
-            "borrow": In(1),
-            "borrow_x": In(signed(32)),
-            "borrow_m": In(signed(32)),
-            "high": Out(signed(32)),
-        }
         super().__init__(
-            (lending if lends else {})
-            | ({"beat": In(range(beats))} if compact and beats > 1 else {})
-            | {
-                "control": In(lane_control_layout(compact=compact)),
+            {
+                "borrow": In(1),
+                "borrow_x": In(signed(32)),
+                "borrow_m": In(signed(32)),
+                "high": Out(signed(32)),
+                "beat": In(range(beats)),
+                "control": In(LANE_CONTROL),
                 "acc": In(signed(32)),
                 "act": In(signed(8)),
                 "middle": In(signed(8)),
@@ -145,12 +129,9 @@ class Lane(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.multiplier = multiplier = Multiplier(short=self._compact)
+        m.submodules.multiplier = multiplier = self.MULTIPLIER()
         self._elaborate_sum(m)
-        if self._compact:
-            self._elaborate_compact_operands(m, multiplier)
-        else:
-            self._elaborate_operands(m, multiplier)
+        self._elaborate_operands(m, multiplier)
         self._elaborate_rounding(m, multiplier)
         return m
 
@@ -174,12 +155,9 @@ class Lane(Component):
         self._left = Signal(5, reset_less=True)
         self._value = augend[:8].as_signed()
         m.d.sync += self._left.eq(Mux(c.channel_3, self.left, c.left_3))
-        if self._compact and self._beats > 1:
-            self._elaborate_window_memory(m, augend, addend)
-        else:
-            self._elaborate_window_registers(m, augend, addend)
+        self._elaborate_window(m, augend, addend)
 
-    def _elaborate_window_registers(self, m: Module, augend: Signal, addend: Signal) -> None:
+    def _elaborate_window(self, m: Module, augend: Signal, addend: Signal) -> None:
         """What this channel had a vector ago has gone round."""
         c, value = self.control, self._value
         totals = [
@@ -197,27 +175,6 @@ class Lane(Component):
             m.d.sync += bests[0].eq(Mux(keeps, bests[-1], value))
             for older, newer in zip(bests[1:], bests, strict=False):
                 m.d.sync += older.eq(newer)
-
-    def _elaborate_window_memory(self, m: Module, augend: Signal, addend: Signal) -> None:
-        """Each beat has a word, of a sum or, in its low byte, of a maximum."""
-        c, value = self.control, self._value
-        m.submodules.totals = memory = Memory(shape=signed(32), depth=self._beats, init=[])
-        write, read = memory.write_port(), memory.read_port(domain="comb")
-        self._total = Signal(signed(32), reset_less=True)
-        self._best = self._total[:8].as_signed()
-        total, earlier = Signal(signed(32)), Signal(signed(32))
-        best = earlier[:8].as_signed()
-        m.d.comb += [
-            read.addr.eq(self.beat),
-            earlier.eq(read.data),
-            total.eq(augend + Mux(c.accumulate_3, earlier, addend)),
-            write.addr.eq(self.beat),
-            write.data.eq(total),
-            write.en.eq(c.valid_3),
-        ]
-        with m.If(c.kind == Kind.MAX):
-            m.d.comb += total[:8].eq(Mux(c.accumulate_3 & (best > value), best, value))
-        m.d.sync += self._total.eq(total)
 
     def _elaborate_operands(self, m: Module, multiplier: Multiplier) -> None:
         c, total = self.control, self._total
@@ -240,42 +197,8 @@ class Lane(Component):
         mult = Signal(signed(32), reset_less=True)
         m.d.sync += [
             x.eq(self._multiplicand(m, shifted, magnitude, best_5)),
-            mult.eq(Mux(c.channel_5, self.mult, c.mult_5)),
+            mult.eq(Mux(c.channel_operands, self.mult, c.mult_operands)),
         ]
-        m.d.comb += [multiplier.x.eq(x), multiplier.m.eq(mult)]
-
-    def _elaborate_compact_operands(self, m: Module, multiplier: Multiplier) -> None:
-        """Do the same with no register but those behind a table, which take no place.
-
-        What is not a sum is not shifted to the left, so the low byte of what is shifted still is
-        the maximum, and the value that the table is to be read for.
-        """
-        c, total = self.control, self._total
-
-        # Stages 4 to 6: the left shift, by a multiple of 8, of 2, and by 1.
-        by_eights = Signal(signed(32), reset_less=True)
-        by_twos = Signal(signed(32), reset_less=True)
-        shifted = Signal(signed(32), reset_less=True)
-        magnitude = Signal(MAGNITUDE_BITS, reset_less=True)
-        left_5 = Signal(3, reset_less=True)
-        left_6 = Signal(1, reset_less=True)
-        self._negative_5 = Signal(reset_less=True)
-        m.d.sync += [
-            by_eights.eq(total << Cat(Const(0, 3), self._left[3:])),
-            left_5.eq(self._left),
-            self._negative_5.eq(total[-1] & (c.kind == Kind.AVERAGE)),
-            by_twos.eq(by_eights << Cat(Const(0, 1), left_5[1:])),
-            left_6.eq(left_5),
-            shifted.eq(by_twos << left_6),
-            magnitude.eq(self._magnitude(by_twos)),
-        ]
-        m.d.comb += self.table_index.eq(by_eights)
-
-        # Stage 7.
-        x = self._multiplicand(m, shifted, magnitude, shifted[:8].as_signed())
-        mult = Mux(c.channel_7, self.mult, c.mult_7)
-        if self._lends:
-            x, mult = Mux(self.borrow, self.borrow_x, x), Mux(self.borrow, self.borrow_m, mult)
         m.d.comb += [multiplier.x.eq(x), multiplier.m.eq(mult)]
 
     def _magnitude(self, total: Signal) -> Value:
@@ -322,9 +245,7 @@ class Lane(Component):
             ),
         ]
 
-        if self._lends:
-            m.d.comb += self.high.eq(high)
-
+        self._lend(m, high)
         # Stage 11: half of what is shifted out, less one if halves go down (below zero, DOUBLE).
         rounded = Signal(signed(33), reset_less=True)
         half_up = right_11.any() & (
@@ -355,3 +276,87 @@ class Lane(Component):
             m.d.sync += self.result.eq(c.min_14)
         with m.Elif(above):
             m.d.sync += self.result.eq(c.max_14)
+
+    def _lend(self, m: Module, high: Signal) -> None:
+        """Show what the first rounding gives to who has borrowed the multiplier."""
+
+
+class SmallLane(Lane):
+    """A lane for as few places as possible, in the same stages but for the operands'.
+
+    What waits for its next beat is in a memory, of sums and of maxima alike. The left shift takes
+    three cycles, and operands have one register, not two. What multiplies and rounds also serves
+    others:
+
+    Members
+    -------
+    borrow : In(1), borrow_x : In(signed(32)), borrow_m : In(signed(32))
+        The operands in stage 7 are these, not the lane's.
+    high : Out(signed(32))
+        The high half of their product, rounded, in stage 11.
+    """
+
+    OPERAND_STAGE = 7
+    MULTIPLIER = ShortMultiplier
+
+    def _elaborate_window(self, m: Module, augend: Signal, addend: Signal) -> None:
+        """Give each beat a word, of a sum or, in its low byte, of a maximum."""
+        if self._beats == 1:
+            super()._elaborate_window(m, augend, addend)
+            return
+        c, value = self.control, self._value
+        m.submodules.totals = memory = Memory(shape=signed(32), depth=self._beats, init=[])
+        write, read = memory.write_port(), memory.read_port(domain="comb")
+        self._total = Signal(signed(32), reset_less=True)
+        self._best = self._total[:8].as_signed()
+        total, earlier = Signal(signed(32)), Signal(signed(32))
+        best = earlier[:8].as_signed()
+        m.d.comb += [
+            read.addr.eq(self.beat),
+            earlier.eq(read.data),
+            total.eq(augend + Mux(c.accumulate_3, earlier, addend)),
+            write.addr.eq(self.beat),
+            write.data.eq(total),
+            write.en.eq(c.valid_3),
+        ]
+        with m.If(c.kind == Kind.MAX):
+            m.d.comb += total[:8].eq(Mux(c.accumulate_3 & (best > value), best, value))
+        m.d.sync += self._total.eq(total)
+
+    def _elaborate_operands(self, m: Module, multiplier: Multiplier) -> None:
+        """Choose them with no register but those behind a table, which take no place.
+
+        What is not a sum is not shifted to the left, so the low byte of what is shifted still is
+        the maximum, and the value that the table is to be read for.
+        """
+        c, total = self.control, self._total
+
+        # Stages 4 to 6: the left shift, by a multiple of 8, of 2, and by 1.
+        by_eights = Signal(signed(32), reset_less=True)
+        by_twos = Signal(signed(32), reset_less=True)
+        shifted = Signal(signed(32), reset_less=True)
+        magnitude = Signal(MAGNITUDE_BITS, reset_less=True)
+        left_5 = Signal(3, reset_less=True)
+        left_6 = Signal(1, reset_less=True)
+        self._negative_5 = Signal(reset_less=True)
+        m.d.sync += [
+            by_eights.eq(total << Cat(Const(0, 3), self._left[3:])),
+            left_5.eq(self._left),
+            self._negative_5.eq(total[-1] & (c.kind == Kind.AVERAGE)),
+            by_twos.eq(by_eights << Cat(Const(0, 1), left_5[1:])),
+            left_6.eq(left_5),
+            shifted.eq(by_twos << left_6),
+            magnitude.eq(self._magnitude(by_twos)),
+        ]
+        m.d.comb += self.table_index.eq(by_eights)
+
+        # Stage 7.
+        x = self._multiplicand(m, shifted, magnitude, shifted[:8].as_signed())
+        mult = Mux(c.channel_operands, self.mult, c.mult_operands)
+        m.d.comb += [
+            multiplier.x.eq(Mux(self.borrow, self.borrow_x, x)),
+            multiplier.m.eq(Mux(self.borrow, self.borrow_m, mult)),
+        ]
+
+    def _lend(self, m: Module, high: Signal) -> None:
+        m.d.comb += self.high.eq(high)

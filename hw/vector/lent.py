@@ -1,15 +1,12 @@
-"""What the softmax unit of a compact machine uses of the vector engine's pipeline."""
+"""What a softmax unit without a multiplier uses of the vector engine's pipeline."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from amaranth.hdl import signed
 from amaranth.lib import data
-from amaranth.lib.wiring import In, Out
 from celosia.hw.contract.config import NpuConfig
 
-__all__ = ["LENT_STAGES", "lent_layout", "lent_members"]
+__all__ = ["LENT_STAGES", "lent_layout"]
 
 LENT_STAGES = 8
 """Cycles from the operands to the byte: stages 7 to 15."""
@@ -36,8 +33,3 @@ def lent_layout(config: NpuConfig) -> data.StructLayout:
             "real": 1,
         }
     )
-
-
-def lent_members(config: NpuConfig) -> dict[str, Any]:
-    """Return the pipeline's members for it."""
-    return {"lent": In(lent_layout(config)), "high": Out(signed(32)), "element": Out(8)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
 from amaranth.lib.wiring import Component, In, Out
 
-__all__ = ["Multiplier", "add_with_carry"]
+__all__ = ["Multiplier", "ShortMultiplier", "add_with_carry"]
 
 
 def add_with_carry(a: Value, b: Value, carry: Value, width_bits: int) -> Value:
@@ -34,11 +34,6 @@ class Multiplier(Component):
     Latency 4 cycles; one product a cycle. The operands are registered, as it is far to the DSP
     blocks; four partial products of at most 17 x 17 bits, registered, two sums, registered.
 
-    Parameters
-    ----------
-    short : bool
-        Both sums in one cycle: latency 3 cycles, and no registers that only wait for a sum.
-
     Members
     -------
     x : In(signed(32))
@@ -49,8 +44,10 @@ class Multiplier(Component):
         ``(x * m) >> 30``.
     """
 
-    def __init__(self, *, short: bool = False) -> None:
-        self._short = short
+    SUMS_IN = "sync"
+    """Domain of the sums of partial products that are added up last."""
+
+    def __init__(self) -> None:
         super().__init__({"x": In(signed(32)), "m": In(signed(32)), "t": Out(signed(33))})
 
     def elaborate(self, platform: object) -> Module:
@@ -77,18 +74,25 @@ class Multiplier(Component):
         inner = Signal(signed(33), reset_less=True)
         outer = Signal(signed(47), reset_less=True)
         upper = Signal(signed(47), reset_less=True)
-        m.d["comb" if self._short else "sync"] += [
+        m.d[self.SUMS_IN] += [
             inner.eq(high_low + low_high),
             outer.eq(Cat(low_low[16:], high_high)),
         ]
-        if self._short:
-            # The sign is written out, or synthesis would make one sum of three of it, which takes
-            # two tables more a bit.
-            missing_bits = len(upper) - len(inner)
-            m.d.sync += upper.eq(
-                outer.as_unsigned() + Cat(inner, inner[-1].replicate(missing_bits))
-            )
-        else:
-            m.d.sync += upper.eq(outer + inner)
+        m.d.sync += upper.eq(self._sum(outer, inner, len(upper)))
         m.d.comb += self.t.eq(upper[14:].as_signed())
         return m
+
+    def _sum(self, outer: Signal, inner: Signal, width_bits: int) -> Value:
+        return outer + inner
+
+
+class ShortMultiplier(Multiplier):
+    """Both sums in one cycle: latency 3 cycles, and no registers that only wait for a sum."""
+
+    SUMS_IN = "comb"
+
+    def _sum(self, outer: Signal, inner: Signal, width_bits: int) -> Value:
+        # The sign is written out, or synthesis would make one sum of three of it, which takes two
+        # tables more a bit.
+        missing_bits = width_bits - len(inner)
+        return outer.as_unsigned() + Cat(inner, inner[-1].replicate(missing_bits))

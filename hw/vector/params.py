@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import BIAS_LINES, BLOCK_LINES
 from celosia.hw.memory.ports import LineRead
-from celosia.hw.vector.lane import operand_stage
 from celosia.hw.vector.uop import LINE_SUM_BITS, beat_bits
 
-__all__ = ["LANE_PARAMS_LAYOUT", "ParamLoader", "param_stages", "place_layout"]
+__all__ = ["LANE_PARAMS_LAYOUT", "PARAMS", "BeatParamLoader", "ParamLoader", "place_layout"]
 
 LANE_PARAMS_LAYOUT = data.StructLayout(
     {"bias": signed(32), "mult": signed(32), "left": 5, "right": 5}
@@ -27,15 +26,14 @@ QUARTERS = 4
 """Lines that the biases of a block are in, and its multipliers."""
 
 
-def param_stages(config: NpuConfig) -> dict[str, int]:
-    """Return the stage of the pipeline in which each of the parameters is used."""
-    return {"bias": 2, "left": 3, "mult": operand_stage(compact=config.compact), "right": 9}
+PARAMS = ("bias", "left", "mult", "right")
+"""The parameters of a channel, in the order in which the pipeline uses them."""
 
 
 def place_layout(config: NpuConfig) -> data.StructLayout:
-    """Return where the parameters of the beats in the stages of :func:`param_stages` are."""
+    """Return where the parameters of the beats in the stages that use them are."""
     place = data.StructLayout({"beat": beat_bits(config), "half": int(config.vector_beats > 1)})
-    return data.StructLayout(dict.fromkeys(param_stages(config), place))
+    return data.StructLayout(dict.fromkeys(PARAMS, place))
 
 
 class ParamLoader(Component):
@@ -47,9 +45,7 @@ class ParamLoader(Component):
     one block every 10 cycles.
 
     Where a vector takes several beats the two sets are the halves of memories, and each beat brings
-    along where its parameters are. Nothing is copied. A compact machine reads the line of shifts
-    once a beat, and keeps each beat's in a word of its own: a block takes as many cycles more as a
-    vector has beats, less one.
+    along where its parameters are. Nothing is copied.
 
     Members
     -------
@@ -66,7 +62,7 @@ class ParamLoader(Component):
     loading : Out(1)
         Lines are being asked for.
     copy_bias, copy_left, copy_mult, copy_right : In(1)
-        The first vector is in the stage before the one of :func:`param_stages`.
+        The first vector is in the stage before the one that uses it.
     place : In
         Where the parameters of the beats in the pipeline are.
     half : Out(1)
@@ -103,12 +99,17 @@ class ParamLoader(Component):
             }
         )
 
+    @property
+    def _shift_reads(self) -> int:
+        """How often the line of shifts is read for a block."""
+        return 1
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
         beats = config.vector_beats
         # The line of shifts is the last one, and may be wanted several times.
-        shift_reads = beats if config.compact else 1
+        shift_reads = self._shift_reads
         reads = BLOCK_LINES - 1 + shift_reads
         last_line = Mux(self.shared, BIAS_LINES - 1, reads - 1)
 
@@ -226,16 +227,47 @@ class ParamLoader(Component):
                     m.d.comb += self.lanes[index * words + lane][name].eq(
                         chosen.word_select(lane, WORD_BITS)
                     )
-        if config.compact:
-            arrives_shifts = arrives & (which >= BLOCK_LINES - 1)
-            self._elaborate_shifts_by_beats(m, arrives_shifts, which - (BLOCK_LINES - 1), half)
-        else:
-            self._elaborate_shifts(m, arrives & (which == BLOCK_LINES - 1), half)
+        self._elaborate_shifts(m, arrives, which, half)
 
-    def _elaborate_shifts_by_beats(
-        self, m: Module, arrives: Value, beat: Value, half: Signal
-    ) -> None:
-        """Keep those of `beat` in a word of their own."""
+    def _elaborate_shifts(self, m: Module, arrives: Signal, which: Signal, half: Signal) -> None:
+        """Keep the line of shifts as a word; a beat chooses its part."""
+        lanes, cols = self._config.vector_lanes, self._config.cols
+        shifts = [self.param.data.word_select(j, 8).as_signed() for j in range(cols)]
+        for name, parts in (
+            ("left", [Mux(shift[-1], 0, shift)[:SHIFT_BITS] for shift in shifts]),
+            ("right", [Mux(shift[-1], -shift, 0)[:SHIFT_BITS] for shift in shifts]),
+        ):
+            place = self.place[name]
+            read, write = self._memory(m, name, SHIFT_BITS * cols, 1)
+            m.d.comb += [
+                read.addr.eq(place.half),
+                write.addr.eq(half),
+                write.data.eq(Cat(parts)),
+                write.en.eq(arrives & (which == BLOCK_LINES - 1)),
+            ]
+            chosen = read.data.word_select(place.beat, SHIFT_BITS * lanes)
+            for lane in range(lanes):
+                m.d.comb += self.lanes[lane][name].eq(chosen.word_select(lane, SHIFT_BITS))
+
+    def _memory(self, m: Module, name: str, width_bits: int, addr_bits: int) -> tuple[Any, Any]:
+        """Return the ports, for reading in the same cycle and for writing, of a small memory."""
+        memory = Memory(shape=width_bits, depth=1 << addr_bits, init=[])
+        m.submodules[f"memory_{name}"] = memory
+        return memory.read_port(domain="comb"), memory.write_port()
+
+
+class BeatParamLoader(ParamLoader):
+    """Reads the line of shifts once a beat, and keeps each beat's in a word of its own.
+
+    A block takes as many cycles more as a vector has beats, less one.
+    """
+
+    @property
+    def _shift_reads(self) -> int:
+        return self._config.vector_beats
+
+    def _elaborate_shifts(self, m: Module, arrives: Signal, which: Signal, half: Signal) -> None:
+        beat = which - (BLOCK_LINES - 1)
         config = self._config
         lanes, bits = config.vector_lanes, beat_bits(config)
         here = self.param.data.word_select(beat[:bits], 8 * lanes)
@@ -250,32 +282,7 @@ class ParamLoader(Component):
                 read.addr.eq(Cat(place.beat, place.half)),
                 write.addr.eq(Cat(beat[:bits], half)),
                 write.data.eq(Cat(parts)),
-                write.en.eq(arrives),
+                write.en.eq(arrives & (which >= BLOCK_LINES - 1)),
             ]
             for lane in range(lanes):
                 m.d.comb += self.lanes[lane][name].eq(read.data.word_select(lane, SHIFT_BITS))
-
-    def _elaborate_shifts(self, m: Module, arrives: Value, half: Signal) -> None:
-        lanes, cols = self._config.vector_lanes, self._config.cols
-        shifts = [self.param.data.word_select(j, 8).as_signed() for j in range(cols)]
-        for name, parts in (
-            ("left", [Mux(shift[-1], 0, shift)[:SHIFT_BITS] for shift in shifts]),
-            ("right", [Mux(shift[-1], -shift, 0)[:SHIFT_BITS] for shift in shifts]),
-        ):
-            place = self.place[name]
-            read, write = self._memory(m, name, SHIFT_BITS * cols, 1)
-            m.d.comb += [
-                read.addr.eq(place.half),
-                write.addr.eq(half),
-                write.data.eq(Cat(parts)),
-                write.en.eq(arrives),
-            ]
-            chosen = read.data.word_select(place.beat, SHIFT_BITS * lanes)
-            for lane in range(lanes):
-                m.d.comb += self.lanes[lane][name].eq(chosen.word_select(lane, SHIFT_BITS))
-
-    def _memory(self, m: Module, name: str, width_bits: int, addr_bits: int) -> tuple[Any, Any]:
-        """Return the ports, for reading in the same cycle and for writing, of a small memory."""
-        memory = Memory(shape=width_bits, depth=1 << addr_bits, init=[])
-        m.submodules[f"memory_{name}"] = memory
-        return memory.read_port(domain="comb"), memory.write_port()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import ADD_LEFT_SHIFT, Rounding, Vector, VectorOp
 from celosia.hw.control.decode import command_layout
 from celosia.hw.fabric.delay import memory_delay
-from celosia.hw.vector.lane import Kind, Lane, RoundMode, lane_control_layout, operand_stage
-from celosia.hw.vector.lent import lent_members
-from celosia.hw.vector.params import LANE_PARAMS_LAYOUT, param_stages, place_layout
+from celosia.hw.vector.lane import LANE_CONTROL, Kind, Lane, RoundMode
+from celosia.hw.vector.lent import lent_layout
+from celosia.hw.vector.params import LANE_PARAMS_LAYOUT, PARAMS, place_layout
 from celosia.hw.vector.scratch import Scratch
 from celosia.hw.vector.uop import (
     STAGE_RESULT,
@@ -25,7 +25,7 @@ from celosia.hw.vector.uop import (
     uop_layout,
 )
 
-__all__ = ["Pipeline"]
+__all__ = ["MemoryCarry", "Pipeline", "RegisterCarry"]
 
 
 STAGE_CARRIED = 3
@@ -39,8 +39,45 @@ def _value(uop: Any, name: str) -> Value:
     return Value.cast(uop[name])
 
 
+class RegisterCarry:
+    """Registers carry all of a vector's description along with it."""
+
+    @staticmethod
+    def late(m: Module, early: Any, uop: Any) -> Any:
+        """Return what is known of a vector in STAGE_TERM: `uop`, which comes from registers."""
+        return uop
+
+
+class MemoryCarry:
+    """What only the last stages need comes from a memory."""
+
+    @staticmethod
+    def late(m: Module, early: Any, uop: Any) -> Any:
+        """Return what is known of a vector in STAGE_TERM, given that of STAGE_CARRIED as well."""
+        names = [name for name in ("dest", "index", "last", "beat") if len(_value(early, name))]
+        late = memory_delay(
+            m,
+            Cat(_value(early, name) for name in names),
+            STAGE_TERM - STAGE_CARRIED,
+            name="carried",
+        )
+        whole = Signal.like(uop)
+        m.d.comb += [
+            whole.eq(uop),
+            Cat(_value(whole, name) for name in names).eq(late),
+        ]
+        return whole
+
+
 class Pipeline(Component):
     """Latency 15 cycles from `issue` to `write`; one beat a cycle, never held up.
+
+    Parameters
+    ----------
+    config : NpuConfig
+    lane : type of Lane
+    carry : type of RegisterCarry or MemoryCarry
+    scratch : type of Scratch
 
     Members
     -------
@@ -55,29 +92,38 @@ class Pipeline(Component):
     params : In
         Parameters of the lanes.
     params_place : Out
-        Where they are for the beats in the stages of :func:`param_stages`, if they are in memories.
+        Where they are for the beats in the stages that use them, if they are in memories.
     copy_bias, copy_left, copy_mult, copy_right : Out(1)
         The first vector with new parameters is in the stage before the one of each.
     table_index : Out, table_beat : Out, table_data : In
-        Table look-up of each lane, stages 3, 4 and 5; of a compact machine, 5, 6 and 7.
+        Table look-up of each lane, in the stage of the lanes' operands and the two before it.
     active : Out(1)
         There is a vector in it, or one comes.
     write : Out(1)
         `result` is a line of the result, the one after the line of the last `write`.
     write_last : Out(1)
         It is the last line of the command.
-    lent : In(lent_layout)
-        Of a compact machine: what softmax wants.
-    high : Out(signed(32)), element : Out(8)
-        Of a compact machine: what it gets.
+    lent : In(lent_layout), high : Out(signed(32)), element : Out(8)
+        Not used: see :class:`celosia.hw.vector.lending.LendingPipeline`.
     """
 
-    def __init__(self, config: NpuConfig) -> None:
+    def __init__(
+        self,
+        config: NpuConfig,
+        *,
+        lane: type[Lane] = Lane,
+        carry: type[RegisterCarry | MemoryCarry] = RegisterCarry,
+        scratch: type[Scratch] = Scratch,
+    ) -> None:
         self._config = config
+        self._lane, self._carry, self._scratch = lane, carry, scratch
+        self._operands = lane.OPERAND_STAGE
         lanes = config.vector_lanes
         super().__init__(
-            (lent_members(config) if config.compact else {})
-            | {
+            {
+                "lent": In(lent_layout(config)),
+                "high": Out(signed(32)),
+                "element": Out(8),
                 "command": In(command_layout(Vector)),
                 "issue": In(1),
                 "uop": In(uop_layout(config)),
@@ -101,37 +147,23 @@ class Pipeline(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        lanes, compact = self._config.vector_lanes, self._config.compact
-        m.submodules.scratch_middle = scratch_middle = Scratch(width_bits=8 * lanes)
-        m.submodules.scratch_a = scratch_a = Scratch(width_bits=32 * lanes)
-        m.submodules.scratch_b = scratch_b = Scratch(width_bits=32 * lanes)
+        lanes = self._config.vector_lanes
+        m.submodules.scratch_middle = scratch_middle = self._scratch(width_bits=8 * lanes)
+        m.submodules.scratch_a = scratch_a = self._scratch(width_bits=32 * lanes)
+        m.submodules.scratch_b = scratch_b = self._scratch(width_bits=32 * lanes)
 
         self._elaborate_stages(m)
-        self._control_layout = lane_control_layout(compact=compact)
-        control = Signal(self._control_layout)
+        control = Signal(LANE_CONTROL)
         self._elaborate_control(m, control)
         act = self._beat_of_line(m)
         results = Signal(8 * lanes)
-        if compact:
-            self._collect_all(m, results)
-        else:
-            self._collect(m, results)
+        self._collect(m, results)
 
         for j in range(lanes):
-            lends = compact and j == 0
-            beats = self._config.vector_beats
-            lane = Lane(beats=beats, compact=compact, lends=lends)
-            m.submodules[f"lane_{j}"] = lane
-            if lends:
-                m.d.comb += [
-                    lane.borrow.eq(self.lent.valid),
-                    lane.borrow_x.eq(self.lent.x),
-                    lane.borrow_m.eq(self.lent.m),
-                    self.high.eq(lane.high),
-                ]
-            if compact and beats > 1:
-                m.d.comb += lane.beat.eq(self._uops[3].beat)
+            m.submodules[f"lane_{j}"] = lane = self._lane(beats=self._config.vector_beats)
+            self._lend(m, lane, j)
             m.d.comb += [
+                lane.beat.eq(self._uops[3].beat),
                 lane.control.eq(control),
                 lane.acc.eq(self.acc.word_select(j, 32)),
                 lane.act.eq(act.word_select(j, 8)),
@@ -166,23 +198,17 @@ class Pipeline(Component):
     def _beat_of_line(self, m: Module) -> Value:
         """Keep a line of the activation SRAM for the beats after its first one."""
         config = self._config
-        lanes, beat = config.vector_lanes, self._uops[STAGE_SCRATCH].beat
-        if config.vector_beats == 1 and not config.compact:
+        beat = self._uops[STAGE_SCRATCH].beat
+        if config.vector_beats == 1:
             return self.act
         kept = Signal(8 * config.cols, reset_less=True)
-        keep, word = beat == 0, beat
-        if config.compact:
-            lent, lane_bits = self.lent, (lanes - 1).bit_length()
-            keep = Mux(lent.valid, lent.keep, keep)
-            word = Mux(lent.valid, lent.place >> lane_bits, beat)
-        with m.If(keep):
+        with m.If(beat == 0):
             m.d.sync += kept.eq(self.act)
-        later = kept
-        if config.vector_beats > 1:
-            later = kept.word_select(word, 8 * lanes)
-        if config.compact:
-            m.d.comb += self.element.eq(later.word_select(lent.place[:lane_bits], 8))
-        return Mux(beat == 0, self.act[: 8 * lanes], later)
+        later = kept.word_select(beat, 8 * config.vector_lanes)
+        return Mux(beat == 0, self.act[: 8 * config.vector_lanes], later)
+
+    def _lend(self, m: Module, lane: Lane, place: int) -> None:
+        """Connect a lane with who borrows of it."""
 
     def _collect(self, m: Module, results: Signal) -> None:
         """Put the beats of a line together."""
@@ -194,23 +220,8 @@ class Pipeline(Component):
                 m.d.sync += earlier.eq(line[len(results) :])
         m.d.comb += self.result.eq(line)
 
-    def _collect_all(self, m: Module, results: Signal) -> None:
-        """Do the same with the bytes of softmax, which come one by one."""
-        lent = self.lent
-        earlier = Signal(len(self.result) - 8, reset_less=True)
-        line = Cat(earlier[: len(self.result) - len(results)], results)
-        bytes_line = Cat(earlier, Mux(lent.real, results[:8], 0))
-        m.d.comb += self.result.eq(Mux(lent.pack, bytes_line, line))
-        with m.If(self._valid[STAGE_RESULT] | lent.pack):
-            # What is above the beats before the last one is not looked at.
-            m.d.sync += earlier.eq(bytes_line[8:])
-        with m.If(~lent.pack & self._valid[STAGE_RESULT]):
-            before = line[len(results) :]
-            m.d.sync += earlier[: len(before)].eq(before)
-
     def _elaborate_stages(self, m: Module) -> None:
         """Carry each vector's description along with it."""
-        self._operands = operand_stage(compact=self._config.compact)
         self._valid = [self.issue]
         self._uops = [self.uop]
         for stage in range(1, STAGE_RESULT + 1):
@@ -220,14 +231,14 @@ class Pipeline(Component):
             if stage == 4:
                 # Only a window's last element, whose sum is complete, has a result.
                 m.d.sync += valid.eq(self._valid[-1] & self._uops[-1].emit)
-            if stage == STAGE_TERM and self._config.compact:
-                uop = self._carried(m, uop)
+            if stage == STAGE_TERM:
+                uop = self._carry.late(m, self._uops[STAGE_CARRIED], uop)
             self._valid.append(valid)
             self._uops.append(uop)
         m.d.comb += self.active.eq(Cat(*self._valid).any())
 
         m.d.comb += self.table_beat.eq(self._uops[self._operands - 1].beat)
-        for name, stage in param_stages(self._config).items():
+        for name, stage in zip(PARAMS, (2, 3, self._operands, 9), strict=True):
             uop = self._uops[stage]
             copy = getattr(self, f"copy_{name}")
             m.d.comb += [
@@ -245,23 +256,6 @@ class Pipeline(Component):
             self.write_last.eq(writes & ahead.last),
         ]
 
-    def _carried(self, m: Module, uop: Any) -> Any:
-        """Return `uop` with what only the last stages need from a memory, not from registers."""
-        early = self._uops[STAGE_CARRIED]
-        names = [name for name in ("dest", "index", "last", "beat") if len(_value(early, name))]
-        late = memory_delay(
-            m,
-            Cat(_value(early, name) for name in names),
-            STAGE_TERM - STAGE_CARRIED,
-            name="carried",
-        )
-        whole = Signal.like(uop)
-        m.d.comb += [
-            whole.eq(uop),
-            Cat(_value(whole, name) for name in names).eq(late),
-        ]
-        return whole
-
     def _elaborate_control(self, m: Module, control: Signal) -> None:
         """Registered selections, made one stage before the one that uses them."""
         command, uops, operands = self.command, self._uops, self._operands
@@ -275,10 +269,10 @@ class Pipeline(Component):
             with m.Case(VectorOp.TABLE):
                 m.d.comb += kind.eq(Kind.TABLE)
 
-        def registered(name: str, stage: int) -> Signal:
+        def registered(name: str, stage: int | str) -> Signal:
             """Register that feeds a member of the control word, set in the stage before."""
             member = f"{name}_{stage}"
-            signal = Signal(self._control_layout[member].shape, name=member, reset_less=True)
+            signal = Signal(LANE_CONTROL[member].shape, name=member, reset_less=True)
             m.d.comb += control[member].eq(signal)
             return signal
 
@@ -299,11 +293,11 @@ class Pipeline(Component):
         m.d.sync += [
             left.eq(Mux(term_in_2, ADD_LEFT_SHIFT, 0)),
             registered("channel", 3).eq(is_channel(2) & ~command.shared),
-            registered("channel", operands).eq(is_channel(operands - 1) & ~command.shared),
+            registered("channel", "operands").eq(is_channel(operands - 1) & ~command.shared),
             channel_9.eq(is_channel(8) & ~command.shared),
         ]
 
-        mult, right = registered("mult", operands), registered("right", 9)
+        mult, right = registered("mult", "operands"), registered("right", 9)
         m.d.sync += [mult.eq(UNITY), right.eq(0)]
         for constants, mult_value, right_value in (
             (Constants.CHANNEL, command.mult_a, command.shift_a),  # shared
@@ -341,14 +335,8 @@ class Pipeline(Component):
             control.half.eq(command.half),
             control.kind.eq(kind),
         ]
-        if self._config.compact:
-            with m.If(self.lent.valid):
-                m.d.comb += kind.eq(Kind.SUM)
-                m.d.sync += [
-                    mode_10.eq(RoundMode.DOUBLE),
-                    channel_9.eq(0),
-                    right.eq(self.lent.right),
-                    zero.eq(-128),
-                    least.eq(-128),
-                    most.eq(127),
-                ]
+        lent = {"channel": channel_9, "right": right, "mode": mode_10}
+        self._control_lent(m, kind, lent | {"zero": zero, "min": least, "max": most})
+
+    def _control_lent(self, m: Module, kind: Signal, registers: dict[str, Signal]) -> None:
+        """Override what lanes are told, for who borrows of them."""

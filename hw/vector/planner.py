@@ -5,11 +5,11 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, enum, stream
 from amaranth.lib.wiring import Component, In, Out
+from celosia.hw import parts
 from celosia.hw.contract.config import ACT_BANKS, NpuConfig
 from celosia.hw.contract.isa import Vector, VectorOp
 from celosia.hw.control.decode import command_layout
 from celosia.hw.memory.ports import bank_of
-from celosia.hw.vector.counter import LoopCounter
 from celosia.hw.vector.operations import is_any
 from celosia.hw.vector.uop import (
     GROUP,
@@ -22,7 +22,6 @@ from celosia.hw.vector.uop import (
     beat_bits,
     uop_layout,
 )
-from celosia.hw.vector.walker import Walker
 
 __all__ = ["Phase", "Planner", "step_layout"]
 
@@ -92,10 +91,8 @@ class Planner(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.walker_a = self._walker_a = Walker(windowed=True, compact=self._config.compact)
-        m.submodules.walker_b = self._walker_b = Walker(
-            windowed=False, compact=self._config.compact
-        )
+        m.submodules.walker_a = self._walker_a = parts.walker(self._config, windowed=True)
+        m.submodules.walker_b = self._walker_b = parts.second_walker(self._config)
 
         # What kind of command it is, decoded once.
         self._grouped = Signal()
@@ -193,11 +190,11 @@ class Planner(Component):
 
     def _elaborate_loops(self, m: Module) -> None:
         """The loops over x, y, tiles and oc; they go with the first phase of each group."""
-        command, compact = self.command, self._config.compact
-        m.submodules.x = x = LoopCounter(width_bits=12, compact=compact)
-        m.submodules.rows = rows = LoopCounter(width_bits=12, compact=compact)
-        m.submodules.tile_rows = tile_rows = LoopCounter(width_bits=12, compact=compact)
-        m.submodules.oc = oc = LoopCounter(width_bits=12, compact=compact)
+        command, counter = self.command, parts.loop_counter(self._config)
+        m.submodules.x = x = counter(width_bits=12)
+        m.submodules.rows = rows = counter(width_bits=12)
+        m.submodules.tile_rows = tile_rows = counter(width_bits=12)
+        m.submodules.oc = oc = counter(width_bits=12)
         step = Signal()
         m.d.comb += [
             step.eq(self._vector_done & self._master),

@@ -8,7 +8,7 @@ from celosia.hw.contract.config import ACT_BANKS, NpuConfig
 from celosia.hw.memory.ports import BankRead, bank_of
 from celosia.hw.vector.uop import LINE_SUM_BITS
 
-__all__ = ["ElementReader"]
+__all__ = ["ElementReader", "PlaceReader"]
 
 
 class ElementReader(Component):
@@ -30,7 +30,7 @@ class ElementReader(Component):
     valid : Out(1)
         An element is there.
     value : Out(8)
-        The element. A compact machine keeps the line elsewhere.
+        The element.
     place : Out(range(line_bytes))
         Its byte in its line.
     last_of_line, last : Out(1)
@@ -42,8 +42,7 @@ class ElementReader(Component):
     def __init__(self, config: NpuConfig) -> None:
         self._config = config
         super().__init__(
-            ({} if config.compact else {"value": Out(8)})
-            | {
+            {
                 "start": In(1),
                 "base": In(LINE_SUM_BITS),
                 "count": In(16),
@@ -51,6 +50,7 @@ class ElementReader(Component):
                 "act": Out(BankRead(config)),
                 "take": Out(1),
                 "valid": Out(1),
+                "value": Out(8),
                 "place": Out(range(config.line_bytes)),
                 "last_of_line": Out(1),
                 "last": Out(1),
@@ -72,13 +72,7 @@ class ElementReader(Component):
             self.last.eq(left == 0),
             self.last_of_line.eq((self.place == config.line_bytes - 1) | self.last),
         ]
-        if not config.compact:
-            buffer = Signal(8 * config.line_bytes, reset_less=True)
-            m.d.comb += self.value.eq(buffer[:8])
-            with m.If(self.take):
-                m.d.sync += buffer.eq(self.act.data)
-            with m.Elif(self.valid):
-                m.d.sync += buffer.eq(buffer >> 8)
+        self._keep_line(m)
         with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += [
@@ -117,3 +111,21 @@ class ElementReader(Component):
                 with m.Elif(self.last_of_line):
                     m.next = "REQUEST"
         return m
+
+    def _keep_line(self, m: Module) -> None:
+        buffer = Signal(8 * self._config.line_bytes, reset_less=True)
+        m.d.comb += self.value.eq(buffer[:8])
+        with m.If(self.take):
+            m.d.sync += buffer.eq(self.act.data)
+        with m.Elif(self.valid):
+            m.d.sync += buffer.eq(buffer >> 8)
+
+
+class PlaceReader(ElementReader):
+    """Says when a line is there, and which of its elements is at hand; others keep it.
+
+    `value` is always 0.
+    """
+
+    def _keep_line(self, m: Module) -> None:
+        pass

@@ -7,7 +7,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.vector.uop import GROUP, GROUP_BITS
 
-__all__ = ["Scratch"]
+__all__ = ["NoScratch", "Scratch"]
 
 
 class Scratch(Component):
@@ -50,3 +50,10 @@ class Scratch(Component):
             write.data.eq(self.write_data),
         ]
         return m
+
+
+class NoScratch(Scratch):
+    """The place of such a memory in a machine that adds nothing."""
+
+    def elaborate(self, platform: object) -> Module:
+        return Module()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out, connect
+from celosia.hw import parts
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Vector
 from celosia.hw.control.decode import command_layout
-from celosia.hw.fabric.buffer import StreamBuffer
 from celosia.hw.memory.ports import AccRead, BankRead
 from celosia.hw.vector.planner import Planner, step_layout
 from celosia.hw.vector.uop import HAZARD, LINE_SUM_BITS, uop_layout
@@ -66,9 +66,7 @@ class Sequencer(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.planner = planner = Planner(self._config)
-        m.submodules.steps = steps = StreamBuffer(
-            step_layout(self._config), spare=not self._config.compact
-        )
+        m.submodules.steps = steps = parts.stream_buffer(self._config, step_layout(self._config))
         connect(m, planner.o, steps.i)
         step = steps.o.payload
         live = Signal()
@@ -116,8 +114,7 @@ class Sequencer(Component):
             self.params_taken.eq(self.acc.req & step.uop.new_oc & first),
             self.params_reload.eq(self.acc.req & step.reload & first),
         ]
-        if beats > 1:
-            m.d.comb += self.acc.beat.eq(beat)
+        m.d.comb += self.acc.beat.eq(beat)
         with m.If(self.start):
             m.d.sync += index.eq(0)
         with m.Elif(self.acc.req & last):

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw.contract.config import NpuConfig
-from celosia.hw.contract.isa import Softmax
+from celosia.hw.contract.isa import Opcode, Softmax
 from celosia.hw.control.decode import command_layout
 from celosia.hw.memory.ports import BankRead
 from celosia.hw.vector.lent import LENT_STAGES, lent_layout
 from celosia.hw.vector.multiplier import Multiplier
-from celosia.hw.vector.reader import ElementReader
+from celosia.hw.vector.reader import ElementReader, PlaceReader
 from celosia.hw.vector.reciprocal import HighMul, Reciprocal
 from celosia.hw.vector.uop import LINE_SUM_BITS
 
-__all__ = ["SoftmaxUnit"]
+__all__ = ["LentSoftmax", "NoSoftmax", "SoftmaxUnit"]
 
 ACCUMULATION_INTEGER_BITS = 12
 """The sum is Q12.19."""
 
 TABLE_STAGE = 3
 """Stage, counted from an element's arrival, in which its exponential is there."""
-
-BYTE_STAGE = 10
-"""Stage in which its result is there; in a compact machine the pipeline takes a cycle more."""
 
 LENT_LATENCY_CYCLES = 4
 """From operands to the high half of their product in the pipeline's first lane."""
@@ -51,23 +48,31 @@ class SoftmaxUnit(Component):
         Entry wanted.
     table_data : In(signed(32))
         The entry, 2 cycles later.
-    lent : Out(lent_layout), high : In(signed(32)), element : In(8)
-        Of a compact machine: the pipeline multiplies and rounds, keeps the line that is read and
-        puts together the one that is written. Others have all of it here.
+    active : In(1)
+        There is a command for it, from the cycle before `start` to the one after `done`.
+    lent : Out(lent_layout), high : In(signed(32)), element : In(8), packed : In
+        Not used, and always 0: see :class:`LentSoftmax`.
     write : Out(1), dst_line : Out(17), result : Out
-        Lines of the result; where they are only, in a compact machine.
+        Lines of the result.
     outside : Out(1)
         Line `line` is to be read and does not exist.
     busy, wait_act : Out(1)
         An element is taken; a read is refused.
     """
 
+    BYTE_STAGE = 10
+    """Stage in which an element's result is there."""
+
     def __init__(self, config: NpuConfig) -> None:
         self._config = config
-        borrowed = {"lent": Out(lent_layout(config)), "high": In(signed(32)), "element": In(8)}
         super().__init__(
-            (borrowed if config.compact else {"result": Out(8 * config.line_bytes)})
-            | {
+            {
+                "active": In(1),
+                "lent": Out(lent_layout(config)),
+                "high": In(signed(32)),
+                "element": In(8),
+                "packed": In(8 * config.line_bytes),
+                "result": Out(8 * config.line_bytes),
                 "command": In(command_layout(Softmax)),
                 "start": In(1),
                 "halt": In(1),
@@ -86,16 +91,8 @@ class SoftmaxUnit(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config = self._config
-        m.submodules.reader = self._reader = ElementReader(config)
-        self._compact = config.compact
-        if self._compact:
-            self._reciprocal = Reciprocal(latency_cycles=LENT_LATENCY_CYCLES, slow=True)
-            self._byte_stage = TABLE_STAGE + LENT_STAGES
-        else:
-            self._reciprocal = Reciprocal()
-            self._byte_stage = BYTE_STAGE
-        m.submodules.reciprocal = self._reciprocal
+        m.submodules.reader = self._reader = self._make_reader()
+        m.submodules.reciprocal = self._reciprocal = self._make_reciprocal()
 
         reader = self._reader
         connect(m, reader.act, flipped(self.act))
@@ -113,12 +110,24 @@ class SoftmaxUnit(Component):
         self._dst_row = Signal(LINE_SUM_BITS, reset_less=True)
         self._elaborate_stages(m)
         self._elaborate_sum(m)
-        if self._compact:
-            self._borrow(m)
-        else:
-            self._elaborate_results(m)
+        self._elaborate_results(m)
         self._elaborate_passes(m)
         return m
+
+    def takes(self, opcode: Value) -> Value:
+        """Return whether a command with this opcode is for the unit."""
+        return opcode == Opcode.SOFTMAX.value
+
+    def _make_reader(self) -> ElementReader:
+        return ElementReader(self._config)
+
+    def _make_reciprocal(self) -> Reciprocal:
+        return Reciprocal()
+
+    def _element(self) -> Value:
+        """Return the element that the reader is at."""
+        value: Value = self._reader.value
+        return value
 
     def _elaborate_stages(self, m: Module) -> None:
         """Carry along with each element whether it is one, and the last one."""
@@ -126,7 +135,7 @@ class SoftmaxUnit(Component):
         first = Signal(layout, name="stage_0")
         m.d.comb += [first.valid.eq(self._reader.valid), first.last.eq(self._reader.last)]
         self._stages = [first]
-        for number in range(1, self._byte_stage + 2):
+        for number in range(1, self.BYTE_STAGE + 2):
             stage = Signal(layout, name=f"stage_{number}")
             m.d.sync += stage.eq(self._stages[-1])
             self._stages.append(stage)
@@ -136,7 +145,7 @@ class SoftmaxUnit(Component):
 
         # First pass.
         maximum = Signal(signed(8), reset_less=True)
-        value = (self.element if self._compact else reader.value).as_signed()
+        value = self._element().as_signed()
         begin = Signal()
         self._begin_row = begin
         with m.If(begin):
@@ -168,43 +177,6 @@ class SoftmaxUnit(Component):
             Mux(self._result_pass, reciprocal.scale, reciprocal.m),
         )
 
-    def _borrow(self, m: Module) -> None:
-        """Third pass in a compact machine: most of it is done by the pipeline."""
-        reader, reciprocal, lent = self._reader, self._reciprocal, self.lent
-        ahead = self._stages[self._byte_stage - 1]
-        place = Signal(range(self._config.line_bytes))
-        padding, arrives, goes_on, full = Signal(), Signal(), Signal(), Signal()
-        self._row_written = Signal()
-        # Rounding right shift by 23 + k. One by 32 or more leaves nothing, whatever it is of.
-        nothing = Signal()
-        x, multiplier = self._operands()
-        m.d.comb += [
-            lent.x.eq(x),
-            lent.m.eq(Mux(self._result_pass & nothing, 0, multiplier)),
-            lent.keep.eq(reader.take),
-            lent.place.eq(reader.place),
-            reciprocal.high.eq(self.high),
-            arrives.eq(self._result_pass & ahead.valid),
-            goes_on.eq(arrives | padding),
-            full.eq(place == self._config.line_bytes - 1),
-        ]
-        most = PRODUCT_FLOOR_BITS + 1 + ACCUMULATION_INTEGER_BITS
-        m.d.sync += [
-            lent.right.eq(most - reciprocal.leading_zeros),
-            nothing.eq(reciprocal.leading_zeros <= most - (1 << len(lent.right))),
-            lent.pack.eq(goes_on),
-            lent.real.eq(arrives),
-            # Decided in the stage before: a write is what others must wait for.
-            self.write.eq(goes_on & full),
-            self._row_written.eq(goes_on & full & (padding | ahead.last)),
-        ]
-        # What is left of a last line is filled with zeros.
-        with m.If(goes_on):
-            m.d.sync += [
-                place.eq(place + 1),
-                padding.eq((padding | ahead.last) & ~full),
-            ]
-
     def _elaborate_results(self, m: Module) -> None:
         """Third pass, with a multiplier of its own. Of the last shift 22 bits are wires."""
         reciprocal = self._reciprocal
@@ -234,7 +206,7 @@ class SoftmaxUnit(Component):
         m.d.sync += byte.eq(Mux(probability[8:].any(), 0x7F, probability[:8] ^ 0x80))
 
         # Pack. What is left of a last line stays zero.
-        at_byte = self._stages[BYTE_STAGE]
+        at_byte = self._stages[self.BYTE_STAGE]
         lanes = self._config.line_bytes
         place = Signal(range(lanes))
         with m.If(at_byte.valid):
@@ -249,7 +221,7 @@ class SoftmaxUnit(Component):
         # Decided in the stage before: a write is what others must wait for.
         last_of_line = (place == lanes - 1) | at_byte.last
         m.d.sync += self.write.eq(self._result_pass & at_byte.valid & last_of_line)
-        written = self._stages[BYTE_STAGE + 1]
+        written = self._stages[self.BYTE_STAGE + 1]
         self._row_written = written.valid & written.last
 
     def _elaborate_passes(self, m: Module) -> None:
@@ -309,3 +281,84 @@ class SoftmaxUnit(Component):
             with m.State("DONE"):
                 m.d.comb += self.done.eq(1)
                 m.next = "IDLE"
+
+
+class LentSoftmax(SoftmaxUnit):
+    """A unit without a multiplier: it borrows that of the vector engine's first lane.
+
+    The pipeline multiplies and rounds, keeps the line that is read and puts together the one that
+    is written.
+
+    Members
+    -------
+    lent : Out(lent_layout)
+        What it wants of the pipeline, while it is `active`.
+    high : In(signed(32))
+        The high half of the product, rounded.
+    element : In(8)
+        The byte at hand of the line that is kept.
+    packed : In
+        The line of the result, which is `result`.
+    """
+
+    BYTE_STAGE = TABLE_STAGE + LENT_STAGES
+
+    def _make_reader(self) -> ElementReader:
+        return PlaceReader(self._config)
+
+    def _make_reciprocal(self) -> Reciprocal:
+        return Reciprocal(latency_cycles=LENT_LATENCY_CYCLES, slow=True)
+
+    def _element(self) -> Value:
+        element: Value = self.element
+        return element
+
+    def _elaborate_results(self, m: Module) -> None:
+        """Third pass: most of it is done by the pipeline."""
+        reader, reciprocal, lent = self._reader, self._reciprocal, self.lent
+        ahead = self._stages[self.BYTE_STAGE - 1]
+        place = Signal(range(self._config.line_bytes))
+        padding, arrives, goes_on, full = Signal(), Signal(), Signal(), Signal()
+        self._row_written = Signal()
+        # Rounding right shift by 23 + k. One by 32 or more leaves nothing, whatever it is of.
+        nothing = Signal()
+        x, multiplier = self._operands()
+        m.d.comb += [
+            self.result.eq(self.packed),
+            lent.valid.eq(self.active),
+            lent.x.eq(x),
+            lent.m.eq(Mux(self._result_pass & nothing, 0, multiplier)),
+            lent.keep.eq(reader.take),
+            lent.place.eq(reader.place),
+            reciprocal.high.eq(self.high),
+            arrives.eq(self._result_pass & ahead.valid),
+            goes_on.eq(arrives | padding),
+            full.eq(place == self._config.line_bytes - 1),
+        ]
+        most = PRODUCT_FLOOR_BITS + 1 + ACCUMULATION_INTEGER_BITS
+        m.d.sync += [
+            lent.right.eq(most - reciprocal.leading_zeros),
+            nothing.eq(reciprocal.leading_zeros <= most - (1 << len(lent.right))),
+            lent.pack.eq(goes_on),
+            lent.real.eq(arrives),
+            # Decided in the stage before: a write is what others must wait for.
+            self.write.eq(goes_on & full),
+            self._row_written.eq(goes_on & full & (padding | ahead.last)),
+        ]
+        # What is left of a last line is filled with zeros.
+        with m.If(goes_on):
+            m.d.sync += [
+                place.eq(place + 1),
+                padding.eq((padding | ahead.last) & ~full),
+            ]
+
+
+class NoSoftmax(SoftmaxUnit):
+    """The place of the unit in a machine without softmax: it takes no command."""
+
+    def takes(self, opcode: Value) -> Value:
+        """Return that no command is for the unit."""
+        return Const(0)
+
+    def elaborate(self, platform: object) -> Module:
+        return Module()

@@ -11,7 +11,7 @@ from celosia.hw.fabric.block import BlockMemory
 from celosia.hw.memory.ports import WindowWrite
 from celosia.hw.vector.uop import beat_bits
 
-__all__ = ["Table"]
+__all__ = ["NoTable", "PlainTable", "Table"]
 
 
 ENTRY_CHANNELS = 4
@@ -40,6 +40,10 @@ class Table(Component):
         The entries of the first four channels, of the same index.
     """
 
+    WRITTEN_IN = "sync"
+    """Domain of what is written: tables are loaded long before they are used, and are far from the
+    loader."""
+
     def __init__(self, config: NpuConfig) -> None:
         self._config = config
         super().__init__(
@@ -59,13 +63,11 @@ class Table(Component):
         byte_bits = (config.cols - 1).bit_length()
         offset = self.write.addr[:byte_bits]
         exists = ~self.write.addr[byte_bits:][8:].any()
-        # Registered: tables are loaded long before they are used, and are far from the loader. Not
-        # in a compact machine, which has room for neither registers nor long ways.
         enable = Signal(config.cols)
         line = Signal(8, reset_less=True)
         word = Signal(8 * word_bytes, reset_less=True)
         m.d.comb += self.write.gnt.eq(self.write.req)
-        written = m.d["comb" if config.compact else "sync"]
+        written = m.d[self.WRITTEN_IN]
         written += [line.eq(self.write.addr[byte_bits:]), word.eq(self.write.data)]
         read: list[Value] = []
         for lane in range(lanes):
@@ -103,4 +105,19 @@ class Table(Component):
                     for channel in range(ENTRY_CHANNELS)
                 )
             )
+        return m
+
+
+class PlainTable(Table):
+    """What is loaded goes into the memories without a register between them."""
+
+    WRITTEN_IN = "comb"
+
+
+class NoTable(Table):
+    """The place of the tables in a machine in which nothing reads them: what is loaded is lost."""
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.d.comb += self.write.gnt.eq(self.write.req)
         return m

@@ -19,7 +19,7 @@ stage what happens, ending in registers of the next stage
 15    line is written; requantised values go to the scratch memory
 ===== ==================================================================================
 
-In a compact machine the left shift takes stages 4 to 6, with the magnitude in the last of them,
+With small lanes the left shift takes stages 4 to 6, with the magnitude in the last of them,
 operands are chosen in stage 7, and the product takes stages 7 to 9; the table is read in stage 5.
 """
 

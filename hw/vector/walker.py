@@ -7,7 +7,7 @@ from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.vector.counter import LoopCounter
 from celosia.hw.vector.uop import LINE_SUM_BITS
 
-__all__ = ["Walker"]
+__all__ = ["NoWalker", "Walker"]
 
 
 class Walker(Component):
@@ -23,8 +23,8 @@ class Walker(Component):
     ----------
     windowed : bool
         Whether there is a window; without, its members do not exist.
-    compact : bool
-        See :class:`celosia.hw.vector.counter.LoopCounter`.
+    counter : type of LoopCounter
+        What counts its loops.
 
     Members
     -------
@@ -42,9 +42,9 @@ class Walker(Component):
         With a window: the current line is the first, the last of its window.
     """
 
-    def __init__(self, *, windowed: bool, compact: bool = False) -> None:
+    def __init__(self, *, windowed: bool, counter: type[LoopCounter] = LoopCounter) -> None:
         self._windowed = windowed
-        self._compact = compact
+        self._counter_type = counter
         members = {
             "start": In(1),
             "step": In(1),
@@ -117,7 +117,7 @@ class Walker(Component):
         return m
 
     def _counter(self, width_bits: int) -> LoopCounter:
-        return LoopCounter(width_bits=width_bits, compact=self._compact)
+        return self._counter_type(width_bits=width_bits)
 
     def _elaborate_window(self, m: Module, next_place: Signal) -> None:
         m.submodules.kx = kx = self._counter(8)
@@ -144,3 +144,10 @@ class Walker(Component):
                 m.d.sync += [window_row.eq(next_window_row), self.line.eq(next_window_row)]
             with m.Else():
                 m.d.sync += self.line.eq(self.line + self.stride_kx)
+
+
+class NoWalker(Walker):
+    """The place of a walker over a tensor that no operation of the machine has."""
+
+    def elaborate(self, platform: object) -> Module:
+        return Module()

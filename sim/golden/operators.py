@@ -2,7 +2,7 @@
 
 Written from the operators' definition (the reference kernels of TensorFlow Lite), and checked
 against the interpreter ``ai_edge_litert`` with its BUILTIN_REF kernels, tensor by tensor, by
-``tests/sim/test_golden.py``.  Nothing here is shared with the compiler, the emulator or the
+``tests/sim/golden/test_golden.py``.  Nothing here is shared with the compiler, the emulator or the
 gateware, so an error there cannot hide behind the same error here.
 
 Conventions: activations are int8 NHWC arrays; ``real = scale * (q - zero_point)``; pairs are

@@ -22,11 +22,10 @@ from celosia.errors import (
     ProgramError,
     UnsupportedError,
 )
-from celosia.hw.contract.config import PRESETS, ConfigError, NpuConfig
-from celosia.hw.contract.named import resolve_config
 
 if TYPE_CHECKING:
     from celosia.boards.fpga.report import BuildReport
+    from celosia.hw.contract.config import PRESETS, ConfigError, NpuConfig
     from celosia.sw.driver.device import Device
     from celosia.sw.driver.result import Result
     from celosia.sw.program.file import Program
@@ -60,6 +59,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Found on first use, so that `import celosia` stays quick.
+    if name in ("PRESETS", "ConfigError", "NpuConfig"):
+        from celosia.hw.contract import config
+
+        return getattr(config, name)
     if name == "Device":
         from celosia.sw.driver.device import Device
 
@@ -127,6 +130,7 @@ def compile(
     ModelError, UnsupportedError, CompileError
         If the model is damaged, uses what the NPU does not do, or does not fit.
     """
+    from celosia.hw.contract.named import resolve_config
     from celosia.sw.compiler.build import compile_model
 
     return compile_model(model, resolve_config(config), **options)
@@ -164,6 +168,7 @@ def check(
     CelosiaError
         If the model cannot be compiled or checked, or the device fails.
     """
+    from celosia.hw.contract.named import resolve_config
     from celosia.sw.compiler.build import compile_model
     from celosia.sw.driver.opening import open_device
     from celosia.sw.reference.check import check_model
@@ -210,6 +215,7 @@ def bench(
     CelosiaError
         If the model cannot be compiled or checked, the simulator cannot be built, or the run fails.
     """
+    from celosia.hw.contract.named import resolve_config
     from celosia.sw.report.bench.bench import Bench, Conditions
 
     conditions = Conditions(latency_cycles=latency_cycles, stall_probability=stall_probability)

@@ -8,7 +8,8 @@ from types import FrameType, ModuleType
 from typing import Annotated, Any, NoReturn
 
 import typer
-from celosia.sw.cli.common import CommandGroup, help_text, output_console
+from celosia.sw.cli.common import CommandGroup, help_text
+from celosia.version import VERSION
 
 __all__ = ["app", "main"]
 
@@ -147,9 +148,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        output_console().print(f"celosia {version('celosia')}")
+        typer.echo(f"celosia {VERSION}")
         raise typer.Exit
 
 

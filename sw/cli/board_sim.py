@@ -31,7 +31,6 @@ direction, that this happens to it.
   celosia board-sim ulx3s --flip 0.001 --drop 0.001
 """
 WAIT_S = 0.2
-MHZ = 1_000_000
 
 
 def register(app: typer.Typer) -> None:

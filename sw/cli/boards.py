@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from celosia.errors import CelosiaError
+from celosia.quantities import KIB, MHZ
 from celosia.sw.cli.common import (
     CHECK_FAILED,
     FoldOption,
@@ -76,8 +77,6 @@ Examples:
 
   celosia program ulx3s --flash
 """
-KIB = 1024
-MHZ = 1e6
 
 BoardArgument = Annotated[
     str, typer.Argument(metavar="BOARD", help="Name of a board; 'celosia boards' lists them.")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import PRESETS
-from rich.console import Console
-from rich.text import Text
 from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = [
     "CHECK_FAILED",
@@ -88,17 +89,23 @@ def output_console() -> Console:
     Names of files, tensors and packages have brackets, which are no markup: what has a style is
     `rich.text.Text`.
     """
+    from rich.console import Console
+
     width = None if sys.stdout.isatty() else PIPE_WIDTH
     return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
 def error_console() -> Console:
     """Return the console for errors and progress; no markup, as `output_console`."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def show_error(error: CelosiaError) -> None:
     """Print an error: what failed and why, then what to do about it."""
+    from rich.text import Text
+
     console = error_console()
     text = f"{error.what}: {error.cause}" if error.cause else error.what
     console.print(Text.assemble(("error", "bold red"), f": {text}"), soft_wrap=True)

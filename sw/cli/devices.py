@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from celosia.hw.contract.named import resolve_config
 from celosia.hw.contract.uart import Identity
+from celosia.quantities import KIB, MHZ
 from celosia.sw.cli.common import CHECK_FAILED, JsonOption, error_console, help_text, output_console
 from celosia.sw.report.files import require_writable, write_json
 from rich.table import Table
@@ -39,7 +40,6 @@ Examples:
 
   celosia selftest --device sim --config tiny
 """
-KIB = 1024
 
 
 def register(app: typer.Typer) -> None:
@@ -101,7 +101,7 @@ def _board_cells(board: Identity, config: str) -> list[str]:
     build = f"{board.build:08x}"
     if board.revision:
         build += f", git {board.revision}" + ", with changes" * board.dirty
-    return [what, f"{board.clock_hz / 1e6:g} MHz", f"{board.memory_bytes // KIB} KiB", build]
+    return [what, f"{board.clock_hz / MHZ:g} MHz", f"{board.memory_bytes // KIB} KiB", build]
 
 
 def selftest_command(

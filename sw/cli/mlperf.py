@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from celosia.errors import CelosiaError, InputError
 from celosia.hw.contract.named import resolve_config
+from celosia.quantities import MHZ
 from celosia.sw.cli.common import help_text, output_console
 from celosia.sw.cli.opening import open_device_for
 from celosia.sw.mlperf.tasks import TASKS, Task
@@ -33,7 +34,6 @@ Examples:
 """
 MODELS = Path("../shared/mlperf_tiny")
 WAIT_S = 0.2
-MHZ = 1_000_000
 
 
 def register(app: typer.Typer) -> None:

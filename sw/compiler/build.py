@@ -17,11 +17,13 @@ from pathlib import Path
 from celosia.errors import CompileError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Command
+from celosia.hw.contract.operations import Operation
 from celosia.sw.compiler.cost.engines import Prediction, predict
 from celosia.sw.compiler.emit import emit_program, encode_commands
 from celosia.sw.compiler.frontends.tflite import convert as frontend
 from celosia.sw.compiler.ir import Graph
 from celosia.sw.compiler.lower import lower
+from celosia.sw.compiler.operations import require_operations
 from celosia.sw.compiler.passes.fold_channels import fold_channels
 from celosia.sw.compiler.passes.fold_input import fold_input
 from celosia.sw.compiler.place.plan import MemoryPlan, plan_memory
@@ -77,7 +79,8 @@ def compile_model(
     ModelError
         If the file is damaged.
     UnsupportedError
-        If the NPU or the compiler does not know one of its operators.
+        If the NPU or the compiler does not know one of its operators, or the configuration lacks
+        an operation that it needs.
     CompileError
         If it does not fit the configuration.
     """
@@ -97,7 +100,8 @@ def compile_graph(
     graphs = list(dict.fromkeys([graph, folded]))
     best: _Variant | None = None
     problem: CompileError | None = None
-    for works_graph, works in _distinct_works(graphs, fuse=fuse and not keep_tensors):
+    fuse = fuse and not keep_tensors and config.can(Operation.REQUANT_ADD)
+    for works_graph, works in _distinct_works(graphs, fuse=fuse):
         try:
             variant = _best_schedule(works_graph, works, config, keep_tensors=keep_tensors)
         except CompileError as error:
@@ -159,6 +163,7 @@ def _best_schedule(
     if len(best.commands) <= MAX_COMMANDS_FOR_SEARCH:
         others = (_build(graph, plan, config, count) for count in WEIGHT_CHUNKS[1:])
         best = min((best, *others), key=lambda variant: variant.prediction.cycles)
+    require_operations(best.commands, best.layers, works, config)
     # Before another way to place the graph is given up for this one: do its commands exist?
     return replace(best, code=encode_commands(best.commands, best.layers, works))
 

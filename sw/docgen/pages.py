@@ -23,6 +23,7 @@ from celosia.sw.docgen.figures import Figures
 from celosia.sw.docgen.header import c_header
 from celosia.sw.docgen.marks import marks_of, render
 from celosia.sw.docgen.operators import operators_page
+from celosia.sw.docgen.parts import parts_page
 from celosia.sw.docgen.picture import compiler_picture
 from celosia.sw.docgen.sources import Sources
 from celosia.sw.docgen.uart import with_protocol_tables
@@ -176,6 +177,7 @@ DOCUMENTS: dict[str, Callable[[], str]] = {
     "isa.md": isa_page,
     "registers.md": registers_page,
     "operators.md": operators_page,
+    "parts.md": parts_page,
     "celosia_regs.h": c_header,
     "compiler.svg": picture,
 }
@@ -203,7 +205,7 @@ def main(arguments: list[str] | None = None) -> None:
         _write((folder or ROOT / "docs") / name, generate())
     if folder is not None:
         return
-    link = ROOT / "docs" / "uart.md"
+    link = ROOT / "docs/uart.md"
     _write(link, with_protocol_tables(link.read_text(encoding="utf-8")))
     figures, problems = Figures(ROOT), list[str]()
     for page in marked_pages():

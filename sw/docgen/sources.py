@@ -34,7 +34,7 @@ class Sources:
     @property
     def records(self) -> Path:
         """Folder of the records."""
-        return self.root / "docs" / "figures"
+        return self.root / "docs/figures"
 
     @cached_property
     def cycles(self) -> CycleRecord:
@@ -50,7 +50,7 @@ class Sources:
             If it is not there: the benchmark's models are beside the source tree.
         """
         if name == DIGITS:
-            return self.root / "examples" / "digits" / f"{DIGITS}.tflite"
+            return self.root / f"examples/digits/{DIGITS}.tflite"
         return self.beside(f"{name}.tflite")
 
     def beside(self, name: str) -> Path:

@@ -70,14 +70,12 @@ class EmuDevice(Device):
         self._seed = seed
         self._detail = ""
         self._registers = {entry.name: 0 for entry in REGISTERS}
-        constants = zip(
-            ("capability0", "capability1", "capability2"), capability_words(config), strict=True
-        )
+        words = capability_words(config)
         self._registers |= {
             "identity": IDENTITY,
             "version": VERSION,
             "config_hash": config.hash,
-            **dict(constants),
+            **{f"capability{index}": word for index, word in enumerate(words)},
         }
 
     def read_register(self, name: str) -> int:

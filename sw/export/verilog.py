@@ -15,7 +15,8 @@ from pathlib import Path
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig
 from celosia.sim.rtl.verilator import VERILOG_TIME_OUT_S, YOSYS_SCRIPT
-from celosia.toolchain import distribution_version, find_yosys, run_tool
+from celosia.toolchain import find_yosys, run_tool
+from celosia.version import VERSION
 
 __all__ = ["BENCH", "check_module_name", "npu_verilog", "run_at_time_zero"]
 
@@ -170,7 +171,7 @@ def _header(config: NpuConfig, name: str, verilog: str) -> str:
     }
     assert ports.keys() == _MEANINGS.keys(), ports.keys() ^ _MEANINGS.keys()
     lines = [
-        f"{name}: a Celosia NPU, written by celosia verilog {distribution_version('celosia')}",
+        f"{name}: a Celosia NPU, written by celosia verilog {VERSION}",
         f"SPDX-License-Identifier: {LICENCE}",
         "",
         f"configuration {_printable(config.name)}, hash 0x{config.hash:08x}: {config.rows}x"

@@ -23,7 +23,9 @@ from celosia.errors import ProgramError
 from celosia.hw.contract import isa
 from celosia.hw.contract.config import ConfigError, NpuConfig
 from celosia.hw.contract.isa import COMMAND_BYTES
-from celosia.sw.program.schema import build, parse
+from celosia.hw.contract.legal import LACKING_REMEDY, lacking
+from celosia.hw.contract.operations import OPERATIONS, operations_in
+from celosia.schema import build, parse
 from celosia.sw.program.segments import (
     NO_LAYER,
     LayerInfo,
@@ -252,9 +254,10 @@ class Program:
         Raises
         ------
         ProgramError
-            Naming the parameters that differ.
+            Naming the parameters that differ, or the operation that the machine lacks.
         """
         if config.hash == self.config.hash:
+            self._require_operations(config)
             return
         theirs, ours = asdict(config), asdict(self.config)
         different = ", ".join(
@@ -267,6 +270,16 @@ class Program:
             different,
             f"compile the model for {config.name!r}",
         )
+
+    def _require_operations(self, config: NpuConfig) -> None:
+        if len(config.operations) == len(OPERATIONS):
+            return
+        for segment in self.segments:
+            for index, operation in operations_in(segment.commands):
+                if not config.can(operation):
+                    raise ProgramError(
+                        f"the program's command {index}", lacking(operation, config), LACKING_REMEDY
+                    )
 
     def to_bytes(self) -> bytes:
         """Return the file's bytes."""

@@ -21,7 +21,8 @@ from celosia.hw.contract.isa import (
     Vector,
     VectorOp,
 )
-from celosia.hw.contract.legal import field_problem
+from celosia.hw.contract.legal import LACKING_REMEDY, field_problem, lacking
+from celosia.hw.contract.operations import operation_of
 from celosia.sw.program.file import Program
 from celosia.sw.program.footprint import Access, OutOfRangeError, accesses
 from celosia.sw.program.limits import MAX_PAIR_EFFORT, MAX_PAIRS, MAX_SYSTEM_BYTES, check_limits
@@ -128,6 +129,9 @@ def _check_fields(index: int, command: Command, config: NpuConfig) -> None:
         raise ProgramError(name, "End takes and gives no tokens", _REMEDY)
     if command.engine is not None and tokens >> command.engine & 1:
         raise ProgramError(name, "takes or gives a token of its own engine", _REMEDY)
+    operation = operation_of(command)
+    if operation is not None and not config.can(operation):
+        raise ProgramError(name, lacking(operation, config), LACKING_REMEDY)
     problem = field_problem(command, config)
     if problem:
         raise ProgramError(name, f"{problem[0].name}: {problem[1]}", _REMEDY)

@@ -6,12 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from celosia.boards.fpga.report import BuildReport, ClockResult
+from celosia.quantities import KIB
 from celosia.sw.report.records import put_entry, read_entries
 from rich.table import Table
 
 __all__ = ["record_report", "recorded_reports", "report_lines", "report_table"]
-
-KIB = 1024
 
 
 def report_table(report: BuildReport) -> Table:

@@ -11,6 +11,7 @@ from celosia.errors import CompileError, UnsupportedError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Region
 from celosia.hw.contract.named import resolve_config
+from celosia.quantities import KIB
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.compiler.cost.engines import MemoryTiming, predict
 from celosia.sw.driver.device import FIRST_ADDRESS
@@ -31,7 +32,6 @@ __all__ = [
     "remedies",
 ]
 
-KIB = 1024
 
 ENDLESS = 1 << 62
 LISTED_LAYERS = 3

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from celosia.quantities import MHZ
 from celosia.sw.report.fit import Fit
 from celosia.sw.report.fpga_results import published_results
 from rich.table import Table
 
 __all__ = ["fit_table"]
-
-MHZ = 1e6
 
 
 def fit_table(title: str, fits: Sequence[Fit]) -> Table:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from celosia.hw.contract.config import NpuConfig
+from celosia.quantities import KIB
 from celosia.sw.program.file import Program
 from celosia.sw.report.labels import layer_label
 from rich.table import Table
 
 __all__ = ["config_table", "counter_table", "layer_table", "program_table"]
-
-KIB = 1024
 
 
 def _table(*columns: str, numbers: Iterable[str] = (), title: str = "") -> Table:

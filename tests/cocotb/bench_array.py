@@ -12,8 +12,9 @@ import numpy as np
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Conv, Mode
 from celosia.hw.contract.regs import ErrorCause
-from celosia.sim.bfm.cycles import Cycles, Pins
-from celosia.sim.bfm.ports import (
+
+from tests.kit.bfm.cycles import Cycles, Pins
+from tests.kit.bfm.ports import (
     AccReader,
     CommandDriver,
     FaultMonitor,
@@ -21,8 +22,8 @@ from celosia.sim.bfm.ports import (
     LineWriter,
     WindowWriter,
 )
-from layers import Layer, assemble, convolution, depthwise
-from tops import DESIGNS
+from tests.kit.designs import DESIGNS
+from tests.kit.layers import Layer, assemble, convolution, depthwise
 
 CONFIG: NpuConfig = DESIGNS[os.environ["CELOSIA_DESIGN"]].config
 LINE = CONFIG.line_bytes

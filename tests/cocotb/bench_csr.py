@@ -18,9 +18,10 @@ from celosia.hw.contract.regs import (
     address_of,
     capability_words,
 )
-from celosia.sim.bfm.cycles import Cycles, Pins
-from celosia.sim.bfm.wishbone import BusError, RegisterBus
-from tops import DESIGNS
+
+from tests.kit.bfm.cycles import Cycles, Pins
+from tests.kit.bfm.wishbone import BusError, RegisterBus
+from tests.kit.designs import DESIGNS
 
 CONFIG: NpuConfig = DESIGNS[os.environ["CELOSIA_DESIGN"]].config
 BY_ADDRESS = {entry.address: entry for entry in REGISTERS}
@@ -45,8 +46,9 @@ class Model:
 
     def __init__(self) -> None:
         self.values = {address: 0 for address in BY_ADDRESS}
-        names = ("identity", "version", "config_hash", *(f"capability{i}" for i in range(3)))
         words = (IDENTITY, VERSION, CONFIG.hash, *capability_words(CONFIG))
+        capabilities = (f"capability{i}" for i in range(len(words) - 3))
+        names = ("identity", "version", "config_hash", *capabilities)
         for name, word in zip(names, words, strict=True):
             self.values[address_of(name)] = word
 

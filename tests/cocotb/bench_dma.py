@@ -10,28 +10,31 @@ import cocotb
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Command, Load, Region, Space, Store
 from celosia.hw.contract.regs import ErrorCause
-from celosia.sim.bfm.cycles import Cycles, Pins
-from celosia.sim.bfm.ports import (
+
+from tests.kit.bfm.cycles import Cycles, Pins
+from tests.kit.bfm.ports import (
     CommandDriver,
     FaultMonitor,
     LineReader,
     LineWriter,
     WindowSink,
 )
-from celosia.sim.bfm.wishbone import WishboneMemory
-from tops import DESIGNS
+from tests.kit.bfm.wishbone import WishboneMemory
+from tests.kit.designs import DESIGNS
+from tests.kit.transfers import (
+    BASE,
+    SIZE,
+    Transfer,
+    faulty_transfers,
+    random_transfer,
+    runs_of,
+    space_bytes,
+)
 
 CONFIG: NpuConfig = DESIGNS[os.environ["CELOSIA_DESIGN"]].config
 MEMORY_BYTES = 16 * 1024
-BASE, SIZE = 1024, 8 * 1024
-ADDRESS_SPACE = 1 << 20
 LINE = CONFIG.line_bytes
-SPACE_BYTES = {
-    Space.ACT: CONFIG.act_bytes,
-    Space.WGT: CONFIG.wgt_bytes,
-    Space.PARAM: CONFIG.param_bytes,
-    Space.TABLE: 256 * LINE,
-}
+SPACE_BYTES = space_bytes(CONFIG)
 NOISE_LINES = 8
 """The last lines of ACT belong to the vector engine, which writes there all the time."""
 FREE_BYTES = SPACE_BYTES | {Space.ACT: CONFIG.act_bytes - NOISE_LINES * LINE}
@@ -43,50 +46,12 @@ MOODS = (
 )
 """Of system memory: latency, chance of a stall, chance of holding back an answer."""
 
-Transfer = Load | Store
 
-
-def runs_of(command: Transfer) -> list[tuple[int, int]]:
-    """Return the offset in the region and the address on chip of every run, in order."""
-    return [
-        (
-            command.mem_addr + y * command.mem_stride2 + x * command.mem_stride1,
-            (command.sram_addr + y * command.sram_stride2 + x * command.sram_stride1)
-            % ADDRESS_SPACE,
-        )
-        for y in range(command.n2)
-        for x in range(command.n1)
-    ]
-
-
-def random_transfer(
+def transfer(
     rng: random.Random, kind: type[Load] | type[Store], low: int = 0, high: int = SIZE
 ) -> Transfer:
     """Return a random command within offsets `low` to `high` of the region."""
-    while True:
-        space = Space.ACT if kind is Store or rng.random() < 0.6 else Space(rng.randrange(1, 4))
-        unit = 1 if space is Space.ACT else CONFIG.bus_bytes
-        wide = rng.choice((4, 20, 100 if space is Space.ACT else 30))
-        command = kind(
-            region=Region.IO,
-            space=space,
-            mem_addr=unit * rng.randrange(low // unit, high // unit),
-            sram_addr=unit * rng.randrange(FREE_BYTES[space] // unit),
-            row_bytes=unit * rng.randint(1, wide),
-            n1=rng.randint(1, 7),
-            n2=rng.randint(1, 3),
-            mem_stride1=unit * rng.randint(-wide, 2 * wide),
-            mem_stride2=unit * rng.randint(-300, 600),
-            sram_stride1=unit * rng.randint(-wide, 2 * wide) % ADDRESS_SPACE,
-            sram_stride2=unit * rng.randint(-100, 200) % ADDRESS_SPACE,
-        )
-        if all(
-            offset >= low
-            and offset + command.row_bytes <= high
-            and place + command.row_bytes <= FREE_BYTES[space]
-            for offset, place in runs_of(command)
-        ):
-            return command
+    return random_transfer(rng, CONFIG, kind, low=low, high=high, free_bytes=FREE_BYTES)
 
 
 class Rig:
@@ -247,9 +212,7 @@ async def loads_move_every_byte(dut: Any) -> None:
     rig = Rig(dut)
     await rig.start()
     for _ in range(25):
-        await rig.execute(
-            *(random_transfer(rig.random, Load) for _ in range(rig.random.randint(1, 3)))
-        )
+        await rig.execute(*(transfer(rig.random, Load) for _ in range(rig.random.randint(1, 3))))
 
 
 @cocotb.test()
@@ -258,7 +221,7 @@ async def stores_move_every_byte(dut: Any) -> None:
     await rig.start()
     for _ in range(25):
         count = rig.random.randint(1, 3)
-        await rig.execute(*(random_transfer(rig.random, Store) for _ in range(count)))
+        await rig.execute(*(transfer(rig.random, Store) for _ in range(count)))
 
 
 @cocotb.test()
@@ -268,8 +231,8 @@ async def loads_and_stores_at_the_same_time(dut: Any) -> None:
     await rig.start()
     done = 0
     while done < 25:
-        store = random_transfer(rig.random, Store, 0, SIZE // 2)
-        load = random_transfer(rig.random, Load, SIZE // 2, SIZE)
+        store = transfer(rig.random, Store, 0, SIZE // 2)
+        load = transfer(rig.random, Load, SIZE // 2, SIZE)
         read, written = (
             {at for _, place in runs_of(c) for at in range(place, place + c.row_bytes)}
             for c in (store, load)
@@ -280,36 +243,11 @@ async def loads_and_stores_at_the_same_time(dut: Any) -> None:
         done += 1
 
 
-def _faulty() -> list[tuple[str, Transfer, ErrorCause, int]]:
-    """Return commands that are wrong, with the cause and the address expected."""
-    word = CONFIG.bus_bytes
-    io: dict[str, Any] = {"region": Region.IO, "row_bytes": word}
-    act, wgt, param, table = (SPACE_BYTES[space] for space in Space)
-    cause = ErrorCause
-    return [
-        ("no bytes", Load(region=Region.IO), cause.ILLEGAL_FIELD, 0),
-        ("no runs", Load(**io, n1=0), cause.ILLEGAL_FIELD, 0),
-        ("no turns", Store(**io, n2=0), cause.ILLEGAL_FIELD, 0),
-        ("store of weights", Store(**io, space=Space.WGT), cause.ILLEGAL_FIELD, 0),
-        ("odd address", Load(**io, space=Space.WGT, mem_addr=1), cause.ILLEGAL_FIELD, 0),
-        ("act", Load(**io, sram_addr=act - 1), cause.ACT_RANGE, act - 1),
-        ("act of a store", Store(**io, n1=2, sram_stride1=act), cause.ACT_RANGE, act),
-        ("wgt", Load(**io, space=Space.WGT, sram_addr=wgt), cause.WGT_RANGE, wgt),
-        ("param", Load(**io, space=Space.PARAM, sram_addr=param), cause.PARAM_RANGE, param),
-        ("table", Load(**io, space=Space.TABLE, sram_addr=table), cause.PARAM_RANGE, table),
-        ("behind", Load(**io, mem_addr=SIZE - word + 1), cause.MEM_WINDOW, BASE + SIZE - word + 1),
-        ("before", Store(**io, mem_addr=word, n2=2, mem_stride2=-2 * word), cause.MEM_WINDOW,
-         BASE - word),
-        ("far", Store(**io, mem_addr=0xFFFF_FFFF), cause.MEM_WINDOW, BASE - 1),
-        ("no region", Load(region=Region.SCRATCH, row_bytes=1), cause.MEM_WINDOW, 0),
-    ]  # fmt: skip
-
-
 @cocotb.test()
 async def faults_stop_the_engine_until_it_is_reset(dut: Any) -> None:
     rig = Rig(dut)
     await rig.start()
-    faulty = _faulty()
+    faulty = faulty_transfers(CONFIG)
     rig.random.shuffle(faulty)
     for name, command, cause, address in faulty:
         fault, driver = rig.faults[type(command)], rig.driver[type(command)]
@@ -329,7 +267,7 @@ async def faults_stop_the_engine_until_it_is_reset(dut: Any) -> None:
         rig.chip[Space.ACT][: FREE_BYTES[Space.ACT]] = rig.memory_data[
             BASE : BASE + FREE_BYTES[Space.ACT]
         ]
-        await rig.execute(random_transfer(rig.random, rig.random.choice((Load, Store))))
+        await rig.execute(transfer(rig.random, rig.random.choice((Load, Store))))
 
 
 async def _bus_fault(rig: Rig, command: Command, address: int, cause: ErrorCause) -> None:
@@ -351,7 +289,7 @@ async def _bus_fault(rig: Rig, command: Command, address: int, cause: ErrorCause
     await rig.idle()
     free = FREE_BYTES[Space.ACT]
     rig.chip[Space.ACT][:free] = rig.memory_data[BASE : BASE + free]
-    await rig.execute(random_transfer(rig.random, Load), random_transfer(rig.random, Load))
+    await rig.execute(transfer(rig.random, Load), transfer(rig.random, Load))
 
 
 @cocotb.test()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import cocotb
-from celosia.sim.bfm.cycles import Cycles, Pins
+
+from tests.kit.bfm.cycles import Cycles, Pins
 
 
 class Broken:

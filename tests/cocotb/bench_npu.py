@@ -13,14 +13,15 @@ from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import COMMAND_BYTES, End, Load, Region
 from celosia.hw.contract.regs import ErrorCause, address_of, register
-from celosia.sim.bfm.cycles import Cycles, Pins
-from celosia.sim.bfm.wishbone import RegisterBus, WishboneMemory
-from celosia.sim.models.random_models import RandomModel, random_network
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.layout import Layout
 from celosia.sw.program.file import Program
 from celosia.sw.reference.golden import GoldenModel
-from tops import DESIGNS
+
+from tests.kit.bfm.cycles import Cycles, Pins
+from tests.kit.bfm.wishbone import RegisterBus, WishboneMemory
+from tests.kit.designs import DESIGNS
+from tests.kit.random_models import RandomModel, random_network
 
 CONFIG: NpuConfig = DESIGNS[os.environ["CELOSIA_DESIGN"]].config
 MEMORY_BYTES = 1 << 18

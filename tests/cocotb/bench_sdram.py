@@ -9,8 +9,9 @@ from typing import Any
 
 import cocotb
 from celosia.hw.contract.config import NpuConfig
-from celosia.sim.bfm.cycles import Cycles, Pins
-from tops import DESIGNS, SdramTop
+
+from tests.kit.bfm.cycles import Cycles, Pins
+from tests.kit.designs import DESIGNS, SdramTop
 
 CONFIG: NpuConfig = DESIGNS[os.environ["CELOSIA_DESIGN"]].config
 WORDS = SdramTop.CHIP.memory_bytes // CONFIG.bus_bytes

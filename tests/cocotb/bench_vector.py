@@ -18,8 +18,10 @@ import numpy.typing as npt
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Command, Conv, Rounding, Softmax, Vector, VectorOp
 from celosia.hw.contract.regs import ErrorCause
-from celosia.sim.bfm.cycles import Cycles, Pins
-from celosia.sim.bfm.ports import (
+from celosia.sim.golden import operators as golden
+
+from tests.kit.bfm.cycles import Cycles, Pins
+from tests.kit.bfm.ports import (
     AccSource,
     CommandDriver,
     FaultMonitor,
@@ -27,8 +29,7 @@ from celosia.sim.bfm.ports import (
     LineSource,
     WindowWriter,
 )
-from celosia.sim.golden import operators as golden
-from tops import DESIGNS
+from tests.kit.designs import DESIGNS
 
 CONFIG: NpuConfig = DESIGNS[os.environ["CELOSIA_DESIGN"]].config
 LANES = CONFIG.cols

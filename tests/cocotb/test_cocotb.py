@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
-RUN = HERE / "run.py"
+ROOT = Path(__file__).resolve().parents[2]
+RUN = "tests.cocotb.run"
 TIME_OUT_S = 900
 """Of a build and its run; a loaded machine is slow."""
 TOOL_MISSING = 77
@@ -34,7 +34,8 @@ def run(*arguments: str) -> tuple[int, str]:
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
     with subprocess.Popen(
-        [sys.executable, str(RUN), *arguments],
+        [sys.executable, "-m", RUN, *arguments],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -67,7 +68,7 @@ def test_bench(design: str) -> None:
 
 def test_a_failing_cocotb_test_is_reported() -> None:
     """The bench of another design fails at once: it must not look like a success."""
-    code, output = run("csr", "--bench", "bench_failing")
+    code, output = run("csr", "--bench", "tests.cocotb.bench_failing")
     if code == TOOL_MISSING:
         pytest.skip(output.strip())
     assert code == 1, output[-4000:]

@@ -19,18 +19,17 @@ import pytest
 from celosia.hw.contract.config import PRESETS
 from celosia.sw.driver.device import Device
 from celosia.sw.program.file import Program
-from celosia.toolchain import missing_tools
 
-MODELS = Path(__file__).resolve().parents[2].parent / "shared" / "mlperf_tiny"
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "digits" / "digits_int8.tflite"
-MISSING = missing_tools()
+from tests.kit.places import BENCHMARK, DIGITS, benchmark_model
+from tests.kit.tools import needs_simulator
+
 BOARD = "ulx3s"
 CONFIG = "base"
 START_S = 600.0
 FAULT_RATE = 0.001
 
 pytestmark = [
-    pytest.mark.skipif(bool(MISSING), reason=MISSING or ""),
+    needs_simulator,
     pytest.mark.xdist_group("rtl-base"),
 ]
 
@@ -74,10 +73,7 @@ def simulator() -> Iterator[Device]:
 
 
 def model(name: str) -> Program:
-    path = MODELS / name
-    if not path.is_file():
-        pytest.skip("../shared/mlperf_tiny is not there")
-    return celosia.compile(path, config=CONFIG)
+    return celosia.compile(benchmark_model(name), config=CONFIG)
 
 
 def compare(device: Device, simulator: Device, program: Program, samples: int) -> None:
@@ -104,7 +100,7 @@ def test_models_on_a_board_equal_the_simulator(
 
 def test_the_keyword_is_recognised(board: ServedBoard) -> None:
     program = model("kws_int8.tflite")
-    values = np.load(MODELS / "inputs" / "kws_int8.npy").reshape(program.inputs[0].shape)
+    values = np.load(BENCHMARK / "inputs" / "kws_int8.npy").reshape(program.inputs[0].shape)
     with celosia.open(board.device, CONFIG) as device:
         output = device.run(program, [values]).output.ravel()
     assert int(output[5]) == 127
@@ -124,7 +120,7 @@ def test_the_smallest_board_runs_what_it_has_room_for() -> None:
             celosia.open("sim", "nano") as simulator,
         ):
             assert device.memory_bytes == 64 << 10
-            compare(device, simulator, celosia.compile(EXAMPLE, config="nano"), samples=1)
+            compare(device, simulator, celosia.compile(DIGITS, config="nano"), samples=1)
     finally:
         served.close()
 
@@ -135,6 +131,6 @@ def test_a_bad_line_costs_time_only(simulator: Device) -> None:
     served = ServedBoard(*(word for kind in kinds for word in (f"--{kind}", str(FAULT_RATE))))
     try:
         with celosia.open(served.device, CONFIG) as device:
-            compare(device, simulator, celosia.compile(EXAMPLE, config=CONFIG), samples=1)
+            compare(device, simulator, celosia.compile(DIGITS, config=CONFIG), samples=1)
     finally:
         served.close()

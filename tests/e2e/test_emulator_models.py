@@ -18,7 +18,6 @@ from celosia.errors import CompileError, UnsupportedError
 from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.isa import Region
 from celosia.sim.emulator.machine import Emulator, Order
-from celosia.sim.models.random_models import OPERATORS, RandomModel, random_network, random_operator
 from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler.build import compile_graph, compile_model
 from celosia.sw.compiler.frontends.tflite import convert as frontend
@@ -27,10 +26,10 @@ from celosia.sw.compiler.passes import fold_input
 from celosia.sw.program.file import Program
 from celosia.sw.reference.golden import GoldenModel
 
-ROOT = Path(__file__).resolve().parents[2]
-MODELS = ROOT.parent / "shared" / "mlperf_tiny"
+from tests.kit.places import DIGITS, benchmark_model
+from tests.kit.random_models import OPERATORS, RandomModel, random_network, random_operator
+
 MODEL_NAMES = ("kws", "sww", "ad01", "resnet8", "vww_96")
-DIGITS = ROOT / "examples" / "digits" / "digits_int8.tflite"
 
 Int8 = npt.NDArray[np.int8]
 REGION_GAP_BYTES = 64
@@ -76,13 +75,6 @@ def assert_equal(
     return len(common)
 
 
-def model_path(name: str) -> Path:
-    path = MODELS / f"{name}_int8.tflite"
-    if not path.exists():
-        pytest.skip(f"needs {path}")
-    return path
-
-
 @cache
 def reference(path: Path) -> tuple[list[Int8], dict[str, npt.NDArray[np.generic]]]:
     """Return random inputs of a model and the golden model's tensors for them."""
@@ -95,7 +87,7 @@ def reference(path: Path) -> tuple[list[Int8], dict[str, npt.NDArray[np.generic]
 @pytest.mark.parametrize("config", ["nano", "tiny", "base", "large"])
 @pytest.mark.parametrize("name", MODEL_NAMES)
 def test_every_tensor_of_a_benchmark_model_is_exact(name: str, config: str) -> None:
-    path = model_path(name)
+    path = benchmark_model(name)
     inputs, want = reference(path)
     program = compile_model(path, preset(config), keep_tensors=True)
     compared = assert_equal(run(program, inputs), want, "program order")
@@ -107,7 +99,7 @@ def test_every_tensor_of_a_benchmark_model_is_exact(name: str, config: str) -> N
 @pytest.mark.parametrize("config", ["tiny", "base", "large"])
 @pytest.mark.parametrize("name", MODEL_NAMES)
 def test_fused_programs_of_benchmark_models_are_exact(name: str, config: str) -> None:
-    path = model_path(name)
+    path = benchmark_model(name)
     inputs, want = reference(path)
     program = compile_model(path, preset(config))
     for seed in (0, 1, 2):

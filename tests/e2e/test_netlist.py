@@ -2,7 +2,7 @@
 
 `main` runs more models and inputs::
 
-    python tests/e2e/test_netlist.py --models kws sww --random 2
+    python -m tests.e2e.test_netlist --models kws sww --random 2
 """
 
 from __future__ import annotations
@@ -33,9 +33,8 @@ from celosia.sw.report.samples import Sample, random_samples
 from celosia.toolchain import BuildError
 from typer.testing import CliRunner
 
-ROOT = Path(__file__).resolve().parents[2]
-BENCHMARK = ROOT.parent / "shared" / "mlperf_tiny"
-DIGITS = ROOT / "examples" / "digits"
+from tests.kit.places import BENCHMARK, DIGITS, SAMPLES
+
 CONFIG = "nano"
 SEED = 2026
 UNSTEADY = MemoryModel(latency_cycles=25, stall_probability=0.3, delay_probability=0.2, seed=SEED)
@@ -74,13 +73,12 @@ def compare(
 @needs_tools
 @on_netlist
 def test_shipped_example_is_exact(devices: tuple[NetlistDevice, SimDevice]) -> None:
-    path = DIGITS / "digits_int8.tflite"
-    program = compile_model(path, preset(CONFIG))
+    program = compile_model(DIGITS, preset(CONFIG))
     info = program.inputs[0]
-    with np.load(DIGITS / "samples.npz") as content:
+    with np.load(SAMPLES) as content:
         images, labels = content["inputs"], content["labels"]
     samples: list[Sample] = [{info.name: images[0].reshape(info.shape)}]
-    compare(path, program, devices, samples)
+    compare(DIGITS, program, devices, samples)
     output = devices[0].run(program, samples[0]).output
     assert int(output.argmax()) == int(labels[0])
 

@@ -6,8 +6,8 @@ too, shapes are viewed in every way, and outputs lie inside the graph. Equal mea
 golden model; a refusal has to be one of a sound model (`UnsupportedError`, `CompileError`), and
 where the file is called damaged the reference interpreter must refuse it as well. More of them::
 
-    python tests/e2e/test_random_wide.py --seeds 0 2000
-    python tests/e2e/test_random_wide.py --seeds 0 200 --device sim --config base
+    python -m tests.e2e.test_random_wide --seeds 0 2000
+    python -m tests.e2e.test_random_wide --seeds 0 200 --device sim --config base
 """
 
 from __future__ import annotations

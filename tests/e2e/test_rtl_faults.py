@@ -4,7 +4,7 @@ All of it on one device: whatever a broken program leaves behind, the next test 
 commands run on the emulator too, which has to stop with the same cause, unit, tag and address.
 More random damage than the tests do::
 
-    python tests/e2e/test_rtl_faults.py --seeds 1000 3000
+    python -m tests.e2e.test_rtl_faults --seeds 1000 3000
 """
 
 from __future__ import annotations
@@ -32,17 +32,7 @@ from celosia.hw.contract.isa import (
     End,
     Engine,
     IsaError,
-    Load,
-    Mode,
     Region,
-    Softmax,
-    Space,
-    Store,
-    Vector,
-    VectorOp,
-    counts_of,
-    fields_of,
-    whole_words_of,
 )
 from celosia.hw.contract.legal import field_problem
 from celosia.hw.contract.regs import ErrorCause
@@ -54,17 +44,16 @@ from celosia.sw.driver.layout import Layout
 from celosia.sw.driver.sim import SimDevice
 from celosia.sw.program.file import MemoryPlan, NpuSegment, PlacedTensor, Program, TensorInfo
 from celosia.sw.reference.golden import GoldenModel
-from celosia.toolchain import missing_tools
 
-MISSING = missing_tools()
-rtl_only = pytest.mark.skipif(bool(MISSING), reason=MISSING or "all tools are there")
+from tests.kit.broken_streams import FETCH, TAG, BrokenStreams, Case, used_bits, work_bytes
+from tests.kit.tools import needs_simulator, skip_without_simulator
+
 CONFIG = preset("tiny")
 LINE = CONFIG.line_bytes
 MEMORY_BYTES = 1 << 18
 WATCHDOG_CYCLES = 60_000
 """Ten times what the good program takes, fifty times what a broken one needs."""
 BUS_TIMEOUT_CYCLES = 500
-FETCH = 4
 REGION_BYTES = 2048
 FLIP_SEEDS = 200
 EMULATED_LIMIT = 1 << 24
@@ -147,8 +136,7 @@ class Bench:
 @pytest.fixture(scope="module")
 def rtl() -> Iterator[Bench]:
     """The RTL."""
-    if MISSING:
-        pytest.skip(MISSING)
+    skip_without_simulator()
     with celosia.open(
         "sim",
         CONFIG,
@@ -168,11 +156,11 @@ def emu() -> Bench:
 
 
 def assert_stopped_alike(benches: Sequence[Bench], program: Program, cause: str, unit: int) -> None:
-    """A broken program, with tag 7, is stopped everywhere in the same way, and harms nothing."""
+    """A broken program, with its tag, is stopped everywhere in the same way, and harms nothing."""
     found = set()
     for bench in benches:
         error = bench.stopped(program)
-        assert bench.fault() == (cause, unit, 7)
+        assert bench.fault() == (cause, unit, TAG)
         found.add((error.fault, error.command, error.address))
         bench.assert_works()
     assert len(found) == 1
@@ -228,161 +216,15 @@ def guarded_run(bench: Bench, program: Program) -> DeviceError | None:
 
 # Commands that are illegal ------------------------------------------------------------------------
 
-LOAD = Load(region=Region.IO, row_bytes=64)
-STORE = Store(region=Region.IO, row_bytes=64)
-CONV = Conv(
-    in_h=4, row_bytes=4 * LINE, row_pitch=4 * LINE, out_w=4, out_h=4, tile_rows=4, row_len=4,
-    stride_x=1, stride_y=1, step_x=LINE, step_y=4 * LINE, n_ky=1, n_kx=1, n_ic=1, n_oc=1,
-)  # fmt: skip
-REQUANT = Vector(
-    op=VectorOp.REQUANT, shared=1, mult_a=1 << 30, n_oc=1, out_h=4, out_w=4, tile_rows=4,
-    d_addr=64, d_y=4, d_x=1, act_min=-128, act_max=127,
-)  # fmt: skip
-ADD = Vector(
-    op=VectorOp.ADD, n_oc=1, out_h=4, out_w=4, a_y=4, a_x=1, b_addr=32, b_y=4, b_x=1, d_addr=64,
-    d_y=4, d_x=1, mult_a=1 << 30, mult_b=1 << 30, mult_o=1 << 30, act_min=-128, act_max=127,
-)  # fmt: skip
-MAX = dataclasses.replace(ADD, op=VectorOp.MAX, n_ky=2, n_kx=2, a_ky=4, a_kx=1)
-SOFTMAX = Softmax(channels=10, n_rows=2, a_y=2, d_addr=64, d_y=2)
-ROWS = dataclasses.replace(
-    CONV,
-    mode=Mode.ROWS,
-    row_bytes=5 * LINE,
-    row_pitch=5 * LINE,
-    step_y=5 * LINE,
-    row_len=5,
-    extra=2,
-)
-TO_STORE, TO_LOAD = 1 << Engine.STORE, 1 << Engine.LOAD
-BEYOND = CONFIG.act_lines - 2
-"""An activation line after which there is only one more."""
+STREAMS = BrokenStreams(CONFIG, io_bytes=REGION_BYTES, scratch_bytes=REGION_BYTES)
+LOAD, STORE = STREAMS.load, STREAMS.store
+TO_LOAD = 1 << Engine.LOAD
+CASES = STREAMS.cases()
 
 replace = dataclasses.replace
 
 
-def with_bits(command: Command, bits: int) -> bytes:
-    return (int.from_bytes(command.encode(), "little") | bits).to_bytes(COMMAND_BYTES, "little")
-
-
-def with_field(command: Command, name: str, value: int) -> bytes:
-    """Encode a value that the schema would refuse."""
-    spec = next(spec for spec in fields_of(type(command)) if spec.name == name)
-    mask = ((1 << spec.width_bits) - 1) << spec.offset_bits
-    word = int.from_bytes(command.encode(), "little") & ~mask | value << spec.offset_bits
-    return word.to_bytes(COMMAND_BYTES, "little")
-
-
-def used_bits(command: Command) -> int:
-    return sum(spec.width_bits for spec in fields_of(type(command)))
-
-
-Stream = list[Command | bytes]
-Case = tuple[str, Stream, str, int]
-
-
-def illegal_streams() -> Iterator[Case]:
-    """Yield names, streams (the bad command has tag 7), causes and units."""
-    for opcode in (0x00, 0x02, 0x0F, 0x11, 0x42, 0x50, 0x77, 0xFF):
-        data = bytes([opcode, 0, 7, 0]) + bytes(COMMAND_BYTES - 4)
-        yield f"opcode {opcode:#04x}", [data], "ILLEGAL_OPCODE", FETCH
-    for command in (LOAD, STORE, CONV, ADD, SOFTMAX, End()):
-        kind = type(command).__name__
-        tagged = replace(command, tag=7)
-        for bit in {used_bits(command), COMMAND_BITS - 1, (used_bits(command) | 63) + 1}:
-            data = with_bits(tagged, 1 << min(bit, COMMAND_BITS - 1))
-            yield f"{kind}: reserved bit {bit}", [data], "ILLEGAL_FIELD", FETCH
-        for field in ("wait", "signal"):
-            own = 1 << command.engine if command.engine is not None else 1
-            stream: Stream = [replace(tagged, **{field: own})]
-            yield f"{kind}: own token in {field}", stream, "ILLEGAL_FIELD", FETCH
-    counts: list[tuple[Command, tuple[str, ...]]] = [
-        *((sound, counts_of(type(sound))) for sound in (LOAD, STORE, CONV, ADD, MAX, SOFTMAX)),
-        (REQUANT, ("tile_rows",)),
-    ]
-    for sound, names in counts:
-        unit = int(sound.engine or 0)
-        for name in names:
-            data = with_field(replace(sound, tag=7), name, 0)
-            yield f"{type(sound).__name__}: {name} is 0", [data], "ILLEGAL_FIELD", unit
-    yield "Conv: unknown mode", [with_field(replace(CONV, tag=7), "mode", 3)], "ILLEGAL_FIELD", 2
-    for op in (6, 7):
-        data = with_field(replace(ADD, tag=7), "op", op)
-        yield f"Vector: unknown operation {op}", [data], "ILLEGAL_FIELD", 3
-    for windowed in (replace(ADD, n_kx=2, tag=7), replace(REQUANT, n_ky=2, tag=7)):
-        yield "Vector: a window where none is", [windowed], "ILLEGAL_FIELD", 3
-    yield "Conv: odd line of weights", [replace(CONV, wgt_addr=1, tag=7)], "ILLEGAL_FIELD", 2
-    yield "ADD: shared multiplier", [replace(ADD, shared=1, tag=7)], "ILLEGAL_FIELD", 3
-    yield "Store from WGT", [replace(STORE, space=Space.WGT, tag=7)], "ILLEGAL_FIELD", 1
-    for space in (Space.WGT, Space.PARAM, Space.TABLE):
-        for field in whole_words_of(Load):
-            odd = replace(LOAD, space=space, tag=7, **{field: getattr(LOAD, field) + 1})
-            yield f"Load to {space.name}: odd {field}", [odd], "ILLEGAL_FIELD", 0
-
-
-def streams_out_of_range() -> Iterator[Case]:
-    for space, size, cause in (
-        (Space.ACT, CONFIG.act_bytes, "ACT_RANGE"),
-        (Space.WGT, CONFIG.wgt_bytes, "WGT_RANGE"),
-        (Space.PARAM, CONFIG.param_bytes, "PARAM_RANGE"),
-        (Space.TABLE, 256 * LINE, "PARAM_RANGE"),
-    ):
-        load = replace(LOAD, space=space, tag=7)
-        yield f"Load to {space.name}", [replace(load, sram_addr=size - 60)], cause, 0
-        runs = replace(load, n1=3, sram_stride1=(size // 2) & ~63)
-        yield f"third run to {space.name}", [replace(runs, sram_addr=64)], cause, 0
-    stored = replace(STORE, sram_addr=CONFIG.act_bytes - 63, tag=7)
-    yield "Store from ACT", [stored], "ACT_RANGE", 1
-    yield "Conv: windows", [replace(CONV, act_addr=BEYOND * LINE, tag=7)], "ACT_RANGE", 2
-    yield "Conv: pixels", [replace(ROWS, act_addr=BEYOND * LINE, tag=7)], "ACT_RANGE", 2
-    for line in (CONFIG.wgt_lines - 4, CONFIG.wgt_lines, (1 << 16) - 2):
-        yield f"Conv: weights at {line}", [replace(CONV, wgt_addr=line, tag=7)], "WGT_RANGE", 2
-    many = replace(CONV, n_ic=CONFIG.wgt_lines // LINE, n_oc=2, tag=7)
-    yield "Conv: weights of the second tile", [many, replace(REQUANT, n_oc=2)], "WGT_RANGE", 2
-    for line in (CONFIG.param_lines - 8, CONFIG.param_lines):
-        yield f"REQUANT: parameters at {line}", [
-            CONV, replace(REQUANT, shared=0, param_addr=line, tag=7),
-        ], "PARAM_RANGE", 3  # fmt: skip
-    yield "REQUANT: result", [CONV, replace(REQUANT, d_addr=BEYOND, tag=7)], "ACT_RANGE", 3
-    # Shifts that are in range: what PARAM holds is of the program before.
-    params = replace(LOAD, region=Region.CONST, space=Space.PARAM, row_bytes=9 * LINE)
-    fused = replace(REQUANT, op=VectorOp.REQUANT_ADD, shared=0, b_addr=BEYOND, b_y=4, b_x=1, tag=7)
-    yield "REQUANT_ADD: second operand", [
-        replace(params, signal=1 << Engine.VECTOR), CONV, replace(fused, wait=TO_LOAD),
-    ], "ACT_RANGE", 3  # fmt: skip
-    for name in ("a_addr", "b_addr", "d_addr"):
-        yield f"ADD: {name}", [replace(ADD, tag=7, **{name: BEYOND})], "ACT_RANGE", 3
-    for name in ("a_y", "b_y", "d_y"):
-        # Lines do not wrap: a stride cannot lead back.
-        yield f"ADD: {name} beyond 16 bits", [replace(ADD, tag=7, **{name: 65535})], "ACT_RANGE", 3
-    far = replace(CONV, act_addr=1 << 19, tag=7)
-    yield "Conv: an address whose line takes 17 bits", [far], "ACT_RANGE", 2
-    yield "MAX: window", [replace(MAX, a_addr=BEYOND, tag=7)], "ACT_RANGE", 3
-    for name in ("a_addr", "d_addr"):
-        yield f"Softmax: {name}", [replace(SOFTMAX, tag=7, **{name: BEYOND})], "ACT_RANGE", 3
-
-
-def streams_of_other_faults() -> Iterator[Case]:
-    wide = replace(CONV, out_w=32, row_len=32, out_h=9, tile_rows=9, tag=7)
-    yield "a tile larger than the accumulator", [wide], "ACC_OVERFLOW", 2
-    given = [replace(LOAD, row_bytes=4, signal=1 << Engine.STORE, tag=7)] * 256
-    yield "256 tokens", [*given], "TOKEN_OVERFLOW", 0
-    for name, command, unit in (
-        ("Load beyond IO", replace(LOAD, mem_addr=REGION_BYTES - 63), 0),
-        ("Load far beyond IO", replace(LOAD, mem_addr=0xFFFF_FFFF), 0),
-        ("Load below CONST", replace(LOAD, region=Region.CONST, mem_addr=64, n1=3,
-                                     mem_stride1=-64), 0),
-        ("Load beyond CODE", replace(LOAD, region=Region.CODE, row_bytes=192), 0),
-        ("Store beyond SCRATCH", replace(STORE, region=Region.SCRATCH, mem_addr=REGION_BYTES,
-                                         row_bytes=1), 1),
-        ("Store: third turn", replace(STORE, n2=3, mem_stride2=1000), 1),
-    ):  # fmt: skip
-        yield name, [replace(command, tag=7)], "MEM_WINDOW", unit
-
-
-CASES = [*illegal_streams(), *streams_out_of_range(), *streams_of_other_faults()]
-
-
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-tiny")
 @pytest.mark.parametrize("case", CASES, ids=[name for name, *_ in CASES])
 def test_bad_commands_stop_rtl_and_emulator_alike(rtl: Bench, emu: Bench, case: Case) -> None:
@@ -390,45 +232,37 @@ def test_bad_commands_stop_rtl_and_emulator_alike(rtl: Bench, emu: Bench, case: 
     assert_stopped_alike((rtl, emu), raw_program([*stream, End(tag=8)]), cause, unit)
 
 
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-base")
 def test_two_kernel_rows_in_one_bank() -> None:
     """In a machine that reads several in a cycle; the other tests' has no such fault."""
     config = preset("base")
-    rows = replace(ROWS, row_pitch=4 * LINE, row_bytes=4 * LINE, step_y=4 * LINE, tag=7)
+    streams = BrokenStreams(config, io_bytes=REGION_BYTES, scratch_bytes=REGION_BYTES)
+    pitch = 4 * config.line_bytes
+    rows = replace(streams.rows, row_pitch=pitch, row_bytes=pitch, step_y=pitch, tag=TAG)
     with celosia.open("sim", config, memory_bytes=MEMORY_BYTES) as device:
         benches = Bench(device), Bench(celosia.open("emu", config, memory_bytes=MEMORY_BYTES))
         program = raw_program([rows, End(tag=8)], config=config)
         assert_stopped_alike(benches, program, "BANK_CONFLICT", 2)
 
 
-DEADLOCKS: dict[str, tuple[Stream, str]] = {
-    "a token that nobody gives": (
-        [replace(STORE, wait=TO_LOAD)],
-        "STORE is at command 0.*tokens from LOAD",
-    ),
-    "two engines that wait for each other": (
-        [
-            replace(LOAD, wait=TO_STORE, signal=TO_STORE),
-            replace(STORE, wait=TO_LOAD, signal=TO_LOAD),
-        ],
-        "LOAD is at command 0.*STORE is at command 1",
-    ),
-    "a tile that nobody fills": ([REQUANT], "VECTOR is at command 0.*full accumulator half"),
-    "one tile too few": (
-        [CONV, replace(REQUANT, n_oc=2)],
-        "VECTOR is at command 1.*full accumulator half",
-    ),
-    "tiles that nobody empties": ([CONV, CONV, CONV], "ARRAY is at command 2.*free accumulator"),
-}  # fmt: skip
+DEADLOCKS = {
+    "a token that nobody gives": "STORE is at command 0.*tokens from LOAD",
+    "two engines that wait for each other": "LOAD is at command 0.*STORE is at command 1",
+    "a tile that nobody fills": "VECTOR is at command 0.*full accumulator half",
+    "one tile too few": "VECTOR is at command 1.*full accumulator half",
+    "tiles that nobody empties": "ARRAY is at command 2.*free accumulator",
+    "a queue that is full": "the dispatcher is at command 8, whose queue is full",
+}
+"""What the emulator says of each."""
 
 
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-tiny")
-@pytest.mark.parametrize("name", DEADLOCKS)
+@pytest.mark.parametrize("name", STREAMS.deadlocks())
 def test_deadlock_is_stopped_by_the_watchdog(rtl: Bench, emu: Bench, name: str) -> None:
-    stream, reason = DEADLOCKS[name]
-    program = raw_program([*stream, End(tag=8)])
+    reason = DEADLOCKS[name]
+    program = raw_program([*STREAMS.deadlocks()[name], End(tag=8)])
     before = simulated(rtl).rtl.statistics.cycles
     for bench in (rtl, emu):
         error = bench.stopped(program)
@@ -442,25 +276,10 @@ def test_deadlock_is_stopped_by_the_watchdog(rtl: Bench, emu: Bench, name: str) 
         bench.assert_works()
 
 
-LEFTOVERS: dict[str, Stream] = {
-    "a token": [replace(LOAD, signal=TO_STORE)],
-    "tokens of every pair": [
-        replace(command, signal=0xF & ~(1 << int(command.engine or 0)))
-        for command in (LOAD, STORE, CONV, REQUANT)
-    ],
-    "a full accumulator half": [CONV],
-    "two full halves": [CONV, CONV],
-    "a half that is held": [replace(CONV, hold=1)],
-    "half of the tiles": [
-        replace(CONV, tile_rows=2),
-        replace(REQUANT, out_h=2, tile_rows=2),
-    ],
-    "a half of another shape": [CONV, replace(REQUANT, out_w=3)],
-    "a sum that nothing began": [replace(CONV, accumulate=1), REQUANT],
-}
+LEFTOVERS = STREAMS.leftovers()
 
 
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-tiny")
 @pytest.mark.parametrize("name", LEFTOVERS)
 def test_what_a_program_leaves_behind_is_gone_for_the_next_one(rtl: Bench, name: str) -> None:
@@ -474,7 +293,7 @@ def test_what_a_program_leaves_behind_is_gone_for_the_next_one(rtl: Bench, name:
     rtl.assert_works()
 
 
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-tiny")
 @pytest.mark.parametrize("cut", [0, 1, 63, 64])
 def test_stream_without_end(rtl: Bench, emu: Bench, cut: int) -> None:
@@ -493,7 +312,7 @@ def test_stream_without_end(rtl: Bench, emu: Bench, cut: int) -> None:
 # Memory that does not do its part -----------------------------------------------------------------
 
 
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-tiny")
 @pytest.mark.parametrize(
     ("region", "unit"),
@@ -517,7 +336,7 @@ def test_bus_error_is_reported_with_its_address(rtl: Bench, region: Region, unit
         rtl.assert_works()
 
 
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-tiny")
 def test_memory_smaller_than_promised(rtl: Bench) -> None:
     from celosia.sim.rtl.rtl import MemoryModel
@@ -534,7 +353,7 @@ def test_memory_smaller_than_promised(rtl: Bench) -> None:
     rtl.assert_works()
 
 
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-tiny")
 @pytest.mark.parametrize("limit", [BUS_TIMEOUT_CYCLES, 0])
 @pytest.mark.parametrize("how", ["never answers", "never accepts"])
@@ -570,7 +389,7 @@ def test_memory_that_is_dead(
     rtl.assert_works()
 
 
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-tiny")
 def test_memory_that_dies_in_the_middle(rtl: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads and writes of all engines are in flight when it happens, at many different times."""
@@ -617,7 +436,7 @@ class Untouched:
         self._bench.assert_works()
 
 
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-tiny")
 def test_program_of_another_configuration(rtl: Bench) -> None:
     for other in (preset("base"), CONFIG.with_(acc_depth=128)):
@@ -630,7 +449,7 @@ def test_program_of_another_configuration(rtl: Bench) -> None:
             rtl.device.run(program, given)
 
 
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-tiny")
 @pytest.mark.parametrize(
     ("make", "message"),
@@ -729,7 +548,7 @@ def emulated(bench: Bench, program: Program, index: int) -> tuple[object, ...] |
     except IsaError:
         pass
     else:
-        if work_bytes(command) > EMULATED_LIMIT:
+        if work_bytes(command, LINE) > EMULATED_LIMIT:
             return None
         problem = field_problem(command, CONFIG)
         if isinstance(command, Conv):
@@ -759,21 +578,6 @@ def ending(bench: Bench, error: DeviceError | None) -> tuple[object, ...]:
     return cause, unit, None if cause == "FETCH_WINDOW" else tag, error.address
 
 
-def work_bytes(command: Command) -> int:
-    """Return about how many bytes a command moves."""
-    if isinstance(command, (Load, Store)):
-        return command.n1 * command.n2 * command.row_bytes
-    if isinstance(command, Conv):
-        passes = command.n_ky * command.n_kx * command.n_ic * command.n_oc
-        return max(command.out_w, command.row_len) * command.out_h * passes * LINE
-    if isinstance(command, Vector):
-        window = command.n_ky * command.n_kx
-        return command.out_w * command.out_h * window * command.n_oc * LINE
-    if isinstance(command, Softmax):
-        return command.channels * command.n_rows * LINE
-    return 0
-
-
 def run_damaged(rtl: Bench, emu: Bench, seed: int) -> str:
     """Run a damaged program; whatever it does, the next one works. Returns what it did."""
     program, index = damaged(rtl.program, seed)
@@ -787,7 +591,7 @@ def run_damaged(rtl: Bench, emu: Bench, seed: int) -> str:
     return str(outcome[0])
 
 
-@rtl_only
+@needs_simulator
 @pytest.mark.xdist_group("rtl-tiny")
 def test_random_damage_never_hangs_or_harms(rtl: Bench, emu: Bench) -> None:
     outcomes = Counter(run_damaged(rtl, emu, seed) for seed in range(FLIP_SEEDS))

@@ -2,7 +2,7 @@
 
 What the tests do with a few inputs, this does with many::
 
-    python tests/e2e/test_rtl_models.py --random 20
+    python -m tests.e2e.test_rtl_models --random 20
 """
 
 from __future__ import annotations
@@ -28,12 +28,11 @@ from celosia.sw.reference.check import CheckReport, check_model
 from celosia.sw.reference.interpreter import ReferenceModel
 from celosia.sw.report.bench.record import read_record
 from celosia.sw.report.samples import Sample, random_samples
-from celosia.toolchain import missing_tools
 
-ROOT = Path(__file__).resolve().parents[2]
-BENCHMARK = ROOT.parent / "shared" / "mlperf_tiny"
-DIGITS = ROOT / "examples" / "digits"
-RECORD = read_record(ROOT / "docs" / "figures" / "cycles.json")
+from tests.kit.places import BENCHMARK, DIGITS, ROOT, SAMPLES, benchmark_model
+from tests.kit.tools import needs_simulator
+
+RECORD = read_record(ROOT / "docs/figures/cycles.json")
 MODELS = {
     "nano": ("kws", "sww"),
     "tiny": ("kws", "sww", "ad01", "resnet8", "vww_96"),
@@ -49,8 +48,7 @@ SEED = 2026
 KWS_CLASS, KWS_CLASSES = 5, 12
 SWW_RIGHT, SWW_SAMPLES = 41, 45
 
-MISSING = missing_tools()
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING or "all tools are there")
+pytestmark = needs_simulator
 
 
 def on(config: str) -> Any:
@@ -72,13 +70,6 @@ def ordinary_memory(device: SimDevice) -> None:
     from celosia.sim.rtl.rtl import MemoryModel
 
     device.rtl.set_memory_model(MemoryModel())
-
-
-def model_path(name: str) -> Path:
-    path = BENCHMARK / f"{name}_int8.tflite"
-    if not path.exists():
-        pytest.skip(f"needs the benchmark's models and inputs in {BENCHMARK}")
-    return path
 
 
 @cache
@@ -165,7 +156,7 @@ def check(
 def test_every_tensor_of_a_benchmark_model_is_exact(
     device: SimDevice, config: str, name: str
 ) -> None:
-    path = model_path(name)
+    path = benchmark_model(name)
     program = program_of(path, config)
     samples = real_samples(name, program)[:REAL_SAMPLES]
     samples += random_samples(program.inputs, RANDOM_SAMPLES, SEED)
@@ -174,7 +165,7 @@ def test_every_tensor_of_a_benchmark_model_is_exact(
 
 @pytest.mark.parametrize("device", [on(config) for config in MODELS], indirect=True)
 def test_keyword_is_recognised(device: SimDevice) -> None:
-    program = program_of(model_path("kws"), device.config.name)
+    program = program_of(benchmark_model("kws"), device.config.name)
     (sample,) = real_samples("kws", program)
     scores = device.run(program, sample).output.reshape(-1)
     expected = np.full(KWS_CLASSES, -128, np.int8)
@@ -184,7 +175,7 @@ def test_keyword_is_recognised(device: SimDevice) -> None:
 
 @pytest.mark.parametrize("device", [on("tiny")], indirect=True)
 def test_wake_words_are_recognised_as_by_the_reference(device: SimDevice) -> None:
-    path = model_path("sww")
+    path = benchmark_model("sww")
     program = program_of(path, device.config.name)
     reference = ReferenceModel(path, interpreter=False)
     labels = np.load(BENCHMARK / "inputs" / "sww_specs_float.npz")["labels"]
@@ -202,13 +193,12 @@ def test_wake_words_are_recognised_as_by_the_reference(device: SimDevice) -> Non
 
 @pytest.mark.parametrize("device", [on(config) for config in MODELS], indirect=True)
 def test_shipped_example_is_exact(device: SimDevice) -> None:
-    path = DIGITS / "digits_int8.tflite"
-    program = program_of(path, device.config.name)
+    program = program_of(DIGITS, device.config.name)
     info = program.inputs[0]
-    with np.load(DIGITS / "samples.npz") as content:
+    with np.load(SAMPLES) as content:
         inputs, labels = content["inputs"], content["labels"]
     samples = [{info.name: image.reshape(info.shape)} for image in inputs]
-    report = check("digits", path, device.config.name, device, samples)
+    report = check("digits", DIGITS, device.config.name, device, samples)
     right = sum(
         int(result.output.argmax()) == int(label)
         for result, label in zip(report.results[: len(labels)], labels, strict=True)
@@ -230,7 +220,7 @@ def main() -> int:
             assert isinstance(opened, SimDevice)
             for name in (name for name in MODELS[config] if name in options.models):
                 started = time.monotonic()
-                path = BENCHMARK / f"{name}_int8.tflite"
+                path = benchmark_model(name)
                 program = program_of(path, config)
                 samples = real_samples(name, program)
                 samples += random_samples(program.inputs, options.random, options.seed)

@@ -4,7 +4,7 @@ The machines called "small" have memories of a few lines, so that rows have to b
 weights into chunks and reductions into several commands; memory answers late, stalls and delays at
 random. Everything of one case comes from its seed. More of them::
 
-    python tests/e2e/test_rtl_random.py --config small8 --seeds 1000 2000
+    python -m tests.e2e.test_rtl_random --config small8 --seeds 1000 2000
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from celosia.errors import CompileError, UnsupportedError
 from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.hw.contract.isa import Conv, Region
 from celosia.hw.contract.regs import COUNTERS
-from celosia.sim.models.random_models import OPERATORS, RandomModel, random_network, random_operator
 from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.emu import EmuDevice
@@ -31,12 +30,13 @@ from celosia.sw.driver.result import Result
 from celosia.sw.driver.sim import SimDevice
 from celosia.sw.program.file import Program
 from celosia.sw.reference.golden import GoldenModel
-from celosia.toolchain import missing_tools
+
+from tests.kit.random_models import OPERATORS, RandomModel, random_network, random_operator
+from tests.kit.tools import skip_without_simulator
 
 if TYPE_CHECKING:
     from celosia.sim.rtl.rtl import MemoryModel
 
-MISSING = missing_tools()
 MEMORY_BYTES = 1 << 20
 ATTEMPTS = 8
 """Draws until a model is one that the compiler takes: no batches, dilations and the like."""
@@ -174,8 +174,7 @@ def open_pair(config: NpuConfig) -> tuple[SimDevice, EmuDevice]:
 @pytest.fixture(scope="module")
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[SimDevice, EmuDevice]]:
     """RTL and emulator of a configuration."""
-    if MISSING:
-        pytest.skip(MISSING)
+    skip_without_simulator()
     rtl, emu = open_pair(CONFIGS[request.param])
     with rtl, emu:
         yield rtl, emu

@@ -13,7 +13,8 @@ from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.isa import End, Engine, Load, Region, Store
 from celosia.hw.contract.regs import ErrorCause, address_of
 from celosia.hw.contract.units import Unit
-from celosia.toolchain import missing_tools
+
+from tests.kit.tools import needs_simulator
 
 MEMORY_BYTES = 1 << 16
 CODE, DATA, SIZE = 0x1000, 0x8000, 0x100
@@ -21,7 +22,7 @@ OFFSET = 32
 LIMIT_CYCLES = 20_000
 DONE, ERROR = 1, 2
 
-pytestmark = pytest.mark.skipif(bool(missing_tools()), reason=missing_tools() or "")
+pytestmark = needs_simulator
 
 
 @pytest.fixture(

@@ -291,7 +291,7 @@ def test_seeded_bug_is_found(formal: Any, bug: str) -> None:
     formal.refute(ArbiterHarness(), claim)
 
 
-def test_an_smt_solver_finds_a_seeded_bug(formal: Any) -> None:
+def test_an_smt_solver_finds_a_seeded_bug(formal: Any, second_opinion: Any) -> None:
     cls, right, wrong, _ = BUGS["cyc only with stb"]
     formal.seed_bug(arbiter, cls, right, wrong)
-    assert formal.second_opinion(ArbiterHarness(), depth=10, covers=False) == "FAIL"
+    assert second_opinion(ArbiterHarness(), depth=10, covers=False) == "FAIL"

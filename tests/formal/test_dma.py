@@ -13,6 +13,7 @@ from celosia.hw.contract.isa import Load, Space, Store
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.control.decode import command_layout
 from celosia.hw.dma import runs, transfer
+from celosia.hw.fabric.buffer import StreamBuffer, StreamWire
 
 SMALL = NpuConfig(
     rows=4, cols=4, bus_bits=32, act_bytes=8192, wgt_bytes=2048, param_bytes=1024, acc_depth=128,
@@ -157,7 +158,7 @@ class CheckHarness(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.dut = dut = runs._RunCheck(CONFIG)
+        m.submodules.dut = dut = runs._RunCheck(CONFIG, stage=StreamWire)
         stable(m, "command", self.row_bytes, self.space, self.size)
         command = dut.transfer.command
         started = Signal()
@@ -337,8 +338,8 @@ class WalkHarness(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config = CONFIG.with_(compact=self.kind is None)
-        m.submodules.dut = dut = transfer.TransferWalk(config, kind=self.kind)
+        stage = StreamWire if self.kind is None else StreamBuffer
+        m.submodules.dut = dut = transfer.TransferWalk(CONFIG, kind=self.kind, stage=stage)
         command = data.View(command_layout(self.kind or Load), dut.command.payload)
         self._drive(m, dut, command)
         word = dut.words.payload

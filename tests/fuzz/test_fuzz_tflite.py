@@ -2,8 +2,8 @@
 
 Sound files are mutated in bytes and in their structure, then loaded, lowered and compiled::
 
-    python tests/fuzz/test_fuzz_tflite.py --minutes 10
-    python tests/fuzz/test_fuzz_tflite.py --seeds 4711 4712      # one case again
+    python -m tests.fuzz.test_fuzz_tflite --minutes 10
+    python -m tests.fuzz.test_fuzz_tflite --seeds 4711 4712      # one case again
 
 Each case has a seed of its own, from which base and mutations follow. Anything but a
 `CelosiaError`, a case that takes too long, and a process that grows too large is a finding.
@@ -34,7 +34,9 @@ from celosia.sw.compiler.build import compile_graph
 from celosia.sw.compiler.frontends.tflite import convert as frontend
 from celosia.sw.compiler.lower import lower
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.kit.peak import peak_bytes
+from tests.kit.places import ROOT, SHARED
+
 MEMORY_BYTES = 512 << 20
 CASE_SECONDS = 20
 TEST_CASES = 120
@@ -85,7 +87,7 @@ def built() -> Iterator[bytes]:
 def bases() -> list[bytes]:
     """Return what there is: built models, those of the examples, and shared ones."""
     files: list[Path] = []
-    for folder in (ROOT / "examples", ROOT.parent / "shared"):
+    for folder in (ROOT / "examples", SHARED):
         files += sorted(folder.rglob("*.tflite")) if folder.is_dir() else []
     small = [path for path in files if path.stat().st_size <= LARGEST_BASE]
     return [*built(), *(path.read_bytes() for path in small)]
@@ -215,11 +217,6 @@ def time_limit(seconds: int) -> Iterator[None]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
-
-
-def peak_bytes() -> int:
-    """Most memory this process has had, imports included."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 def outcome(data: bytes) -> str:

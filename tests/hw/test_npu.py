@@ -7,6 +7,7 @@ import re
 import pytest
 from amaranth.back import rtlil, verilog
 from celosia.hw.contract.config import PRESETS
+from celosia.hw.contract.parts import Part
 from celosia.hw.npu import Npu
 
 
@@ -28,4 +29,4 @@ def test_every_preset_exports_as_verilog(name: str) -> None:
 def test_only_large_machines_have_clock_enables_of_parts(name: str) -> None:
     config = PRESETS[name]
     has_enables = "clock_enable" in rtlil.convert(Npu(config), name="npu")
-    assert has_enables != (config.compact or config.firmware)
+    assert has_enables != (Part.NO_ENABLES in config.parts or config.firmware)

@@ -18,6 +18,7 @@ from amaranth.lib.memory import Memory
 from celosia.boards.fpga import resources
 from celosia.boards.fpga.tools import YOSYS, FpgaToolError, find_tool
 from celosia.hw.contract.config import PRESETS, NpuConfig
+from celosia.hw.contract.parts import Part
 from celosia.hw.memory.lines import LineMemory
 from celosia.hw.nano.instructions import DATA_WORDS, INSTRUCTION_BITS
 from celosia.hw.nano.layout import LocalMap
@@ -69,12 +70,13 @@ def memories_of(config: NpuConfig) -> Memories:
     on_chip += [(config.wgt_lines // 2, line, True)] * 2
     on_chip += [(config.param_lines, line, True)]
     # The halves of the accumulator; or both of them, twice.
-    acc_depth = 2 * config.acc_depth if config.compact else config.acc_depth
+    mirrored = Part.MIRRORED_ACCUMULATOR in config.parts
+    acc_depth = 2 * config.acc_depth if mirrored else config.acc_depth
     on_chip += [(acc_depth, 32 * config.cols, False)] * 2
     lanes, beats = config.vector_lanes, config.vector_beats
     on_chip += [(256, 8 * beats, beats > 1)] * lanes
     load_words = 2 * config.max_outstanding
-    if config.compact:
+    if {Part.SHARED_QUEUES, Part.MEMORY_COUNTERS, Part.SINGLE_TRANSFERS} <= config.parts:
         queues = [(4 * 16 * config.queue_depth, 32, False), (16, 32, False)]  # and the counters
         load_words = config.max_outstanding
     else:
@@ -94,7 +96,7 @@ def memories_of(config: NpuConfig) -> Memories:
         # Biases and multipliers, in as many memories as a beat needs lines; shifts, left and right.
         lines = max(1, 4 * lanes // config.cols)
         buffers += [(2 * 4 // lines, line, False)] * (2 * lines) + [(2, 5 * config.cols, False)] * 2
-    if config.compact:
+    if Part.MEMORY_DELAYS in config.parts:
         buffers += [(row, 8, False) for row in range(3, config.rows)]  # array: skewed windows
         buffers += [(3 * s, line, False) for s in range(1, config.dw_segments)]  # pixels
         # Tags, all the way from the address to the accumulator.

@@ -8,7 +8,8 @@ from pathlib import Path
 import celosia
 import pytest
 from celosia.sw.report.example import load_digits
-from celosia.toolchain import missing_tools
+
+from tests.kit.tools import needs_simulator
 
 SMALL = {"act_bytes": 32768, "acc_depth": 128}
 
@@ -66,7 +67,7 @@ def test_build_refuses_what_there_is_not(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(bool(missing_tools()), reason=missing_tools() or "")
+@needs_simulator
 @pytest.mark.xdist_group("rtl-tiny")
 def test_bench(digits: Path) -> None:
     measured = celosia.bench(digits, "tiny")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.operations import Operation
 from celosia.hw.contract.regs import IDENTITY, REGISTERS, VERSION, address_of, capability_words
 from celosia.hw.nano.assembler import Assembler, Image
 from celosia.hw.nano.firmware.conv import Convolutions
@@ -44,7 +45,8 @@ def firmware(config: NpuConfig) -> Image:
     Transfers(shared).emit()
     Convolutions(shared, scheduler.queues).emit()
     Vectors(shared, scheduler.queues).emit()
-    Softmaxes(shared).emit()
+    if config.can(Operation.SOFTMAX):
+        Softmaxes(shared).emit()
     shared.emit_reserved()
     shared.emit_fails()
     return a.image()

@@ -15,6 +15,7 @@ from celosia.hw.contract.isa import (
     Vector,
     VectorOp,
 )
+from celosia.hw.contract.operations import Operation
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.nano.firmware.elements import Elements
 from celosia.hw.nano.firmware.queues import Queues
@@ -59,7 +60,8 @@ class Vectors:
         a.load(s.head)
         a.bits_and(0xFF)
         a.sub(int(Opcode.SOFTMAX))
-        a.emit(Op.JUMP_ZERO, "softmax")
+        has = s.config.can(Operation.SOFTMAX)
+        a.emit(Op.JUMP_ZERO, "softmax" if has else s.fail(ErrorCause.ILLEGAL_OPCODE))
         self.f = self.elements.fields = f = s.unpack(Vector, "vector")
         s.refuse_zero_counts(Vector, f)
         self._prepare()
@@ -102,11 +104,13 @@ class Vectors:
         self.elements.prepare()
         a.move(self.from_acc, 0)
         a.load(f["op"])
+        present = [op for op in VectorOp if s.config.can(Operation(op))]
+        illegal = s.fail(ErrorCause.ILLEGAL_FIELD)
         for op in VectorOp:
-            a.emit(Op.JUMP_ZERO, f"vector.is_{op.name}")
+            a.emit(Op.JUMP_ZERO, f"vector.is_{op.name}" if op in present else illegal)
             a.add(-1)
-        a.jump(s.fail(ErrorCause.ILLEGAL_FIELD))
-        for op in VectorOp:
+        a.jump(illegal)
+        for op in present:
             a.label(f"vector.is_{op.name}")
             a.emit(Op.CALL, f"vector.pick_{op.name}")
             a.label(f"vector.{op.name}")
@@ -131,7 +135,7 @@ class Vectors:
                 a.move(self.from_acc, 1)
             else:
                 a.move(f["tile_rows"], f["out_h"])
-            if op != list(VectorOp)[-1]:
+            if op != present[-1]:
                 a.jump("vector.prepared")
         a.label("vector.prepared")
         self.elements.prepare_bounds()

@@ -114,15 +114,6 @@ class CycleRecord:
             )
         return found.cycles
 
-    @property
-    def plain_runs(self) -> list[Measurement]:
-        """The runs under the default conditions on presets as they are."""
-        return [
-            _measurement(entry)
-            for entry in self.entries.values()
-            if "reason" not in entry and entry.keys().isdisjoint((*DEFAULTS, "bus_bits"))
-        ]
-
 
 def read_record(path: Path) -> CycleRecord:
     """Read a record; an empty one if there is no such file.

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Command, Conv, Engine, Load, Space, Vector
+from celosia.quantities import KIB
 from celosia.sw.compiler.cost.engines import predict
 from celosia.sw.program.file import NO_LAYER, LayerInfo, Program
 from celosia.sw.program.footprint import Access, accesses
@@ -23,7 +24,6 @@ from celosia.sw.report.bench.attribute import command_layers
 
 __all__ = ["NotResidentError", "ResidentPrograms", "make_resident"]
 
-KIB = 1024
 ALIGNMENT_LINES = 8
 """Of each load's place: no command needs more of its weights."""
 SPACES = {Space.WGT: "weights", Space.PARAM: "parameters"}

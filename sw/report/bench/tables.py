@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from celosia.quantities import KIB
 from celosia.sw.report.bench.attribute import LayerProfile, Reason
 from celosia.sw.report.bench.bench import Measurement
 from celosia.sw.report.labels import layer_label
@@ -21,7 +22,6 @@ __all__ = [
     "sweep_table",
 ]
 
-KIB = 1024
 
 HEADINGS = {
     Reason.ARRAY: "array",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from celosia.hw.bus.wishbone import CycleType
 from celosia.hw.nano.initiator import MemoryAccess
 from celosia.hw.nano.instructions import Out
+
+from tests.kit.bus_memory import WishboneMemory
+from tests.kit.clocked import simulate
+from tests.kit.configs import make_config
 
 MEMORY_BYTES = 256
 LIMIT_CYCLES = 300
@@ -38,10 +41,10 @@ async def finish(ctx: Any, dut: MemoryAccess) -> int:
 @pytest.mark.parametrize(
     ("latency", "stall", "delay"), [(1, 0.0, 0.0), (2, 0.7, 0.0), (9, 0.3, 0.5), (30, 0.0, 0.8)]
 )
-def test_random_accesses(kit: SimpleNamespace, latency: int, stall: float, delay: float) -> None:
-    config = kit.make_config(4, 4, firmware=True)
+def test_random_accesses(latency: int, stall: float, delay: float) -> None:
+    config = make_config(4, 4, firmware=True)
     dut = MemoryAccess(config)
-    memory = kit.WishboneMemory(
+    memory = WishboneMemory(
         dut.bus, size=MEMORY_BYTES, latency=latency, stall=stall, delay=delay, seed=latency
     )
     model = bytearray(memory.data)
@@ -78,18 +81,18 @@ def test_random_accesses(kit: SimpleNamespace, latency: int, stall: float, delay
                 await ctx.tick()
         assert memory.data == model
 
-    kit.simulate(dut, bench, processes=[memory.process], limit_cycles=40_000)
+    simulate(dut, bench, processes=[memory.process], limit_cycles=40_000)
     # One request for each access, never two, and never two at once.
     assert len(memory.requests) == accesses
     assert memory.max_in_flight == 1
     assert {CycleType(cti) for _, _, cti in memory.requests} == {CycleType.CLASSIC}
 
 
-def test_data_and_address_stay_while_nothing_is_asked(kit: SimpleNamespace) -> None:
+def test_data_and_address_stay_while_nothing_is_asked() -> None:
     """Ports of others, and values on the way: only what is written counts."""
-    config = kit.make_config(4, 4, firmware=True)
+    config = make_config(4, 4, firmware=True)
     dut = MemoryAccess(config)
-    memory = kit.WishboneMemory(dut.bus, size=MEMORY_BYTES)
+    memory = WishboneMemory(dut.bus, size=MEMORY_BYTES)
     word = int.from_bytes(memory.data[40:44], "little")
     others = [port for port in Out if not port.name.startswith("MEMORY_")]
 
@@ -106,19 +109,17 @@ def test_data_and_address_stay_while_nothing_is_asked(kit: SimpleNamespace) -> N
         assert ctx.get(dut.ready)
         assert (ctx.get(dut.address), ctx.get(dut.data)) == (40, word)
 
-    kit.simulate(dut, bench, processes=[memory.process])
+    simulate(dut, bench, processes=[memory.process])
     assert len(memory.requests) == 1
 
 
 @pytest.mark.parametrize("stalled", [False, True])
 @pytest.mark.parametrize("is_write", [False, True])
-def test_cancel(kit: SimpleNamespace, stalled: bool, is_write: bool) -> None:
+def test_cancel(stalled: bool, is_write: bool) -> None:
     """At any time: the bus is released, the next access is sound and gets its own answer."""
-    config = kit.make_config(4, 4, firmware=True)
+    config = make_config(4, 4, firmware=True)
     dut = MemoryAccess(config)
-    memory = kit.WishboneMemory(
-        dut.bus, size=MEMORY_BYTES, latency=6, stall=0.8 if stalled else 0.0
-    )
+    memory = WishboneMemory(dut.bus, size=MEMORY_BYTES, latency=6, stall=0.8 if stalled else 0.0)
     memory.error_words.add(3)
     words = [int.from_bytes(memory.data[4 * n : 4 * n + 4], "little") for n in range(16)]
 
@@ -142,13 +143,13 @@ def test_cancel(kit: SimpleNamespace, stalled: bool, is_write: bool) -> None:
             assert not ctx.get(dut.failed)
             assert ctx.get(dut.data) == words[word]
 
-    kit.simulate(dut, bench, processes=[memory.process])
+    simulate(dut, bench, processes=[memory.process])
 
 
-def test_memory_that_never_answers(kit: SimpleNamespace) -> None:
-    config = kit.make_config(4, 4, firmware=True)
+def test_memory_that_never_answers() -> None:
+    config = make_config(4, 4, firmware=True)
     dut = MemoryAccess(config)
-    memory = kit.WishboneMemory(dut.bus, size=MEMORY_BYTES, latency=2)
+    memory = WishboneMemory(dut.bus, size=MEMORY_BYTES, latency=2)
     memory.mute = True
 
     async def bench(ctx: Any) -> None:
@@ -160,5 +161,5 @@ def test_memory_that_never_answers(kit: SimpleNamespace) -> None:
             assert ctx.get(dut.bus.cyc)
         assert ctx.get(dut.address) == 20
 
-    kit.simulate(dut, bench, processes=[memory.process])
+    simulate(dut, bench, processes=[memory.process])
     assert len(memory.requests) == 1

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import random
-from types import SimpleNamespace
 from typing import Any
 
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import Space
 from celosia.hw.nano.layout import LocalMap
 from celosia.hw.nano.local import LocalMemory, LocalPort
+
+from tests.kit.clocked import simulate
+from tests.kit.configs import make_config
+from tests.kit.traffic import local_traffic
 
 
 def test_memories_follow_one_another() -> None:
@@ -27,38 +30,24 @@ def test_memories_follow_one_another() -> None:
     assert places.size_of(Space.TABLE) == 1024
 
 
-def test_ports_are_equal_if_their_memories_are(kit: SimpleNamespace) -> None:
-    small = kit.make_config(4, 4, firmware=True)
+def test_ports_are_equal_if_their_memories_are() -> None:
+    small = make_config(4, 4, firmware=True)
     assert LocalPort(small) == LocalPort(small.with_(name="other"))
     assert LocalPort(small) != LocalPort(small.with_(act_bytes=32 * 1024))
 
 
-def test_random_traffic(kit: SimpleNamespace) -> None:
+def test_random_traffic() -> None:
     """Bytes in any mask; a read answers in the next cycle, and one after a write has its word."""
-    config = kit.make_config(4, 4, firmware=True)
+    config = make_config(4, 4, firmware=True)
     memory = LocalMemory(config)
     rng = random.Random(1)
     words = LocalMap(config).bytes // 4
     addresses = [0, 1, 2, words // 2, words - 2, words - 1]
-    model = dict.fromkeys(addresses, 0)
     reads = 0
 
     async def bench(ctx: Any) -> None:
         nonlocal reads
-        port = memory.port
-        for _ in range(1500):
-            address, value = rng.choice(addresses), rng.getrandbits(32)
-            mask = rng.getrandbits(4) if rng.random() < 0.5 else 0
-            ctx.set(port.address, address)
-            ctx.set(port.write, mask)
-            ctx.set(port.write_data, value)
-            await ctx.tick()
-            if mask:
-                bits = sum(0xFF << 8 * lane for lane in range(4) if mask >> lane & 1)
-                model[address] = model[address] & ~bits | value & bits
-            else:
-                assert ctx.get(port.read_data) == model[address]
-                reads += 1
+        reads = await local_traffic(ctx, memory.port, rng, addresses, 1500)
 
-    kit.simulate(memory, bench)
+    simulate(memory, bench)
     assert reads > 500

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import random
-from types import SimpleNamespace
 from typing import Any
 
 from celosia.hw.nano.multiplier import Multiplier
+
+from tests.kit.clocked import simulate
 
 EDGES = (0, 1, -1, 2, -2, 1 << 30, -(1 << 30), (1 << 31) - 1, -(1 << 31), 1 - (1 << 31), 0xFFFF)
 WORD = (1 << 32) - 1
 
 
-def test_products(kit: SimpleNamespace) -> None:
+def test_products() -> None:
     """All pairs of edges and random ones; now the first factor is new, now the second, now both."""
     rng = random.Random(1)
     dut = Multiplier()
@@ -56,4 +57,4 @@ def test_products(kit: SimpleNamespace) -> None:
             ):
                 assert ctx.get(port) == expected & WORD, f"{a} * {b}"
 
-    kit.simulate(dut, bench)
+    simulate(dut, bench)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +12,8 @@ from amaranth.sim import Simulator
 from celosia.hw.nano.assembler import Image
 from celosia.hw.nano.instructions import CODE_WORDS, DATA_WORDS, Class, Op, encode
 from celosia.hw.nano.processor import Processor
+
+from tests.kit.clocked import simulate
 
 MASK = (1 << 32) - 1
 DATA_USED = 64
@@ -172,7 +173,7 @@ def random_program(rng: random.Random, steps: int) -> tuple[list[int], list[int]
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_random_programs(kit: SimpleNamespace, seed: int) -> None:
+def test_random_programs(seed: int) -> None:
     """What is written to ports, in order; then the whole of data memory, as the host reads it."""
     rng = random.Random(seed)
     steps = 400
@@ -222,7 +223,7 @@ def test_random_programs(kit: SimpleNamespace, seed: int) -> None:
             await ctx.tick()
             assert ctx.get(dut.host_data) == model.data[address], f"word {address}"
 
-    kit.simulate(dut, bench)
+    simulate(dut, bench)
     assert len(model.events) > 20
 
 
@@ -282,7 +283,7 @@ def test_the_host_reads_and_writes_meanwhile(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_restart_at_any_time(kit: SimpleNamespace, seed: int) -> None:
+def test_restart_at_any_time(seed: int) -> None:
     """In either cycle of any instruction; the first one may have an operand then."""
     rng = random.Random(200 + seed)
     code = [encode(Op.LOAD, 7), encode(Op.OUT, 1), encode(Op.ADD_IMMEDIATE, 1)]
@@ -309,10 +310,10 @@ def test_restart_at_any_time(kit: SimpleNamespace, seed: int) -> None:
             assert written == [value + n for n in range(outs)]
             value += stores
 
-    kit.simulate(dut, bench)
+    simulate(dut, bench)
 
 
-def test_code_of_both_memories(kit: SimpleNamespace) -> None:
+def test_code_of_both_memories() -> None:
     """The last words of each, one after the other, and back by CALL and RETURN."""
     edge = 2048
     code = [encode(Op.IMMEDIATE)] * CODE_WORDS
@@ -334,11 +335,11 @@ def test_code_of_both_memories(kit: SimpleNamespace) -> None:
                 written.append((ctx.get(dut.port), ctx.get(dut.write_data)))
             await ctx.tick()
 
-    kit.simulate(dut, bench)
+    simulate(dut, bench)
     assert written[:4] == [(1, 1), (2, edge + 2), (1, 1), (2, edge + 2)]
 
 
-def test_every_word_of_data_is_reached(kit: SimpleNamespace) -> None:
+def test_every_word_of_data_is_reached() -> None:
     """By argument and by index; an index has as many bits as there are words."""
     last = DATA_WORDS - 1
     code = [
@@ -355,5 +356,5 @@ def test_every_word_of_data_is_reached(kit: SimpleNamespace) -> None:
                 written.append(ctx.get(dut.write_data))
             await ctx.tick()
 
-    kit.simulate(dut, bench)
+    simulate(dut, bench)
     assert written == [77, 82]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import deque
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +10,9 @@ from celosia.hw.contract.isa import Engine
 from celosia.hw.contract.regs import ACCESS, REGISTERS, Register, address_of
 from celosia.hw.nano.instructions import DATA_WORDS
 from celosia.hw.nano.registers import Registers
+
+from tests.kit.clocked import simulate
+from tests.kit.traffic import register_traffic
 
 IN_LOGIC = {"control", "status", "doorbell", "irq_enable", "irq_pending", "count_total"}
 """Registers that are no words of the processor's memory."""
@@ -25,8 +26,7 @@ WRITE_TO_ANSWER_CYCLES = 2
 class Host:
     """The registers, with a processor whose data memory is free every other cycle."""
 
-    def __init__(self, kit: SimpleNamespace, seed: int = 0) -> None:
-        self.kit = kit
+    def __init__(self, seed: int = 0) -> None:
         self.dut = Registers()
         self.rng = random.Random(seed)
         self.memory = [self.rng.getrandbits(32) for _ in range(DATA_WORDS)]
@@ -95,7 +95,7 @@ class Host:
 
     def run(self, bench: Any) -> None:
         """Simulate."""
-        self.kit.simulate(self.dut, bench, processes=[self.processor])
+        simulate(self.dut, bench, processes=[self.processor])
 
 
 def writable(entry: Register) -> int:
@@ -107,9 +107,9 @@ def writable(entry: Register) -> int:
     )
 
 
-def test_every_register_of_the_map(kit: SimpleNamespace) -> None:
+def test_every_register_of_the_map() -> None:
     """What is written is read where it can be; all else keeps its value, in memory as well."""
-    host = Host(kit, 1)
+    host = Host(1)
 
     async def bench(ctx: Any) -> None:
         for entry in REGISTERS:
@@ -134,8 +134,8 @@ def test_every_register_of_the_map(kit: SimpleNamespace) -> None:
     host.run(bench)
 
 
-def test_bytes_that_are_left_out_are_not_written(kit: SimpleNamespace) -> None:
-    host = Host(kit, 2)
+def test_bytes_that_are_left_out_are_not_written() -> None:
+    host = Host(2)
 
     async def bench(ctx: Any) -> None:
         for entry in REGISTERS:
@@ -165,8 +165,8 @@ def test_bytes_that_are_left_out_are_not_written(kit: SimpleNamespace) -> None:
     host.run(bench)
 
 
-def test_an_address_without_a_register_is_an_error(kit: SimpleNamespace) -> None:
-    host = Host(kit, 3)
+def test_an_address_without_a_register_is_an_error() -> None:
+    host = Host(3)
     used = {entry.address for entry in REGISTERS}
     free = [4 * word for word in range(1 << len(host.dut.bus.adr)) if 4 * word not in used]
     assert free
@@ -185,8 +185,8 @@ def test_an_address_without_a_register_is_an_error(kit: SimpleNamespace) -> None
 # Start, end, error
 
 
-def test_a_program_from_its_start_to_its_end(kit: SimpleNamespace) -> None:
-    host = Host(kit, 4)
+def test_a_program_from_its_start_to_its_end() -> None:
+    host = Host(4)
     dut = host.dut
 
     async def bench(ctx: Any) -> None:
@@ -229,8 +229,8 @@ def test_a_program_from_its_start_to_its_end(kit: SimpleNamespace) -> None:
     host.run(bench)
 
 
-def test_after_an_error_only_the_soft_reset_helps(kit: SimpleNamespace) -> None:
-    host = Host(kit, 5)
+def test_after_an_error_only_the_soft_reset_helps() -> None:
+    host = Host(5)
     dut = host.dut
     resets = 0
 
@@ -265,12 +265,12 @@ def test_after_an_error_only_the_soft_reset_helps(kit: SimpleNamespace) -> None:
         await host.write(ctx, "doorbell", 1)
         assert await host.read(ctx, "status") == BUSY
 
-    host.kit.simulate(dut, bench, processes=[host.processor, count])
+    simulate(dut, bench, processes=[host.processor, count])
 
 
-def test_random_events(kit: SimpleNamespace) -> None:
+def test_random_events() -> None:
     """Register accesses, ends and errors in any order, against a model of a few lines."""
-    host = Host(kit, 6)
+    host = Host(6)
     dut = host.dut
     rng = random.Random(7)
     seen: set[int] = set()
@@ -306,15 +306,15 @@ def test_random_events(kit: SimpleNamespace) -> None:
             assert await host.read(ctx, "control") == sleep
             seen.add(status)
 
-    host.kit.simulate(dut, bench, processes=[host.processor], limit_cycles=20_000)
+    simulate(dut, bench, processes=[host.processor], limit_cycles=20_000)
     assert seen == {0, BUSY, WAS_DONE, WAS_ERROR}
 
 
 @pytest.mark.parametrize("register", ["irq_pending", "control"])
 @pytest.mark.parametrize("event", ["finish", "fail"])
-def test_an_end_in_the_cycle_of_a_write(kit: SimpleNamespace, register: str, event: str) -> None:
+def test_an_end_in_the_cycle_of_a_write(register: str, event: str) -> None:
     """Setting a pending bit wins over clearing it; a soft reset wins over the end."""
-    host = Host(kit, 8)
+    host = Host(8)
     dut = host.dut
     flag = DONE if event == "finish" else ERROR
     outcomes: set[tuple[int, int]] = set()
@@ -364,50 +364,21 @@ def test_an_end_in_the_cycle_of_a_write(kit: SimpleNamespace, register: str, eve
 # The bus
 
 
-def test_registers_in_pipelined_mode(kit: SimpleNamespace) -> None:
+def test_registers_in_pipelined_mode() -> None:
     """Back-to-back requests are answered once each, in order; nothing else is answered."""
-    host = Host(kit, 9)
-    rng = random.Random(10)
+    host = Host(9)
     names = ("scratch", "watchdog", "region2_size")
     model = {address_of(name): host.memory[address_of(name) // 4] for name in names}
 
     async def bench(ctx: Any) -> None:
-        bus = host.dut.bus
-        expected: deque[int | None] = deque()
-        asked = answered = 0
-        while answered < 150:
-            want = asked < 150 and rng.random() < 0.7
-            address = rng.choice(list(model))
-            data = rng.getrandbits(32) if rng.random() < 0.5 else None
-            for port, value in (
-                (bus.cyc, bool(want or expected)),
-                (bus.stb, bool(want)),
-                (bus.adr, address // 4),
-                (bus.we, data is not None),
-                (bus.dat_w, data or 0),
-                (bus.sel, 15),
-            ):
-                ctx.set(port, value)
-            stall = ctx.get(bus.stall)
-            _, _, ack, err, dat_r = await ctx.tick().sample(bus.ack, bus.err, bus.dat_r)
-            assert not err
-            if ack:
-                word = expected.popleft()
-                answered += 1
-                assert word is None or dat_r == word
-            if want and not stall:
-                asked += 1
-                expected.append(model[address] if data is None else None)
-                if data is not None:
-                    model[address] = data
-        assert not expected
+        await register_traffic(ctx, host.dut.bus, random.Random(10), model, accesses=150)
 
     host.run(bench)
 
 
-def test_who_gives_up_is_not_answered(kit: SimpleNamespace) -> None:
+def test_who_gives_up_is_not_answered() -> None:
     """After any number of cycles; the next access gets its own answer."""
-    host = Host(kit, 11)
+    host = Host(11)
     bus = host.dut.bus
 
     async def bench(ctx: Any) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,9 @@ import pytest
 from celosia.hw.contract.isa import ADDRESS_MASK
 from celosia.hw.nano.instructions import Out
 from celosia.hw.nano.runs import ArrayRuns
+
+from tests.kit.clocked import simulate
+from tests.kit.configs import make_config
 
 COLUMNS = 4
 LOCAL_WORDS = 1 << 12
@@ -101,8 +103,8 @@ def random_run(rng: np.random.Generator) -> Run:
 class Bench:
     """The array and a local memory."""
 
-    def __init__(self, kit: SimpleNamespace, seed: int) -> None:
-        self.config = kit.make_config(4, 4, firmware=True)
+    def __init__(self, seed: int) -> None:
+        self.config = make_config(4, 4, firmware=True)
         self.dut = ArrayRuns(self.config)
         rng = np.random.default_rng(seed)
         local = rng.integers(-128, 128, (LOCAL_WORDS, COLUMNS), np.int8)
@@ -186,8 +188,8 @@ class Bench:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_random_runs(kit: SimpleNamespace, seed: int) -> None:
-    bench = Bench(kit, seed)
+def test_random_runs(seed: int) -> None:
+    bench = Bench(seed)
     rng = np.random.default_rng((seed, 1))
     beyond = 0
 
@@ -209,13 +211,13 @@ def test_random_runs(kit: SimpleNamespace, seed: int) -> None:
             beyond += bench.model.beyond is not None
         await bench.check(ctx)
 
-    kit.simulate(bench.dut, main, processes=[bench.memory])
+    simulate(bench.dut, main, processes=[bench.memory])
     assert 0 < beyond < 25
 
 
-def test_sums_wrap(kit: SimpleNamespace) -> None:
+def test_sums_wrap() -> None:
     """Products of the largest size, one run after another in the same vectors, with zero point."""
-    bench = Bench(kit, 9)
+    bench = Bench(9)
     bench.model.local[:] = -128
     run = Run(taps=100, count=3, exists=False, zero_point=-128, overwrites=False, vector=5)
 
@@ -228,13 +230,13 @@ def test_sums_wrap(kit: SimpleNamespace) -> None:
         for column in range(COLUMNS):
             assert await bench.sums(ctx, 5, 3, column) == [201 << 14] * 3
 
-    kit.simulate(bench.dut, main, processes=[bench.memory])
+    simulate(bench.dut, main, processes=[bench.memory])
     assert bench.model.sums[5, 0] == 201 << 14
 
 
-def test_the_flag_stays_until_the_next_setup(kit: SimpleNamespace) -> None:
+def test_the_flag_stays_until_the_next_setup() -> None:
     """The first byte beyond counts; bytes beyond that lie outside of their row do not."""
-    bench = Bench(kit, 10)
+    bench = Bench(10)
     size = bench.config.act_bytes
 
     async def main(ctx: Any) -> None:
@@ -262,10 +264,10 @@ def test_the_flag_stays_until_the_next_setup(kit: SimpleNamespace) -> None:
         assert ctx.get(bench.dut.beyond)
         assert ctx.get(bench.dut.beyond_address) == size + 8
 
-    kit.simulate(bench.dut, main, processes=[bench.memory])
+    simulate(bench.dut, main, processes=[bench.memory])
 
 
-def test_more_weights_than_a_run_can_count(kit: SimpleNamespace) -> None:
-    ArrayRuns(kit.make_config(4, 4, firmware=True, wgt_bytes=32 * 1024))
+def test_more_weights_than_a_run_can_count() -> None:
+    ArrayRuns(make_config(4, 4, firmware=True, wgt_bytes=32 * 1024))
     with pytest.raises(ValueError, match="must be 65532 at most, not 65536"):
-        ArrayRuns(kit.make_config(4, 4, firmware=True, wgt_bytes=64 * 1024))
+        ArrayRuns(make_config(4, 4, firmware=True, wgt_bytes=64 * 1024))

@@ -1,0 +1,291 @@
+"""The array engine with the activation SRAM, in all three modes, against the golden operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from amaranth.hdl import Elaboratable, Module
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import connect
+from amaranth.sim import Simulator
+from celosia.hw import parts
+from celosia.hw.array.engine import ArrayEngine
+from celosia.hw.contract.config import PRESETS, NpuConfig
+from celosia.hw.contract.isa import Conv, Mode
+from celosia.hw.contract.regs import ErrorCause
+
+from tests.kit.layers import Layer, assemble, convolution, depthwise
+
+
+class ArrayTop(Elaboratable):
+    """Array engine, activation SRAM and a weight memory."""
+
+    def __init__(self, config: NpuConfig) -> None:
+        self.config = config
+        self.engine = ArrayEngine(config)
+        self.act = parts.act_sram(config)
+        self.weights = [
+            Memory(shape=8 * config.line_bytes, depth=config.wgt_lines // 2, init=[])
+            for _ in range(2)
+        ]
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.engine = self.engine
+        m.submodules.act = self.act
+        connect(m, self.engine.act, self.act.array)
+        for parity, memory in enumerate(self.weights):
+            m.submodules[f"weights_{parity}"] = memory
+            port = memory.read_port()
+            m.d.comb += port.addr.eq(self.engine.wgt.line >> 1)
+            m.d.sync += self.engine.wgt.data[parity].eq(port.data)
+        return m
+
+
+def lines_of(data: np.ndarray, line_bytes: int) -> list[int]:
+    return [
+        int.from_bytes(data[at : at + line_bytes].tobytes(), "little")
+        for at in range(0, len(data), line_bytes)
+    ]
+
+
+def simulate(
+    config: NpuConfig, commands: list[Conv], layer: Layer, rng: np.random.Generator, pause: int
+) -> tuple[list[np.ndarray], int, int]:
+    """Run commands; return the accumulator tiles, the cycles and the error cause."""
+    top = ArrayTop(config)
+    size = config.cols
+    tiles: list[np.ndarray] = []
+    cycles, cause = 0, 0
+
+    async def host(ctx: Any) -> None:
+        nonlocal cycles, cause
+        for line, value in enumerate(lines_of(layer.act, size)):
+            ctx.set(top.act.result.req, 1)
+            ctx.set(top.act.result.line, line)
+            ctx.set(top.act.result.data, value)
+            await ctx.tick()
+        ctx.set(top.act.result.req, 0)
+        for line, value in enumerate(lines_of(layer.wgt, size)):
+            ctx.set(top.weights[line % 2].data[line // 2], value)
+        await ctx.tick()
+        for command in commands:
+            ctx.set(top.engine.cmd.payload, int.from_bytes(command.encode(), "little"))
+            ctx.set(top.engine.cmd.valid, 1)
+            done = False
+            while not done:
+                cycles += 1
+                assert cycles < 100_000, "the engine hangs"
+                done = ctx.get(top.engine.cmd.ready)
+                if ctx.get(top.engine.fault.valid):
+                    cause = ctx.get(top.engine.fault.cause)
+                    return
+                await ctx.tick()
+            ctx.set(top.engine.cmd.valid, 0)
+        for _ in range(4 * size + 20):
+            if ctx.get(top.engine.fault.valid):
+                cause = ctx.get(top.engine.fault.cause)
+            await ctx.tick()
+
+    async def reader(ctx: Any) -> None:
+        port = top.engine.acc
+        for command in commands:
+            if command.hold:
+                continue
+            for _ in range(command.n_oc):
+                for row in range(0, command.out_h, command.tile_rows):
+                    rows = min(command.tile_rows, command.out_h - row)
+                    while not ctx.get(port.avail):
+                        if cause:
+                            return
+                        await ctx.tick()
+                    for _ in range(int(rng.integers(0, pause + 1))):
+                        await ctx.tick()
+                    tile = []
+                    for index in range(rows * command.out_w):
+                        ctx.set(port.index, index)
+                        data = b""
+                        for beat in range(config.vector_beats):
+                            if config.vector_beats > 1:
+                                ctx.set(port.beat, beat)
+                            await ctx.tick().repeat(2)
+                            data += ctx.get(port.data).to_bytes(4 * config.vector_lanes, "little")
+                        tile.append(np.frombuffer(data, "<i4"))
+                    ctx.set(port.release, 1)
+                    await ctx.tick()
+                    ctx.set(port.release, 0)
+                    tiles.append(np.array(tile))
+
+    simulator = Simulator(top)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(host)
+    simulator.add_testbench(reader)
+    simulator.run()
+    return tiles, cycles, cause
+
+
+CONFIGS = [
+    PRESETS["nano"].with_(firmware=False, compact=True, lanes=1, act_bytes=8192),
+    PRESETS["base"].with_(act_bytes=8192, wgt_bytes=16384),
+    PRESETS["large"].with_(act_bytes=8192, wgt_bytes=32768),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.rows}x{c.cols}")
+@pytest.mark.parametrize("seed", range(5))
+def test_convolution_equals_the_definition(config: NpuConfig, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    stride = int(rng.integers(1, 3))
+    layer = convolution(
+        config,
+        rng,
+        size=(
+            int(rng.integers(3, 7)),
+            int(rng.integers(3, 7)),
+            int(rng.integers(1, 2 * config.rows + 2)),
+        ),
+        out_channels=int(rng.integers(1, 2 * config.cols + 2)),
+        kernel=(int(rng.integers(1, 4)), int(rng.integers(1, 4))),
+        strides=(stride, stride),
+        padding=int(rng.integers(0, 2)),
+        packed=bool(rng.integers(0, 2)),
+    )
+    tiles, _, cause = simulate(config, [layer.command], layer, rng, pause=20)
+    assert cause == 0
+    got = assemble(tiles, layer.command, layer.expected.shape[2])
+    np.testing.assert_array_equal(got, layer.expected)
+
+
+PARTS_OF_THE_ENGINE = [
+    "DIRECT_WEIGHTS",
+    "COMBINATIONAL_PRODUCTS",
+    "MEMORY_DELAYS",
+    "MIRRORED_ACCUMULATOR",
+    "ONE_SEGMENT",
+    "SHARED_ACT_PORTS",
+    "PLAIN_OUTPUTS",
+]
+
+
+@pytest.mark.parametrize("name", PARTS_OF_THE_ENGINE)
+def test_a_part_alone_changes_no_result(name: str) -> None:
+    config = CONFIGS[0].with_(compact=(name,))
+    rng = np.random.default_rng(17)
+    for stride in (1, 2):
+        layer = convolution(
+            config, rng, size=(6, 5, 6), out_channels=6, kernel=(3, 2), stride=stride, pad=1,
+            packed=False,
+        )  # fmt: skip
+        tiles, _, cause = simulate(config, [layer.command], layer, rng, pause=20)
+        assert cause == 0
+        got = assemble(tiles, layer.command, layer.expected.shape[2])
+        np.testing.assert_array_equal(got, layer.expected)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.rows}x{c.cols}")
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pad"),
+    [((3, 3), 1, 1), ((3, 3), 2, 1), ((5, 5), 1, 2), ((1, 11), 1, 0), ((2, 3), 2, 0)],
+)
+def test_depthwise_equals_the_definition(
+    config: NpuConfig, kernel: tuple[int, int], stride: int, pad: int
+) -> None:
+    rng = np.random.default_rng(sum(kernel) + stride)
+    several_rows = kernel[0] > 1 and kernel[1] <= 3 and config.dw_segments > 1
+    layer = depthwise(
+        config,
+        rng,
+        size=(6, 12, config.cols + 3),
+        kernel=kernel,
+        strides=(stride, stride),
+        padding=pad,
+        mode=Mode.ROWS if several_rows else Mode.TAPS,
+    )
+    tiles, _, cause = simulate(config, [layer.command], layer, rng, pause=20)
+    assert cause == 0
+    got = assemble(tiles, layer.command, layer.expected.shape[2])
+    np.testing.assert_array_equal(got, layer.expected)
+
+
+def test_reduction_split_over_commands_accumulates() -> None:
+    config = CONFIGS[1]
+    rng = np.random.default_rng(5)
+    layer = convolution(
+        config,
+        rng,
+        size=(4, 4, 32),
+        out_channels=8,
+        kernel=(1, 1),
+        strides=(1, 1),
+        padding="VALID",
+        packed=False,
+    )
+    whole = layer.command
+    halves = [
+        Conv(**{**whole.__dict__, "opcode": 0, "tile_rows": 4, "n_ic": 2, "hold": 1}),
+        Conv(
+            **{
+                **whole.__dict__,
+                "opcode": 0,
+                "tile_rows": 4,
+                "n_ic": 2,
+                "accumulate": 1,
+                "act_addr": whole.act_addr + 2 * config.line_bytes,
+                "x0": 2 * config.line_bytes,
+                "wgt_addr": 2 * config.rows,
+            }
+        ),
+    ]
+    tiles, _, cause = simulate(config, halves, layer, rng, pause=0)
+    assert cause == 0
+    np.testing.assert_array_equal(assemble(tiles, halves[1], 8), layer.expected)
+
+
+def test_passes_follow_one_another_without_a_gap() -> None:
+    config = CONFIGS[1]
+    rng = np.random.default_rng(1)
+    layer = convolution(
+        config,
+        rng,
+        size=(6, 6, 16),
+        out_channels=8,
+        kernel=(3, 3),
+        strides=(1, 1),
+        padding=1,
+        packed=False,
+    )
+    command = Conv(**{**layer.command.__dict__, "opcode": 0, "tile_rows": 6})
+    _, cycles, _ = simulate(config, [command], layer, rng, pause=0)
+    assert cycles - layer.pass_cycles < 10, "start-up grew"
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"mode": 3}, ErrorCause.ILLEGAL_FIELD),
+        ({"n_ic": 0}, ErrorCause.ILLEGAL_FIELD),
+        ({"wgt_addr": 1}, ErrorCause.ILLEGAL_FIELD),
+        ({"act_addr": 8190}, ErrorCause.ACT_RANGE),
+        ({"wgt_addr": 2046}, ErrorCause.WGT_RANGE),
+        ({"tile_rows": 500, "out_h": 500, "in_h": 600}, ErrorCause.ACC_OVERFLOW),
+        ({"mode": 2, "row_pitch": 64}, ErrorCause.BANK_CONFLICT),
+    ],
+)
+def test_illegal_commands_are_reported(changes: dict[str, int], cause: ErrorCause) -> None:
+    config = CONFIGS[1]
+    rng = np.random.default_rng(2)
+    layer = convolution(
+        config,
+        rng,
+        size=(4, 4, 8),
+        out_channels=8,
+        kernel=(1, 1),
+        strides=(1, 1),
+        padding="VALID",
+        packed=False,
+    )
+    command = Conv(**{**layer.command.__dict__, "opcode": 0, "tile_rows": 4, **changes})
+    _, _, got = simulate(config, [command], layer, rng, pause=0)
+    assert ErrorCause(got) is cause

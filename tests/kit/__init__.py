@@ -1,0 +1,1 @@
+"""What several tests build: one file for each purpose. Tests import from here, never each other."""

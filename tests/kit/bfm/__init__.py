@@ -1,0 +1,1 @@
+"""Bus models for cocotb: drivers, monitors and checkers of the machine's interfaces."""
