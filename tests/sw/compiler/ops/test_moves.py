@@ -9,8 +9,6 @@ import pytest
 from celosia.errors import CompileError, ModelError, UnsupportedError
 from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.isa import Load
-from celosia.sim.models.random_models import RandomModel
-from celosia.sim.models.random_moves import MOVES, random_move
 from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.compiler.frontends.tflite.convert import load
@@ -19,6 +17,9 @@ from celosia.sw.compiler.lower import lower
 from celosia.sw.driver.opening import open_device
 from celosia.sw.program.file import Program
 from celosia.sw.reference.golden import GoldenModel
+
+from tests.kit.random_models import RandomModel
+from tests.kit.random_moves import MOVES, random_move
 
 SEEDS = range(12)
 SMALL = NpuConfig(

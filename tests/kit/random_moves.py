@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from celosia.sim.models.random_models import RandomModel
 from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
+
+from tests.kit.random_models import RandomModel
 
 __all__ = ["MOVES", "random_move"]
 
