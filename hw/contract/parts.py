@@ -163,8 +163,8 @@ class Part(Enum):
     MEMORY_REGISTERS = Variant(
         does="Regions, limits and the scratch register are words of a small memory, of which the"
         " region in use is shown.",
-        saves="The flip-flops of eleven registers of 32 bits, and the choice between regions.",
-        costs="The registers stall for 16 cycles after power-up; the watchdog is looked at while no"
+        saves="The flip-flops of ten registers of 32 bits, and the choice between regions.",
+        costs="The registers stall for 16 cycles after a reset; the watchdog is looked at while no"
         " register is read.",
         needs=("SINGLE_TRANSFERS",),
     )
