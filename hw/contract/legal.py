@@ -20,7 +20,8 @@ from celosia.hw.contract.isa import (
     fields_of,
     whole_words_of,
 )
-from celosia.hw.contract.operations import Operation, operation_of
+from celosia.hw.contract.needed import operation_of
+from celosia.hw.contract.operations import Operation
 from celosia.hw.contract.regs import ErrorCause
 
 __all__ = ["LACKING_REMEDY", "field_problem", "lacking"]

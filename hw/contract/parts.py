@@ -121,7 +121,7 @@ class Part(Enum):
     SMALL_LANES = Variant(
         does="A lane of the vector engine shifts to the left in three steps, registers its operands"
         " once, has a multiplier of three cycles, and keeps the sums of a window in a memory.",
-        saves="About a quarter of a lane's flip-flops.",
+        saves="Registers of operands, of products and of the sums of windows in each lane.",
         costs="A longer path. The pipeline is as long as it is.",
     )
     LENT_SOFTMAX = Variant(
@@ -140,12 +140,12 @@ class Part(Enum):
     )
     COMMAND_IN_PLACE = Variant(
         does="The vector engine looks at its command where the queue shows it.",
-        saves="A register of a command, 512 bits of which the used ones stay.",
+        saves="A register of all fields of the command.",
         costs="A longer path from the queue.",
     )
     PLAIN_TABLE_WRITES = Variant(
         does="What is loaded goes into the look-up tables without a register between them.",
-        saves="A bus word, an address and an enable for each channel.",
+        saves="Registers of the address and of an enable for each channel.",
         costs="A longer path.",
     )
     PLAIN_ERRORS = Variant(
@@ -163,8 +163,8 @@ class Part(Enum):
     MEMORY_REGISTERS = Variant(
         does="Regions, limits and the scratch register are words of a small memory, of which the"
         " region in use is shown.",
-        saves="The flip-flops of eleven registers of 32 bits, and the choice between regions.",
-        costs="The registers stall for 16 cycles after power-up; the watchdog is looked at while no"
+        saves="The flip-flops of ten registers of 32 bits, and the choice between regions.",
+        costs="The registers stall for 16 cycles after a reset; the watchdog is looked at while no"
         " register is read.",
         needs=("SINGLE_TRANSFERS",),
     )

@@ -6,7 +6,7 @@ from celosia.errors import UnsupportedError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Command
 from celosia.hw.contract.legal import LACKING_REMEDY, lacking
-from celosia.hw.contract.operations import operation_of
+from celosia.hw.contract.needed import operation_of
 from celosia.sw.compiler.place.works import Work
 
 __all__ = ["require_operations"]

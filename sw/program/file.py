@@ -24,7 +24,8 @@ from celosia.hw.contract import isa
 from celosia.hw.contract.config import ConfigError, NpuConfig
 from celosia.hw.contract.isa import COMMAND_BYTES
 from celosia.hw.contract.legal import LACKING_REMEDY, lacking
-from celosia.hw.contract.operations import OPERATIONS, operations_in
+from celosia.hw.contract.needed import operations_in
+from celosia.hw.contract.operations import OPERATIONS
 from celosia.schema import build, parse
 from celosia.sw.program.segments import (
     NO_LAYER,

@@ -22,7 +22,7 @@ from celosia.hw.contract.isa import (
     VectorOp,
 )
 from celosia.hw.contract.legal import LACKING_REMEDY, field_problem, lacking
-from celosia.hw.contract.operations import operation_of
+from celosia.hw.contract.needed import operation_of
 from celosia.sw.program.file import Program
 from celosia.sw.program.footprint import Access, OutOfRangeError, accesses
 from celosia.sw.program.limits import MAX_PAIR_EFFORT, MAX_PAIRS, MAX_SYSTEM_BYTES, check_limits

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from amaranth.back import rtlil
 from amaranth.hdl import Fragment, Module, Value
 from amaranth.lib.wiring import Component
 from celosia.hw import parts
@@ -225,9 +224,12 @@ def test_what_a_part_needs_is_a_part() -> None:
 
 @pytest.mark.parametrize("part", list(Part), ids=lambda part: part.name)
 def test_a_machine_with_one_small_part_can_be_made(part: Part) -> None:
-    config = SIZES.with_(compact=(part.name, *part.value.needs))
+    sizes = SIZES.with_(rows=4, cols=4, bus_bits=32, lanes=2)
+    config = sizes.with_(compact=(part.name, *part.value.needs))
     assert config.parts == {part, *(Part[name] for name in part.value.needs)}
-    assert "module \\npu" in rtlil.convert(Npu(config), name="npu", emit_src=False)
+    # Elaborated, with every signal driven in one place only.
+    design = Fragment.get(Npu(config), None).prepare()
+    assert len(design.fragments) > 30
 
 
 def test_parts_of_the_presets() -> None:

@@ -11,7 +11,8 @@ from celosia.errors import ProgramError, UnsupportedError
 from celosia.hw.contract.config import ConfigError, NpuConfig, preset
 from celosia.hw.contract.isa import End, Softmax, Vector, VectorOp
 from celosia.hw.contract.named import resolve_config
-from celosia.hw.contract.operations import OPERATIONS, Operation, operations_in
+from celosia.hw.contract.needed import operations_in
+from celosia.hw.contract.operations import OPERATIONS, Operation
 from celosia.hw.contract.regs import ErrorCause
 from celosia.sim.emulator.machine import Emulator, EmulatorFault
 from celosia.sim.models.tflite_builder import ModelBuilder

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import Command, End, Softmax, Space, Vector, VectorOp
-from celosia.hw.contract.operations import operation_of
+from celosia.hw.contract.needed import operation_of
 from celosia.hw.nano.firmware.image import firmware
 
 pytestmark = pytest.mark.xdist_group("rtl-nano-operations")

@@ -417,7 +417,7 @@ def test_a_program_cannot_be_checked_without_its_model(cli: Cli) -> None:
         ('{"lines": 8}', ["no field 'lines'", "there are name, rows"]),
         ('{"rows": "8"}', ["rows must be a whole number"]),
         ('{"rows": true}', ["rows must be a whole number"]),
-        ('{"compact": 1}', ["compact must be true or false, not 1"]),
+        ('{"compact": 1}', ["compact must be true or false or a list, not 1"]),
         ('{"name": 1}', ["name must be a text"]),
     ],
 )
@@ -493,6 +493,8 @@ def test_the_version_is_shown_without_what_commands_need() -> None:
         "celosia.hw",
         "celosia.hw.contract",
         "celosia.hw.contract.config",
+        "celosia.hw.contract.operations",
+        "celosia.hw.contract.parts",
         "celosia.quantities",
         "celosia.sw",
         "celosia.sw.cli",

@@ -330,7 +330,7 @@ def test_device_of_another_identity_version_or_configuration_is_refused(
     read = emu.read_register
     for name, value, message in (
         ("identity", 0, "not a Celosia NPU"),
-        ("version", 0x0002_0003, r"version 2\.3, this software speaks 1\.0"),
+        ("version", 0x0002_0003, r"version 2\.3, this software speaks 1\.1"),
         ("config_hash", 5, "its hash is 0x00000005"),
     ):
         fake = {name: value}
