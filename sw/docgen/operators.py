@@ -30,6 +30,10 @@ def operators_page() -> str:
             for r in runs
         ),
         "",
+        "What the load engine moves goes through system memory: its inputs are stored there, and it"
+        " loads run after run of bytes that lie side by side in both places. A run takes a cycle for"
+        " each bus word.",
+        "",
         "Any other operator is refused before anything is compiled, with its name and place. The"
         " compiler itself evaluates RESHAPE, SQUEEZE, EXPAND_DIMS, QUANTIZE and DEQUANTIZE of"
         " constants, and leaves out whatever only computes the shape for a RESHAPE. For some there"

@@ -32,6 +32,7 @@ from celosia.sw.program.file import Program
 from celosia.sw.reference.golden import GoldenModel
 
 from tests.kit.random_models import OPERATORS, RandomModel, random_network, random_operator
+from tests.kit.random_moves import MOVES, random_move
 from tests.kit.tools import skip_without_simulator
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ LAYERS = (
 )  # fmt: skip
 NOT_ON_THE_NPU = {"MUL"}
 """Of two tensors; by a constant it is a table."""
+
+CODES = tuple(dict.fromkeys((*OPERATORS, *MOVES)))
 
 CONFIGS = {
     "small4": NpuConfig(
@@ -66,8 +69,10 @@ def random_model(seed: int, attempt: int) -> tuple[str, RandomModel]:
     """Return an operator (even seeds, one after the other) or a network, and what it is."""
     rng = np.random.default_rng((seed, attempt))
     if seed % 2 == 0:
-        code = OPERATORS[seed // 2 % len(OPERATORS)]
-        return code, random_pad(rng) if code == "PAD" else random_operator(code, rng)
+        code = CODES[seed // 2 % len(CODES)]
+        if code == "PAD":
+            return code, random_pad(rng)
+        return code, (random_move if code in MOVES else random_operator)(code, rng)
     height, width, depth = (int(n) for n in rng.integers((1, 1, 2), (25, 25, 8)))
     return "network", random_network(rng, depth=depth, size=(height, width), codes=LAYERS)
 
@@ -199,8 +204,8 @@ def test_random_models_are_exact(pair: tuple[SimDevice, EmuDevice], seeds: range
     print(f"seeds {seeds.start} to {seeds.stop - 1}: {dict(total)}")
     # The seeds are worth something only if nearly all of them run and reach what they are to.
     assert total["exact"] >= 0.85 * len(seeds)
-    if len(seeds) >= 2 * len(OPERATORS):
-        assert {code for code in OPERATORS if not total[code]} <= NOT_ON_THE_NPU
+    if len(seeds) >= 2 * len(CODES):
+        assert {code for code in CODES if not total[code]} <= NOT_ON_THE_NPU
     if pair[0].config.name.startswith("small"):
         assert total["cut"] >= 10
         assert total["split"] >= 5
@@ -229,7 +234,7 @@ def test_gated_clocks_change_nothing(pair: tuple[SimDevice, EmuDevice]) -> None:
         build = build_npu(gated.config, trace=True)
         plain.rtl = RtlSimulator(build, memory_bytes=MEMORY_BYTES)
         total: Counter[str] = Counter()
-        for seed in range(80, 80 + 2 * len(OPERATORS)):
+        for seed in range(80, 80 + 2 * len(CODES)):
             with_gates = run_case(seed, gated, emu)
             assert run_case(seed, plain, emu) == with_gates, f"seed {seed}"
             for name, _ in COUNTERS:
