@@ -31,8 +31,8 @@ def operators_page() -> str:
         ),
         "",
         "What the load engine moves goes through system memory: its inputs are stored there, and it"
-        " loads run after run of bytes that lie side by side in both places. A run takes a cycle for"
-        " each bus word.",
+        " loads run after run of bytes that lie side by side in both places. A run takes a cycle"
+        " for each bus word.",
         "",
         "Any other operator is refused before anything is compiled, with its name and place. The"
         " compiler itself evaluates RESHAPE, SQUEEZE, EXPAND_DIMS, QUANTIZE and DEQUANTIZE of"
