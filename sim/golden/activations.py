@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -107,12 +108,22 @@ def leaky_relu(
 
 
 def quantize(
-    x: Int8, *, x_scale: float, x_zero_point: int, out_scale: float, out_zero_point: int
-) -> Int8:
-    """QUANTIZE from int8 to int8: the same real values under another scale and zero point."""
+    x: npt.NDArray[Any],
+    *,
+    x_scale: float,
+    x_zero_point: int,
+    out_scale: float,
+    out_zero_point: int,
+    dtype: npt.DTypeLike = np.int8,
+) -> npt.NDArray[Any]:
+    """QUANTIZE between int8 and uint8: the same real values under another scale and zero point.
+
+    `dtype` is the result's element type.
+    """
     mantissa, shift = quantize_multiplier(float(np.float32(x_scale)) / float(np.float32(out_scale)))
     scaled = multiply_by_quantized_multiplier(x.astype(np.int64) - x_zero_point, mantissa, shift)
-    return to_int8(scaled + out_zero_point)
+    limits = np.iinfo(dtype)
+    return np.clip(scaled + out_zero_point, limits.min, limits.max).astype(dtype)
 
 
 def _by_table(

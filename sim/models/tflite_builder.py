@@ -81,18 +81,21 @@ class ModelBuilder:
         scale: float = 1.0,
         zero_point: int = 0,
         name: str | None = None,
+        dtype: npt.DTypeLike = np.int8,
     ) -> TensorHandle:
-        """Declare an int8 model input.
+        """Declare a model input.
 
         Parameters
         ----------
         shape
             Its dimensions, batch first.
         scale, zero_point
-            Its quantisation: real = scale * (q - zero_point).
+            Its quantisation: real = scale * (q - zero_point); floats have none.
+        dtype
+            Its element type.
         """
         name = name or f"input_{len(self._inputs)}"
-        handle = self._activation(tuple(shape), scale, zero_point, name)
+        handle = self._activation(tuple(shape), scale, zero_point, name, dtype)
         self._inputs.append(handle.index)
         return handle
 
@@ -129,15 +132,21 @@ class ModelBuilder:
         return self._append(tensor)
 
     def _activation(
-        self, shape: tuple[int, ...], scale: float, zero_point: int, name: str | None = None
+        self,
+        shape: tuple[int, ...],
+        scale: float,
+        zero_point: int,
+        name: str | None = None,
+        dtype: npt.DTypeLike = np.int8,
     ) -> TensorHandle:
+        quantised = np.issubdtype(dtype, np.integer)
         return self._append(
             TensorRecord(
                 name=name or f"tensor_{len(self._tensors)}",
                 shape=shape,
-                dtype=np.dtype(np.int8),
-                scales=(float(np.float32(scale)),),
-                zero_points=(zero_point,),
+                dtype=np.dtype(dtype),
+                scales=(float(np.float32(scale)),) if quantised else (),
+                zero_points=(zero_point,) if quantised else (),
                 axis=0,
                 data=None,
             )
@@ -455,11 +464,12 @@ class ModelBuilder:
         inputs: Sequence[TensorHandle],
         shape: Sequence[int],
         *,
-        scale: float,
+        scale: float = 1.0,
         zero_point: int = 0,
         options: tuple[str, dict[str, Any]] | None = None,
+        dtype: npt.DTypeLike = np.int8,
     ) -> TensorHandle:
-        """Any operator with one int8 result, by its name in the schema (``"ABS"``).
+        """Any operator with one result, by its name in the schema (``"ABS"``).
 
         Parameters
         ----------
@@ -467,12 +477,12 @@ class ModelBuilder:
             A name of the schema's ``BuiltinOperator``, or ``"CUSTOM:name"``.
         inputs
             Its inputs in the schema's order.
-        shape, scale, zero_point
+        shape, scale, zero_point, dtype
             The result's.
         options
             The options table and its fields: ``("ConcatenationOptions", {"Axis": 3})``.
         """
-        out = self._activation(tuple(shape), scale, zero_point)
+        out = self._activation(tuple(shape), scale, zero_point, dtype=dtype)
         return self._operator(code, [t.index for t in inputs], out, options)
 
     def several(

@@ -17,6 +17,8 @@ import tflite  # type: ignore[import-untyped]
 __all__ = ["OperatorRecord", "TensorRecord", "serialise"]
 
 _TENSOR_TYPES = {
+    np.dtype(np.float32): tflite.TensorType.FLOAT32,
+    np.dtype(np.uint8): tflite.TensorType.UINT8,
     np.dtype(np.int8): tflite.TensorType.INT8,
     np.dtype(np.int32): tflite.TensorType.INT32,
     np.dtype(np.int64): tflite.TensorType.INT64,
@@ -39,6 +41,7 @@ _VERSIONS = {
     "RELU6": 2,
     "LEAKY_RELU": 2,
     "QUANTIZE": 2,
+    "DEQUANTIZE": 2,
     "MEAN": 2,
     "PAD": 2,
 }

@@ -176,7 +176,9 @@ def check(
 
     path, chosen = Path(model), resolve_config(config)
     program = compile_model(path, chosen, fold=fold)
-    samples = random_samples(program.inputs, count, seed) if inputs is None else inputs
+    samples = inputs
+    if samples is None:
+        samples = random_samples(program.inputs, count, seed, inner=program.inner)
     with open_device(device, chosen) as opened:
         return check_model(path, chosen, opened, samples, program=program)
 

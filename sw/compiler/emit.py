@@ -7,7 +7,7 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import COMMAND_BYTES, Command, Conv, End, Region, Transfer
 from celosia.sw.compiler.arithmetic.whole import ceil_div
 from celosia.sw.compiler.cost.engines import Prediction
-from celosia.sw.compiler.ir import Graph
+from celosia.sw.compiler.ir import Graph, Tensor
 from celosia.sw.compiler.ops.npu.kind import Placement
 from celosia.sw.compiler.ops.npu.registry import kind_of
 from celosia.sw.compiler.place.limits import field_limit
@@ -76,7 +76,22 @@ def emit_program(
         layers=_layers(graph, plan, schedule, commands, layers, prediction, config),
         command_layers=(*(position[layer] for layer in layers), NO_LAYER),
     )
-    return Program.of(segment, config, model=graph.name)
+    if graph.interface is None:
+        return Program.of(segment, config, model=graph.name)
+    interface = graph.interface
+    placed = {tensor.name: tensor.info for tensor in (*segment.inputs, *segment.outputs)}
+    inputs, outputs = (
+        tuple(placed.get(tensor.name) or _info(graph, tensor) for tensor in tensors)
+        for tensors in (interface.inputs, interface.outputs)
+    )
+    return Program(
+        config=config,
+        model=graph.name,
+        inputs=inputs,
+        outputs=outputs,
+        conversions=interface.conversions,
+        segments=(segment,),
+    )
 
 
 def encode_commands(commands: list[Command], layers: list[int], works: list[Work]) -> bytes:
@@ -108,21 +123,24 @@ def encode_commands(commands: list[Command], layers: list[int], works: list[Work
 def _tensor(graph: Graph, plan: MemoryPlan, name: str) -> PlacedTensor:
     tensor, home = graph.tensors[name], plan.home_plan.homes[name]
     pixels = tensor.shape[-2] if len(tensor.shape) > 1 else 1
-    info = TensorInfo(
-        name=name,
+    return PlacedTensor(
+        info=_info(graph, tensor),
+        region=home.region.name,
+        offset=home.offset,
+        row_pitch=pixels * home.pixel_pitch,
+        pixel_pitch=home.pixel_pitch,
+    )
+
+
+def _info(graph: Graph, tensor: Tensor) -> TensorInfo:
+    return TensorInfo(
+        name=tensor.name,
         shape=tensor.shape,
         dtype=tensor.dtype.value,
         scale=float(tensor.scale or 0.0),
         zero_point=tensor.zero_point,
         kept_channels=tensor.kept_channels,
-        origin=Origin(_format(graph) if tensor.index >= 0 else "", tensor.index, name),
-    )
-    return PlacedTensor(
-        info=info,
-        region=home.region.name,
-        offset=home.offset,
-        row_pitch=pixels * home.pixel_pitch,
-        pixel_pitch=home.pixel_pitch,
+        origin=Origin(_format(graph) if tensor.index >= 0 else "", tensor.index, tensor.name),
     )
 
 

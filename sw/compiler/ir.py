@@ -37,6 +37,7 @@ __all__ = [
     "DType",
     "Graph",
     "Int8Array",
+    "Interface",
     "Int32Array",
     "MoveOp",
     "NpuOp",
@@ -600,6 +601,24 @@ class MoveOp(NpuOp):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Interface:
+    """What a model takes and gives, where the host converts it.
+
+    Attributes
+    ----------
+    inputs, outputs : tuple of Tensor
+        As the file has them, in its order.
+    conversions : tuple of (str, str)
+        Names of a tensor and of what it is converted to: from an input of the model to one of the
+        graph, or from an output of the graph to one of the model.
+    """
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    conversions: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Graph:
     """A model at one level of the compiler.
 
@@ -613,6 +632,8 @@ class Graph:
         Topologically ordered. Not to be modified.
     inputs, outputs : list of str
         Names of the model's inputs and outputs, in the file's order.
+    interface : Interface, optional
+        What the model's inputs and outputs are, if the graph's are others.
     """
 
     name: str
@@ -620,6 +641,7 @@ class Graph:
     ops: list[Op]
     inputs: list[str]
     outputs: list[str]
+    interface: Interface | None = None
 
     @property
     def npu_ops(self) -> list[NpuOp]:

@@ -12,12 +12,14 @@ from celosia.sw.compiler.passes.fold_constants import fold_constants
 from celosia.sw.compiler.passes.fold_pad import fold_pad
 from celosia.sw.compiler.passes.fuse_tables import fuse_tables
 from celosia.sw.compiler.passes.remove_identities import remove_identities
+from celosia.sw.compiler.passes.strip_edges import strip_edges
 from celosia.sw.compiler.verify import verify
 
 __all__ = ["PASSES", "lower"]
 
 PASSES: tuple[Callable[[Graph], Graph], ...] = (
     eliminate_dead_code,
+    strip_edges,
     fold_constants,
     remove_identities,
     fold_pad,

@@ -100,8 +100,13 @@ def _checked(tensor: TensorInfo, values: Array, quantize: bool) -> Array:
             if values.size == int(np.prod(tensor.shape))
             else "look at the preprocessing",
         )
-    if quantize and np.issubdtype(values.dtype, np.floating):
-        return quantize_array(tensor, values)
+    if values.dtype == tensor.item:
+        return values
+    if np.issubdtype(values.dtype, np.floating):
+        if np.issubdtype(tensor.item, np.floating):
+            return values.astype(tensor.item)
+        if quantize:
+            return quantize_array(tensor, values)
     if values.dtype != tensor.item:
         real = np.issubdtype(values.dtype, np.floating)
         raise InputError(

@@ -60,6 +60,8 @@ FORMAT_VERSION = 3
 MAX_COMMANDS = 1 << 16
 """Of a segment: as many as there are tags."""
 MAX_SECTIONS = 256
+MIN_RATIO, MAX_RATIO = 2.0**-30, 2.0**29
+"""Of the scales of two integer tensors that one is converted to the other of."""
 SECTION_ALIGNMENT = 64
 """So that commands and constants can be mapped from the file onto any bus."""
 NPU, HOST = "npu", "host"
@@ -102,6 +104,9 @@ class Program:
         Samples of one run. It is 1: more are reserved.
     inputs, outputs : tuple of TensorInfo
         Of the model, in its order.
+    conversions : tuple of (str, str)
+        Names of tensors that the host converts, and of what they become: from one of the inputs to
+        one that a segment takes, or from one that a segment gives to one of the outputs.
     segments : tuple of NpuSegment
         What is to be done, in order. A segment takes tensors that are inputs of the model, outputs
         of segments before it, or persistent.
@@ -122,6 +127,7 @@ class Program:
     batch: int = 1
     inputs: tuple[TensorInfo, ...] = ()
     outputs: tuple[TensorInfo, ...] = ()
+    conversions: tuple[tuple[str, str], ...] = ()
     segments: tuple[NpuSegment, ...]
     initial_state: bytes = b""
 
@@ -145,9 +151,12 @@ class Program:
                 raise ProgramError(
                     f"tensor {info.name!r}", "it is an input, and persistent", _REBUILD
                 )
+        self._check_conversions(tensors)
+        known |= self._converted(known)
         for segment in self.segments:
             self._require(infos_of(segment.inputs), known)
             known |= {tensor.name for tensor in segment.outputs}
+        known |= self._converted(known)
         self._require(self.outputs, known)
         size = sum(info.size_bytes for info in self.persistent)
         if len(self.initial_state) != size:
@@ -156,6 +165,30 @@ class Program:
                 f"{len(self.initial_state)} bytes for persistent tensors of {size}",
                 _REBUILD,
             )
+
+    def _converted(self, known: set[str]) -> set[str]:
+        return {target for source, target in self.conversions if source in known}
+
+    def _check_conversions(self, tensors: dict[str, TensorInfo]) -> None:
+        made = {tensor.name for segment in self.segments for tensor in segment.outputs}
+        made |= {info.name for info in self.inputs}
+        for names in self.conversions:
+            source, target = (tensors.get(name) for name in names)
+            if source is None or target is None:
+                raise ProgramError(f"conversion of {names[0]!r}", "no such tensor", _REBUILD)
+            what = f"conversion of {source.name!r} to {target.name!r}"
+            if source.shape != target.shape:
+                raise ProgramError(what, f"{source.shape} to {target.shape}", _REBUILD)
+            kinds = {source.dtype, target.dtype}
+            if not kinds <= {"int8", "uint8", "float32"} or kinds == {"float32"}:
+                raise ProgramError(what, f"{source.dtype} to {target.dtype}", _REBUILD)
+            if any(info.dtype != "float32" and not info.scale > 0 for info in (source, target)):
+                raise ProgramError(what, "one of them has no scale", _REBUILD)
+            if "float32" not in kinds and not MIN_RATIO < source.scale / target.scale < MAX_RATIO:
+                raise ProgramError(what, "their scales are too far apart", _REBUILD)
+            if target.name in made:
+                raise ProgramError(what, "something else makes it, too", _REBUILD)
+            made.add(target.name)
 
     @staticmethod
     def _require(infos: Sequence[TensorInfo], known: set[str]) -> None:
@@ -228,6 +261,13 @@ class Program:
     def persistent(self) -> tuple[TensorInfo, ...]:
         """Those tensors whose contents outlast a run."""
         return tuple(info for info in self.tensors if info.persistent)
+
+    @property
+    def inner(self) -> dict[str, TensorInfo]:
+        """What inputs are converted to, by their names; of several the last."""
+        infos = {info.name: info for info in self.tensors}
+        names = {info.name for info in self.inputs}
+        return {source: infos[target] for source, target in self.conversions if source in names}
 
     @property
     def intermediates(self) -> tuple[TensorInfo, ...]:
@@ -313,6 +353,7 @@ class Program:
                     "tensors": [asdict(info) for info in self.tensors],
                     "inputs": [number[info.name] for info in self.inputs],
                     "outputs": [number[info.name] for info in self.outputs],
+                    "conversions": [[number[name] for name in names] for names in self.conversions],
                 }
             ),
             Section.MEMORY: _json([asdict(segment.memory) for segment in self.segments]),
@@ -452,11 +493,12 @@ class _About:
 
 @dataclass(frozen=True, kw_only=True)
 class _Tensors:
-    """What section TENSORS holds; inputs and outputs are numbers of tensors."""
+    """What section TENSORS holds; all but `tensors` are numbers of these."""
 
     tensors: tuple[TensorInfo, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    conversions: tuple[tuple[int, ...], ...]
 
     def __getitem__(self, number: int) -> TensorInfo:
         if not 0 <= number < len(self.tensors):
@@ -541,12 +583,19 @@ def _program(sections: dict[int, bytes]) -> Program:
         batch=about.batch,
         inputs=tuple(tensors[number] for number in tensors.inputs),
         outputs=tuple(tensors[number] for number in tensors.outputs),
+        conversions=tuple(_pair(tensors, numbers) for numbers in tensors.conversions),
         segments=segments,
         initial_state=sections[Section.STATE],
     )
     if program.tensors != tensors.tensors:
         raise ValueError("TENSORS are not those of the segments, in their order")
     return program
+
+
+def _pair(tensors: _Tensors, numbers: tuple[int, ...]) -> tuple[str, str]:
+    if len(numbers) != 2:
+        raise ValueError(f"a conversion is of two tensors, not {len(numbers)}")
+    return tensors[numbers[0]].name, tensors[numbers[1]].name
 
 
 def _npu_entries(value: Any) -> list[_Segment]:

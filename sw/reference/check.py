@@ -37,7 +37,7 @@ class Difference:
         Its name.
     index : tuple of int
         The first element that differs, in the model's tensor.
-    got, expected : int
+    got, expected : int or float
         That element.
     wrong, elements : int
         How many elements differ, of how many.
@@ -53,8 +53,8 @@ class Difference:
 
     tensor: str
     index: tuple[int, ...]
-    got: int
-    expected: int
+    got: int | float
+    expected: int | float
     wrong: int
     elements: int
     source: str
@@ -219,7 +219,7 @@ class _Comparison:
     ) -> Difference | None:
         missing = [info.name for info in program.outputs if info.name not in tensors]
         assert not missing, f"the device returned no {missing}"
-        infos = {info.name: info for info in (*program.intermediates, *program.outputs)}
+        infos = {info.name: info for info in program.tensors}
         for name, op_index in self._operators.items():
             if name not in tensors:
                 continue
@@ -240,8 +240,8 @@ class _Comparison:
                 return Difference(
                     tensor=name,
                     index=index if kept is None else (*index[:-1], kept[index[-1]]),
-                    got=int(got.reshape(-1)[first]),
-                    expected=int(wanted.reshape(-1)[first]),
+                    got=got.reshape(-1)[first].item(),
+                    expected=wanted.reshape(-1)[first].item(),
                     wrong=int(wrong.sum()),
                     elements=got.size,
                     source=source.source,

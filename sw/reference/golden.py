@@ -318,23 +318,28 @@ def _reshape(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
 
 def _quantize(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
     x, out = model.tensors[op.inputs[0]], model.tensors[op.outputs[0]]
-    if out.dtype != np.int8 or out.scales.size != 1:
+    if out.dtype not in (np.int8, np.uint8) or out.scales.size != 1:
         raise _types(model, op)
-    if x.dtype == np.int8 and x.scales.size == 1:
-        return golden.quantize(values[x.index], **_in_out(model, op))
+    limits = np.iinfo(out.dtype)
+    if x.dtype in (np.int8, np.uint8) and x.scales.size == 1:
+        return golden.quantize(values[x.index], dtype=out.dtype, **_in_out(model, op))
     if x.dtype != np.float32:
         raise _types(model, op)
-    # A constant in float32: divided in single precision, halves away from zero.
+    # In float32: divided in single precision, halves away from zero.
     with np.errstate(over="ignore"):
         steps = (values[x.index] / np.float32(out.scale)).astype(np.float64)
     rounded = np.copysign(np.floor(np.abs(steps) + 0.5), steps) + out.zero_point
-    result: Array = np.clip(rounded, -128, 127).astype(np.int8)
+    result: Array = np.clip(rounded, limits.min, limits.max).astype(out.dtype)
     return result
 
 
 def _dequantize(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
     x, out = model.tensors[op.inputs[0]], model.tensors[op.outputs[0]]
-    if out.dtype != np.float32 or x.scales.size != 1 or x.dtype not in (np.int8, np.int16):
+    if (
+        out.dtype != np.float32
+        or x.scales.size != 1
+        or x.dtype not in (np.int8, np.uint8, np.int16)
+    ):
         raise _types(model, op)
     distance = values[x.index].astype(np.float64) - x.zero_point
     result: Array = (x.scale * distance).astype(np.float32)

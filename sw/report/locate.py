@@ -94,6 +94,10 @@ def find_origin(program: Program, name: str, index: Sequence[int], op_index: int
     op_index : int
         Number of the operator in the model that writes the tensor, to find its layer; -1: unknown.
     """
+    # What the host made of a tensor is located where that was made.
+    name = next((source for source, target in program.conversions if target == name), name)
+    if name in {info.name for info in program.inputs}:
+        return Origin(layer=None)
     segment, tensor = _writer(program, name)
     commands = segment.decode()
     address = _memory_address(tensor, index)

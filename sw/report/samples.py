@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,22 @@ Sample = dict[str, Array]
 """One inference's inputs, by tensor name."""
 
 
-def random_samples(inputs: Sequence[TensorInfo], count: int, seed: int) -> list[Sample]:
-    """Draw inputs, uniform over all int8 values.
+def random_samples(
+    inputs: Sequence[TensorInfo],
+    count: int,
+    seed: int,
+    *,
+    inner: Mapping[str, TensorInfo] = MappingProxyType({}),
+) -> list[Sample]:
+    """Draw inputs, uniform over all values of their type.
 
     Parameters
     ----------
     inputs : sequence of TensorInfo
         The model's inputs.
+    inner : mapping of str to TensorInfo
+        What inputs are converted to, by name (`Program.inner`): floats are drawn from what an
+        int8 tensor can say, and a little beyond. Those that nothing is known of are normal.
     count : int
         Inferences.
     seed : int
@@ -35,10 +45,18 @@ def random_samples(inputs: Sequence[TensorInfo], count: int, seed: int) -> list[
     samples = []
     for index in range(count):
         rng = np.random.default_rng((seed, index))
-        samples.append(
-            {info.name: rng.integers(-128, 128, info.shape, dtype=np.int8) for info in inputs}
-        )
+        samples.append({info.name: _random(rng, info, inner.get(info.name)) for info in inputs})
     return samples
+
+
+def _random(rng: np.random.Generator, info: TensorInfo, inner: TensorInfo | None) -> Array:
+    if info.dtype != "float32":
+        limits = np.iinfo(info.dtype)
+        return rng.integers(limits.min, limits.max + 1, info.shape, dtype=np.dtype(info.dtype))
+    if inner is None or not inner.scale > 0:
+        return rng.standard_normal(info.shape).astype(np.float32)
+    steps = rng.uniform(-130, 130, info.shape) - inner.zero_point
+    return (steps * inner.scale).astype(np.float32)
 
 
 def load_samples(
@@ -167,7 +185,10 @@ def _choose(names: list[str], loaded: Sample, path: Path, array: str | None) -> 
 
 def _split(info: TensorInfo, values: Array, path: Path, *, quantize: bool) -> list[Array]:
     what = f"input file {path}"
-    if np.issubdtype(values.dtype, np.floating):
+    floating = np.issubdtype(np.dtype(info.dtype), np.floating)
+    if floating and np.issubdtype(values.dtype, np.floating):
+        values = values.astype(info.item)
+    elif np.issubdtype(values.dtype, np.floating):
         if not quantize:
             raise InputError(
                 what,

@@ -12,6 +12,7 @@ from celosia.sw.driver.device import Device
 from celosia.sw.driver.inputs import Inputs, prepare_inputs
 from celosia.sw.driver.result import Result, SegmentResult
 from celosia.sw.program.file import Program
+from celosia.sw.runtime.convert import convert
 
 __all__ = ["Session"]
 
@@ -84,6 +85,13 @@ class Session:
         """
         self.device.load(self.program.segments[0])
 
+    def _convert(self, values: dict[str, Array]) -> None:
+        """Add what is converted from tensors that are there."""
+        infos = {info.name: info for info in self.program.tensors}
+        for source, target in self.program.conversions:
+            if source in values and target not in values:
+                values[target] = convert(infos[source], infos[target], values[source])
+
     def run(self, inputs: Inputs, *, quantize: bool = False) -> Result:
         """Run one inference.
 
@@ -92,7 +100,8 @@ class Session:
         inputs : Inputs
             Arrays by tensor name or in the model's order; one array for a model with one input.
         quantize : bool
-            Convert floating-point inputs with each tensor's scale and zero point.
+            Convert floating-point arrays with each tensor's scale and zero point, where the model
+            takes integers.
 
         Returns
         -------
@@ -110,6 +119,7 @@ class Session:
         program = self.program
         values = prepare_inputs(program.inputs, inputs, quantize=quantize)
         values |= self._state
+        self._convert(values)
         results: list[SegmentResult] = []
         tensors: dict[str, Array] = {}
         for segment in program.segments:
@@ -117,6 +127,11 @@ class Session:
             results.append(self.device.run_segment(segment, taken))
             values |= results[-1].outputs
             tensors |= results[-1].tensors
+            self._convert(values)
+        # What is between a conversion and the NPU can be looked at like an intermediate tensor.
+        made = {name for names in program.conversions for name in names}
+        made -= {info.name for info in (*program.inputs, *program.outputs)}
+        tensors |= {name: values[name] for name in made}
         self._state = {name: values[name] for name in self._state}
         cycles = [result.cycles for result in results if result.cycles is not None]
         counters: Counter[str] = Counter()

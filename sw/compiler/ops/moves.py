@@ -445,6 +445,6 @@ OPERATORS = (
     Operator(
         names=("DEQUANTIZE",),
         operands=(1, 1),
-        remedy="convert with inference_output_type = tf.int8",
+        remedy="at the ends of a model the host does it; inside, quantise the model fully",
     ),
 )

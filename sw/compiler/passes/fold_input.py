@@ -68,9 +68,7 @@ def fold_input(graph: Graph, config: NpuConfig) -> Graph:
         ops.append(_folded_conv(op, folding, folded.name))
     if not changed:
         return graph
-    return Graph(
-        name=graph.name, tensors=tensors, ops=ops, inputs=graph.inputs, outputs=graph.outputs
-    )
+    return replace(graph, tensors=tensors, ops=ops)
 
 
 def _best_folding(graph: Graph, op: ConvOp, config: NpuConfig) -> Folding | None:

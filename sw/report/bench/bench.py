@@ -305,7 +305,8 @@ class Bench:
     def _reference(self, path: Path, program: Program, number: int) -> _Reference:
         key = (path, number)
         if key not in self._references:
-            sample = random_samples(program.inputs, number + 1, self._seed)[number]
+            samples = random_samples(program.inputs, number + 1, self._seed, inner=program.inner)
+            sample = samples[number]
             expected = ReferenceModel(path, interpreter=False).run(sample)[0].tensors
             outputs = {info.name: expected[info.name] for info in program.outputs}
             self._references[key] = _Reference(path.read_bytes(), sample, outputs)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from celosia.errors import ModelError, UnsupportedError
 from celosia.sw.compiler.ir import DType, Graph, Op, Tensor
+from celosia.sw.compiler.passes.strip_edges import edge_tensors
 
 __all__ = ["check_model"]
 
@@ -38,7 +39,8 @@ def check_model(graph: Graph, file: str) -> None:
         If the model has no inputs, no outputs or no operators, or an int8 activation has no
         quantisation parameters.
     UnsupportedError
-        If it is not int8 throughout, its batch is not 1, or no operator computes its outputs.
+        If it is not int8 throughout (inputs and outputs that the host converts aside), its batch is
+        not 1, or no operator computes its outputs.
     """
     for part, present in (
         ("inputs", graph.inputs),
@@ -60,7 +62,8 @@ def check_model(graph: Graph, file: str) -> None:
             "export the inference function of a trained network",
             file=file,
         )
-    activations = _activations(graph, ops)
+    edges = edge_tensors(graph)
+    activations = [t for t in _activations(graph, ops) if t.name not in edges]
     _check_types(graph, ops, activations, file)
     _check_quantisation(activations, file)
     _check_batch(graph, file)
@@ -114,9 +117,10 @@ def _check_types(graph: Graph, ops: list[Op], activations: list[Tensor], file: s
             raise UnsupportedError(what, cause, remedy, file=file, tensor=wrong[0].name)
     # Integer results inside the graph may compute shapes, which folding removes; at the
     # interface they are data.
+    edges = edge_tensors(graph)
     for name in (*graph.inputs, *graph.outputs):
         tensor = graph.tensors[name]
-        if tensor.dtype is not DType.INT8:
+        if tensor.dtype is not DType.INT8 and name not in edges:
             raise UnsupportedError(
                 what,
                 f"tensor {name!r} of its interface is {tensor.dtype}",
