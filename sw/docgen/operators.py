@@ -34,7 +34,7 @@ def operators_page() -> str:
         " loads run after run of bytes that lie side by side in both places. A run takes a cycle"
         " for each bus word.",
         "",
-        "A QUANTIZE of an input of the model (float32 or uint8), and a QUANTIZE or DEQUANTIZE of which the"
+        "A QUANTIZE of an input of the model (float32 or uint8), and a QUANTIZE or DEQUANTIZE whose"
         " result is an output, are done by the host, with the reference's bits.",
         "",
         "Any other operator is refused before anything is compiled, with its name and place. The"

@@ -31,6 +31,7 @@ from celosia.hw.contract.isa import (
     VectorOp,
     fields_of,
 )
+from celosia.hw.contract.parts import Part
 from celosia.sw.compiler.arithmetic.whole import ceil_div
 from celosia.sw.compiler.cost.firmware import predict_firmware
 from celosia.sw.compiler.cost.times import CommandTimes, MemoryTiming, Prediction
@@ -47,7 +48,7 @@ VECTOR_PIPELINE_CYCLES = 15
 TOKEN_CYCLES = 2
 PART_BITS = 32
 PARTS_SETUP_CYCLES = 3
-"""In a compact machine a command is put together, a part a cycle, when its engine is free."""
+"""With shared queues a command is put together, 32 bits a cycle, when its engine is free."""
 SOFTMAX_ROW_CYCLES = 75
 SOFTMAX_PASSES = 3
 
@@ -142,7 +143,7 @@ class _Simulation:
         self.times: list[CommandTimes] = []
         self.fetched = 0
         self.ahead: list[int] = []
-        # What the one engine for loads and stores of a compact machine does, from and to.
+        # What one engine for loads and stores does, from and to.
         self.transfers: list[tuple[int, int]] = []
 
     def run(self, commands: Sequence[Command]) -> Prediction:
@@ -165,7 +166,7 @@ class _Simulation:
                 self._requantise(index, command, start)
             else:
                 cycles = self._cycles(index, command)
-                if self.config.compact and isinstance(command, Transfer):
+                if Part.SINGLE_TRANSFERS in self.config.parts and isinstance(command, Transfer):
                     start = self._transfer_start(start, cycles)
                 self._complete(index, command, start, start + cycles)
         end = max((times.end for times in self.times), default=0)
@@ -176,7 +177,7 @@ class _Simulation:
         return queue.popleft() if len(queue) >= self.config.queue_depth else 0
 
     def _parts_cycles(self, command: Command) -> int:
-        if not self.config.compact:
+        if Part.SHARED_QUEUES not in self.config.parts:
             return 0
         bits = sum(spec.width_bits for spec in fields_of(type(command)))
         return PARTS_SETUP_CYCLES + ceil_div(bits, PART_BITS)

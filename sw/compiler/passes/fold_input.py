@@ -152,5 +152,5 @@ def _folded_conv(op: ConvOp, folding: Folding, name: str) -> ConvOp:
         pad_bottom=0,
         pad_left=0,
         pad_right=0,
-        dilation_h=folding.rows // folding.row_step,
+        dilation_h=folding.rows // folding.row_step if kernel_h > 1 else 1,
     )
