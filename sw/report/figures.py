@@ -107,11 +107,12 @@ def check_figures(report: CheckReport) -> dict[str, Any]:
 def describe_output(info: TensorInfo, values: npt.NDArray[Any]) -> str:
     """Say in a few words what an output is: the class of a classifier, the range of others."""
     flat = values.reshape(-1)
+    real = np.issubdtype(flat.dtype, np.floating)
     if flat.size > MAX_SCORES and not _is_softmax(info):
-        low, high = int(flat.min()), int(flat.max())
-        return f"{list(values.shape)}, {low} to {high}, mean {flat.mean():.2f}"
+        ends = f"{flat.min():.6g} to {flat.max():.6g}" if real else f"{flat.min()} to {flat.max()}"
+        return f"{list(values.shape)}, {ends}, mean {flat.mean():.2f}"
     best = int(np.argmax(flat))
-    score = f"{int(flat[best])}{_real(info, int(flat[best]))}"
+    score = f"{flat[best]:.6g}" if real else f"{int(flat[best])}{_real(info, int(flat[best]))}"
     if flat.size == 1:
         return score
     return f"{'class' if _is_softmax(info) else 'greatest is element'} {best} = {score}"

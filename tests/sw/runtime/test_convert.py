@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from celosia.sw.compiler.frontends.tflite.convert import load
 from celosia.sw.compiler.lower import lower
 from celosia.sw.program.file import Program, TensorInfo
 from celosia.sw.runtime.convert import convert
+
+from tests.kit.command_line import run_cli
 
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs the reference interpreter")
 
@@ -135,6 +139,20 @@ def test_inputs_are_given_as_the_model_takes_them() -> None:
             device.run(program, values.astype(np.int8))
         with pytest.raises(InputError, match="not a number"):
             device.run(program, values * np.nan)
+
+
+def test_the_command_line_takes_and_shows_floats(tmp_path: Path) -> None:
+    model, values, target = (tmp_path / name for name in ("m.tflite", "x.npy", "out.json"))
+    model.write_bytes(network(1, np.float32))
+    np.save(values, np.full((2, 6, 6, 3), 0.5, np.float32))
+    options = ["--config", "base", "--device", "emu", "--input", str(values), "--check"]
+    result = run_cli("run", str(model), *options, "--json", str(target))
+    assert result.exit_code == 0, result.output
+    assert "all 3 tensors equal" in result.output
+    shown = re.search(r"\[1, 6, 6, 5\], (-?[\d.]+) to (-?[\d.]+), mean", result.output)
+    assert shown is not None
+    assert float(shown[1]) < float(shown[2])
+    assert json.loads(target.read_text(encoding="utf-8"))["equal"] is True
 
 
 def test_a_conversion_inside_a_model_is_refused() -> None:
