@@ -39,6 +39,7 @@ __all__ = [
     "Int8Array",
     "Interface",
     "Int32Array",
+    "MaximumOp",
     "MoveOp",
     "NpuOp",
     "Op",
@@ -575,6 +576,24 @@ class ReshapeOp(NpuOp):
     @property
     def inputs(self) -> tuple[str, ...]:
         return (self.input,)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MaximumOp(NpuOp):
+    """Element-wise maximum of two tensors' bytes.
+
+    Attributes
+    ----------
+    input_a, input_b : str
+        int8 tensors; may be the same one. Either may have one row or column for all.
+    """
+
+    input_a: str
+    input_b: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input_a, self.input_b)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -266,6 +266,34 @@ def _function_model(
     return make
 
 
+def _extremum_model(code: str) -> Callable[[Rng, ModelBuilder], list[Int8]]:
+    def make(rng: Rng, builder: ModelBuilder) -> list[Int8]:
+        shape = (1, _int(rng, 1, 9), _int(rng, 1, 9), _int(rng, 1, 20))
+        one_row = (1, 1, *shape[2:]) if rng.random() < 0.3 else shape
+        quantisation = _scale(rng), _zero_point(rng)
+        x, y = (
+            builder.input(extents, scale=quantisation[0], zero_point=quantisation[1])
+            for extents in (shape, one_row)
+        )
+        # Other operators ask for other layouts of one of the two.
+        if rng.random() < 0.5:
+            weights = _weights(rng, 1, 3, 3, shape[3])
+            x = builder.depthwise_conv2d(
+                x, weights, w_scales=0.01, scale=quantisation[0], zero_point=quantisation[1]
+            )
+        builder.operator(
+            code,
+            [x, y] if rng.random() < 0.5 else [y, x],
+            shape,
+            scale=quantisation[0],
+            zero_point=quantisation[1],
+            options=("MaximumMinimumOptions", {}),
+        )
+        return [_values(rng, shape), _values(rng, one_row)]
+
+    return make
+
+
 def _softmax_model(rng: Rng, builder: ModelBuilder) -> list[Int8]:
     shape = (_int(rng, 1, 8), _int(rng, 1, 40))
     x = builder.input(shape, scale=_scale(rng, 2e-3, 2.0), zero_point=_zero_point(rng))
@@ -327,6 +355,8 @@ _MAKERS: dict[str, Callable[[Rng, ModelBuilder], list[Int8]]] = {
     "HARD_SWISH": _all_codes_model("HARD_SWISH"),
     "QUANTIZE": _all_codes_model("QUANTIZE"),
     "MEAN": _mean_model,
+    "MAXIMUM": _extremum_model("MAXIMUM"),
+    "MINIMUM": _extremum_model("MINIMUM"),
     "REDUCE_MAX": _reduce_max_model,
     "EXP": _function_model("EXP", options="ExpOptions"),
     "GELU": _function_model("GELU", options="GeluOptions"),

@@ -7,7 +7,7 @@ channels, or one for each.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from celosia.sw.compiler.arithmetic import tables
@@ -26,12 +26,14 @@ from celosia.sw.compiler.ir import (
     DType,
     Graph,
     Int8Array,
+    MaximumOp,
     SourceOp,
     TableOp,
     Tensor,
+    fresh_name,
     hwc,
 )
-from celosia.sw.compiler.ops.operator import Operator
+from celosia.sw.compiler.ops.operator import Lowered, Operator
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 
 __all__ = ["OPERATORS"]
@@ -135,15 +137,37 @@ def _weights(op: SourceOp, x: _Binary, multiplier: int, shift: int) -> ConvOp | 
     return None
 
 
-def lower_extremum(graph: Graph, op: SourceOp) -> TableOp:
-    """Lower MAXIMUM or MINIMUM with a constant; the kernels compare bytes."""
+def lower_extremum(graph: Graph, op: SourceOp) -> TableOp | Lowered:
+    """Lower MAXIMUM or MINIMUM; the kernels compare bytes."""
     x = _binary(graph, op)
     for tensor in (x.a, x.b):
         if not same_quantisation(tensor, x.result):
             raise unsupported(
                 op, f"{tensor.name!r} and the output have different quantisation", "convert again"
             )
-    return _only_by_constant(op, x, max if op.name == "MAXIMUM" else min)
+    smaller = op.name == "MINIMUM"
+    table = _by_constant(op, x, min if smaller else max)
+    if table is not None:
+        return table
+    if not smaller:
+        return [_maximum(op, x.a.name, x.b.name, x.result.name)], []
+    # The smaller of two is the complement of the greater of their complements.
+    complement = tables.table_from(lambda value: -1 - value)
+    between = [
+        replace(tensor, name=fresh_name(graph.tensors, f"{x.result.name}/{part}"), index=-1)
+        for part, tensor in (("a", x.a), ("b", x.b), ("greater", x.result))
+    ]
+    a, b, greater = between
+    return [
+        _table_op(op, x.a, a, complement),
+        _table_op(op, x.b, b, complement),
+        _maximum(op, a.name, b.name, greater.name),
+        _table_op(op, greater, x.result, complement),
+    ], between
+
+
+def _maximum(op: SourceOp, a: str, b: str, output: str) -> MaximumOp:
+    return MaximumOp(origin=op.origin, fused=op.fused, input_a=a, input_b=b, output=output)
 
 
 def lower_squared_difference(graph: Graph, op: SourceOp) -> TableOp:
@@ -351,8 +375,9 @@ OPERATORS = (
     Operator(
         names=("MAXIMUM", "MINIMUM"),
         operands=(2, 2),
-        where="table",
-        limits="with a constant of one value or of one a channel; equal quantisation",
+        where="vector engine; with a constant: table",
+        limits="broadcast over height and width, or a constant of one value or of one a channel;"
+        " equal quantisation",
         lower=lower_extremum,
         constants=True,
     ),

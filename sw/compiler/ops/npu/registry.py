@@ -9,6 +9,7 @@ from celosia.sw.compiler.ops.npu.add import ADD
 from celosia.sw.compiler.ops.npu.conv import CONV
 from celosia.sw.compiler.ops.npu.fold import FOLD
 from celosia.sw.compiler.ops.npu.kind import Kind
+from celosia.sw.compiler.ops.npu.maximum import MAXIMUM
 from celosia.sw.compiler.ops.npu.move import MOVE
 from celosia.sw.compiler.ops.npu.pool import POOL
 from celosia.sw.compiler.ops.npu.reshape import RESHAPE
@@ -18,7 +19,7 @@ from celosia.sw.compiler.ops.npu.table import TABLE
 __all__ = ["KINDS", "kind_of"]
 
 KINDS: dict[type[NpuOp], Kind[Any]] = {
-    kind.op: kind for kind in (CONV, ADD, POOL, TABLE, SOFTMAX, RESHAPE, MOVE, FOLD)
+    kind.op: kind for kind in (CONV, ADD, POOL, MAXIMUM, TABLE, SOFTMAX, RESHAPE, MOVE, FOLD)
 }
 """The record of each kind, by the class of its operators."""
 

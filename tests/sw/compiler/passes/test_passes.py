@@ -28,6 +28,7 @@ from celosia.sw.compiler.ir import (
     AddOp,
     ConvOp,
     Graph,
+    MaximumOp,
     PoolOp,
     ReshapeOp,
     Scaling,
@@ -158,6 +159,8 @@ def evaluate(graph: Graph, *inputs: Any) -> dict[str, Any]:
             out = run_conv(op, image)
         elif isinstance(op, AddOp):
             out = run_add(op, args[0], args[1])
+        elif isinstance(op, MaximumOp):
+            out = np.maximum(args[0], args[1])
         elif isinstance(op, PoolOp):
             out = run_pool(op, image)
         elif isinstance(op, TableOp) and op.per_channel:
@@ -460,6 +463,26 @@ BROADCASTS: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((1, 6, 5, 11), (11,)),
     ((9, 11), (1, 11)),
 ]
+
+
+@pytest.mark.parametrize("operator", ["MAXIMUM", "MINIMUM"])
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize(("one", "other"), [((1, 6, 5, 11), (1, 6, 5, 11)), *BROADCASTS])
+def test_extrema_of_two_tensors(
+    rng: np.random.Generator,
+    operator: str,
+    swapped: bool,
+    one: tuple[int, ...],
+    other: tuple[int, ...],
+) -> None:
+    b = ModelBuilder()
+    shapes = (other, one) if swapped else (one, other)
+    operands = [b.input(shape, scale=0.05, zero_point=7) for shape in shapes]
+    options = ("MaximumMinimumOptions", {})
+    shape = np.broadcast_shapes(*shapes)
+    b.operator(operator, operands, shape, scale=0.05, zero_point=7, options=options)
+    graph = check(b.finish(), *(int8(rng, *shape) for shape in shapes))
+    assert any(isinstance(op, MaximumOp) for op in graph.ops)
 
 
 @pytest.mark.parametrize("operator", ["add", "sub"])

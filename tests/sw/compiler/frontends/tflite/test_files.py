@@ -65,15 +65,13 @@ def test_operator_code_in_the_new_field_only(name: str) -> None:
     check(b.finish(old_codes=False), b.finish())
 
 
-@pytest.mark.parametrize("name", ["MAXIMUM", "MINIMUM", "FLOOR_MOD", "LOGICAL_OR"])
+@pytest.mark.parametrize("name", ["POW", "DIV", "FLOOR_MOD", "LOGICAL_OR"])
 def test_code_in_the_new_field_only_is_not_taken_for_add(name: str) -> None:
     b = ModelBuilder()
     x, y = (b.input((1, 4), scale=0.1) for _ in range(2))
     b.operator(name, [x, y], (1, 4), scale=0.1)
     for old_codes in (True, False):
-        with pytest.raises(
-            UnsupportedError, match=rf"{name} #0: (the NPU does not have|both operands)"
-        ):
+        with pytest.raises(UnsupportedError, match=rf"{name} #0: the NPU does not have"):
             lower(load(b.finish(old_codes=old_codes)))
 
 

@@ -1,0 +1,96 @@
+"""Maxima of two tensors: `MaximumOp`, which the vector engine computes.
+
+A command takes the maximum over windows of two vectors, of which the second lies in the other
+tensor: the distance from one tensor to the other is that from window row to window row. It is the
+same for all pixels where both tensors have the same pitches; else there is a command for each row,
+or for each pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Vector, VectorOp
+from celosia.sw.compiler.arithmetic.ranges import Ranges
+from celosia.sw.compiler.arithmetic.whole import Range, split
+from celosia.sw.compiler.ir import Graph, MaximumOp
+from celosia.sw.compiler.ops.npu.checks import broadcasts
+from celosia.sw.compiler.ops.npu.job import VectorJob
+from celosia.sw.compiler.ops.npu.kind import Kind
+from celosia.sw.compiler.steps import Step
+
+__all__ = ["MAXIMUM"]
+
+
+def _verify(graph: Graph, op: MaximumOp) -> str | None:
+    a, b, result = (graph.hwc(name) for name in (*op.inputs, op.output))
+    if a[2] != b[2] or tuple(map(max, a, b)) != result or not broadcasts(a, b):
+        return f"shapes {a}, {b} and {result}"
+    return None
+
+
+def _ranges(graph: Graph, op: MaximumOp, sources: tuple[Ranges, ...]) -> Ranges:
+    a, b = sources
+    return Ranges(np.maximum(a.low, b.low), np.maximum(a.high, b.high))
+
+
+def _steps(op: MaximumOp, job: VectorJob, config: NpuConfig) -> Iterator[Step]:
+    line, channel = config.line_bytes, job.tiles[0] * config.line_bytes
+    slabs = (job.sources[0], job.sources[-1])
+    heights = (job.in_heights[0], job.in_heights[-1])
+    pitches_y = [s.layout.row_pitch if h > 1 else 0 for s, h in zip(slabs, heights, strict=True)]
+    pitches_x = [s.layout.pixel_pitch if s.layout.width > 1 else 0 for s in slabs]
+    for rows in _together(job.rows, pitches_y):
+        for columns in _together((0, job.width), pitches_x):
+            addresses = sorted(
+                slab.address(
+                    rows[0] if height > 1 else 0,
+                    columns[0] if slab.layout.width > 1 else 0,
+                    channel,
+                )
+                // line
+                for slab, height in zip(slabs, heights, strict=True)
+            )
+            height, width = rows[1] - rows[0], columns[1] - columns[0]
+            command = Vector(
+                op=int(VectorOp.MAX),
+                n_oc=job.tiles[1] - job.tiles[0],
+                out_h=height,
+                out_w=width,
+                n_ky=2,
+                a_addr=addresses[0],
+                a_ky=addresses[1] - addresses[0],
+                a_y=pitches_y[0] // line if height > 1 else 0,
+                a_x=pitches_x[0] // line if width > 1 else 0,
+                d_addr=job.target.address(rows[0], columns[0], channel) // line,
+                d_y=job.target.layout.row_pitch // line if height > 1 else 0,
+                d_x=job.target.layout.pixel_pitch // line if width > 1 else 0,
+                act_min=-128,
+                act_max=127,
+            )
+            yield Step(
+                command=command,
+                reads=tuple(slab.footprint for slab in slabs),
+                writes=(job.target.footprint,),
+                layer=job.layer,
+            )
+
+
+def _together(whole: Range, pitches: list[int]) -> Iterator[Range]:
+    """Yield the range at once if both tensors have the same pitch along it, else bit by bit."""
+    count = whole[1] - whole[0]
+    for first, end in split(count, count if pitches[0] == pitches[1] else 1):
+        yield whole[0] + first, whole[0] + end
+
+
+MAXIMUM = Kind(
+    op=MaximumOp,
+    where="vector engine",
+    verify=_verify,
+    channelwise=lambda graph, op: True,
+    ranges=_ranges,
+    in_place=True,
+    steps=_steps,
+)
