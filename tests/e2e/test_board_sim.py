@@ -88,7 +88,7 @@ def compare(device: Device, simulator: Device, program: Program, samples: int) -
         assert 0.95 * want.cycles < got.cycles < 4 * want.cycles
 
 
-@pytest.mark.parametrize("name", ["kws_int8.tflite", "resnet8_int8.tflite"])
+@pytest.mark.parametrize("name", ["kws", "resnet8"])
 def test_models_on_a_board_equal_the_simulator(
     board: ServedBoard, simulator: Device, name: str
 ) -> None:
@@ -99,7 +99,7 @@ def test_models_on_a_board_equal_the_simulator(
 
 
 def test_the_keyword_is_recognised(board: ServedBoard) -> None:
-    program = model("kws_int8.tflite")
+    program = model("kws")
     values = np.load(BENCHMARK / "inputs" / "kws_int8.npy").reshape(program.inputs[0].shape)
     with celosia.open(board.device, CONFIG) as device:
         output = device.run(program, [values]).output.ravel()

@@ -20,8 +20,15 @@ needs_benchmark = pytest.mark.skipif(not BENCHMARK.is_dir(), reason=_MISSING)
 
 
 def benchmark_model(name: str) -> Path:
-    """Return the file of a model of MLPerf Tiny, ``kws`` for instance, or skip."""
-    path = BENCHMARK / f"{name}_int8.tflite"
-    if not path.is_file():
+    """Return the file of a model of MLPerf Tiny, ``kws`` for instance, or skip without them.
+
+    Raises
+    ------
+    AssertionError
+        If the models are there, and there is none of that name.
+    """
+    if not BENCHMARK.is_dir():
         pytest.skip(_MISSING)
+    path = BENCHMARK / f"{name}_int8.tflite"
+    assert path.is_file(), f"{path} is not there"
     return path
