@@ -175,9 +175,15 @@ def test_a_part_alone_changes_no_result(name: str) -> None:
     rng = np.random.default_rng(17)
     for stride in (1, 2):
         layer = convolution(
-            config, rng, size=(6, 5, 6), out_channels=6, kernel=(3, 2), stride=stride, pad=1,
+            config,
+            rng,
+            size=(6, 5, 6),
+            out_channels=6,
+            kernel=(3, 2),
+            strides=(stride, stride),
+            padding=1,
             packed=False,
-        )  # fmt: skip
+        )
         tiles, _, cause = simulate(config, [layer.command], layer, rng, pause=20)
         assert cause == 0
         got = assemble(tiles, layer.command, layer.expected.shape[2])
