@@ -267,10 +267,7 @@ def _reason(graph: Graph, work_plan: WorkPlan, config: NpuConfig) -> str:
     elif tiling is None:
         raise AssertionError(f"no words for {type(work.op).__name__}")
     elif tiling.mapping is not None:
-        folded = any(
-            op.output == work.inputs[0] and kind_of(op).placement is Placement.LOADED
-            for op in graph.npu_ops
-        )
+        folded = any(op.output == work.inputs[0] and kind_of(op).packed for op in graph.npu_ops)
         text = tiling.mapping.describe(folded_input=folded)
     else:
         text = f"{work.kind.where}, {config.vector_lanes} lanes"

@@ -128,6 +128,17 @@ def test_few_commands_for_regular_movements() -> None:
     assert len(loads) == 2
 
 
+def test_a_convolution_behind_a_movement_is_not_said_to_be_folded() -> None:
+    b = ModelBuilder()
+    x, y = (b.input((1, 6, 6, 8), scale=0.1) for _ in range(2))
+    table = ("ConcatenationOptions", {"Axis": 3})
+    both = b.operator("CONCATENATION", [x, y], (1, 6, 6, 16), scale=0.1, options=table)
+    b.conv2d(both, np.ones((8, 3, 3, 16), np.int8), w_scales=0.01, scale=0.2)
+    movement, convolution = compile_model(b.finish(), preset("base")).layers
+    assert movement.reason == "load engine, 2 parts"
+    assert convolution.reason == "window 3x3, channels, 18 passes"
+
+
 def test_different_scales_are_refused_as_by_the_reference() -> None:
     b = ModelBuilder()
     x, y = b.input((1, 4), scale=0.1), b.input((1, 4), scale=0.2)
