@@ -15,6 +15,8 @@ def npu_violation(graph: Graph, op: NpuOp) -> str | None:
         tensor = graph.tensors[name]
         if tensor.dtype is not DType.INT8:
             return f"{name!r} is {tensor.dtype}"
+        if tensor.is_constant:
+            return f"{name!r} is a constant, which nothing puts into memory"
         if tensor.scale is None or not tensor.scale > 0:
             return f"{name!r} has no scale"
         if not is_int8(tensor.zero_point):

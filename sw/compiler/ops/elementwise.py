@@ -264,14 +264,14 @@ def _binary(graph: Graph, op: SourceOp) -> _Binary:
 
 def _by_constant(op: SourceOp, x: _Binary, function: Callable[[int, int], int]) -> TableOp | None:
     """Tabulate the operator when one operand is constant; None when both are activations."""
+    if x.a.data is not None and x.b.data is not None:
+        raise unsupported(op, "both operands are constants", "fold it before converting")
     for constant, other, swapped in ((x.b, x.a, False), (x.a, x.b, True)):
-        if constant.data is None or other.data is not None:
+        if constant.data is None:
             continue
-        if other.shape != x.result.shape:
-            break
         fix = _fix_first if swapped else _fix_second
         values = np.unique(constant.data)
-        if values.size == 1:
+        if values.size == 1 and other.shape == x.result.shape:
             return _table_op(op, other, x.result, tables.table_from(fix(function, int(values[0]))))
         each = _per_channel(constant, other, x.result)
         if each is None:

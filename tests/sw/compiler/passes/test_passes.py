@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from celosia.errors import UnsupportedError
+from celosia.errors import CompileError, UnsupportedError
 from celosia.hw.contract.isa import Rounding
 from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler.arithmetic.exact import exact_multiplier, scale_in_double
@@ -38,6 +38,7 @@ from celosia.sw.compiler.ir import (
     hwc,
 )
 from celosia.sw.compiler.lower import lower
+from celosia.sw.compiler.verify import verify
 from celosia.sw.reference.golden import GoldenModel
 
 from tests.kit.places import benchmark_model
@@ -909,6 +910,51 @@ def test_all_unsupported_operators_are_listed_at_once(rng: np.random.Generator) 
     assert "ADD #1: a constant operand" in text
     assert "COS #2" in text
     assert "supported operators" in text
+
+
+@pytest.mark.parametrize(("operator", "options"), CONSTANTS)
+@pytest.mark.parametrize("alike", [False, True])
+@pytest.mark.parametrize("constant", [(1, 8, 8, 4), (1, 1, 8, 4), (1, 8, 1, 4)])
+def test_a_constant_that_is_no_function_of_channels_is_refused(
+    operator: str, options: str, alike: bool, constant: tuple[int, ...]
+) -> None:
+    """Also where two activations of these shapes would be broadcast: nothing loads a constant."""
+    for shape in ((1, 1, 1, 4), (1, 8, 8, 4)):
+        result = np.broadcast_shapes(shape, constant)
+        if alike and shape == result:
+            continue  # a constant of one value is a table
+        b = ModelBuilder()
+        x = b.input(shape, scale=0.1)
+        values = np.full(constant, 3) if alike else np.arange(np.prod(constant)).reshape(constant)
+        c = b.constant(values.astype(np.int8), scales=0.1)
+        table = (options, {}) if options else None
+        b.operator(operator, [x, c], result, scale=0.1, options=table)
+        with pytest.raises(UnsupportedError, match=f"{operator} #0: a constant operand of shape"):
+            lower(load(b.finish()))
+
+
+@pytest.mark.parametrize("operator", ["ADD", "SUB", "MUL", "MAXIMUM", "SQUARED_DIFFERENCE"])
+def test_two_constants_are_refused(operator: str) -> None:
+    options = dict(CONSTANTS)[operator]
+    b = ModelBuilder()
+    x = b.input((1, 4), scale=0.1)
+    c, d = (b.constant(np.full((1, 4), value, np.int8), scales=0.1) for value in (3, 5))
+    y = b.operator(operator, [c, d], (1, 4), scale=0.1, options=(options, {}))
+    b.add(x, y, scale=0.2)
+    with pytest.raises(UnsupportedError, match=f"{operator} #0: both operands are constants"):
+        lower(load(b.finish()))
+
+
+def test_the_verifier_finds_a_constant_that_is_read_as_an_activation() -> None:
+    b = ModelBuilder()
+    x = b.input((1, 4), scale=0.1)
+    b.add(x, b.input((1, 4), scale=0.1), scale=0.2)
+    graph = lower(load(b.finish()))
+    name = graph.inputs[1]
+    fixed = replace(graph.tensors[name], data=np.zeros((1, 4), np.int8))
+    wrong = replace(graph, inputs=graph.inputs[:1], tensors={**graph.tensors, name: fixed})
+    with pytest.raises(CompileError, match=f"{name!r} is a constant"):
+        verify(wrong)
 
 
 def test_broadcast_over_channels_is_refused_by_name(rng: np.random.Generator) -> None:
