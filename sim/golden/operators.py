@@ -83,7 +83,6 @@ __all__ = [
     "mean",
     "mul",
     "multiply_by_quantized_multiplier",
-    "pad",
     "quantize",
     "quantize_multiplier",
     "relu",
@@ -363,11 +362,6 @@ def reduce_max(x: Int8, *, axes: Sequence[int], keep_dims: bool) -> Int8:
 
 
 # ---------------------------------------------------------------------- data movement
-
-
-def pad(x: Int8, *, paddings: Sequence[Pair], zero_point: int) -> Int8:
-    """PAD with the zero point; `paddings` is (before, after) for each axis."""
-    return np.pad(x, [(before, after) for before, after in paddings], constant_values=zero_point)
 
 
 def reshape(x: Int8, *, shape: Sequence[int]) -> Int8:

@@ -178,7 +178,7 @@ def check(
     program = compile_model(path, chosen, fold=fold)
     samples = inputs
     if samples is None:
-        samples = random_samples(program.inputs, count, seed, inner=program.inner)
+        samples = random_samples(program, count, seed)
     with open_device(device, chosen) as opened:
         return check_model(path, chosen, opened, samples, program=program)
 

@@ -243,7 +243,7 @@ def _samples(
     elif count == 0:
         console.print(f"no --input given: one random input, seed {seed}")
         count = 1
-    return samples + random_samples(program.inputs, count, seed, inner=program.inner), labels
+    return samples + random_samples(program, count, seed), labels
 
 
 def _run(

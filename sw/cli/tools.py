@@ -205,7 +205,7 @@ def _bench(
     elif model is None:
         sample = {program.inputs[0].name: digits.inputs[:1]}
     else:
-        sample = random_samples(program.inputs, 1, 0, inner=program.inner)[0]
+        sample = random_samples(program, 1, 0)[0]
     return make_bench(program, sample, module=module, latency_cycles=latency_cycles)
 
 

@@ -53,6 +53,7 @@ __all__ = [
     "SourceOp",
     "fresh_name",
     "hwc",
+    "made_like",
 ]
 
 Int8Array = npt.NDArray[np.int8]
@@ -164,6 +165,29 @@ def fresh_name(taken: Container[str], wanted: str) -> str:
     while wanted in taken:
         wanted += "'"
     return wanted
+
+
+def made_like(
+    like: Tensor, taken: Container[str], wanted: str, shape: tuple[int, ...] | None = None
+) -> Tensor:
+    """Return a tensor that the compiler makes, quantised like another one.
+
+    Parameters
+    ----------
+    like : Tensor
+        Quantised per tensor.
+    taken, wanted
+        As of `fresh_name`.
+    shape : tuple of int, optional
+        By default the other one's.
+    """
+    return Tensor(
+        name=fresh_name(taken, wanted),
+        shape=like.shape if shape is None else shape,
+        dtype=like.dtype,
+        scale=like.scale,
+        zero_point=like.zero_point,
+    )
 
 
 def hwc(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import PRESETS, preset
+from celosia.quantities import KIB
 from celosia.sw.docgen.marks import FigureError
 from celosia.sw.docgen.sources import BENCHMARK, Sources
 from celosia.sw.docgen.text import markdown_table, table_text
@@ -28,7 +29,6 @@ PURPOSES = {
     "base": "ECP5-85F; the default",
     "large": "larger parts",
 }
-KIB = 1024
 
 
 def fpga_table(sources: Sources, name: str) -> str:

@@ -60,8 +60,8 @@ FORMAT_VERSION = 3
 MAX_COMMANDS = 1 << 16
 """Of a segment: as many as there are tags."""
 MAX_SECTIONS = 256
-MIN_RATIO, MAX_RATIO = 2.0**-30, 2.0**29
-"""Of the scales of two integer tensors that one is converted to the other of."""
+MIN_RATIO, MAX_RATIO = 2.0**-28, 2.0**28
+"""Of the scales of two integer tensors of which one is converted to the other."""
 SECTION_ALIGNMENT = 64
 """So that commands and constants can be mapped from the file onto any bus."""
 NPU, HOST = "npu", "host"

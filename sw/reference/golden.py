@@ -208,21 +208,24 @@ def _fully_connected(model: GoldenModel, op: GoldenOperator, values: Values) -> 
     return result.reshape(model.tensors[op.outputs[0]].shape)
 
 
-def _binary(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
-    functions = {"ADD": golden.add, "SUB": golden.sub, "MUL": golden.mul}
+def _operands(model: GoldenModel, op: GoldenOperator) -> dict[str, Any]:
+    """Return the quantisation of two inputs and the output as the golden operators name it."""
     a, b = (model.tensors[i] for i in op.inputs)
     out = model.tensors[op.outputs[0]]
-    return functions[op.name](
-        values[a.index],
-        values[b.index],
-        a_scale=a.scale,
-        a_zero_point=a.zero_point,
-        b_scale=b.scale,
-        b_zero_point=b.zero_point,
-        out_scale=out.scale,
-        out_zero_point=out.zero_point,
-        activation=_activation(op),
-    )
+    return {
+        "a_scale": a.scale,
+        "a_zero_point": a.zero_point,
+        "b_scale": b.scale,
+        "b_zero_point": b.zero_point,
+        "out_scale": out.scale,
+        "out_zero_point": out.zero_point,
+    }
+
+
+def _binary(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    functions = {"ADD": golden.add, "SUB": golden.sub, "MUL": golden.mul}
+    a, b = (values[i] for i in op.inputs)
+    return functions[op.name](a, b, activation=_activation(op), **_operands(model, op))
 
 
 def _extremum(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
@@ -232,18 +235,8 @@ def _extremum(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
 
 
 def _squared_difference(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
-    a, b = (model.tensors[i] for i in op.inputs)
-    out = model.tensors[op.outputs[0]]
-    return golden.squared_difference(
-        values[a.index],
-        values[b.index],
-        a_scale=a.scale,
-        a_zero_point=a.zero_point,
-        b_scale=b.scale,
-        b_zero_point=b.zero_point,
-        out_scale=out.scale,
-        out_zero_point=out.zero_point,
-    )
+    a, b = (values[i] for i in op.inputs)
+    return golden.squared_difference(a, b, **_operands(model, op))
 
 
 def _prelu(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
@@ -293,22 +286,22 @@ def _gelu(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
 def _mean(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
     return golden.mean(
         values[op.inputs[0]],
-        axes=[int(axis) for axis in np.atleast_1d(values[op.inputs[1]])],
+        axes=_numbers(values, op.inputs[1]),
         keep_dims=bool(op.options.get("keep_dims", False)),
         **_in_out(model, op),
     )
 
 
 def _reduce_max(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
-    axes = tuple(int(axis) for axis in np.atleast_1d(values[op.inputs[1]]))
     keep = bool(op.options.get("keep_dims", False))
+    axes = _numbers(values, op.inputs[1])
     return golden.reduce_max(values[op.inputs[0]], axes=axes, keep_dims=keep)
 
 
 def _pad(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
-    table = [(int(before), int(after)) for before, after in values[op.inputs[1]]]
+    x, paddings = op.inputs
     zero_point = model.tensors[op.outputs[0]].zero_point
-    return golden.pad(values[op.inputs[0]], paddings=table, zero_point=zero_point)
+    return movement.pad_by(values[x], paddings=_pairs(values, paddings), value=zero_point)
 
 
 def _reshape(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:

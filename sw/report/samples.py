@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from celosia.errors import InputError
 from celosia.sw.driver.inputs import quantize_array
-from celosia.sw.program.file import TensorInfo
+from celosia.sw.program.file import Program, TensorInfo
 
 __all__ = ["Sample", "load_labels", "load_samples", "random_samples"]
 
@@ -21,31 +20,27 @@ Sample = dict[str, Array]
 """One inference's inputs, by tensor name."""
 
 
-def random_samples(
-    inputs: Sequence[TensorInfo],
-    count: int,
-    seed: int,
-    *,
-    inner: Mapping[str, TensorInfo] = MappingProxyType({}),
-) -> list[Sample]:
+def random_samples(program: Program, count: int, seed: int) -> list[Sample]:
     """Draw inputs, uniform over all values of their type.
+
+    Floats are drawn from what the int8 tensor that they are converted to can say, and a little
+    beyond.
 
     Parameters
     ----------
-    inputs : sequence of TensorInfo
-        The model's inputs.
-    inner : mapping of str to TensorInfo
-        What inputs are converted to, by name (`Program.inner`): floats are drawn from what an
-        int8 tensor can say, and a little beyond. Those that nothing is known of are normal.
+    program : Program
+        What they are for.
     count : int
         Inferences.
     seed : int
         Sample i depends on the seed and i alone, so more samples begin with the same ones.
     """
-    samples = []
+    samples, inner = [], program.inner
     for index in range(count):
         rng = np.random.default_rng((seed, index))
-        samples.append({info.name: _random(rng, info, inner.get(info.name)) for info in inputs})
+        samples.append(
+            {info.name: _random(rng, info, inner.get(info.name)) for info in program.inputs}
+        )
     return samples
 
 
@@ -53,7 +48,7 @@ def _random(rng: np.random.Generator, info: TensorInfo, inner: TensorInfo | None
     if info.dtype != "float32":
         limits = np.iinfo(info.dtype)
         return rng.integers(limits.min, limits.max + 1, info.shape, dtype=np.dtype(info.dtype))
-    if inner is None or not inner.scale > 0:
+    if inner is None:
         return rng.standard_normal(info.shape).astype(np.float32)
     steps = rng.uniform(-130, 130, info.shape) - inner.zero_point
     return (steps * inner.scale).astype(np.float32)

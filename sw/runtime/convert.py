@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from celosia.sw.compiler.arithmetic.fixed import (
-    multiply_by_quantized_multiplier,
-    quantize_multiplier,
-)
+from celosia.sw.compiler.arithmetic.tables import requantize_table
+from celosia.sw.compiler.ir import Int8Array
 from celosia.sw.driver.inputs import quantize_array
 from celosia.sw.program.tensors import TensorInfo
 
@@ -45,16 +44,15 @@ def convert(source: TensorInfo, target: TensorInfo, values: Array) -> Array:
     distance = values.astype(np.int64) - source.zero_point
     if target.dtype == "float32":
         return (source.scale * distance.astype(np.float64)).astype(np.float32)
-    multiplier, shift = quantize_multiplier(source.scale / target.scale)
-    limits = np.iinfo(values.dtype)
-    # 256 values at most: worked out once each.
-    table = np.array(
-        [
-            multiply_by_quantized_multiplier(value - source.zero_point, multiplier, shift)
-            for value in range(limits.min, limits.max + 1)
-        ],
-        np.int64,
+    # A byte of either type is an int8 value some steps away.
+    first, second = np.iinfo(values.dtype).min + 128, np.iinfo(target.dtype).min + 128
+    table = _table(
+        source.scale, source.zero_point - first, target.scale, target.zero_point - second
     )
-    bounds = np.iinfo(target.dtype)
-    rescaled = table[values.astype(np.int64) - limits.min] + target.zero_point
-    return np.clip(rescaled, bounds.min, bounds.max).astype(target.item)
+    codes = (values.astype(np.int16) - first).astype(np.int8)
+    return (table[codes.view(np.uint8)].astype(np.int16) + second).astype(target.item)
+
+
+@cache
+def _table(scale_in: float, zero_in: int, scale_out: float, zero_out: int) -> Int8Array:
+    return requantize_table(scale_in, zero_in, scale_out, zero_out)

@@ -41,6 +41,7 @@ class Session:
         program.require(device.config)
         self.program = program
         self.device = device
+        self._infos = {info.name: info for info in program.tensors}
         self._state: dict[str, Array] = {}
         self.reset()
 
@@ -87,7 +88,7 @@ class Session:
 
     def _convert(self, values: dict[str, Array]) -> None:
         """Add what is converted from tensors that are there."""
-        infos = {info.name: info for info in self.program.tensors}
+        infos = self._infos
         for source, target in self.program.conversions:
             if source in values and target not in values:
                 values[target] = convert(infos[source], infos[target], values[source])

@@ -102,7 +102,7 @@ def small(tmp_path: Path) -> Path:
 @on_netlist
 def test_memory_that_stalls(devices: tuple[NetlistDevice, SimDevice], small: Path) -> None:
     program = compile_model(small, preset(CONFIG))
-    samples = random_samples(program.inputs, 2, SEED)
+    samples = random_samples(program, 2, SEED)
     steady = compare(small, program, devices, samples)
     for device in devices:
         device.rtl.set_memory_model(UNSTEADY)
@@ -172,7 +172,7 @@ def main() -> int:
             path = BENCHMARK / f"{name}_int8.tflite"
             program = compile_model(path, preset(CONFIG))
             started = time.monotonic()
-            samples = random_samples(program.inputs, options.random, SEED)
+            samples = random_samples(program, options.random, SEED)
             cycles = compare(path, program, (gates, rtl), samples)
             seconds = time.monotonic() - started
             print(f"{name:8} {cycles:,} cycles, all equal ({seconds:.0f} s)", flush=True)

@@ -159,7 +159,7 @@ def test_every_tensor_of_a_benchmark_model_is_exact(
     path = benchmark_model(name)
     program = program_of(path, config)
     samples = real_samples(name, program)[:REAL_SAMPLES]
-    samples += random_samples(program.inputs, RANDOM_SAMPLES, SEED)
+    samples += random_samples(program, RANDOM_SAMPLES, SEED)
     check(name, path, config, device, samples)
 
 
@@ -223,7 +223,7 @@ def main() -> int:
                 path = benchmark_model(name)
                 program = program_of(path, config)
                 samples = real_samples(name, program)
-                samples += random_samples(program.inputs, options.random, options.seed)
+                samples += random_samples(program, options.random, options.seed)
                 report = check_model(path, preset(config), opened, samples, program=program)
                 failures += not report.equal
                 print(

@@ -52,6 +52,19 @@ class Box:
     step_x: int = 0
     step_c: int
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """The least and the greatest element of the source that it takes."""
+        lengths = (
+            (self.height - 1) * self.step_y,
+            (self.width - 1) * self.step_x,
+            (self.channels - 1) * self.step_c,
+        )
+        return (
+            self.offset + sum(min(0, length) for length in lengths),
+            self.offset + sum(max(0, length) for length in lengths),
+        )
+
     def rows(self, rows: Range) -> Box | None:
         """Return what of it is in a range of the result's rows; None if nothing is."""
         first, end = max(self.y, rows[0]), min(self.y + self.height, rows[1])
@@ -78,7 +91,7 @@ def boxes_of(sources: IndexArray, elements: IndexArray) -> list[Box]:
     for y in range(height):
         found: list[list[tuple[int, int, int]]] = []
         for x in range(width):
-            key = distances[y, x].tobytes()
+            key = sources[y, x].tobytes() + distances[y, x].tobytes()
             if key not in patterns:
                 patterns[key] = list(_progressions([int(d) for d in distances[y, x]]))
             found.append(patterns[key])
@@ -127,11 +140,11 @@ def _longest(distances: list[int], first: int) -> tuple[int, int]:
 def _row_boxes(
     y: int, found: list[list[tuple[int, int, int]]], sources: IndexArray, elements: IndexArray
 ) -> Iterator[Box]:
-    """Yield boxes of one row; pixels with the same runs of channels are taken together."""
+    """Yield boxes of one row; pixels with the same runs of the same sources go together."""
     x, width = 0, len(found)
     while x < width:
         end = x + 1
-        while end < width and found[end] is found[x] and np.array_equal(sources[end], sources[x]):
+        while end < width and found[end] is found[x]:
             end += 1
         for c, channels, step_c in found[x]:
             offsets = [int(v) for v in elements[x:end, c]]

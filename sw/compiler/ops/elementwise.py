@@ -7,7 +7,8 @@ channels, or one for each.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from celosia.sw.compiler.arithmetic import tables
@@ -17,8 +18,6 @@ from celosia.sw.compiler.arithmetic.fixed import (
     add_parameters,
     multiply_by_quantized_multiplier,
     quantize_multiplier,
-    rounding_divide_by_pot,
-    saturating_rounding_doubling_high_mul,
 )
 from celosia.sw.compiler.ir import (
     AddOp,
@@ -30,9 +29,11 @@ from celosia.sw.compiler.ir import (
     SourceOp,
     TableOp,
     Tensor,
-    fresh_name,
     hwc,
+    made_like,
 )
+from celosia.sw.compiler.ops.npu.add import added
+from celosia.sw.compiler.ops.npu.checks import bad_broadcast
 from celosia.sw.compiler.ops.operator import Lowered, Operator
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 
@@ -58,22 +59,7 @@ def lower_add(graph: Graph, op: SourceOp) -> AddOp | TableOp:
     x = _binary(graph, op)
     parameters = add_parameters(x.scale_a, x.scale_b, x.scale_out, subtract=op.name == "SUB")
 
-    def add(a: int, b: int) -> int:
-        high = saturating_rounding_doubling_high_mul
-        p = parameters
-        scaled_a = rounding_divide_by_pot(
-            high((a - x.a.zero_point) << p.left_shift, p.multiplier_a), -p.shift_a
-        )
-        scaled_b = rounding_divide_by_pot(
-            high((b - x.b.zero_point) << p.left_shift, p.multiplier_b), -p.shift_b
-        )
-        total = rounding_divide_by_pot(high(scaled_a + scaled_b, p.multiplier_out), -p.shift_out)
-        return min(max(total + x.result.zero_point, x.act_min), x.act_max)
-
-    table = _by_constant(op, x, add)
-    if table is not None:
-        return table
-    return AddOp(
+    addition = AddOp(
         origin=op.origin,
         fused=op.fused,
         input_a=x.a.name,
@@ -92,6 +78,7 @@ def lower_add(graph: Graph, op: SourceOp) -> AddOp | TableOp:
         act_min=x.act_min,
         act_max=x.act_max,
     )
+    return _by_constant(op, x, partial(added, addition)) or addition
 
 
 def lower_mul(graph: Graph, op: SourceOp) -> TableOp | ConvOp:
@@ -154,7 +141,7 @@ def lower_extremum(graph: Graph, op: SourceOp) -> TableOp | Lowered:
     # The smaller of two is the complement of the greater of their complements.
     complement = tables.table_from(lambda value: -1 - value)
     between = [
-        replace(tensor, name=fresh_name(graph.tensors, f"{x.result.name}/{part}"), index=-1)
+        made_like(tensor, graph.tensors, f"{x.result.name}/{part}")
         for part, tensor in (("a", x.a), ("b", x.b), ("greater", x.result))
     ]
     a, b, greater = between
@@ -293,7 +280,7 @@ def _by_constant(op: SourceOp, x: _Binary, function: Callable[[int, int], int]) 
         raise contradiction(op, f"operands {shapes[0]} and {shapes[1]}, output {shapes[2]}")
     # An operand of one row or column is read again; its channels have to be there.
     a, b, result = (hwc(t.shape) for t in (x.a, x.b, x.result))
-    if a[2] != b[2] or tuple(map(max, a, b)) != result:
+    if bad_broadcast(a, b, result):
         raise unsupported(
             op,
             f"broadcast of {shapes[0]} and {shapes[1]}",

@@ -64,13 +64,12 @@ class _Elements:
             if tensor.data is not None:
                 start = self._constant_first + len(self.constants)
                 self.constants += tensor.data.astype(np.int8).tobytes()
-                self.arrays.append(np.arange(start, start + tensor.elements).reshape(tensor.shape))
-                continue
-            if name not in self.sources:
-                self.sources.append(name)
-                self._firsts.append(first)
-                first += tensor.elements
-            start = self._firsts[self.sources.index(name)]
+            else:
+                if name not in self.sources:
+                    self.sources.append(name)
+                    self._firsts.append(first)
+                    first += tensor.elements
+                start = self._firsts[self.sources.index(name)]
             self.arrays.append(np.arange(start, start + tensor.elements).reshape(tensor.shape))
 
     def value(self, value: int) -> int:
@@ -201,9 +200,7 @@ def _constant_box(box: Box, values: bytearray, constants: bytearray, source: int
     if box.step_y == box.step_x == box.step_c == 0:
         constants += bytes([values[box.offset]]) * box.channels
         return replace(box, source=source, offset=offset, step_c=1 if box.channels > 1 else 0)
-    spans = ((box.height, box.step_y), (box.width, box.step_x), (box.channels, box.step_c))
-    low = box.offset + sum(min(0, (count - 1) * step) for count, step in spans)
-    high = box.offset + sum(max(0, (count - 1) * step) for count, step in spans)
+    low, high = box.span
     constants += values[low : high + 1]
     return replace(box, source=source, offset=offset + box.offset - low)
 

@@ -11,15 +11,14 @@ from celosia.hw.contract.isa import Rounding
 from celosia.sw.compiler.arithmetic.fixed import QuantizationError, quantize_multiplier
 from celosia.sw.compiler.ir import (
     ConvOp,
-    DType,
     Graph,
     NpuOp,
     PoolOp,
     ReshapeOp,
     SourceOp,
     Tensor,
-    fresh_name,
     hwc,
+    made_like,
 )
 from celosia.sw.compiler.ops.operator import Lowered, Operator
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
@@ -35,9 +34,8 @@ def lower_mean(graph: Graph, op: SourceOp) -> Lowered:
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
     if source.scale is None or result.scale is None:
         raise contradiction(op, "input or output has no scale")
-    rows, columns, channels = _reduced(graph, op)
-    height, width, depth = hwc(source.shape)
-    kernel_h, kernel_w = height if rows else 1, width if columns else 1
+    kernel_h, kernel_w, channels = _kernel(graph, op)
+    depth = hwc(source.shape)[2]
     size = kernel_h * kernel_w * depth
     if size > MAX_KERNEL_ELEMENTS:
         raise unsupported(op, f"a mean of {size} elements", "average in two steps")
@@ -45,8 +43,7 @@ def lower_mean(graph: Graph, op: SourceOp) -> Lowered:
     multiplier, shift = _dividing(float(source.scale) / float(result.scale), count)
     cout = 1 if channels else depth
     shape = (kernel_h, kernel_w, depth, 1) if channels else (kernel_h, kernel_w, depth)
-    image = (1, 1 if rows else height, 1 if columns else width, cout)
-    mean, between = _between(graph, result, image)
+    mean, between = _between(graph, op, (kernel_h, kernel_w), cout)
     conv = ConvOp(
         origin=op.origin,
         fused=op.fused,
@@ -67,26 +64,32 @@ def lower_mean(graph: Graph, op: SourceOp) -> Lowered:
 def lower_reduce_max(graph: Graph, op: SourceOp) -> Lowered:
     """Lower REDUCE_MAX over rows and columns."""
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
-    rows, columns, channels = _reduced(graph, op)
-    if channels and hwc(source.shape)[2] > 1:
+    kernel_h, kernel_w, channels = _kernel(graph, op)
+    if channels:
         raise unsupported(op, "a maximum over channels", "transpose, or reduce rows and columns")
     if not same_quantisation(source, result):
         raise unsupported(op, "input and output have different quantisation", "convert again")
-    height, width, depth = hwc(source.shape)
-    image = (1, 1 if rows else height, 1 if columns else width, depth)
-    maximum, between = _between(graph, result, image)
+    depth = hwc(source.shape)[2]
+    maximum, between = _between(graph, op, (kernel_h, kernel_w), depth)
     pool = PoolOp(
         origin=op.origin,
         fused=op.fused,
         input=source.name,
         output=maximum,
         kind="max",
-        kernel_h=height if rows else 1,
-        kernel_w=width if columns else 1,
+        kernel_h=kernel_h,
+        kernel_w=kernel_w,
         stride_h=1,
         stride_w=1,
     )
     return _with_shape(op, pool, between, result)
+
+
+def _kernel(graph: Graph, op: SourceOp) -> tuple[int, int, bool]:
+    """Return rows and columns of the window that is reduced, and whether channels are, too."""
+    rows, columns, channels = _reduced(graph, op)
+    height, width, _ = graph.hwc(op.inputs[0])
+    return height if rows else 1, width if columns else 1, channels
 
 
 def _reduced(graph: Graph, op: SourceOp) -> tuple[bool, bool, bool]:
@@ -128,18 +131,15 @@ def _dividing(real: float, count: int) -> tuple[int, int]:
 
 
 def _between(
-    graph: Graph, result: Tensor, image: tuple[int, int, int, int]
+    graph: Graph, op: SourceOp, kernel: tuple[int, int], channels: int
 ) -> tuple[str, list[Tensor]]:
     """Return the name of the tensor to compute, and that tensor if it is not the result itself."""
+    result = graph.tensors[op.results[0]]
+    height, width, _ = graph.hwc(op.inputs[0])
+    image = (1, height - kernel[0] + 1, width - kernel[1] + 1, channels)
     if hwc(result.shape) == image[1:]:
         return result.name, []
-    tensor = Tensor(
-        name=fresh_name(graph.tensors, f"{result.name}/image"),
-        shape=image,
-        dtype=DType.INT8,
-        scale=result.scale,
-        zero_point=result.zero_point,
-    )
+    tensor = made_like(result, graph.tensors, f"{result.name}/image", image)
     return tensor.name, [tensor]
 
 

@@ -32,8 +32,8 @@ from celosia.sw.compiler.ir import (
     Scaling,
     SourceOp,
     Tensor,
-    fresh_name,
     hwc,
+    made_like,
 )
 from celosia.sw.compiler.ops.moves import lower_by_fill
 from celosia.sw.compiler.ops.operator import Lowered, Operator
@@ -187,13 +187,7 @@ def lower_fully_connected(graph: Graph, op: SourceOp) -> tuple[list[NpuOp], list
     pixels = batch == 1 and height * width * channels == depth
     rows = channels == depth and (height, width, cout) == hwc(x.result.shape)
     if not pixels and not rows:
-        source = Tensor(
-            name=fresh_name(graph.tensors, f"{x.result.name}/rows"),
-            shape=(batch, depth),
-            dtype=DType.INT8,
-            scale=x.source.scale,
-            zero_point=x.source.zero_point,
-        )
+        source = made_like(x.source, graph.tensors, f"{x.result.name}/rows", (batch, depth))
         tensors.append(source)
         ops.append(
             ReshapeOp(

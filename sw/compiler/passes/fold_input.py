@@ -22,7 +22,7 @@ from math import gcd
 import numpy as np
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.arithmetic.whole import ceil_div
-from celosia.sw.compiler.ir import ConvOp, DType, Graph, Op, Origin, Tensor, fresh_name
+from celosia.sw.compiler.ir import ConvOp, Graph, Op, Origin, made_like
 from celosia.sw.compiler.ops.npu.fold import Folding, FoldOp, Run, fold_runs
 
 __all__ = ["fold_input"]
@@ -46,13 +46,8 @@ def fold_input(graph: Graph, config: NpuConfig) -> Graph:
             continue
         changed = True
         source = graph.tensors[op.input]
-        folded = Tensor(
-            name=fresh_name(tensors, f"{source.name}/folded"),
-            shape=(1, folding.height, folding.width, folding.channels),
-            dtype=DType.INT8,
-            scale=source.scale,
-            zero_point=source.zero_point,
-        )
+        shape = (1, folding.height, folding.width, folding.channels)
+        folded = made_like(source, tensors, f"{source.name}/folded", shape)
         tensors[folded.name] = folded
         ops.append(
             FoldOp(

@@ -10,18 +10,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from celosia.sw.compiler.ir import DType, Graph, Interface, SourceOp
+from celosia.sw.program.file import MAX_RATIO, MIN_RATIO
 
 __all__ = ["edge_tensors", "strip_edges"]
 
-MIN_RATIO, MAX_RATIO = 2.0**-28, 2.0**28
-"""Of two scales; a multiplier for less or more does not exist."""
 CONVERTED = frozenset({DType.FLOAT32, DType.UINT8})
 """Element types that the host converts to int8 and back."""
 
 
 def edge_tensors(graph: Graph) -> frozenset[str]:
     """Return the inputs and outputs of a source-level graph that the host can convert."""
-    return frozenset((*_inputs(graph), *_outputs(graph)))
+    sources = _inputs(graph)
+    return frozenset((*sources, *_outputs(graph, sources)))
 
 
 def strip_edges(graph: Graph) -> Graph:
@@ -32,7 +32,8 @@ def strip_edges(graph: Graph) -> Graph:
     graph : Graph
         Source level.
     """
-    sources, sinks = _inputs(graph), _outputs(graph)
+    sources = _inputs(graph)
+    sinks = _outputs(graph, sources)
     if not sources and not sinks:
         return graph
     removed = {id(op) for ops in sources.values() for op in ops} | {id(op) for op in sinks.values()}
@@ -78,11 +79,14 @@ def _inputs(graph: Graph) -> dict[str, list[SourceOp]]:
     return found
 
 
-def _outputs(graph: Graph) -> dict[str, SourceOp]:
-    """Return the outputs that nobody reads and a conversion of an int8 tensor writes, with it."""
+def _outputs(graph: Graph, sources: dict[str, list[SourceOp]]) -> dict[str, SourceOp]:
+    """Return the outputs that nobody reads and a conversion of an int8 tensor writes, with it.
+
+    `sources` is what `_inputs` finds.
+    """
     found = {}
     # The host converts what the NPU has computed: something has to be left to compute.
-    inputs = {op.results[0] for ops in _inputs(graph).values() for op in ops}
+    inputs = {op.results[0] for ops in sources.values() for op in ops}
     inputs.update(graph.inputs)
     for name in graph.outputs:
         op = graph.producer(name)

@@ -15,7 +15,7 @@ from celosia.sw.compiler.arithmetic.whole import round_up
 from celosia.sw.compiler.ir import Graph
 from celosia.sw.compiler.ops.npu.kind import Placement
 from celosia.sw.compiler.place.layout import ActLayout, MemoryHome, act_layout
-from celosia.sw.compiler.place.works import Work, image
+from celosia.sw.compiler.place.works import Work
 
 __all__ = ["HomePlan", "Storage", "TensorLayout", "TensorTable", "layout_tensors", "plan_homes"]
 
@@ -117,7 +117,7 @@ def layout_tensors(graph: Graph, works: list[Work], config: NpuConfig) -> Tensor
     packed |= {work.output for work in works if work.kind.packed}
     layouts = {}
     for name in names:
-        _, width, channels = image(graph, name)
+        _, width, channels = graph.hwc(name)
         layouts[name] = act_layout(
             width,
             channels,
@@ -148,7 +148,7 @@ def layout_tensors(graph: Graph, works: list[Work], config: NpuConfig) -> Tensor
     for name in names:
         tensors[name] = TensorLayout(
             name=name,
-            height=image(graph, name)[0],
+            height=graph.hwc(name)[0],
             layout=layouts[name],
             chip=_root(chip, name),
             memory=_root(memory, name),
@@ -235,7 +235,7 @@ def _root(parents: dict[str, str], name: str) -> str:
 
 
 def _same_bytes(graph: Graph, layouts: dict[str, ActLayout], source: str, result: str) -> bool:
-    if image(graph, source) == image(graph, result):
+    if graph.hwc(source) == graph.hwc(result):
         return layouts[source] == layouts[result]
     return all(
         layouts[name].is_dense and layouts[name].pixel_pitch == layouts[name].pixel_bytes
@@ -245,7 +245,7 @@ def _same_bytes(graph: Graph, layouts: dict[str, ActLayout], source: str, result
 
 def _wants_odd_rows(graph: Graph, name: str, consumers: list[Work], config: NpuConfig) -> bool:
     """Whether a reader gains from rows of an odd number of lines."""
-    return image(graph, name)[1] > 1 and any(
+    return graph.hwc(name)[1] > 1 and any(
         (wishes := work.kind.input_layout) is not None
         and name == work.inputs[0]
         and wishes.odd_rows(work.op, config)
@@ -259,7 +259,7 @@ def _wants_odd_pixels(graph: Graph, name: str, consumers: list[Work], config: Np
     Every row of a stream pays for its padding, so the longer axis should stream. Other readers and
     the writer do not mind the larger pitch, but memory does.
     """
-    height, width, _ = image(graph, name)
+    height, width, _ = graph.hwc(name)
     if width == 1 or name in graph.inputs or name in graph.outputs:
         return False
     rows_cost = columns_cost = 0.0
@@ -267,7 +267,7 @@ def _wants_odd_pixels(graph: Graph, name: str, consumers: list[Work], config: Np
         wishes = work.kind.input_layout
         if wishes is None or name != work.inputs[0]:
             continue
-        out_size = image(graph, work.op.output)[:2]
+        out_size = graph.hwc(work.op.output)[:2]
         costs = wishes.stream_costs(work.op, (height, width), out_size, config)
         rows_cost += costs[0]
         columns_cost += costs[1]

@@ -8,24 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from math import prod
 from typing import Any
 
 from celosia.sw.compiler.arithmetic.whole import Range
-from celosia.sw.compiler.ir import AddOp, ConvOp, Graph, NpuOp, hwc
+from celosia.sw.compiler.ir import AddOp, ConvOp, Graph, NpuOp
 from celosia.sw.compiler.ops.npu.kind import Kind
 from celosia.sw.compiler.ops.npu.registry import kind_of
 
-__all__ = ["Fusion", "Work", "image", "works_of"]
-
-
-def image(graph: Graph, name: str) -> tuple[int, int, int]:
-    """Return a tensor as [H, W, C]; other ranks than `hwc` knows become a column of pixels."""
-    shape = graph.tensors[name].shape
-    try:
-        return hwc(shape)
-    except ValueError:
-        return prod(shape[:-1]), 1, shape[-1]
+__all__ = ["Fusion", "Work", "works_of"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

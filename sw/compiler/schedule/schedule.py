@@ -19,7 +19,7 @@ from celosia.sw.compiler.place.layout import ActLayout, Slab, transfer_step
 from celosia.sw.compiler.place.mapping import shared_requantisation
 from celosia.sw.compiler.place.plan import COPY_LINES, MemoryPlan, WorkPlan
 from celosia.sw.compiler.place.tiling import Tiling
-from celosia.sw.compiler.place.works import Work, image
+from celosia.sw.compiler.place.works import Work
 from celosia.sw.compiler.schedule.chunks import Chunk, ChunkLoader, WeightedLayer
 from celosia.sw.compiler.schedule.constants import ConstantPool, constant_load
 from celosia.sw.compiler.schedule.conv import ConvJob, conv_steps, split_reduction_steps
@@ -208,7 +208,7 @@ class _Scheduler:
                 else self._target(work_plan, rows, tiles, buffer)
             )
             job = LoadJob(
-                images=tuple(image(self.graph, name) for name in work.inputs),
+                images=tuple(self.graph.hwc(name) for name in work.inputs),
                 homes=tuple(self.plan.home_plan.homes[name] for name in work.inputs),
                 target=target,
                 rows=rows,

@@ -305,8 +305,7 @@ class Bench:
     def _reference(self, path: Path, program: Program, number: int) -> _Reference:
         key = (path, number)
         if key not in self._references:
-            samples = random_samples(program.inputs, number + 1, self._seed, inner=program.inner)
-            sample = samples[number]
+            sample = random_samples(program, number + 1, self._seed)[number]
             expected = ReferenceModel(path, interpreter=False).run(sample)[0].tensors
             outputs = {info.name: expected[info.name] for info in program.outputs}
             self._references[key] = _Reference(path.read_bytes(), sample, outputs)

@@ -64,7 +64,7 @@ def check_model(graph: Graph, file: str) -> None:
         )
     edges = edge_tensors(graph)
     activations = [t for t in _activations(graph, ops) if t.name not in edges]
-    _check_types(graph, ops, activations, file)
+    _check_types(graph, ops, activations, edges, file)
     _check_quantisation(activations, file)
     _check_batch(graph, file)
 
@@ -86,7 +86,9 @@ def _activations(graph: Graph, ops: list[Op]) -> list[Tensor]:
     return [graph.tensors[name] for name in names]
 
 
-def _check_types(graph: Graph, ops: list[Op], activations: list[Tensor], file: str) -> None:
+def _check_types(
+    graph: Graph, ops: list[Op], activations: list[Tensor], edges: frozenset[str], file: str
+) -> None:
     what = f"cannot compile model {file}"
     floats = [t for t in activations if t.dtype in FLOATS]
     if floats:
@@ -117,7 +119,6 @@ def _check_types(graph: Graph, ops: list[Op], activations: list[Tensor], file: s
             raise UnsupportedError(what, cause, remedy, file=file, tensor=wrong[0].name)
     # Integer results inside the graph may compute shapes, which folding removes; at the
     # interface they are data.
-    edges = edge_tensors(graph)
     for name in (*graph.inputs, *graph.outputs):
         tensor = graph.tensors[name]
         if tensor.dtype is not DType.INT8 and name not in edges:

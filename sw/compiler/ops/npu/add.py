@@ -13,40 +13,27 @@ from celosia.sw.compiler.arithmetic.fixed import (
 )
 from celosia.sw.compiler.arithmetic.ranges import Ranges
 from celosia.sw.compiler.ir import AddOp, Graph
-from celosia.sw.compiler.ops.npu.checks import bad_clamp, broadcasts
+from celosia.sw.compiler.ops.npu.checks import bad_broadcast, bad_clamp
 from celosia.sw.compiler.ops.npu.job import VectorJob, elementwise_step
 from celosia.sw.compiler.ops.npu.kind import Kind
 from celosia.sw.compiler.ops.npu.window import with_clamp
 from celosia.sw.compiler.steps import Step
 
-__all__ = ["ADD"]
+__all__ = ["ADD", "added"]
 
 
 def _verify(graph: Graph, op: AddOp) -> str | None:
-    a, b, result = (graph.hwc(name) for name in (*op.inputs, op.output))
-    if a[2] != b[2] or tuple(map(max, a, b)) != result or not broadcasts(a, b):
-        return f"shapes {a}, {b} and {result}"
     if max(op.shift_a, op.shift_b, op.shift_out) > 0:
         return "a shift is positive"
     if op.left_shift != ADD_LEFT_SHIFT:
         return f"headroom of {op.left_shift} bits, the vector engine has {ADD_LEFT_SHIFT}"
-    return bad_clamp(op.act_min, op.act_max)
+    a, b, result = (graph.hwc(name) for name in (*op.inputs, op.output))
+    return bad_broadcast(a, b, result) or bad_clamp(op.act_min, op.act_max)
 
 
-def _ranges(graph: Graph, op: AddOp, sources: tuple[Ranges, ...]) -> Ranges:
-    a, b = sources
-    corners = np.array(
-        [
-            [_sum(op, int(x), int(y)) for x, y in zip(ends_a, ends_b, strict=True)]
-            for ends_a in (a.low, a.high)
-            for ends_b in (b.low, b.high)
-        ],
-        np.int64,
-    )
-    return Ranges(corners.min(axis=0), corners.max(axis=0))
+def added(op: AddOp, a: int, b: int) -> int:
+    """Return the sum of two of the operands' values, as the operator makes it."""
 
-
-def _sum(op: AddOp, a: int, b: int) -> int:
     def scaled(value: int, multiplier: int, shift: int) -> int:
         high = saturating_rounding_doubling_high_mul(value, multiplier)
         return rounding_divide_by_pot(high, -shift)
@@ -55,6 +42,19 @@ def _sum(op: AddOp, a: int, b: int) -> int:
     scaled_b = scaled((b - op.zero_point_b) << op.left_shift, op.multiplier_b, op.shift_b)
     total = scaled(scaled_a + scaled_b, op.multiplier_out, op.shift_out)
     return min(max(total + op.zero_point_out, op.act_min), op.act_max)
+
+
+def _ranges(graph: Graph, op: AddOp, sources: tuple[Ranges, ...]) -> Ranges:
+    a, b = sources
+    corners = np.array(
+        [
+            [added(op, int(x), int(y)) for x, y in zip(ends_a, ends_b, strict=True)]
+            for ends_a in (a.low, a.high)
+            for ends_b in (b.low, b.high)
+        ],
+        np.int64,
+    )
+    return Ranges(corners.min(axis=0), corners.max(axis=0))
 
 
 def _steps(op: AddOp, job: VectorJob, config: NpuConfig) -> Iterator[Step]:

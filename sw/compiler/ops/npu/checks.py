@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from celosia.sw.compiler.ir import Graph
 
-__all__ = ["bad_clamp", "broadcasts", "differing_elements", "is_int8", "window_count"]
+__all__ = ["bad_broadcast", "bad_clamp", "differing_elements", "is_int8", "window_count"]
+
+
+Image = tuple[int, int, int]
 
 
 def differing_elements(graph: Graph, source: str, result: str) -> str | None:
@@ -20,9 +23,13 @@ def bad_clamp(low: int, high: int) -> str | None:
     return f"clamp {low}..{high}"
 
 
-def broadcasts(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    """Whether two shapes of one rank are equal where neither is 1."""
-    return all(m == n or 1 in (m, n) for m, n in zip(a, b, strict=True))
+def bad_broadcast(a: Image, b: Image, result: Image) -> str | None:
+    """Hold that two images have the result's channels, and its rows and columns or one for all."""
+    for one in (a, b):
+        same = one[2] == result[2]
+        if not same or any(m not in (1, n) for m, n in zip(one, result, strict=True)):
+            return f"shapes {a}, {b} and {result}"
+    return None if tuple(map(max, a, b)) == result else f"shapes {a}, {b} and {result}"
 
 
 def is_int8(value: int) -> bool:

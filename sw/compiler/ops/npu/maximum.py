@@ -16,7 +16,7 @@ from celosia.hw.contract.isa import Vector, VectorOp
 from celosia.sw.compiler.arithmetic.ranges import Ranges
 from celosia.sw.compiler.arithmetic.whole import Range, split
 from celosia.sw.compiler.ir import Graph, MaximumOp
-from celosia.sw.compiler.ops.npu.checks import broadcasts
+from celosia.sw.compiler.ops.npu.checks import bad_broadcast
 from celosia.sw.compiler.ops.npu.job import VectorJob
 from celosia.sw.compiler.ops.npu.kind import Kind
 from celosia.sw.compiler.steps import Step
@@ -26,9 +26,7 @@ __all__ = ["MAXIMUM"]
 
 def _verify(graph: Graph, op: MaximumOp) -> str | None:
     a, b, result = (graph.hwc(name) for name in (*op.inputs, op.output))
-    if a[2] != b[2] or tuple(map(max, a, b)) != result or not broadcasts(a, b):
-        return f"shapes {a}, {b} and {result}"
-    return None
+    return bad_broadcast(a, b, result)
 
 
 def _ranges(graph: Graph, op: MaximumOp, sources: tuple[Ranges, ...]) -> Ranges:

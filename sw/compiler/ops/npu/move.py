@@ -45,13 +45,7 @@ def _verify(graph: Graph, op: MoveOp) -> str | None:
             if box.source < len(op.sources)
             else len(op.constants)
         )
-        spans = (
-            (box.height, box.step_y),
-            (box.width, box.step_x),
-            (box.channels, box.step_c),
-        )
-        low = box.offset + sum(min(0, (count - 1) * step) for count, step in spans)
-        high = box.offset + sum(max(0, (count - 1) * step) for count, step in spans)
+        low, high = box.span
         if low < 0 or high >= size:
             return f"{box} is outside of a source of {size} elements"
     elements = graph.tensors[op.output].elements

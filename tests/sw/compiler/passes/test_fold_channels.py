@@ -477,7 +477,7 @@ def test_a_check_compares_the_channels_that_are_left(
     path.write_bytes(b.finish([dense_conv(b, y)]))
     with open_device("emu", SMALL) as device:
         program = compile_model(path, SMALL, fold=True)
-        inputs = random_samples(program.inputs, 1, 0)
+        inputs = random_samples(program, 1, 0)
         report = check_model(path, SMALL, device, inputs, fold=True, interpreter=False)
         assert report.equal
         assert report.narrowed == {y.name: (1, 3)}
@@ -536,7 +536,7 @@ def test_vww_is_exact_and_fast() -> None:
     assert sum(layer.predicted_cycles for layer in program.layers) <= VWW_CYCLES
     assert 2 * program.folded_macs > sum(layer.macs for layer in program.layers)
     with open_device("emu", config) as device:
-        inputs = random_samples(program.inputs, 2, 4)
+        inputs = random_samples(program, 2, 4)
         report = check_model(path, config, device, inputs, program=program, interpreter=False)
     assert report.difference is None
     assert len(report.narrowed) >= 15

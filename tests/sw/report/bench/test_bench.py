@@ -229,7 +229,7 @@ def test_profiling_changes_nothing(bench: Bench, model: Path, measured: Measurem
 
     program = bench.program(model, BASE)
     with SimDevice(BASE, memory_bytes=1 << 20) as device:
-        result = device.run(program, random_samples(program.inputs, 1, 3)[0])
+        result = device.run(program, random_samples(program, 1, 3)[0])
     assert device.samples is None
     assert result.cycles == measured.cycles
     assert {name: result.counters[name] for name, _ in COUNTERS} == dict(measured.counters)
@@ -365,7 +365,7 @@ def test_the_command_succeeds_only_if_results_are_equal(
 def test_resident_programs_compute_the_same(model: Path) -> None:
     program = compile_model(model, BASE)
     variants = make_resident(program)
-    one, other = random_samples(program.inputs, 2, 5)
+    one, other = random_samples(program, 2, 5)
     with EmuDevice(BASE, memory_bytes=1 << 20) as device:
         expected = [device.run(program, sample).output for sample in (one, other)]
     with EmuDevice(BASE, memory_bytes=1 << 20) as device:
