@@ -37,7 +37,7 @@ def require_operations(
             problems.setdefault(layer, lacking(operation, config))
     if problems:
         first, *others = problems
-        more = f" (and of {len(others)} more operators)" if others else ""
+        more = f"; {len(others)} more cannot run either" if others else ""
         work = works[first]
         raise UnsupportedError(
             work.name,

@@ -8,6 +8,7 @@ celosia.sw.docgen.sessions`` runs it and records what it prints.
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
 import subprocess
@@ -105,6 +106,7 @@ def _run(sources: Sources, command: str, folder: Path) -> list[str]:
 
 def main() -> None:
     """Run the sessions on the RTL and record what they print."""
+    argparse.ArgumentParser(description=main.__doc__).parse_args()
     sources = Sources(Path(__file__).resolve().parents[2])
     with tempfile.TemporaryDirectory(prefix="celosia-") as folder:
         for command in RECORDED:

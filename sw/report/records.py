@@ -13,7 +13,7 @@ from typing import Any
 from celosia.errors import CelosiaError
 from celosia.sw.report.files import write_bytes
 
-__all__ = ["put_entry", "read_entries"]
+__all__ = ["damaged_record", "put_entry", "read_entries"]
 
 
 def read_entries(path: Path) -> dict[str, Any]:
@@ -32,7 +32,12 @@ def read_entries(path: Path) -> dict[str, Any]:
             raise ValueError("it is not a JSON object")
         return content
     except (OSError, ValueError) as error:
-        raise CelosiaError(f"record {path}", str(error), "measure anew into another file") from None
+        raise damaged_record(path, str(error)) from None
+
+
+def damaged_record(path: Path, cause: str) -> CelosiaError:
+    """Make the error for a record that cannot be read; the caller raises it."""
+    return CelosiaError(f"record {path}", cause, "measure anew into another file")
 
 
 def put_entry(path: Path, name: str, value: Any) -> None:

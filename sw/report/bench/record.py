@@ -21,6 +21,7 @@ from celosia.sw.report.bench.attribute import LayerProfile, Reason
 from celosia.sw.report.bench.baselines import Baseline
 from celosia.sw.report.bench.bench import Conditions, Measurement
 from celosia.sw.report.files import write_bytes
+from celosia.sw.report.records import damaged_record, read_entries
 
 __all__ = ["CycleRecord", "preset_name", "read_record", "write_record"]
 
@@ -125,11 +126,10 @@ def read_record(path: Path) -> CycleRecord:
     """
     if not path.exists():
         return CycleRecord()
-    try:
-        runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
-        return CycleRecord({_key(entry): entry for entry in runs})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CelosiaError(f"record {path}", str(error), "measure anew into another file") from None
+    runs = read_entries(path).get("runs")
+    if not isinstance(runs, list) or not all(isinstance(entry, dict) for entry in runs):
+        raise damaged_record(path, "it is no record of cycles: it has no list of runs")
+    return CycleRecord({_key(entry): entry for entry in runs})
 
 
 def write_record(path: Path, record: CycleRecord) -> None:

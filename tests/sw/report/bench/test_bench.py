@@ -445,6 +445,31 @@ def test_a_record_keeps_what_was_not_measured(tmp_path: Path) -> None:
         read_record(kept)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{}", "no list of runs"),
+        ('{"runs": 3}', "no list of runs"),
+        ('{"runs": [3]}', "no list of runs"),
+        ("[]", "not a JSON object"),
+        ("nonsense", "Expecting value"),
+    ],
+)
+def test_a_damaged_record_is_refused_before_anything_is_measured(
+    model: Path, tmp_path: Path, content: str, words: str
+) -> None:
+    path = tmp_path / "cycles.json"
+    path.write_text(content, encoding="utf-8")
+    arguments = ["bench", "--model", str(model), "--config", "base", "--record", str(path)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    said = " ".join(result.output.split())
+    assert words in said
+    assert "cycles.json" in said
+    assert "measure anew" in said.lower()
+    assert path.read_text(encoding="utf-8") == content
+
+
 def test_a_record_is_of_presets_only(tmp_path: Path) -> None:
     config = BASE.with_(act_bytes=BASE.act_bytes // 2, name="mine")
     with pytest.raises(CelosiaError, match="presets only"):
