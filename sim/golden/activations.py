@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -284,6 +285,7 @@ def inverse_square_root(
     return to_int8(table[x.astype(np.int64) - INT8_MIN])
 
 
+@cache
 def _newton_inverse_square_root(value: int) -> tuple[int, int]:
     """Return a Q0.31 mantissa and a shift (left positive) of ``value ** -0.5``, 1 to 255."""
     if value == 1:

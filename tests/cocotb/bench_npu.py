@@ -29,6 +29,7 @@ FIRST_ADDRESS = 4096
 DRAWS = 200
 MOST_PREDICTED_CYCLES = 90_000 if CONFIG.firmware else 12_000
 """Larger networks would make the bench slow and show nothing else."""
+NETWORKS = 1 if CONFIG.firmware else 3
 LIMIT_CYCLES = 4_000_000 if CONFIG.firmware else 400_000
 MOODS = (
     ((8, 8), 0.0, 0.0),
@@ -167,7 +168,7 @@ async def check_inference(host: Host, program: Program, candidate: RandomModel) 
 @cocotb.test()
 async def random_networks_equal_the_golden_model(dut: Any) -> None:
     host = await start(dut)
-    for _ in range(3):
+    for _ in range(NETWORKS):
         program, candidate = host.network()
         for _ in range(2):
             await check_inference(host, program, candidate)
