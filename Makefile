@@ -41,6 +41,8 @@ campaign: $(DEV_STAMP)
 	$(BIN)/python -m tests.e2e.test_rtl_models --random 20
 	$(BIN)/python -m tests.e2e.test_rtl_random --config small4 --seeds 1000 1500
 	$(BIN)/python -m tests.e2e.test_rtl_random --config small8 --seeds 1000 1500
+	$(BIN)/python -m tests.e2e.test_random_graphs --seeds 0 1000
+	$(BIN)/python -m tests.e2e.test_random_graphs --seeds 0 200 --device sim
 	$(BIN)/python -m tests.e2e.test_rtl_faults --seeds 1000 3000
 
 lint: $(DEV_STAMP)

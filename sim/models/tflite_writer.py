@@ -44,6 +44,7 @@ _VERSIONS = {
     "DEQUANTIZE": 2,
     "MEAN": 2,
     "PAD": 2,
+    "BROADCAST_TO": 2,
 }
 
 

@@ -17,7 +17,15 @@ import numpy as np
 import numpy.typing as npt
 from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
 
-__all__ = ["OPERATORS", "RandomModel", "random_network", "random_operator"]
+__all__ = [
+    "OPERATORS",
+    "RandomModel",
+    "binary",
+    "convolution",
+    "pool",
+    "random_network",
+    "random_operator",
+]
 
 Int8 = npt.NDArray[np.int8]
 Rng = np.random.Generator
@@ -92,7 +100,8 @@ def _bias(rng: Rng, channels: int, reach: float) -> npt.NDArray[np.int32] | None
 # ---------------------------------------------------------------------- one operator
 
 
-def _convolution(rng: Rng, builder: ModelBuilder, x: TensorHandle, code: str) -> TensorHandle:
+def convolution(rng: Rng, builder: ModelBuilder, x: TensorHandle, code: str) -> TensorHandle:
+    """Add a CONV_2D or a DEPTHWISE_CONV_2D of an image."""
     _, height, width, depth = x.shape
     kernel = (_int(rng, 1, min(4, height)), _int(rng, 1, min(4, width)))
     strides, dilations = (_int(rng, 1, 3), _int(rng, 1, 3)), (1, 1)
@@ -143,9 +152,10 @@ def _fully_connected(rng: Rng, builder: ModelBuilder, x: TensorHandle) -> Tensor
     )
 
 
-def _binary(
+def binary(
     rng: Rng, builder: ModelBuilder, a: TensorHandle, b: TensorHandle, code: str
 ) -> TensorHandle:
+    """Add an ADD, SUB or MUL of two tensors."""
     if code == "MUL":
         scale = a.scale * b.scale * 60 * _factor(rng)
         function = builder.mul
@@ -157,7 +167,8 @@ def _binary(
     )
 
 
-def _pool(rng: Rng, builder: ModelBuilder, x: TensorHandle, code: str) -> TensorHandle:
+def pool(rng: Rng, builder: ModelBuilder, x: TensorHandle, code: str) -> TensorHandle:
+    """Add an AVERAGE_POOL_2D or a MAX_POOL_2D of an image."""
     function = builder.average_pool2d if code == "AVERAGE_POOL_2D" else builder.max_pool2d
     return function(
         x,
@@ -183,7 +194,7 @@ def _unary(rng: Rng, builder: ModelBuilder, x: TensorHandle, code: str) -> Tenso
 def _convolution_model(code: str) -> Callable[[Rng, ModelBuilder], list[Int8]]:
     def make(rng: Rng, builder: ModelBuilder) -> list[Int8]:
         x = _image(rng, builder)
-        _convolution(rng, builder, x, code)
+        convolution(rng, builder, x, code)
         return [_values(rng, x.shape)]
 
     return make
@@ -204,7 +215,7 @@ def _binary_model(code: str) -> Callable[[Rng, ModelBuilder], list[Int8]]:
             shape = tuple(1 if rng.random() < 0.5 else extent for extent in shape)
         y = builder.input(shape, scale=_f32(x.scale * _factor(rng)), zero_point=_zero_point(rng))
         operands = (x, y) if rng.random() < 0.5 else (y, x)
-        _binary(rng, builder, *operands, code)
+        binary(rng, builder, *operands, code)
         return [_values(rng, x.shape), _values(rng, shape)]
 
     return make
@@ -213,7 +224,7 @@ def _binary_model(code: str) -> Callable[[Rng, ModelBuilder], list[Int8]]:
 def _pool_model(code: str) -> Callable[[Rng, ModelBuilder], list[Int8]]:
     def make(rng: Rng, builder: ModelBuilder) -> list[Int8]:
         x = _image(rng, builder)
-        _pool(rng, builder, x, code)
+        pool(rng, builder, x, code)
         return [_values(rng, x.shape)]
 
     return make
@@ -419,9 +430,9 @@ def random_network(
     for _ in range(depth):
         code = codes[_int(rng, 0, len(codes) - 1)]
         if code in ("CONV_2D", "DEPTHWISE_CONV_2D"):
-            x = _convolution(rng, builder, x, code)
+            x = convolution(rng, builder, x, code)
         elif code in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
-            x = _pool(rng, builder, x, code)
+            x = pool(rng, builder, x, code)
         else:
             x = _unary(rng, builder, x, code)
         # Wide depth multipliers would make later layers slow: a pointwise layer narrows them.
@@ -435,7 +446,7 @@ def random_network(
             )
         partners = [t for t in earlier if t.shape == x.shape]
         if partners and rng.random() < 0.5:
-            x = _binary(rng, builder, partners[_int(rng, 0, len(partners) - 1)], x, "ADD")
+            x = binary(rng, builder, partners[_int(rng, 0, len(partners) - 1)], x, "ADD")
         earlier.append(x)
     x = builder.average_pool2d(x, size=(x.shape[1], x.shape[2]))
     x = _fully_connected(rng, builder, builder.reshape(x, (1, -1)))

@@ -15,13 +15,13 @@ from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
 
 from tests.kit.random_models import RandomModel
 
-__all__ = ["MOVES", "random_move"]
+__all__ = ["MOVES", "MoveDraw", "move_is_possible", "random_move", "random_outputs"]
 
 Rng = np.random.Generator
 
 
 @dataclass
-class _Draw:
+class MoveDraw:
     """A model under construction: its inputs, and the first operand of the operator."""
 
     rng: Rng
@@ -73,7 +73,7 @@ def _with(shape: Sequence[int], axis: int, extent: int) -> list[int]:
     return changed
 
 
-def _concatenation(d: _Draw) -> list[TensorHandle]:
+def _concatenation(d: MoveDraw) -> list[TensorHandle]:
     axis, parts = d.axis(), [d.x]
     for _ in range(d.whole(0, 3)):
         again = d.rng.random() < 0.2
@@ -83,7 +83,7 @@ def _concatenation(d: _Draw) -> list[TensorHandle]:
     return d.result("CONCATENATION", parts, [shape], ("ConcatenationOptions", {"Axis": axis}))
 
 
-def _split(d: _Draw) -> list[TensorHandle]:
+def _split(d: MoveDraw) -> list[TensorHandle]:
     axis = d.axis()
     extent = d.x.shape[axis]
     count = int(d.rng.choice([n for n in range(1, extent + 1) if extent % n == 0]))
@@ -92,7 +92,7 @@ def _split(d: _Draw) -> list[TensorHandle]:
     return d.result("SPLIT", [d.numbers(axis), d.x], shapes, options)
 
 
-def _split_v(d: _Draw) -> list[TensorHandle]:
+def _split_v(d: MoveDraw) -> list[TensorHandle]:
     axis = d.axis()
     extent = d.x.shape[axis]
     cuts = sorted(int(v) for v in d.rng.choice(range(1, extent + 1), d.whole(1, min(3, extent))))
@@ -106,13 +106,13 @@ def _split_v(d: _Draw) -> list[TensorHandle]:
     return d.result("SPLIT_V", [d.x, d.numbers(told), d.numbers(axis)], shapes, options)
 
 
-def _slice(d: _Draw) -> list[TensorHandle]:
+def _slice(d: MoveDraw) -> list[TensorHandle]:
     begin = [d.whole(0, n - 1) for n in d.x.shape]
     size = [d.whole(1, n - b) for n, b in zip(d.x.shape, begin, strict=True)]
     return d.result("SLICE", [d.x, d.numbers(begin), d.numbers(size)], [size])
 
 
-def _strided_slice(d: _Draw) -> list[TensorHandle]:
+def _strided_slice(d: MoveDraw) -> list[TensorHandle]:
     begin, end, step = [], [], []
     for n in d.x.shape:
         first, last = sorted((d.whole(0, n - 1), d.whole(0, n - 1)))
@@ -137,7 +137,7 @@ def _strided_slice(d: _Draw) -> list[TensorHandle]:
     return d.result("STRIDED_SLICE", operands, [shape], ("StridedSliceOptions", options))
 
 
-def _pack(d: _Draw) -> list[TensorHandle]:
+def _pack(d: MoveDraw) -> list[TensorHandle]:
     parts = [d.x, *(d.other(d.x.shape) for _ in range(d.whole(0, 2)))]
     axis = d.whole(1, len(d.x.shape))
     shape = [*d.x.shape[:axis], len(parts), *d.x.shape[axis:]]
@@ -145,27 +145,27 @@ def _pack(d: _Draw) -> list[TensorHandle]:
     return d.result("PACK", parts, [shape], ("PackOptions", options))
 
 
-def _unpack(d: _Draw) -> list[TensorHandle]:
+def _unpack(d: MoveDraw) -> list[TensorHandle]:
     axis = d.axis() % len(d.x.shape)
     shape = [*d.x.shape[:axis], *d.x.shape[axis + 1 :]]
     options = {"Axis": axis, "Num": d.x.shape[axis]}
     return d.result("UNPACK", [d.x], [shape] * d.x.shape[axis], ("UnpackOptions", options))
 
 
-def _gather(d: _Draw) -> list[TensorHandle]:
+def _gather(d: MoveDraw) -> list[TensorHandle]:
     axis = d.axis() % len(d.x.shape)
     indices = d.rng.integers(0, d.x.shape[axis], d.whole(1, 7))
     shape = _with(d.x.shape, axis, len(indices))
     return d.result("GATHER", [d.x, d.numbers(indices)], [shape], ("GatherOptions", {"Axis": axis}))
 
 
-def _tile(d: _Draw) -> list[TensorHandle]:
+def _tile(d: MoveDraw) -> list[TensorHandle]:
     multiples = [1, *(d.whole(1, 3) for _ in d.x.shape[1:])]
     shape = [n * m for n, m in zip(d.x.shape, multiples, strict=True)]
     return d.result("TILE", [d.x, d.numbers(multiples)], [shape])
 
 
-def _broadcast_to(d: _Draw) -> list[TensorHandle]:
+def _broadcast_to(d: MoveDraw) -> list[TensorHandle]:
     axis = d.axis()
     one = _with(d.x.shape, axis, 1)
     begin = d.numbers([0] * len(one))
@@ -174,27 +174,27 @@ def _broadcast_to(d: _Draw) -> list[TensorHandle]:
     return d.result("BROADCAST_TO", [small, d.numbers(shape)], [shape])
 
 
-def _reverse(d: _Draw) -> list[TensorHandle]:
+def _reverse(d: MoveDraw) -> list[TensorHandle]:
     return d.result("REVERSE_V2", [d.x, d.numbers([d.axis()])], [d.x.shape])
 
 
-def _transpose(d: _Draw) -> list[TensorHandle]:
+def _transpose(d: MoveDraw) -> list[TensorHandle]:
     order = [0, *(int(i) + 1 for i in d.rng.permutation(len(d.x.shape) - 1))]
     shape = [d.x.shape[i] for i in order]
     return d.result("TRANSPOSE", [d.x, d.numbers(order)], [shape])
 
 
-def _amounts(d: _Draw, most: Sequence[int]) -> tuple[list[list[int]], list[int]]:
+def _amounts(d: MoveDraw, most: Sequence[int]) -> tuple[list[list[int]], list[int]]:
     pairs = [[0, 0], *([d.whole(0, m), d.whole(0, m)] for m in most[1:])]
     return pairs, [n + sum(pair) for n, pair in zip(d.x.shape, pairs, strict=True)]
 
 
-def _pad(d: _Draw) -> list[TensorHandle]:
+def _pad(d: MoveDraw) -> list[TensorHandle]:
     pairs, shape = _amounts(d, [3] * len(d.x.shape))
     return d.result("PAD", [d.x, d.numbers(pairs)], [shape])
 
 
-def _padv2(d: _Draw) -> list[TensorHandle]:
+def _padv2(d: MoveDraw) -> list[TensorHandle]:
     pairs, shape = _amounts(d, [3] * len(d.x.shape))
     value = d.builder.constant(
         np.array(d.whole(-128, 127), np.int8), scales=d.x.scale, zero_point=d.x.zero_point
@@ -202,7 +202,7 @@ def _padv2(d: _Draw) -> list[TensorHandle]:
     return d.result("PADV2", [d.x, d.numbers(pairs), value], [shape])
 
 
-def _mirror_pad(d: _Draw) -> list[TensorHandle]:
+def _mirror_pad(d: MoveDraw) -> list[TensorHandle]:
     mode = d.whole(0, 1)
     pairs, shape = _amounts(d, [min(3, n - 1 + mode) for n in d.x.shape])
     return d.result(
@@ -210,7 +210,7 @@ def _mirror_pad(d: _Draw) -> list[TensorHandle]:
     )
 
 
-def _space_to_depth(d: _Draw) -> list[TensorHandle]:
+def _space_to_depth(d: MoveDraw) -> list[TensorHandle]:
     block = d.whole(1, 3)
     n, height, width, channels = d.x.shape
     larger = [n, height * block, width * block, channels]
@@ -220,7 +220,7 @@ def _space_to_depth(d: _Draw) -> list[TensorHandle]:
     return d.result("SPACE_TO_DEPTH", [x], [shape], options)
 
 
-def _depth_to_space(d: _Draw) -> list[TensorHandle]:
+def _depth_to_space(d: MoveDraw) -> list[TensorHandle]:
     block = d.whole(1, 2)
     n, height, width, channels = d.x.shape
     deeper = [n, height, width, channels * block**2]
@@ -230,7 +230,7 @@ def _depth_to_space(d: _Draw) -> list[TensorHandle]:
     return d.result("DEPTH_TO_SPACE", [x], [shape], options)
 
 
-def _resize_nearest(d: _Draw) -> list[TensorHandle]:
+def _resize_nearest(d: MoveDraw) -> list[TensorHandle]:
     size = [d.whole(1, 15), d.whole(1, 15)]
     if d.rng.random() < 0.4:
         factor = d.whole(2, 3)
@@ -245,7 +245,7 @@ def _resize_nearest(d: _Draw) -> list[TensorHandle]:
     )
 
 
-_MAKERS: dict[str, Callable[[_Draw], list[TensorHandle]]] = {
+_MAKERS: dict[str, Callable[[MoveDraw], list[TensorHandle]]] = {
     "BROADCAST_TO": _broadcast_to,
     "CONCATENATION": _concatenation,
     "DEPTH_TO_SPACE": _depth_to_space,
@@ -270,6 +270,16 @@ MOVES = tuple(_MAKERS)
 _IMAGES_ONLY = {"DEPTH_TO_SPACE", "RESIZE_NEAREST_NEIGHBOR", "SPACE_TO_DEPTH"}
 
 
+def move_is_possible(code: str, rank: int) -> bool:
+    """Return whether an operator can be made of a tensor of a rank."""
+    return rank == 4 if code in _IMAGES_ONLY else rank < 4 if code == "PACK" else True
+
+
+def random_outputs(code: str, draw: MoveDraw) -> list[TensorHandle]:
+    """Add one operator to a model; return its results."""
+    return _MAKERS[code](draw)
+
+
 def random_move(code: str, rng: Rng) -> RandomModel:
     """Make a model around one operator.
 
@@ -289,8 +299,8 @@ def random_move(code: str, rng: Rng) -> RandomModel:
     x = inputs[0]
     if rng.random() < 0.5:
         x = builder.relu(x, scale=0.05, zero_point=int(rng.integers(-128, 128)))
-    draw = _Draw(rng, builder, inputs, x)
-    outputs = _MAKERS[code](draw)
+    draw = MoveDraw(rng, builder, inputs, x)
+    outputs = random_outputs(code, draw)
     read: list[TensorHandle] = []
     for output in outputs:
         if len(output.shape) == 4 and rng.random() < 0.5:
