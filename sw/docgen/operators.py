@@ -5,6 +5,7 @@ from __future__ import annotations
 from celosia.sw.compiler.frontends.tflite.arithmetic import REFERENCE
 from celosia.sw.compiler.ops.operator import Operator
 from celosia.sw.compiler.ops.registry import OPERATORS
+from celosia.sw.docgen.coverage import ETHOS_U55, TFLITE_MICRO
 
 __all__ = ["operators_page"]
 
@@ -45,8 +46,35 @@ def operators_page() -> str:
         "| operator | inputs | instead |",
         "|---|--:|---|",
         *(f"| {_names(r)} | {_inputs(r)} | {r.remedy} |" for r in others),
+        "",
+        *_coverage(),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _coverage() -> list[str]:
+    """Return the section that holds the operators against those of other tools."""
+    here = {name for name, record in OPERATORS.items() if record.lower is not None}
+    lines = [
+        "## Held against other tools",
+        "",
+        "Every operator that TensorFlow Lite Micro registers, that Arm's Vela places on an"
+        " Ethos-U55, or that the NPU runs here (its limits are above). Here run"
+        f" {len(here & TFLITE_MICRO)} of the {len(TFLITE_MICRO)} of TensorFlow Lite Micro and"
+        f" {len(here & ETHOS_U55)} of the {len(ETHOS_U55)} of the Ethos-U55.",
+        "",
+        "| operator | TensorFlow Lite Micro | Ethos-U55 | here |",
+        "|---|:-:|:-:|---|",
+    ]
+    for name in sorted(TFLITE_MICRO | ETHOS_U55 | here):
+        micro, ethos = ("x" if name in names else "" for names in (TFLITE_MICRO, ETHOS_U55))
+        place = f"NPU: {OPERATORS[name].where}" if name in here else ELSEWHERE
+        lines.append(f"| {name} | {micro} | {ethos} | {place} |")
+    return lines
+
+
+ELSEWHERE = "refused"
+"""What becomes of an operator that the NPU does not run."""
 
 
 def _names(record: Operator) -> str:
