@@ -31,6 +31,7 @@ __all__ = [
     "fully_connected_accumulators",
     "requantize",
     "same_padding",
+    "transpose_conv",
     "window_geometry",
     "window_taps",
 ]
@@ -226,6 +227,64 @@ def conv2d(
     mantissas, shifts = channel_multipliers(x_scale, w_scales, out_scale)
     low, high = activation_range(activation, out_scale, out_zero_point)
     return requantize(acc, mantissas, shifts, out_zero_point=out_zero_point, low=low, high=high)
+
+
+def transpose_conv(
+    x: Int8,
+    w: Int8,
+    bias: Int32 | None,
+    *,
+    size: Pair,
+    strides: Pair,
+    padding: str,
+    x_scale: float,
+    x_zero_point: int,
+    w_scales: Scales,
+    out_scale: float,
+    out_zero_point: int,
+    activation: str = "NONE",
+) -> Int8:
+    """TRANSPOSE_CONV: every pixel of the input adds the kernel, times its value, to the output.
+
+    Parameters
+    ----------
+    x, w, bias
+        As for :func:`conv2d`.
+    size
+        Height and width of the output.  What the kernel writes outside of it is lost.
+    strides
+        Rows and columns of the output from input pixel to input pixel.
+    padding
+        "SAME" or "VALID" of the convolution that this is the transpose of.
+
+    Returns
+    -------
+    numpy.ndarray
+        int8 (N, *size, out_channels).
+    """
+    n, height, width, _ = x.shape
+    out_channels, kernel_h, kernel_w, _ = w.shape
+    top = _transposed_padding(size[0], kernel_h, strides[0], padding)
+    left = _transposed_padding(size[1], kernel_w, strides[1], padding)
+    rows = max((height - 1) * strides[0] + kernel_h, top + size[0])
+    columns = max((width - 1) * strides[1] + kernel_w, left + size[1])
+    total = np.zeros((n, rows, columns, out_channels), np.int64)
+    values = x.astype(np.int64) - x_zero_point
+    weights = w.astype(np.int64)
+    for i in range(height):
+        for j in range(width):
+            y, z = i * strides[0], j * strides[1]
+            added = np.einsum("nc,ohwc->nhwo", values[:, i, j], weights)
+            total[:, y : y + kernel_h, z : z + kernel_w] += added
+    acc = _with_bias(total[:, top : top + size[0], left : left + size[1]], bias)
+    mantissas, shifts = channel_multipliers(x_scale, w_scales, out_scale)
+    low, high = activation_range(activation, out_scale, out_zero_point)
+    return requantize(acc, mantissas, shifts, out_zero_point=out_zero_point, low=low, high=high)
+
+
+def _transposed_padding(extent: int, kernel: int, stride: int, padding: str) -> int:
+    """Return the rows that the convolution which is transposed would have before `extent`."""
+    return same_padding(extent, kernel, stride)[0] if padding == "SAME" else 0
 
 
 def depthwise_conv2d_accumulators(

@@ -39,6 +39,7 @@ from celosia.sim.golden.conv import (
     fully_connected_accumulators,
     requantize,
     same_padding,
+    transpose_conv,
     window_geometry,
     window_taps,
 )
@@ -97,6 +98,7 @@ __all__ = [
     "softmax_scaling",
     "sub",
     "tanh",
+    "transpose_conv",
     "window_geometry",
     "window_taps",
 ]

@@ -269,6 +269,8 @@ def _reason(graph: Graph, work_plan: WorkPlan, config: NpuConfig) -> str:
     elif tiling.mapping is not None:
         folded = any(op.output == work.inputs[0] and kind_of(op).packed for op in graph.npu_ops)
         text = tiling.mapping.describe(folded_input=folded)
+    elif tiling.phases is not None:
+        text = tiling.phases.describe()
     else:
         text = f"{work.kind.where}, {config.vector_lanes} lanes"
     if tiling is not None and any((*tiling.in_bytes, tiling.out_bytes)):

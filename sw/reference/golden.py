@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from celosia.sim.golden import activations, movement
+from celosia.sim.golden import activations, movement, resize
 from celosia.sim.golden import operators as golden
 from celosia.sw.compiler.ir import Graph
 from celosia.sw.reference.graph import (
@@ -137,7 +137,8 @@ class GoldenModel:
             )
         if op.name in _ANY_TYPE:
             return
-        data = [self.tensors[i] for i in (op.inputs[0], op.outputs[0])]
+        source = op.inputs[_DATA_PLACE.get(op.name, 0)]
+        data = [self.tensors[i] for i in (source, op.outputs[0])]
         for info in data:
             if info.dtype != np.int8 or info.scales.size != 1:
                 raise UnsupportedModelError(
@@ -190,6 +191,25 @@ def _convolution(model: GoldenModel, op: GoldenOperator, values: Values) -> Arra
         w_scales=model.tensors[op.inputs[1]].scales,
         activation=_activation(op),
         **_in_out(model, op),
+    )
+
+
+def _transpose_conv(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    _, weights, x = op.inputs[:3]
+    source, out = model.tensors[x], model.tensors[op.outputs[0]]
+    return golden.transpose_conv(
+        values[x],
+        values[weights],
+        _optional(op, values, 3),
+        size=(out.shape[1], out.shape[2]),
+        strides=(op.options["stride_h"], op.options["stride_w"]),
+        padding=op.options["padding"],
+        x_scale=source.scale,
+        x_zero_point=source.zero_point,
+        w_scales=model.tensors[weights].scales,
+        out_scale=out.scale,
+        out_zero_point=out.zero_point,
+        activation=_activation(op),
     )
 
 
@@ -450,6 +470,16 @@ def _resize_nearest(model: GoldenModel, op: GoldenOperator, values: Values) -> A
     )
 
 
+def _resize_bilinear(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    height, width = _numbers(values, op.inputs[1])
+    return resize.resize_bilinear(
+        values[op.inputs[0]],
+        size=(height, width),
+        align_corners=bool(op.options["align_corners"]),
+        half_pixel_centers=bool(op.options["half_pixel_centers"]),
+    )
+
+
 def _strided_slice(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
     options = op.options
     if "shrink_axis_mask" not in options:
@@ -511,6 +541,8 @@ _EVALUATORS: dict[str, _Evaluator] = {
     "CONV_2D": _convolution,
     "DEPTHWISE_CONV_2D": _convolution,
     "FULLY_CONNECTED": _fully_connected,
+    "TRANSPOSE_CONV": _transpose_conv,
+    "RESIZE_BILINEAR": _resize_bilinear,
     "ADD": _binary,
     "SUB": _binary,
     "MUL": _binary,
@@ -542,6 +574,8 @@ _EVALUATORS: dict[str, _Evaluator] = {
     "REDUCE_MAX": _reduce_max,
     "PAD": _pad,
 }
+_DATA_PLACE = {"TRANSPOSE_CONV": 2}
+"""Which operand the activations are, where it is not the first one."""
 # What moves data without computing, or looks at the types itself.
 _ANY_TYPE = frozenset({*_MOVEMENTS, "QUANTIZE", "DEQUANTIZE"})
 OPERATORS: tuple[str, ...] = tuple(sorted(_EVALUATORS))

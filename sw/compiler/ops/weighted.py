@@ -1,4 +1,4 @@
-"""Lowers CONV_2D, DEPTHWISE_CONV_2D and FULLY_CONNECTED to `ConvOp`.
+"""Lowers CONV_2D, DEPTHWISE_CONV_2D and FULLY_CONNECTED to `ConvOp`, TRANSPOSE_CONV to several.
 
 Also PAD on its own, which is a depthwise 1x1 convolution by one with explicit pads: the identity
 inside, the zero point outside.
@@ -6,7 +6,7 @@ inside, the zero point outside.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,10 +36,12 @@ from celosia.sw.compiler.ir import (
     made_like,
 )
 from celosia.sw.compiler.ops.moves import lower_by_fill
+from celosia.sw.compiler.ops.npu.phases import PhasesOp
 from celosia.sw.compiler.ops.operator import Lowered, Operator
+from celosia.sw.compiler.ops.phases import phases_of, transposed_axis
 from celosia.sw.compiler.passes.fold_pad import spatial_pads
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
-from celosia.sw.compiler.passes.window import Window, require_nhwc, window_of
+from celosia.sw.compiler.passes.window import Window, require_nhwc, strides_of, window_of
 
 __all__ = ["OPERATORS"]
 
@@ -202,6 +204,45 @@ def lower_fully_connected(graph: Graph, op: SourceOp) -> tuple[list[NpuOp], list
     common["input"] = source.name
     ops.append(ConvOp(**common, macs=batch * depth * cout))
     return ops, tensors
+
+
+def lower_transpose_conv(graph: Graph, op: SourceOp) -> PhasesOp:
+    """Lower TRANSPOSE_CONV: the shape of its output, weights [cout, kh, kw, cin], the input.
+
+    Its reference adds each input pixel times the kernel to the output, the strides apart; here
+    each phase of the output gathers the kernel taps that reach it.
+    """
+    _, filter_, source, *bias = op.operands
+    op = replace(op, operands=(source, filter_, *bias))
+    x = _operands(graph, op, rank=4, channel_axis=0)
+    cout, kernel_h, kernel_w, cin = x.weights.shape
+    height, width, channels = require_nhwc(op, x.source)
+    out_h, out_w, _ = require_nhwc(op, x.result)
+    if cin != channels:
+        raise contradiction(op, f"weights {list(x.weights.shape)} for {channels} channels")
+    if graph.tensors[op.inputs[1]].zero_point:
+        raise unsupported(op, "its weights have a zero point", "quantise them symmetrically")
+    _require_channels(op, x.result, cout)
+    stride_h, stride_w = strides_of(op)
+    same = op.options.get("padding") == "SAME"
+    weights = np.ascontiguousarray(x.weights.transpose(1, 2, 3, 0))
+    rows = transposed_axis(height, out_h, kernel_h, stride_h, same=same)
+    columns = transposed_axis(width, out_w, kernel_w, stride_w, same=same)
+
+    def conv(taps_y: tuple[int, ...], taps_x: tuple[int, ...]) -> dict[str, Any]:
+        own = np.zeros((1, 1, cin, cout), np.int8)
+        if taps_y and taps_x:
+            own = np.ascontiguousarray(weights[list(taps_y)][:, list(taps_x)])
+        return _common(op, x, own, cout, sum_axes=(0, 1, 2))
+
+    return PhasesOp(
+        origin=op.origin,
+        fused=op.fused,
+        input=x.source.name,
+        output=x.result.name,
+        phases=phases_of(op, rows, columns, conv),
+        macs=height * width * weights.size,
+    )
 
 
 def lower_pad(graph: Graph, op: SourceOp) -> ConvOp | Lowered:
@@ -403,6 +444,14 @@ OPERATORS = (
         limits="int8 weights with zero point 0",
         lower=lower_depthwise,
         weighted=True,
+    ),
+    Operator(
+        names=("TRANSPOSE_CONV",),
+        operands=(3, 4),
+        activations=(2,),
+        where="array",
+        limits="int8 weights with zero point 0",
+        lower=lower_transpose_conv,
     ),
     Operator(
         names=("FULLY_CONNECTED",),

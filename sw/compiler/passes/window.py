@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from celosia.sw.compiler.ir import SourceOp, Tensor
 from celosia.sw.compiler.passes.rewrite import contradiction, unsupported
 
-__all__ = ["EXPLICIT_PADS", "Window", "require_nhwc", "window_of"]
+__all__ = ["EXPLICIT_PADS", "Window", "require_nhwc", "strides_of", "window_of"]
 
 EXPLICIT_PADS = "explicit_pads"
 """Option (top, bottom, left, right) that `fold_pad` adds to a convolution; in place of SAME or
@@ -74,7 +74,7 @@ def window_of(op: SourceOp, source: Tensor, result: Tensor, kernel: tuple[int, i
     """
     height, width, _ = require_nhwc(op, source)
     out_h, out_w, _ = require_nhwc(op, result)
-    stride_h, stride_w = _positive(op, "stride_h"), _positive(op, "stride_w")
+    stride_h, stride_w = strides_of(op)
     dilation_h = _positive(op, "dilation_h_factor", default=1)
     dilation_w = _positive(op, "dilation_w_factor", default=1)
     reach = (kernel[0] - 1) * dilation_h + 1, (kernel[1] - 1) * dilation_w + 1
@@ -103,6 +103,11 @@ def window_of(op: SourceOp, source: Tensor, result: Tensor, kernel: tuple[int, i
         out_h=out_h,
         out_w=out_w,
     )
+
+
+def strides_of(op: SourceOp) -> tuple[int, int]:
+    """Return an operator's strides along height and width, both at least 1."""
+    return _positive(op, "stride_h"), _positive(op, "stride_w")
 
 
 def _positive(op: SourceOp, option: str, default: int | None = None) -> int:

@@ -18,7 +18,7 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.arithmetic.whole import Range, ceil_div, round_up, split
 from celosia.sw.compiler.ops.npu.kind import Placement
 from celosia.sw.compiler.place.layout import ActLayout, act_layout
-from celosia.sw.compiler.place.mapping import ConvMapping
+from celosia.sw.compiler.place.mapping import ConvMapping, PhaseMapping
 from celosia.sw.compiler.place.storage import TensorLayout
 from celosia.sw.compiler.place.works import Work
 
@@ -48,6 +48,8 @@ class Tiling:
         Bytes of one buffer; 0 for a resident operand.
     mapping : ConvMapping or None
         How the array computes it, if it does.
+    phases : PhaseMapping or None
+        Likewise, if it is several convolutions.
     cost_bytes : float
         Estimated traffic.
     """
@@ -60,6 +62,7 @@ class Tiling:
     in_bytes: tuple[int, ...]
     out_bytes: int
     mapping: ConvMapping | None
+    phases: PhaseMapping | None
     cost_bytes: float
 
     @property
@@ -158,15 +161,13 @@ def _tiling(
         out_layout = _stripe_layout(output.layout, group_channels, config)
         out_bytes = round_up(out_layout.size_bytes(rows), line)
         traffic += output.height * output.layout.row_pitch
-    mapping = None
+    mapping = phases = None
+    image = inputs[0].height, (output.height, output.layout.width)
+    if work.kind.phases is not None:
+        phases = work.kind.phases(work.op, in_layouts[0], *image, config)
+        traffic += n_oc * phases.tile_weight_bytes(config) * len(stripes)
     if work.kind.map is not None:
-        mapping = work.kind.map(
-            work.op,
-            in_layouts[0],
-            inputs[0].height,
-            (output.height, output.layout.width),
-            config,
-        )
+        mapping = work.kind.map(work.op, in_layouts[0], *image, config)
         weight_bytes = mapping.tile_weight_bytes(config)
         kept = tiles * weight_bytes <= config.wgt_bytes
         traffic += n_oc * weight_bytes * (1 if kept else len(stripes))
@@ -182,6 +183,7 @@ def _tiling(
         in_bytes=tuple(in_bytes),
         out_bytes=out_bytes,
         mapping=mapping,
+        phases=phases,
         cost_bytes=traffic + units * UNIT_OVERHEAD_BYTES,
     )
 

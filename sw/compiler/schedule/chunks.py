@@ -53,6 +53,8 @@ class WeightedLayer:
     pixel_pitch: int
     shared: bool
     """Parameter blocks are biases only; see `Vector.shared`."""
+    phase: int = 0
+    """Which one, of several convolutions that are a layer together."""
 
     def parameter_tile_bytes(self, config: NpuConfig) -> int:
         """Bytes of the parameters of one tile of output channels."""
@@ -170,7 +172,7 @@ class ChunkLoader:
                 packed = packed[:, passes[0] : passes[1]]
             return packed.tobytes()
 
-        offset, size = self._pool.place(("wgt", layer.index, tiles, passes), content)
+        offset, size = self._pool.place(("wgt", layer.index, layer.phase, tiles, passes), content)
         address = self._wgt.take(size)
         step = constant_load(Space.WGT, address, offset, size, layer.index, self._config)
         return step, address
@@ -182,7 +184,7 @@ class ChunkLoader:
             packed = pack_parameters(layer.mapping.op, self._config.rows, shared=layer.shared)
             return packed[tiles[0] : tiles[1]].tobytes()
 
-        offset, size = self._pool.place(("param", layer.index, tiles), content)
+        offset, size = self._pool.place(("param", layer.index, layer.phase, tiles), content)
         address = self._param.take(size)
         step = constant_load(Space.PARAM, address, offset, size, layer.index, self._config)
         return step, address

@@ -22,8 +22,9 @@ from celosia.sw.compiler.place.tiling import Tiling
 from celosia.sw.compiler.place.works import Work
 from celosia.sw.compiler.schedule.chunks import Chunk, ChunkLoader, WeightedLayer
 from celosia.sw.compiler.schedule.constants import ConstantPool, constant_load
-from celosia.sw.compiler.schedule.conv import ConvJob, conv_steps, split_reduction_steps
+from celosia.sw.compiler.schedule.conv import ConvJob, conv_steps
 from celosia.sw.compiler.schedule.copy import copy_steps
+from celosia.sw.compiler.schedule.phases import PhasesJob, phase_steps, tile_by_tile
 from celosia.sw.compiler.steps import Step
 
 __all__ = ["Schedule", "schedule_works"]
@@ -272,6 +273,8 @@ class _Scheduler:
                     self._convolve(
                         work, tiling, sources, target, rows, group, chunks, load=load, pool=pool
                     )
+                elif tiling.phases is not None:
+                    self._phases(work, tiling, sources[0], target, rows, group)
                 else:
                     self._vector(work, sources, target, rows, group)
                 if work.output in self.plan.home_plan.homes:
@@ -427,17 +430,7 @@ class _Scheduler:
 
         if chunks is None:
             # Split reductions are slow enough for a pooling behind them not to matter.
-            for tile in range(*group):
-                tiles = (tile, tile + 1)
-                parameters, param_addr = self.chunks.load_parameters(layer, tiles)
-                self.steps.append(parameters)
-
-                def load_piece(passes: Range, tiles: Range = tiles) -> tuple[Step, int]:
-                    return self.chunks.load_weights(layer, tiles, passes)
-
-                self.steps.extend(
-                    split_reduction_steps(job(tiles), load_piece, param_addr, self.config)
-                )
+            self.steps.extend(tile_by_tile(job(group), layer, self.chunks, self.config))
             self.weight_bytes[work.index] = self.config.wgt_bytes
             if pool is not None:
                 self._pool_part(pool, target, group)
@@ -453,6 +446,19 @@ class _Scheduler:
             self.weight_bytes[work.index] = max(
                 self.weight_bytes[work.index], self.chunks.chunk_bytes(layer, chunk)
             )
+
+    def _phases(
+        self, work: Work, tiling: Tiling, source: Slab, target: Slab, rows: Range, group: Range
+    ) -> None:
+        mappings = tiling.phases
+        assert mappings is not None, "it is several convolutions"
+        height = self.plan.table.tensors[work.inputs[0]].height
+        job = PhasesJob(source, target, height, rows, group, work.index)
+        self.steps.extend(phase_steps(work.op.phases, mappings, job, self.chunks, self.config))
+        self.weight_bytes[work.index] = min(
+            self.config.wgt_bytes,
+            (group[1] - group[0]) * max(m.tile_weight_bytes(self.config) for m in mappings.each),
+        )
 
     def _pool_part(self, pool: Work, source: Slab, tiles: Range) -> None:
         target = self._whole(pool.output)

@@ -142,7 +142,9 @@ OPTIONS: dict[str, tuple[str, bool, tuple[OptionField, ...]]] = {
     "LEAKY_RELU": ("LeakyReluOptions", False, (OptionField("alpha", "Alpha", "float"),)),
     "RESHAPE": ("ReshapeOptions", False, (OptionField("new_shape", "NewShape", "ints"),)),
     "MEAN": ("ReducerOptions", False, _REDUCER),
+    "SUM": ("ReducerOptions", False, _REDUCER),
     "REDUCE_MAX": ("ReducerOptions", False, _REDUCER),
+    "REDUCE_MIN": ("ReducerOptions", False, _REDUCER),
     "CONCATENATION": ("ConcatenationOptions", False, (OptionField("axis", "Axis"), _ACTIVATION)),
     "GATHER": (
         "GatherOptions",
@@ -162,6 +164,15 @@ OPTIONS: dict[str, tuple[str, bool, tuple[OptionField, ...]]] = {
             OptionField("half_pixel_centers", "HalfPixelCenters", "bool"),
         ),
     ),
+    "RESIZE_BILINEAR": (
+        "ResizeBilinearOptions",
+        False,
+        (
+            OptionField("align_corners", "AlignCorners", "bool"),
+            OptionField("half_pixel_centers", "HalfPixelCenters", "bool"),
+        ),
+    ),
+    "TRANSPOSE_CONV": ("TransposeConvOptions", True, (_PADDING, *_STRIDES, _ACTIVATION)),
     "STRIDED_SLICE": (
         "StridedSliceOptions",
         False,

@@ -16,13 +16,29 @@ from celosia.sw.compiler.ops.npu.kind import InputLayout, Kind
 from celosia.sw.compiler.ops.npu.window import window_rows, with_clamp
 from celosia.sw.compiler.place.mapping import ROWS_TAPS, conv_axes, map_conv
 
-__all__ = ["CONV", "border_classes"]
+__all__ = ["CONV", "border_classes", "numbers_violation"]
 
 WORD = 1 << 32
 
 
 def _verify(graph: Graph, op: ConvOp) -> str | None:
-    height, width, channels = graph.hwc(op.input)
+    height, width, _ = graph.hwc(op.input)
+    violation = numbers_violation(graph, op)
+    if violation is not None:
+        return violation
+    out = (
+        window_count(height, op.reach_h, op.stride_h, op.pad_top, op.pad_bottom),
+        window_count(width, op.reach_w, op.stride_w, op.pad_left, op.pad_right),
+        op.cout,
+    )
+    if out != graph.hwc(op.output):
+        return f"computes {out}, output is {graph.hwc(op.output)}"
+    return None
+
+
+def numbers_violation(graph: Graph, op: ConvOp) -> str | None:
+    """Return what is wrong with a convolution apart from its geometry, or None."""
+    channels = graph.hwc(op.input)[2]
     if op.weights.dtype != np.int8 or op.weights.ndim != (3 if op.depthwise else 4):
         return f"weights are {op.weights.dtype}{list(op.weights.shape)}"
     if op.cin != channels:
@@ -42,13 +58,6 @@ def _verify(graph: Graph, op: ConvOp) -> str | None:
         return f"dilation {op.dilation_h}x{op.dilation_w}"
     if op.depthwise and op.dilation_w > 1:
         return "a depthwise kernel has its columns side by side"
-    out = (
-        window_count(height, op.reach_h, op.stride_h, op.pad_top, op.pad_bottom),
-        window_count(width, op.reach_w, op.stride_w, op.pad_left, op.pad_right),
-        op.cout,
-    )
-    if out != graph.hwc(op.output):
-        return f"computes {out}, output is {graph.hwc(op.output)}"
     return bad_clamp(op.act_min, op.act_max)
 
 

@@ -17,7 +17,7 @@ from celosia.sw.compiler.arithmetic.whole import Range
 from celosia.sw.compiler.ir import Graph, Int8Array, NpuOp
 from celosia.sw.compiler.ops.npu.job import LoadJob, VectorJob
 from celosia.sw.compiler.place.layout import ActLayout
-from celosia.sw.compiler.place.mapping import ConvMapping
+from celosia.sw.compiler.place.mapping import ConvMapping, PhaseMapping
 from celosia.sw.compiler.schedule.constants import ConstantPool
 from celosia.sw.compiler.steps import Step
 
@@ -110,6 +110,8 @@ class Kind(Generic[O]):
     map : callable, optional
         Lays it onto the array, if the array computes it. From operator, layout of the input, its
         height, and rows and columns of the output.
+    phases : callable, optional
+        Likewise, of one that is several convolutions.
     table : callable, optional
         Content of the table memory that its commands look up: from operator, bytes of a line and
         the channel tile.
@@ -141,6 +143,7 @@ class Kind(Generic[O]):
     rows: Callable[[O, int, Range], Range] = _same_rows
     input_layout: InputLayout[O] | None = None
     map: Callable[[O, ActLayout, int, Range, NpuConfig], ConvMapping] | None = None
+    phases: Callable[[O, ActLayout, int, Range, NpuConfig], PhaseMapping] | None = None
     table: Callable[[O, int, int], bytes] | None = None
     table_per_tile: Callable[[O], bool] = lambda op: False
     steps: Callable[[O, VectorJob, NpuConfig], Iterable[Step]] | None = None

@@ -11,6 +11,7 @@ from celosia.sw.compiler.ops.npu.fold import FOLD
 from celosia.sw.compiler.ops.npu.kind import Kind
 from celosia.sw.compiler.ops.npu.maximum import MAXIMUM
 from celosia.sw.compiler.ops.npu.move import MOVE
+from celosia.sw.compiler.ops.npu.phases import PHASES
 from celosia.sw.compiler.ops.npu.pool import POOL
 from celosia.sw.compiler.ops.npu.reshape import RESHAPE
 from celosia.sw.compiler.ops.npu.softmax import SOFTMAX
@@ -19,7 +20,8 @@ from celosia.sw.compiler.ops.npu.table import TABLE
 __all__ = ["KINDS", "kind_of"]
 
 KINDS: dict[type[NpuOp], Kind[Any]] = {
-    kind.op: kind for kind in (CONV, ADD, POOL, MAXIMUM, TABLE, SOFTMAX, RESHAPE, MOVE, FOLD)
+    kind.op: kind
+    for kind in (CONV, PHASES, ADD, POOL, MAXIMUM, TABLE, SOFTMAX, RESHAPE, MOVE, FOLD)
 }
 """The record of each kind, by the class of its operators."""
 

@@ -1,0 +1,189 @@
+"""Operators that are several convolutions into one tensor: `PhasesOp`, which the array computes.
+
+A transposed convolution with stride s, or an image that grows s times, has the same kernel for
+every s-th row and column of its output. Each such grid of outputs, a *phase*, is a small
+convolution of its own; the vector engine writes its results s pixels and s rows apart, so
+nothing is multiplied by the zeros that a grown image would have between its pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import numpy as np
+from celosia.hw.contract.config import NpuConfig
+from celosia.sw.compiler.arithmetic.ranges import BoolArray, Ranges
+from celosia.sw.compiler.arithmetic.whole import Range, ceil_div
+from celosia.sw.compiler.ir import ConvOp, Graph, NpuOp
+from celosia.sw.compiler.ops.npu.conv import CONV, numbers_violation
+from celosia.sw.compiler.ops.npu.kind import InputLayout, Kind
+from celosia.sw.compiler.ops.npu.window import window_rows, with_clamp
+from celosia.sw.compiler.place.layout import ActLayout
+from celosia.sw.compiler.place.mapping import PhaseMapping, map_conv
+
+__all__ = ["PHASES", "Phase", "PhasesOp"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Phase:
+    """A grid of outputs, and the convolution that computes them.
+
+    Attributes
+    ----------
+    conv : ConvOp
+        Its pads may be negative: then its first or last windows lie inside the image.
+    y, x : int
+        Row and column of the first output.
+    step_y, step_x : int
+        Rows and columns of the output from one to the next.
+    rows, columns : int
+        How many there are.
+    """
+
+    conv: ConvOp
+    y: int
+    x: int
+    step_y: int
+    step_x: int
+    rows: int
+    columns: int
+
+    def within(self, rows: Range) -> Range:
+        """Return which of its rows are in a range of the output's rows; perhaps none."""
+        first, end = (min(max(0, ceil_div(row - self.y, self.step_y)), self.rows) for row in rows)
+        return first, max(first, end)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PhasesOp(NpuOp):
+    """Several convolutions of one tensor that write parts of one output.
+
+    Attributes
+    ----------
+    input : str
+        int8, viewed by `hwc`.
+    phases : tuple of Phase
+        They cover the output, none twice.
+    """
+
+    input: str
+    phases: tuple[Phase, ...]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every output channel depends on its own input channel only."""
+        return self.phases[0].conv.depthwise
+
+
+def _with_convs(op: PhasesOp, convs: list[ConvOp], **changes: int) -> PhasesOp:
+    phases = tuple(replace(p, conv=conv) for p, conv in zip(op.phases, convs, strict=True))
+    return replace(op, phases=phases, **changes)  # type: ignore[arg-type]
+
+
+def _verify(graph: Graph, op: PhasesOp) -> str | None:
+    in_h, in_w, _ = graph.hwc(op.input)
+    height, width, channels = graph.hwc(op.output)
+    written = np.zeros((height, width), np.int64)
+    for phase in op.phases:
+        conv = phase.conv
+        if (conv.input, conv.cout, conv.depthwise) != (op.input, channels, op.depthwise):
+            return f"a phase makes {conv.cout} channels of {channels} from {conv.input!r}"
+        violation = numbers_violation(graph, conv)
+        if violation is not None:
+            return violation
+        if min(phase.rows, phase.columns, phase.step_y, phase.step_x) < 1:
+            return f"a phase of {phase.rows}x{phase.columns}"
+        read = (
+            (phase.rows - 1) * conv.stride_h + conv.reach_h - conv.pad_top - conv.pad_bottom,
+            (phase.columns - 1) * conv.stride_w + conv.reach_w - conv.pad_left - conv.pad_right,
+        )
+        if read != (in_h, in_w):
+            return f"a phase reads {read[0]}x{read[1]} pixels, input has {in_h}x{in_w}"
+        last = (
+            phase.y + (phase.rows - 1) * phase.step_y,
+            phase.x + (phase.columns - 1) * phase.step_x,
+        )
+        if min(phase.y, phase.x) < 0 or last[0] >= height or last[1] >= width:
+            return "a phase lies outside the output"
+        written[phase.y : last[0] + 1 : phase.step_y, phase.x : last[1] + 1 : phase.step_x] += 1
+    if (written != 1).any():
+        return "its phases do not cover the output once"
+    return None
+
+
+def _ranges(graph: Graph, op: PhasesOp, sources: tuple[Ranges, ...]) -> Ranges:
+    each = [CONV.ranges(graph, phase.conv, sources) for phase in op.phases]
+    return Ranges(
+        reduce(np.minimum, (ranges.low for ranges in each)),
+        reduce(np.maximum, (ranges.high for ranges in each)),
+    )
+
+
+def _narrow(
+    graph: Graph, op: PhasesOp, source: Ranges, inputs: BoolArray, outputs: BoolArray
+) -> PhasesOp:
+    assert CONV.narrow is not None, "a convolution has weights for each channel"
+    convs = [CONV.narrow(graph, phase.conv, source, inputs, outputs) for phase in op.phases]
+    left = int(outputs.sum())
+    return _with_convs(op, convs, folded_macs=op.macs - op.macs * left // outputs.size)
+
+
+def _clamp(op: PhasesOp, low: int, high: int) -> PhasesOp:
+    return _with_convs(op, [with_clamp(phase.conv, low, high) for phase in op.phases])
+
+
+def _rows(op: PhasesOp, height: int, rows: Range) -> Range:
+    parts = [(phase.conv, phase.within(rows)) for phase in op.phases]
+    needed = [window_rows(conv, height, part) for conv, part in parts if part[0] < part[1]]
+    return min(first for first, _ in needed), max(end for _, end in needed)
+
+
+def _map(
+    op: PhasesOp, layout: ActLayout, in_height: int, out_size: tuple[int, int], config: NpuConfig
+) -> PhaseMapping:
+    return PhaseMapping(
+        tuple(
+            map_conv(phase.conv, layout, in_height, (phase.rows, phase.columns), config)
+            for phase in op.phases
+        )
+    )
+
+
+def _stream_costs(
+    op: PhasesOp, in_size: Range, out_size: Range, config: NpuConfig
+) -> tuple[float, float]:
+    wishes = CONV.input_layout
+    assert wishes is not None, "a convolution has wishes"
+    costs = [
+        wishes.stream_costs(phase.conv, in_size, (phase.rows, phase.columns), config)
+        for phase in op.phases
+    ]
+    return sum(cost[0] for cost in costs), sum(cost[1] for cost in costs)
+
+
+def _odd_rows(op: PhasesOp, config: NpuConfig) -> bool:
+    wishes = CONV.input_layout
+    return wishes is not None and any(wishes.odd_rows(p.conv, config) for p in op.phases)
+
+
+PHASES = Kind(
+    op=PhasesOp,
+    where="array",
+    verify=_verify,
+    channelwise=lambda graph, op: op.depthwise,
+    ranges=_ranges,
+    narrow=_narrow,
+    clamp=_clamp,
+    rows=_rows,
+    input_layout=InputLayout(
+        odd_rows=_odd_rows,
+        stream_costs=_stream_costs,
+        reads_packed=lambda op: not op.depthwise,
+    ),
+    phases=_map,
+)
