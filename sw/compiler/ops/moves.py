@@ -17,7 +17,7 @@ from celosia.sw.compiler.ir import Graph, MoveOp, NpuOp, ReshapeOp, SourceOp, Te
 from celosia.sw.compiler.ops.operator import Lowered, Operator
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 
-__all__ = ["OPERATORS", "lower_by_fill"]
+__all__ = ["OPERATORS", "lower_by_fill", "lower_by_pixels"]
 
 MAX_MOVED = 1 << 22
 """Elements of the largest tensor whose map is worked out."""
@@ -137,6 +137,13 @@ def _moving(
 def lower_by_fill(graph: Graph, op: SourceOp) -> Lowered:
     """Lower a PAD of any axis: by elements of the output's zero point."""
     return _moving(_pad)(graph, op)
+
+
+def lower_by_pixels(
+    graph: Graph, op: SourceOp, rows: Sequence[int], columns: Sequence[int]
+) -> Lowered:
+    """Lower an operator of an image whose result has these rows and columns of it."""
+    return _moving(lambda e: [e.arrays[0][:, rows][:, :, columns]])(graph, op)
 
 
 def _require(graph: Graph, op: SourceOp, operands: list[str]) -> None:

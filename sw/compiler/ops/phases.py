@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import prod
 from typing import Any, Generic, TypeVar
@@ -13,7 +13,7 @@ from celosia.sw.compiler.ir import ConvOp, SourceOp
 from celosia.sw.compiler.ops.npu.phases import Phase
 from celosia.sw.compiler.passes.rewrite import unsupported
 
-__all__ = ["AxisPhase", "interpolated_axis", "phases_of", "transposed_axis"]
+__all__ = ["AxisPhase", "interpolated_axis", "phases_of", "pixels_of", "transposed_axis"]
 
 MAX_PHASES = 1024
 """Each is at least four commands."""
@@ -31,9 +31,8 @@ class AxisPhase(Generic[K]):
         The outputs.
     size : int
         Pixels of the input.
-    start, stride, taps : int
-        The first input pixel of the first output's window, pixels from window to window, and
-        pixels of a window.
+    start, stride : int
+        The first input pixel of the first output's window, and pixels from window to window.
     kernel : hashable
         What makes the kernel.
     """
@@ -44,13 +43,11 @@ class AxisPhase(Generic[K]):
     size: int
     start: int
     stride: int
-    taps: int
     kernel: K
 
-    @property
-    def pads(self) -> tuple[int, int]:
-        """Pixels of padding that the windows cover before and after the input."""
-        end = self.start + (self.count - 1) * self.stride + self.taps
+    def pads(self, taps: int) -> tuple[int, int]:
+        """Pixels of padding that windows of so many taps cover before and after the input."""
+        end = self.start + (self.count - 1) * self.stride + taps
         return -self.start, end - self.size
 
 
@@ -69,7 +66,8 @@ def phases_of(
     rows, columns : list of AxisPhase
         Of its output.
     conv : callable
-        Returns the fields of a `ConvOp` apart from its geometry for the kernels of both axes.
+        Returns, for the kernels of both axes, the fields of a `ConvOp` apart from its geometry;
+        perhaps also `rest`, see `Phase`.
     """
     count = prod(map(len, (rows, columns)))
     if count > MAX_PHASES:
@@ -79,27 +77,44 @@ def phases_of(
             f" {MAX_PHASES}",
             "use a smaller factor or stride, or two steps",
         )
-    return tuple(
-        Phase(
-            conv=ConvOp(
-                **conv(y.kernel, x.kernel),
-                stride_h=y.stride,
-                stride_w=x.stride,
-                pad_top=y.pads[0],
-                pad_bottom=y.pads[1],
-                pad_left=x.pads[0],
-                pad_right=x.pads[1],
-            ),
-            y=y.first,
-            x=x.first,
-            step_y=y.step,
-            step_x=x.step,
-            rows=y.count,
-            columns=x.count,
-        )
-        for y in rows
-        for x in columns
+    return tuple(_phase(y, x, conv(y.kernel, x.kernel)) for y in rows for x in columns)
+
+
+def _phase(y: AxisPhase[K], x: AxisPhase[K], fields: dict[str, Any]) -> Phase:
+    fields = dict(fields)
+    rest = fields.pop("rest", None)
+    kernel_h, kernel_w = fields["weights"].shape[:2]
+    top, bottom = y.pads(kernel_h)
+    left, right = x.pads(kernel_w)
+    conv = ConvOp(
+        **fields,
+        stride_h=y.stride,
+        stride_w=x.stride,
+        pad_top=top,
+        pad_bottom=bottom,
+        pad_left=left,
+        pad_right=right,
     )
+    return Phase(
+        conv=conv,
+        rest=rest,
+        y=y.first,
+        x=x.first,
+        step_y=y.step,
+        step_x=x.step,
+        rows=y.count,
+        columns=x.count,
+    )
+
+
+def pixels_of(phases: list[AxisPhase[K]]) -> list[int]:
+    """Return the first input pixel of every output's window along one axis."""
+    pixels = {
+        phase.first + i * phase.step: phase.start + i * phase.stride
+        for phase in phases
+        for i in range(phase.count)
+    }
+    return [pixels[output] for output in sorted(pixels)]
 
 
 def transposed_axis(
@@ -121,8 +136,8 @@ def transposed_axis(
     Returns
     -------
     list of AxisPhase
-        With the kernel's taps in the order of the input; of an output that none reaches, a window
-        of one pixel and no taps. Source: TFLite `ComputePaddingHeightWidth`, `TransposeConv`.
+        With the kernel's taps in the order of the input; of outputs that none reaches, no taps.
+        Source: TFLite `ComputePaddingHeightWidth`, `TransposeConv`.
     """
     fits = ceil_div(out_size, stride) if same else (out_size + stride - kernel) // stride
     pad = max((fits - 1) * stride + kernel - out_size, 0) // 2
@@ -138,7 +153,6 @@ def transposed_axis(
                 size=size,
                 start=last - len(taps) + 1 if taps else 0,
                 stride=1,
-                taps=max(1, len(taps)),
                 kernel=taps,
             )
         )
@@ -196,7 +210,7 @@ def interpolated_axis(
                 and last.start + last.count * last.stride == pixel
             )
             if last is not None and goes_on:
-                runs[-1] = _longer(last)
+                runs[-1] = replace(last, count=last.count + 1)
                 continue
             runs.append(
                 AxisPhase(
@@ -206,22 +220,8 @@ def interpolated_axis(
                     size=size,
                     start=pixel,
                     stride=max(1, ratio.numerator),
-                    taps=len(kernel),
                     kernel=kernel,
                 )
             )
         phases.extend(runs)
     return phases
-
-
-def _longer(phase: AxisPhase[K]) -> AxisPhase[K]:
-    return AxisPhase(
-        phase.first,
-        phase.step,
-        phase.count + 1,
-        phase.size,
-        phase.start,
-        phase.stride,
-        phase.taps,
-        phase.kernel,
-    )

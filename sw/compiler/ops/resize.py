@@ -8,9 +8,15 @@ from typing import Any
 import numpy as np
 from celosia.hw.contract.isa import Rounding
 from celosia.sw.compiler.ir import Graph, NpuOp, ReshapeOp, SourceOp
+from celosia.sw.compiler.ops.moves import lower_by_pixels
 from celosia.sw.compiler.ops.npu.phases import PhasesOp
-from celosia.sw.compiler.ops.operator import Operator
-from celosia.sw.compiler.ops.phases import INTERPOLATION_BITS, interpolated_axis, phases_of
+from celosia.sw.compiler.ops.operator import Lowered, Operator
+from celosia.sw.compiler.ops.phases import (
+    INTERPOLATION_BITS,
+    interpolated_axis,
+    phases_of,
+    pixels_of,
+)
 from celosia.sw.compiler.passes.rewrite import contradiction, unsupported
 from celosia.sw.compiler.passes.window import require_nhwc
 
@@ -21,12 +27,12 @@ NEARLY_ONE = (1 << 31) - 1
 MOST = 127
 
 
-def lower_resize_bilinear(graph: Graph, op: SourceOp) -> NpuOp:
+def lower_resize_bilinear(graph: Graph, op: SourceOp) -> NpuOp | Lowered:
     """Lower RESIZE_BILINEAR of an image to a constant size.
 
     A result is ``round(sum / 2**20)``, halves away from zero, of the values of up to four pixels
-    times weights of 20 bits. Where a common power of two leaves weights of seven bits, a
-    convolution computes it exactly; the zero points take no part.
+    times weights of 20 bits. Where a common power of two leaves weights of eight bits, a
+    convolution computes it exactly, or two that add up; the zero points take no part.
     """
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
     height, width, channels = require_nhwc(op, source)
@@ -44,24 +50,31 @@ def lower_resize_bilinear(graph: Graph, op: SourceOp) -> NpuOp:
         for sizes in ((height, out_h), (width, out_w))
     )
 
+    if all(len(phase.kernel) == 1 for phase in (*rows, *columns)):
+        return lower_by_pixels(graph, op, pixels_of(rows), pixels_of(columns))
+
     def conv(along_y: tuple[int, ...], along_x: tuple[int, ...]) -> dict[str, Any]:
         weights = np.outer(along_y, along_x)
         common = gcd(*(int(weight) for weight in weights.flat), 1 << 2 * INTERPOLATION_BITS)
         weights = weights // common
-        if weights.max() > MOST:
+        if weights.max() > 2 * MOST:
             raise unsupported(
                 op,
                 f"from {height}x{width} to {out_h}x{out_w} pixels it weights them with"
-                f" {int(weights.max())}/{int(weights.sum())}, and weights have room for {MOST}",
-                "use a factor of 2 or 4, or resize in two steps",
+                f" {int(weights.max())}/{int(weights.sum())}, which {2 * MOST} is the most for",
+                "use a factor of 2, 4 or 8, or resize in two steps",
             )
+        first = np.minimum(weights, MOST)
+        rest = None
+        if weights.max() > MOST:
+            rest = np.repeat((weights - first)[..., None], channels, axis=2).astype(np.int8)
         bits = int(weights.sum()).bit_length() - 1
         return {
             "origin": op.origin,
             "fused": op.fused,
             "input": source.name,
             "output": result.name,
-            "weights": np.repeat(weights[..., None], channels, axis=2).astype(np.int8),
+            "weights": np.repeat(first[..., None], channels, axis=2).astype(np.int8),
             "bias": np.zeros(channels, np.int32),
             "multiplier": np.full(channels, NEARLY_ONE, np.int32),
             "shift": np.full(channels, -bits, np.int8),
@@ -69,6 +82,7 @@ def lower_resize_bilinear(graph: Graph, op: SourceOp) -> NpuOp:
             "depthwise": True,
             "input_zero_point": source.zero_point,
             "output_zero_point": 0,
+            "rest": rest,
         }
 
     phases = phases_of(op, rows, columns, conv)
@@ -87,7 +101,8 @@ OPERATORS = (
         names=("RESIZE_BILINEAR",),
         operands=(2, 2),
         where="array",
-        limits="factors whose weights are eighths or so: 2, 4, and 8 along one axis",
+        limits="a constant size; factors of 2, 4 and 8 in every mode, and others whose weights are"
+        " whole 256ths at most",
         lower=lower_resize_bilinear,
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from celosia.hw.contract.config import NpuConfig
@@ -14,7 +14,7 @@ from celosia.sw.compiler.place.limits import MAX_STRIDE, most
 from celosia.sw.compiler.place.mapping import ConvMapping, conv_axes, shared_requantisation
 from celosia.sw.compiler.steps import Footprint, Place, Step
 
-__all__ = ["ConvJob", "conv_steps", "split_reduction_steps"]
+__all__ = ["ConvJob", "conv_steps", "split_reduction_steps", "summed_steps"]
 
 TILE_OVERHEAD_CYCLES = 8
 """Guess of what starting an accumulator tile costs; only used to choose the size of tiles."""
@@ -119,14 +119,8 @@ def split_reduction_steps(
     most = min(max(1, config.wgt_bytes // 2 // matrix_bytes), MAX_PASSES)
     for block in _blocks(job, config):
         for lines in split(block.conv.out_h, block.conv.tile_rows):
-            height = lines[1] - lines[0]
-            tile = replace(
-                block.conv,
-                act_addr=(block.conv.act_addr + lines[0] * block.conv.step_y) & ADDRESS_MASK,
-                y0=block.conv.y0 + lines[0] * block.conv.stride_y,
-                out_h=height,
-                tile_rows=height,
-            )
+            part = _lines_of(block, lines)
+            tile = part.conv
             pieces = list(_pieces(tile, most))
             for index, (passes, piece) in enumerate(pieces):
                 load, address = load_piece(passes)
@@ -139,14 +133,58 @@ def split_reduction_steps(
                 )
                 size = (passes[1] - passes[0]) * matrix_bytes
                 yield _conv_step(job, conv, Footprint(Place.WGT, address, address + size))
-            part = _Block(
-                tile,
-                block.line_first + lines[0],
-                block.line_first + lines[1],
-                block.first,
-                block.end,
-            )
             yield _vector_step(job, part, param_addr, config)
+
+
+def summed_steps(
+    jobs: Sequence[ConvJob],
+    load: Callable[[int], tuple[Step, int]],
+    param_addr: int,
+    config: NpuConfig,
+) -> Iterator[Step]:
+    """Yield the commands of one channel tile of a sum of convolutions of one geometry.
+
+    Parameters
+    ----------
+    jobs : sequence of ConvJob
+        What is added; the first one's parameters requantise the sum.
+    load : callable
+        Returns the load of the weights of a job, by its number, and their byte address.
+    param_addr : int
+        Byte address of the tile's parameters.
+    config : NpuConfig
+        The machine.
+    """
+    for block in _blocks(jobs[0], config):
+        for lines in split(block.conv.out_h, block.conv.tile_rows):
+            part = _lines_of(block, lines)
+            for index, job in enumerate(jobs):
+                step, address = load(index)
+                yield step
+                conv = replace(
+                    part.conv,
+                    wgt_addr=address // config.line_bytes,
+                    accumulate=int(index > 0),
+                    hold=int(index < len(jobs) - 1),
+                )
+                end = address + job.mapping.tile_weight_bytes(config)
+                yield _conv_step(job, conv, Footprint(Place.WGT, address, end))
+            yield _vector_step(jobs[0], part, param_addr, config)
+
+
+def _lines_of(block: _Block, lines: Range) -> _Block:
+    """Return some lines of a block, as one tile of the accumulator."""
+    conv, height = block.conv, lines[1] - lines[0]
+    tile = replace(
+        conv,
+        act_addr=(conv.act_addr + lines[0] * conv.step_y) & ADDRESS_MASK,
+        y0=conv.y0 + lines[0] * conv.stride_y,
+        out_h=height,
+        tile_rows=height,
+    )
+    return _Block(
+        tile, block.line_first + lines[0], block.line_first + lines[1], block.first, block.end
+    )
 
 
 def _pieces(conv: Conv, most: int) -> Iterator[tuple[Range, Conv]]:

@@ -11,7 +11,12 @@ from celosia.sw.compiler.ops.npu.phases import Phase
 from celosia.sw.compiler.place.layout import Slab
 from celosia.sw.compiler.place.mapping import PhaseMapping, shared_requantisation
 from celosia.sw.compiler.schedule.chunks import ChunkLoader, WeightedLayer
-from celosia.sw.compiler.schedule.conv import ConvJob, conv_steps, split_reduction_steps
+from celosia.sw.compiler.schedule.conv import (
+    ConvJob,
+    conv_steps,
+    split_reduction_steps,
+    summed_steps,
+)
 from celosia.sw.compiler.steps import Place, Step
 
 __all__ = ["PhasesJob", "phase_steps", "tile_by_tile"]
@@ -72,7 +77,12 @@ def phase_steps(
             shared_requantisation(mapping.op),
             phase=number,
         )
-        for step in _steps(whole, layer, loader, config):
+        steps = _steps(whole, layer, loader, config)
+        if phase.rest is not None:
+            rest = replace(mapping, op=replace(mapping.op, weights=phase.rest))
+            other = replace(layer, mapping=rest, phase=-1 - number)
+            steps = _summed(whole, layer, other, loader, config)
+        for step in steps:
             # A grid's own bytes have those of others between them, and gaps behind the last.
             on_chip = any(written.place is Place.ACT for written in step.writes)
             yield replace(step, writes=(job.target.footprint,)) if on_chip else step
@@ -106,6 +116,27 @@ def _steps(
         yield from loader.load(layer, chunk)
         part = replace(job, tiles=chunk.tiles)
         yield from conv_steps(part, chunk.wgt_addr, chunk.param_addr, config)
+
+
+def _summed(
+    job: ConvJob,
+    layer: WeightedLayer,
+    other: WeightedLayer,
+    loader: ChunkLoader,
+    config: NpuConfig,
+) -> Iterator[Step]:
+    """Yield the commands of a convolution and another one that is added to it."""
+    for tile in range(*job.tiles):
+        tiles = (tile, tile + 1)
+        parameters, param_addr = loader.load_parameters(layer, tiles)
+        yield parameters
+
+        def load(index: int, tiles: Range = tiles) -> tuple[Step, int]:
+            return loader.load_weights((layer, other)[index], tiles)
+
+        part = replace(job, tiles=tiles)
+        jobs = (part, replace(part, mapping=other.mapping))
+        yield from summed_steps(jobs, load, param_addr, config)
 
 
 def tile_by_tile(

@@ -13,9 +13,9 @@ from functools import reduce
 
 import numpy as np
 from celosia.hw.contract.config import NpuConfig
-from celosia.sw.compiler.arithmetic.ranges import BoolArray, Ranges
+from celosia.sw.compiler.arithmetic.ranges import BoolArray, Int64Array, Ranges
 from celosia.sw.compiler.arithmetic.whole import Range, ceil_div
-from celosia.sw.compiler.ir import ConvOp, Graph, NpuOp
+from celosia.sw.compiler.ir import ConvOp, Graph, Int8Array, NpuOp
 from celosia.sw.compiler.ops.npu.conv import CONV, numbers_violation
 from celosia.sw.compiler.ops.npu.kind import InputLayout, Kind
 from celosia.sw.compiler.ops.npu.window import window_rows, with_clamp
@@ -33,6 +33,8 @@ class Phase:
     ----------
     conv : ConvOp
         Its pads may be negative: then its first or last windows lie inside the image.
+    rest : ndarray of int8, optional
+        What has to be added to its weights, where these would leave int8.
     y, x : int
         Row and column of the first output.
     step_y, step_x : int
@@ -48,6 +50,13 @@ class Phase:
     step_x: int
     rows: int
     columns: int
+    rest: Int8Array | None = None
+
+    @property
+    def weights(self) -> Int64Array:
+        """What its inputs are really multiplied by."""
+        weights = self.conv.weights.astype(np.int64)
+        return weights if self.rest is None else weights + self.rest
 
     def within(self, rows: Range) -> Range:
         """Return which of its rows are in a range of the output's rows; perhaps none."""
@@ -96,6 +105,8 @@ def _verify(graph: Graph, op: PhasesOp) -> str | None:
         violation = numbers_violation(graph, conv)
         if violation is not None:
             return violation
+        if phase.rest is not None and phase.rest.shape != conv.weights.shape:
+            return f"the rest of weights {conv.weights.shape} is {phase.rest.shape}"
         if min(phase.rows, phase.columns, phase.step_y, phase.step_x) < 1:
             return f"a phase of {phase.rows}x{phase.columns}"
         read = (
@@ -117,7 +128,9 @@ def _verify(graph: Graph, op: PhasesOp) -> str | None:
 
 
 def _ranges(graph: Graph, op: PhasesOp, sources: tuple[Ranges, ...]) -> Ranges:
-    each = [CONV.ranges(graph, phase.conv, sources) for phase in op.phases]
+    # The range of a convolution may have weights of any size.
+    convs = [replace(phase.conv, weights=phase.weights) for phase in op.phases]
+    each = [CONV.ranges(graph, conv, sources) for conv in convs]
     return Ranges(
         reduce(np.minimum, (ranges.low for ranges in each)),
         reduce(np.maximum, (ranges.high for ranges in each)),
@@ -130,7 +143,11 @@ def _narrow(
     assert CONV.narrow is not None, "a convolution has weights for each channel"
     convs = [CONV.narrow(graph, phase.conv, source, inputs, outputs) for phase in op.phases]
     left = int(outputs.sum())
-    return _with_convs(op, convs, folded_macs=op.macs - op.macs * left // outputs.size)
+    narrow = _with_convs(op, convs, folded_macs=op.macs - op.macs * left // outputs.size)
+    phases = tuple(
+        replace(p, rest=None if p.rest is None else p.rest[..., outputs]) for p in narrow.phases
+    )
+    return replace(narrow, phases=phases)
 
 
 def _clamp(op: PhasesOp, low: int, high: int) -> PhasesOp:
