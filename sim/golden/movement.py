@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "batch_to_space",
     "broadcast_to",
     "concatenation",
     "depth_to_space",
@@ -22,6 +23,7 @@ __all__ = [
     "resize_nearest",
     "reverse",
     "slice_of",
+    "space_to_batch",
     "space_to_depth",
     "split",
     "strided_slice",
@@ -164,6 +166,32 @@ def depth_to_space(x: Array, *, block: int) -> Array:
             first = (row * block + column) * depth
             result[:, row::block, column::block] = x[..., first : first + depth]
     return result
+
+
+def space_to_batch(
+    x: Array, *, block: Sequence[int], paddings: Sequence[Pair], value: int
+) -> Array:
+    """SPACE_TO_BATCH_ND: every block[i]-th element of axis 1 + i goes to the same batch."""
+    around = [(0, 0), *paddings, *((0, 0) for _ in range(x.ndim - 1 - len(block)))]
+    padded = pad_by(x, paddings=around, value=value)
+    parts = []
+    for place in np.ndindex(*block):
+        steps = (slice(first, None, step) for first, step in zip(place, block, strict=True))
+        parts.append(padded[(slice(None), *steps)])
+    return np.concatenate(parts, axis=0)
+
+
+def batch_to_space(x: Array, *, block: Sequence[int], crops: Sequence[Pair]) -> Array:
+    """BATCH_TO_SPACE_ND: the inverse, after which elements at the edges are left out."""
+    batch = x.shape[0] // int(np.prod(block))
+    whole = [n * step for n, step in zip(x.shape[1:], block, strict=False)]
+    result = np.empty((batch, *whole, *x.shape[1 + len(block) :]), x.dtype)
+    for number, place in enumerate(np.ndindex(*block)):
+        steps = (slice(first, None, step) for first, step in zip(place, block, strict=True))
+        part = x[number * batch : (number + 1) * batch]
+        result[(slice(None), *steps)] = part
+    kept = (slice(before, n - after) for n, (before, after) in zip(whole, crops, strict=True))
+    return result[(slice(None), *kept)]
 
 
 def resize_nearest(x: Array, *, size: Pair, align_corners: bool, half_pixel_centers: bool) -> Array:

@@ -9,6 +9,7 @@ from celosia.sw.compiler.ops.registry import lower_ops
 from celosia.sw.compiler.passes.dead_code import eliminate_dead_code
 from celosia.sw.compiler.passes.flatten_fully_connected import flatten_fully_connected
 from celosia.sw.compiler.passes.fold_constants import fold_constants
+from celosia.sw.compiler.passes.fold_dilation import fold_dilation
 from celosia.sw.compiler.passes.fold_pad import fold_pad
 from celosia.sw.compiler.passes.fuse_tables import fuse_tables
 from celosia.sw.compiler.passes.remove_identities import remove_identities
@@ -22,6 +23,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     strip_edges,
     fold_constants,
     remove_identities,
+    fold_dilation,
     fold_pad,
     flatten_fully_connected,
     eliminate_dead_code,

@@ -460,6 +460,23 @@ def _depth_to_space(model: GoldenModel, op: GoldenOperator, values: Values) -> A
     return movement.depth_to_space(values[op.inputs[0]], block=op.options["block_size"])
 
 
+def _space_to_batch(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    x, block, paddings = op.inputs
+    return movement.space_to_batch(
+        values[x],
+        block=_numbers(values, block),
+        paddings=_pairs(values, paddings),
+        value=model.tensors[op.outputs[0]].zero_point,
+    )
+
+
+def _batch_to_space(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    x, block, crops = op.inputs
+    return movement.batch_to_space(
+        values[x], block=_numbers(values, block), crops=_pairs(values, crops)
+    )
+
+
 def _resize_nearest(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
     height, width = _numbers(values, op.inputs[1])
     return movement.resize_nearest(
@@ -514,6 +531,7 @@ def _unary(
 _Evaluator = Callable[[GoldenModel, GoldenOperator, Values], Array | list[Array]]
 
 _MOVEMENTS: dict[str, _Evaluator] = {
+    "BATCH_TO_SPACE_ND": _batch_to_space,
     "BROADCAST_TO": _broadcast_to,
     "CONCATENATION": _concatenation,
     "DEPTH_TO_SPACE": _depth_to_space,
@@ -528,6 +546,7 @@ _MOVEMENTS: dict[str, _Evaluator] = {
     "REVERSE_V2": _reverse,
     "SHAPE": _shape,
     "SLICE": _slice,
+    "SPACE_TO_BATCH_ND": _space_to_batch,
     "SPACE_TO_DEPTH": _space_to_depth,
     "SPLIT": _split,
     "SPLIT_V": _split_v,

@@ -367,6 +367,42 @@ def _depth_to_space(e: _Elements) -> list[IndexArray]:
     return [parts.transpose(0, 1, 3, 2, 4, 5).reshape(n, height * block, width * block, -1)]
 
 
+def _space_to_batch(e: _Elements) -> list[IndexArray]:
+    """The blocks' places come first: they become the batch."""
+    block, amounts = e.numbers(1), e.numbers(2)
+    array, count = e.arrays[0], len(block)
+    if len(amounts) != 2 * count or min((*block, 1)) < 1 or min((*amounts, 0)) < 0:
+        raise contradiction(e.op, f"blocks of {block}, padded by {amounts}")
+    pairs = list(zip(amounts[::2], amounts[1::2], strict=True))
+    if prod(n + sum(pair) for n, pair in zip(array.shape[1:], pairs, strict=False)) > MAX_MOVED:
+        raise contradiction(e.op, f"it pads {list(array.shape)} by {pairs}")
+    value = e.value(e.graph.tensors[e.op.results[0]].zero_point)
+    rest = array.shape[1 + count :]
+    padded = np.pad(array, [(0, 0), *pairs, *((0, 0) for _ in rest)], constant_values=value)
+    batch, *sizes = padded.shape[: 1 + count]
+    split = [v for n, b in zip(sizes, block, strict=True) for v in (n // b, b)]
+    parts = padded.reshape(batch, *split, *rest)
+    inner = [2 + 2 * i for i in range(count)]
+    outer = [1 + 2 * i for i in range(count)]
+    order = [*inner, 0, *outer, *range(1 + 2 * count, parts.ndim)]
+    return [parts.transpose(order).reshape(-1, *split[::2], *rest)]
+
+
+def _batch_to_space(e: _Elements) -> list[IndexArray]:
+    block, crops = e.numbers(1), e.numbers(2)
+    array, count = e.arrays[0], len(block)
+    if len(crops) != 2 * count or min((*block, 1)) < 1 or min((*crops, 0)) < 0:
+        raise contradiction(e.op, f"blocks of {block}, cropped by {crops}")
+    batch, sizes, rest = array.shape[0], array.shape[1 : 1 + count], array.shape[1 + count :]
+    parts = array.reshape(*block, batch // prod(block), *sizes, *rest)
+    order = [count, *(axis for i in range(count) for axis in (count + 1 + i, i))]
+    order += range(2 * count + 1, parts.ndim)
+    whole = [n * b for n, b in zip(sizes, block, strict=True)]
+    spread = parts.transpose(order).reshape(-1, *whole, *rest)
+    kept = (slice(crops[2 * i], n - crops[2 * i + 1]) for i, n in enumerate(whole))
+    return [spread[(slice(None), *kept)]]
+
+
 def _resize_nearest(e: _Elements) -> list[IndexArray]:
     array, sizes = e.arrays[0], e.numbers(1)
     if len(sizes) != 2 or not all(0 < size <= MAX_MOVED for size in sizes):
@@ -418,6 +454,12 @@ OPERATORS = (
     Operator(names=("RESHAPE",), operands=(1, 2), where="nothing to do", lower=lower_reshape),
     Operator(names=("SQUEEZE",), operands=(1, 1), where="nothing to do", lower=lower_reshape),
     Operator(names=("EXPAND_DIMS",), operands=(2, 2), where="nothing to do", lower=lower_reshape),
+    _mover(
+        "BATCH_TO_SPACE_ND",
+        operands=(3, 3),
+        arrange=_batch_to_space,
+        limits="constant blocks and crops; around a convolution, or tensors without a batch",
+    ),
     _mover("BROADCAST_TO", operands=(2, 2), arrange=_broadcast_to),
     _mover(
         "CONCATENATION",
@@ -434,6 +476,12 @@ OPERATORS = (
     _mover("RESIZE_NEAREST_NEIGHBOR", operands=(2, 2), arrange=_resize_nearest),
     _mover("REVERSE_V2", operands=(2, 2), arrange=_reverse, limits="constant axes"),
     _mover("SLICE", operands=(3, 3), arrange=_slice, limits="constant places and sizes"),
+    _mover(
+        "SPACE_TO_BATCH_ND",
+        operands=(3, 3),
+        arrange=_space_to_batch,
+        limits="constant blocks and amounts; around a convolution, or tensors without a batch",
+    ),
     _mover("SPACE_TO_DEPTH", operands=(1, 1), arrange=_space_to_depth),
     _mover("SPLIT", operands=(2, 2), arrange=_split, data=(1,), results=(1, MAX_INPUTS)),
     _mover("SPLIT_V", operands=(3, 3), arrange=_split_v, results=(1, MAX_INPUTS)),
