@@ -357,6 +357,38 @@ def mean(
     return to_int8(scaled + out_zero_point)
 
 
+def total(
+    x: Int8,
+    *,
+    axes: Sequence[int],
+    keep_dims: bool,
+    x_scale: float,
+    x_zero_point: int,
+    out_scale: float,
+    out_zero_point: int,
+) -> Int8:
+    """SUM over `axes`, in single precision, rounded once, halves away from zero.
+
+    Source: ``QuantizedMeanOrSum`` of the default kernels; the reference kernels use a multiplier
+    that nobody sets.
+    """
+    reduced = tuple(sorted({axis % x.ndim for axis in axes}))
+    count = int(np.prod([x.shape[axis] for axis in reduced]))
+    single = np.float32
+    scale = single(x_scale) / single(out_scale)
+    bias = single(-x_zero_point) * scale * single(count)
+    sums = x.astype(np.int64).sum(axis=reduced, keepdims=keep_dims)
+    values = np.asarray(sums).astype(single) * scale + bias
+    rounded = np.copysign(np.floor(np.abs(values.astype(np.float64)) + 0.5), values)
+    return to_int8(rounded.astype(np.int64) + out_zero_point)
+
+
+def reduce_min(x: Int8, *, axes: Sequence[int], keep_dims: bool) -> Int8:
+    """REDUCE_MIN over `axes`; input and output have one quantisation."""
+    reduced = tuple({axis % x.ndim for axis in axes})
+    return np.asarray(np.min(x, axis=reduced, keepdims=keep_dims), np.int8)
+
+
 def reduce_max(x: Int8, *, axes: Sequence[int], keep_dims: bool) -> Int8:
     """REDUCE_MAX over `axes`; input and output have one quantisation."""
     reduced = tuple({axis % x.ndim for axis in axes})

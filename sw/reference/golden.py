@@ -304,7 +304,8 @@ def _gelu(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
 
 
 def _mean(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
-    return golden.mean(
+    function = golden.total if op.name == "SUM" else golden.mean
+    return function(
         values[op.inputs[0]],
         axes=_numbers(values, op.inputs[1]),
         keep_dims=bool(op.options.get("keep_dims", False)),
@@ -312,10 +313,11 @@ def _mean(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
     )
 
 
-def _reduce_max(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+def _reduce_extremum(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    function = golden.reduce_min if op.name == "REDUCE_MIN" else golden.reduce_max
     keep = bool(op.options.get("keep_dims", False))
     axes = _numbers(values, op.inputs[1])
-    return golden.reduce_max(values[op.inputs[0]], axes=axes, keep_dims=keep)
+    return function(values[op.inputs[0]], axes=axes, keep_dims=keep)
 
 
 def _pad(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
@@ -590,7 +592,9 @@ _EVALUATORS: dict[str, _Evaluator] = {
     "QUANTIZE": _quantize,
     "DEQUANTIZE": _dequantize,
     "MEAN": _mean,
-    "REDUCE_MAX": _reduce_max,
+    "SUM": _mean,
+    "REDUCE_MAX": _reduce_extremum,
+    "REDUCE_MIN": _reduce_extremum,
     "PAD": _pad,
 }
 _DATA_PLACE = {"TRANSPOSE_CONV": 2}

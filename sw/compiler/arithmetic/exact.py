@@ -9,13 +9,14 @@ steps are at the same accumulators, which bounds the multiplier from both sides.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from celosia.sw.compiler.arithmetic.fixed import INT32_MAX, INT32_MIN, quantize_multiplier
 
-__all__ = ["ExactMultiplier", "exact_multiplier", "scale_in_double"]
+__all__ = ["ExactMultiplier", "exact_multiplier", "fitted_multiplier", "scale_in_double"]
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,49 @@ def exact_multiplier(
     QuantizationError
         See `quantize_multiplier`.
     """
-    nominal, shift = quantize_multiplier(real)
+    nominal, _ = quantize_multiplier(real)
     if nominal == 0:
         ends = np.array([acc_min, acc_max], np.int64)
         return ExactMultiplier(0, 0, exact=not np.any(scale_in_double(ends, real)))
-    first_reaching = _first_reaching(real, low, high)
+    return _fit(_first_reaching(real, low, high), real, low, acc_min, acc_max)
+
+
+def fitted_multiplier(
+    result: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]],
+    real: float,
+    low: int,
+    high: int,
+    acc_min: int,
+    acc_max: int,
+) -> ExactMultiplier:
+    """Find a multiplier whose single rounding equals a function that rises.
+
+    Parameters
+    ----------
+    result : callable
+        From accumulators to results, before zero point and clamp.
+    real : float
+        What it multiplies by, about.
+    low, high, acc_min, acc_max
+        As of `exact_multiplier`.
+    """
+    if not INT32_MIN <= acc_min <= acc_max <= INT32_MAX:
+        return ExactMultiplier(0, 0, exact=False)
+    steps = np.arange(low + 1, high + 1, dtype=np.int64)
+    # The smallest accumulator that reaches each step, by halves; behind the last one if none does.
+    first, end = np.full(steps.size, acc_min), np.full(steps.size, acc_max + 1)
+    while np.any(first < end):
+        middle = (first + end) // 2
+        reached = (result(middle) >= steps) | (first == end)
+        first, end = np.where(reached, first, middle + 1), np.where(reached, middle, end)
+    return _fit([int(v) for v in first], real, low, acc_min, acc_max)
+
+
+def _fit(
+    first_reaching: list[int], real: float, low: int, acc_min: int, acc_max: int
+) -> ExactMultiplier:
+    """Find a multiplier whose steps are at these accumulators."""
+    nominal, shift = quantize_multiplier(real)
     # A scale of 1 or a little more needs a left shift, or the largest multiplier without it.
     for near, bits in ((nominal, shift), (min(2 * nominal, INT32_MAX), shift - 1)):
         if not _shift_fits(bits, acc_min, acc_max):

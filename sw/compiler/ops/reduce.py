@@ -1,14 +1,25 @@
 """Lowers reductions over rows, columns and channels.
 
-A mean is a convolution whose kernel covers what is averaged and whose weights are 1; its
-multiplier divides as well.
+A mean or a sum is a convolution whose kernel covers what is reduced and whose weights are 1; the
+multiplier of a mean divides as well. A maximum is a pooling whose window covers it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import prod
+
 import numpy as np
 from celosia.hw.contract.isa import Rounding
-from celosia.sw.compiler.arithmetic.fixed import QuantizationError, quantize_multiplier
+from celosia.sw.compiler.arithmetic import tables
+from celosia.sw.compiler.arithmetic.exact import fitted_multiplier
+from celosia.sw.compiler.arithmetic.fixed import (
+    INT8_MAX,
+    INT8_MIN,
+    QuantizationError,
+    quantize_multiplier,
+)
+from celosia.sw.compiler.arithmetic.ranges import Int64Array
 from celosia.sw.compiler.ir import (
     ConvOp,
     Graph,
@@ -16,6 +27,7 @@ from celosia.sw.compiler.ir import (
     PoolOp,
     ReshapeOp,
     SourceOp,
+    TableOp,
     Tensor,
     hwc,
     made_like,
@@ -27,73 +39,225 @@ __all__ = ["OPERATORS"]
 
 MAX_KERNEL_ELEMENTS = 1 << 24
 """Bound on what the weights of a mean may allocate, in bytes."""
+LIMITS = "constant axes, in at most three ranges of neighbours that are reduced or not"
+
+
+@dataclass(frozen=True)
+class _Reduction:
+    """What is reduced, with the input seen as an image.
+
+    Attributes
+    ----------
+    image : (int, int, int)
+        Rows, columns and channels of the input's elements, in their order.
+    rows, columns, channels : bool
+        Which of them are reduced.
+    """
+
+    image: tuple[int, int, int]
+    rows: bool
+    columns: bool
+    channels: bool
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        """Rows and columns of the window that is reduced."""
+        height, width, _ = self.image
+        return height if self.rows else 1, width if self.columns else 1
+
+    @property
+    def count(self) -> int:
+        """Elements that become one."""
+        return prod(self.kernel) * (self.image[2] if self.channels else 1)
+
+    @property
+    def result(self) -> tuple[int, int, int]:
+        """Rows, columns and channels of the result."""
+        height, width, depth = self.image
+        kernel_h, kernel_w = self.kernel
+        return height - kernel_h + 1, width - kernel_w + 1, 1 if self.channels else depth
 
 
 def lower_mean(graph: Graph, op: SourceOp) -> Lowered:
     """Lower MEAN over any axes."""
+    x = _reduction(graph, op)
+    multiplier, shift = _dividing(_scale(graph, op), x.count)
+    return _weighted_by_one(graph, op, x, multiplier, shift, Rounding.DOUBLE)
+
+
+def lower_sum(graph: Graph, op: SourceOp) -> Lowered:
+    """Lower SUM over any axes, which the reference scales in single precision.
+
+    ::
+
+        out = round(float(sum) * scale + bias) + zero point,  bias = -zero point * scale * count
+
+    Source: TFLite `QuantizedMeanOrSum`, as the default kernels use it.
+    """
+    x = _reduction(graph, op)
+    source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
+    _scale(graph, op)
+    single, count = np.float32, x.count
+    scale = single(source.scale) / single(result.scale)
+    bias = single(-source.zero_point) * scale * single(count)
+
+    def scaled(accumulators: Int64Array) -> Int64Array:
+        sums = (accumulators + source.zero_point * count).astype(single)
+        values = (sums * scale + bias).astype(np.float64)
+        rounded: Int64Array = np.copysign(np.floor(np.abs(values) + 0.5), values).astype(np.int64)
+        return rounded
+
+    found = fitted_multiplier(
+        scaled,
+        float(scale),
+        INT8_MIN - result.zero_point,
+        INT8_MAX - result.zero_point,
+        (INT8_MIN - source.zero_point) * count,
+        (INT8_MAX - source.zero_point) * count,
+    )
+    if not found.exact:
+        raise unsupported(
+            op,
+            f"sums of {count} elements times {float(scale):.6g} round differently from the"
+            " reference, which has single precision, with every 32-bit multiplier",
+            "convert with a larger output scale, or use MEAN",
+        )
+    return _weighted_by_one(graph, op, x, found.multiplier, found.shift, Rounding.SINGLE)
+
+
+def _scale(graph: Graph, op: SourceOp) -> float:
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
     if source.scale is None or result.scale is None:
         raise contradiction(op, "input or output has no scale")
-    kernel_h, kernel_w, channels = _kernel(graph, op)
-    depth = hwc(source.shape)[2]
-    size = kernel_h * kernel_w * depth
+    return float(source.scale) / float(result.scale)
+
+
+def _weighted_by_one(
+    graph: Graph, op: SourceOp, x: _Reduction, multiplier: int, shift: int, rounding: Rounding
+) -> Lowered:
+    """Return a sum of what is reduced, less its zero points, requantised."""
+    source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
+    depth = x.image[2]
+    size = prod(x.kernel) * depth
     if size > MAX_KERNEL_ELEMENTS:
-        raise unsupported(op, f"a mean of {size} elements", "average in two steps")
-    count = kernel_h * kernel_w * (depth if channels else 1)
-    multiplier, shift = _dividing(float(source.scale) / float(result.scale), count)
-    cout = 1 if channels else depth
-    shape = (kernel_h, kernel_w, depth, 1) if channels else (kernel_h, kernel_w, depth)
-    mean, between = _between(graph, op, (kernel_h, kernel_w), cout)
+        raise unsupported(op, f"a sum of {size} elements", "reduce in two steps")
+    cout = 1 if x.channels else depth
+    shape = (*x.kernel, depth, 1) if x.channels else (*x.kernel, depth)
+    view = _View(graph, op, x)
     conv = ConvOp(
         origin=op.origin,
         fused=op.fused,
-        input=source.name,
-        output=mean,
+        input=view.source,
+        output=view.result,
         weights=np.ones(shape, np.int8),
-        bias=np.full(cout, -source.zero_point * count, np.int64).astype(np.int32),
+        bias=np.full(cout, -source.zero_point * x.count, np.int64).astype(np.int32),
         multiplier=np.full(cout, multiplier, np.int32),
         shift=np.full(cout, shift, np.int8),
-        rounding=Rounding.DOUBLE,
-        depthwise=not channels,
+        rounding=rounding,
+        depthwise=not x.channels,
         input_zero_point=source.zero_point,
         output_zero_point=result.zero_point,
     )
-    return _with_shape(op, conv, between, result)
+    return view.around([conv])
 
 
-def lower_reduce_max(graph: Graph, op: SourceOp) -> Lowered:
-    """Lower REDUCE_MAX over rows and columns."""
+def lower_reduce_extremum(graph: Graph, op: SourceOp) -> Lowered:
+    """Lower REDUCE_MAX or REDUCE_MIN; channels are seen as columns of one channel."""
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
-    kernel_h, kernel_w, channels = _kernel(graph, op)
-    if channels:
-        raise unsupported(op, "a maximum over channels", "transpose, or reduce rows and columns")
     if not same_quantisation(source, result):
         raise unsupported(op, "input and output have different quantisation", "convert again")
-    depth = hwc(source.shape)[2]
-    maximum, between = _between(graph, op, (kernel_h, kernel_w), depth)
+    x = _reduction(graph, op, channels=False)
+    view = _View(graph, op, x)
+    first, last = view.source, view.result
+    ops: list[NpuOp] = []
+    if op.name == "REDUCE_MIN":
+        # The least is the complement of the greatest complement.
+        complement = tables.table_from(lambda value: -1 - value)
+        first = view.made(source, "complements", (1, *x.image))
+        last = view.made(result, "greatest", (1, *x.result))
+        ops = [
+            TableOp(origin=op.origin, input=view.source, output=first, table=complement),
+            TableOp(origin=op.origin, input=last, output=view.result, table=complement),
+        ]
     pool = PoolOp(
         origin=op.origin,
         fused=op.fused,
-        input=source.name,
-        output=maximum,
+        input=first,
+        output=last,
         kind="max",
-        kernel_h=kernel_h,
-        kernel_w=kernel_w,
+        kernel_h=x.kernel[0],
+        kernel_w=x.kernel[1],
         stride_h=1,
         stride_w=1,
     )
-    return _with_shape(op, pool, between, result)
+    return view.around([*ops[:1], pool, *ops[1:]])
 
 
-def _kernel(graph: Graph, op: SourceOp) -> tuple[int, int, bool]:
-    """Return rows and columns of the window that is reduced, and whether channels are, too."""
-    rows, columns, channels = _reduced(graph, op)
-    height, width, _ = graph.hwc(op.inputs[0])
-    return height if rows else 1, width if columns else 1, channels
+class _View:
+    """The tensors that a reduction of an image reads and writes, and reshapes around it."""
+
+    def __init__(self, graph: Graph, op: SourceOp, x: _Reduction) -> None:
+        self._graph, self._op = graph, op
+        self._tensors: list[Tensor] = []
+        source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
+        self.source, self.result = source.name, result.name
+        if hwc(source.shape) != x.image:
+            self.source = self.made(source, "view", (1, *x.image))
+        if hwc(result.shape) != x.result:
+            self.result = self.made(result, "image", (1, *x.result))
+
+    def made(self, like: Tensor, what: str, shape: tuple[int, ...]) -> str:
+        """Make a tensor that the file does not have; return its name."""
+        name = f"{self._op.results[0]}/{what}"
+        self._tensors.append(made_like(like, self._graph.tensors, name, shape))
+        return self._tensors[-1].name
+
+    def around(self, ops: list[NpuOp]) -> Lowered:
+        """Return the operators, with reshapes where the file's tensors are no such images."""
+        source, result, origin = self._op.inputs[0], self._op.results[0], self._op.origin
+        if self.source != source:
+            ops = [ReshapeOp(origin=origin, input=source, output=self.source), *ops]
+        if self.result != result:
+            ops = [*ops, ReshapeOp(origin=origin, input=self.result, output=result)]
+        return ops, self._tensors
 
 
-def _reduced(graph: Graph, op: SourceOp) -> tuple[bool, bool, bool]:
-    """Return whether rows, columns and channels of the input's [H, W, C] are reduced."""
+def _reduction(graph: Graph, op: SourceOp, *, channels: bool = True) -> _Reduction:
+    """Return what is reduced; with `channels` False rows and columns only."""
+    shape = graph.tensors[op.inputs[0]].shape
+    axes = _reduced_axes(graph, op)
+    outer = {axis for axis in range(len(shape) - 1) if shape[axis] > 1}
+    last = len(shape) - 1 in axes
+    if channels or not last:
+        if len(shape) == 4:
+            return _Reduction(hwc(shape), 1 in axes, 2 in axes, last)
+        if not axes & outer or outer <= axes:
+            return _Reduction(hwc(shape), bool(axes & outer), False, last)
+    # Axes side by side that are reduced, or not, are one.
+    groups: list[tuple[int, bool]] = []
+    for axis, size in enumerate(shape):
+        if size == 1:
+            continue
+        if groups and groups[-1][1] == (axis in axes):
+            groups[-1] = (groups[-1][0] * size, axis in axes)
+        else:
+            groups.append((size, axis in axes))
+    if not groups or (groups[-1][1] and not channels):
+        groups.append((1, False))
+    if len(groups) > 3:
+        raise unsupported(
+            op,
+            f"it reduces axes {sorted(axes)} of {list(shape)}",
+            "reduce axes that are side by side, one operator each",
+        )
+    while len(groups) < 3:
+        groups.insert(-1, (1, False))
+    sizes, reduced = zip(*groups, strict=True)
+    return _Reduction(sizes, *reduced)
+
+
+def _reduced_axes(graph: Graph, op: SourceOp) -> set[int]:
+    """Return the axes of more than one element that are reduced."""
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
     data = graph.tensors[op.inputs[1]].data
     if data is None or data.dtype.kind != "i":
@@ -107,18 +271,7 @@ def _reduced(graph: Graph, op: SourceOp) -> tuple[bool, bool, bool]:
     expected = held if op.options.get("keep_dims") else kept
     if list(result.shape) not in (expected, expected or [1]):
         raise contradiction(op, f"output {list(result.shape)}, its axes give {expected}")
-    # Axes of one element are reduced by looking at them.
-    axes = {axis for axis in axes if source.shape[axis] > 1}
-    if rank == 4:
-        return 1 in axes, 2 in axes, 3 in axes
-    outer = {axis for axis in range(rank - 1) if source.shape[axis] > 1}
-    if axes & outer and not outer <= axes:
-        raise unsupported(
-            op,
-            f"it reduces axes {sorted(axes)} of {list(source.shape)}",
-            "reshape to [1, height, width, channels]",
-        )
-    return bool(axes & outer), False, rank - 1 in axes
+    return {axis for axis in axes if source.shape[axis] > 1}
 
 
 def _dividing(real: float, count: int) -> tuple[int, int]:
@@ -130,39 +283,20 @@ def _dividing(real: float, count: int) -> tuple[int, int]:
     return (multiplier << bits) // count, shift - bits
 
 
-def _between(
-    graph: Graph, op: SourceOp, kernel: tuple[int, int], channels: int
-) -> tuple[str, list[Tensor]]:
-    """Return the name of the tensor to compute, and that tensor if it is not the result itself."""
-    result = graph.tensors[op.results[0]]
-    height, width, _ = graph.hwc(op.inputs[0])
-    image = (1, height - kernel[0] + 1, width - kernel[1] + 1, channels)
-    if hwc(result.shape) == image[1:]:
-        return result.name, []
-    tensor = made_like(result, graph.tensors, f"{result.name}/image", image)
-    return tensor.name, [tensor]
-
-
-def _with_shape(op: SourceOp, reduction: NpuOp, between: list[Tensor], result: Tensor) -> Lowered:
-    if not between:
-        return [reduction], []
-    reshape = ReshapeOp(origin=op.origin, input=reduction.output, output=result.name)
-    return [reduction, reshape], between
-
-
 OPERATORS = (
+    Operator(names=("MEAN",), operands=(2, 2), where="array", limits=LIMITS, lower=lower_mean),
     Operator(
-        names=("MEAN",),
+        names=("SUM",),
         operands=(2, 2),
         where="array",
-        limits="constant axes; of a tensor of another rank than 4 all outer ones or the last",
-        lower=lower_mean,
+        limits=f"{LIMITS}; no sum that single precision rounds as no multiplier does",
+        lower=lower_sum,
     ),
     Operator(
-        names=("REDUCE_MAX",),
+        names=("REDUCE_MAX", "REDUCE_MIN"),
         operands=(2, 2),
         where="vector engine",
-        limits="as MEAN, and not over channels; equal quantisation of input and output",
-        lower=lower_reduce_max,
+        limits=f"{LIMITS}; equal quantisation of input and output",
+        lower=lower_reduce_extremum,
     ),
 )

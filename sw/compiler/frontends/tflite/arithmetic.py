@@ -12,15 +12,19 @@ __all__ = ["DEFAULT_KERNELS", "REFERENCE", "arithmetic_of"]
 REFERENCE = "TFLite reference kernels (OpResolverType.BUILTIN_REF)"
 
 DEFAULT_KERNELS = "TFLite default kernels (OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)"
-"""Of operators that the reference kernels lack."""
+"""Of operators that the reference kernels lack, or compute wrongly."""
 
 _FIXED_POINT = Arithmetic(REFERENCE, Rounding.DOUBLE, Scaling.NEAREST)
 """`MultiplyByQuantizedMultiplier` with the multiplier that `QuantizeMultiplier` makes."""
 _IN_DOUBLE = Arithmetic(REFERENCE, Rounding.SINGLE, Scaling.FITTED)
 """A product in double precision, rounded once: measured, the fixed-point parameters are unused."""
 
+_IN_SINGLE = Arithmetic(DEFAULT_KERNELS, Rounding.SINGLE, Scaling.FITTED)
+"""A product in single precision; the reference kernels scale by what nobody has set."""
+
 _OTHERS: dict[str, Arithmetic] = {
     "FULLY_CONNECTED": _IN_DOUBLE,
+    "SUM": _IN_SINGLE,
     "ELU": replace(_FIXED_POINT, reference=DEFAULT_KERNELS),
 }
 
