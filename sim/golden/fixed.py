@@ -183,13 +183,14 @@ def activation_range(activation: str, scale: float, zero_point: int) -> tuple[in
     Parameters
     ----------
     activation
-        "NONE", "RELU", "RELU_N1_TO_1" or "RELU6".
+        "NONE", "RELU", "RELU_N1_TO_1" or "RELU6"; also "RELU_0_TO_1", which is an operator only.
     scale, zero_point
         Quantisation of the output.
     """
     bounds: dict[str, tuple[float | None, float | None]] = {
         "NONE": (None, None),
         "RELU": (0.0, None),
+        "RELU_0_TO_1": (0.0, 1.0),
         "RELU_N1_TO_1": (-1.0, 1.0),
         "RELU6": (0.0, 6.0),
     }

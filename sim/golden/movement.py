@@ -68,22 +68,37 @@ def strided_slice(
     strides: Sequence[int],
     begin_mask: int = 0,
     end_mask: int = 0,
+    ellipsis_mask: int = 0,
+    new_axis_mask: int = 0,
     shrink_axis_mask: int = 0,
 ) -> Array:
-    """STRIDED_SLICE without ellipsis and new axes. Places are cut to the axis, as in Python."""
+    """STRIDED_SLICE. Places are cut to the axis, as in Python; masks have a bit for each place.
+
+    Source: ``BuildStridedSliceParams``. An ellipsis stands for one axis at least, and places behind
+    the last axis are ignored.
+    """
+
+    def marked(mask: int, place: int) -> bool:
+        return bool(mask >> place & 1)
+
+    count = len(begin)
+    new = [marked(new_axis_mask, p) and not marked(ellipsis_mask, p) for p in range(count)]
+    dimensions = x.ndim + sum(new)
     places: list[Any] = []
-    for axis, (first, last, step) in enumerate(zip(begin, end, strides, strict=True)):
-        if shrink_axis_mask >> axis & 1:
-            places.append(int(first))
-            continue
-        places.append(
-            slice(
-                None if begin_mask >> axis & 1 else int(first),
-                None if end_mask >> axis & 1 else int(last),
-                int(step),
-            )
-        )
-    return np.asarray(x[tuple(places)])
+    for place in range(count):
+        if marked(ellipsis_mask, place):
+            end_of_it = min(len(places) + 1 + dimensions - count, dimensions)
+            for _ in range(len(places), max(len(places) + 1, end_of_it)):
+                places.append(slice(None))
+        elif new[place]:
+            places.append(np.newaxis)
+        elif marked(shrink_axis_mask, place):
+            places.append(int(begin[place]))
+        else:
+            first = None if marked(begin_mask, place) else int(begin[place])
+            last = None if marked(end_mask, place) else int(end[place])
+            places.append(slice(first, last, int(strides[place])))
+    return np.asarray(x[tuple(places[:dimensions])])
 
 
 def pack(parts: Sequence[Array], *, axis: int) -> Array:

@@ -505,10 +505,6 @@ def _strided_slice(model: GoldenModel, op: GoldenOperator, values: Values) -> Ar
         raise UnsupportedModelError(
             f"operator {op.position} ({op.name}): its masks have not been read"
         )
-    if options["ellipsis_mask"] or options["new_axis_mask"]:
-        raise UnsupportedModelError(
-            f"operator {op.position} ({op.name}) has an ellipsis or a new axis"
-        )
     x, begin, end, strides = op.inputs
     return movement.strided_slice(
         values[x],
@@ -517,6 +513,8 @@ def _strided_slice(model: GoldenModel, op: GoldenOperator, values: Values) -> Ar
         strides=_numbers(values, strides),
         begin_mask=options["begin_mask"],
         end_mask=options["end_mask"],
+        ellipsis_mask=options["ellipsis_mask"],
+        new_axis_mask=options["new_axis_mask"],
         shrink_axis_mask=options["shrink_axis_mask"],
     )
 
@@ -586,6 +584,7 @@ _EVALUATORS: dict[str, _Evaluator] = {
     "TANH": _unary(activations.tanh),
     "RELU": _relu,
     "RELU6": _relu,
+    "RELU_0_TO_1": _relu,
     "RELU_N1_TO_1": _relu,
     "LEAKY_RELU": _leaky_relu,
     "HARD_SWISH": _unary(activations.hard_swish),

@@ -403,7 +403,6 @@ OPERATORS = (
     _function("TANH", table=lambda op, q: tables.tanh_table(*q)),
     _function("HARD_SWISH", table=lambda op, q: tables.hard_swish_table(*q)),
     _function("LEAKY_RELU", table=_leaky_relu),
-    _function("RELU", "RELU6", "RELU_N1_TO_1", table=_relu),
+    _function("RELU", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1", table=_relu),
     _function("QUANTIZE", table=lambda op, q: tables.requantize_table(*q)),
-    Operator(names=("RELU_0_TO_1",), operands=(1, 1)),
 )

@@ -261,20 +261,28 @@ def _strided_slice(e: _Elements) -> list[IndexArray]:
         name: e.option(f"{name}_mask")
         for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
     }
-    if masks["ellipsis"] or masks["new_axis"]:
-        raise unsupported(e.op, "an ellipsis or a new axis", "reshape instead")
-    places: list[int | slice] = []
-    for axis, (begin, end, step) in enumerate(zip(begins, ends, steps, strict=True)):
-        bit = 1 << axis
-        if step == 0:
-            raise contradiction(e.op, "a step is 0")
-        if masks["shrink_axis"] & bit:
+    if any(step == 0 for step in steps):
+        raise contradiction(e.op, "a step is 0")
+    array, places = e.arrays[0], list[int | slice | None]()
+    marked = [
+        {name for name, mask in masks.items() if mask >> number & 1}
+        for number in range(len(begins))
+    ]
+    added = sum("new_axis" in marks and "ellipsis" not in marks for marks in marked)
+    dimensions = array.ndim + added
+    for marks, begin, end, step in zip(marked, begins, ends, steps, strict=True):
+        if "ellipsis" in marks:
+            # The kernel lets it cover one axis at least, and ignores what is then too much.
+            places += [slice(None)] * max(1, dimensions + 1 - len(begins))
+        elif "new_axis" in marks:
+            places.append(None)
+        elif "shrink_axis" in marks:
             places.append(begin)
-            continue
-        first = None if masks["begin"] & bit else begin
-        last = None if masks["end"] & bit else end
-        places.append(slice(first, last, step))
-    return [e.arrays[0][tuple(places)]]
+        else:
+            first = None if "begin" in marks else begin
+            last = None if "end" in marks else end
+            places.append(slice(first, last, step))
+    return [array[tuple(places[:dimensions])]]
 
 
 def _pack(e: _Elements) -> list[IndexArray]:
@@ -489,7 +497,7 @@ OPERATORS = (
         "STRIDED_SLICE",
         operands=(4, 4),
         arrange=_strided_slice,
-        limits="constant places; no ellipsis and no new axis",
+        limits="constant places",
     ),
     _mover("TILE", operands=(2, 2), arrange=_tile, limits="constant multiples"),
     _mover("TRANSPOSE", operands=(2, 2), arrange=_transpose, limits="a constant permutation"),
