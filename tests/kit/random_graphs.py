@@ -18,6 +18,7 @@ from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
 
 from tests.kit.random_models import RandomModel, binary, convolution, pool
 from tests.kit.random_moves import MOVES, MoveDraw, move_is_possible, random_outputs
+from tests.kit.random_phases import GROWING, grown
 
 __all__ = ["OPERATORS", "RandomGraph", "random_graph"]
 
@@ -246,6 +247,10 @@ def _reduce(code: str) -> Maker:
     return make
 
 
+def _growing(code: str) -> Maker:
+    return lambda g: [grown(code, g.builder, g.x, g.rng)]
+
+
 def _reshape(g: Growth) -> Handles:
     n = prod(g.x.shape)
     divisors = [d for d in range(1, min(n, 64) + 1) if n % d == 0]
@@ -300,6 +305,8 @@ _OPERATORS: dict[str, _Operator] = {
     "SOFTMAX": _Operator(_softmax),
     "MEAN": _Operator(_reduce("MEAN")),
     "REDUCE_MAX": _Operator(_reduce("REDUCE_MAX")),
+    "REDUCE_MIN": _Operator(_reduce("REDUCE_MIN")),
+    **{code: _Operator(_growing(code), (4,), 0.5) for code in GROWING},
     "RESHAPE": _Operator(_reshape, weight=3),
     **{code: _Operator(_move(code)) for code in MOVES},
 }

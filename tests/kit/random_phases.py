@@ -9,7 +9,7 @@ from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
 
 from tests.kit.random_models import RandomModel
 
-__all__ = ["GROWING", "random_growing"]
+__all__ = ["GROWING", "grown", "random_growing"]
 
 Rng = np.random.Generator
 _ACTIVATIONS = {"NONE": 0, "RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3}
@@ -91,6 +91,11 @@ GROWING = tuple(_MAKERS)
 """The schema's names of the operators that :func:`random_growing` can make."""
 
 
+def grown(code: str, b: ModelBuilder, x: TensorHandle, rng: Rng) -> TensorHandle:
+    """Add an operator of :data:`GROWING` that takes an image; return its result."""
+    return _MAKERS[code](b, x, rng)
+
+
 def random_growing(code: str, rng: Rng, *, most: int = 9) -> RandomModel:
     """Make a model around one operator.
 
@@ -107,7 +112,7 @@ def random_growing(code: str, rng: Rng, *, most: int = 9) -> RandomModel:
     shape = (1, *(int(n) for n in rng.integers(1, most + 1, 2)), int(rng.integers(1, 20)))
     x = b.input(shape, scale=_scale(rng), zero_point=int(rng.integers(-128, 128)))
     source = b.relu(x, scale=x.scale, zero_point=x.zero_point) if rng.random() < 0.4 else x
-    y = _MAKERS[code](b, source, rng)
+    y = grown(code, b, source, rng)
     if rng.random() < 0.4:
         y = b.relu(y, scale=y.scale, zero_point=y.zero_point)
     elif rng.random() < 0.4:

@@ -6,7 +6,10 @@ few, so one command loads those of several chunks (a *section*).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Space, Vector
@@ -159,19 +162,58 @@ class ChunkLoader:
         chunk.param_addr = self._section_addr + behind
         return steps
 
+    def load_together(
+        self, layers: Sequence[WeightedLayer], tiles: Range
+    ) -> tuple[list[Step], list[Chunk]]:
+        """Return the loads of small layers' weights and parameters, one of each for all of them.
+
+        Parameters
+        ----------
+        layers : sequence of WeightedLayer
+            Of one work; their weights and parameters fit together.
+        tiles : (int, int)
+            Channel tiles of each.
+
+        Returns
+        -------
+        list of Step
+            The two loads.
+        list of Chunk
+            Where each layer's weights and parameters are.
+        """
+        phases = tuple(layer.phase for layer in layers)
+        index = layers[0].index
+        steps, places = [], []
+        for space, ring, contents in (
+            (Space.WGT, self._wgt, [self._weights(layer, tiles, None) for layer in layers]),
+            (Space.PARAM, self._param, [self._parameters(layer, tiles) for layer in layers]),
+        ):
+            offset, size = self._pool.place(
+                (space.name, index, phases, tiles), partial(b"".join, contents)
+            )
+            address = ring.take(size)
+            steps.append(constant_load(space, address, offset, size, index, self._config))
+            places.append([address + at for at in accumulate(map(len, contents[:-1]), initial=0)])
+        chunks = [Chunk(tiles, None, wgt, param) for wgt, param in zip(*places, strict=True)]
+        return steps, chunks
+
+    def _weights(self, layer: WeightedLayer, tiles: Range, passes: Range | None) -> bytes:
+        packed = pack_weights(layer.mapping, layer.pixel_pitch, self._config.rows)
+        packed = packed[tiles[0] : tiles[1]]
+        if passes is not None:
+            packed = packed[:, passes[0] : passes[1]]
+        return packed.tobytes()
+
+    def _parameters(self, layer: WeightedLayer, tiles: Range) -> bytes:
+        packed = pack_parameters(layer.mapping.op, self._config.rows, shared=layer.shared)
+        return packed[tiles[0] : tiles[1]].tobytes()
+
     def load_weights(
         self, layer: WeightedLayer, tiles: Range, passes: Range | None = None
     ) -> tuple[Step, int]:
         """Return the load of the weights of some tiles (and passes), and their address."""
 
-        def content() -> bytes:
-            packed = pack_weights(layer.mapping, layer.pixel_pitch, self._config.rows)[
-                tiles[0] : tiles[1]
-            ]
-            if passes is not None:
-                packed = packed[:, passes[0] : passes[1]]
-            return packed.tobytes()
-
+        content = partial(self._weights, layer, tiles, passes)
         offset, size = self._pool.place(("wgt", layer.index, layer.phase, tiles, passes), content)
         address = self._wgt.take(size)
         step = constant_load(Space.WGT, address, offset, size, layer.index, self._config)
@@ -180,10 +222,7 @@ class ChunkLoader:
     def load_parameters(self, layer: WeightedLayer, tiles: Range) -> tuple[Step, int]:
         """Return the load of the parameters of some tiles, and their address."""
 
-        def content() -> bytes:
-            packed = pack_parameters(layer.mapping.op, self._config.rows, shared=layer.shared)
-            return packed[tiles[0] : tiles[1]].tobytes()
-
+        content = partial(self._parameters, layer, tiles)
         offset, size = self._pool.place(("param", layer.index, layer.phase, tiles), content)
         address = self._param.take(size)
         step = constant_load(Space.PARAM, address, offset, size, layer.index, self._config)

@@ -138,7 +138,7 @@ def split_reduction_steps(
 
 def summed_steps(
     jobs: Sequence[ConvJob],
-    load: Callable[[int], tuple[Step, int]],
+    load: Callable[[int], tuple[list[Step], int]],
     param_addr: int,
     config: NpuConfig,
 ) -> Iterator[Step]:
@@ -149,7 +149,8 @@ def summed_steps(
     jobs : sequence of ConvJob
         What is added; the first one's parameters requantise the sum.
     load : callable
-        Returns the load of the weights of a job, by its number, and their byte address.
+        Returns the load of the weights of a job, by its number, if they are not there yet, and
+        their byte address.
     param_addr : int
         Byte address of the tile's parameters.
     config : NpuConfig
@@ -159,8 +160,8 @@ def summed_steps(
         for lines in split(block.conv.out_h, block.conv.tile_rows):
             part = _lines_of(block, lines)
             for index, job in enumerate(jobs):
-                step, address = load(index)
-                yield step
+                loads, address = load(index)
+                yield from loads
                 conv = replace(
                     part.conv,
                     wgt_addr=address // config.line_bytes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from celosia.hw.contract.config import NpuConfig
@@ -10,7 +10,7 @@ from celosia.sw.compiler.arithmetic.whole import Range
 from celosia.sw.compiler.ops.npu.phases import Phase
 from celosia.sw.compiler.place.layout import Slab
 from celosia.sw.compiler.place.mapping import PhaseMapping, shared_requantisation
-from celosia.sw.compiler.schedule.chunks import ChunkLoader, WeightedLayer
+from celosia.sw.compiler.schedule.chunks import Chunk, ChunkLoader, WeightedLayer
 from celosia.sw.compiler.schedule.conv import (
     ConvJob,
     conv_steps,
@@ -46,6 +46,30 @@ class PhasesJob:
     layer: int
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What a job computes of one phase.
+
+    Attributes
+    ----------
+    job : ConvJob
+        With the phase's outputs as a slab of their own.
+    layers : tuple of WeightedLayer
+        Its weights; two if they add up.
+    """
+
+    job: ConvJob
+    layers: tuple[WeightedLayer, ...]
+
+    def weight_bytes(self, config: NpuConfig) -> int:
+        """Bytes of the weights of a tile of output channels."""
+        return sum(layer.mapping.tile_weight_bytes(config) for layer in self.layers)
+
+    def parameter_bytes(self, config: NpuConfig) -> int:
+        """Likewise of the parameters."""
+        return sum(layer.parameter_tile_bytes(config) for layer in self.layers)
+
+
 def phase_steps(
     phases: Sequence[Phase],
     mappings: PhaseMapping,
@@ -53,12 +77,28 @@ def phase_steps(
     loader: ChunkLoader,
     config: NpuConfig,
 ) -> Iterator[Step]:
-    """Yield the commands, the loads of weights and parameters among them."""
+    """Yield the commands, the loads of weights and parameters among them.
+
+    Phases are many and their weights few: one load brings those of as many as half of the weight
+    memory has room for.
+    """
+    for parts in _bundles(_parts(phases, mappings, job), job.tiles, config):
+        steps = _bundle(parts, job.tiles, loader, config)
+        if not _fits(parts, job.tiles, config):
+            (part,) = parts
+            steps = _alone(part, loader, config)
+        for step in steps:
+            # A grid's own bytes have those of others between them, and gaps behind the last.
+            on_chip = any(written.place is Place.ACT for written in step.writes)
+            yield replace(step, writes=(job.target.footprint,)) if on_chip else step
+
+
+def _parts(phases: Sequence[Phase], mappings: PhaseMapping, job: PhasesJob) -> Iterator[_Part]:
     for number, (phase, mapping) in enumerate(zip(phases, mappings.each, strict=True)):
         rows = phase.within(job.rows)
         if rows[0] == rows[1]:
             continue
-        whole = ConvJob(
+        own = ConvJob(
             mapping=mapping,
             add=None,
             source=job.source,
@@ -70,22 +110,95 @@ def phase_steps(
             tiles=job.tiles,
             layer=job.layer,
         )
-        layer = WeightedLayer(
-            job.layer,
-            mapping,
-            job.source.layout.pixel_pitch,
-            shared_requantisation(mapping.op),
-            phase=number,
-        )
-        steps = _steps(whole, layer, loader, config)
-        if phase.rest is not None:
-            rest = replace(mapping, op=replace(mapping.op, weights=phase.rest))
-            other = replace(layer, mapping=rest, phase=-1 - number)
-            steps = _summed(whole, layer, other, loader, config)
-        for step in steps:
-            # A grid's own bytes have those of others between them, and gaps behind the last.
-            on_chip = any(written.place is Place.ACT for written in step.writes)
-            yield replace(step, writes=(job.target.footprint,)) if on_chip else step
+        pitch, shared = job.source.layout.pixel_pitch, shared_requantisation(mapping.op)
+        first = WeightedLayer(job.layer, mapping, pitch, shared, phase=number)
+        if phase.rest is None:
+            yield _Part(own, (first,))
+            continue
+        rest = replace(mapping, op=replace(mapping.op, weights=phase.rest))
+        yield _Part(own, (first, replace(first, mapping=rest, phase=-1 - number)))
+
+
+def _bundles(parts: Iterator[_Part], tiles: Range, config: NpuConfig) -> Iterator[list[_Part]]:
+    """Yield parts whose weights are loaded together; alone what is too large for that."""
+    bundle: list[_Part] = []
+    for part in parts:
+        if bundle and not _fits([*bundle, part], tiles, config):
+            yield bundle
+            bundle = []
+        bundle.append(part)
+    yield bundle
+
+
+def _fits(parts: Sequence[_Part], tiles: Range, config: NpuConfig) -> bool:
+    """Whether half of the memories have room for all tiles of these parts."""
+    count = tiles[1] - tiles[0]
+    weights = sum(part.weight_bytes(config) for part in parts)
+    parameters = sum(part.parameter_bytes(config) for part in parts)
+    return (
+        count * weights <= config.wgt_bytes // 2
+        and count * parameters <= config.param_bytes // 2
+        and all(layer.mapping.fits_command for part in parts for layer in part.layers)
+    )
+
+
+def _bundle(
+    parts: Sequence[_Part], tiles: Range, loader: ChunkLoader, config: NpuConfig
+) -> Iterator[Step]:
+    loads, chunks = loader.load_together([layer for part in parts for layer in part.layers], tiles)
+    yield from loads
+    places = iter(chunks)
+    for part in parts:
+        own = [next(places) for _ in part.layers]
+        if len(own) == 1:
+            yield from conv_steps(part.job, own[0].wgt_addr, own[0].param_addr, config)
+            continue
+        for number, tile in enumerate(range(*tiles)):
+
+            def there(
+                index: int, own: list[Chunk] = own, part: _Part = part, number: int = number
+            ) -> tuple[list[Step], int]:
+                size = part.layers[index].mapping.tile_weight_bytes(config)
+                return [], own[index].wgt_addr + number * size
+
+            param_addr = own[0].param_addr + number * part.layers[0].parameter_tile_bytes(config)
+            yield from _summed(part, (tile, tile + 1), there, param_addr, config)
+
+
+def _alone(part: _Part, loader: ChunkLoader, config: NpuConfig) -> Iterator[Step]:
+    """Yield the commands of a phase whose weights take more than their share."""
+    first, *rest = part.layers
+    if rest:
+        for tile in range(*part.job.tiles):
+            tiles = (tile, tile + 1)
+            parameters, param_addr = loader.load_parameters(first, tiles)
+            yield parameters
+
+            def load(index: int, tiles: Range = tiles) -> tuple[list[Step], int]:
+                step, address = loader.load_weights(part.layers[index], tiles)
+                return [step], address
+
+            yield from _summed(part, tiles, load, param_addr, config)
+        return
+    chunks = loader.cut(first, part.job.tiles, parts=1, taper=False)
+    if chunks is None:
+        yield from tile_by_tile(part.job, first, loader, config)
+        return
+    for chunk in chunks:
+        yield from loader.load(first, chunk)
+        own = replace(part.job, tiles=chunk.tiles)
+        yield from conv_steps(own, chunk.wgt_addr, chunk.param_addr, config)
+
+
+def _summed(
+    part: _Part,
+    tiles: Range,
+    load: Callable[[int], tuple[list[Step], int]],
+    param_addr: int,
+    config: NpuConfig,
+) -> Iterator[Step]:
+    jobs = [replace(part.job, tiles=tiles, mapping=layer.mapping) for layer in part.layers]
+    yield from summed_steps(jobs, load, param_addr, config)
 
 
 def _grid(phase: Phase, target: Slab, rows: Range) -> Slab:
@@ -103,40 +216,6 @@ def _grid(phase: Phase, target: Slab, rows: Range) -> Slab:
             row_pitch=layout.row_pitch * phase.step_y,
         ),
     )
-
-
-def _steps(
-    job: ConvJob, layer: WeightedLayer, loader: ChunkLoader, config: NpuConfig
-) -> Iterator[Step]:
-    chunks = loader.cut(layer, job.tiles, parts=1, taper=False)
-    if chunks is None:
-        yield from tile_by_tile(job, layer, loader, config)
-        return
-    for chunk in chunks:
-        yield from loader.load(layer, chunk)
-        part = replace(job, tiles=chunk.tiles)
-        yield from conv_steps(part, chunk.wgt_addr, chunk.param_addr, config)
-
-
-def _summed(
-    job: ConvJob,
-    layer: WeightedLayer,
-    other: WeightedLayer,
-    loader: ChunkLoader,
-    config: NpuConfig,
-) -> Iterator[Step]:
-    """Yield the commands of a convolution and another one that is added to it."""
-    for tile in range(*job.tiles):
-        tiles = (tile, tile + 1)
-        parameters, param_addr = loader.load_parameters(layer, tiles)
-        yield parameters
-
-        def load(index: int, tiles: Range = tiles) -> tuple[Step, int]:
-            return loader.load_weights((layer, other)[index], tiles)
-
-        part = replace(job, tiles=tiles)
-        jobs = (part, replace(part, mapping=other.mapping))
-        yield from summed_steps(jobs, load, param_addr, config)
 
 
 def tile_by_tile(
