@@ -61,6 +61,11 @@ class _Part:
     job: ConvJob
     layers: tuple[WeightedLayer, ...]
 
+    @property
+    def fits_command(self) -> bool:
+        """Whether one `Conv` can count the passes of a tile."""
+        return all(layer.mapping.fits_command for layer in self.layers)
+
     def weight_bytes(self, config: NpuConfig) -> int:
         """Bytes of the weights of a tile of output channels."""
         return sum(layer.mapping.tile_weight_bytes(config) for layer in self.layers)
@@ -82,11 +87,11 @@ def phase_steps(
     Phases are many and their weights few: one load brings those of as many as half of the weight
     memory has room for.
     """
-    for parts in _bundles(_parts(phases, mappings, job), job.tiles, config):
-        steps = _bundle(parts, job.tiles, loader, config)
-        if not _fits(parts, job.tiles, config):
-            (part,) = parts
-            steps = _alone(part, loader, config)
+    for parts, together in _bundles(_parts(phases, mappings, job), job.tiles, config):
+        if together:
+            steps = _bundle(parts, job.tiles, loader, config)
+        else:
+            steps = _alone(parts[0], loader, config)
         for step in steps:
             # A grid's own bytes have those of others between them, and gaps behind the last.
             on_chip = any(written.place is Place.ACT for written in step.writes)
@@ -119,27 +124,32 @@ def _parts(phases: Sequence[Phase], mappings: PhaseMapping, job: PhasesJob) -> I
         yield _Part(own, (first, replace(first, mapping=rest, phase=-1 - number)))
 
 
-def _bundles(parts: Iterator[_Part], tiles: Range, config: NpuConfig) -> Iterator[list[_Part]]:
-    """Yield parts whose weights are loaded together; alone what is too large for that."""
-    bundle: list[_Part] = []
-    for part in parts:
-        if bundle and not _fits([*bundle, part], tiles, config):
-            yield bundle
-            bundle = []
-        bundle.append(part)
-    yield bundle
+def _bundles(
+    parts: Iterator[_Part], tiles: Range, config: NpuConfig
+) -> Iterator[tuple[list[_Part], bool]]:
+    """Yield parts whose weights are loaded together, and whether they can be.
 
-
-def _fits(parts: Sequence[_Part], tiles: Range, config: NpuConfig) -> bool:
-    """Whether half of the memories have room for all tiles of these parts."""
+    Together they take half of the memories; what is too large for that is alone.
+    """
+    rooms = config.wgt_bytes // 2, config.param_bytes // 2
     count = tiles[1] - tiles[0]
-    weights = sum(part.weight_bytes(config) for part in parts)
-    parameters = sum(part.parameter_bytes(config) for part in parts)
-    return (
-        count * weights <= config.wgt_bytes // 2
-        and count * parameters <= config.param_bytes // 2
-        and all(layer.mapping.fits_command for part in parts for layer in part.layers)
-    )
+    bundle: list[_Part] = []
+    taken = (0, 0)
+    for part in parts:
+        sizes = count * part.weight_bytes(config), count * part.parameter_bytes(config)
+        if sizes[0] > rooms[0] or sizes[1] > rooms[1] or not part.fits_command:
+            if bundle:
+                yield bundle, True
+            yield [part], False
+            bundle, taken = [], (0, 0)
+            continue
+        if bundle and (taken[0] + sizes[0] > rooms[0] or taken[1] + sizes[1] > rooms[1]):
+            yield bundle, True
+            bundle, taken = [], (0, 0)
+        bundle.append(part)
+        taken = taken[0] + sizes[0], taken[1] + sizes[1]
+    if bundle:
+        yield bundle, True
 
 
 def _bundle(

@@ -24,7 +24,7 @@ from tests.kit.random_models import RandomModel
 from tests.kit.random_phases import GROWING, random_growing
 from tests.kit.random_reductions import REDUCTIONS, random_reduction
 
-SEEDS = range(15)
+SEEDS = range(10)
 SMALL = NpuConfig(
     name="small", rows=8, cols=8, act_bytes=1024, wgt_bytes=256, param_bytes=512, acc_depth=32
 )
@@ -59,7 +59,7 @@ def test_golden_is_the_reference(kind: str) -> None:
     # The reference kernels scale a SUM by what nobody has set.
     default = resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     resolver = default if kind == "SUM" else resolvers.BUILTIN_REF
-    for seed in range(60):
+    for seed in range(40):
         case = drawn(kind, seed)
         interpreter = litert.Interpreter(
             model_content=case.model, experimental_op_resolver_type=resolver
@@ -156,11 +156,11 @@ def test_outputs_that_no_tap_reaches_are_the_bias() -> None:
     assert not np.any(y[:, ::3, ::3] == 3 + 10)
 
 
-@pytest.mark.parametrize("config", ["tiny", "base", "large"])
+@pytest.mark.parametrize("config", ["tiny", "base"])
 def test_phases_are_cut_into_stripes_and_groups(config: str) -> None:
     rng = np.random.default_rng(7)
     machine = preset(config)
-    side = 96 if config == "large" else 40
+    side = 40
     model = transposed(
         (side, side), (3, 4), 2, result=(2 * side + 1, 2 * side + 2), padding=1, channels=(16, 40)
     )
@@ -195,14 +195,13 @@ def lowered(model: bytes) -> NpuOp:
 
 
 def test_eight_times_takes_two_convolutions_a_phase_where_weights_leave_int8() -> None:
-    model = resized((4, 5), (32, 40), HalfPixelCenters=True)
+    model = resized((2, 3), (16, 24), HalfPixelCenters=True)
     op = phases_of(model)
     assert max(int(phase.weights.max()) for phase in op.phases) == 225
-    x = np.random.default_rng(3).integers(-128, 128, (1, 4, 5, 4)).astype(np.int8)
-    for config in ("tiny", "base"):
-        with open_device("emu", preset(config)) as device:
-            (y,) = device.run(compile_model(model, preset(config)), [x]).outputs.values()
-        assert np.array_equal(y, GoldenModel(model).run([x])[next(iter(load(model).outputs))])
+    x = np.random.default_rng(3).integers(-128, 128, (1, 2, 3, 4)).astype(np.int8)
+    with open_device("emu", preset("base")) as device:
+        (y,) = device.run(compile_model(model, preset("base")), [x]).outputs.values()
+    assert np.array_equal(y, GoldenModel(model).run([x])[load(model).outputs[0]])
 
 
 def test_one_pixel_is_copied_and_an_equal_size_moves_nothing() -> None:
