@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
 
@@ -29,7 +31,7 @@ def random_dilation(rng: Rng) -> RandomModel:
         least = max(0, (0 if same else reach + 1) - n - before)
         after = max(least, reach - before) if rng.random() < 0.7 else least
         pads.append([before, after + -(n + before + after) % d])
-    quantised = {"scale": 0.05, "zero_point": int(rng.integers(-128, 128))}
+    quantised: dict[str, Any] = {"scale": 0.05, "zero_point": int(rng.integers(-128, 128))}
     x = b.input((1, *sizes, channels), **quantised)
     source = b.relu(x, **quantised) if rng.random() < 0.3 else x
     inner = [(n + sum(p)) // d for n, p, d in zip(sizes, pads, block, strict=True)]
@@ -62,7 +64,11 @@ def _convolved(
     b: ModelBuilder, x: TensorHandle, kernel: list[int], rng: Rng, *, padding: str
 ) -> TensorHandle:
     channels = x.shape[3]
-    quantised = {"scale": 0.2, "zero_point": int(rng.integers(-128, 128)), "padding": padding}
+    quantised: dict[str, Any] = {
+        "scale": 0.2,
+        "zero_point": int(rng.integers(-128, 128)),
+        "padding": padding,
+    }
     if rng.random() < 0.4:
         weights = rng.integers(-127, 128, (1, *kernel, channels)).astype(np.int8)
         scales = rng.uniform(0.005, 0.02, channels)

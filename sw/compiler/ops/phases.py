@@ -1,4 +1,4 @@
-"""Which phases an output has, one axis at a time; see `celosia.sw.compiler.ops.npu.phases`."""
+"""Which phases an output has, one axis at a time; see `celosia.sw.compiler.place.phases`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar
 
 from celosia.sw.compiler.arithmetic.whole import ceil_div
 from celosia.sw.compiler.ir import ConvOp, SourceOp
-from celosia.sw.compiler.ops.npu.phases import Phase
 from celosia.sw.compiler.passes.rewrite import unsupported
+from celosia.sw.compiler.place.phases import Phase
 
 __all__ = ["AxisPhase", "interpolated_axis", "phases_of", "pixels_of", "transposed_axis"]
 

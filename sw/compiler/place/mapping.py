@@ -28,7 +28,6 @@ from celosia.sw.compiler.place.limits import most
 __all__ = [
     "Axis",
     "ConvMapping",
-    "PhaseMapping",
     "ROWS_TAPS",
     "conv_axes",
     "map_conv",
@@ -135,24 +134,6 @@ class ConvMapping:
             kind = f"rows x{self.ky_rows}" if self.mode == Mode.ROWS else "taps"
             how = f"depthwise {kernel}, {kind}{', along columns' if self.swapped else ''}"
         return f"{how}, {self.passes} passes"
-
-
-@dataclass(frozen=True)
-class PhaseMapping:
-    """The passes of several convolutions that write parts of one tensor, one after the other."""
-
-    each: tuple[ConvMapping, ...]
-
-    def tile_weight_bytes(self, config: NpuConfig) -> int:
-        """Bytes of the weights of a tile of output channels."""
-        return sum(mapping.tile_weight_bytes(config) for mapping in self.each)
-
-    def describe(self) -> str:
-        """Say it in words, for reports."""
-        largest = max(self.each, key=lambda mapping: mapping.passes)
-        return f"{len(self.each)} phases of the output, the largest: " + largest.describe(
-            folded_input=False
-        )
 
 
 def conv_axes(op: ConvOp, in_size: tuple[int, int], out_size: tuple[int, int]) -> tuple[Axis, Axis]:

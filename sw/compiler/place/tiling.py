@@ -18,7 +18,8 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.arithmetic.whole import Range, ceil_div, round_up, split
 from celosia.sw.compiler.ops.npu.kind import Placement
 from celosia.sw.compiler.place.layout import ActLayout, act_layout
-from celosia.sw.compiler.place.mapping import ConvMapping, PhaseMapping
+from celosia.sw.compiler.place.mapping import ConvMapping
+from celosia.sw.compiler.place.phases import PhaseMapping
 from celosia.sw.compiler.place.storage import TensorLayout
 from celosia.sw.compiler.place.works import Work
 

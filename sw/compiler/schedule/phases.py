@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.arithmetic.whole import Range
-from celosia.sw.compiler.ops.npu.phases import Phase
 from celosia.sw.compiler.place.layout import Slab
-from celosia.sw.compiler.place.mapping import PhaseMapping, shared_requantisation
+from celosia.sw.compiler.place.mapping import shared_requantisation
+from celosia.sw.compiler.place.phases import Phase, PhaseMapping
 from celosia.sw.compiler.schedule.chunks import Chunk, ChunkLoader, WeightedLayer
 from celosia.sw.compiler.schedule.conv import (
     ConvJob,
@@ -76,7 +76,6 @@ class _Part:
 
 
 def phase_steps(
-    phases: Sequence[Phase],
     mappings: PhaseMapping,
     job: PhasesJob,
     loader: ChunkLoader,
@@ -87,7 +86,7 @@ def phase_steps(
     Phases are many and their weights few: one load brings those of as many as half of the weight
     memory has room for.
     """
-    for parts, together in _bundles(_parts(phases, mappings, job), job.tiles, config):
+    for parts, together in _bundles(_parts(mappings, job), job.tiles, config):
         if together:
             steps = _bundle(parts, job.tiles, loader, config)
         else:
@@ -98,8 +97,8 @@ def phase_steps(
             yield replace(step, writes=(job.target.footprint,)) if on_chip else step
 
 
-def _parts(phases: Sequence[Phase], mappings: PhaseMapping, job: PhasesJob) -> Iterator[_Part]:
-    for number, (phase, mapping) in enumerate(zip(phases, mappings.each, strict=True)):
+def _parts(mappings: PhaseMapping, job: PhasesJob) -> Iterator[_Part]:
+    for number, (phase, mapping) in enumerate(zip(mappings.phases, mappings.each, strict=True)):
         rows = phase.within(job.rows)
         if rows[0] == rows[1]:
             continue

@@ -454,7 +454,7 @@ class _Scheduler:
         assert mappings is not None, "it is several convolutions"
         height = self.plan.table.tensors[work.inputs[0]].height
         job = PhasesJob(source, target, height, rows, group, work.index)
-        self.steps.extend(phase_steps(work.op.phases, mappings, job, self.chunks, self.config))
+        self.steps.extend(phase_steps(mappings, job, self.chunks, self.config))
         self.weight_bytes[work.index] = min(
             self.config.wgt_bytes,
             (group[1] - group[0]) * max(m.tile_weight_bytes(self.config) for m in mappings.each),

@@ -17,7 +17,8 @@ from celosia.sw.compiler.arithmetic.whole import Range
 from celosia.sw.compiler.ir import Graph, Int8Array, NpuOp
 from celosia.sw.compiler.ops.npu.job import LoadJob, VectorJob
 from celosia.sw.compiler.place.layout import ActLayout
-from celosia.sw.compiler.place.mapping import ConvMapping, PhaseMapping
+from celosia.sw.compiler.place.mapping import ConvMapping
+from celosia.sw.compiler.place.phases import PhaseMapping
 from celosia.sw.compiler.schedule.constants import ConstantPool
 from celosia.sw.compiler.steps import Step
 

@@ -13,55 +13,16 @@ from functools import reduce
 
 import numpy as np
 from celosia.hw.contract.config import NpuConfig
-from celosia.sw.compiler.arithmetic.ranges import BoolArray, Int64Array, Ranges
-from celosia.sw.compiler.arithmetic.whole import Range, ceil_div
-from celosia.sw.compiler.ir import ConvOp, Graph, Int8Array, NpuOp
+from celosia.sw.compiler.arithmetic.ranges import BoolArray, Ranges
+from celosia.sw.compiler.arithmetic.whole import Range
+from celosia.sw.compiler.ir import ConvOp, Graph, NpuOp
 from celosia.sw.compiler.ops.npu.conv import CONV, numbers_violation
 from celosia.sw.compiler.ops.npu.kind import InputLayout, Kind
 from celosia.sw.compiler.ops.npu.window import window_rows, with_clamp
 from celosia.sw.compiler.place.layout import ActLayout
-from celosia.sw.compiler.place.mapping import PhaseMapping, map_conv
+from celosia.sw.compiler.place.phases import Phase, PhaseMapping, map_phases
 
-__all__ = ["PHASES", "Phase", "PhasesOp"]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Phase:
-    """A grid of outputs, and the convolution that computes them.
-
-    Attributes
-    ----------
-    conv : ConvOp
-        Its pads may be negative: then its first or last windows lie inside the image.
-    rest : ndarray of int8, optional
-        What has to be added to its weights, where these would leave int8.
-    y, x : int
-        Row and column of the first output.
-    step_y, step_x : int
-        Rows and columns of the output from one to the next.
-    rows, columns : int
-        How many there are.
-    """
-
-    conv: ConvOp
-    y: int
-    x: int
-    step_y: int
-    step_x: int
-    rows: int
-    columns: int
-    rest: Int8Array | None = None
-
-    @property
-    def weights(self) -> Int64Array:
-        """What its inputs are really multiplied by."""
-        weights = self.conv.weights.astype(np.int64)
-        return weights if self.rest is None else weights + self.rest
-
-    def within(self, rows: Range) -> Range:
-        """Return which of its rows are in a range of the output's rows; perhaps none."""
-        first, end = (min(max(0, ceil_div(row - self.y, self.step_y)), self.rows) for row in rows)
-        return first, max(first, end)
+__all__ = ["PHASES", "PhasesOp"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -129,7 +90,10 @@ def _verify(graph: Graph, op: PhasesOp) -> str | None:
 
 def _ranges(graph: Graph, op: PhasesOp, sources: tuple[Ranges, ...]) -> Ranges:
     # The range of a convolution may have weights of any size.
-    convs = [replace(phase.conv, weights=phase.weights) for phase in op.phases]
+    convs = [
+        replace(phase.conv, weights=phase.weights)  # type: ignore[arg-type]
+        for phase in op.phases
+    ]
     each = [CONV.ranges(graph, conv, sources) for conv in convs]
     return Ranges(
         reduce(np.minimum, (ranges.low for ranges in each)),
@@ -163,12 +127,7 @@ def _rows(op: PhasesOp, height: int, rows: Range) -> Range:
 def _map(
     op: PhasesOp, layout: ActLayout, in_height: int, out_size: tuple[int, int], config: NpuConfig
 ) -> PhaseMapping:
-    return PhaseMapping(
-        tuple(
-            map_conv(phase.conv, layout, in_height, (phase.rows, phase.columns), config)
-            for phase in op.phases
-        )
-    )
+    return map_phases(op.phases, layout, in_height, config)
 
 
 def _stream_costs(
