@@ -13,6 +13,7 @@ from celosia.sw.compiler.passes.fold_dilation import fold_dilation
 from celosia.sw.compiler.passes.fold_pad import fold_pad
 from celosia.sw.compiler.passes.fuse_tables import fuse_tables
 from celosia.sw.compiler.passes.remove_identities import remove_identities
+from celosia.sw.compiler.passes.static_shapes import make_shapes_static
 from celosia.sw.compiler.passes.strip_edges import strip_edges
 from celosia.sw.compiler.verify import verify
 
@@ -21,6 +22,7 @@ __all__ = ["PASSES", "lower"]
 PASSES: tuple[Callable[[Graph], Graph], ...] = (
     eliminate_dead_code,
     strip_edges,
+    make_shapes_static,
     fold_constants,
     remove_identities,
     fold_dilation,

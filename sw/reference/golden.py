@@ -480,7 +480,7 @@ def _batch_to_space(model: GoldenModel, op: GoldenOperator, values: Values) -> A
 
 
 def _resize_nearest(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
-    height, width = _numbers(values, op.inputs[1])
+    _, height, width, _ = model.tensors[op.outputs[0]].shape
     return movement.resize_nearest(
         values[op.inputs[0]],
         size=(height, width),
@@ -490,7 +490,7 @@ def _resize_nearest(model: GoldenModel, op: GoldenOperator, values: Values) -> A
 
 
 def _resize_bilinear(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
-    height, width = _numbers(values, op.inputs[1])
+    _, height, width, _ = model.tensors[op.outputs[0]].shape
     return resize.resize_bilinear(
         values[op.inputs[0]],
         size=(height, width),

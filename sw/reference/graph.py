@@ -80,11 +80,23 @@ class GoldenOperator:
     def needs(self) -> tuple[int, ...]:
         """Tensors whose values the result depends on.
 
-        The result of a RESHAPE has a static shape in the file, so its second operand, often
-        computed by a chain of operators, is never read.
+        Results have a static shape in the file, so an operand that says it, often computed by a
+        chain of operators, is never read.
         """
-        inputs = self.inputs[:1] if self.name == "RESHAPE" else self.inputs
-        return tuple(index for index in inputs if index >= 0)
+        unread = _SHAPE_PLACE.get(self.name)
+        return tuple(
+            index for place, index in enumerate(self.inputs) if index >= 0 and place != unread
+        )
+
+
+_SHAPE_PLACE = {
+    "RESHAPE": 1,
+    "BROADCAST_TO": 1,
+    "RESIZE_BILINEAR": 1,
+    "RESIZE_NEAREST_NEIGHBOR": 1,
+    "TRANSPOSE_CONV": 0,
+}
+"""Which operand of an operator is the shape of its result."""
 
 
 @dataclass(frozen=True)

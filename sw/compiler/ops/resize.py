@@ -17,7 +17,7 @@ from celosia.sw.compiler.ops.phases import (
     phases_of,
     pixels_of,
 )
-from celosia.sw.compiler.passes.rewrite import contradiction, unsupported
+from celosia.sw.compiler.passes.rewrite import contradiction, require_shape, unsupported
 from celosia.sw.compiler.passes.window import require_nhwc
 
 __all__ = ["OPERATORS"]
@@ -37,6 +37,7 @@ def lower_resize_bilinear(graph: Graph, op: SourceOp) -> NpuOp | Lowered:
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
     height, width, channels = require_nhwc(op, source)
     out_h, out_w, out_channels = require_nhwc(op, result)
+    require_shape(graph, op, 1, (out_h, out_w))
     aligned = bool(op.options.get("align_corners"))
     centred = bool(op.options.get("half_pixel_centers"))
     if out_channels != channels:

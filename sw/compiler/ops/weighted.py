@@ -40,7 +40,12 @@ from celosia.sw.compiler.ops.npu.phases import PhasesOp
 from celosia.sw.compiler.ops.operator import Lowered, Operator
 from celosia.sw.compiler.ops.phases import phases_of, transposed_axis
 from celosia.sw.compiler.passes.fold_pad import spatial_pads
-from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
+from celosia.sw.compiler.passes.rewrite import (
+    contradiction,
+    require_shape,
+    same_quantisation,
+    unsupported,
+)
 from celosia.sw.compiler.passes.window import Window, require_nhwc, strides_of, window_of
 
 __all__ = ["OPERATORS"]
@@ -212,6 +217,7 @@ def lower_transpose_conv(graph: Graph, op: SourceOp) -> PhasesOp:
     Its reference adds each input pixel times the kernel to the output, the strides apart; here
     each phase of the output gathers the kernel taps that reach it.
     """
+    require_shape(graph, op, 0, graph.tensors[op.results[0]].shape)
     _, filter_, source, *bias = op.operands
     op = replace(op, operands=(source, filter_, *bias))
     x = _operands(graph, op, rank=4, channel_axis=0)

@@ -13,6 +13,7 @@ __all__ = [
     "contradiction",
     "rename_inputs",
     "rename_output",
+    "require_shape",
     "same_quantisation",
     "unsupported",
     "with_ops",
@@ -60,6 +61,25 @@ def same_quantisation(a: Tensor, b: Tensor) -> bool:
         and a.scale == b.scale
         and a.zero_point == b.zero_point
     )
+
+
+def require_shape(graph: Graph, op: SourceOp, operand: int, expected: tuple[int, ...]) -> None:
+    """Hold that the operand which says an operator's size is constant, and right.
+
+    Raises
+    ------
+    UnsupportedError
+        If it is computed at run time.
+    ModelError
+        If it says another size than the result's.
+    """
+    name = op.operands[operand]
+    data = None if name is None else graph.tensors[name].data
+    if data is None or data.dtype.kind not in "iu":
+        raise unsupported(op, "its output's size is not constant", "use a constant size")
+    told = tuple(int(value) for value in data.flat)
+    if told != expected:
+        raise contradiction(op, f"its size is {list(told)}, its output's {list(expected)}")
 
 
 def unsupported(op: Op, cause: str, remedy: str = "") -> UnsupportedError:

@@ -228,6 +228,49 @@ def test_contradictions_are_told() -> None:
         lower(load(both))
 
 
+@pytest.mark.parametrize("told", [[1, 8, 8, 9], [1, 8, 6, 5], [8, 8]])
+def test_a_shape_that_is_not_the_outputs_is_a_contradiction(told: list[int]) -> None:
+    b = ModelBuilder()
+    x = b.input((1, 4, 4, 8), scale=0.1)
+    w = b.constant(np.ones((5, 3, 3, 8), np.int8), scales=0.01)
+    shape = b.constant(np.array(told, np.int32))
+    options = ("TransposeConvOptions", {"StrideH": 2, "StrideW": 2, "Padding": 0})
+    b.operator("TRANSPOSE_CONV", [shape, w, x], (1, 8, 8, 5), scale=0.1, options=options)
+    with pytest.raises(ModelError, match="TRANSPOSE_CONV #0: its size is"):
+        lower(load(b.finish()))
+
+
+def test_a_shape_that_the_model_computes_is_known() -> None:
+    """Keras writes the batch of a transposed convolution's output as SHAPE and STRIDED_SLICE."""
+    b = ModelBuilder()
+
+    def whole(value: Any) -> Any:
+        return b.constant(np.array(value, np.int32))
+
+    x = b.input((1, 4, 4, 8), scale=0.1)
+    shape = b.operator("SHAPE", [x], (4,), dtype=np.int32)
+    batch = b.operator(
+        "STRIDED_SLICE",
+        [shape, whole([0]), whole([1]), whole([1])],
+        (),
+        dtype=np.int32,
+        options=("StridedSliceOptions", {"ShrinkAxisMask": 1}),
+    )
+    packed = b.operator(
+        "PACK",
+        [batch, whole(8), whole(8), whole(5)],
+        (4,),
+        dtype=np.int32,
+        options=("PackOptions", {"ValuesCount": 4, "Axis": 0}),
+    )
+    w = b.constant(np.ones((5, 3, 3, 8), np.int8), scales=0.01)
+    options = ("TransposeConvOptions", {"StrideH": 2, "StrideW": 2, "Padding": 0})
+    b.operator("TRANSPOSE_CONV", [packed, w, x], (1, 8, 8, 5), scale=0.1, options=options)
+    model = b.finish()
+    assert len(phases_of(model).phases) == 4
+    assert [op.name for op in GoldenModel(model).operators] == ["TRANSPOSE_CONV"]
+
+
 def test_channels_that_nobody_reads_are_left_out_of_phases() -> None:
     """A slice of the channels behind a depthwise one: `--fold` narrows weights and their rests."""
     b = ModelBuilder()
