@@ -338,7 +338,12 @@ def _gelu(op: SourceOp, arguments: _Quantisation) -> Int8Array:
 
 def _function(*names: str, table: _TableMaker, limits: str = "") -> Operator:
     return Operator(
-        names=names, operands=(1, 1), where="table", limits=limits, lower=_by_table(table)
+        names=names,
+        operands=(1, 1),
+        where="table",
+        limits=limits,
+        lower=_by_table(table),
+        batches=True,
     )
 
 
@@ -349,6 +354,7 @@ OPERATORS = (
         where="vector engine; with a constant: table",
         limits="broadcast over height and width, or a constant of one value or of one a channel",
         lower=lower_add,
+        batches=True,
         constants=True,
     ),
     Operator(
@@ -357,6 +363,7 @@ OPERATORS = (
         where="table, or array",
         limits="by a constant of one value or of one a channel",
         lower=lower_mul,
+        batches=True,
         constants=True,
     ),
     Operator(
@@ -366,6 +373,7 @@ OPERATORS = (
         limits="broadcast over height and width, or a constant of one value or of one a channel;"
         " equal quantisation",
         lower=lower_extremum,
+        batches=True,
         constants=True,
     ),
     Operator(
@@ -374,6 +382,7 @@ OPERATORS = (
         where="table",
         limits="a constant slope, one for all or one a channel",
         lower=lower_prelu,
+        batches=True,
     ),
     Operator(
         names=("SQUARED_DIFFERENCE",),
@@ -381,6 +390,7 @@ OPERATORS = (
         where="table",
         limits="from a constant of one value or of one a channel",
         lower=lower_squared_difference,
+        batches=True,
         constants=True,
     ),
     _function("ABS", table=lambda op, q: tables.abs_table(*q)),

@@ -151,12 +151,6 @@ def _require(graph: Graph, op: SourceOp, operands: list[str]) -> None:
                 raise unsupported(
                     op, f"{tensor.name!r} is too large to move", "use smaller tensors"
                 )
-            if len(tensor.shape) == 4 and tensor.shape[0] != 1:
-                raise unsupported(
-                    op,
-                    f"{tensor.name!r} has a batch of {tensor.shape[0]}",
-                    "convert with batch size 1",
-                )
 
 
 def _move(
@@ -407,10 +401,20 @@ def _mover(
     )
 
 
+def _reshape(name: str, operands: tuple[int, int]) -> Operator:
+    return Operator(
+        names=(name,),
+        operands=operands,
+        where="nothing to do",
+        lower=lower_reshape,
+        batches=True,
+    )
+
+
 OPERATORS = (
-    Operator(names=("RESHAPE",), operands=(1, 2), where="nothing to do", lower=lower_reshape),
-    Operator(names=("SQUEEZE",), operands=(1, 1), where="nothing to do", lower=lower_reshape),
-    Operator(names=("EXPAND_DIMS",), operands=(2, 2), where="nothing to do", lower=lower_reshape),
+    _reshape("RESHAPE", operands=(1, 2)),
+    _reshape("SQUEEZE", operands=(1, 1)),
+    _reshape("EXPAND_DIMS", operands=(2, 2)),
     _mover("BROADCAST_TO", operands=(2, 2), arrange=_broadcast_to),
     _mover(
         "CONCATENATION",

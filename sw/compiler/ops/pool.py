@@ -56,6 +56,7 @@ OPERATORS = (
         operands=(1, 1),
         where="vector engine",
         limits="equal quantisation of input and output",
+        batches=True,
         lower=lower_pool,
     ),
 )

@@ -51,5 +51,6 @@ OPERATORS = (
         where="vector engine",
         limits="over the last dimension; output scale 1/256 and zero point -128",
         lower=lower_softmax,
+        batches=True,
     ),
 )

@@ -181,9 +181,7 @@ def lower_fully_connected(graph: Graph, op: SourceOp) -> tuple[list[NpuOp], list
     ops: list[NpuOp] = []
     tensors: list[Tensor] = []
     source = x.source
-    height, width, channels = 0, 0, 0
-    if len(source.shape) != 4 or source.shape[0] == 1:
-        height, width, channels = hwc(source.shape)
+    height, width, channels = hwc(source.shape)
     pixels = batch == 1 and height * width * channels == depth
     rows = channels == depth and (height, width, cout) == hwc(x.result.shape)
     if not pixels and not rows:
@@ -393,6 +391,7 @@ OPERATORS = (
         operands=(2, 3),
         where="array",
         limits="int8 weights with zero point 0",
+        batches=True,
         lower=lower_conv,
         weighted=True,
     ),
@@ -401,6 +400,7 @@ OPERATORS = (
         operands=(2, 3),
         where="array",
         limits="int8 weights with zero point 0",
+        batches=True,
         lower=lower_depthwise,
         weighted=True,
     ),

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from celosia.sw.compiler.ir import Graph
 
-__all__ = ["bad_broadcast", "bad_clamp", "differing_elements", "is_int8", "window_count"]
+__all__ = [
+    "bad_broadcast",
+    "bad_clamp",
+    "differing_elements",
+    "is_int8",
+    "stride_over_samples",
+    "window_count",
+]
 
 
 Image = tuple[int, int, int]
@@ -42,3 +49,26 @@ def window_count(size: int, kernel: int, stride: int, before: int, after: int) -
     if kernel < 1 or stride < 1 or before < 0 or after < 0:
         return -1
     return (size + before + after - kernel) // stride + 1
+
+
+def stride_over_samples(size: int, out: int, stride: int, pads: tuple[int, int]) -> int | None:
+    """Return the stride with which a window runs over images that lie below one another.
+
+    Parameters
+    ----------
+    size, out : int
+        Rows of one image, and of what the window makes of it.
+    stride : int
+        Of the window, in rows.
+    pads : tuple of int
+        Rows of padding above and below that are read.
+
+    Returns
+    -------
+    int or None
+        None if some window would read two images.
+    """
+    if any(pads):
+        return None
+    # A window that is the only one of its image may begin anywhere before the next image's.
+    return size if out == 1 else stride if stride * out == size else None
