@@ -60,6 +60,8 @@ FORMAT_VERSION = 3
 MAX_COMMANDS = 1 << 16
 """Of a segment: as many as there are tags."""
 MAX_SECTIONS = 256
+MAX_BATCH = 1 << 12
+"""Samples of one run."""
 MIN_RATIO, MAX_RATIO = 2.0**-28, 2.0**28
 """Of the scales of two integer tensors of which one is converted to the other."""
 SECTION_ALIGNMENT = 64
@@ -101,7 +103,10 @@ class Program:
     model : str
         Name of the model, for people.
     batch : int
-        Samples of one run. It is 1: more are reserved.
+        Samples of one run, which the first axis of every tensor has one after the other.
+    one_by_one : str
+        Why the segments compute one sample at a time: they run `batch` times, and their tensors
+        are those of one sample. Empty: they compute all samples at once.
     inputs, outputs : tuple of TensorInfo
         Of the model, in its order.
     conversions : tuple of (str, str)
@@ -118,13 +123,12 @@ class Program:
     ------
     ProgramError
         If there is no segment, two tensors have one name, or a tensor comes from nowhere.
-    ReservedError
-        If the batch is not 1.
     """
 
     config: NpuConfig
     model: str = ""
     batch: int = 1
+    one_by_one: str = ""
     inputs: tuple[TensorInfo, ...] = ()
     outputs: tuple[TensorInfo, ...] = ()
     conversions: tuple[tuple[str, str], ...] = ()
@@ -132,16 +136,20 @@ class Program:
     initial_state: bytes = b""
 
     def __post_init__(self) -> None:
-        if self.batch != 1:
-            raise ReservedError(
-                "the program",
-                f"its batch is {self.batch}, this software runs one sample at a time",
-                _UPDATE,
+        if not 1 <= self.batch <= MAX_BATCH:
+            raise ProgramError(
+                "the program", f"its batch is {self.batch}, not 1 to {MAX_BATCH}", _REBUILD
             )
         if not self.segments:
             raise ProgramError("the program", "it has no segments", _REBUILD)
         tensors: dict[str, TensorInfo] = {}
         for info in self._all_infos():
+            if self.batch > 1 and info.persistent:
+                raise ProgramError(
+                    f"tensor {info.name!r}", "it is persistent, and of several samples", _REBUILD
+                )
+            if self.batch > 1:
+                info.sample(self.batch)
             if tensors.setdefault(info.name, info) != info:
                 raise ProgramError(f"tensor {info.name!r}", "two tensors have this name", _REBUILD)
         known = {info.name for info in self.inputs}
@@ -201,8 +209,14 @@ class Program:
     def _all_infos(self) -> list[TensorInfo]:
         found = [*self.inputs, *self.outputs]
         for segment in self.segments:
-            found += infos_of(segment.placed)
+            infos = infos_of(segment.placed)
+            found += [info.over(self.runs) for info in infos] if self.runs > 1 else infos
         return found
+
+    @property
+    def runs(self) -> int:
+        """How many times the segments run in one run of the program."""
+        return self.batch if self.one_by_one else 1
 
     @classmethod
     def of(
@@ -286,8 +300,8 @@ class Program:
 
     @property
     def predicted_cycles(self) -> int:
-        """The compiler's estimate of the time that all segments take."""
-        return sum(segment.predicted_cycles for segment in self.segments)
+        """The compiler's estimate of the time that all segments take, for all samples."""
+        return self.runs * sum(segment.predicted_cycles for segment in self.segments)
 
     def require(self, config: NpuConfig) -> None:
         """Refuse to run on another configuration than the program's own.
@@ -341,11 +355,12 @@ class Program:
         constants = bytearray()
         for segment in self.segments:
             constants += bytes(-len(constants) % SECTION_ALIGNMENT) + segment.constants
+        about = {"model": self.model, "npu": asdict(self.config), "batch": self.batch}
+        if self.one_by_one:
+            about["one_by_one"] = self.one_by_one
         owners = [owner for segment in self.segments for owner in segment.command_layers]
         contents = {
-            Section.CONFIG: _json(
-                {"model": self.model, "npu": asdict(self.config), "batch": self.batch}
-            ),
+            Section.CONFIG: _json(about),
             Section.COMMANDS: b"".join(segment.commands for segment in self.segments),
             Section.CONSTANTS: bytes(constants),
             Section.TENSORS: _json(
@@ -489,6 +504,7 @@ class _About:
     model: str
     npu: NpuConfig
     batch: int
+    one_by_one: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -572,8 +588,11 @@ def _program(sections: dict[int, bytes]) -> Program:
             "COMMAND_LAYERS", np.frombuffer(sections[Section.COMMAND_LAYERS], _LAYER_TYPE)
         ),
     }
+    own = tensors
+    if about.one_by_one:
+        own = replace(tensors, tensors=tuple(t.sample(about.batch) for t in tensors.tensors))
     segments = tuple(
-        _segment(entry, plan, tensors, parts) for entry, plan in zip(entries, memory, strict=True)
+        _segment(entry, plan, own, parts) for entry, plan in zip(entries, memory, strict=True)
     )
     for part in parts.values():
         part.end()
@@ -581,6 +600,7 @@ def _program(sections: dict[int, bytes]) -> Program:
         config=about.npu,
         model=about.model,
         batch=about.batch,
+        one_by_one=about.one_by_one,
         inputs=tuple(tensors[number] for number in tensors.inputs),
         outputs=tuple(tensors[number] for number in tensors.outputs),
         conversions=tuple(_pair(tensors, numbers) for numbers in tensors.conversions),

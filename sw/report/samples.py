@@ -60,6 +60,7 @@ def load_samples(
     *,
     array: str | None = None,
     quantize: bool = False,
+    batch: int = 1,
 ) -> list[Sample]:
     """Read the inputs of one or many inferences.
 
@@ -74,11 +75,13 @@ def load_samples(
         The array of the ``.npz`` to take, for a model with one input.
     quantize : bool
         Whether floats are quantised with the model's parameters.
+    batch : int
+        Samples of a run, which the inputs have along their first axis.
 
     Returns
     -------
     list of dict
-        One entry a sample. An array of the input's shape is one sample; with one more leading
+        One entry a run. An array of the input's shape is one sample; with one more leading
         dimension, or more than one entry in the batch dimension, it is as many as it has entries.
 
     Raises
@@ -87,7 +90,10 @@ def load_samples(
         If the file cannot be read or does not fit the model.
     """
     arrays = _read(inputs, path, array)
-    split = {info.name: _split(info, arrays[info.name], path, quantize=quantize) for info in inputs}
+    split = {
+        info.name: _split(info, arrays[info.name], path, quantize=quantize, batch=batch)
+        for info in inputs
+    }
     counts = {name: len(values) for name, values in split.items()}
     if len(set(counts.values())) != 1:
         listed = ", ".join(f"{name!r} has {count}" for name, count in counts.items())
@@ -178,7 +184,9 @@ def _choose(names: list[str], loaded: Sample, path: Path, array: str | None) -> 
     )
 
 
-def _split(info: TensorInfo, values: Array, path: Path, *, quantize: bool) -> list[Array]:
+def _split(
+    info: TensorInfo, values: Array, path: Path, *, quantize: bool, batch: int
+) -> list[Array]:
     what = f"input file {path}"
     floating = np.issubdtype(np.dtype(info.dtype), np.floating)
     if floating and np.issubdtype(values.dtype, np.floating):
@@ -202,8 +210,10 @@ def _split(info: TensorInfo, values: Array, path: Path, *, quantize: bool) -> li
         return [values]
     if values.shape[1:] == shape:
         return list(values)
-    if shape[:1] == (1,) and values.shape[1:] == shape[1:]:
+    if batch == 1 and shape[:1] == (1,) and values.shape[1:] == shape[1:]:
         return [entry[np.newaxis] for entry in values]
+    if batch > 1 and values.shape[1:] == shape[1:] and len(values) % shape[0] == 0:
+        return np.split(values, len(values) // shape[0])
     if (1, *values.shape) == shape:
         return [values[np.newaxis]]
     raise InputError(

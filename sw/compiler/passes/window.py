@@ -20,7 +20,10 @@ MAX_STRIDE = 1 << 12
 
 @dataclass(frozen=True)
 class Window:
-    """Strides, dilation, pads and output size of one operator, in pixels; of a batch as one image."""
+    """Strides, dilation, pads and output size of one operator, in pixels.
+
+    Images of a batch are one, below one another.
+    """
 
     dilation_h: int
     dilation_w: int

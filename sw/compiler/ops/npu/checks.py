@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from celosia.sw.compiler.ir import Graph
+from typing import TypeVar
+
+from celosia.sw.compiler.ir import Graph, NpuOp
 
 __all__ = [
     "bad_broadcast",
     "bad_clamp",
     "differing_elements",
     "is_int8",
+    "stack_rows",
     "stride_over_samples",
     "window_count",
 ]
 
 
 Image = tuple[int, int, int]
+O = TypeVar("O", bound=NpuOp)  # noqa: E741
 
 
 def differing_elements(graph: Graph, source: str, result: str) -> str | None:
@@ -72,3 +76,10 @@ def stride_over_samples(size: int, out: int, stride: int, pads: tuple[int, int])
         return None
     # A window that is the only one of its image may begin anywhere before the next image's.
     return size if out == 1 else stride if stride * out == size else None
+
+
+def stack_rows(graph: Graph, op: O, samples: int) -> O | None:
+    """Return an element-wise operator for samples below one another: itself, if no row is for all
+    rows of a sample."""
+    rows = {graph.hwc(name)[0] for name in (*op.inputs, *op.outputs)}
+    return op if len(rows) == 1 else None
