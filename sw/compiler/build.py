@@ -137,6 +137,7 @@ def _one_by_one(program: Program, batch: int, reason: str) -> Program:
         one_by_one=reason,
         inputs=tuple(over(info) for info in program.inputs),
         outputs=tuple(over(info) for info in program.outputs),
+        between=tuple(over(info) for info in program.between),
         segments=tuple(
             replace(
                 segment,

@@ -647,12 +647,18 @@ class Interface:
         As the file has them, in its order.
     conversions : tuple of (str, str)
         Names of a tensor and of what it is converted to: from an input of the model to one of the
-        graph, or from an output of the graph to one of the model.
+        graph, or from an output of the graph to one of the model; in order, also by way of others.
+    between : tuple of Tensor
+        The others.
+    casts : tuple of str
+        Names of those tensors that CAST makes, and not QUANTIZE or DEQUANTIZE.
     """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     conversions: tuple[tuple[str, str], ...]
+    between: tuple[Tensor, ...] = ()
+    casts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -45,13 +45,19 @@ def random_samples(program: Program, count: int, seed: int) -> list[Sample]:
 
 
 def _random(rng: np.random.Generator, info: TensorInfo, inner: TensorInfo | None) -> Array:
-    if info.dtype != "float32":
-        limits = np.iinfo(info.dtype)
-        return rng.integers(limits.min, limits.max + 1, info.shape, dtype=np.dtype(info.dtype))
+    kind = np.dtype(info.dtype)
+    if kind.kind == "b":
+        return rng.integers(0, 2, info.shape).astype(kind)
+    if kind.kind in "iu":
+        limits = np.iinfo(kind)
+        low, high = int(limits.min), int(limits.max)
+        if kind.itemsize > 2:  # beyond what an int8 tensor can say there is little to see
+            low, high = -1000, 1000
+        return rng.integers(low, high + 1, info.shape, dtype=kind)
     if inner is None:
-        return rng.standard_normal(info.shape).astype(np.float32)
+        return rng.standard_normal(info.shape).astype(kind)
     steps = rng.uniform(-130, 130, info.shape) - inner.zero_point
-    return (steps * inner.scale).astype(np.float32)
+    return (steps * inner.scale).astype(kind)
 
 
 def load_samples(

@@ -99,7 +99,9 @@ class Session:
         infos = self._infos
         for source, target in self.program.conversions:
             if source in values and target not in values:
-                values[target] = convert(infos[source], infos[target], values[source])
+                values[target] = convert(
+                    infos[source], infos[target], values[source], cast=target in self.program.casts
+                )
 
     def run(self, inputs: Inputs, *, quantize: bool = False) -> Result:
         """Run one inference, or one of each sample if the program is of several.

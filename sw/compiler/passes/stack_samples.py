@@ -51,6 +51,7 @@ def stack_samples(graph: Graph, samples: int) -> Graph:
             interface,
             inputs=tuple(over(tensor) for tensor in interface.inputs),
             outputs=tuple(over(tensor) for tensor in interface.outputs),
+            between=tuple(over(tensor) for tensor in interface.between),
         )
     return replace(
         graph,

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from celosia.errors import ModelError, UnsupportedError
 from celosia.sw.compiler.ir import DType, Graph, Op, Tensor
+from celosia.sw.compiler.passes.fold_constants import fold_constants
+from celosia.sw.compiler.passes.fold_islands import fold_islands
 from celosia.sw.compiler.passes.strip_edges import edge_tensors
 
 __all__ = ["check_model"]
@@ -54,6 +56,8 @@ def check_model(graph: Graph, file: str) -> None:
                 "export the inference function of a trained network",
                 file=file,
             )
+    # What becomes a table, and what is constant, may be of any type.
+    graph = fold_islands(fold_constants(graph))
     ops = _live_ops(graph)
     if not ops:
         raise UnsupportedError(

@@ -1,0 +1,210 @@
+"""Functions of float32 tensors, as TFLite's kernels compute them, and how sure that is.
+
+Most kernels do what IEEE 754 says, to the bit. Those that call the C library depend on it in the
+last bits. So values have a first axis of three: a lower bound, what the value is taken to be, and
+an upper bound; whoever rounds them sees whether the bounds matter.
+
+Sources: TensorFlow Lite `kernels/elementwise.cc`, `kernels/internal/reference/logistic.h`,
+`.../gelu.h`, `.../hard_swish.h`, `.../round.h`, `.../quantize.h`, `.../dequantize.h`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import erfc, pi, sqrt
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from celosia.sw.compiler.ir import Float32Array
+
+__all__ = ["BINARY", "BOUNDS", "UNARY", "binary", "cast", "dequantised", "quantised", "unary"]
+
+Float64Array = npt.NDArray[np.float64]
+Int64Array = npt.NDArray[np.int64]
+Options = Mapping[str, Any]
+
+BOUNDS = np.array([-1, 0, 1], np.float32).reshape(3, 1, 1)
+"""Signs of the lower bound, the value and the upper bound."""
+ULPS = 4
+"""Units in the last place by which functions of C libraries are off, at most."""
+INT32_LIMIT = 2.0**31
+
+
+def dequantised(codes: Int64Array, scale: float, zero_point: int) -> Float32Array:
+    """DEQUANTIZE: a product in double precision, rounded once."""
+    return (scale * (codes - zero_point).astype(np.float64)).astype(np.float32)
+
+
+def quantised(
+    values: Float32Array, scale: float, zero_point: int, limits: tuple[int, int]
+) -> Int64Array:
+    """QUANTIZE: divided in single precision, halves away from zero.
+
+    What leaves 32 bits, or is not a number, becomes the least int32, to which the zero point is
+    added in 32 bits: what the reference's conversion does on x86-64.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = (values / np.float32(scale)).astype(np.float64)
+        rounded = np.trunc(steps + np.copysign(0.5, steps))
+        inside = np.abs(rounded) < INT32_LIMIT
+    whole = np.where(inside, rounded, -INT32_LIMIT).astype(np.int64) + zero_point
+    wrapped = (whole + (1 << 31)) % (1 << 32) - (1 << 31)
+    clipped: Int64Array = np.clip(wrapped, *limits)
+    return clipped
+
+
+def cast(values: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[Any]:
+    """CAST: C's conversion, as x86-64 does it where C leaves it open.
+
+    Floats lose their fraction; what leaves 32 bits (or 64, for int64) becomes the least integer of
+    them, of which a narrower type keeps the low bits.
+    """
+    if target == np.bool_ or values.dtype.kind != "f" or target.kind == "f":
+        return values.astype(target)
+    wide = np.int64 if target.itemsize == 8 else np.int32
+    least = np.iinfo(wide).min
+    whole = np.trunc(values.astype(np.float64))
+    inside = np.abs(whole) < -float(least)
+    return np.where(inside, whole, 0).astype(wide).astype(target) | np.where(
+        inside, 0, least
+    ).astype(wide).astype(target)
+
+
+def unary(name: str, x: Float32Array, options: Options) -> Float32Array:
+    """Return a function of one tensor, one of `UNARY`.
+
+    Parameters
+    ----------
+    name : str
+        TFLite's.
+    x : ndarray of float32, shape [3, channels, entries]
+        With bounds.
+    options : mapping
+        Of the operator.
+    """
+    with np.errstate(all="ignore"):
+        return UNARY[name](x, options)
+
+
+def binary(name: str, a: Float32Array, b: Float32Array, options: Options) -> Float32Array:
+    """Return a function of two tensors that broadcast, one of `BINARY`, with its activation."""
+    low, high = ACTIVATIONS[str(options.get("fused_activation_function", "NONE"))]
+    with np.errstate(all="ignore"):
+        result = BINARY[name](a, b)
+        if (low, high) != ACTIVATIONS["NONE"]:
+            result = np.minimum(np.maximum(result, np.float32(low)), np.float32(high))
+    return result.astype(np.float32)
+
+
+ACTIVATIONS = {
+    "NONE": (-np.inf, np.inf),
+    "RELU": (0.0, np.inf),
+    "RELU6": (0.0, 6.0),
+    "RELU_N1_TO_1": (-1.0, 1.0),
+}
+
+
+def _bounded(precise: Float64Array, error: Float32Array | None = None) -> Float32Array:
+    """Round what a library function gives, and widen the bounds by its error where it has one."""
+    value = precise.astype(np.float32)
+    margin = ULPS * np.spacing(np.abs(value)) if error is None else error
+    margin = np.where((value == precise) | ~np.isfinite(value), np.float32(0), margin)
+    return (value + BOUNDS * margin).astype(np.float32)
+
+
+_Unary = Callable[[Float32Array, Options], Float32Array]
+
+
+def _library(function: Callable[[Float64Array], Float64Array]) -> _Unary:
+    return lambda x, options: _bounded(function(x.astype(np.float64)))
+
+
+def _within(low: float, high: float) -> _Unary:
+    return lambda x, options: np.minimum(np.maximum(x, np.float32(low)), np.float32(high))
+
+
+def _logistic(x: Float32Array, options: Options) -> Float32Array:
+    """1 / (1 + exp(-x)), and what stands for it far from 0 (`reference_ops::Logistic`)."""
+    one = np.float32(1)
+    middle = one / (one + _bounded(np.exp(-x.astype(np.float64))))
+    # A greater exponential gives the smaller value.
+    middle = middle[::-1]
+    low = _bounded(np.exp(x.astype(np.float64)))
+    return np.where(x > np.float32(16.619047164916992), one, np.where(x < -9, low, middle))
+
+
+def _gelu(x: Float32Array, options: Options) -> Float32Array:
+    wide = x.astype(np.float64)
+    if options.get("approximate"):
+        inner = sqrt(2 / pi) * (wide + 0.044715 * wide**3)
+        precise = 0.5 * wide * (1 + np.tanh(inner))
+    else:
+        precise = (
+            0.5 * wide * np.array([erfc(v) for v in (-wide * sqrt(0.5)).flat]).reshape(x.shape)
+        )
+    # Written with a sum that may cancel: the error is one of x.
+    return _bounded(precise, np.abs(x) * np.float32(2.0**-20))
+
+
+def _leaky_relu(x: Float32Array, options: Options) -> Float32Array:
+    return np.where(x > 0, x, x * np.float32(options["alpha"]))
+
+
+def _hard_swish(x: Float32Array, options: Options) -> Float32Array:
+    three, six = np.float32(3), np.float32(6)
+    return x * np.minimum(np.maximum(x + three, np.float32(0)), six) / six
+
+
+def _elu(x: Float32Array, options: Options) -> Float32Array:
+    return np.where(x < 0, _bounded(np.expm1(x.astype(np.float64))), x)
+
+
+def _ieee(function: Callable[[Float32Array], Float32Array]) -> _Unary:
+    return lambda x, options: function(x).astype(np.float32)
+
+
+UNARY: dict[str, _Unary] = {
+    "ABS": _ieee(np.abs),
+    "CEIL": _ieee(np.ceil),
+    "COS": _library(np.cos),
+    "ELU": _elu,
+    "EXP": _library(np.exp),
+    "FLOOR": _ieee(np.floor),
+    "GELU": _gelu,
+    "HARD_SWISH": _hard_swish,
+    "LEAKY_RELU": _leaky_relu,
+    "LOG": _library(np.log),
+    "LOGISTIC": _logistic,
+    "NEG": _ieee(np.negative),
+    "RELU": _within(0.0, np.inf),
+    "RELU6": _within(0.0, 6.0),
+    "RELU_0_TO_1": _within(0.0, 1.0),
+    "RELU_N1_TO_1": _within(-1.0, 1.0),
+    "ROUND": _ieee(np.rint),
+    "RSQRT": _ieee(lambda x: np.float32(1) / np.sqrt(x)),
+    "SIGN": _ieee(np.sign),
+    "SIN": _library(np.sin),
+    "SQRT": _ieee(np.sqrt),
+    "SQUARE": _ieee(lambda x: x * x),
+    "TANH": _library(np.tanh),
+}
+"""Functions of one tensor, by their TFLite names."""
+
+
+def _power(a: Float32Array, b: Float32Array) -> Float32Array:
+    return _bounded(np.power(a.astype(np.float64), b.astype(np.float64)))
+
+
+BINARY: dict[str, Callable[[Float32Array, Float32Array], Float32Array]] = {
+    "ADD": np.add,
+    "DIV": np.divide,
+    # The kernels compare: the second operand where one is not a number.
+    "MAXIMUM": lambda a, b: np.where(a > b, a, b),
+    "MINIMUM": lambda a, b: np.where(a < b, a, b),
+    "MUL": np.multiply,
+    "POW": _power,
+    "SQUARED_DIFFERENCE": lambda a, b: (a - b) * (a - b),
+    "SUB": np.subtract,
+}
+"""Functions of two tensors, by their TFLite names."""
