@@ -38,34 +38,32 @@ def to_integers(x: Array, *, scale: float, zero_point: int, dtype: npt.DTypeLike
 
 
 def cast(x: Array, *, dtype: npt.DTypeLike) -> Array:
-    """CAST: ``static_cast``; of floats out of range as x86-64 does it."""
+    """CAST: floats to integers towards 0 and saturating, NaN above; integers keep the low bits."""
     target = np.dtype(dtype)
     if target.kind in "iu" and x.dtype.kind == "f":
-        bits = 64 if target.itemsize == 8 else 32
-        flat = [_to_int(float(value), bits) for value in x.flat]
-        return np.array(flat, np.int64).reshape(x.shape).astype(target)
+        limits = np.iinfo(target)
+        least, most = int(limits.min), int(limits.max)
+
+        def one(value: float) -> int:
+            if not math.isfinite(value):
+                return least if value < 0 else most
+            return min(max(math.trunc(value), least), most)
+
+        return np.array([one(float(v)) for v in x.flat], target).reshape(x.shape)
     return x.astype(target)
 
 
-def _to_int(value: float, bits: int) -> int:
-    if math.isfinite(value) and -(2.0 ** (bits - 1)) <= math.trunc(value) < 2.0 ** (bits - 1):
-        return math.trunc(value)
-    return -(2 ** (bits - 1))
-
-
 def clamp(x: Array, activation: str) -> Array:
-    """Apply a fused activation to a float32 tensor."""
+    """Apply a fused activation to a float32 tensor: none is one from -FLT_MAX to FLT_MAX."""
+    most = float(np.finfo(Float).max)
     low, high = {
-        "NONE": (None, None),
-        "RELU": (0, None),
-        "RELU_N1_TO_1": (-1, 1),
-        "RELU6": (0, 6),
+        "NONE": (-most, most),
+        "RELU": (0.0, most),
+        "RELU_N1_TO_1": (-1.0, 1.0),
+        "RELU6": (0.0, 6.0),
     }[activation]
-    if low is not None:
-        x = np.where(x < Float(low), Float(low), x)
-    if high is not None:
-        x = np.where(x > Float(high), Float(high), x)
-    return x
+    x = np.where(x < Float(low), Float(low), x)
+    return np.where(x > Float(high), Float(high), x)
 
 
 def _rounded(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
@@ -115,11 +113,11 @@ UNARY: dict[str, Callable[[Array], Array]] = {
     "LOG": _rounded(np.log),
     "LOGISTIC": _logistic,
     "NEG": lambda x: -x,
-    "RELU": lambda x: clamp(x, "RELU"),
+    "RELU": lambda x: np.where(x < 0, Float(0), x),
     "RELU6": lambda x: clamp(x, "RELU6"),
     "RELU_0_TO_1": lambda x: np.where(x < 0, Float(0), np.where(x > 1, Float(1), x)),
     "RELU_N1_TO_1": lambda x: clamp(x, "RELU_N1_TO_1"),
-    "ROUND": np.round,
+    "ROUND": lambda x: np.where(x == 0, x, np.round(x) + Float(0)),
     "RSQRT": lambda x: Float(1) / np.sqrt(x),
     "SIGN": np.sign,
     "SIN": _rounded(np.sin),

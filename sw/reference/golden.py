@@ -366,7 +366,9 @@ def _in_floats(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
             result = floats.UNARY[op.name](operands[0])
         else:
             result = floats.BINARY[op.name](*operands)
-        return floats.clamp(result, _activation(op)).astype(np.float32)
+            if op.name in ("ADD", "DIV", "MUL", "SUB"):
+                result = floats.clamp(result, _activation(op))
+        return result.astype(np.float32)
 
 
 def _types(model: GoldenModel, op: GoldenOperator) -> UnsupportedModelError:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from celosia.sw.compiler.arithmetic.fixed import QuantizationError
 from celosia.sw.compiler.ir import Float32Array
 
 __all__ = ["BINARY", "BOUNDS", "UNARY", "binary", "cast", "dequantised", "quantised", "unary"]
@@ -55,20 +56,19 @@ def quantised(
 
 
 def cast(values: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[Any]:
-    """CAST: C's conversion, as x86-64 does it where C leaves it open.
+    """CAST: floats lose their fraction, and what an integer type has no room for is its end.
 
-    Floats lose their fraction; what leaves 32 bits (or 64, for int64) becomes the least integer of
-    them, of which a narrower type keeps the low bits.
+    What is not a number becomes the greatest integer. Of integers a narrower type keeps the low
+    bits.
     """
-    if target == np.bool_ or values.dtype.kind != "f" or target.kind == "f":
+    if target.kind not in "iu" or values.dtype.kind != "f":
         return values.astype(target)
-    wide = np.int64 if target.itemsize == 8 else np.int32
-    least = np.iinfo(wide).min
-    whole = np.trunc(values.astype(np.float64))
-    inside = np.abs(whole) < -float(least)
-    return np.where(inside, whole, 0).astype(wide).astype(target) | np.where(
-        inside, 0, least
-    ).astype(wide).astype(target)
+    limits = np.iinfo(target)
+    whole = np.trunc(np.nan_to_num(values.astype(np.float64), nan=np.inf))
+    # The greatest int64 is no float64.
+    high = whole >= float(limits.max)
+    inside = np.where(high, 0, np.maximum(whole, float(limits.min))).astype(target)
+    return np.where(high, limits.max, inside).astype(target)
 
 
 def unary(name: str, x: Float32Array, options: Options) -> Float32Array:
@@ -88,18 +88,34 @@ def unary(name: str, x: Float32Array, options: Options) -> Float32Array:
 
 
 def binary(name: str, a: Float32Array, b: Float32Array, options: Options) -> Float32Array:
-    """Return a function of two tensors that broadcast, one of `BINARY`, with its activation."""
-    low, high = ACTIVATIONS[str(options.get("fused_activation_function", "NONE"))]
+    """Return a function of two tensors that broadcast, one of `BINARY`, with its activation.
+
+    Raises
+    ------
+    QuantizationError
+        If it depends on whether a result of the C library is 0, or nearly.
+    """
+    if (name in ("DIV", "POW") and _may_be_zero(b)) or (name == "POW" and _may_be_zero(a)):
+        raise QuantizationError("an operand is 0 or nearly, depending on the C library")
     with np.errstate(all="ignore"):
-        result = BINARY[name](a, b)
-        if (low, high) != ACTIVATIONS["NONE"]:
-            result = np.minimum(np.maximum(result, np.float32(low)), np.float32(high))
-    return result.astype(np.float32)
+        result = BINARY[name](a, b).astype(np.float32)
+    if name in CLAMPED:
+        low, high = ACTIVATIONS[str(options.get("fused_activation_function", "NONE"))]
+        result = np.minimum(np.maximum(result, np.float32(low)), np.float32(high))
+    return result
 
 
+def _may_be_zero(x: Float32Array) -> bool:
+    low, high = x.min(axis=0), x.max(axis=0)
+    return bool(np.any((low < high) & (low <= 0) & (high >= 0)))
+
+
+CLAMPED = frozenset({"ADD", "DIV", "MUL", "SUB"})
+"""What has a fused activation. Its kernels clamp without one, too: infinity becomes a number."""
+MOST = float(np.finfo(np.float32).max)
 ACTIVATIONS = {
-    "NONE": (-np.inf, np.inf),
-    "RELU": (0.0, np.inf),
+    "NONE": (-MOST, MOST),
+    "RELU": (0.0, MOST),
     "RELU6": (0.0, 6.0),
     "RELU_N1_TO_1": (-1.0, 1.0),
 }
@@ -181,7 +197,8 @@ UNARY: dict[str, _Unary] = {
     "RELU6": _within(0.0, 6.0),
     "RELU_0_TO_1": _within(0.0, 1.0),
     "RELU_N1_TO_1": _within(-1.0, 1.0),
-    "ROUND": _ieee(np.rint),
+    # To even. The kernel comes to 0 from below by adding 1 to -1, which is not -0.
+    "ROUND": _ieee(lambda x: np.where(x < 0, np.rint(x) + np.float32(0), np.rint(x))),
     "RSQRT": _ieee(lambda x: np.float32(1) / np.sqrt(x)),
     "SIGN": _ieee(np.sign),
     "SIN": _library(np.sin),

@@ -173,7 +173,10 @@ def _values(
     if op.name in floats.UNARY and len(wide) == 1:
         return floats.unary(op.name, wide[0], op.options)
     if op.name in floats.BINARY and len(wide) == 2:
-        return floats.binary(op.name, wide[0], wide[1], op.options)
+        try:
+            return floats.binary(op.name, wide[0], wide[1], op.options)
+        except QuantizationError as error:
+            raise unsupported(op, str(error), "calibrate or train the model again") from error
     return None
 
 
