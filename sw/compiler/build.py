@@ -26,6 +26,7 @@ from celosia.sw.compiler.lower import lower
 from celosia.sw.compiler.operations import require_operations
 from celosia.sw.compiler.passes.fold_channels import fold_channels
 from celosia.sw.compiler.passes.fold_input import fold_input
+from celosia.sw.compiler.passes.one_sample import one_sample
 from celosia.sw.compiler.passes.stack_samples import stack_samples
 from celosia.sw.compiler.place.plan import MemoryPlan, plan_memory
 from celosia.sw.compiler.place.works import Fusion, Work, works_of
@@ -72,8 +73,9 @@ def compile_model(
         with fewer multiplications. Intermediate tensors have the remaining channels only, which
         `TensorInfo.kept_channels` lists.
     batch : int
-        Samples of a run. They are rows of the same tensors where the layers allow it and that takes
-        fewer cycles; else they run one after the other, and `Program.one_by_one` says why.
+        Samples of a run, each as large as the model's inputs are. They are rows of the same
+        tensors where the layers allow it and that takes fewer cycles; else they run one after the
+        other, and `Program.one_by_one` says why.
 
     Returns
     -------
@@ -94,13 +96,26 @@ def compile_model(
         raise CompileError(
             f"a batch of {batch}", "that is no number of samples", f"give 1 to {MAX_BATCH}"
         )
-    graph = lower(frontend.load(source))
+    graph, own = _lowered(source)
+    batch *= own
     if fold:
         graph = fold_channels(graph)
         verify(graph)
     if batch == 1:
         return compile_graph(graph, config, keep_tensors=keep_tensors, fuse=fuse)
     return _compile_samples(graph, config, batch, keep_tensors=keep_tensors, fuse=fuse)
+
+
+def _lowered(source: Path | str | bytes | os.PathLike[str]) -> tuple[Graph, int]:
+    """Return a model lowered, and how many samples it has that the graph is one of."""
+    graph = frontend.load(source)
+    try:
+        return lower(graph), 1
+    except UnsupportedError:
+        alone = one_sample(graph)
+        if alone is None or alone[1] > MAX_BATCH:
+            raise
+        return lower(alone[0]), alone[1]
 
 
 def _compile_samples(

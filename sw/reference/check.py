@@ -156,10 +156,14 @@ def check_model(
         If the model cannot be compiled or checked, or the device fails.
     """
     plain = program if program is not None else compile_model(path, config, fold=fold)
-    instrumented = compile_model(
-        path, config, keep_tensors=True, fold=plain.folded_macs > 0, batch=plain.batch
-    )
     with ReferenceModel(path, interpreter=interpreter) as reference:
+        instrumented = compile_model(
+            path,
+            config,
+            keep_tensors=True,
+            fold=plain.folded_macs > 0,
+            batch=reference.samples(plain.inputs[0].shape),
+        )
         return _check(reference, plain, instrumented, device, inputs, progress)
 
 

@@ -113,6 +113,10 @@ class ReferenceModel(Closing):
         """Names of what the results are compared with."""
         return ("golden model", *(["reference interpreter"] if self._interpreter else []))
 
+    def samples(self, shape: Sequence[int]) -> int:
+        """Return how many samples a first input of this shape has."""
+        return math.prod(shape) // max(1, math.prod(self._golden.inputs[0].shape))
+
     def run(self, inputs: Mapping[str, Array]) -> list[Expected]:
         """Run one inference.
 
@@ -132,10 +136,10 @@ class ReferenceModel(Closing):
             If the golden model cannot compute one of the operators as it is here.
         """
         ordered = [inputs[name] for name in self._input_names]
-        shapes = [info.shape for info in self._golden.inputs]
-        samples = ordered[0].size // max(1, math.prod(shapes[0])) if ordered else 1
+        samples = self.samples(ordered[0].shape)
         if samples <= 1:
             return self._run_one(ordered)
+        shapes = [info.shape for info in self._golden.inputs]
         split = [a.reshape(samples, *shape) for a, shape in zip(ordered, shapes, strict=True)]
         runs = [self._run_one([array[number] for array in split]) for number in range(samples)]
         # A source that gave up on the way says nothing of the samples before either.

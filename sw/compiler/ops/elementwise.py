@@ -34,7 +34,7 @@ from celosia.sw.compiler.ir import (
 )
 from celosia.sw.compiler.ops.npu.add import added
 from celosia.sw.compiler.ops.npu.checks import bad_broadcast
-from celosia.sw.compiler.ops.operator import Lowered, Operator
+from celosia.sw.compiler.ops.operator import Lowered, Operator, always
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 
 __all__ = ["OPERATORS"]
@@ -344,6 +344,7 @@ def _function(*names: str, table: _TableMaker, limits: str = "") -> Operator:
         limits=limits,
         lower=_by_table(table),
         batches=True,
+        apart=always,
     )
 
 
@@ -355,6 +356,7 @@ OPERATORS = (
         limits="broadcast over height and width, or a constant of one value or of one a channel",
         lower=lower_add,
         batches=True,
+        apart=always,
         constants=True,
     ),
     Operator(
@@ -364,6 +366,7 @@ OPERATORS = (
         limits="by a constant of one value or of one a channel",
         lower=lower_mul,
         batches=True,
+        apart=always,
         constants=True,
     ),
     Operator(
@@ -374,6 +377,7 @@ OPERATORS = (
         " equal quantisation",
         lower=lower_extremum,
         batches=True,
+        apart=always,
         constants=True,
     ),
     Operator(
@@ -383,6 +387,7 @@ OPERATORS = (
         limits="a constant slope, one for all or one a channel",
         lower=lower_prelu,
         batches=True,
+        apart=always,
     ),
     Operator(
         names=("SQUARED_DIFFERENCE",),
@@ -391,6 +396,7 @@ OPERATORS = (
         limits="from a constant of one value or of one a channel",
         lower=lower_squared_difference,
         batches=True,
+        apart=always,
         constants=True,
     ),
     _function("ABS", table=lambda op, q: tables.abs_table(*q)),

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from celosia.sw.compiler.arithmetic.boxes import Box, boxes_of
 from celosia.sw.compiler.ir import Graph, MoveOp, NpuOp, ReshapeOp, SourceOp, Tensor, hwc
-from celosia.sw.compiler.ops.operator import Lowered, Operator
+from celosia.sw.compiler.ops.operator import Lowered, Operator, always
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 
 __all__ = ["OPERATORS", "lower_by_fill"]
@@ -408,6 +408,7 @@ def _reshape(name: str, operands: tuple[int, int]) -> Operator:
         where="nothing to do",
         lower=lower_reshape,
         batches=True,
+        apart=always,
     )
 
 

@@ -20,7 +20,7 @@ from celosia.sw.compiler.ir import (
     hwc,
     made_like,
 )
-from celosia.sw.compiler.ops.operator import Lowered, Operator
+from celosia.sw.compiler.ops.operator import Lowered, Operator, off_first_axis
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 
 __all__ = ["OPERATORS"]
@@ -157,6 +157,7 @@ OPERATORS = (
         where="array",
         limits="constant axes; of a tensor of another rank than 4 all outer ones or the last",
         lower=lower_mean,
+        apart=off_first_axis(1),
     ),
     Operator(
         names=("REDUCE_MAX",),
@@ -164,5 +165,6 @@ OPERATORS = (
         where="vector engine",
         limits="as MEAN, and not over channels; equal quantisation of input and output",
         lower=lower_reduce_max,
+        apart=off_first_axis(1),
     ),
 )

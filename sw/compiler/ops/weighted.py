@@ -36,7 +36,7 @@ from celosia.sw.compiler.ir import (
     made_like,
 )
 from celosia.sw.compiler.ops.moves import lower_by_fill
-from celosia.sw.compiler.ops.operator import Lowered, Operator
+from celosia.sw.compiler.ops.operator import Lowered, Operator, always
 from celosia.sw.compiler.passes.fold_pad import spatial_pads
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 from celosia.sw.compiler.passes.window import Window, require_nhwc, window_of
@@ -385,6 +385,11 @@ def _require_channels(op: SourceOp, result: Tensor, cout: int) -> None:
         raise contradiction(op, f"output {list(result.shape)} for {cout} channels")
 
 
+def _pads_inside(graph: Graph, op: SourceOp) -> bool:
+    amounts = graph.tensors[op.inputs[1]].data
+    return amounts is not None and amounts.size > 1 and not np.any(amounts.reshape(-1, 2)[0])
+
+
 OPERATORS = (
     Operator(
         names=("CONV_2D",),
@@ -392,6 +397,7 @@ OPERATORS = (
         where="array",
         limits="int8 weights with zero point 0",
         batches=True,
+        apart=always,
         lower=lower_conv,
         weighted=True,
     ),
@@ -401,6 +407,7 @@ OPERATORS = (
         where="array",
         limits="int8 weights with zero point 0",
         batches=True,
+        apart=always,
         lower=lower_depthwise,
         weighted=True,
     ),
@@ -412,6 +419,7 @@ OPERATORS = (
         lower=lower_fully_connected,
         weighted=True,
         batches=True,
+        apart=always,
     ),
     Operator(
         names=("PAD",),
@@ -419,5 +427,6 @@ OPERATORS = (
         where="the convolution behind it, or the array; other axes: load engine",
         limits="constant amounts; equal quantisation of input and output",
         lower=lower_pad,
+        apart=_pads_inside,
     ),
 )

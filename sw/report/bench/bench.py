@@ -225,8 +225,14 @@ class Bench:
         key = (path, config, fold, batch)
         if key not in self._programs:
             program = compile_model(path, config, fold=fold, batch=batch)
-            if program.one_by_one:
+            if program.one_by_one and batch > 1:
                 program = self.program(path, config, fold=fold)
+            elif program.one_by_one:
+                raise CelosiaError(
+                    f"model {path.stem}",
+                    f"its {program.batch} samples run one after the other ({program.one_by_one})",
+                    "measure the model of one sample",
+                )
             self._programs[key] = program
         return self._programs[key]
 
