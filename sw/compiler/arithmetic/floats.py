@@ -1,8 +1,9 @@
 """Functions of float32 tensors, as TFLite's kernels compute them, and how sure that is.
 
 Most kernels do what IEEE 754 says, to the bit. Those that call the C library depend on it in the
-last bits. So values have a first axis of three: a lower bound, what the value is taken to be, and
-an upper bound; whoever rounds them sees whether the bounds matter.
+last bits. So values have a first axis of five: a lower bound, what the value is taken to be, an
+upper bound, and two bounds by the default kernels, which dequantise in single precision; whoever
+rounds them sees whether that matters.
 
 Sources: TensorFlow Lite `kernels/elementwise.cc`, `kernels/internal/reference/logistic.h`,
 `.../gelu.h`, `.../hard_swish.h`, `.../round.h`, `.../quantize.h`, `.../dequantize.h`.
@@ -19,14 +20,27 @@ import numpy.typing as npt
 from celosia.sw.compiler.arithmetic.fixed import QuantizationError
 from celosia.sw.compiler.ir import Float32Array
 
-__all__ = ["BINARY", "BOUNDS", "UNARY", "binary", "cast", "dequantised", "quantised", "unary"]
+__all__ = [
+    "BINARY",
+    "BOUNDS",
+    "BY_DEFAULT",
+    "UNARY",
+    "binary",
+    "cast",
+    "dequantised",
+    "quantised",
+    "unary",
+    "with_bounds",
+]
 
 Float64Array = npt.NDArray[np.float64]
 Int64Array = npt.NDArray[np.int64]
 Options = Mapping[str, Any]
 
-BOUNDS = np.array([-1, 0, 1], np.float32).reshape(3, 1, 1)
-"""Signs of the lower bound, the value and the upper bound."""
+BOUNDS = np.array([-1, 0, 1, -1, 1], np.float32).reshape(5, 1, 1)
+"""By how many errors of a library function the entries of the first axis are off."""
+BY_DEFAULT = frozenset({"CEIL", "ELU", "ROUND"})
+"""What the reference kernels lack, so that a model with it is held to the default ones."""
 ULPS = 4
 """Units in the last place by which functions of C libraries are off, at most."""
 INT32_LIMIT = 2.0**31
@@ -35,6 +49,15 @@ INT32_LIMIT = 2.0**31
 def dequantised(codes: Int64Array, scale: float, zero_point: int) -> Float32Array:
     """DEQUANTIZE: a product in double precision, rounded once."""
     return (scale * (codes - zero_point).astype(np.float64)).astype(np.float32)
+
+
+def with_bounds(codes: Int64Array, scale: float, zero_point: int) -> Float32Array:
+    """DEQUANTIZE of a tensor's own codes, shape [1, 1, 256], with a first axis of five."""
+    value = dequantised(codes, scale, zero_point)
+    # Of the default kernels: two products and their difference.
+    parts = np.float32(scale) * (np.abs(codes) + abs(zero_point)).astype(np.float32)
+    error = np.where(codes == zero_point, np.float32(0), 2 * np.spacing(parts))
+    return np.concatenate([value, value, value, value - error, value + error]).astype(np.float32)
 
 
 def quantised(
@@ -78,7 +101,7 @@ def unary(name: str, x: Float32Array, options: Options) -> Float32Array:
     ----------
     name : str
         TFLite's.
-    x : ndarray of float32, shape [3, channels, entries]
+    x : ndarray of float32, shape [5, channels, entries]
         With bounds.
     options : mapping
         Of the operator.
@@ -122,10 +145,15 @@ ACTIVATIONS = {
 
 
 def _bounded(precise: Float64Array, error: Float32Array | None = None) -> Float32Array:
-    """Round what a library function gives, and widen the bounds by its error where it has one."""
+    """Round what a library function gives, and widen the bounds by its error.
+
+    A function whose error is not given is exact where its result is a float32.
+    """
     value = precise.astype(np.float32)
-    margin = ULPS * np.spacing(np.abs(value)) if error is None else error
-    margin = np.where((value == precise) | ~np.isfinite(value), np.float32(0), margin)
+    margin = error
+    if margin is None:
+        margin = np.where(value == precise, np.float32(0), ULPS * np.spacing(np.abs(value)))
+    margin = np.where(np.isfinite(value), margin, np.float32(0))
     return (value + BOUNDS * margin).astype(np.float32)
 
 
@@ -145,7 +173,7 @@ def _logistic(x: Float32Array, options: Options) -> Float32Array:
     one = np.float32(1)
     middle = one / (one + _bounded(np.exp(-x.astype(np.float64))))
     # A greater exponential gives the smaller value.
-    middle = middle[::-1]
+    middle = middle[[2, 1, 0, 4, 3]]
     low = _bounded(np.exp(x.astype(np.float64)))
     return np.where(x > np.float32(16.619047164916992), one, np.where(x < -9, low, middle))
 

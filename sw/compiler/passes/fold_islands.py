@@ -38,7 +38,7 @@ class _Function:
     ----------
     source : str
         The int8 tensor; empty for a constant.
-    values : ndarray, shape [3 or 1, channels or 1, 256 or 1]
+    values : ndarray, shape [5 or 1, channels or 1, 256 or 1]
         float32 with bounds (`floats.BOUNDS`), or int64; by table entry.
     ops : tuple of SourceOp
         The operators in between.
@@ -82,6 +82,8 @@ def fold_islands(graph: Graph) -> Graph:
 
 def _table(function: _Function, result: Tensor) -> TableOp:
     codes = function.values
+    if not floats.BY_DEFAULT.intersection(op.name for op in function.ops):
+        codes = codes[:3]
     if not (codes == codes[:1]).all():
         raise unsupported(
             function.ops[-1],
@@ -152,7 +154,10 @@ def _values(
     if op.name == "DEQUANTIZE" and source.dtype in INTEGERS and result.dtype is DType.FLOAT32:
         if source.scale is None:
             return None
-        return floats.dequantised(values[0].astype(np.int64), source.scale, source.zero_point)
+        codes = values[0].astype(np.int64)
+        if len(codes) == 1:
+            return floats.with_bounds(codes, source.scale, source.zero_point)
+        return floats.dequantised(codes, source.scale, source.zero_point)
     if op.name == "CAST" and source.dtype in INTEGERS and result.dtype is DType.FLOAT32:
         return values[0].astype(np.float32)
     if op.name == "QUANTIZE" and result.dtype in INTEGERS and result.scale is not None:
@@ -169,7 +174,8 @@ def _values(
         return None
     if kinds != {DType.FLOAT32}:
         return None
-    wide = [np.broadcast_to(v.astype(np.float32), (3, *v.shape[1:])) for v in values]
+    rows = len(floats.BOUNDS)
+    wide = [np.broadcast_to(v.astype(np.float32), (rows, *v.shape[1:])) for v in values]
     if op.name in floats.UNARY and len(wide) == 1:
         return floats.unary(op.name, wide[0], op.options)
     if op.name in floats.BINARY and len(wide) == 2:
