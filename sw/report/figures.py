@@ -14,7 +14,7 @@ from celosia.sw.reference.check import CheckReport
 
 __all__ = ["check_figures", "describe_output", "run_figures", "utilisation"]
 
-MAX_SAMPLES = 8
+MAX_SAMPLES = 3
 """Of a run whose outputs are described."""
 MAX_SCORES = 32
 """Of a vector of at most so many elements the greatest one is shown, else the range."""
