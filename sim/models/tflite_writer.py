@@ -17,9 +17,12 @@ import tflite  # type: ignore[import-untyped]
 __all__ = ["OperatorRecord", "TensorRecord", "serialise"]
 
 _TENSOR_TYPES = {
+    np.dtype(np.bool_): tflite.TensorType.BOOL,
+    np.dtype(np.float16): tflite.TensorType.FLOAT16,
     np.dtype(np.float32): tflite.TensorType.FLOAT32,
     np.dtype(np.uint8): tflite.TensorType.UINT8,
     np.dtype(np.int8): tflite.TensorType.INT8,
+    np.dtype(np.int16): tflite.TensorType.INT16,
     np.dtype(np.int32): tflite.TensorType.INT32,
     np.dtype(np.int64): tflite.TensorType.INT64,
 }

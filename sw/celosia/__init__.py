@@ -145,6 +145,7 @@ def check(
     count: int = 1,
     seed: int = 0,
     fold: bool = False,
+    batch: int = 1,
 ) -> CheckReport:
     """Run a model and compare every tensor with the golden model's, and with the interpreter's.
 
@@ -162,6 +163,8 @@ def check(
         Of the random inputs.
     fold : bool
         Remove channels that are constant.
+    batch : int
+        Samples of a run.
 
     Raises
     ------
@@ -175,7 +178,7 @@ def check(
     from celosia.sw.report.samples import random_samples
 
     path, chosen = Path(model), resolve_config(config)
-    program = compile_model(path, chosen, fold=fold)
+    program = compile_model(path, chosen, fold=fold, batch=batch)
     samples = inputs
     if samples is None:
         samples = random_samples(program, count, seed)
@@ -191,6 +194,7 @@ def bench(
     stall_probability: float = 0.0,
     resident: bool = False,
     fold: bool = False,
+    batch: int = 1,
     seed: int = 0,
 ) -> Measurement:
     """Measure an inference on the RTL: cycles, what they went on, and whether it is right.
@@ -209,6 +213,8 @@ def bench(
         With the weights on chip already.
     fold : bool
         Remove channels that are constant.
+    batch : int
+        Samples of a run; where they would run one after the other, one is measured.
     seed : int
         Of the random input and of the stalls.
 
@@ -222,7 +228,7 @@ def bench(
 
     conditions = Conditions(latency_cycles=latency_cycles, stall_probability=stall_probability)
     return Bench(seed=seed).measure(
-        Path(model), resolve_config(config), conditions, resident=resident, fold=fold
+        Path(model), resolve_config(config), conditions, resident=resident, fold=fold, batch=batch
     )
 
 

@@ -12,6 +12,7 @@ from celosia.hw.contract.config import ConfigError, NpuConfig
 from celosia.hw.contract.named import resolve_config
 from celosia.sw.cli.common import (
     CHECK_FAILED,
+    BatchOption,
     JsonOption,
     RecordOption,
     error_console,
@@ -60,6 +61,8 @@ Examples:
 
   celosia bench --resident --fold --latency 1,8,32,100 --bus 32,64 --stalls 0.2 --json b.json
 
+  celosia bench --model ad01_int8.tflite --config base --batch 8
+
   celosia bench --config nano --record docs/figures/cycles.json
 """
 SCHEMA = 1
@@ -104,6 +107,7 @@ def bench_command(
         bool,
         typer.Option("--fold", help="Also with constant channels removed from the networks."),
     ] = False,
+    batch: BatchOption = 1,
     latency: Annotated[
         str | None,
         typer.Option(
@@ -147,7 +151,10 @@ def bench_command(
             raise CelosiaError(f"model {path}", "there is no such file", "check the path")
     errors = error_console()
     bench = Bench(seed=seed, console=errors if errors.is_terminal else None)
-    session = _Session(bench, configs, paths, errors)
+    if batch > 1 and (resident or record is not None):
+        option = "--resident" if resident else "--record"
+        raise CelosiaError(f"--batch with {option}", "that is of single inferences", "give one")
+    session = _Session(bench, configs, paths, errors, batch)
     main = session.measure_all()
     session.show(main_table(main))
     session.show(reason_table(main))
@@ -195,12 +202,18 @@ class _Session:
     """The runs of one command; equal ones are made once."""
 
     def __init__(
-        self, bench: Bench, configs: list[NpuConfig], paths: list[Path], console: Console
+        self,
+        bench: Bench,
+        configs: list[NpuConfig],
+        paths: list[Path],
+        console: Console,
+        batch: int,
     ) -> None:
         self._bench = bench
         self._configs = configs
         self._paths = paths
         self._console = console
+        self._batch = batch
         self._known: dict[tuple[Path, NpuConfig, Conditions, bool, bool], Measurement] = {}
         self.impossible: list[dict[str, Any]] = []
 
@@ -297,7 +310,7 @@ class _Session:
         if key not in self._known:
             with self._console.status(Text(printable(f"{path.stem} on {config.name}"))):
                 self._known[key] = self._bench.measure(
-                    path, config, conditions, resident=resident, fold=fold
+                    path, config, conditions, resident=resident, fold=fold, batch=self._batch
                 )
         return self._known[key]
 

@@ -10,6 +10,7 @@ from celosia.errors import CelosiaError
 from celosia.quantities import KIB, MHZ
 from celosia.sw.cli.common import (
     CHECK_FAILED,
+    BatchOption,
     FoldOption,
     JsonOption,
     RecordOption,
@@ -171,6 +172,7 @@ def fit_command(
     clock: ClockOption = None,
     memory: MemoryOption = None,
     fold: FoldOption = False,
+    batch: BatchOption = 1,
     json: JsonOption = None,
 ) -> None:
     """Say whether models fit a board."""
@@ -181,7 +183,7 @@ def fit_command(
     require_writable(json)
     request = request_of(board, config, clock_mhz=clock, memory_kib=memory)
     chosen, identity = request.board, request.identity
-    programs = [compile_model(model, request.config, fold=fold) for model in models]
+    programs = [compile_model(model, request.config, fold=fold, batch=batch) for model in models]
     fits = [
         fit_board(program, chosen, clock_hz=identity.clock_hz, memory_bytes=identity.memory_bytes)
         for program in programs
@@ -191,7 +193,7 @@ def fit_command(
         return
     (model,), (program,), (fit,) = models, programs, fits
     _print_fit(chosen, fit)
-    others = [] if fit.fits else boards_that_fit(model, chosen, fold=fold)
+    others = [] if fit.fits else boards_that_fit(model, chosen, fold=fold, batch=batch)
     if json is not None:
         write_json(
             json,
@@ -219,6 +221,7 @@ def _report_fits(board: Board, fits: list[Fit], target: Path | None) -> None:
 
 def _print_fit(board: Board, fit: Fit) -> None:
     console = output_console()
+    samples = f" of {fit.batch} in a run of" if fit.batch > 1 else ""
     verdict = ("fits", "bold green") if fit.fits else ("does not fit", "bold red")
     about = f"{fit.model} on {board.title}, configuration {fit.config}: "
     console.print(Text.assemble(about, verdict))
@@ -229,7 +232,7 @@ def _print_fit(board: Board, fit: Fit) -> None:
         soft_wrap=True,
     )
     console.print(
-        f"time: {fit.milliseconds:.3f} ms an inference, {fit.cycles:,} cycles predicted at"
+        f"time: {fit.milliseconds:.3f} ms an inference,{samples} {fit.cycles:,} cycles predicted at"
         f" {fit.clock_hz / MHZ:g} MHz; input and output over the serial line are not in it",
         soft_wrap=True,
     )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = [
+    "BatchOption",
     "CHECK_FAILED",
     "COULD_NOT",
     "CommandGroup",
@@ -50,6 +51,16 @@ FoldOption = Annotated[
         "--fold",
         help="Remove channels that are constant or that nothing reads, exactly: equal outputs,"
         " fewer multiplications.",
+    ),
+]
+BatchOption = Annotated[
+    int,
+    typer.Option(
+        "--batch",
+        metavar="N",
+        min=1,
+        help="Samples of a run: rows of the same tensors where the layers allow it, so that weights"
+        " are loaded once for all; else one after the other.",
     ),
 ]
 JsonOption = Annotated[

@@ -9,9 +9,17 @@ from typing import Annotated, Any
 import typer
 from celosia.hw.contract.isa import COMMAND_BYTES
 from celosia.hw.contract.named import resolve_config
-from celosia.sw.cli.common import ConfigOption, FoldOption, JsonOption, help_text, output_console
+from celosia.sw.cli.common import (
+    BatchOption,
+    ConfigOption,
+    FoldOption,
+    JsonOption,
+    help_text,
+    output_console,
+)
 from celosia.sw.program.file import Program
 from celosia.sw.report.files import require_writable, write_bytes, write_json
+from celosia.sw.report.lines import batch_lines
 from celosia.sw.report.tables import program_table
 
 __all__ = ["program_figures", "register"]
@@ -30,6 +38,8 @@ Examples:
   celosia compile resnet8_int8.tflite -o resnet8.celosia --config large --json report.json
 
   celosia compile vww_96_int8.tflite -o vww.celosia --fold
+
+  celosia compile ad01_int8.tflite -o ad01.celosia --batch 8
 """
 
 
@@ -38,10 +48,12 @@ def program_figures(program: Program) -> dict[str, Any]:
     layers = program.layers
     return {
         "model": program.model,
+        "batch": program.batch,
+        "one_by_one": program.one_by_one,
         "config": asdict(program.config),
         "config_hash": f"{program.config.hash:08x}",
-        "macs": sum(layer.macs for layer in layers),
-        "folded_macs": program.folded_macs,
+        "macs": program.runs * sum(layer.macs for layer in layers),
+        "folded_macs": program.runs * program.folded_macs,
         "predicted_cycles": program.predicted_cycles,
         "commands": len(program.npu.commands) // COMMAND_BYTES,
         "constant_bytes": len(program.npu.constants),
@@ -72,6 +84,7 @@ def compile_command(
         ),
     ] = False,
     fold: FoldOption = False,
+    batch: BatchOption = 1,
     json: JsonOption = None,
 ) -> None:
     """Compile a model and print the report."""
@@ -79,7 +92,7 @@ def compile_command(
 
     require_writable(output, json)
     chosen = resolve_config(config)
-    program = compile_model(model, chosen, keep_tensors=keep_tensors, fold=fold)
+    program = compile_model(model, chosen, keep_tensors=keep_tensors, fold=fold, batch=batch)
     # Both at the end: a failure leaves no files.
     data = program.to_bytes()
     write_bytes(output, data)
@@ -94,3 +107,5 @@ def compile_command(
         f" {figures['predicted_cycles']:,} cycles predicted",
         soft_wrap=True,
     )
+    for line in batch_lines(program, None):
+        console.print(line, soft_wrap=True)

@@ -13,6 +13,7 @@ from celosia.hw.contract.named import resolve_config
 from celosia.hw.contract.regs import COUNTERS
 from celosia.sw.cli.common import (
     CHECK_FAILED,
+    BatchOption,
     FoldOption,
     JsonOption,
     error_console,
@@ -50,7 +51,7 @@ model is compiled for what the board has.
 
 Inputs are int8 arrays of the model's input shape; one more dimension in front (or a longer batch
 dimension) is as many samples, run one after the other. Without --input and --random one random
-input is used.
+input is used. With --batch N a run is of N samples, along the first axis of inputs and outputs.
 
 --check compares every tensor of the network with the golden model, and with TFLite's reference
 kernels if ai-edge-litert is installed. If something differs, it names the first tensor that does,
@@ -66,6 +67,8 @@ Examples:
   celosia run ad01_int8.tflite --input windows_float.npy --quantize --save out.npz
 
   celosia run vww_96_int8.tflite --fold --check
+
+  celosia run ad01_int8.tflite --batch 8 --check --device emu
 
   celosia run kws.celosia --device emu
 
@@ -123,6 +126,7 @@ def run_command(
         ),
     ] = "sim",
     fold: FoldOption = False,
+    batch: BatchOption = 1,
     check: Annotated[
         bool, typer.Option("--check", help="Compare every tensor with the golden model.")
     ] = False,
@@ -163,7 +167,9 @@ def run_command(
     """Run inferences."""
     require_writable(save, json)
     memory = memory_options(device, latency, stalls, seed)
-    program, device, source = _program(model, config, against, device, check=check, fold=fold)
+    program, device, source = _program(
+        model, config, against, device, check=check, fold=fold, batch=batch
+    )
     console = output_console()
     samples, labels = _samples(console, program, input_, array, random, seed, quantize=quantize)
     with open_device_for(program, device, **memory) as opened:
@@ -192,7 +198,14 @@ def run_command(
 
 
 def _program(
-    model: Path, config: str | None, against: Path | None, device: str, *, check: bool, fold: bool
+    model: Path,
+    config: str | None,
+    against: Path | None,
+    device: str,
+    *,
+    check: bool,
+    fold: bool,
+    batch: int,
 ) -> tuple[Program, str, Path]:
     """Return the program to run, the device, and the model that it is checked against."""
     from celosia.sw.compiler.build import compile_model
@@ -202,11 +215,12 @@ def _program(
         if against is not None:
             raise CelosiaError("--against", f"{model} is the model itself", "leave --against out")
         device, config_found = find_device(device, chosen)
-        return compile_model(model, config_found, fold=fold), device, model
-    if fold:
-        raise CelosiaError(
-            "--fold", f"{model} is compiled already", "give --fold to celosia compile"
-        )
+        return compile_model(model, config_found, fold=fold, batch=batch), device, model
+    for option, given in (("--fold", fold), ("--batch", batch > 1)):
+        if given:
+            raise CelosiaError(
+                option, f"{model} is compiled already", f"give {option} to celosia compile"
+            )
     program = Program.load(model)
     if chosen is not None:
         program.require(chosen)
@@ -233,7 +247,9 @@ def _samples(
     samples: list[Sample] = []
     labels: list[int] = []
     if path is not None:
-        samples += load_samples(program.inputs, path, array=array, quantize=quantize)
+        samples += load_samples(
+            program.inputs, path, array=array, quantize=quantize, batch=program.batch
+        )
         found = load_labels(path, len(samples))
         labels = [] if found is None else [int(label) for label in found]
     elif array is not None or quantize:

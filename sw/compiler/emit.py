@@ -80,9 +80,9 @@ def emit_program(
         return Program.of(segment, config, model=graph.name)
     interface = graph.interface
     placed = {tensor.name: tensor.info for tensor in (*segment.inputs, *segment.outputs)}
-    inputs, outputs = (
+    inputs, outputs, between = (
         tuple(placed.get(tensor.name) or _info(graph, tensor) for tensor in tensors)
-        for tensors in (interface.inputs, interface.outputs)
+        for tensors in (interface.inputs, interface.outputs, interface.between)
     )
     return Program(
         config=config,
@@ -90,6 +90,8 @@ def emit_program(
         inputs=inputs,
         outputs=outputs,
         conversions=interface.conversions,
+        between=between,
+        casts=interface.casts,
         segments=(segment,),
     )
 

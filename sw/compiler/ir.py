@@ -7,8 +7,8 @@ everything the back half needs: no quantisation arithmetic is left to do after l
 
 Conventions
 -----------
-* Activations are int8, NHWC, batch 1, in dense order. `hwc` gives the view [H, W, C] that every
-  NPU operator uses: [1, H, W, C] is itself, any other rank is a column of pixels.
+* Activations are int8, NHWC, in dense order. `hwc` gives the view [H, W, C] that every NPU operator
+  uses: images of a batch lie below one another, any other rank is a column of pixels.
 * A requantisation *multiplier* is a Q0.31 int32 in [2**30, 2**31) or 0 (negative only where
   said), a *shift* has TFLite's sign: positive shifts left before the multiplication, negative
   shifts right after it.
@@ -196,23 +196,17 @@ def hwc(shape: tuple[int, ...]) -> tuple[int, int, int]:
     Parameters
     ----------
     shape : tuple of int
-        [1, H, W, C], or any other rank: the last dimension is C, and the product of the others
-        is H, with W = 1. So [B, K] is B pixels of K channels and [K] is one pixel.
+        [B, H, W, C], which is [B * H, W, C], or any other rank: the last dimension is C, and the
+        product of the others is H, with W = 1. So [B, K] is B pixels of K channels and [K] is one
+        pixel.
 
     Returns
     -------
     tuple of int
         Height, width and channels.
-
-    Raises
-    ------
-    ValueError
-        For rank 4 with a batch other than 1.
     """
     if len(shape) == 4:
-        if shape[0] != 1:
-            raise ValueError(f"shape {list(shape)} has a batch of {shape[0]}")
-        return shape[1], shape[2], shape[3]
+        return shape[0] * shape[1], shape[2], shape[3]
     if not shape:
         return 1, 1, 1
     return prod(shape[:-1]), 1, shape[-1]
@@ -653,12 +647,18 @@ class Interface:
         As the file has them, in its order.
     conversions : tuple of (str, str)
         Names of a tensor and of what it is converted to: from an input of the model to one of the
-        graph, or from an output of the graph to one of the model.
+        graph, or from an output of the graph to one of the model; in order, also by way of others.
+    between : tuple of Tensor
+        The others.
+    casts : tuple of str
+        Names of those tensors that CAST makes, and not QUANTIZE or DEQUANTIZE.
     """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     conversions: tuple[tuple[str, str], ...]
+    between: tuple[Tensor, ...] = ()
+    casts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -10,6 +10,7 @@ from celosia.sw.compiler.passes.dead_code import eliminate_dead_code
 from celosia.sw.compiler.passes.flatten_fully_connected import flatten_fully_connected
 from celosia.sw.compiler.passes.fold_constants import fold_constants
 from celosia.sw.compiler.passes.fold_dilation import fold_dilation
+from celosia.sw.compiler.passes.fold_islands import fold_islands
 from celosia.sw.compiler.passes.fold_pad import fold_pad
 from celosia.sw.compiler.passes.fuse_tables import fuse_tables
 from celosia.sw.compiler.passes.remove_identities import remove_identities
@@ -20,6 +21,8 @@ from celosia.sw.compiler.verify import verify
 __all__ = ["PASSES", "lower"]
 
 PASSES: tuple[Callable[[Graph], Graph], ...] = (
+    eliminate_dead_code,
+    fold_islands,
     eliminate_dead_code,
     strip_edges,
     make_shapes_static,

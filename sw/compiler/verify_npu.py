@@ -21,8 +21,6 @@ def npu_violation(graph: Graph, op: NpuOp) -> str | None:
             return f"{name!r} has no scale"
         if not is_int8(tensor.zero_point):
             return f"zero point of {name!r} is {tensor.zero_point}"
-        if len(tensor.shape) == 4 and tensor.shape[0] != 1:
-            return f"{name!r} has a batch of {tensor.shape[0]}"
     kind = KINDS.get(type(op))
     if kind is None:
         return f"unknown operator type {type(op).__name__}"

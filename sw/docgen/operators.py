@@ -5,7 +5,9 @@ from __future__ import annotations
 from celosia.sw.compiler.frontends.tflite.arithmetic import REFERENCE
 from celosia.sw.compiler.ops.operator import Operator
 from celosia.sw.compiler.ops.registry import OPERATORS
+from celosia.sw.compiler.passes.fold_islands import ISLAND_OPERATORS
 from celosia.sw.docgen.coverage import ETHOS_U55, TFLITE_MICRO
+from celosia.sw.program.conversion import CASTS
 
 __all__ = ["operators_page"]
 
@@ -22,7 +24,9 @@ def operators_page() -> str:
         "Operators of TFLite models that run on the NPU. Activations are int8 with one scale and"
         " zero point a tensor, weights int8 with one scale, or one a channel. Results are equal bit"
         f" for bit to the {REFERENCE}; [arithmetic.md](arithmetic.md) says how. The batch is 1"
-        " unless the table says *any batch*.",
+        " unless the table says *any batch*; of images it is any if windows do not reach from one"
+        " into the next. A model that has a batch otherwise, and whose operators keep its samples"
+        " apart, runs once for each.",
         "",
         "| operator | inputs | types | what computes it | limits |",
         "|---|--:|---|---|---|",
@@ -35,8 +39,14 @@ def operators_page() -> str:
         " loads run after run of bytes that lie side by side in both places. A run takes a cycle"
         " for each bus word.",
         "",
-        "A QUANTIZE of an input of the model (float32 or uint8), and a QUANTIZE or DEQUANTIZE whose"
-        " result is an output, are done by the host, with the reference's bits.",
+        "QUANTIZE, DEQUANTIZE and CAST between an input of the model of another type and the first"
+        " int8 tensor, or between the last one and an output, are done by the host, with the"
+        f" reference's bits. CAST is from and to {', '.join(sorted(CASTS))}.",
+        "",
+        "Between DEQUANTIZE (or CAST) and QUANTIZE whatever is a function of one int8 tensor and of"
+        " float32 constants, one for all or one a channel, becomes one table:"
+        f" {', '.join(ISLAND_OPERATORS)}. It is refused where a result depends on the last bits of"
+        " the C library's functions.",
         "",
         "Any other operator is refused before anything is compiled, with its name and place. The"
         " compiler itself evaluates RESHAPE, SQUEEZE, EXPAND_DIMS, QUANTIZE and DEQUANTIZE of"

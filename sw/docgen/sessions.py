@@ -30,6 +30,8 @@ LEFT_OUT = "..."
 RECORDED = (
     "celosia demo",
     "celosia run kws_int8.tflite --input kws_int8.npy --check",
+    "celosia run ad01_int8.tflite --random 1 --check --batch 8",
+    "celosia run ad01_int8.tflite --random 1 --check --batch 16 --config large",
 )
 """Sessions that `main` runs. That with a simulated board needs two terminals, and is recorded by
 hand."""

@@ -65,7 +65,9 @@ def quantize_array(tensor: TensorInfo, values: Array) -> Array:
     if np.isnan(ratio).any():
         raise InputError(what, "a value is not a number (NaN)", "look at the preprocessing")
     limits = np.iinfo(tensor.dtype)
-    whole = np.trunc(ratio + np.copysign(np.float32(0.5), ratio)) + tensor.zero_point
+    # In double precision: half a step more is not always a float32.
+    wide = ratio.astype(np.float64)
+    whole = np.trunc(wide + np.copysign(0.5, wide)) + tensor.zero_point
     quantized: Array = np.clip(whole, limits.min, limits.max).astype(tensor.item)
     return quantized
 

@@ -27,6 +27,7 @@ from celosia.hw.contract.legal import LACKING_REMEDY, lacking
 from celosia.hw.contract.needed import operations_in
 from celosia.hw.contract.operations import OPERATIONS
 from celosia.schema import build, parse
+from celosia.sw.program.conversion import CASTS, DEQUANTISED, QUANTISED
 from celosia.sw.program.segments import (
     NO_LAYER,
     LayerInfo,
@@ -60,6 +61,8 @@ FORMAT_VERSION = 3
 MAX_COMMANDS = 1 << 16
 """Of a segment: as many as there are tags."""
 MAX_SECTIONS = 256
+MAX_BATCH = 1 << 12
+"""Samples of one run."""
 MIN_RATIO, MAX_RATIO = 2.0**-28, 2.0**28
 """Of the scales of two integer tensors of which one is converted to the other."""
 SECTION_ALIGNMENT = 64
@@ -101,12 +104,20 @@ class Program:
     model : str
         Name of the model, for people.
     batch : int
-        Samples of one run. It is 1: more are reserved.
+        Samples of one run, which the first axis of every tensor has one after the other.
+    one_by_one : str
+        Why the segments compute one sample at a time: they run `batch` times, and their tensors
+        are those of one sample. Empty: they compute all samples at once.
     inputs, outputs : tuple of TensorInfo
         Of the model, in its order.
     conversions : tuple of (str, str)
         Names of tensors that the host converts, and of what they become: from one of the inputs to
-        one that a segment takes, or from one that a segment gives to one of the outputs.
+        one that a segment takes, or from one that a segment gives to one of the outputs; in order,
+        also by way of others.
+    between : tuple of TensorInfo
+        The others: tensors that only the host has.
+    casts : tuple of str
+        Names of those tensors that a conversion makes as CAST does, and not QUANTIZE or DEQUANTIZE.
     segments : tuple of NpuSegment
         What is to be done, in order. A segment takes tensors that are inputs of the model, outputs
         of segments before it, or persistent.
@@ -118,30 +129,35 @@ class Program:
     ------
     ProgramError
         If there is no segment, two tensors have one name, or a tensor comes from nowhere.
-    ReservedError
-        If the batch is not 1.
     """
 
     config: NpuConfig
     model: str = ""
     batch: int = 1
+    one_by_one: str = ""
     inputs: tuple[TensorInfo, ...] = ()
     outputs: tuple[TensorInfo, ...] = ()
     conversions: tuple[tuple[str, str], ...] = ()
+    between: tuple[TensorInfo, ...] = ()
+    casts: tuple[str, ...] = ()
     segments: tuple[NpuSegment, ...]
     initial_state: bytes = b""
 
     def __post_init__(self) -> None:
-        if self.batch != 1:
-            raise ReservedError(
-                "the program",
-                f"its batch is {self.batch}, this software runs one sample at a time",
-                _UPDATE,
+        if not 1 <= self.batch <= MAX_BATCH:
+            raise ProgramError(
+                "the program", f"its batch is {self.batch}, not 1 to {MAX_BATCH}", _REBUILD
             )
         if not self.segments:
             raise ProgramError("the program", "it has no segments", _REBUILD)
         tensors: dict[str, TensorInfo] = {}
         for info in self._all_infos():
+            if self.batch > 1 and info.persistent:
+                raise ProgramError(
+                    f"tensor {info.name!r}", "it is persistent, and of several samples", _REBUILD
+                )
+            if self.batch > 1:
+                info.sample(self.batch)
             if tensors.setdefault(info.name, info) != info:
                 raise ProgramError(f"tensor {info.name!r}", "two tensors have this name", _REBUILD)
         known = {info.name for info in self.inputs}
@@ -167,7 +183,10 @@ class Program:
             )
 
     def _converted(self, known: set[str]) -> set[str]:
-        return {target for source, target in self.conversions if source in known}
+        found = set(known)
+        for source, target in self.conversions:
+            found |= {target} if source in found else set()
+        return found
 
     def _check_conversions(self, tensors: dict[str, TensorInfo]) -> None:
         made = {tensor.name for segment in self.segments for tensor in segment.outputs}
@@ -179,16 +198,24 @@ class Program:
             what = f"conversion of {source.name!r} to {target.name!r}"
             if source.shape != target.shape:
                 raise ProgramError(what, f"{source.shape} to {target.shape}", _REBUILD)
-            kinds = {source.dtype, target.dtype}
-            if not kinds <= {"int8", "uint8", "float32"} or kinds == {"float32"}:
-                raise ProgramError(what, f"{source.dtype} to {target.dtype}", _REBUILD)
-            if any(info.dtype != "float32" and not info.scale > 0 for info in (source, target)):
-                raise ProgramError(what, "one of them has no scale", _REBUILD)
-            if "float32" not in kinds and not MIN_RATIO < source.scale / target.scale < MAX_RATIO:
-                raise ProgramError(what, "their scales are too far apart", _REBUILD)
+            self._check_kinds(what, source, target)
             if target.name in made:
                 raise ProgramError(what, "something else makes it, too", _REBUILD)
             made.add(target.name)
+
+    def _check_kinds(self, what: str, source: TensorInfo, target: TensorInfo) -> None:
+        kinds = source.dtype, target.dtype
+        if target.name in self.casts:
+            if not set(kinds) <= CASTS:
+                raise ProgramError(what, f"{source.dtype} to {target.dtype}", _REBUILD)
+            return
+        if kinds not in QUANTISED | DEQUANTISED:
+            raise ProgramError(what, f"{source.dtype} to {target.dtype}", _REBUILD)
+        integers = [info for info in (source, target) if not info.dtype.startswith("float")]
+        if any(not info.scale > 0 for info in integers):
+            raise ProgramError(what, "one of them has no scale", _REBUILD)
+        if len(integers) == 2 and not MIN_RATIO < source.scale / target.scale < MAX_RATIO:
+            raise ProgramError(what, "their scales are too far apart", _REBUILD)
 
     @staticmethod
     def _require(infos: Sequence[TensorInfo], known: set[str]) -> None:
@@ -199,10 +226,16 @@ class Program:
                 )
 
     def _all_infos(self) -> list[TensorInfo]:
-        found = [*self.inputs, *self.outputs]
+        found = [*self.inputs, *self.outputs, *self.between]
         for segment in self.segments:
-            found += infos_of(segment.placed)
+            infos = infos_of(segment.placed)
+            found += [info.over(self.runs) for info in infos] if self.runs > 1 else infos
         return found
+
+    @property
+    def runs(self) -> int:
+        """How many times the segments run in one run of the program."""
+        return self.batch if self.one_by_one else 1
 
     @classmethod
     def of(
@@ -264,10 +297,16 @@ class Program:
 
     @property
     def inner(self) -> dict[str, TensorInfo]:
-        """What inputs are converted to, by their names; of several the last."""
+        """What inputs are converted to in the end, by their names; of several the last."""
         infos = {info.name: info for info in self.tensors}
-        names = {info.name for info in self.inputs}
-        return {source: infos[target] for source, target in self.conversions if source in names}
+        targets = dict(self.conversions)
+        found = {}
+        for name in (info.name for info in self.inputs if info.name in targets):
+            target = targets[name]
+            while target in targets:
+                target = targets[target]
+            found[name] = infos[target]
+        return found
 
     @property
     def intermediates(self) -> tuple[TensorInfo, ...]:
@@ -286,8 +325,8 @@ class Program:
 
     @property
     def predicted_cycles(self) -> int:
-        """The compiler's estimate of the time that all segments take."""
-        return sum(segment.predicted_cycles for segment in self.segments)
+        """The compiler's estimate of the time that all segments take, for all samples."""
+        return self.runs * sum(segment.predicted_cycles for segment in self.segments)
 
     def require(self, config: NpuConfig) -> None:
         """Refuse to run on another configuration than the program's own.
@@ -341,11 +380,17 @@ class Program:
         constants = bytearray()
         for segment in self.segments:
             constants += bytes(-len(constants) % SECTION_ALIGNMENT) + segment.constants
+        about = {"model": self.model, "npu": asdict(self.config), "batch": self.batch}
+        if self.one_by_one:
+            about["one_by_one"] = self.one_by_one
+        between = {
+            "between": [number[info.name] for info in self.between],
+            "casts": [number[name] for name in self.casts],
+        }
+        between = {key: numbers for key, numbers in between.items() if numbers}
         owners = [owner for segment in self.segments for owner in segment.command_layers]
         contents = {
-            Section.CONFIG: _json(
-                {"model": self.model, "npu": asdict(self.config), "batch": self.batch}
-            ),
+            Section.CONFIG: _json(about),
             Section.COMMANDS: b"".join(segment.commands for segment in self.segments),
             Section.CONSTANTS: bytes(constants),
             Section.TENSORS: _json(
@@ -354,6 +399,7 @@ class Program:
                     "inputs": [number[info.name] for info in self.inputs],
                     "outputs": [number[info.name] for info in self.outputs],
                     "conversions": [[number[name] for name in names] for names in self.conversions],
+                    **between,
                 }
             ),
             Section.MEMORY: _json([asdict(segment.memory) for segment in self.segments]),
@@ -489,6 +535,7 @@ class _About:
     model: str
     npu: NpuConfig
     batch: int
+    one_by_one: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -499,6 +546,8 @@ class _Tensors:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     conversions: tuple[tuple[int, ...], ...]
+    between: tuple[int, ...] = ()
+    casts: tuple[int, ...] = ()
 
     def __getitem__(self, number: int) -> TensorInfo:
         if not 0 <= number < len(self.tensors):
@@ -572,8 +621,11 @@ def _program(sections: dict[int, bytes]) -> Program:
             "COMMAND_LAYERS", np.frombuffer(sections[Section.COMMAND_LAYERS], _LAYER_TYPE)
         ),
     }
+    own = tensors
+    if about.one_by_one:
+        own = replace(tensors, tensors=tuple(t.sample(about.batch) for t in tensors.tensors))
     segments = tuple(
-        _segment(entry, plan, tensors, parts) for entry, plan in zip(entries, memory, strict=True)
+        _segment(entry, plan, own, parts) for entry, plan in zip(entries, memory, strict=True)
     )
     for part in parts.values():
         part.end()
@@ -581,9 +633,12 @@ def _program(sections: dict[int, bytes]) -> Program:
         config=about.npu,
         model=about.model,
         batch=about.batch,
+        one_by_one=about.one_by_one,
         inputs=tuple(tensors[number] for number in tensors.inputs),
         outputs=tuple(tensors[number] for number in tensors.outputs),
         conversions=tuple(_pair(tensors, numbers) for numbers in tensors.conversions),
+        between=tuple(tensors[number] for number in tensors.between),
+        casts=tuple(tensors[number].name for number in tensors.casts),
         segments=segments,
         initial_state=sections[Section.STATE],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ from celosia.errors import InputError, ProgramError
 from celosia.hw.contract.isa import Region
 from celosia.sw.program.origin import Origin
 
-__all__ = ["PlacedTensor", "TensorInfo"]
+__all__ = ["PlacedTensor", "TensorInfo", "over_samples"]
 
 DTYPES = (
     "bool",
@@ -31,6 +31,19 @@ MAX_ELEMENTS = 1 << 31
 MAX_AXES = 16
 """numpy has room for 32."""
 _REBUILD = "compile the model again"
+
+
+def over_samples(shape: tuple[int, ...], samples: int) -> tuple[int, ...]:
+    """Return the shape of a tensor of several samples, one after the other.
+
+    A first axis of 1 is the batch, and so is the first of more than two axes; other shapes get one
+    in front.
+    """
+    if not shape:
+        return (samples, 1)
+    if len(shape) > 2 or (len(shape) == 2 and shape[0] == 1):
+        return (samples * shape[0], *shape[1:])
+    return (samples, *shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +101,26 @@ class TensorInfo:
             len(kept) != channels or kept[:1] < (0,) or list(kept) != sorted(set(kept))
         ):
             raise ProgramError(what, f"{channels} channels, kept are {list(kept)}", _REBUILD)
+
+    def over(self, samples: int) -> TensorInfo:
+        """Return the tensor of several samples, of which this is one; `sample` undoes it."""
+        return replace(self, shape=(samples * self.shape[0], *self.shape[1:]))
+
+    def sample(self, samples: int) -> TensorInfo:
+        """Return the tensor of one of several samples, which the first axis has one after the
+        other.
+
+        Raises
+        ------
+        ProgramError
+            If it has not.
+        """
+        first = self.shape[0] if self.shape else 0
+        if samples < 1 or first < 1 or first % samples:
+            raise ProgramError(
+                f"tensor {self.name!r}", f"{self.shape} is not of {samples} samples", _REBUILD
+            )
+        return replace(self, shape=(first // samples, *self.shape[1:]))
 
     @property
     def item(self) -> np.dtype[np.generic]:

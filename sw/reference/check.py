@@ -133,7 +133,8 @@ def check_model(
     device : Device
         An open device.
     inputs : sequence of mapping
-        One entry an inference: int8 arrays by input name.
+        One entry a run: arrays by input name. Samples of a batch are one after the other, and the
+        reference runs each alone.
     program : Program, optional
         The plain program, if it is compiled already.
     fold : bool
@@ -155,8 +156,14 @@ def check_model(
         If the model cannot be compiled or checked, or the device fails.
     """
     plain = program if program is not None else compile_model(path, config, fold=fold)
-    instrumented = compile_model(path, config, keep_tensors=True, fold=plain.folded_macs > 0)
     with ReferenceModel(path, interpreter=interpreter) as reference:
+        instrumented = compile_model(
+            path,
+            config,
+            keep_tensors=True,
+            fold=plain.folded_macs > 0,
+            batch=reference.samples(plain.inputs[0].shape),
+        )
         return _check(reference, plain, instrumented, device, inputs, progress)
 
 

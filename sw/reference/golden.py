@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from celosia.sim.golden import activations, movement, resize
+from celosia.sim.golden import activations, floats, movement, resize
 from celosia.sim.golden import operators as golden
 from celosia.sw.compiler.ir import Graph
 from celosia.sw.reference.graph import (
@@ -93,7 +93,7 @@ class GoldenModel:
         values = {info.index: info.data for info in self.tensors.values() if info.data is not None}
         computed = self._bind(inputs)
         for op in self.operators:
-            results = _EVALUATORS[op.name](self, op, {**values, **computed})
+            results = self._evaluator(op)(self, op, {**values, **computed})
             each = results if isinstance(results, list) else [results]
             for index, result in zip(op.outputs, each, strict=True):
                 expected = self.tensors[index].shape
@@ -124,7 +124,17 @@ class GoldenModel:
                 )
         return {info.index: array for info, array in zip(self.inputs, arrays, strict=True)}
 
+    def _evaluator(self, op: GoldenOperator) -> _Evaluator:
+        return _in_floats if self._floats(op) else _EVALUATORS[op.name]
+
+    def _floats(self, op: GoldenOperator) -> bool:
+        """Whether an operator has a meaning of its own for float32, and gets nothing else."""
+        kinds = {self.tensors[index].dtype for index in op.inputs if index >= 0}
+        return op.name in _FLOATS and kinds == {np.dtype(np.float32)}
+
     def _check(self, op: GoldenOperator) -> None:
+        if self._floats(op):
+            return
         if op.name not in _EVALUATORS:
             supported = ", ".join(OPERATORS)
             raise UnsupportedModelError(
@@ -333,23 +343,21 @@ def _reshape(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
 
 def _quantize(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
     x, out = model.tensors[op.inputs[0]], model.tensors[op.outputs[0]]
-    if out.dtype not in (np.int8, np.uint8) or out.scales.size != 1:
+    if out.dtype not in (np.int8, np.uint8, np.int16) or out.scales.size != 1:
         raise _types(model, op)
-    limits = np.iinfo(out.dtype)
-    if x.dtype in (np.int8, np.uint8) and x.scales.size == 1:
+    if x.dtype in (np.int8, np.uint8, np.int16, np.int32) and x.scales.size == 1:
         return golden.quantize(values[x.index], dtype=out.dtype, **_in_out(model, op))
     if x.dtype != np.float32:
         raise _types(model, op)
-    # In float32: divided in single precision, halves away from zero.
-    with np.errstate(over="ignore"):
-        steps = (values[x.index] / np.float32(out.scale)).astype(np.float64)
-    rounded = np.copysign(np.floor(np.abs(steps) + 0.5), steps) + out.zero_point
-    result: Array = np.clip(rounded, limits.min, limits.max).astype(out.dtype)
-    return result
+    return floats.to_integers(
+        values[x.index], scale=out.scale, zero_point=out.zero_point, dtype=out.dtype
+    )
 
 
 def _dequantize(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
     x, out = model.tensors[op.inputs[0]], model.tensors[op.outputs[0]]
+    if out.dtype == np.float32 and x.dtype == np.float16:
+        return values[x.index].astype(np.float32)
     if (
         out.dtype != np.float32
         or x.scales.size != 1
@@ -359,6 +367,30 @@ def _dequantize(model: GoldenModel, op: GoldenOperator, values: Values) -> Array
     distance = values[x.index].astype(np.float64) - x.zero_point
     result: Array = (x.scale * distance).astype(np.float32)
     return result
+
+
+def _cast(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    dtype = model.tensors[op.outputs[0]].dtype
+    if dtype is None:
+        raise _types(model, op)
+    return floats.cast(values[op.inputs[0]], dtype=dtype)
+
+
+def _in_floats(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    """Return what an operator computes of float32 tensors."""
+    operands = [values[index] for index in op.inputs]
+    with np.errstate(all="ignore"):
+        if op.name == "GELU":
+            result = floats.gelu(operands[0], approximate=bool(op.options["approximate"]))
+        elif op.name == "LEAKY_RELU":
+            result = floats.leaky_relu(operands[0], alpha=op.options["alpha"])
+        elif op.name in floats.UNARY:
+            result = floats.UNARY[op.name](operands[0])
+        else:
+            result = floats.BINARY[op.name](*operands)
+            if op.name in ("ADD", "DIV", "MUL", "SUB"):
+                result = floats.clamp(result, _activation(op))
+        return result.astype(np.float32)
 
 
 def _types(model: GoldenModel, op: GoldenOperator) -> UnsupportedModelError:
@@ -589,6 +621,7 @@ _EVALUATORS: dict[str, _Evaluator] = {
     "LEAKY_RELU": _leaky_relu,
     "HARD_SWISH": _unary(activations.hard_swish),
     "QUANTIZE": _quantize,
+    "CAST": _cast,
     "DEQUANTIZE": _dequantize,
     "MEAN": _mean,
     "SUM": _mean,
@@ -599,6 +632,7 @@ _EVALUATORS: dict[str, _Evaluator] = {
 _DATA_PLACE = {"TRANSPOSE_CONV": 2}
 """Which operand the activations are, where it is not the first one."""
 # What moves data without computing, or looks at the types itself.
-_ANY_TYPE = frozenset({*_MOVEMENTS, "QUANTIZE", "DEQUANTIZE"})
+_ANY_TYPE = frozenset({*_MOVEMENTS, "CAST", "QUANTIZE", "DEQUANTIZE"})
+_FLOATS = frozenset({"GELU", "LEAKY_RELU", *floats.UNARY, *floats.BINARY})
 OPERATORS: tuple[str, ...] = tuple(sorted(_EVALUATORS))
 """TFLite names of the operators that the golden model computes."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import math
 import os
 import select
 import signal
@@ -114,18 +115,22 @@ class ReferenceModel(Closing):
         """Names of what the results are compared with."""
         return ("golden model", *(["reference interpreter"] if self._interpreter else []))
 
+    def samples(self, shape: Sequence[int]) -> int:
+        """Return how many samples a first input of this shape has."""
+        return math.prod(shape) // max(1, math.prod(self._golden.inputs[0].shape))
+
     def run(self, inputs: Mapping[str, Array]) -> list[Expected]:
         """Run one inference.
 
         Parameters
         ----------
         inputs : mapping of str to ndarray
-            int8, by input name.
+            By input name; several samples are one after the other, and each runs alone.
 
         Returns
         -------
         list of Expected
-            One entry a source.
+            One entry a source; tensors of several samples have these as a new first axis.
 
         Raises
         ------
@@ -133,6 +138,19 @@ class ReferenceModel(Closing):
             If the golden model cannot compute one of the operators as it is here.
         """
         ordered = [inputs[name] for name in self._input_names]
+        samples = self.samples(ordered[0].shape)
+        if samples <= 1:
+            return self._run_one(ordered)
+        shapes = [info.shape for info in self._golden.inputs]
+        split = [a.reshape(samples, *shape) for a, shape in zip(ordered, shapes, strict=True)]
+        runs = [self._run_one([array[number] for array in split]) for number in range(samples)]
+        # A source that gave up on the way says nothing of the samples before either.
+        return [
+            Expected(each[0].source, _stacked([expected.tensors for expected in each]))
+            for each in zip(*runs, strict=False)
+        ]
+
+    def _run_one(self, ordered: list[Array]) -> list[Expected]:
         try:
             values = self._golden.run_by_index(ordered)
         except ValueError as error:
@@ -178,6 +196,10 @@ class ReferenceModel(Closing):
             "run it without --check",
             file=str(self._path),
         )
+
+
+def _stacked(samples: list[dict[str, Array]]) -> dict[str, Array]:
+    return {name: np.stack([tensors[name] for tensors in samples]) for name in samples[0]}
 
 
 class _ReferenceError(Exception):

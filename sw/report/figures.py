@@ -14,6 +14,8 @@ from celosia.sw.reference.check import CheckReport
 
 __all__ = ["check_figures", "describe_output", "run_figures", "utilisation"]
 
+MAX_SAMPLES = 3
+"""Of a run whose outputs are described."""
 MAX_SCORES = 32
 """Of a vector of at most so many elements the greatest one is shown, else the range."""
 
@@ -27,7 +29,7 @@ def utilisation(program: Program, cycles: int | None) -> float | None:
     if not cycles:
         return None
     macs = sum(layer.macs for layer in program.layers) - program.folded_macs
-    return macs / (cycles * program.config.macs_per_cycle)
+    return program.runs * macs / (cycles * program.config.macs_per_cycle)
 
 
 def run_figures(
@@ -59,10 +61,12 @@ def run_figures(
         "config_fields": asdict(program.config),
         "device": device,
         "samples": len(results),
+        "batch": program.batch,
+        "one_by_one": program.one_by_one,
         "cycles": cycles,
         "predicted_cycles": program.predicted_cycles,
-        "macs": sum(layer.macs for layer in program.layers),
-        "folded_macs": program.folded_macs,
+        "macs": program.runs * sum(layer.macs for layer in program.layers),
+        "folded_macs": program.runs * program.folded_macs,
         "utilisation": utilisation(program, cycles),
         "seconds": seconds,
         "equal": None,
@@ -76,7 +80,7 @@ def run_figures(
             {
                 "cycles": result.cycles,
                 "outputs": {
-                    info.name: describe_output(info, result.outputs[info.name])
+                    info.name: _describe_samples(info, result.outputs[info.name], program.batch)
                     for info in program.outputs
                 },
             }
@@ -102,6 +106,13 @@ def check_figures(report: CheckReport) -> dict[str, Any]:
             "difference": difference,
         },
     }
+
+
+def _describe_samples(info: TensorInfo, values: npt.NDArray[Any], batch: int) -> str:
+    """Describe an output, of several samples those that are listed."""
+    samples = np.split(values, batch)
+    more = ", ..." if batch > MAX_SAMPLES else ""
+    return ", ".join(describe_output(info, sample) for sample in samples[:MAX_SAMPLES]) + more
 
 
 def describe_output(info: TensorInfo, values: npt.NDArray[Any]) -> str:

@@ -53,8 +53,10 @@ class Fit:
     memory : MemoryTiming
         How fast it is taken to be.
     clock_hz : int
+    batch : int
+        Samples of a run.
     cycles : int
-        Predicted for this memory, from the doorbell to the interrupt.
+        Predicted for this memory, from the doorbell to the interrupt; of all samples.
     macs : int
     multipliers : tuple of int
         What the NPU takes, what the FPGA has.
@@ -70,6 +72,7 @@ class Fit:
     cycles: int
     macs: int
     multipliers: tuple[int, int]
+    batch: int = 1
 
     @property
     def memory_fits(self) -> bool:
@@ -90,7 +93,7 @@ class Fit:
     @property
     def milliseconds(self) -> float:
         """Predicted time of an inference, without the transfer of input and output."""
-        return self.cycles / self.clock_hz * 1e3
+        return self.cycles / self.batch / self.clock_hz * 1e3
 
     def figures(self) -> dict[str, Any]:
         """Return everything as plain values, for JSON."""
@@ -129,8 +132,9 @@ def fit_program(
         memory_bytes=memory_bytes,
         memory=replace(memory),
         clock_hz=clock_hz,
-        cycles=prediction.cycles,
-        macs=sum(layer.macs for layer in program.layers),
+        batch=program.batch,
+        cycles=program.runs * prediction.cycles,
+        macs=program.runs * sum(layer.macs for layer in program.layers),
         multipliers=multipliers,
     )
 
@@ -153,6 +157,7 @@ def fit_model(
     clock_mhz: float | None = None,
     memory_kib: int | None = None,
     fold: bool = False,
+    batch: int = 1,
 ) -> Fit:
     """Say before any synthesis whether a model fits a board, and how long an inference takes.
 
@@ -170,6 +175,8 @@ def fit_model(
         Size of a system memory on the chip; by default the board's.
     fold : bool
         Remove channels that are constant.
+    batch : int
+        Samples of a run.
 
     Raises
     ------
@@ -179,7 +186,7 @@ def fit_model(
     from celosia.boards.build import request_of
 
     request = request_of(board, config, clock_mhz=clock_mhz, memory_kib=memory_kib)
-    program = compile_model(model, request.config, fold=fold)
+    program = compile_model(model, request.config, fold=fold, batch=batch)
     identity = request.identity
     return fit_board(
         program, request.board, clock_hz=identity.clock_hz, memory_bytes=identity.memory_bytes
@@ -209,7 +216,7 @@ def fit_board(program: Program, board: Board, *, clock_hz: int, memory_bytes: in
 
 
 def boards_that_fit(
-    model: str | os.PathLike[str] | bytes, unlike: Board, *, fold: bool
+    model: str | os.PathLike[str] | bytes, unlike: Board, *, fold: bool, batch: int = 1
 ) -> list[Board]:
     """Return the other boards that a model fits."""
     from celosia.boards import registry
@@ -219,7 +226,7 @@ def boards_that_fit(
         if board.name == unlike.name:
             continue
         try:
-            program = compile_model(model, resolve_config(board.config), fold=fold)
+            program = compile_model(model, resolve_config(board.config), fold=fold, batch=batch)
         except (CompileError, UnsupportedError):
             continue
         fit = fit_board(program, board, clock_hz=board.clock_hz, memory_bytes=board.memory.bytes)

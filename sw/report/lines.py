@@ -7,7 +7,20 @@ from typing import Any
 from celosia.sw.driver.result import Result
 from celosia.sw.program.file import Program
 
-__all__ = ["check_line", "timing_lines"]
+__all__ = ["batch_lines", "check_line", "timing_lines"]
+
+
+def batch_lines(program: Program, cycles: int | None) -> list[str]:
+    """Return how several samples are computed, and what each costs; nothing for one sample."""
+    if program.batch == 1:
+        return []
+    count = program.predicted_cycles if cycles is None else cycles
+    each = f"{count / program.batch:,.0f} cycles a sample"
+    if cycles is None:
+        each += " predicted"
+    if not program.one_by_one:
+        return [f"batch of {program.batch}, as rows of the same tensors: {each}"]
+    return [f"batch of {program.batch}, one sample after the other ({program.one_by_one}): {each}"]
 
 
 def timing_lines(program: Program, result: Result, figures: dict[str, Any]) -> list[str]:
@@ -15,13 +28,18 @@ def timing_lines(program: Program, result: Result, figures: dict[str, Any]) -> l
     predicted = figures["predicted_cycles"]
     macs, folded = figures["macs"] - figures["folded_macs"], figures["folded_macs"]
     more = f"; {folded:,} more MACs of the model folded away" if folded else ""
+    batch = batch_lines(program, result.cycles)
     if result.cycles is None:
-        return [f"cycles: none on the emulator, {predicted:,} predicted; {macs:,} MACs{more}"]
+        return [
+            f"cycles: none on the emulator, {predicted:,} predicted; {macs:,} MACs{more}",
+            *batch,
+        ]
     error = (predicted - result.cycles) / result.cycles
     return [
         f"cycles: {result.cycles:,} ({predicted:,} predicted, {error:+.1%})",
         f"utilisation: {figures['utilisation']:.1%} ({macs:,} MACs on"
         f" {program.config.rows}x{program.config.cols}{more})",
+        *batch,
     ]
 
 

@@ -100,6 +100,8 @@ def find_origin(program: Program, name: str, index: Sequence[int], op_index: int
         return Origin(layer=None)
     segment, tensor = _writer(program, name)
     commands = segment.decode()
+    if program.runs > 1:  # the place of the element in its own sample
+        index = (index[0] % tensor.info.shape[0], *index[1:])
     address = _memory_address(tensor, index)
     store, sram = _last_transfer(commands, Store, Region[tensor.region], address)
     if store is None or sram is None:

@@ -45,13 +45,19 @@ def random_samples(program: Program, count: int, seed: int) -> list[Sample]:
 
 
 def _random(rng: np.random.Generator, info: TensorInfo, inner: TensorInfo | None) -> Array:
-    if info.dtype != "float32":
-        limits = np.iinfo(info.dtype)
-        return rng.integers(limits.min, limits.max + 1, info.shape, dtype=np.dtype(info.dtype))
+    kind = np.dtype(info.dtype)
+    if kind.kind == "b":
+        return rng.integers(0, 2, info.shape).astype(kind)
+    if kind.kind in "iu":
+        limits = np.iinfo(kind)
+        low, high = int(limits.min), int(limits.max)
+        if kind.itemsize > 2:  # beyond what an int8 tensor can say there is little to see
+            low, high = -1000, 1000
+        return rng.integers(low, high + 1, info.shape, dtype=kind)
     if inner is None:
-        return rng.standard_normal(info.shape).astype(np.float32)
+        return rng.standard_normal(info.shape).astype(kind)
     steps = rng.uniform(-130, 130, info.shape) - inner.zero_point
-    return (steps * inner.scale).astype(np.float32)
+    return (steps * inner.scale).astype(kind)
 
 
 def load_samples(
@@ -60,6 +66,7 @@ def load_samples(
     *,
     array: str | None = None,
     quantize: bool = False,
+    batch: int = 1,
 ) -> list[Sample]:
     """Read the inputs of one or many inferences.
 
@@ -74,11 +81,13 @@ def load_samples(
         The array of the ``.npz`` to take, for a model with one input.
     quantize : bool
         Whether floats are quantised with the model's parameters.
+    batch : int
+        Samples of a run, which the inputs have along their first axis.
 
     Returns
     -------
     list of dict
-        One entry a sample. An array of the input's shape is one sample; with one more leading
+        One entry a run. An array of the input's shape is one sample; with one more leading
         dimension, or more than one entry in the batch dimension, it is as many as it has entries.
 
     Raises
@@ -87,7 +96,10 @@ def load_samples(
         If the file cannot be read or does not fit the model.
     """
     arrays = _read(inputs, path, array)
-    split = {info.name: _split(info, arrays[info.name], path, quantize=quantize) for info in inputs}
+    split = {
+        info.name: _split(info, arrays[info.name], path, quantize=quantize, batch=batch)
+        for info in inputs
+    }
     counts = {name: len(values) for name, values in split.items()}
     if len(set(counts.values())) != 1:
         listed = ", ".join(f"{name!r} has {count}" for name, count in counts.items())
@@ -178,7 +190,9 @@ def _choose(names: list[str], loaded: Sample, path: Path, array: str | None) -> 
     )
 
 
-def _split(info: TensorInfo, values: Array, path: Path, *, quantize: bool) -> list[Array]:
+def _split(
+    info: TensorInfo, values: Array, path: Path, *, quantize: bool, batch: int
+) -> list[Array]:
     what = f"input file {path}"
     floating = np.issubdtype(np.dtype(info.dtype), np.floating)
     if floating and np.issubdtype(values.dtype, np.floating):
@@ -202,8 +216,10 @@ def _split(info: TensorInfo, values: Array, path: Path, *, quantize: bool) -> li
         return [values]
     if values.shape[1:] == shape:
         return list(values)
-    if shape[:1] == (1,) and values.shape[1:] == shape[1:]:
+    if batch == 1 and shape[:1] == (1,) and values.shape[1:] == shape[1:]:
         return [entry[np.newaxis] for entry in values]
+    if batch > 1 and values.shape[1:] == shape[1:] and len(values) % shape[0] == 0:
+        return np.split(values, len(values) // shape[0])
     if (1, *values.shape) == shape:
         return [values[np.newaxis]]
     raise InputError(

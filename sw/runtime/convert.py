@@ -1,4 +1,4 @@
-"""Conversions at the ends of a model, as TFLite's QUANTIZE and DEQUANTIZE kernels do them."""
+"""Conversions at the ends of a model, as TFLite's QUANTIZE, DEQUANTIZE and CAST kernels do them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from celosia.sw.compiler.arithmetic.tables import requantize_table
-from celosia.sw.compiler.ir import Int8Array
-from celosia.sw.driver.inputs import quantize_array
+from celosia.errors import InputError
+from celosia.sw.compiler.arithmetic import floats, integers
 from celosia.sw.program.tensors import TensorInfo
 
 __all__ = ["convert"]
@@ -17,15 +16,17 @@ __all__ = ["convert"]
 Array = npt.NDArray[Any]
 
 
-def convert(source: TensorInfo, target: TensorInfo, values: Array) -> Array:
+def convert(source: TensorInfo, target: TensorInfo, values: Array, *, cast: bool = False) -> Array:
     """Return the values of one tensor as another's.
 
     Parameters
     ----------
     source, target : TensorInfo
-        Of one shape; int8 or uint8 with scale and zero point, or float32.
+        Of one shape, and of types that `celosia.sw.program.conversion` has.
     values : ndarray
         The source's.
+    cast : bool
+        Whether as CAST, which knows no scales.
 
     Returns
     -------
@@ -37,22 +38,39 @@ def convert(source: TensorInfo, target: TensorInfo, values: Array) -> Array:
     Raises
     ------
     InputError
-        If a float is not a number.
+        If a float to be quantised is not a number.
     """
-    if source.dtype == "float32":
-        return quantize_array(target, values)
-    distance = values.astype(np.int64) - source.zero_point
+    if cast:
+        return floats.cast(values, target.item)
+    if source.dtype == "float16":
+        return values.astype(target.item)
     if target.dtype == "float32":
-        return (source.scale * distance.astype(np.float64)).astype(np.float32)
-    # A byte of either type is an int8 value some steps away.
-    first, second = np.iinfo(values.dtype).min + 128, np.iinfo(target.dtype).min + 128
-    table = _table(
-        source.scale, source.zero_point - first, target.scale, target.zero_point - second
-    )
-    codes = (values.astype(np.int16) - first).astype(np.int8)
-    return (table[codes.view(np.uint8)].astype(np.int16) + second).astype(target.item)
+        return floats.dequantised(values.astype(np.int64), source.scale, source.zero_point)
+    limits = np.iinfo(target.dtype)
+    span = int(limits.min), int(limits.max)
+    if source.dtype == "float32":
+        if np.isnan(values).any():
+            raise InputError(
+                f"input {source.name!r}",
+                "a value is not a number (NaN)",
+                "look at the preprocessing",
+            )
+        codes = floats.quantised(values, target.scale, target.zero_point, span)
+        return codes.astype(target.item)
+    ends = (source.scale, source.zero_point), (target.scale, target.zero_point)
+    if values.itemsize > 1:
+        return integers.requantised(values.astype(np.int64), *ends, span).astype(target.item)
+    table = _table(source.dtype, *ends, span)
+    return table[values.view(np.uint8)].astype(target.item)
 
 
 @cache
-def _table(scale_in: float, zero_in: int, scale_out: float, zero_out: int) -> Int8Array:
-    return requantize_table(scale_in, zero_in, scale_out, zero_out)
+def _table(
+    dtype: str,
+    source: integers.Quantisation,
+    target: integers.Quantisation,
+    limits: tuple[int, int],
+) -> Array:
+    """Return what each byte of a type becomes."""
+    codes = np.arange(256, dtype=np.uint8).view(dtype).astype(np.int64)
+    return integers.requantised(codes, source, target, limits)

@@ -86,20 +86,31 @@ class Session:
         """
         self.device.load(self.program.segments[0])
 
+    def _samples(self, values: dict[str, Array]) -> list[dict[str, Array]]:
+        """Return what each run of the segments begins with: all samples, or one after the other."""
+        runs = self.program.runs
+        if runs == 1:
+            return [values]
+        parts = {name: np.split(array, runs) for name, array in values.items()}
+        return [{name: part[run] for name, part in parts.items()} for run in range(runs)]
+
     def _convert(self, values: dict[str, Array]) -> None:
         """Add what is converted from tensors that are there."""
         infos = self._infos
         for source, target in self.program.conversions:
             if source in values and target not in values:
-                values[target] = convert(infos[source], infos[target], values[source])
+                values[target] = convert(
+                    infos[source], infos[target], values[source], cast=target in self.program.casts
+                )
 
     def run(self, inputs: Inputs, *, quantize: bool = False) -> Result:
-        """Run one inference.
+        """Run one inference, or one of each sample if the program is of several.
 
         Parameters
         ----------
         inputs : Inputs
             Arrays by tensor name or in the model's order; one array for a model with one input.
+            Several samples are one after the other along the first axis, here and in the outputs.
         quantize : bool
             Convert floating-point arrays with each tensor's scale and zero point, where the model
             takes integers.
@@ -122,13 +133,17 @@ class Session:
         values |= self._state
         self._convert(values)
         results: list[SegmentResult] = []
-        tensors: dict[str, Array] = {}
-        for segment in program.segments:
-            taken = {tensor.name: values[tensor.name] for tensor in segment.inputs}
-            results.append(self.device.run_segment(segment, taken))
-            values |= results[-1].outputs
-            tensors |= results[-1].tensors
-            self._convert(values)
+        kept: list[dict[str, Array]] = []
+        samples = self._samples(values)
+        for sample in samples:
+            kept.append({})
+            for segment in program.segments:
+                taken = {tensor.name: sample[tensor.name] for tensor in segment.inputs}
+                results.append(self.device.run_segment(segment, taken))
+                sample |= results[-1].outputs
+                kept[-1] |= results[-1].tensors
+                self._convert(sample)
+        values, tensors = _joined(samples), _joined(kept)
         # What is between a conversion and the NPU can be looked at like an intermediate tensor.
         made = {name for names in program.conversions for name in names}
         made -= {info.name for info in (*program.inputs, *program.outputs)}
@@ -145,3 +160,10 @@ class Session:
             tensors=tensors,
             segments=tuple(results),
         )
+
+
+def _joined(samples: list[dict[str, Array]]) -> dict[str, Array]:
+    """Return the tensors of all samples, one after the other along their first axis."""
+    if len(samples) == 1:
+        return samples[0]
+    return {name: np.concatenate([sample[name] for sample in samples]) for name in samples[0]}

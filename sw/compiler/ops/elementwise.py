@@ -34,7 +34,7 @@ from celosia.sw.compiler.ir import (
 )
 from celosia.sw.compiler.ops.npu.add import added
 from celosia.sw.compiler.ops.npu.checks import bad_broadcast
-from celosia.sw.compiler.ops.operator import Lowered, Operator
+from celosia.sw.compiler.ops.operator import Lowered, Operator, always
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 
 __all__ = ["OPERATORS"]
@@ -338,7 +338,13 @@ def _gelu(op: SourceOp, arguments: _Quantisation) -> Int8Array:
 
 def _function(*names: str, table: _TableMaker, limits: str = "") -> Operator:
     return Operator(
-        names=names, operands=(1, 1), where="table", limits=limits, lower=_by_table(table)
+        names=names,
+        operands=(1, 1),
+        where="table",
+        limits=limits,
+        lower=_by_table(table),
+        batches=True,
+        apart=always,
     )
 
 
@@ -349,6 +355,8 @@ OPERATORS = (
         where="vector engine; with a constant: table",
         limits="broadcast over height and width, or a constant of one value or of one a channel",
         lower=lower_add,
+        batches=True,
+        apart=always,
         constants=True,
     ),
     Operator(
@@ -357,6 +365,8 @@ OPERATORS = (
         where="table, or array",
         limits="by a constant of one value or of one a channel",
         lower=lower_mul,
+        batches=True,
+        apart=always,
         constants=True,
     ),
     Operator(
@@ -366,6 +376,8 @@ OPERATORS = (
         limits="broadcast over height and width, or a constant of one value or of one a channel;"
         " equal quantisation",
         lower=lower_extremum,
+        batches=True,
+        apart=always,
         constants=True,
     ),
     Operator(
@@ -374,6 +386,8 @@ OPERATORS = (
         where="table",
         limits="a constant slope, one for all or one a channel",
         lower=lower_prelu,
+        batches=True,
+        apart=always,
     ),
     Operator(
         names=("SQUARED_DIFFERENCE",),
@@ -381,6 +395,8 @@ OPERATORS = (
         where="table",
         limits="from a constant of one value or of one a channel",
         lower=lower_squared_difference,
+        batches=True,
+        apart=always,
         constants=True,
     ),
     _function("ABS", table=lambda op, q: tables.abs_table(*q)),

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from celosia.sw.compiler.arithmetic.boxes import Box, boxes_of
 from celosia.sw.compiler.ir import Graph, MoveOp, NpuOp, ReshapeOp, SourceOp, Tensor, hwc
-from celosia.sw.compiler.ops.operator import Lowered, Operator
+from celosia.sw.compiler.ops.operator import Lowered, Operator, always
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 
 __all__ = ["OPERATORS", "lower_by_fill", "lower_by_pixels"]
@@ -157,12 +157,6 @@ def _require(graph: Graph, op: SourceOp, operands: list[str]) -> None:
             if tensor.elements > MAX_MOVED:
                 raise unsupported(
                     op, f"{tensor.name!r} is too large to move", "use smaller tensors"
-                )
-            if len(tensor.shape) == 4 and tensor.shape[0] != 1:
-                raise unsupported(
-                    op,
-                    f"{tensor.name!r} has a batch of {tensor.shape[0]}",
-                    "convert with batch size 1",
                 )
 
 
@@ -458,10 +452,21 @@ def _mover(
     )
 
 
+def _reshape(name: str, operands: tuple[int, int]) -> Operator:
+    return Operator(
+        names=(name,),
+        operands=operands,
+        where="nothing to do",
+        lower=lower_reshape,
+        batches=True,
+        apart=always,
+    )
+
+
 OPERATORS = (
-    Operator(names=("RESHAPE",), operands=(1, 2), where="nothing to do", lower=lower_reshape),
-    Operator(names=("SQUEEZE",), operands=(1, 1), where="nothing to do", lower=lower_reshape),
-    Operator(names=("EXPAND_DIMS",), operands=(2, 2), where="nothing to do", lower=lower_reshape),
+    _reshape("RESHAPE", operands=(1, 2)),
+    _reshape("SQUEEZE", operands=(1, 1)),
+    _reshape("EXPAND_DIMS", operands=(2, 2)),
     _mover(
         "BATCH_TO_SPACE_ND",
         operands=(3, 3),

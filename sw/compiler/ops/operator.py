@@ -7,10 +7,26 @@ from dataclasses import dataclass
 
 from celosia.sw.compiler.ir import DType, Graph, NpuOp, SourceOp, Tensor
 
-__all__ = ["Lowered", "Operator"]
+__all__ = ["Lowered", "Operator", "always", "off_first_axis"]
 
 Lowered = tuple[list[NpuOp], list[Tensor]]
 """Operators of the NPU, and tensors between them that the file does not have."""
+
+
+def always(graph: Graph, op: SourceOp) -> bool:
+    """Say yes."""
+    return True
+
+
+def off_first_axis(operand: int) -> Callable[[Graph, SourceOp], bool]:
+    """Return whether a constant operand of axes has not the first one."""
+
+    def apart(graph: Graph, op: SourceOp) -> bool:
+        axes = graph.tensors[op.inputs[operand]].data
+        rank = len(graph.tensors[op.inputs[0]].shape)
+        return axes is not None and all(int(axis) % rank for axis in axes.flat)
+
+    return apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +62,9 @@ class Operator:
         The first dimension may be any, not only 1.
     constants : bool
         Its activations may be constants.
+    apart : callable
+        Whether what it makes of an entry of the first axis depends on that entry only, if its
+        activations and its outputs have equally many.
     """
 
     names: tuple[str, ...]
@@ -60,3 +79,4 @@ class Operator:
     weighted: bool = False
     batches: bool = False
     constants: bool = False
+    apart: Callable[[Graph, SourceOp], bool] = lambda graph, op: False

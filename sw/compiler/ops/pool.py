@@ -6,7 +6,7 @@ from typing import Literal
 
 from celosia.sw.compiler.arithmetic.fixed import activation_range
 from celosia.sw.compiler.ir import Graph, PoolOp, SourceOp
-from celosia.sw.compiler.ops.operator import Operator
+from celosia.sw.compiler.ops.operator import Operator, always
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 from celosia.sw.compiler.passes.window import window_of
 
@@ -56,6 +56,8 @@ OPERATORS = (
         operands=(1, 1),
         where="vector engine",
         limits="equal quantisation of input and output",
+        batches=True,
+        apart=always,
         lower=lower_pool,
     ),
 )

@@ -32,7 +32,7 @@ from celosia.sw.compiler.ir import (
     hwc,
     made_like,
 )
-from celosia.sw.compiler.ops.operator import Lowered, Operator
+from celosia.sw.compiler.ops.operator import Lowered, Operator, off_first_axis
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 
 __all__ = ["OPERATORS"]
@@ -284,13 +284,21 @@ def _dividing(real: float, count: int) -> tuple[int, int]:
 
 
 OPERATORS = (
-    Operator(names=("MEAN",), operands=(2, 2), where="array", limits=LIMITS, lower=lower_mean),
+    Operator(
+        names=("MEAN",),
+        operands=(2, 2),
+        where="array",
+        limits=LIMITS,
+        lower=lower_mean,
+        apart=off_first_axis(1),
+    ),
     Operator(
         names=("SUM",),
         operands=(2, 2),
         where="array",
         limits=f"{LIMITS}; no sum that single precision rounds as no multiplier does",
         lower=lower_sum,
+        apart=off_first_axis(1),
     ),
     Operator(
         names=("REDUCE_MAX", "REDUCE_MIN"),
@@ -298,5 +306,6 @@ OPERATORS = (
         where="vector engine",
         limits=f"{LIMITS}; equal quantisation of input and output",
         lower=lower_reduce_extremum,
+        apart=off_first_axis(1),
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celosia.sw.compiler.arithmetic.tables import exp_table
 from celosia.sw.compiler.ir import Graph, SoftmaxOp, SourceOp
-from celosia.sw.compiler.ops.operator import Operator
+from celosia.sw.compiler.ops.operator import Operator, always
 from celosia.sw.compiler.passes.rewrite import contradiction, unsupported
 
 __all__ = ["OPERATORS"]
@@ -51,5 +51,7 @@ OPERATORS = (
         where="vector engine",
         limits="over the last dimension; output scale 1/256 and zero point -128",
         lower=lower_softmax,
+        batches=True,
+        apart=always,
     ),
 )

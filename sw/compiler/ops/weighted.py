@@ -37,7 +37,7 @@ from celosia.sw.compiler.ir import (
 )
 from celosia.sw.compiler.ops.moves import lower_by_fill
 from celosia.sw.compiler.ops.npu.phases import PhasesOp
-from celosia.sw.compiler.ops.operator import Lowered, Operator
+from celosia.sw.compiler.ops.operator import Lowered, Operator, always
 from celosia.sw.compiler.ops.phases import phases_of, transposed_axis
 from celosia.sw.compiler.passes.fold_pad import spatial_pads
 from celosia.sw.compiler.passes.rewrite import (
@@ -188,9 +188,7 @@ def lower_fully_connected(graph: Graph, op: SourceOp) -> tuple[list[NpuOp], list
     ops: list[NpuOp] = []
     tensors: list[Tensor] = []
     source = x.source
-    height, width, channels = 0, 0, 0
-    if len(source.shape) != 4 or source.shape[0] == 1:
-        height, width, channels = hwc(source.shape)
+    height, width, channels = hwc(source.shape)
     pixels = batch == 1 and height * width * channels == depth
     rows = channels == depth and (height, width, cout) == hwc(x.result.shape)
     if not pixels and not rows:
@@ -434,12 +432,19 @@ def _require_channels(op: SourceOp, result: Tensor, cout: int) -> None:
         raise contradiction(op, f"output {list(result.shape)} for {cout} channels")
 
 
+def _pads_inside(graph: Graph, op: SourceOp) -> bool:
+    amounts = graph.tensors[op.inputs[1]].data
+    return amounts is not None and amounts.size > 1 and not np.any(amounts.reshape(-1, 2)[0])
+
+
 OPERATORS = (
     Operator(
         names=("CONV_2D",),
         operands=(2, 3),
         where="array",
         limits="int8 weights with zero point 0",
+        batches=True,
+        apart=always,
         lower=lower_conv,
         weighted=True,
     ),
@@ -448,6 +453,8 @@ OPERATORS = (
         operands=(2, 3),
         where="array",
         limits="int8 weights with zero point 0",
+        batches=True,
+        apart=always,
         lower=lower_depthwise,
         weighted=True,
     ),
@@ -467,6 +474,7 @@ OPERATORS = (
         lower=lower_fully_connected,
         weighted=True,
         batches=True,
+        apart=always,
     ),
     Operator(
         names=("PAD",),
@@ -474,5 +482,6 @@ OPERATORS = (
         where="the convolution behind it, or the array; other axes: load engine",
         limits="constant amounts; equal quantisation of input and output",
         lower=lower_pad,
+        apart=_pads_inside,
     ),
 )

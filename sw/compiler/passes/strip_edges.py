@@ -1,27 +1,26 @@
-"""Leaves conversions at the ends of a model to the host: float32 and uint8 inputs and outputs.
+"""Leaves conversions at the ends of a model to the host: float32, uint8 and other types.
 
-A QUANTIZE of an input, and a DEQUANTIZE or QUANTIZE of what is an output, do not run on the NPU:
-the host converts as they would (`celosia.sw.runtime.convert`), and the program begins and ends with
-the int8 tensors between.
+QUANTIZE, DEQUANTIZE and CAST between an input of another type and the first int8 tensor, or between
+the last one and an output, do not run on the NPU: the host converts as they would
+(`celosia.sw.runtime.convert`), and the program begins and ends with the int8 tensors.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from celosia.sw.compiler.ir import DType, Graph, Interface, SourceOp
+from celosia.sw.compiler.ir import DType, Graph, Interface, SourceOp, Tensor
+from celosia.sw.program.conversion import CASTS, DEQUANTISED, QUANTISED
 from celosia.sw.program.file import MAX_RATIO, MIN_RATIO
 
 __all__ = ["edge_tensors", "strip_edges"]
 
-CONVERTED = frozenset({DType.FLOAT32, DType.UINT8})
-"""Element types that the host converts to int8 and back."""
-
 
 def edge_tensors(graph: Graph) -> frozenset[str]:
-    """Return the inputs and outputs of a source-level graph that the host can convert."""
-    sources = _inputs(graph)
-    return frozenset((*sources, *_outputs(graph, sources)))
+    """Return the tensors at the ends of a source-level graph that the host has."""
+    before, after = _ends(graph)
+    first = {op.inputs[0] for ops in before.values() for op in ops}
+    return frozenset((*first, *(op.results[0] for ops in after.values() for op in ops)))
 
 
 def strip_edges(graph: Graph) -> Graph:
@@ -32,87 +31,114 @@ def strip_edges(graph: Graph) -> Graph:
     graph : Graph
         Source level.
     """
-    sources = _inputs(graph)
-    sinks = _outputs(graph, sources)
-    if not sources and not sinks:
+    before, after = _ends(graph)
+    if not before and not after:
         return graph
-    removed = {id(op) for ops in sources.values() for op in ops} | {id(op) for op in sinks.values()}
+    removed = [op for ops in (*before.values(), *after.values()) for op in ops]
+    gone = {id(op) for op in removed}
     inputs: list[str] = []
-    conversions: list[tuple[str, str]] = []
     for name in graph.inputs:
-        ops = sources.get(name)
-        inner = [name] if ops is None else [op.results[0] for op in ops]
-        inputs += inner
-        conversions += [] if ops is None else [(name, target) for target in inner]
+        results = [op.results[0] for op in before.get(name, [])]
+        inputs += [t for t in results if _is_inner(graph.tensors[t])] or [name]
     outputs: list[str] = []
     for name in graph.outputs:
-        source = sinks[name].inputs[0] if name in sinks else name
+        source = after[name][0].inputs[0] if name in after else name
         if source not in outputs:
             outputs.append(source)
-        if source != name:
-            conversions.append((source, name))
+    conversions = dict.fromkeys((op.inputs[0], op.results[0]) for op in removed)
+    ends = {*graph.inputs, *graph.outputs, *inputs, *outputs}
+    between = dict.fromkeys(name for names in conversions for name in names if name not in ends)
     interface = Interface(
         inputs=tuple(graph.tensors[name] for name in graph.inputs),
         outputs=tuple(graph.tensors[name] for name in graph.outputs),
         conversions=tuple(conversions),
+        between=tuple(graph.tensors[name] for name in between),
+        casts=tuple(dict.fromkeys(op.results[0] for op in removed if op.name == "CAST")),
     )
     return replace(
         graph,
-        ops=[op for op in graph.ops if id(op) not in removed],
+        ops=[op for op in graph.ops if id(op) not in gone],
         inputs=inputs,
         outputs=outputs,
         interface=interface,
     )
 
 
-def _inputs(graph: Graph) -> dict[str, list[SourceOp]]:
-    """Return the inputs that only QUANTIZE reads, with these operators."""
-    found = {}
+_Ends = dict[str, list[SourceOp]]
+
+
+def _ends(graph: Graph) -> tuple[_Ends, _Ends]:
+    """Return inputs and outputs that conversions lead from and to, with these in order."""
+    before: _Ends = {}
     for name in graph.inputs:
-        if not _convertible(graph, name) or name in graph.outputs:
-            continue
-        readers = graph.consumers(name)
-        quantisers = [op for op in readers if isinstance(op, SourceOp) and op.name == "QUANTIZE"]
-        inner = [op for op in quantisers if _is_inner(graph, op.results[0], name)]
-        if readers and len(inner) == len(readers):
-            found[name] = inner
-    return found
-
-
-def _outputs(graph: Graph, sources: dict[str, list[SourceOp]]) -> dict[str, SourceOp]:
-    """Return the outputs that nobody reads and a conversion of an int8 tensor writes, with it.
-
-    `sources` is what `_inputs` finds.
-    """
-    found = {}
+        ops = None if _is_inner(graph.tensors[name]) else _from(graph, name)
+        if ops:
+            before[name] = ops
     # The host converts what the NPU has computed: something has to be left to compute.
-    inputs = {op.results[0] for ops in sources.values() for op in ops}
-    inputs.update(graph.inputs)
+    taken = {op.results[0] for ops in before.values() for op in ops} | set(graph.inputs)
+    after: _Ends = {}
     for name in graph.outputs:
+        ops = None if _is_inner(graph.tensors[name]) else _to(graph, name, taken)
+        if ops:
+            after[name] = ops
+    return before, after
+
+
+def _from(graph: Graph, name: str) -> list[SourceOp] | None:
+    """Return the conversions of a tensor and of what they make, down to int8 tensors.
+
+    None if somebody else reads one of another type.
+    """
+    readers = graph.consumers(name)
+    if name in graph.outputs or not readers:
+        return None
+    ops: list[SourceOp] = []
+    for op in readers:
+        if not isinstance(op, SourceOp) or not _converts(graph, op):
+            return None
+        result = op.results[0]
+        further: list[SourceOp] | None = []
+        if not _is_inner(graph.tensors[result]):
+            further = _from(graph, result)
+        if further is None:
+            return None
+        ops += [op, *further]
+    return ops
+
+
+def _to(graph: Graph, name: str, taken: set[str]) -> list[SourceOp] | None:
+    """Return the conversions that lead from an int8 tensor to an output which nobody reads."""
+    ops: list[SourceOp] = []
+    while True:
         op = graph.producer(name)
-        if (
-            isinstance(op, SourceOp)
-            and op.name in ("QUANTIZE", "DEQUANTIZE")
-            and _convertible(graph, name)
-            and not graph.consumers(name)
-            and _is_inner(graph, op.inputs[0], name)
-            and op.inputs[0] not in inputs
-        ):
-            found[name] = op
-    return found
+        if graph.consumers(name) != [*ops[:1]] or not isinstance(op, SourceOp):
+            return None
+        if (ops and name in graph.outputs) or not _converts(graph, op):
+            return None
+        ops.insert(0, op)
+        name = op.inputs[0]
+        if _is_inner(graph.tensors[name]):
+            return None if name in taken else ops
 
 
-def _convertible(graph: Graph, name: str) -> bool:
-    tensor = graph.tensors[name]
-    quantised = tensor.dtype is DType.FLOAT32 or bool(tensor.scale)
-    return tensor.dtype in CONVERTED and quantised
-
-
-def _is_inner(graph: Graph, name: str, edge: str) -> bool:
-    """Whether a tensor is an int8 activation that the edge can be converted to or from."""
-    tensor, outer = graph.tensors[name], graph.tensors[edge]
-    if tensor.dtype is not DType.INT8 or not tensor.scale or tensor.is_constant:
+def _converts(graph: Graph, op: SourceOp) -> bool:
+    """Whether an operator is a conversion that the host does."""
+    source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
+    kinds = str(source.dtype), str(result.dtype)
+    if source.is_constant or source.shape != result.shape:
         return False
-    if tensor.shape != outer.shape:
+    if op.name == "CAST":
+        return set(kinds) <= CASTS
+    if op.name == "DEQUANTIZE":
+        quantised = bool(source.scale) or source.dtype is DType.FLOAT16
+        return kinds in DEQUANTISED and quantised
+    if op.name != "QUANTIZE" or kinds not in QUANTISED or not result.scale:
         return False
-    return outer.scale is None or MIN_RATIO < tensor.scale / outer.scale < MAX_RATIO
+    if source.dtype is DType.FLOAT32:
+        return True
+    return bool(source.scale) and MIN_RATIO < source.scale / result.scale < MAX_RATIO
+
+
+def _is_inner(tensor: Tensor) -> bool:
+    """Whether a tensor is an activation of the NPU."""
+    return tensor.dtype is DType.INT8 and bool(tensor.scale) and not tensor.is_constant

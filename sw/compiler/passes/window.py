@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from celosia.sw.compiler.ir import SourceOp, Tensor
+from celosia.sw.compiler.ops.npu.checks import stride_over_samples
 from celosia.sw.compiler.passes.rewrite import contradiction, unsupported
 
 __all__ = ["EXPLICIT_PADS", "Window", "require_nhwc", "strides_of", "window_of"]
@@ -19,7 +20,10 @@ MAX_STRIDE = 1 << 12
 
 @dataclass(frozen=True)
 class Window:
-    """Strides, dilation, pads and output size of one operator, in pixels."""
+    """Strides, dilation, pads and output size of one operator, in pixels.
+
+    Images of a batch are one, below one another.
+    """
 
     dilation_h: int
     dilation_w: int
@@ -34,25 +38,20 @@ class Window:
 
 
 def require_nhwc(op: SourceOp, tensor: Tensor) -> tuple[int, int, int]:
-    """Return [H, W, C] of a rank-4 tensor of batch 1.
+    """Return [H, W, C] of a rank-4 tensor's images.
 
     Raises
     ------
     UnsupportedError
-        For another rank or batch.
+        For another rank.
     """
     if len(tensor.shape) != 4:
         raise unsupported(
             op,
-            f"{tensor.name!r} has shape {list(tensor.shape)}, not [1, height, width, channels]",
+            f"{tensor.name!r} has shape {list(tensor.shape)}, not [batch, height, width, channels]",
             "reshape it to rank 4; one-dimensional convolutions use height 1",
         )
-    batch, height, width, channels = tensor.shape
-    if batch != 1:
-        raise unsupported(
-            op, f"{tensor.name!r} has a batch of {batch}", "convert with batch size 1"
-        )
-    return height, width, channels
+    return tensor.shape[1], tensor.shape[2], tensor.shape[3]
 
 
 def window_of(op: SourceOp, source: Tensor, result: Tensor, kernel: tuple[int, int]) -> Window:
@@ -71,6 +70,8 @@ def window_of(op: SourceOp, source: Tensor, result: Tensor, kernel: tuple[int, i
     ------
     ModelError
         If the output's shape is not what the options give.
+    UnsupportedError
+        If the images of a batch cannot be computed as one.
     """
     height, width, _ = require_nhwc(op, source)
     out_h, out_w, _ = require_nhwc(op, result)
@@ -91,6 +92,19 @@ def window_of(op: SourceOp, source: Tensor, result: Tensor, kernel: tuple[int, i
             op,
             f"the output is {out_h}x{out_w} pixels, its window gives {rows[0]}x{columns[0]}",
         )
+    batch = source.shape[0]
+    if batch != result.shape[0]:
+        raise contradiction(op, f"batches of {batch} and {result.shape[0]}")
+    if batch > 1:
+        over = stride_over_samples(height, out_h, stride_h, rows[1:])
+        if over is None:
+            raise unsupported(
+                op,
+                f"{source.name!r} has a batch of {batch}, and its windows would reach from one"
+                " image into the next",
+                "convert with batch size 1",
+            )
+        stride_h, out_h = over, out_h * batch
     return Window(
         dilation_h=dilation_h,
         dilation_w=dilation_w,

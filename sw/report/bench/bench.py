@@ -51,7 +51,7 @@ class Conditions:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One inference on the RTL.
+    """One inference on the RTL, or several in one run.
 
     Attributes
     ----------
@@ -65,10 +65,12 @@ class Measurement:
         Whether the weights were on chip already.
     fold : bool
         Whether the compiler removed channels that are constant.
+    batch : int
+        Inferences of the run, whose samples are rows of the same tensors.
     equal : bool
         Whether all outputs are the golden model's.
     cycles : int
-        From the doorbell to the end, by the machine's own counter.
+        From the doorbell to the end, by the machine's own counter; of all samples.
     macs : int
         Of the model's definition; with `fold` those that are left.
     predicted_cycles : int
@@ -88,6 +90,7 @@ class Measurement:
     conditions: Conditions
     resident: bool = False
     fold: bool = False
+    batch: int = 1
     equal: bool
     cycles: int
     macs: int
@@ -121,6 +124,8 @@ class Measurement:
             "config": self.config.name,
             "config_fields": asdict(self.config),
             "conditions": {**asdict(self.conditions), "resident": self.resident, "fold": self.fold},
+            "batch": self.batch,
+            "cycles_per_inference": self.cycles / self.batch,
             "equal": self.equal,
             "cycles": self.cycles,
             "macs": self.macs,
@@ -193,10 +198,12 @@ class Bench:
     def __init__(self, *, seed: int = 0, console: Console | None = None) -> None:
         self._seed = seed
         self._console = console
-        self._programs: dict[tuple[Path, NpuConfig, bool], Program] = {}
-        self._references: dict[tuple[Path, int], _Reference] = {}
+        self._programs: dict[tuple[Path, NpuConfig, bool, int], Program] = {}
+        self._references: dict[tuple[Path, int, int], _Reference] = {}
 
-    def program(self, path: Path, config: NpuConfig, *, fold: bool = False) -> Program:
+    def program(
+        self, path: Path, config: NpuConfig, *, fold: bool = False, batch: int = 1
+    ) -> Program:
         """Return a model compiled for a configuration.
 
         Parameters
@@ -207,15 +214,26 @@ class Bench:
             The machine.
         fold : bool
             Whether to remove channels that are constant.
+        batch : int
+            Samples of a run. Where they would run one after the other, one is measured.
 
         Raises
         ------
         CelosiaError
             If it cannot be.
         """
-        key = (path, config, fold)
+        key = (path, config, fold, batch)
         if key not in self._programs:
-            self._programs[key] = compile_model(path, config, fold=fold)
+            program = compile_model(path, config, fold=fold, batch=batch)
+            if program.one_by_one and batch > 1:
+                program = self.program(path, config, fold=fold)
+            elif program.one_by_one:
+                raise CelosiaError(
+                    f"model {path.stem}",
+                    f"its {program.batch} samples run one after the other ({program.one_by_one})",
+                    "measure the model of one sample",
+                )
+            self._programs[key] = program
         return self._programs[key]
 
     def measure(
@@ -226,8 +244,9 @@ class Bench:
         *,
         resident: bool = False,
         fold: bool = False,
+        batch: int = 1,
     ) -> Measurement:
-        """Run one inference.
+        """Run one inference, or several at once.
 
         Parameters
         ----------
@@ -241,6 +260,8 @@ class Bench:
             Run an inference before it, of another input, that leaves the weights on chip.
         fold : bool
             Remove channels that are constant; the outputs must be the same.
+        batch : int
+            As of `program`.
 
         Raises
         ------
@@ -254,7 +275,7 @@ class Bench:
         from celosia.sim.rtl.rtl import MemoryModel
 
         chosen = conditions or Conditions()
-        program = self.program(path, config, fold=fold)
+        program = self.program(path, config, fold=fold, batch=batch)
         runs = [(program, self._reference(path, program, 0))]
         if resident:
             variants = make_resident(program)
@@ -291,6 +312,7 @@ class Bench:
             conditions=chosen,
             resident=resident,
             fold=fold,
+            batch=program.batch,
             equal=equal,
             cycles=result.cycles,
             macs=macs,
@@ -298,12 +320,12 @@ class Bench:
             words_read=result.counters["bus_read"],
             words_written=result.counters["bus_write"],
             layers=layers,
-            baseline=baseline_of(reference.content, macs, config),
+            baseline=baseline_of(reference.content, macs // program.batch, config),
             counters=result.counters,
         )
 
     def _reference(self, path: Path, program: Program, number: int) -> _Reference:
-        key = (path, number)
+        key = (path, number, program.batch)
         if key not in self._references:
             sample = random_samples(program, number + 1, self._seed)[number]
             expected = ReferenceModel(path, interpreter=False).run(sample)[0].tensors

@@ -57,29 +57,32 @@ def _yes(equal: bool) -> Text:
 
 def main_table(measurements: Sequence[Measurement]) -> Table:
     """Return a line for each model and configuration."""
+    title = "cycles of one inference"
+    if any(run.batch > 1 for run in measurements):
+        title = "cycles of one inference, of several samples in one run where that is possible"
     table = _table(
-        "cycles of one inference",
+        title,
         *("model", "config", "cycles", "MACs", "util.", "predicted", "error", "read\nKiB"),
         *("written\nKiB", "times\nideal", "times\nroofline", "Ethos-\nU55", "faster\nby", "equal"),
         texts=2,
     )
     for run in measurements:
-        word_bytes, baseline = run.config.bus_bytes, run.baseline
-        u55 = baseline.ethos_u55_cycles
+        word_kib, baseline = run.config.bus_bytes / KIB / run.batch, run.baseline
+        u55, cycles = baseline.ethos_u55_cycles, round(run.cycles / run.batch)
         table.add_row(
-            run.model,
+            f"{run.model} x {run.batch}" if run.batch > 1 else run.model,
             run.config.name,
-            f"{run.cycles:,}",
-            f"{run.macs:,}",
+            f"{cycles:,}",
+            f"{run.macs // run.batch:,}",
             f"{run.utilisation:.1%}",
-            f"{run.predicted_cycles:,}",
+            f"{round(run.predicted_cycles / run.batch):,}",
             f"{run.prediction_error:+.1%}",
-            f"{run.words_read * word_bytes / KIB:.1f}",
-            f"{run.words_written * word_bytes / KIB:.1f}",
-            _ratio(run.cycles, baseline.ideal_cycles),
-            _ratio(run.cycles, baseline.roofline_cycles),
+            f"{run.words_read * word_kib:.1f}",
+            f"{run.words_written * word_kib:.1f}",
+            _ratio(cycles, baseline.ideal_cycles),
+            _ratio(cycles, baseline.roofline_cycles),
             f"{u55:,}" if u55 else "",
-            f"{u55 / run.cycles:.2f}" if u55 else "",
+            f"{u55 / cycles:.2f}" if u55 else "",
             _yes(run.equal),
         )
     return table

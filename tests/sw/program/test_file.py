@@ -153,8 +153,6 @@ def test_a_state_of_another_size_is_refused() -> None:
 
 
 def test_what_is_reserved_is_refused() -> None:
-    with pytest.raises(ReservedError, match="batch is 2, this software runs one sample"):
-        replace(small_program(), batch=2)
     with pytest.raises(ReservedError, match="elements are int16, the NPU computes with int8"):
         replace(small_program().npu, outputs=(placed("out", dtype="int16"),))
 

@@ -93,7 +93,9 @@ WRONG: list[tuple[Section, tuple[Any, ...], Any, str]] = [
     (Section.CONFIG, ("npu", "lanes"), "x", r"npu\.lanes must be a whole number"),
     (Section.CONFIG, ("npu", "x"), 1, "CONFIG.npu has no field 'x'"),
     (Section.CONFIG, ("batch",), "1", r"CONFIG\.batch must be a whole number"),
-    (Section.CONFIG, ("batch",), 0, "its batch is 0, this software runs one sample at a time"),
+    (Section.CONFIG, ("batch",), 0, "its batch is 0, not 1 to 4096"),
+    (Section.CONFIG, ("batch",), 4, "is not of 4 samples"),
+    (Section.CONFIG, ("one_by_one",), 1, r"CONFIG\.one_by_one must be a text"),
     (Section.CONFIG, ("batch",), 1 << 40, "its batch is 1099511627776"),
     (Section.TENSORS, ("inputs",), None, "TENSORS.inputs must be a list"),
     (Section.TENSORS, ("inputs",), [True], r"inputs\[0\] must be a whole number"),
@@ -191,7 +193,6 @@ def test_the_schema_takes_types_at_their_word() -> None:
 def test_what_is_reserved_is_not_called_damaged() -> None:
     for section, path, value in (
         (Section.SEGMENTS, (0, "kind"), "host"),
-        (Section.CONFIG, ("batch",), 4),
         (Section.TENSORS, ("tensors", 0, "dtype"), "uint8"),
     ):
         with pytest.raises(ProgramError) as caught:

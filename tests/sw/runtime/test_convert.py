@@ -13,9 +13,11 @@ import numpy.typing as npt
 import pytest
 from celosia.errors import InputError, ProgramError, UnsupportedError
 from celosia.hw.contract.config import preset
-from celosia.sim.models.tflite_builder import ModelBuilder
+from celosia.sim.golden import floats
+from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
 from celosia.sw.compiler.frontends.tflite.convert import load
 from celosia.sw.compiler.lower import lower
+from celosia.sw.program.conversion import CASTS
 from celosia.sw.program.file import Program, TensorInfo
 from celosia.sw.runtime.convert import convert
 
@@ -89,8 +91,98 @@ def test_floats_are_converted_as_by_the_reference(target: Any, seed: int) -> Non
     # Halves of a step, where roundings differ, and beyond both ends.
     steps = rng.integers(-300, 300, SHAPE) / 2
     values = (steps * y.scale).astype(np.float32)
-    values[0, 0, 0, :2] = [0.0, -0.0]
+    # The neighbours of a half, and what no 32-bit integer can say.
+    nearly = np.nextafter(np.float32(0.5), np.float32(0)) * np.float32(y.scale)
+    values[0, 0, 0, :8] = [0.0, -0.0, nearly, -nearly, np.inf, -np.inf, 1e30, -1e30]
     assert np.array_equal(convert(x, y, values), reference(model, values))
+
+
+TYPES = {"bool": 6, "float32": 0, "int16": 7, "int32": 2, "int64": 4, "int8": 9, "uint8": 3}
+"""Numbers of the types in the schema."""
+
+
+def cast(b: ModelBuilder, x: TensorHandle, source: str, target: str) -> TensorHandle:
+    options = {"InDataType": TYPES[source], "OutDataType": TYPES[target]}
+    return b.operator("CAST", [x], x.shape, dtype=target, options=("CastOptions", options))
+
+
+def every(kind: str) -> npt.NDArray[Any]:
+    """Return values of a type: its ends, its small numbers, and of floats what no integer says."""
+    rng = np.random.default_rng(1)
+    dtype = np.dtype(kind)
+    if dtype.kind == "b":
+        return rng.integers(0, 2, SHAPE).astype(dtype)
+    values = rng.integers(-300, 300, SHAPE).astype(np.float64)
+    if dtype.kind == "f":
+        values = values / 7
+        values[0, 0, 0, :8] = [np.inf, -np.inf, np.nan, -0.0, 3e9, -3e9, 1e30, -128.99]
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)
+    result = np.clip(values, max(limits.min, -300), min(limits.max, 300)).astype(dtype)
+    result[0, 0, 0, :4] = [limits.min, limits.max, 0, 1]
+    return result
+
+
+@pytest.mark.parametrize("source", sorted(CASTS))
+def test_casts_are_those_of_the_reference(source: str) -> None:
+    assert TYPES.keys() == CASTS
+    values = every(source)
+    for target in sorted(CASTS - {source}):
+        b = ModelBuilder()
+        cast(b, b.input(SHAPE, dtype=source), source, target)
+        x, y = (TensorInfo(name=kind, shape=SHAPE, dtype=kind) for kind in (source, target))
+        model = b.finish()
+        expected = reference(model, values)
+        assert np.array_equal(convert(x, y, values, cast=True), expected), target
+        assert np.array_equal(floats.cast(values, dtype=target), expected), target
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [("int16", "int8"), ("int32", "int8"), ("int8", "int16"), ("int16", "float32")],
+)
+def test_wider_integers_are_converted_as_by_the_reference(source: str, target: str) -> None:
+    b = ModelBuilder()
+    scales = (0.0007, 0.05) if source != "int8" else (0.05, 0.0007)
+    x = b.input(SHAPE, scale=scales[0], zero_point=4 if source == "int8" else 0, dtype=source)
+    code = "DEQUANTIZE" if target == "float32" else "QUANTIZE"
+    zero = 4 if target == "int8" else 0
+    b.operator(code, [x], SHAPE, scale=scales[1], zero_point=zero, dtype=target)
+    infos = [
+        TensorInfo(name=kind, shape=SHAPE, dtype=kind, scale=np.float32(scale).item(), zero_point=z)
+        for kind, scale, z in ((source, scales[0], x.zero_point), (target, scales[1], zero))
+    ]
+    values = every(source)
+    assert np.array_equal(convert(infos[0], infos[1], values), reference(b.finish(), values))
+
+
+@pytest.mark.parametrize("ends", ["uint8", "int32", "bool", "float16"])
+def test_conversions_by_way_of_floats(ends: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    b = ModelBuilder()
+    shape = (1, 6, 6, 3)
+    x = b.input(shape, dtype=ends)
+    if ends == "float16":
+        real = b.operator("DEQUANTIZE", [x], shape, dtype=np.float32)
+    else:
+        real = cast(b, x, ends, "float32")
+    q = b.operator("QUANTIZE", [real], shape, scale=1.3, zero_point=-100)
+    weights = rng.integers(-127, 128, (5, 3, 3, 3)).astype(np.int8)
+    y = b.conv2d(q, weights, w_scales=0.01, scale=4.0, zero_point=3)
+    out = b.operator("DEQUANTIZE", [y], y.shape, dtype=np.float32)
+    if ends != "float16":
+        out = cast(b, out, "float32", ends)
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b.finish([out]))
+    for batch in (1, 2):
+        report = celosia.check(path, BASE, device="emu", count=3, batch=batch)
+        assert report.equal
+        assert report.sources == ("golden model", "reference interpreter")
+        saved = tmp_path / "model.celosia"
+        report.program.save(saved)
+        assert Program.load(saved) == report.program
+    assert report.program.inputs[0].dtype == ends
+    assert len(report.program.layers) == 1
 
 
 def network(inner: int, dtype: Any) -> bytes:
@@ -159,7 +251,7 @@ def test_a_conversion_inside_a_model_is_refused() -> None:
     b = ModelBuilder()
     x = b.input((1, 4), scale=0.1)
     f = b.operator("DEQUANTIZE", [x], (1, 4), dtype=np.float32)
-    g = b.operator("COS", [f], (1, 4), dtype=np.float32)
+    g = b.operator("CUMSUM", [f], (1, 4), dtype=np.float32)
     b.operator("QUANTIZE", [g], (1, 4), scale=0.1)
     with pytest.raises(UnsupportedError, match="computes in float32 in part"):
         load(b.finish())

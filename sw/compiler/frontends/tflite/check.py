@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from celosia.errors import ModelError, UnsupportedError
 from celosia.sw.compiler.ir import DType, Graph, Op, Tensor
+from celosia.sw.compiler.passes.fold_constants import fold_constants
+from celosia.sw.compiler.passes.fold_islands import fold_islands
 from celosia.sw.compiler.passes.strip_edges import edge_tensors
 
 __all__ = ["check_model"]
@@ -24,7 +26,7 @@ _QUANTISE = (
 
 
 def check_model(graph: Graph, file: str) -> None:
-    """Check the element types, the batch and the interface of a source-level graph.
+    """Check the element types and the interface of a source-level graph.
 
     Parameters
     ----------
@@ -39,8 +41,8 @@ def check_model(graph: Graph, file: str) -> None:
         If the model has no inputs, no outputs or no operators, or an int8 activation has no
         quantisation parameters.
     UnsupportedError
-        If it is not int8 throughout (inputs and outputs that the host converts aside), its batch is
-        not 1, or no operator computes its outputs.
+        If it is not int8 throughout (inputs and outputs that the host converts aside), or no
+        operator computes its outputs.
     """
     for part, present in (
         ("inputs", graph.inputs),
@@ -54,6 +56,8 @@ def check_model(graph: Graph, file: str) -> None:
                 "export the inference function of a trained network",
                 file=file,
             )
+    # What becomes a table, and what is constant, may be of any type.
+    graph = fold_islands(fold_constants(graph))
     ops = _live_ops(graph)
     if not ops:
         raise UnsupportedError(
@@ -66,7 +70,6 @@ def check_model(graph: Graph, file: str) -> None:
     activations = [t for t in _activations(graph, ops) if t.name not in edges]
     _check_types(graph, ops, activations, edges, file)
     _check_quantisation(activations, file)
-    _check_batch(graph, file)
 
 
 def _live_ops(graph: Graph) -> list[Op]:
@@ -151,19 +154,6 @@ def _check_quantisation(activations: list[Tensor], file: str) -> None:
                 "convert the model again",
                 file=file,
                 tensor=tensor.name,
-            )
-
-
-def _check_batch(graph: Graph, file: str) -> None:
-    for name in graph.inputs:
-        shape = graph.tensors[name].shape
-        if len(shape) > 2 and shape[0] != 1:
-            raise UnsupportedError(
-                f"cannot compile model {file}",
-                f"input {name!r} has a batch of {shape[0]} (shape {list(shape)})",
-                "convert with batch size 1 and run the inferences one after the other",
-                file=file,
-                tensor=name,
             )
 
 

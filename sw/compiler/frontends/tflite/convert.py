@@ -186,7 +186,11 @@ class _Converter:
         flat = self._flat
         name = self._unique(flat.name(table) or f"tensor_{index}", index, taken)
         shape = flat.ints(table, "Shape")
-        self._check_shape(shape, flat.ints(table, "ShapeSignature"), index, name)
+        # A free batch is usual: converters write -1 into the signature and 1 into the shape
+        # beside it, or -1 into both.
+        if shape[:1] == (-1,):
+            shape = (1, *shape[1:])
+        self._check_shape(shape, index, name)
         code = int(table.Type())
         dtype = tensor_type(code)
         if dtype is None:
@@ -221,14 +225,12 @@ class _Converter:
             data=self._constant(int(table.Buffer()), shape, dtype),
         )
 
-    def _check_shape(
-        self, shape: tuple[int, ...], signature: tuple[int, ...], index: int, name: str
-    ) -> None:
-        # A free batch (first dimension) is usual: converters write 1 into the shape beside it.
-        if any(d == -1 for d in shape) or any(d == -1 for d in signature[1:]):
+    def _check_shape(self, shape: tuple[int, ...], index: int, name: str) -> None:
+        # What is free in the signature only has a size in the shape: TFLite takes that.
+        if any(d == -1 for d in shape):
             raise UnsupportedError(
                 f"cannot compile model {self._file}",
-                f"tensor {index} {name!r} has a dynamic shape {list(signature or shape)}",
+                f"tensor {index} {name!r} has a dynamic shape {list(shape)}",
                 "convert with a fixed input shape, for example tf.TensorSpec([1, 96, 96, 3])",
                 file=self._file,
                 tensor=name,

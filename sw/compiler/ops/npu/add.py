@@ -13,7 +13,7 @@ from celosia.sw.compiler.arithmetic.fixed import (
 )
 from celosia.sw.compiler.arithmetic.ranges import Ranges
 from celosia.sw.compiler.ir import AddOp, Graph
-from celosia.sw.compiler.ops.npu.checks import bad_broadcast, bad_clamp
+from celosia.sw.compiler.ops.npu.checks import bad_broadcast, bad_clamp, stack_rows
 from celosia.sw.compiler.ops.npu.job import VectorJob, elementwise_step
 from celosia.sw.compiler.ops.npu.kind import Kind
 from celosia.sw.compiler.ops.npu.window import with_clamp
@@ -83,5 +83,6 @@ ADD = Kind(
     ranges=_ranges,
     clamp=with_clamp,
     in_place=True,
+    stack=stack_rows,
     steps=_steps,
 )

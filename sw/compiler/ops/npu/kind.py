@@ -68,6 +68,10 @@ def _nothing_known(graph: Graph, op: NpuOp, sources: tuple[Ranges, ...]) -> Rang
     return Ranges.full(graph.hwc(op.output)[2])
 
 
+def _mixes(graph: Graph, op: NpuOp, samples: int) -> None:
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kind(Generic[O]):
     """One kind of NPU operator.
@@ -124,6 +128,9 @@ class Kind(Generic[O]):
         The commands that load it and the constants they need, if the load engine does.
     reason : callable, optional
         Says in a report how it is loaded; what is computed says so by its tiling.
+    stack : callable
+        From graph, operator and a number of samples: the operator for that many, whose rows lie
+        below one another in all its tensors; None if it would mix them.
     behind_array : bool
         Where it follows an operator of the array, its channels can be computed as theirs are done.
     """
@@ -150,4 +157,5 @@ class Kind(Generic[O]):
     steps: Callable[[O, VectorJob, NpuConfig], Iterable[Step]] | None = None
     load: Callable[[O, LoadJob, ConstantPool], Iterable[Step]] | None = None
     reason: Callable[[O], str] | None = None
+    stack: Callable[[Graph, O, int], O | None] = _mixes
     behind_array: bool = False

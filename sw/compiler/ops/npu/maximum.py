@@ -16,7 +16,7 @@ from celosia.hw.contract.isa import Vector, VectorOp
 from celosia.sw.compiler.arithmetic.ranges import Ranges
 from celosia.sw.compiler.arithmetic.whole import Range, split
 from celosia.sw.compiler.ir import Graph, MaximumOp
-from celosia.sw.compiler.ops.npu.checks import bad_broadcast
+from celosia.sw.compiler.ops.npu.checks import bad_broadcast, stack_rows
 from celosia.sw.compiler.ops.npu.job import VectorJob
 from celosia.sw.compiler.ops.npu.kind import Kind
 from celosia.sw.compiler.steps import Step
@@ -90,5 +90,6 @@ MAXIMUM = Kind(
     channelwise=lambda graph, op: True,
     ranges=_ranges,
     in_place=True,
+    stack=stack_rows,
     steps=_steps,
 )

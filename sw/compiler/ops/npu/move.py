@@ -6,6 +6,7 @@ The inputs are dense in memory, the output is on chip: a run of bytes is one tur
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from celosia.hw.contract.isa import Load, Region, Space
 from celosia.sw.compiler.arithmetic.boxes import Box
@@ -20,6 +21,9 @@ from celosia.sw.compiler.steps import Footprint, Place, Step
 __all__ = ["MOVE"]
 
 MOST_INNER, MOST_OUTER = most(Load, "n1"), most(Load, "n2")
+
+MOST_BOXES = 1 << 12
+"""Parts of a movement of several samples, of which each takes a command at least."""
 
 Loop = tuple[int, int, int]
 """Turns, bytes from turn to turn in memory, and on chip."""
@@ -139,6 +143,20 @@ def _commands(
             )
 
 
+def _stack(graph: Graph, op: MoveOp, samples: int) -> MoveOp | None:
+    if samples * len(op.boxes) > MOST_BOXES:
+        return None
+    height = graph.hwc(op.output)[0]
+    sizes = [graph.tensors[name].elements for name in op.sources]
+    sizes.append(0)  # the constants are those of all samples
+    boxes = tuple(
+        replace(box, y=box.y + sample * height, offset=box.offset + sample * sizes[box.source])
+        for sample in range(samples)
+        for box in op.boxes
+    )
+    return replace(op, boxes=boxes)
+
+
 MOVE = Kind(
     op=MoveOp,
     where="load engine",
@@ -147,5 +165,6 @@ MOVE = Kind(
     placement=Placement.LOADED,
     grouped=False,
     load=_load,
+    stack=_stack,
     reason=lambda op: f"load engine, {len(op.boxes)} parts",
 )

@@ -14,7 +14,7 @@ from celosia.sw.compiler.ir import Graph, PoolOp
 from celosia.sw.compiler.ops.npu.checks import bad_clamp, window_count
 from celosia.sw.compiler.ops.npu.job import VectorJob
 from celosia.sw.compiler.ops.npu.kind import Kind
-from celosia.sw.compiler.ops.npu.window import window_rows, with_clamp
+from celosia.sw.compiler.ops.npu.window import stack_windows, window_rows, with_clamp
 from celosia.sw.compiler.steps import Step
 
 __all__ = ["POOL"]
@@ -131,6 +131,7 @@ POOL = Kind(
     ranges=_ranges,
     clamp=with_clamp,
     rows=window_rows,
+    stack=stack_windows,
     steps=_steps,
     behind_array=True,
 )

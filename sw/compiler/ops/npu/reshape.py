@@ -25,4 +25,6 @@ RESHAPE = Kind(
     channelwise=_keeps_channels,
     ranges=_ranges,
     placement=Placement.VIEW,
+    # The bytes of a sample stay together.
+    stack=lambda graph, op, samples: op,
 )

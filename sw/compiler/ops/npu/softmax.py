@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from celosia.hw.contract.config import NpuConfig
@@ -68,4 +69,5 @@ SOFTMAX = Kind(
     grouped=False,
     table=_content,
     steps=_steps,
+    stack=lambda graph, op, samples: replace(op, rows=samples * op.rows),
 )

@@ -11,7 +11,7 @@ from celosia.hw.contract.isa import TABLE_ENTRIES, VectorOp
 from celosia.sw.compiler.arithmetic.fixed import INT8_MIN
 from celosia.sw.compiler.arithmetic.ranges import BoolArray, Ranges
 from celosia.sw.compiler.ir import Graph, Int8Array, TableOp
-from celosia.sw.compiler.ops.npu.checks import differing_elements
+from celosia.sw.compiler.ops.npu.checks import differing_elements, stack_rows
 from celosia.sw.compiler.ops.npu.job import VectorJob, elementwise_step
 from celosia.sw.compiler.ops.npu.kind import Kind
 from celosia.sw.compiler.steps import Step
@@ -83,6 +83,7 @@ TABLE = Kind(
     narrow=_narrow,
     compose=_compose,
     in_place=True,
+    stack=stack_rows,
     table=_content,
     table_per_tile=lambda op: op.per_channel,
     steps=_steps,

@@ -322,14 +322,18 @@ def test_a_convolution_between_batches_is_dilated() -> None:
     assert op.fused == (0, 2)
 
 
-def test_a_batch_inside_is_refused_where_it_stays() -> None:
+def test_a_batch_inside_is_moved_where_it_stays() -> None:
     b = ModelBuilder()
     x = b.input((1, 4, 4, 3), scale=0.1)
     block, pads = b.constant(np.array([2, 2], np.int32)), b.constant(np.zeros((2, 2), np.int32))
     y = b.operator("SPACE_TO_BATCH_ND", [x, block, pads], (4, 2, 2, 3), scale=0.1)
     b.relu(y, scale=0.1)
-    with pytest.raises(UnsupportedError, match="SPACE_TO_BATCH_ND #0: .* batch of 4"):
-        lower(load(b.finish()))
+    values = np.arange(-24, 24, dtype=np.int8).reshape(1, 4, 4, 3)
+    (want,) = list(GoldenModel(b.finish()).run([values]).values())[-1:]
+    with open_device("emu", preset("tiny"), memory_bytes=1 << 20) as device:
+        result = device.run(compile_model(b.finish(), preset("tiny")), [values])
+    (got,) = result.outputs.values()
+    np.testing.assert_array_equal(got, want)
 
 
 # Reductions -------------------------------------------------------------------------------------

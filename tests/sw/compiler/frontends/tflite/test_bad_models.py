@@ -243,9 +243,8 @@ def test_the_raw_writer_makes_sound_models() -> None:
         (relu(INT8, ((0.1,) * 3, (0,) * 3, 1)), ModelError, "3 scales along axis 1", "convert"),
         (relu(INT8, ((-0.1,), (0,), 0)), ModelError, "a scale is negative", "convert"),
         (relu(INT8, ((float("nan"),), (0,), 0)), ModelError, "not finite", "convert"),
-        (relu(INT8, shape=(2, 4, 4, 1)), UnsupportedError, "batch of 2", "batch size 1"),
         (relu(INT8, shape=(1, -1, 4)), UnsupportedError, "dynamic shape", "fixed input shape"),
-        (relu(INT8, signature=(-1, -1)), UnsupportedError, "dynamic shape", "fixed input shape"),
+        (relu(INT8, shape=(-1, -1)), UnsupportedError, "dynamic shape [1, -1]", "fixed input"),
         (relu(INT8, shape=(1, 0, 4)), ModelError, "impossible shape", "convert"),
         (relu(INT8, shape=(1 << 30, 1 << 30)), ModelError, "impossible shape", "convert"),
         (relu(INT8, subgraphs=2), UnsupportedError, "2 subgraphs", "one inference function"),
@@ -266,8 +265,20 @@ def test_unsuitable_model(data: bytes, kind: type[ModelError], cause: str, remed
     assert type(caught.value) is kind
 
 
-def test_free_batch_in_the_signature_is_usual() -> None:
-    assert outcome(relu(INT8, signature=(-1, 4))) == ""
+@pytest.mark.parametrize(
+    "free",
+    [
+        {"signature": (-1, 4)},
+        {"signature": (-1, -1)},
+        {"shape": (-1, 4)},
+        {"shape": (-1, 4), "signature": (-1, 4)},
+    ],
+)
+def test_a_free_batch_is_one_and_other_free_axes_have_the_size_of_the_shape(
+    free: dict[str, tuple[int, ...]],
+) -> None:
+    graph = lower(load(relu(INT8, **free)))
+    assert {tensor.shape for tensor in graph.tensors.values()} == {(1, 4)}
 
 
 def test_float_interface_names_the_option() -> None:
