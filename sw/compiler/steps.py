@@ -48,7 +48,8 @@ class Footprint:
 
     def overlaps(self, other: Footprint) -> bool:
         """Whether the two have a byte in common."""
-        return self.place == other.place and self.start < other.end and other.start < self.end
+        # Every command is held against many: the cheap half of the question first.
+        return self.start < other.end and other.start < self.end and self.place is other.place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,11 @@ class Step:
 
 
 def _any_overlap(one: tuple[Footprint, ...], other: tuple[Footprint, ...]) -> bool:
-    return any(a.overlaps(b) for a in one for b in other)
+    for a in one:
+        for b in other:
+            if a.overlaps(b):
+                return True
+    return False
 
 
 def conflict(earlier: Step, later: Step) -> bool:

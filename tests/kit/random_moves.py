@@ -121,20 +121,47 @@ def _strided_slice(d: MoveDraw) -> list[TensorHandle]:
         end.append(first if back else last + 1)
         step.append(-d.whole(1, 3) if back else d.whole(1, 3))
     masks = {name: d.whole(0, 15) if d.rng.random() < 0.4 else 0 for name in ("Begin", "End")}
-    places = tuple(
+    places: list[Any] = [
         slice(
             None if masks["Begin"] >> axis & 1 else b,
             None if masks["End"] >> axis & 1 else e,
             s,
         )
         for axis, (b, e, s) in enumerate(zip(begin, end, step, strict=True))
-    )
-    shape = np.empty(d.x.shape, np.int8)[places].shape
-    if 0 in shape:
+    ]
+    if d.rng.random() < 0.4:
+        _with_marks(d, places)
+    shape = np.empty(d.x.shape, np.int8)[tuple(places)].shape
+    if 0 in shape or (len(shape) == 4 and shape[0] != 1) or not shape:
         return _slice(d)
+    begin, end, step = ([], [], [])
+    masks = dict.fromkeys(("Begin", "End", "Ellipsis", "NewAxis", "ShrinkAxis"), 0)
+    for number, place in enumerate(places):
+        one = place if isinstance(place, slice) else slice(0, 1, 1)
+        if isinstance(place, int):
+            one = slice(place, place + 1, 1)
+        begin.append(one.start or 0)
+        end.append(one.stop or 0)
+        step.append(one.step)
+        masks["Begin"] |= (one.start is None) << number
+        masks["End"] |= (one.stop is None) << number
+        masks["Ellipsis"] |= (place is Ellipsis) << number
+        masks["NewAxis"] |= (place is None) << number
+        masks["ShrinkAxis"] |= isinstance(place, int) << number
     options = {f"{name}Mask": mask for name, mask in masks.items()}
     operands = [d.x, *(d.numbers(values) for values in (begin, end, step))]
     return d.result("STRIDED_SLICE", operands, [shape], ("StridedSliceOptions", options))
+
+
+def _with_marks(d: MoveDraw, places: list[Any]) -> None:
+    """Put an ellipsis in the place of some axes, let one go, and add one."""
+    first = d.whole(1, len(places) - 1)
+    places[first : d.whole(first + 1, len(places))] = [Ellipsis]
+    last = len(places) - 1
+    if isinstance(places[last], slice) and last > 0 and d.rng.random() < 0.5:
+        places[last] = d.whole(-d.x.shape[-1], d.x.shape[-1] - 1)
+    if len(d.x.shape) < 4 and d.rng.random() < 0.5:
+        places.insert(d.whole(0, len(places)), None)
 
 
 def _pack(d: MoveDraw) -> list[TensorHandle]:

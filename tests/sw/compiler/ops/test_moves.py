@@ -139,6 +139,18 @@ def test_a_convolution_behind_a_movement_is_not_said_to_be_folded() -> None:
     assert convolution.reason == "window 3x3, channels, 18 passes"
 
 
+def test_an_ellipsis_stands_for_one_axis_at_least() -> None:
+    """The kernel ignores the places that are then too many; Python would let it stand for none."""
+    table = ("StridedSliceOptions", {"EllipsisMask": 1})
+    places = [[0, 1, 2], [0, 3, 3], [1, 1, 1]]
+    op = one("STRIDED_SLICE", (1, 4, 6), *places, result=(1, 2, 1), table=table)
+    assert isinstance(op, MoveOp)
+    assert (op.boxes[0].offset, op.boxes[0].height) == (8, 2)
+    op = one("STRIDED_SLICE", (1, 4), *places, result=(1, 2), table=table)
+    assert isinstance(op, MoveOp)
+    assert (op.boxes[0].offset, op.boxes[0].channels) == (1, 2)
+
+
 def test_different_scales_are_refused_as_by_the_reference() -> None:
     b = ModelBuilder()
     x, y = b.input((1, 4), scale=0.1), b.input((1, 4), scale=0.2)
