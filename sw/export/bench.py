@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from celosia.errors import InputError
 from celosia.hw.bus.csr import csr_signature
 from celosia.hw.bus.ports import word_addr_bits
 from celosia.hw.contract.isa import Region
@@ -93,8 +94,15 @@ def make_bench(
     Raises
     ------
     InputError
-        If an input is missing or of the wrong shape or dtype.
+        If an input is missing or of the wrong shape or dtype, or the program runs several samples
+        one after the other.
     """
+    if program.runs > 1:
+        raise InputError(
+            f"program {program.model!r}",
+            f"its {program.batch} samples run one after the other, a testbench runs once",
+            "compile the model without --batch",
+        )
     device = _Recorder(program)
     result = device.run(program, inputs)
     assert device.before is not None

@@ -197,14 +197,15 @@ def _leaky_relu(x: Float32Array, options: Options) -> Float32Array:
 
 def _hard_swish(x: Float32Array, options: Options) -> Float32Array:
     three, six = np.float32(3), np.float32(6)
-    return x * np.minimum(np.maximum(x + three, np.float32(0)), six) / six
+    result: Float32Array = x * np.minimum(np.maximum(x + three, np.float32(0)), six) / six
+    return result
 
 
 def _elu(x: Float32Array, options: Options) -> Float32Array:
     return np.where(x < 0, _bounded(np.expm1(x.astype(np.float64))), x)
 
 
-def _ieee(function: Callable[[Float32Array], Float32Array]) -> _Unary:
+def _ieee(function: Callable[[Float32Array], npt.NDArray[Any]]) -> _Unary:
     return lambda x, options: function(x).astype(np.float32)
 
 

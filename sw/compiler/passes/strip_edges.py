@@ -136,7 +136,7 @@ def _converts(graph: Graph, op: SourceOp) -> bool:
         return False
     if source.dtype is DType.FLOAT32:
         return True
-    return bool(source.scale) and MIN_RATIO < source.scale / result.scale < MAX_RATIO
+    return source.scale is not None and MIN_RATIO < source.scale / result.scale < MAX_RATIO
 
 
 def _is_inner(tensor: Tensor) -> bool:
