@@ -26,12 +26,12 @@ from celosia.sw.driver.device import Device
 from celosia.sw.driver.sim import SimDevice
 from celosia.sw.reference.interpreter import ReferenceModel, interpreter_installed
 
-from tests.e2e.test_rtl_random import CONFIGS, random_memory
+from tests.kit.machines import MACHINES, random_memory
 from tests.kit.random_graphs import OPERATORS, RandomGraph, random_graph
 from tests.kit.tools import skip_without_simulator
 
 MEMORY_BYTES = 1 << 21
-MACHINES = ("small4", "small8", "nano", "tiny", "base", "large")
+SIX = ("small4", "small8", "nano", "tiny", "base", "large")
 SOUND = ("exact", "refused")
 
 
@@ -106,7 +106,7 @@ def run_seeds(
     faults: list[str] = []
     codes: Counter[str] = Counter()
     devices = {
-        name: celosia.open(kind, CONFIGS[name], memory_bytes=MEMORY_BYTES) for name in machines
+        name: celosia.open(kind, MACHINES[name], memory_bytes=MEMORY_BYTES) for name in machines
     }
     try:
         for seed in seeds:
@@ -128,14 +128,14 @@ def run_seeds(
 
 
 def test_random_graphs_are_exact() -> None:
-    total, faults, _ = run_seeds(range(48), MACHINES, interpreter=False)
+    total, faults, _ = run_seeds(range(48), SIX, interpreter=False)
     assert not faults, "\n".join(faults)
     assert total["exact"] >= 20, dict(total)
 
 
 @pytest.mark.skipif(not interpreter_installed(), reason="needs ai-edge-litert")
 def test_random_graphs_equal_the_reference() -> None:
-    total, faults, _ = run_seeds(range(100, 124), MACHINES)
+    total, faults, _ = run_seeds(range(100, 124), SIX)
     assert not faults, "\n".join(faults)
     assert total["exact"] >= 10, dict(total)
 
@@ -152,7 +152,7 @@ def main() -> int:
     """Run many seeds and say what came of them."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--seeds", type=int, nargs=2, default=(0, 200), metavar=("A", "B"))
-    parser.add_argument("--config", nargs="*", default=MACHINES, choices=list(CONFIGS))
+    parser.add_argument("--config", nargs="*", default=SIX, choices=list(MACHINES))
     parser.add_argument("--device", default="emu", choices=["emu", "sim"])
     parser.add_argument("--show", action="store_true", help="print every outcome")
     options = parser.parse_args()

@@ -13,14 +13,14 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import celosia
 import numpy as np
 import numpy.typing as npt
 import pytest
 from celosia.errors import CompileError, UnsupportedError
-from celosia.hw.contract.config import PRESETS, NpuConfig
+from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Conv, Region
 from celosia.hw.contract.regs import COUNTERS
 from celosia.sim.models.tflite_builder import ModelBuilder
@@ -31,12 +31,10 @@ from celosia.sw.driver.sim import SimDevice
 from celosia.sw.program.file import Program
 from celosia.sw.reference.golden import GoldenModel
 
+from tests.kit.machines import MACHINES, random_memory
 from tests.kit.random_models import OPERATORS, RandomModel, random_network, random_operator
 from tests.kit.random_moves import MOVES, random_move
 from tests.kit.tools import skip_without_simulator
-
-if TYPE_CHECKING:
-    from celosia.sim.rtl.rtl import MemoryModel
 
 MEMORY_BYTES = 1 << 20
 ATTEMPTS = 8
@@ -49,18 +47,6 @@ NOT_ON_THE_NPU = {"MUL"}
 """Of two tensors; by a constant it is a table."""
 
 CODES = tuple(dict.fromkeys((*OPERATORS, *MOVES)))
-
-CONFIGS = {
-    "small4": NpuConfig(
-        name="small4", rows=4, cols=4, bus_bits=32, act_bytes=1024, wgt_bytes=64, param_bytes=256,
-        acc_depth=16, queue_depth=2, max_outstanding=2,
-    ),
-    "small8": NpuConfig(
-        name="small8", rows=8, cols=8, bus_bits=64, act_bytes=2048, wgt_bytes=256, param_bytes=512,
-        acc_depth=16, queue_depth=4, max_outstanding=4,
-    ),
-    **PRESETS,
-}  # fmt: skip
 
 Tensors = dict[str, npt.NDArray[Any]]
 
@@ -97,17 +83,6 @@ def compiled(seed: int, config: NpuConfig) -> tuple[str, RandomModel, Program] |
         except (CompileError, UnsupportedError):
             continue
     return None
-
-
-def random_memory(rng: np.random.Generator) -> MemoryModel:
-    from celosia.sim.rtl.rtl import MemoryModel
-
-    return MemoryModel(
-        latency_cycles=int(rng.integers(1, 40)),
-        stall_probability=float(rng.choice([0.0, 0.1, 0.6])),
-        delay_probability=float(rng.choice([0.0, 0.1, 0.6])),
-        seed=int(rng.integers(1, 1 << 30)),
-    )
 
 
 def assert_exact(result: Result, want: Tensors, what: str) -> int:
@@ -183,7 +158,7 @@ def open_pair(config: NpuConfig) -> tuple[SimDevice, EmuDevice]:
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[SimDevice, EmuDevice]]:
     """RTL and emulator of a configuration."""
     skip_without_simulator()
-    rtl, emu = open_pair(CONFIGS[request.param])
+    rtl, emu = open_pair(MACHINES[request.param])
     with rtl, emu:
         yield rtl, emu
 
@@ -252,10 +227,10 @@ def test_gated_clocks_change_nothing(pair: tuple[SimDevice, EmuDevice]) -> None:
 def main() -> int:
     """Run many seeds; stop at the first that is not exact."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--config", default="small8", choices=list(CONFIGS))
+    parser.add_argument("--config", default="small8", choices=list(MACHINES))
     parser.add_argument("--seeds", type=int, nargs=2, default=(1000, 1100), metavar=("A", "B"))
     options = parser.parse_args()
-    rtl, emu = open_pair(CONFIGS[options.config])
+    rtl, emu = open_pair(MACHINES[options.config])
     total: Counter[str] = Counter()
     with rtl, emu:
         for seed in range(*options.seeds):
