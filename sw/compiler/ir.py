@@ -677,6 +677,9 @@ class Graph:
         Names of the model's inputs and outputs, in the file's order.
     interface : Interface, optional
         What the model's inputs and outputs are, if the graph's are others.
+    host_only : mapping of str to str
+        Tensors that only the host can have to do with, by name, and why. Their shape and their
+        value may be stand-ins.
     """
 
     name: str
@@ -685,6 +688,7 @@ class Graph:
     inputs: list[str]
     outputs: list[str]
     interface: Interface | None = None
+    host_only: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def npu_ops(self) -> list[NpuOp]:

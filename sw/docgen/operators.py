@@ -48,8 +48,10 @@ def operators_page() -> str:
         f" {', '.join(ISLAND_OPERATORS)}. It is refused where a result depends on the last bits of"
         " the C library's functions.",
         "",
-        "Any other operator is refused before anything is compiled, with its name and place. The"
-        " compiler itself evaluates RESHAPE, SQUEEZE, EXPAND_DIMS, QUANTIZE and DEQUANTIZE of"
+        "Any other operator runs on the host, by TFLite's own kernels, in a segment of its own"
+        " ([program_file.md](program_file.md)); with --host refuse it is refused before anything is"
+        " compiled, with its name and place. The compiler itself evaluates RESHAPE, SQUEEZE,"
+        " EXPAND_DIMS, QUANTIZE and DEQUANTIZE of"
         " constants, and leaves out whatever only computes the shape for a RESHAPE. For some there"
         " is advice:",
         "",
@@ -83,7 +85,7 @@ def _coverage() -> list[str]:
     return lines
 
 
-ELSEWHERE = "refused"
+ELSEWHERE = "host"
 """What becomes of an operator that the NPU does not run."""
 
 

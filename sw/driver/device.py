@@ -6,10 +6,11 @@ the same for the emulator, the RTL simulator and a board.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,9 @@ from celosia.sw.driver.result import Result, SegmentResult
 from celosia.sw.program.file import Program
 from celosia.sw.program.segments import NpuSegment
 from celosia.sw.program.tensors import PlacedTensor
+
+if TYPE_CHECKING:
+    from celosia.sw.runtime.session import Session
 
 __all__ = ["Device", "field_of"]
 
@@ -97,8 +101,10 @@ class Device(Closing):
         self._watchdog_cycles = watchdog_cycles
         self._bus_timeout_cycles = bus_timeout_cycles
         self._loaded: tuple[NpuSegment, Layout] | None = None
-        self._state: tuple[Program, Mapping[str, npt.NDArray[Any]]] | None = None
-        """What the program that was run last keeps for its next run."""
+        self._beside: list[tuple[NpuSegment, Layout]] = []
+        """Further segments that are in memory, above or below."""
+        self._session: Session | None = None
+        """That of the program that `run` has run last."""
 
     # Primitives -------------------------------------------------------------------------------
 
@@ -189,10 +195,14 @@ class Device(Closing):
         """
         content = np.frombuffer(bytes(data), np.uint8)
         self._check_range(address, content.size)
-        if self._loaded is not None:
-            layout = self._loaded[1]
-            if address < layout[Region.CONST].end and address + content.size > FIRST_ADDRESS:
-                self._loaded = None  # it is no longer what was loaded
+
+        def intact(layout: Layout) -> bool:
+            end = address + content.size
+            return address >= layout[Region.CONST].end or end <= layout[Region.CODE].base
+
+        if self._loaded is not None and not intact(self._loaded[1]):
+            self._loaded = None  # it is no longer what was loaded
+        self._beside = [entry for entry in self._beside if intact(entry[1])]
         self._write_memory(address, content)
 
     def read_field(self, name: str, field: str) -> int:
@@ -254,8 +264,15 @@ class Device(Closing):
                 return
         raise DeviceError("device", "it is busy after a soft reset", "reset or reprogram it")
 
-    def load(self, segment: NpuSegment) -> None:
+    def load(self, segment: NpuSegment, beside: Sequence[NpuSegment] = ()) -> None:
         """Put a segment's code and weights into system memory, unless they are there already.
+
+        Parameters
+        ----------
+        segment : NpuSegment
+            What is to be run next.
+        beside : sequence of NpuSegment
+            Segments that stay where they are, if there is room: those of the same program.
 
         Raises
         ------
@@ -264,8 +281,16 @@ class Device(Closing):
         """
         if self._loaded is not None and self._loaded[0] is segment:
             return
-        layout = self._place(segment)
-        self._loaded = None
+        there = [*([] if self._loaded is None else [self._loaded]), *self._beside]
+        staying = [entry for entry in there if any(entry[0] is other for other in beside)]
+        known = next((entry for entry in staying if entry[0] is segment), None)
+        if known is not None:
+            self._loaded, self._beside = known, [e for e in staying if e is not known]
+            return
+        layout = self._place(segment, max((entry[1].end for entry in staying), default=0))
+        if any(layout[Region.CODE].base < entry[1].end for entry in staying):
+            staying = []  # there was no room beside them
+        self._loaded, self._beside = None, staying
         self._upload(
             {
                 layout[Region.CODE].base: segment.commands,
@@ -307,12 +332,17 @@ class Device(Closing):
         # Sessions run programs on devices, so they are above this module.
         from celosia.sw.runtime.session import Session
 
-        session = Session(program, self)
-        if self._state is not None and self._state[0] is program:
-            session.restore(self._state[1])
-        result = session.run(inputs, quantize=quantize)
-        self._state = program, session.state
-        return result
+        if self._session is None or self._session.program is not program:
+            session = Session(program, self)
+            self._end_session()
+            self._session = session
+        return self._session.run(inputs, quantize=quantize)
+
+    def _end_session(self) -> None:
+        """End what `run` has begun; every device does so when it is closed."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
 
     def run_segment(
         self, segment: NpuSegment, inputs: Mapping[str, npt.NDArray[Any]]
@@ -352,8 +382,11 @@ class Device(Closing):
             counters=counters,
         )
 
-    def _place(self, segment: NpuSegment) -> Layout:
-        """Return where the segment's regions go."""
+    def _place(self, segment: NpuSegment, first: int = 0) -> Layout:
+        """Return where the segment's regions go: behind `first`, else at the beginning."""
+        if first > FIRST_ADDRESS:
+            with contextlib.suppress(DeviceError):
+                return Layout.of(segment, first=first, memory_bytes=self.memory_bytes)
         return Layout.of(segment, first=FIRST_ADDRESS, memory_bytes=self.memory_bytes)
 
     # Steps of a run ---------------------------------------------------------------------------

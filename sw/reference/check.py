@@ -7,6 +7,7 @@ leaves every intermediate tensor in system memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,8 @@ def check_model(
         If the model cannot be compiled or checked, or the device fails.
     """
     plain = program if program is not None else compile_model(path, config, fold=fold)
-    with ReferenceModel(path, interpreter=interpreter) as reference:
+    with ExitStack() as stack:
+        reference = stack.enter_context(ReferenceModel(path, interpreter=interpreter))
         instrumented = compile_model(
             path,
             config,
@@ -164,22 +166,23 @@ def check_model(
             fold=plain.folded_macs > 0,
             batch=reference.samples(plain.inputs[0].shape),
         )
-        return _check(reference, plain, instrumented, device, inputs, progress)
+        # Two sessions: what a program keeps from run to run is its own.
+        session = stack.enter_context(Session(plain, device))
+        kept_session = stack.enter_context(Session(instrumented, device))
+        return _check(reference, session, kept_session, inputs, progress)
 
 
 def _check(
     reference: ReferenceModel,
-    plain: Program,
-    instrumented: Program,
-    device: Device,
+    session: Session,
+    kept_session: Session,
     inputs: Sequence[Mapping[str, Array]],
     progress: Callable[[int], None] | None,
 ) -> CheckReport:
     results: list[Result] = []
     compared: set[str] = set()
     difference: Difference | None = None
-    # Two sessions: what a program keeps from run to run is its own.
-    session, kept_session = Session(plain, device), Session(instrumented, device)
+    plain, instrumented = session.program, kept_session.program
     for number, sample in enumerate(inputs):
         expected = reference.run(sample)
         results.append(session.run(sample))
@@ -238,7 +241,7 @@ class _Comparison:
                 if kept is not None:
                     wanted = wanted[..., list(kept)]
                 # Equal bytes of another shape are equal: a batch of one comes and goes.
-                wrong = got.reshape(-1) != wanted.reshape(-1) if got.size == wanted.size else None
+                wrong = _different(got, wanted) if got.size == wanted.size else None
                 if wrong is not None and not wrong.any():
                     continue
                 assert wrong is not None, f"{name!r} is {got.shape}, must be {wanted.shape}"
@@ -257,3 +260,12 @@ class _Comparison:
                     origin=find_origin(program, name, index, op_index),
                 )
         return None
+
+
+def _different(got: Array, wanted: Array) -> npt.NDArray[np.bool_]:
+    """Return where two tensors of equally many elements differ; two that are no number do not."""
+    one, other = got.reshape(-1), wanted.reshape(-1)
+    wrong: npt.NDArray[np.bool_] = one != other
+    if np.issubdtype(one.dtype, np.floating):
+        wrong &= ~(np.isnan(one) & np.isnan(other))
+    return wrong

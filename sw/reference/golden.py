@@ -69,6 +69,12 @@ class GoldenModel:
         self.outputs = graph.outputs
         self.operators = graph.operators
         for op in self.operators:
+            for index in (*op.inputs, *op.outputs):
+                if index in graph.unknown:
+                    raise UnsupportedModelError(
+                        f"operator {op.position} ({op.name}) is not supported:"
+                        f" {graph.unknown[index]}"
+                    )
             self._check(op)
 
     def run(self, inputs: Inputs) -> dict[str, Array]:

@@ -22,6 +22,7 @@ __all__ = [
     "GoldenOperator",
     "TensorInfo",
     "UnsupportedModelError",
+    "live_operators",
     "read_graph",
 ]
 
@@ -111,12 +112,15 @@ class GoldenGraph:
         The model's inputs and outputs, in order.
     operators
         Those that the outputs depend on, in order of execution.
+    unknown
+        Tensors whose shape or value the reader cannot tell, by index, and why.
     """
 
     tensors: dict[int, TensorInfo]
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
     operators: list[GoldenOperator]
+    unknown: Mapping[int, str]
 
 
 def read_graph(source: str | Path | bytes | Graph) -> GoldenGraph:
@@ -156,7 +160,24 @@ def read_graph(source: str | Path | bytes | Graph) -> GoldenGraph:
         inputs=[tensors[index] for index in numbers(graph.inputs)],
         outputs=[tensors[index] for index in outputs],
         operators=_live(operators, outputs),
+        unknown={
+            graph.tensors[name].index: cause
+            for name, cause in graph.host_only.items()
+            if name in graph.tensors
+        },
     )
+
+
+def live_operators(graph: Graph) -> list[tuple[GoldenOperator, list[str]]]:
+    """Return the operators that the outputs depend on, and the names of the tensors they write.
+
+    Tensors of elements that numpy does not have are left out.
+    """
+    names = {tensor.index: tensor.name for tensor in graph.tensors.values()}
+    return [
+        (op, [names[index] for index in op.outputs if graph.tensors[names[index]].dtype.numpy])
+        for op in read_graph(graph).operators
+    ]
 
 
 def _info(tensor: Tensor) -> TensorInfo:

@@ -1,4 +1,7 @@
-"""A program on a device: runs its segments in order and keeps what outlasts a run."""
+"""A program on a device: runs its segments in order and keeps what outlasts a run.
+
+Those of the NPU run on the device, those of the host in a process of the interpreter.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,25 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from celosia.closing import Closing
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.inputs import Inputs, prepare_inputs
 from celosia.sw.driver.result import Result, SegmentResult
-from celosia.sw.program.file import Program
+from celosia.sw.program.file import HostSegment, Program
+from celosia.sw.program.segments import Segment
 from celosia.sw.runtime.convert import convert
+from celosia.sw.runtime.host import HostRunner, require_host
 
 __all__ = ["Session"]
 
 Array = npt.NDArray[Any]
 
 
-class Session:
-    """A program on a device.
+class Session(Closing):
+    """A program on a device; to be closed if it has segments of the host.
 
-    Several sessions may use a device in turn; each keeps the persistent tensors of its program.
+    Several sessions may use a device in turn; each keeps the persistent tensors of its program, and
+    what its operators on the host keep.
 
     Parameters
     ----------
@@ -35,23 +42,35 @@ class Session:
     ------
     ProgramError
         If the program was compiled for another configuration.
+    DeviceError
+        If operators run on the host, and what runs them is not installed.
     """
 
     def __init__(self, program: Program, device: Device) -> None:
         program.require(device.config)
+        require_host(program)
         self.program = program
         self.device = device
         self._infos = {info.name: info for info in program.tensors}
         self._state: dict[str, Array] = {}
+        self._host = HostRunner(program.host_segments)
         self.reset()
+
+    def close(self) -> None:
+        """End the process of the host's segments; the device stays open."""
+        self._host.close()
 
     @property
     def state(self) -> dict[str, Array]:
-        """The persistent tensors as the last run left them, by name; `restore` takes them back."""
+        """The persistent tensors as the last run left them, by name; `restore` takes them back.
+
+        What operators on the host keep inside the interpreter is not among them.
+        """
         return {name: values.copy() for name, values in self._state.items()}
 
     def reset(self) -> None:
-        """Let persistent tensors hold again what they hold before the first run."""
+        """Let everything that outlasts a run be again as before the first one."""
+        self._host.reset()
         position = 0
         for info in self.program.persistent:
             content = self.program.initial_state[position : position + info.size_bytes]
@@ -75,7 +94,7 @@ class Session:
         self._state = {name: values.copy() for name, values in taken.items()}
 
     def load(self) -> None:
-        """Put the code and the weights of the first segment into the device's memory.
+        """Put the code and the weights of the first segment of the NPU into the device's memory.
 
         `run` does so when it is needed: this is for whoever wants to see it happen.
 
@@ -84,7 +103,8 @@ class Session:
         DeviceError
             If they do not fit.
         """
-        self.device.load(self.program.segments[0])
+        for segment in self.program.npu_segments[:1]:
+            self.device.load(segment)
 
     def _samples(self, values: dict[str, Array]) -> list[dict[str, Array]]:
         """Return what each run of the segments begins with: all samples, or one after the other."""
@@ -102,6 +122,15 @@ class Session:
                 values[target] = convert(
                     infos[source], infos[target], values[source], cast=target in self.program.casts
                 )
+
+    def _run_segment(self, segment: Segment, values: Mapping[str, Array]) -> SegmentResult:
+        taken = {info.name: values[info.name] for info in segment.taken}
+        if isinstance(segment, HostSegment):
+            return self._host.run(segment, taken)
+        beside = self.program.npu_segments
+        if len(beside) > 1:
+            self.device.load(segment, beside)
+        return self.device.run_segment(segment, taken)
 
     def run(self, inputs: Inputs, *, quantize: bool = False) -> Result:
         """Run one inference, or one of each sample if the program is of several.
@@ -125,8 +154,8 @@ class Session:
         InputError
             If an input is missing or of the wrong shape or dtype.
         DeviceError
-            If the device stops with a fault or does not end. Persistent tensors are then what they
-            were before the run.
+            If the device stops with a fault or does not end, or the host's interpreter does.
+            Persistent tensors are then what they were before the run.
         """
         program = self.program
         values = prepare_inputs(program.inputs, inputs, quantize=quantize)
@@ -138,10 +167,10 @@ class Session:
         for sample in samples:
             kept.append({})
             for segment in program.segments:
-                taken = {tensor.name: sample[tensor.name] for tensor in segment.inputs}
-                results.append(self.device.run_segment(segment, taken))
+                results.append(self._run_segment(segment, sample))
                 sample |= results[-1].outputs
-                kept[-1] |= results[-1].tensors
+                # What one segment hands to another can be looked at, too.
+                kept[-1] |= {**results[-1].tensors, **results[-1].outputs}
                 self._convert(sample)
         values, tensors = _joined(samples), _joined(kept)
         # What is between a conversion and the NPU can be looked at like an intermediate tensor.
@@ -153,6 +182,8 @@ class Session:
         counters: Counter[str] = Counter()
         for result in results:
             counters.update(result.counters)
+        for info in program.outputs:
+            tensors.pop(info.name, None)
         return Result(
             outputs={info.name: values[info.name] for info in program.outputs},
             cycles=sum(cycles) if cycles else None,

@@ -107,7 +107,7 @@ def _refusal(graph: Graph, refusals: list[ModelError]) -> ModelError:
         parts = "operators" if first.op_index is not None else "outputs and operators"
         cause = f"{len(refusals)} {parts} cannot be lowered:{lines}\n"
     remedies = dict.fromkeys(refusal.remedy for refusal in refusals if refusal.remedy)
-    return kind(
+    error = kind(
         what,
         cause,
         "; ".join(remedies),
@@ -116,3 +116,5 @@ def _refusal(graph: Graph, refusals: list[ModelError]) -> ModelError:
         op_type=first.op_type,
         tensor=first.tensor,
     )
+    error.parts = tuple(refusals)
+    return error

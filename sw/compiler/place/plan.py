@@ -266,6 +266,7 @@ class _Planner:
             f"the smallest piece it can be cut into needs {needed_bytes} bytes of activation SRAM,"
             f" configuration {self.config.name!r} has {self.config.act_bytes}",
             "use a configuration with a larger act_bytes, or a narrower layer",
+            op_index=work.op.origin.index,
         )
 
     # Result ---------------------------------------------------------------------------------

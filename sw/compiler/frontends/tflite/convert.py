@@ -7,6 +7,7 @@ says what is wrong with the file and what to do about it.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
@@ -20,9 +21,9 @@ from celosia.sw.compiler.frontends.tflite.check import check_model
 from celosia.sw.compiler.frontends.tflite.reader import FlatModel, damaged, guard
 from celosia.sw.compiler.frontends.tflite.schema import COMPILED, tensor_type
 from celosia.sw.compiler.ir import DType, Graph, Op, Origin, SourceOp, Tensor
-from celosia.sw.compiler.verify import verify
+from celosia.sw.compiler.verify import verify, verify_order
 
-__all__ = ["load"]
+__all__ = ["load", "open_model"]
 
 MAX_ELEMENTS = 1 << 28
 """More elements than any tensor of a microcontroller network; a larger shape is damage."""
@@ -37,7 +38,9 @@ MAX_CONSTANTS = 1 << 28
 """Bytes of all constants as the operators read them, each time anew."""
 
 
-def load(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> Graph:
+def load(
+    source: str | os.PathLike[str] | bytes, *, name: str | None = None, anything: bool = False
+) -> Graph:
     """Read a TensorFlow Lite model.
 
     Parameters
@@ -46,6 +49,10 @@ def load(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> 
         The file, or its contents.
     name : str, optional
         Name of the graph; by default the file's stem, or ``model``.
+    anything : bool
+        Read also what the NPU does not run: any element type, variables, several subgraphs. The
+        graph is that of the first subgraph, and `Graph.host_only` names tensors that are for the
+        host alone.
 
     Returns
     -------
@@ -59,18 +66,38 @@ def load(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> 
         If the file cannot be read, is damaged, or contradicts itself.
     UnsupportedError
         If the model as a whole is of a kind the NPU does not run: not int8, several subgraphs,
-        a batch, dynamic shapes.
+        a batch, dynamic shapes. With `anything` only if its size forbids it, or it has been
+        compiled for another NPU.
     """
-    if isinstance(source, bytes):
-        data, file, stem = source, "<bytes>", "model"
-    else:
-        path = Path(source)
-        data, file, stem = _read(path), printable(str(path)), printable(path.stem)
+    data, file, stem = _contents(source)
     flat = FlatModel.open(data, file)
-    graph = _Converter(flat, name if name is not None else stem).convert()
-    check_model(graph, file)
-    verify(graph, file)
+    graph = _Converter(flat, name if name is not None else stem, anything=anything).convert()
+    if anything:
+        verify_order(graph, file)
+    else:
+        check_model(graph, file)
+        verify(graph, file)
     return graph
+
+
+def open_model(source: str | os.PathLike[str] | bytes) -> FlatModel:
+    """Return the tables of a model's file.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read, or is no model.
+    """
+    data, file, _ = _contents(source)
+    return FlatModel.open(data, file)
+
+
+def _contents(source: str | os.PathLike[str] | bytes) -> tuple[bytes, str, str]:
+    """Return a model's bytes, what messages call the file, and the model's name."""
+    if isinstance(source, bytes):
+        return source, "<bytes>", "model"
+    path = Path(source)
+    return _read(path), printable(str(path)), printable(path.stem)
 
 
 def _read(path: Path) -> bytes:
@@ -88,11 +115,13 @@ def _read(path: Path) -> bytes:
 class _Converter:
     """Builds a `Graph` from the tables of one file."""
 
-    def __init__(self, flat: FlatModel, name: str) -> None:
+    def __init__(self, flat: FlatModel, name: str, *, anything: bool) -> None:
         self._flat = flat
         self._file = flat.file
         self._graph_name = name
         self._names: list[str] = []
+        self._anything = anything
+        self._host_only: dict[str, str] = {}
 
     def convert(self) -> Graph:
         flat = self._flat
@@ -104,7 +133,7 @@ class _Converter:
         self._refuse_compiled()
         if subgraphs == 0:
             raise damaged(self._file, "it has no subgraph")
-        if subgraphs > 1:
+        if subgraphs > 1 and not self._anything:
             raise UnsupportedError(
                 f"cannot compile model {self._file}",
                 f"it has {subgraphs} subgraphs (control flow or several signatures)",
@@ -143,7 +172,7 @@ class _Converter:
                 dict.fromkeys(self._tensor_name(i, "the list of outputs") for i in outputs)
             ),
         )
-        graph = _drop_unused(graph)
+        graph = replace(_drop_unused(graph), host_only=self._host_only)
         written = {name for op in graph.ops for name in op.outputs}
         activations = sum(tensors[name].elements for name in written.union(graph.inputs))
         self._limit(activations, MAX_ACTIVATIONS, "elements in its activations")
@@ -155,6 +184,12 @@ class _Converter:
         )
         self._limit(constants, MAX_CONSTANTS, "bytes of constants, counting each use,")
         return graph
+
+    def _for_host(self, error: UnsupportedError) -> None:
+        """Refuse a tensor that the NPU cannot have to do with, or leave it to the host."""
+        if not self._anything:
+            raise error
+        self._host_only.setdefault(error.tensor, error.cause)
 
     def _limit(self, count: int, most: int, what: str) -> None:
         if count > most:
@@ -191,25 +226,31 @@ class _Converter:
         if shape[:1] == (-1,):
             shape = (1, *shape[1:])
         self._check_shape(shape, index, name)
+        if self._anything:
+            shape = tuple(max(size, 1) for size in shape)
         code = int(table.Type())
         dtype = tensor_type(code)
         if dtype is None:
             raise ValueError(f"unknown element type {code}")
         if table.Sparsity() is not None:
-            raise UnsupportedError(
-                f"cannot compile model {self._file}",
-                f"tensor {index} {name!r} is stored sparse",
-                "convert without the EXPERIMENTAL_SPARSITY optimisation",
-                file=self._file,
-                tensor=name,
+            self._for_host(
+                UnsupportedError(
+                    f"cannot compile model {self._file}",
+                    f"tensor {index} {name!r} is stored sparse",
+                    "convert without the EXPERIMENTAL_SPARSITY optimisation",
+                    file=self._file,
+                    tensor=name,
+                )
             )
         if table.IsVariable():
-            raise UnsupportedError(
-                f"cannot compile model {self._file}",
-                f"tensor {index} {name!r} keeps state between inferences",
-                "pass the state as an input and an output of the model",
-                file=self._file,
-                tensor=name,
+            self._for_host(
+                UnsupportedError(
+                    f"cannot compile model {self._file}",
+                    f"tensor {index} {name!r} keeps state between inferences",
+                    "pass the state as an input and an output of the model",
+                    file=self._file,
+                    tensor=name,
+                )
             )
         scales, zero_points, axis = self._quantization(table, shape, dtype)
         per_channel = len(scales) > 1
@@ -222,19 +263,22 @@ class _Converter:
             zero_point=next((z for z in zero_points if z), 0),
             channel_scales=scales if per_channel else None,
             channel_axis=axis if per_channel else None,
-            data=self._constant(int(table.Buffer()), shape, dtype),
+            data=self._constant(int(table.Buffer()), shape, dtype, name),
         )
 
     def _check_shape(self, shape: tuple[int, ...], index: int, name: str) -> None:
         # What is free in the signature only has a size in the shape: TFLite takes that.
-        if any(d == -1 for d in shape):
-            raise UnsupportedError(
-                f"cannot compile model {self._file}",
-                f"tensor {index} {name!r} has a dynamic shape {list(shape)}",
-                "convert with a fixed input shape, for example tf.TensorSpec([1, 96, 96, 3])",
-                file=self._file,
-                tensor=name,
+        if any(d == -1 for d in shape) or (self._anything and 0 in shape):
+            self._for_host(
+                UnsupportedError(
+                    f"cannot compile model {self._file}",
+                    f"tensor {index} {name!r} has a dynamic shape {list(shape)}",
+                    "convert with a fixed input shape, for example tf.TensorSpec([1, 96, 96, 3])",
+                    file=self._file,
+                    tensor=name,
+                )
             )
+            shape = tuple(1 if d in (-1, 0) else d for d in shape)
         if len(shape) > MAX_RANK or any(d < 1 for d in shape) or prod(shape) > MAX_ELEMENTS:
             raise ValueError(f"impossible shape {list(shape)[:12]}")
 
@@ -268,7 +312,7 @@ class _Converter:
         return scales, zero_points, axis
 
     def _constant(
-        self, buffer: int, shape: tuple[int, ...], dtype: DType
+        self, buffer: int, shape: tuple[int, ...], dtype: DType, name: str
     ) -> npt.NDArray[Any] | None:
         # Buffer 0 is empty by convention, and activations have empty buffers of their own.
         content = self._flat.buffer(buffer)
@@ -276,12 +320,17 @@ class _Converter:
             return None
         numpy_type = dtype.numpy
         if numpy_type is None:
-            raise UnsupportedError(
-                f"cannot compile model {self._file}",
-                f"it has a constant of type {dtype}, shape {list(shape)}",
-                "quantise weights to int8",
-                file=self._file,
+            self._for_host(
+                UnsupportedError(
+                    f"cannot compile model {self._file}",
+                    f"it has a constant of type {dtype}, shape {list(shape)}",
+                    "quantise weights to int8",
+                    file=self._file,
+                    tensor=name,
+                )
             )
+        if numpy_type is None or name in self._host_only:
+            return np.frombuffer(content, np.uint8)  # nobody but the host reads it
         expected = prod(shape) * numpy_type.itemsize
         if len(content) != expected:
             raise ValueError(f"{len(content)} bytes of data for {list(shape)} {dtype}")
