@@ -28,6 +28,7 @@ from celosia.sw.compiler.ir import Graph
 from celosia.sw.compiler.lower import lower
 from celosia.sw.compiler.operations import require_operations
 from celosia.sw.compiler.partition.divide import divide
+from celosia.sw.compiler.passes.copy_operands import copy_operands
 from celosia.sw.compiler.passes.fold_channels import fold_channels
 from celosia.sw.compiler.passes.fold_input import fold_input
 from celosia.sw.compiler.passes.one_sample import one_sample
@@ -207,6 +208,8 @@ def compile_graph(
     graph: Graph, config: NpuConfig, *, keep_tensors: bool = False, fuse: bool = True
 ) -> Program:
     """Compile a lowered graph; see `compile_model`."""
+    graph = copy_operands(graph, config)
+    verify(graph)
     folded = fold_input(graph, config)
     verify(folded)
     graphs = list(dict.fromkeys([graph, folded]))

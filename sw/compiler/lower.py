@@ -16,6 +16,7 @@ from celosia.sw.compiler.passes.fuse_tables import fuse_tables
 from celosia.sw.compiler.passes.remove_identities import remove_identities
 from celosia.sw.compiler.passes.static_shapes import make_shapes_static
 from celosia.sw.compiler.passes.strip_edges import strip_edges
+from celosia.sw.compiler.passes.uint8_to_int8 import uint8_to_int8
 from celosia.sw.compiler.verify import verify
 
 __all__ = ["PASSES", "lower"]
@@ -25,6 +26,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     fold_islands,
     eliminate_dead_code,
     strip_edges,
+    uint8_to_int8,
     make_shapes_static,
     fold_constants,
     remove_identities,

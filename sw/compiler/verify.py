@@ -162,7 +162,7 @@ def _check_weighted(graph: Graph, op: SourceOp, where: str) -> None:
     result = graph.tensors[op.results[0]]
     if {source.dtype, weights.dtype, result.dtype} != {DType.INT8}:
         return
-    if weights.zero_point != 0:
+    if weights.zero_point != 0 and weights.is_constant and not op.arithmetic.unsigned:
         _refuse(
             where,
             f"the weights of {op.label} have zero point {weights.zero_point}",

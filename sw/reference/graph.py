@@ -51,6 +51,8 @@ class TensorInfo:
         Of a per-tensor quantised tensor (0 when it has none).
     data
         The value of a constant tensor, None for one that is computed.
+    unsigned
+        It is uint8 in the file; here values and zero point are 128 less.
     """
 
     index: int
@@ -60,6 +62,7 @@ class TensorInfo:
     scales: npt.NDArray[np.float32]
     zero_point: int
     data: Array | None
+    unsigned: bool = False
 
     @property
     def scale(self) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from celosia.sw.compiler.ir import DType, Graph, Interface, SourceOp, Tensor
+from celosia.sw.compiler.ir import DType, Graph, Interface, Op, SourceOp
 from celosia.sw.program.conversion import CASTS, DEQUANTISED, QUANTISED
 from celosia.sw.program.file import MAX_RATIO, MIN_RATIO
 
@@ -39,7 +39,7 @@ def strip_edges(graph: Graph) -> Graph:
     inputs: list[str] = []
     for name in graph.inputs:
         results = [op.results[0] for op in before.get(name, [])]
-        inputs += [t for t in results if _is_inner(graph.tensors[t])] or [name]
+        inputs += [t for t in results if _is_inner(graph, t)] or [name]
     outputs: list[str] = []
     for name in graph.outputs:
         source = after[name][0].inputs[0] if name in after else name
@@ -71,14 +71,14 @@ def _ends(graph: Graph) -> tuple[_Ends, _Ends]:
     """Return inputs and outputs that conversions lead from and to, with these in order."""
     before: _Ends = {}
     for name in graph.inputs:
-        ops = None if _is_inner(graph.tensors[name]) else _from(graph, name)
+        ops = None if _is_inner(graph, name) else _from(graph, name)
         if ops:
             before[name] = ops
     # The host converts what the NPU has computed: something has to be left to compute.
     taken = {op.results[0] for ops in before.values() for op in ops} | set(graph.inputs)
     after: _Ends = {}
     for name in graph.outputs:
-        ops = None if _is_inner(graph.tensors[name]) else _to(graph, name, taken)
+        ops = None if _is_inner(graph, name) else _to(graph, name, taken)
         if ops:
             after[name] = ops
     return before, after
@@ -98,8 +98,10 @@ def _from(graph: Graph, name: str) -> list[SourceOp] | None:
             return None
         result = op.results[0]
         further: list[SourceOp] | None = []
-        if not _is_inner(graph.tensors[result]):
+        if not _is_inner(graph, result):
             further = _from(graph, result)
+        elif not graph.consumers(result):
+            return None  # something has to be left to compute
         if further is None:
             return None
         ops += [op, *further]
@@ -117,7 +119,7 @@ def _to(graph: Graph, name: str, taken: set[str]) -> list[SourceOp] | None:
             return None
         ops.insert(0, op)
         name = op.inputs[0]
-        if _is_inner(graph.tensors[name]):
+        if _is_inner(graph, name):
             return None if name in taken else ops
 
 
@@ -139,6 +141,16 @@ def _converts(graph: Graph, op: SourceOp) -> bool:
     return source.scale is not None and MIN_RATIO < source.scale / result.scale < MAX_RATIO
 
 
-def _is_inner(tensor: Tensor) -> bool:
-    """Whether a tensor is an activation of the NPU."""
-    return tensor.dtype is DType.INT8 and bool(tensor.scale) and not tensor.is_constant
+def _is_inner(graph: Graph, name: str) -> bool:
+    """Whether a tensor is an activation of the NPU: int8, or a uint8 one that it computes with."""
+    tensor = graph.tensors[name]
+    if tensor.dtype not in (DType.INT8, DType.UINT8) or not tensor.scale or tensor.is_constant:
+        return False
+    if tensor.dtype is DType.INT8:
+        return True
+    users = [graph.producer(name), *graph.consumers(name)]
+    return any(op is not None and not _is_conversion(graph, op) for op in users)
+
+
+def _is_conversion(graph: Graph, op: Op) -> bool:
+    return isinstance(op, SourceOp) and _converts(graph, op)

@@ -96,6 +96,8 @@ def tilings(
         return []
     if work.kind.placement is Placement.LOADED:
         resident = [True] * len(inputs) + resident[-1:]  # or rather: never on their way
+    for operand in work.in_memory:
+        resident = [*resident[:operand], True, *resident[operand + 1 :]]
     line = config.line_bytes
     n_oc = ceil_div(output.layout.channels, line)
     candidates = []
@@ -146,6 +148,8 @@ def _tiling(
     traffic = 0.0
     for operand, tensor in enumerate(inputs):
         alone = work.per_channel or operand > 0
+        if operand in work.in_memory:
+            traffic += tensor.height * tensor.layout.row_pitch * len(stripes)
         if resident[operand]:
             in_layouts.append(tensor.layout)
             in_bytes.append(0)
@@ -163,7 +167,8 @@ def _tiling(
         out_bytes = round_up(out_layout.size_bytes(rows), line)
         traffic += output.height * output.layout.row_pitch
     mapping = phases = None
-    image = inputs[0].height, (output.height, output.layout.width)
+    # What is made of constants alone has no input.
+    image = inputs[0].height if inputs else 0, (output.height, output.layout.width)
     if work.kind.phases is not None:
         phases = work.kind.phases(work.op, in_layouts[0], *image, config)
         traffic += n_oc * phases.tile_weight_bytes(config) * len(stripes)

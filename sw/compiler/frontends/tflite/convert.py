@@ -122,6 +122,7 @@ class _Converter:
         self._names: list[str] = []
         self._anything = anything
         self._host_only: dict[str, str] = {}
+        self._unsigned: set[str] = set()
 
     def convert(self) -> Graph:
         flat = self._flat
@@ -154,6 +155,8 @@ class _Converter:
                 tensor = self._tensor(subgraph.Tensors(index), index, taken=tensors)
             tensors[tensor.name] = tensor
             self._names.append(tensor.name)
+            if tensor.dtype is DType.UINT8:
+                self._unsigned.add(tensor.name)
         ops: list[Op] = []
         for index in range(operator_count):
             with guard(self._file, f"operator {index}"):
@@ -367,7 +370,7 @@ class _Converter:
             name=name,
             operands=operands,
             results=results,
-            arithmetic=arithmetic_of(name),
+            arithmetic=arithmetic_of(name, unsigned=not self._unsigned.isdisjoint(results)),
             options=MappingProxyType(flat.options(name, table)),
         )
 
