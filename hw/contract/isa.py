@@ -399,12 +399,13 @@ class Conv(Command):
 
     The first window of the command is at byte act_addr, which is input row y0, byte x0 of
     that row. A byte outside rows 0 to in_h - 1 or bytes 0 to row_bytes - 1 of its row reads as
-    zero_point. Weights are read in the order of the passes, `rows` lines each; tiles after the
-    first of the same oc read the same ones again. The first pass of a tile overwrites the
-    accumulator (unless `accumulate`), the others add to it; after the last one the half is handed
-    to the vector engine (unless `hold`). `hold` and `accumulate` split a reduction whose weights
-    exceed the weight SRAM over several commands of one tile each: the next command goes on in the
-    same half.
+    zero_point. Where all rows are inside, or none, y0, in_h, stride_y and ky_rows may say any that
+    are; distances are those of step_y and step_ky. Weights are read in the order of the passes,
+    `rows` lines each; tiles after the first of the same oc read the same ones again. The first pass
+    of a tile overwrites the accumulator (unless `accumulate`), the others add to it; after the last
+    one the half is handed to the vector engine (unless `hold`). `hold` and `accumulate` split a
+    reduction whose weights exceed the weight SRAM over several commands of one tile each: the next
+    command goes on in the same half.
     In modes TAPS and ROWS a row is a stream of row_len positions, one pixel each; position p
     is the start of an output's window when p is a multiple of stride_x and p / stride_x is below
     out_w. After the last row of a pass `extra` more positions are streamed.
@@ -429,12 +430,12 @@ class Conv(Command):
     row_len: int = _f(12, "Positions streamed for a row (WINDOW: out_w)", least=1)
     extra: int = _f(4, "Positions streamed after the last row (WINDOW: 0)")
     stride_x: int = _f(4, "Positions from output to output (WINDOW: 1)", least=1)
-    stride_y: int = _f(4, "Input rows from output row to output row")
+    stride_y: int = _f(4, "Input rows from output row to output row, for the bounds")
     step_x: int = _f(17, "Bytes from position to position")
-    step_y: int = _f(20, "Bytes from output row to output row: stride_y * row_pitch")
+    step_y: int = _f(20, "Bytes from output row to output row (modulo 2^20)")
     n_ky: int = _f(8, "Passes over kernel rows", least=1)
-    ky_rows: int = _f(4, "Input rows from ky to ky")
-    step_ky: int = _f(20, "Bytes from ky to ky: ky_rows * row_pitch")
+    ky_rows: int = _f(4, "Input rows from ky to ky, for the bounds")
+    step_ky: int = _f(20, "Bytes from ky to ky (modulo 2^20)")
     n_kx: int = _f(8, "Passes along a kernel row", least=1)
     step_kx: int = _f(18, "Bytes from kx to kx")
     n_ic: int = _f(12, "Passes over input channels", least=1)

@@ -2,7 +2,8 @@
 
 ::
 
-    load -> lower -> works -> plan -> schedule -> prefetch -> tokens -> predict -> emit -> check
+    load -> lower -> works -> plan -> schedule -> cut -> prefetch -> tokens -> predict -> emit
+    -> check
 
 with `fold_channels` behind `lower` if it is asked for. Where one of them refuses a part of the
 model, the model is divided (`celosia.sw.compiler.partition`): what is refused is the host's, and
@@ -32,9 +33,11 @@ from celosia.sw.compiler.passes.copy_operands import copy_operands
 from celosia.sw.compiler.passes.fold_channels import fold_channels
 from celosia.sw.compiler.passes.fold_input import fold_input
 from celosia.sw.compiler.passes.one_sample import one_sample
+from celosia.sw.compiler.passes.split_large import split_large
 from celosia.sw.compiler.passes.stack_samples import stack_samples
 from celosia.sw.compiler.place.plan import MemoryPlan, plan_memory
 from celosia.sw.compiler.place.works import Fusion, Work, works_of
+from celosia.sw.compiler.schedule.cut import cut_steps
 from celosia.sw.compiler.schedule.prefetch import prefetch_loads
 from celosia.sw.compiler.schedule.schedule import Schedule, schedule_works
 from celosia.sw.compiler.schedule.tokens import place_tokens
@@ -208,7 +211,7 @@ def compile_graph(
     graph: Graph, config: NpuConfig, *, keep_tensors: bool = False, fuse: bool = True
 ) -> Program:
     """Compile a lowered graph; see `compile_model`."""
-    graph = copy_operands(graph, config)
+    graph = split_large(copy_operands(graph, config), config)
     verify(graph)
     folded = fold_input(graph, config)
     verify(folded)
@@ -285,7 +288,7 @@ def _best_schedule(
 
 def _build(graph: Graph, plan: MemoryPlan, config: NpuConfig, weight_chunks: int) -> _Variant:
     schedule = schedule_works(graph, plan, config, weight_chunks=weight_chunks)
-    steps = prefetch_loads(schedule.steps, config.queue_depth)
+    steps = prefetch_loads(cut_steps(schedule.steps), config.queue_depth)
     commands = place_tokens(steps, config.queue_depth)
     layers = [step.layer for step in steps]
     return _Variant(graph, plan, schedule, commands, layers, predict(commands, config))

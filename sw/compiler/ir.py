@@ -607,6 +607,11 @@ class PoolOp(NpuOp):
         return self.kernel_h
 
     @property
+    def reach_w(self) -> int:
+        """Columns of the input that a window covers."""
+        return self.kernel_w
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         return (self.input,)
 

@@ -81,6 +81,7 @@ class Step:
 
 
 def _any_overlap(one: tuple[Footprint, ...], other: tuple[Footprint, ...]) -> bool:
+    # Asked for most pairs of steps: loops are faster than `any`.
     for a in one:
         for b in other:
             if a.overlaps(b):

@@ -39,6 +39,10 @@ def operators_page() -> str:
         " loads run after run of bytes that lie side by side in both places. A run takes a cycle"
         " for each bus word.",
         "",
+        "Rows, strides, dilations and windows may be of any size. What a command has no room for is"
+        " several commands, rows that do not fit on chip are cut into columns, and a window that"
+        " does not fit is summed up in parts; a larger machine runs what a smaller one does.",
+        "",
         "QUANTIZE, DEQUANTIZE and CAST between an input of the model of another type and the first"
         " int8 tensor, or between the last one and an output, are done by the host, with the"
         f" reference's bits. CAST is from and to {', '.join(sorted(CASTS))}.",

@@ -65,13 +65,24 @@ class Box:
             self.offset + sum(max(0, length) for length in lengths),
         )
 
-    def rows(self, rows: Range) -> Box | None:
-        """Return what of it is in a range of the result's rows; None if nothing is."""
-        first, end = max(self.y, rows[0]), min(self.y + self.height, rows[1])
-        if first >= end:
+    def part(self, rows: Range, columns: Range, channels: Range) -> Box | None:
+        """Return what of it is in a part of the result; None if nothing is."""
+        y, y_end = max(self.y, rows[0]), min(self.y + self.height, rows[1])
+        x, x_end = max(self.x, columns[0]), min(self.x + self.width, columns[1])
+        c, c_end = max(self.c, channels[0]), min(self.c + self.channels, channels[1])
+        if y >= y_end or x >= x_end or c >= c_end:
             return None
-        offset = self.offset + (first - self.y) * self.step_y
-        return replace(self, y=first, height=end - first, offset=offset)
+        offset = self.offset + (y - self.y) * self.step_y + (x - self.x) * self.step_x
+        return replace(
+            self,
+            offset=offset + (c - self.c) * self.step_c,
+            y=y,
+            x=x,
+            c=c,
+            height=y_end - y,
+            width=x_end - x,
+            channels=c_end - c,
+        )
 
 
 def boxes_of(sources: IndexArray, elements: IndexArray) -> list[Box]:

@@ -16,7 +16,13 @@ import numpy as np
 import numpy.typing as npt
 from celosia.sw.compiler.arithmetic.fixed import INT32_MAX, INT32_MIN, quantize_multiplier
 
-__all__ = ["ExactMultiplier", "exact_multiplier", "fitted_multiplier", "scale_in_double"]
+__all__ = [
+    "ExactMultiplier",
+    "dividing_multiplier",
+    "exact_multiplier",
+    "fitted_multiplier",
+    "scale_in_double",
+]
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,24 @@ class ExactMultiplier:
     multiplier: int
     shift: int
     exact: bool
+
+
+def dividing_multiplier(count: int) -> tuple[int, int]:
+    """Return multiplier and shift whose single rounding divides, halves away from zero.
+
+    Parameters
+    ----------
+    count : int
+        Divisor from 2 to 2**22, of sums of so many int8 values.
+
+    Notes
+    -----
+    The multiplier is above ``2**(31 - shift) / count`` by at most 1, so that a product is further
+    from zero than the quotient, by less than half of what one more in the sum would make: quotients
+    of a half are rounded away, and no other result changes.
+    """
+    shift = 1 - (count - 1).bit_length()
+    return (1 << (31 - shift)) // count + 1, shift
 
 
 def scale_in_double(accumulators: npt.NDArray[np.int64], real: float) -> npt.NDArray[np.int64]:

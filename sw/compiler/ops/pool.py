@@ -13,7 +13,7 @@ from celosia.sw.compiler.passes.window import window_of
 
 __all__ = ["OPERATORS"]
 
-MAX_KERNEL = 1 << 12
+MAX_KERNEL = 1 << 16
 
 
 def lower_pool(graph: Graph, op: SourceOp) -> Lowered:
@@ -77,8 +77,9 @@ OPERATORS = (
     Operator(
         names=("AVERAGE_POOL_2D", "MAX_POOL_2D"),
         operands=(1, 1),
-        where="vector engine",
-        limits="equal quantisation of input and output",
+        where="vector engine; averages over more than 255 rows or columns: array",
+        limits="equal quantisation of input and output; an average over more than 255 rows or"
+        " columns is without padding, or its windows' lengths are products of such numbers",
         batches=True,
         apart=always,
         lower=lower_pool,

@@ -49,7 +49,8 @@ OPERATORS = (
         names=("SOFTMAX",),
         operands=(1, 1),
         where="vector engine",
-        limits="over the last dimension; output scale 1/256 and zero point -128",
+        limits="over the last dimension, of which a row and its result are on chip and have at most"
+        " 65,535 elements; output scale 1/256 and zero point -128",
         lower=lower_softmax,
         batches=True,
         apart=always,

@@ -14,7 +14,7 @@ EXPLICIT_PADS = "explicit_pads"
 """Option (top, bottom, left, right) that `fold_pad` adds to a convolution; in place of SAME or
 VALID."""
 
-MAX_STRIDE = 1 << 12
+MAX_STRIDE = 1 << 16
 """Larger strides than any image are damage."""
 
 

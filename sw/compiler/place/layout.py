@@ -6,8 +6,8 @@ size; what the padding holds does not matter, since the weights for it are zero)
 line further apart than their pixels need: mode ROWS reads three rows at once from different banks,
 which takes a row pitch of an odd number of lines.
 
-A `Slab` is the part of a tensor that is on chip: a range of rows, and for operators that treat
-every channel alone a range of channel tiles.
+A `Slab` is the part of a tensor that is on chip: a range of rows, where rows are too long a range
+of columns, and for operators that treat every channel alone a range of channel tiles.
 """
 
 from __future__ import annotations
@@ -108,7 +108,9 @@ class Slab:
     channel_first : int
         First channel that is here, a multiple of the line.
     layout : ActLayout
-        Pitches; its channels are those of the slab.
+        Pitches; its columns and channels are those of the slab.
+    x_first : int
+        First column that is here.
     """
 
     base: int
@@ -116,19 +118,26 @@ class Slab:
     y_end: int
     channel_first: int
     layout: ActLayout
+    x_first: int = 0
 
     @property
     def size_bytes(self) -> int:
         """Bytes it covers."""
         return self.layout.size_bytes(self.y_end - self.y_first)
 
-    def address(self, y: int, x: int = 0, channel: int | None = None) -> int:
-        """Byte address of a pixel; also outside the slab, where it may be negative."""
+    @property
+    def x_end(self) -> int:
+        """The first column behind those that are here."""
+        return self.x_first + self.layout.width
+
+    def address(self, y: int, x: int | None = None, channel: int | None = None) -> int:
+        """Byte address of a tensor's pixel; also outside the slab, where it may be negative."""
         channel = self.channel_first if channel is None else channel
+        x = self.x_first if x is None else x
         return (
             self.base
             + (y - self.y_first) * self.layout.row_pitch
-            + x * self.layout.pixel_pitch
+            + (x - self.x_first) * self.layout.pixel_pitch
             + (channel - self.channel_first) * self.layout.element_bytes
         )
 
@@ -181,13 +190,14 @@ def transfer_step(kind: type[Load] | type[Store], slab: Slab, home: MemoryHome, 
     Runs are as long as the two layouts allow: all rows, a row, or the channels of a pixel.
     """
     layout = slab.layout
-    height = slab.y_end - slab.y_first
+    height, width = slab.y_end - slab.y_first, layout.width
     first_byte = slab.channel_first * layout.element_bytes
     mem_addr = home.offset + slab.y_first * home.row_pitch + first_byte
+    mem_addr += slab.x_first * home.pixel_pitch
     # Padded channels are copied along where both sides have them: whole lines are faster.
     run = min(layout.pixel_pitch, home.pixel_pitch - first_byte)
-    if home.width == 1 or run == layout.pixel_pitch == home.pixel_pitch:
-        run *= home.width
+    if width == 1 or run == layout.pixel_pitch == home.pixel_pitch:
+        run *= width
         span = run
         if height == 1 or layout.row_pitch == home.row_pitch == run:
             fields = {"row_bytes": run * height}
@@ -199,10 +209,10 @@ def transfer_step(kind: type[Load] | type[Store], slab: Slab, home: MemoryHome, 
                 "sram_stride1": layout.row_pitch,
             }
     else:
-        span = (home.width - 1) * home.pixel_pitch + run
+        span = (width - 1) * home.pixel_pitch + run
         fields = {
             "row_bytes": run,
-            "n1": home.width,
+            "n1": width,
             "mem_stride1": home.pixel_pitch,
             "sram_stride1": layout.pixel_pitch,
             "n2": height,

@@ -23,10 +23,11 @@ from celosia.hw.contract.isa import Conv, Mode
 from celosia.sw.compiler.arithmetic.whole import ceil_div, round_up
 from celosia.sw.compiler.ir import ConvOp, MatmulOp
 from celosia.sw.compiler.place.layout import ActLayout
-from celosia.sw.compiler.place.limits import most
+from celosia.sw.compiler.place.limits import MAX_STRIDE, most
 
 __all__ = [
     "Axis",
+    "LONG_KERNEL",
     "ConvMapping",
     "ROWS_TAPS",
     "conv_axes",
@@ -38,6 +39,13 @@ __all__ = [
 
 ROWS_TAPS = 3
 """Taps of a segment in mode ROWS."""
+LONG_KERNEL = 64
+"""Of a longer kernel along the stream each pass streams what its own taps need, not all positions
+of the kernel: rows then share no padding."""
+STREAM_POSITIONS = 64
+"""What a command costs, in positions of a stream; only to choose a mapping."""
+FAR_STREAM = 1000
+"""How much worse a stream is whose positions are too far apart for commands."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,8 @@ class ConvMapping:
     ky_rows : int
         Rows of the input from pass to pass of the kernel's rows; in mode ROWS kernel rows of a
         pass.
+    reach_bytes : int
+        Bytes of a row of the input from the first to the last that a window takes.
     """
 
     op: ConvOp
@@ -100,6 +110,7 @@ class ConvMapping:
     n_kx: int
     n_ic: int
     ky_rows: int = 1
+    reach_bytes: int = 0
 
     @property
     def passes(self) -> int:
@@ -108,14 +119,17 @@ class ConvMapping:
 
     @property
     def fits_command(self) -> bool:
-        """Whether one `Conv` can count its passes."""
+        """Whether one `Conv` can count its passes, and reach what an output takes."""
         loops = {
             "n_ky": self.n_ky,
             "n_kx": self.n_kx,
             "n_ic": self.n_ic,
             "ky_rows": self.ky_rows,
         }
-        return all(count <= most(Conv, name) for name, count in loops.items())
+        reaches = self.reach_bytes <= most(Conv, "x0") and (self.n_ky - 1) * self.ky_rows <= most(
+            Conv, "y0"
+        )
+        return reaches and all(count <= most(Conv, name) for name, count in loops.items())
 
     def tile_weight_bytes(self, config: NpuConfig) -> int:
         """Bytes of the weights of a tile of output channels."""
@@ -178,6 +192,7 @@ def map_conv(
                 n_kx=1,
                 n_ic=ceil_div(op.kernel_w * layout.pixel_pitch, size),
                 ky_rows=op.dilation_h if op.kernel_h > 1 else 1,
+                reach_bytes=op.kernel_w * layout.pixel_pitch,
             )
         return ConvMapping(
             op=op,
@@ -186,6 +201,7 @@ def map_conv(
             n_kx=op.kernel_w,
             n_ic=ceil_div(op.cin, size),
             ky_rows=op.dilation_h if op.kernel_h > 1 else 1,
+            reach_bytes=op.reach_w * layout.pixel_pitch,
         )
     axes = conv_axes(op, (in_height, layout.width), out_size)
     candidates = []
@@ -195,6 +211,15 @@ def map_conv(
         pitch = layout.pixel_pitch if swapped else layout.row_pitch
         length, extra = stream.stream(0, stream.out_size)
         positions = lines.out_size * length + extra
+        stream_pitch = layout.row_pitch if swapped else layout.pixel_pitch
+        if stream.stride > MAX_STRIDE and stream.out_size > 1:
+            # A stream for each output.
+            positions = lines.out_size * stream.out_size * (stream.kernel + STREAM_POSITIONS)
+        if stream.kernel > LONG_KERNEL:
+            length = (stream.out_size - 1) * stream.stride + size
+            positions = lines.out_size * length
+        if size * stream_pitch > most(Conv, "x0"):
+            positions *= FAR_STREAM
         taps = ConvMapping(
             op=op,
             mode=Mode.TAPS,
@@ -203,6 +228,7 @@ def map_conv(
             n_kx=ceil_div(stream.kernel, size),
             n_ic=1,
             ky_rows=op.dilation_h if lines.kernel > 1 else 1,
+            reach_bytes=ceil_div(stream.kernel, size) * size * stream_pitch,
         )
         candidates.append((taps.passes * max(positions, config.min_pass_cycles), swapped, 1, taps))
         segments = config.dw_segments
@@ -221,6 +247,7 @@ def map_conv(
                 n_kx=1,
                 n_ic=1,
                 ky_rows=segments,
+                reach_bytes=ROWS_TAPS * stream_pitch,
             )
             candidates.append(
                 (rows.passes * max(positions, config.min_pass_cycles), swapped, 0, rows)

@@ -27,6 +27,9 @@ from celosia.sw.compiler.place.works import Work
 
 __all__ = ["MemoryPlan", "WorkPlan", "plan_memory"]
 
+MANY_UNITS = 256
+"""More parts of a work than that cost more than what they leave on chip saves."""
+
 COPY_LINES = 8
 """Buffer through which a RESHAPE copies a graph input to a graph output, in lines."""
 
@@ -147,12 +150,17 @@ class _Planner:
         return self.tilings[key]
 
     def _least_buffers(self, work: Work, resident: set[str]) -> list[int]:
-        """Return the sizes of the buffers of the cut that needs least."""
+        """Return the sizes of the buffers of the cut that needs least, if it can be of few units.
+
+        Else a tensor that just fits would leave room for buffers of a row or a pixel only.
+        """
         if work.kind.placement is Placement.VIEW:
             return [COPY_LINES * self.config.line_bytes] if self._copies(work) else []
         if work.kind.packed:
             return []
-        return min((tiling.buffer_sizes for tiling in self._tilings(work, resident)), key=sum)
+        ways = self._tilings(work, resident)
+        few = [tiling for tiling in ways if tiling.units <= MANY_UNITS]
+        return min((tiling.buffer_sizes for tiling in few or ways), key=sum)
 
     def _copies(self, work: Work) -> bool:
         source, result = (self.table.tensors[n] for n in (work.inputs[0], work.output))

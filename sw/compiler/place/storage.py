@@ -21,6 +21,8 @@ __all__ = ["HomePlan", "Storage", "TensorLayout", "TensorTable", "layout_tensors
 
 COLUMNS_GAIN = 0.95
 """A larger pixel pitch takes memory: it has to save this much of the positions streamed."""
+PACKED_PIXELS = 2
+"""So many pixels of a packed tensor fit on chip."""
 MEMORY_ALIGNMENT_BYTES = 16
 """Tensors in memory start at multiples of the widest bus word."""
 
@@ -119,7 +121,13 @@ def layout_tensors(graph: Graph, works: list[Work], config: NpuConfig) -> Tensor
         # Views of one another have no gaps; rows of an even number of lines use mode TAPS then.
         odd -= {work.inputs[0], work.output}
         columns -= {work.inputs[0], work.output}
-    packed = {name for name in graph.inputs if _may_pack(name, consumers[name], graph)}
+    packed = {
+        name
+        for name in graph.inputs
+        if _may_pack(name, consumers[name], graph)
+        # A pixel that does not fit is summed up in parts of whole lines.
+        and PACKED_PIXELS * graph.hwc(name)[2] <= config.act_bytes
+    }
     packed |= {work.output for work in works if work.kind.packed}
     layouts = {}
     for name in names:

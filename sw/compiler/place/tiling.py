@@ -4,6 +4,10 @@ A *stripe* is a range of output rows, a *group* a range of output channel tiles.
 each stripe: load the rows of the inputs that it needs, compute, store. Stripe buffers come in pairs
 where there is room, so that the next stripe is loaded while this one is computed.
 
+Where not even one row fits, stripes are cut into ranges of columns as well. Where the window of one
+output does not fit, the array sums it up in *parts* of the kernel: for each part, load what it
+needs of the input and go on in the same accumulators.
+
 Operators that treat channels alone load only a group's channels. Dense convolutions load all
 input channels for every group: with few groups the input is read again and again, with few
 stripes the weights are; which costs less is a matter of sizes, so candidates are compared.
@@ -12,13 +16,15 @@ stripes the weights are; which costs less is a matter of sizes, so candidates ar
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from celosia.hw.contract.config import NpuConfig
-from celosia.sw.compiler.arithmetic.whole import Range, ceil_div, round_up, split
+from celosia.sw.compiler.arithmetic.whole import Range, ceil_div, round_up, sparse_sizes, split
 from celosia.sw.compiler.ops.npu.kind import Placement
 from celosia.sw.compiler.place.layout import ActLayout, act_layout
 from celosia.sw.compiler.place.mapping import ConvMapping
+from celosia.sw.compiler.place.parts import KernelPart, kernel_parts
 from celosia.sw.compiler.place.phases import PhaseMapping
 from celosia.sw.compiler.place.storage import TensorLayout
 from celosia.sw.compiler.place.works import Work
@@ -39,6 +45,8 @@ class Tiling:
     ----------
     stripes : tuple of (int, int)
         Output rows of each stripe.
+    columns : tuple of (int, int)
+        Output columns of the pieces of each stripe.
     groups : tuple of (int, int)
         Output channel tiles of each group.
     buffers : int
@@ -51,11 +59,14 @@ class Tiling:
         How the array computes it, if it does.
     phases : PhaseMapping or None
         Likewise, if it is several convolutions.
+    parts : tuple of KernelPart
+        Parts in which the window is summed up; none: at once.
     cost_bytes : float
         Estimated traffic.
     """
 
     stripes: tuple[Range, ...]
+    columns: tuple[Range, ...]
     groups: tuple[Range, ...]
     buffers: int
     in_layouts: tuple[ActLayout, ...]
@@ -65,6 +76,12 @@ class Tiling:
     mapping: ConvMapping | None
     phases: PhaseMapping | None
     cost_bytes: float
+    parts: tuple[KernelPart, ...] = ()
+
+    @property
+    def units(self) -> int:
+        """How many times something is loaded, computed and stored."""
+        return len(self.stripes) * len(self.columns) * len(self.groups)
 
     @property
     def buffer_sizes(self) -> list[int]:
@@ -109,7 +126,86 @@ def tilings(
                 candidates.append(
                     _tiling(work, inputs, output, resident, config, rows, tiles, buffers)
                 )
+    if work.kind.columns is not None and not _any_fits(candidates, config):
+        candidates += _with_columns(work, inputs, output, resident, config)
+    if work.kind.map is not None and not resident[0] and not _any_fits(candidates, config):
+        candidates += _with_parts(work, inputs, output, resident, config)
     return sorted(candidates, key=lambda tiling: tiling.cost_bytes)
+
+
+def _any_fits(candidates: list[Tiling], config: NpuConfig) -> bool:
+    return any(sum(tiling.buffer_sizes) <= config.act_bytes for tiling in candidates)
+
+
+def _with_columns(
+    work: Work,
+    inputs: list[TensorLayout],
+    output: TensorLayout,
+    resident: list[bool],
+    config: NpuConfig,
+) -> list[Tiling]:
+    """Return the ways to cut a work whose rows do not fit."""
+    n_oc = ceil_div(output.layout.channels, config.line_bytes)
+    return [
+        _tiling(work, inputs, output, resident, config, rows, tiles, buffers, columns)
+        for tiles in _group_sizes(work, n_oc)
+        for rows in sparse_sizes(output.height)
+        for columns in sparse_sizes(output.layout.width)
+        for buffers in (1, 2)
+    ]
+
+
+def _with_parts(
+    work: Work,
+    inputs: list[TensorLayout],
+    output: TensorLayout,
+    resident: list[bool],
+    config: NpuConfig,
+) -> list[Tiling]:
+    """Return the ways to sum the windows of single outputs up in parts."""
+    width, n_oc = output.layout.width, ceil_div(output.layout.channels, config.line_bytes)
+    found = []
+    for columns in dict.fromkeys((width, 1)):
+        for tiles in _group_sizes(work, n_oc):
+            one = _tiling(work, inputs, output, resident, config, 1, tiles, 1, columns)
+            assert one.mapping is not None, "the array computes it"
+            for parts in kernel_parts(one.mapping, inputs[0].layout.pixel_pitch, config):
+                found.append(_in_parts(inputs[0], one, parts, config))
+    return found
+
+
+def _in_parts(
+    source: TensorLayout,
+    whole: Tiling,
+    parts: tuple[KernelPart, ...],
+    config: NpuConfig,
+) -> Tiling:
+    """Return a tiling whose input comes in parts."""
+    assert whole.mapping is not None, "the array computes it"
+    op = whole.mapping.op
+    height = width = channels = 1
+    for part in parts:
+        height = max(height, (part.rows[1] - part.rows[0] - 1) * op.dilation_h + 1)
+        width = max(width, (part.columns[1] - part.columns[0] - 1) * op.dilation_w + 1)
+        channels = max(channels, part.channels[1] - part.channels[0])
+    outputs = max(end - first for first, end in whole.columns)
+    layout = whole.in_layouts[0]
+    packed = layout.pixel_pitch % config.line_bytes != 0
+    layout = act_layout(
+        min(layout.width, width + (outputs - 1) * op.stride_w),
+        min(layout.channels, channels),
+        config.line_bytes,
+        packed=packed,
+    )
+    size = round_up(layout.size_bytes(min(height, source.height)), config.line_bytes)
+    loads = len(parts) * len(whole.groups) * len(whole.stripes) * len(whole.columns)
+    return replace(
+        whole,
+        in_layouts=(layout, *whole.in_layouts[1:]),
+        in_bytes=(size, *whole.in_bytes[1:]),
+        parts=parts,
+        cost_bytes=whole.cost_bytes + loads * UNIT_OVERHEAD_BYTES,
+    )
 
 
 def _stripe_heights(height: int) -> Iterator[int]:
@@ -137,11 +233,15 @@ def _tiling(
     rows: int,
     tiles: int,
     buffers: int,
+    columns: int | None = None,
 ) -> Tiling:
     line = config.line_bytes
     channels = output.layout.channels
     n_oc = ceil_div(channels, line)
     stripes, groups = split(output.height, rows), split(n_oc, tiles)
+    width = output.layout.width
+    piece = width if columns is None else columns
+    pieces = split(width, piece)
     group_channels = min(tiles * line, round_up(channels, line))
     # A streamed operand has the channels of a group, unless it is what a dense kernel sums over.
     in_layouts, in_bytes = [], []
@@ -154,21 +254,32 @@ def _tiling(
             in_layouts.append(tensor.layout)
             in_bytes.append(0)
             continue
-        layout = _stripe_layout(tensor.layout, group_channels if alone else None, config)
-        ranges = [work.input_rows(operand, tensor.height, stripe) for stripe in stripes]
-        height = max(end - first for first, end in ranges)
+        widest, loaded_columns = _needed(
+            work, operand, tensor.layout.width, (width, piece), along_rows=True
+        )
+        layout = _stripe_layout(
+            tensor.layout,
+            group_channels if alone else None,
+            config,
+            width=tensor.layout.width if len(pieces) == 1 else widest,
+        )
+        height, loaded_rows = _needed(
+            work, operand, tensor.height, (output.height, rows), along_rows=False
+        )
         in_layouts.append(layout)
         in_bytes.append(round_up(layout.size_bytes(height), line))
-        loaded = sum(end - first for first, end in ranges) * tensor.layout.row_pitch
+        loaded = loaded_rows * tensor.layout.row_pitch
+        if len(pieces) > 1:
+            loaded = loaded * loaded_columns // tensor.layout.width
         traffic += loaded * (1 if alone else len(groups))
     out_layout, out_bytes = output.layout, 0
     if not resident[-1]:
-        out_layout = _stripe_layout(output.layout, group_channels, config)
+        out_layout = _stripe_layout(output.layout, group_channels, config, width=piece)
         out_bytes = round_up(out_layout.size_bytes(rows), line)
         traffic += output.height * output.layout.row_pitch
     mapping = phases = None
     # What is made of constants alone has no input.
-    image = inputs[0].height if inputs else 0, (output.height, output.layout.width)
+    image = inputs[0].height if inputs else 0, (output.height, piece)
     if work.kind.phases is not None:
         phases = work.kind.phases(work.op, in_layouts[0], *image, config)
         traffic += n_oc * phases.tile_weight_bytes(config) * len(stripes)
@@ -176,12 +287,13 @@ def _tiling(
         mapping = work.kind.map(work.op, in_layouts[0], *image, config)
         weight_bytes = mapping.tile_weight_bytes(config)
         kept = tiles * weight_bytes <= config.wgt_bytes
-        traffic += n_oc * weight_bytes * (1 if kept else len(stripes))
-    units = len(stripes) * len(groups)
+        traffic += n_oc * weight_bytes * (1 if kept else len(stripes) * len(pieces))
+    units = len(stripes) * len(pieces) * len(groups)
     if buffers == 1 and units > 1:
         traffic *= SINGLE_BUFFER_FACTOR
     return Tiling(
         stripes=stripes,
+        columns=pieces,
         groups=groups,
         buffers=min(buffers, units),
         in_layouts=tuple(in_layouts),
@@ -194,15 +306,40 @@ def _tiling(
     )
 
 
-def _stripe_layout(tensor: ActLayout, group_channels: int | None, config: NpuConfig) -> ActLayout:
+@lru_cache(maxsize=256)
+def _needed(
+    work: Work, operand: int, size: int, outputs: tuple[int, int], *, along_rows: bool
+) -> tuple[int, int]:
+    """Return the most columns (or rows) of an input that a part needs, and their sum.
+
+    Parameters
+    ----------
+    work, operand
+        Which input.
+    size : int
+        Its columns (or rows).
+    outputs : (int, int)
+        Those of the output, and of a part of these.
+    along_rows : bool
+        Columns, not rows.
+    """
+    needed = work.input_columns if along_rows else work.input_rows
+    ranges = [needed(operand, size, part) for part in split(*outputs)]
+    lengths = [end - first for first, end in ranges]
+    return max(lengths), sum(lengths)
+
+
+def _stripe_layout(
+    tensor: ActLayout, group_channels: int | None, config: NpuConfig, *, width: int
+) -> ActLayout:
     packed = tensor.pixel_pitch % config.line_bytes != 0
     if packed:
-        return tensor
+        return replace(tensor, width=width, row_pitch=width * tensor.pixel_pitch)
     channels = tensor.channels if group_channels is None else min(group_channels, tensor.channels)
     odd = tensor.row_pitch > tensor.width * tensor.pixel_pitch
     wants_odd = odd or tensor.row_pitch // config.line_bytes % 2 == 1
     return act_layout(
-        tensor.width,
+        width,
         channels,
         config.line_bytes,
         odd_rows=wants_odd,

@@ -71,6 +71,12 @@ class Work:
             return self.kind.rows(self.op, height, rows)
         return rows if height > 1 else (0, 1)
 
+    def input_columns(self, operand: int, width: int, columns: Range) -> Range:
+        """Return the columns of an input that some output columns need; at least one."""
+        if operand == 0 and self.kind.columns is not None:
+            return self.kind.columns(self.op, width, columns)
+        return columns if width > 1 else (0, 1)
+
 
 class Fusion(Enum):
     """Which convolution takes in an ADD of two convolutions' results."""

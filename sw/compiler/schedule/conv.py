@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from celosia.hw.contract.config import NpuConfig
-from celosia.hw.contract.isa import ADDRESS_MASK, Conv, Mode, Vector, VectorOp
+from celosia.hw.contract.isa import ADDRESS_MASK, Command, Conv, Mode, Vector, VectorOp
 from celosia.sw.compiler.arithmetic.whole import Range, ceil_div, split
 from celosia.sw.compiler.ir import AddOp, ConvOp
 from celosia.sw.compiler.place.layout import Slab
-from celosia.sw.compiler.place.limits import MAX_STRIDE, most
-from celosia.sw.compiler.place.mapping import ConvMapping, conv_axes, shared_requantisation
+from celosia.sw.compiler.place.limits import field_limit, most
+from celosia.sw.compiler.place.mapping import (
+    LONG_KERNEL,
+    ConvMapping,
+    conv_axes,
+    shared_requantisation,
+)
+from celosia.sw.compiler.place.parts import KernelPart
+from celosia.sw.compiler.schedule.bounds import conv_limit, fitted_conv
 from celosia.sw.compiler.steps import Footprint, Place, Step
 
 __all__ = ["ConvJob", "conv_steps", "split_reduction_steps", "summed_steps"]
@@ -36,10 +44,10 @@ class ConvJob:
         The convolution and its passes, and the ADD fused to it.
     source, target, other : Slab
         Input, output and the ADD's other operand.
-    in_height, out_size
-        Rows of the input, rows and columns of the output, as a whole.
-    rows, tiles : (int, int)
-        Output rows and output channel tiles to compute.
+    in_size, out_size : (int, int)
+        Rows and columns of the input and of the output, as a whole.
+    rows, columns, tiles : (int, int)
+        Output rows, columns and channel tiles to compute.
     layer : int
         Index of the work.
     """
@@ -49,9 +57,10 @@ class ConvJob:
     source: Slab
     target: Slab
     other: Slab | None
-    in_height: int
+    in_size: tuple[int, int]
     out_size: tuple[int, int]
     rows: Range
+    columns: Range
     tiles: Range
     layer: int
 
@@ -89,7 +98,8 @@ def conv_steps(job: ConvJob, wgt_addr: int, param_addr: int, config: NpuConfig) 
         Place.WGT, wgt_addr, wgt_addr + n_oc * job.mapping.tile_weight_bytes(config)
     )
     for block in _blocks(job, config):
-        conv = replace(block.conv, wgt_addr=wgt_addr // config.line_bytes)
+        fitted = fitted_conv(block.conv, config)
+        conv = replace(fitted, wgt_addr=wgt_addr // config.line_bytes)
         yield _conv_step(job, conv, weights)
         yield _vector_step(job, block, param_addr, config)
 
@@ -100,6 +110,7 @@ def split_reduction_steps(
     parts_of: Callable[[Range], list[int]],
     param_addr: int,
     config: NpuConfig,
+    parts: Sequence[tuple[KernelPart, Callable[[Range, Range], tuple[Step, Slab]]]] = (),
 ) -> Iterator[Step]:
     """Yield the commands of one channel tile whose sum takes several: of its passes too many for
     the weight memory or a command, or with weights of more than eight bits.
@@ -117,6 +128,10 @@ def split_reduction_steps(
         Byte address of the tile's parameters.
     config : NpuConfig
         The machine.
+    parts : sequence of (KernelPart, callable)
+        Parts of the kernel whose input is loaded one after the other, if the job's source is not
+        on chip. The callable returns the load of what some output rows and columns need, and where
+        it goes.
     """
     assert job.tiles[1] - job.tiles[0] == 1, "one tile of output channels at a time"
     matrix_bytes = config.rows * config.line_bytes
@@ -124,18 +139,12 @@ def split_reduction_steps(
     most = min(max(1, config.wgt_bytes // 2 // matrix_bytes), MAX_PASSES)
     for block in _blocks(job, config):
         for lines in split(block.conv.out_h, block.conv.tile_rows):
-            lines_part = _lines_of(block, lines)
-            tile = lines_part.conv
-            pieces = [(*piece, 0) for piece in _pieces(tile, most)]
-            # Weights that exceed eight bits are few: kernel row by kernel row most are left out.
-            of_row = max(1, min(most, tile.n_kx * tile.n_ic))
-            pieces += [
-                (passes, piece, part)
-                for passes, piece in _pieces(tile, of_row)
-                for part in parts_of(passes)[1:]
-            ]
-            for index, (passes, piece, part) in enumerate(pieces):
-                loads, address = load_piece(passes, part)
+            tile = _lines_of(block, lines)
+            pieces = list(_summands(job, tile, parts, parts_of, most, config))
+            for index, (load_input, part_job, passes, piece, weights) in enumerate(pieces):
+                if load_input is not None:
+                    yield load_input
+                loads, address = load_piece(passes, weights)
                 yield from loads
                 conv = replace(
                     piece,
@@ -144,8 +153,87 @@ def split_reduction_steps(
                     hold=int(index < len(pieces) - 1),
                 )
                 size = (passes[1] - passes[0]) * matrix_bytes
-                yield _conv_step(job, conv, Footprint(Place.WGT, address, address + size))
-            yield _vector_step(job, lines_part, param_addr, config)
+                yield _conv_step(part_job, conv, Footprint(Place.WGT, address, address + size))
+            yield _vector_step(job, tile, param_addr, config)
+
+
+def _summands(
+    job: ConvJob,
+    tile: _Block,
+    parts: Sequence[tuple[KernelPart, Callable[[Range, Range], tuple[Step, Slab]]]],
+    parts_of: Callable[[Range], list[int]],
+    most: int,
+    config: NpuConfig,
+) -> Iterator[tuple[Step | None, ConvJob, Range, Conv, int]]:
+    """Yield what the sum of some lines is made of, with the number of each weights' part."""
+    if parts:
+        for load_input, part_job, passes, piece in _part_pieces(job, tile, parts, most, config):
+            for weights in parts_of(passes):
+                yield (load_input if weights == 0 else None), part_job, passes, piece, weights
+        return
+    conv = tile.conv
+    for passes, piece in _fitted_pieces(conv, most, config):
+        yield None, job, passes, piece, 0
+    # Weights that exceed eight bits are few: kernel row by kernel row most are left out.
+    for passes, piece in _fitted_pieces(conv, max(1, min(most, conv.n_kx * conv.n_ic)), config):
+        for weights in parts_of(passes)[1:]:
+            yield None, job, passes, piece, weights
+
+
+def _part_pieces(
+    job: ConvJob,
+    tile: _Block,
+    parts: Sequence[tuple[KernelPart, Callable[[Range, Range], tuple[Step, Slab]]]],
+    most: int,
+    config: NpuConfig,
+) -> Iterator[tuple[Step | None, ConvJob, Range, Conv]]:
+    """Yield the load of a part's input before its first piece, what it computes, and the pieces."""
+    mapping = job.mapping
+    lines, along = (tile.line_first, tile.line_end), (tile.first, tile.end)
+    rows, columns = (along, lines) if mapping.swapped else (lines, along)
+    for part, load_input in parts:
+        load, source = load_input(rows, columns)
+        first: Step | None = load
+        part_job = replace(job, source=source)
+        conv = _conv(part_job, lines, along, config)
+        # Channels of a part begin where its slab does; bytes of a packed row are counted on.
+        ic = part.ic if mapping.packed else (0, part.ic[1] - part.ic[0])
+        for ky in _turns(part.ky, part.kx != (0, mapping.n_kx) or part.ic != (0, mapping.n_ic)):
+            for kx in _turns(part.kx, part.ic != (0, mapping.n_ic)):
+                of_part = replace(_shifted(conv, ky, kx, ic), tile_rows=lines[1] - lines[0])
+                begin = (ky[0] * mapping.n_kx + kx[0]) * mapping.n_ic + part.ic[0]
+                for passes, piece in _fitted_pieces(of_part, most, config):
+                    yield first, part_job, (begin + passes[0], begin + passes[1]), piece
+                    first = None
+
+
+def _turns(turns: Range, one_by_one: bool) -> Iterator[Range]:
+    """Yield the turns of a loop of passes whose weights lie side by side."""
+    if not one_by_one:
+        yield turns
+        return
+    for turn in range(*turns):
+        yield turn, turn + 1
+
+
+def _fitted_pieces(conv: Conv, most: int, config: NpuConfig) -> Iterator[tuple[Range, Conv]]:
+    """Cut the passes of a command into commands that exist."""
+    for passes, piece in _pieces(conv, most):
+        fitted = fitted_conv(piece, config)
+        counts = piece.n_ky, piece.n_kx, piece.n_ic
+        if not conv_limit(fitted, config) or max(counts) == 1:
+            yield passes, fitted
+            continue
+        # Fewer passes reach less far.
+        axis = next(axis for axis, count in enumerate(counts) if count > 1)
+        turn_passes = prod(counts[axis + 1 :])
+        for turn in range(counts[axis]):
+            begin = passes[0] + turn * turn_passes
+            ranges: list[Range] = [(0, count) for count in counts]
+            ranges[axis] = (turn, turn + 1)
+            one = _shifted(piece, *ranges)
+            for inner, smaller in _fitted_pieces(one, most, config):
+                yield (begin + inner[0], begin + inner[1]), smaller
 
 
 def summed_steps(
@@ -175,7 +263,7 @@ def summed_steps(
                 loads, address = load(index)
                 yield from loads
                 conv = replace(
-                    part.conv,
+                    fitted_conv(part.conv, config),
                     wgt_addr=address // config.line_bytes,
                     accumulate=int(index > 0),
                     hold=int(index < len(jobs) - 1),
@@ -240,40 +328,69 @@ def _shifted(conv: Conv, ky: Range, kx: Range | None = None, ic: Range | None = 
 
 
 def _blocks(job: ConvJob, config: NpuConfig) -> Iterator[_Block]:
-    """Yield the job's rectangles: as wide as a tile of the accumulator allows.
-
-    Along a stride that no command has room for they are one output long.
-    """
-    window = job.mapping.mode == Mode.WINDOW
-    line_stride, stride = job.op.stride_h, job.op.stride_w
-    all_lines, along = job.rows, (0, job.out_size[1])
+    """Yield the job's rectangles: as wide as a tile of the accumulator and a command allow."""
+    lines, along = job.rows, job.columns
     if job.mapping.swapped:
-        line_stride, stride = stride, line_stride
-        all_lines, along = along, all_lines
+        lines, along = along, lines
     width = along[1] - along[0]
     width = ceil_div(width, ceil_div(width, config.acc_depth))
-    if not window and stride > MAX_STRIDE:
-        width = 1
-    height = all_lines[1] - all_lines[0] if line_stride <= MAX_STRIDE else 1
-    for line_part in split(all_lines[1] - all_lines[0], height):
-        lines = line_part[0] + all_lines[0], line_part[1] + all_lines[0]
-        for first, end in split(along[1] - along[0], width):
-            first, end = first + along[0], end + along[0]
-            if window:
-                conv = _window_conv(job, lines, (first, end), config)
-            else:
-                conv = _depthwise_conv(job, lines, (first, end), config)
-            yield _Block(_without_idle_strides(conv), lines[0], lines[1], first, end)
+    for first, end in split(along[1] - along[0], width):
+        yield from _fitting_blocks(job, lines, (first + along[0], end + along[0]), config)
 
 
-def _without_idle_strides(conv: Conv) -> Conv:
-    """Leave out strides that are never taken and for which the fields have no room."""
-    changes: dict[str, int] = {}
-    if conv.stride_x > MAX_STRIDE and conv.out_w == 1:
-        changes["stride_x"] = 1
-    if conv.stride_y > MAX_STRIDE and conv.out_h == 1:
-        changes |= {"stride_y": 1, "step_y": conv.row_pitch}
-    return replace(conv, **changes) if changes else conv
+def _fitting_blocks(
+    job: ConvJob, lines: Range, along: Range, config: NpuConfig
+) -> Iterator[_Block]:
+    """Yield a rectangle, or its halves if no command has room for it."""
+    height, width = lines[1] - lines[0], along[1] - along[0]
+    block = _Block(_conv(job, lines, along, config), *lines, *along)
+    drained = _vector_step(job, block, 0, config).command
+    if height * width == 1 or (_exists(job, block.conv, config) and not field_limit(drained)):
+        yield block
+        return
+    if height > 1 and (width == 1 or not _only_across(block.conv, drained, config)):
+        middle = lines[0] + height // 2
+        yield from _fitting_blocks(job, (lines[0], middle), along, config)
+        yield from _fitting_blocks(job, (middle, lines[1]), along, config)
+        return
+    middle = along[0] + width // 2
+    yield from _fitting_blocks(job, lines, (along[0], middle), config)
+    yield from _fitting_blocks(job, lines, (middle, along[1]), config)
+
+
+def _exists(job: ConvJob, conv: Conv, config: NpuConfig) -> bool:
+    """Whether a command, or those of single passes if they are many, have room for a block."""
+    if job.mapping.fits_command:
+        return not conv_limit(fitted_conv(conv, config), config)
+    # Which rows are inside does not depend on the column, and matters where some are and some not.
+    reach = (conv.out_h - 1) * conv.stride_y
+    firsts = range(conv.y0, conv.y0 + conv.n_ky * max(conv.ky_rows, 1), max(conv.ky_rows, 1))
+    passes = [
+        (ky, 0, 0)
+        for ky, first in enumerate(firsts)
+        if first < 0 <= first + reach or first < conv.in_h <= first + reach
+    ]
+    passes += [
+        (0, kx, ic)
+        for kx in (0, conv.n_kx // 2, conv.n_kx - 1)
+        for ic in (0, conv.n_ic // 2, conv.n_ic - 1)
+    ]
+    ones = (_shifted(conv, (ky, ky + 1), (kx, kx + 1), (ic, ic + 1)) for ky, kx, ic in passes)
+    return not any(conv_limit(fitted_conv(one, config), config) for one in ones)
+
+
+def _only_across(conv: Conv, drained: Command, config: NpuConfig) -> bool:
+    """Whether fewer lines would not help: along them it is that a command is too large."""
+    line = replace(conv, out_h=1, tile_rows=1, n_ky=1, n_kx=1, n_ic=1, y0=0, in_h=1)
+    assert isinstance(drained, Vector), "it empties the accumulator"
+    one = replace(drained, out_h=1, tile_rows=1, d_y=0, b_y=0)
+    return bool(conv_limit(fitted_conv(line, config), config) or field_limit(one))
+
+
+def _conv(job: ConvJob, lines: Range, along: Range, config: NpuConfig) -> Conv:
+    if job.mapping.mode == Mode.WINDOW:
+        return _window_conv(job, lines, along, config)
+    return _depthwise_conv(job, lines, along, config)
 
 
 def _window_conv(job: ConvJob, rows: Range, columns: Range, config: NpuConfig) -> Conv:
@@ -289,7 +406,7 @@ def _window_conv(job: ConvJob, rows: Range, columns: Range, config: NpuConfig) -
         y0=y0,
         x0=x0 * layout.pixel_pitch,
         in_h=source.y_end,
-        row_bytes=layout.width * layout.pixel_pitch,
+        row_bytes=source.x_end * layout.pixel_pitch,
         row_pitch=layout.row_pitch,
         out_w=out_w,
         out_h=rows[1] - rows[0],
@@ -315,20 +432,23 @@ def _window_conv(job: ConvJob, rows: Range, columns: Range, config: NpuConfig) -
 def _depthwise_conv(job: ConvJob, lines: Range, along: Range, config: NpuConfig) -> Conv:
     op, source, mapping = job.op, job.source, job.mapping
     layout = source.layout
-    axes = conv_axes(op, (job.in_height, layout.width), job.out_size)
+    axes = conv_axes(op, job.in_size, job.out_size)
     if mapping.swapped:
         line_axis, stream_axis = axes[1], axes[0]
         line_pitch, stream_pitch = layout.pixel_pitch, layout.row_pitch
-        in_lines, in_stream = layout.width, source.y_end
+        in_lines, in_stream = source.x_end, source.y_end
     else:
         line_axis, stream_axis = axes
         line_pitch, stream_pitch = layout.row_pitch, layout.pixel_pitch
-        in_lines, in_stream = source.y_end, layout.width
+        in_lines, in_stream = source.y_end, source.x_end
     line0 = lines[0] * line_axis.stride - line_axis.pad_before
     stream0 = along[0] * stream_axis.stride - stream_axis.pad_before
     y0, x0 = (stream0, line0) if mapping.swapped else (line0, stream0)
     out_w = along[1] - along[0]
     row_len, extra = stream_axis.stream(along[0], out_w)
+    if stream_axis.kernel > LONG_KERNEL or not mapping.fits_command:
+        # A pass streams what its own taps need.
+        row_len, extra = (out_w - 1) * stream_axis.stride + config.rows, 0
     return Conv(
         mode=int(mapping.mode),
         zero_point=op.input_zero_point,
@@ -399,14 +519,16 @@ def _vector_step(job: ConvJob, block: _Block, param_addr: int, config: NpuConfig
         "act_min": op.act_min,
         "act_max": op.act_max,
     }
-    fields |= _operand("d", job, job.target, block, line)
+    fields |= _without_idle(_operand("d", job, job.target, block, line), conv)
     if job.add is None and shared_requantisation(op):
         fields |= {"shared": 1, "mult_a": int(op.multiplier[0]), "shift_a": -int(op.shift[0])}
     param_bytes = n_oc * Vector(shared=fields.get("shared", 0)).block_lines * line
     reads = [Footprint(Place.PARAM, param_addr, param_addr + param_bytes)]
     if job.add is not None:
         assert job.other is not None, "a fused ADD has another operand"
-        fields |= _fused_add(op, job.add) | _operand("b", job, job.other, block, line)
+        fields |= _fused_add(op, job.add) | _without_idle(
+            _operand("b", job, job.other, block, line), conv
+        )
         reads.append(job.other.footprint)
     return Step(
         command=Vector(**fields),
@@ -427,6 +549,15 @@ def _operand(name: str, job: ConvJob, slab: Slab, block: _Block, line: int) -> d
         f"{name}_addr": slab.address(y, x, job.tiles[0] * line) // line,
         f"{name}_y": pitch_y // line,
         f"{name}_x": pitch_x // line,
+    }
+
+
+def _without_idle(fields: dict[str, int], conv: Conv) -> dict[str, int]:
+    """Leave out distances that are never gone and for which the fields have no room."""
+    counts = {"x": conv.out_w, "y": conv.out_h}
+    return {
+        name: 0 if counts.get(name[-1]) == 1 and value > most(Vector, name) else value
+        for name, value in fields.items()
     }
 
 

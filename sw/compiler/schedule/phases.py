@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.arithmetic.whole import Range
 from celosia.sw.compiler.place.layout import Slab
 from celosia.sw.compiler.place.mapping import shared_requantisation
+from celosia.sw.compiler.place.parts import KernelPart
 from celosia.sw.compiler.place.phases import Phase, PhaseMapping
 from celosia.sw.compiler.schedule.chunks import Chunk, ChunkLoader, WeightedLayer
 from celosia.sw.compiler.schedule.conv import (
@@ -108,9 +110,10 @@ def _parts(mappings: PhaseMapping, job: PhasesJob) -> Iterator[_Part]:
             source=job.source,
             target=_grid(phase, job.target, rows),
             other=None,
-            in_height=job.in_height,
+            in_size=(job.in_height, job.source.layout.width),
             out_size=(phase.rows, phase.columns),
             rows=rows,
+            columns=(0, phase.columns),
             tiles=job.tiles,
             layer=job.layer,
         )
@@ -228,14 +231,28 @@ def _grid(phase: Phase, target: Slab, rows: Range) -> Slab:
 
 
 def tile_by_tile(
-    job: ConvJob, layer: WeightedLayer, loader: ChunkLoader, config: NpuConfig
+    job: ConvJob,
+    layer: WeightedLayer,
+    loader: ChunkLoader,
+    config: NpuConfig,
+    parts: Sequence[tuple[KernelPart, Callable[[Range, Range, Range], tuple[Step, Slab]]]] = (),
 ) -> Iterator[Step]:
-    """Yield the commands of a job of whose tiles not even one has its weights in one command."""
+    """Yield the commands of a job of whose tiles not even one has its weights in one command.
+
+    Parameters
+    ----------
+    job, layer, loader, config
+        What to compute, and what loads its weights.
+    parts : sequence of (KernelPart, callable)
+        As of `split_reduction_steps`; the callable is also given the tile of output channels.
+    """
     for tile in range(*job.tiles):
         tiles = (tile, tile + 1)
         parameters, param_addr = loader.load_parameters(layer, tiles)
         yield parameters
-        yield from split_tile(replace(job, tiles=tiles), layer, loader, param_addr, config)
+        of_tile = [(part, partial(load_part, tiles)) for part, load_part in parts]
+        own = replace(job, tiles=tiles)
+        yield from split_tile(own, layer, loader, param_addr, config, of_tile)
 
 
 def split_tile(
@@ -244,8 +261,12 @@ def split_tile(
     loader: ChunkLoader,
     param_addr: int,
     config: NpuConfig,
+    kernel_parts: Sequence[tuple[KernelPart, Callable[[Range, Range], tuple[Step, Slab]]]] = (),
 ) -> Iterator[Step]:
-    """Yield the commands of a channel tile whose sum takes several `Conv`."""
+    """Yield the commands of a channel tile whose sum takes several `Conv`.
+
+    `kernel_parts` are those of `split_reduction_steps`.
+    """
     tile = job.tiles[0]
     parts = len(loader.weight_parts(layer, tile, None))
     # What is of several parts and fits into half of the memory together is loaded once.
@@ -263,4 +284,4 @@ def split_tile(
     def parts_of(piece: Range) -> list[int]:
         return loader.weight_parts(layer, tile, piece)
 
-    yield from split_reduction_steps(job, load_piece, parts_of, param_addr, config)
+    yield from split_reduction_steps(job, load_piece, parts_of, param_addr, config, kernel_parts)

@@ -8,6 +8,8 @@ decided by tokens (`tokens`).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Load, Space, Store
@@ -17,6 +19,7 @@ from celosia.sw.compiler.ops.npu.job import LoadJob, MatrixJob, VectorJob
 from celosia.sw.compiler.ops.npu.kind import Placement
 from celosia.sw.compiler.place.layout import ActLayout, Slab, transfer_step
 from celosia.sw.compiler.place.mapping import shared_requantisation
+from celosia.sw.compiler.place.parts import KernelPart, part_positions
 from celosia.sw.compiler.place.plan import COPY_LINES, MemoryPlan, WorkPlan
 from celosia.sw.compiler.place.tiling import Tiling
 from celosia.sw.compiler.place.works import Work
@@ -170,7 +173,7 @@ class _Scheduler:
         if (
             not waits
             or name in self.loaded_rows
-            or len(tiling.stripes) > 1
+            or len(tiling.stripes) * len(tiling.columns) > 1
             or not self._kept(work, tiling, tiling.groups[0])
         ):
             return tiling.stripes
@@ -205,19 +208,27 @@ class _Scheduler:
         assert load is not None, "the load engine makes its output"
         output = self.plan.table.tensors[work.output]
         tiles = (0, ceil_div(output.layout.channels, self.config.line_bytes))
-        stripes = ((0, output.height),) if tiling is None else tiling.stripes
-        for unit, rows in enumerate(stripes):
+        whole = (0, output.height), (0, output.layout.width), tiles
+        units = (
+            [whole]
+            if tiling is None
+            else list(product(tiling.stripes, tiling.columns, tiling.groups))
+        )
+        line = self.config.line_bytes // output.layout.element_bytes
+        for unit, (rows, columns, group) in enumerate(units):
             buffer = 0 if tiling is None else unit % tiling.buffers
             target = (
                 self._whole(work.output)
                 if tiling is None
-                else self._target(work_plan, rows, tiles, buffer)
+                else self._target(work_plan, rows, columns, group, buffer)
             )
             job = LoadJob(
                 images=tuple(self.graph.hwc(name) for name in work.inputs),
                 homes=tuple(self.plan.home_plan.homes[name] for name in work.inputs),
                 target=target,
                 rows=rows,
+                columns=columns,
+                channels=(group[0] * line, min(group[1] * line, output.layout.channels)),
                 layer=work.index,
             )
             self.steps.extend(load(work.op, job, self.pool))
@@ -239,7 +250,7 @@ class _Scheduler:
             pool.kind.behind_array
             and tiling is not None
             and tiling.mapping is not None
-            and len(tiling.stripes) == len(tiling.groups) == 1
+            and len(tiling.stripes) == len(tiling.columns) == len(tiling.groups) == 1
             and pool.inputs == (work_plan.work.output,)
             and all(name in self.plan.addresses for name in operands)
             and not any(
@@ -256,6 +267,7 @@ class _Scheduler:
         if not work.kind.table_per_tile(work.op):
             self._load_table(work, tile=0)
         stripes = self._input_stripes(work, tiling)
+        pieces = list(product(stripes, tiling.columns))
         if len(stripes) == len(tiling.stripes):
             for name in work.on_chip:
                 if name in self.plan.addresses:
@@ -263,28 +275,36 @@ class _Scheduler:
         unit = 0
         for group in tiling.groups:
             kept = self._kept(work, tiling, group)
-            chunks = self._cut(work, tiling, group, len(stripes), pool)
-            if kept and len(stripes) > 1:
+            chunks = self._cut(work, tiling, group, len(pieces), pool)
+            if kept and len(pieces) > 1:
                 self.chunks.reserve(self._layer(work, tiling), group)
-            for index, rows in enumerate(stripes):
+            for index, (rows, columns) in enumerate(pieces):
                 buffer = unit % tiling.buffers
                 sources = [
-                    self._source(work_plan, operand, rows, group, buffer)
+                    self._source(work_plan, operand, rows, columns, group, buffer)
                     for operand in range(len(work.inputs))
                     if operand not in work.in_memory
                 ]
-                target = self._target(work_plan, rows, group, buffer)
+                target = self._target(work_plan, rows, columns, group, buffer)
                 if tiling.mapping is not None:
                     load = index == 0 or not kept
                     self._convolve(
-                        work, tiling, sources, target, rows, group, chunks, load=load, pool=pool
+                        work_plan,
+                        sources,
+                        target,
+                        rows,
+                        columns,
+                        group,
+                        chunks,
+                        load=load,
+                        pool=pool,
                     )
                 elif tiling.phases is not None:
                     self._phases(work, tiling, sources[0], target, rows, group)
                 elif work.kind.multiply is not None:
                     self._multiply(work, sources[0], target, rows, group)
                 else:
-                    self._vector(work, sources, target, rows, group)
+                    self._vector(work, sources, target, rows, columns, group)
                 if work.output in self.plan.home_plan.homes:
                     self._transfer(Store, target, work.output, work.index)
                 unit += 1
@@ -292,30 +312,47 @@ class _Scheduler:
             self._transfer(Store, self._whole(pool.output), pool.output, pool.index)
 
     def _source(
-        self, work_plan: WorkPlan, operand: int, rows: Range, group: Range, buffer: int
+        self,
+        work_plan: WorkPlan,
+        operand: int,
+        rows: Range,
+        columns: Range,
+        group: Range,
+        buffer: int,
     ) -> Slab:
-        """Return an input's rows on chip; loads them when the input is in memory."""
+        """Return an input's part on chip; loads it when the input is in memory."""
         work, tiling = work_plan.work, work_plan.tiling
         assert tiling is not None
         name = work.inputs[operand]
         tensor = self.plan.table.tensors[name]
+        width = tensor.layout.width
         needed = work.input_rows(operand, tensor.height, rows)
         if name in self.plan.addresses:
             last = rows[1] == self.plan.table.tensors[work.output].height
             self._load_graph_input(name, work.index, None if last else needed[1])
             return self._whole(name).rows(*needed)
         alone = work.per_channel or operand > 0
+        if operand == 0 and tiling.parts:
+            # Loaded part by part; this is what the image would be.
+            layout = replace(tiling.in_layouts[0], width=width)
+            channel = group[0] * self.config.line_bytes if alone else 0
+            return Slab(
+                base=0, y_first=0, y_end=tensor.height, channel_first=channel, layout=layout
+            )
         slab = self._streamed(
             tiling.in_layouts[operand],
             work_plan.in_buffers[operand][buffer],
             needed,
+            (0, width) if len(tiling.columns) == 1 else work.input_columns(operand, width, columns),
             group if alone else None,
             tensor.layout.channels,
         )
         self._transfer(Load, slab, name, work.index)
         return slab
 
-    def _target(self, work_plan: WorkPlan, rows: Range, group: Range, buffer: int) -> Slab:
+    def _target(
+        self, work_plan: WorkPlan, rows: Range, columns: Range, group: Range, buffer: int
+    ) -> Slab:
         work, tiling = work_plan.work, work_plan.tiling
         assert tiling is not None
         name = work.output
@@ -325,12 +362,19 @@ class _Scheduler:
             tiling.out_layout,
             work_plan.out_buffers[buffer],
             rows,
+            columns,
             group,
             self.plan.table.tensors[name].layout.channels,
         )
 
     def _streamed(
-        self, layout: ActLayout, base: int, rows: Range, group: Range | None, channels: int
+        self,
+        layout: ActLayout,
+        base: int,
+        rows: Range,
+        columns: Range,
+        group: Range | None,
+        channels: int,
     ) -> Slab:
         line = self.config.line_bytes
         first = 0 if group is None else group[0] * line
@@ -342,7 +386,8 @@ class _Scheduler:
             y_first=rows[0],
             y_end=rows[1],
             channel_first=first,
-            layout=replace(layout, channels=channels),
+            layout=replace(layout, channels=channels, width=columns[1] - columns[0]),
+            x_first=columns[0],
         )
 
     # Vector works ---------------------------------------------------------------------------
@@ -358,7 +403,13 @@ class _Scheduler:
         self.steps.append(constant_load(Space.TABLE, 0, offset, size, work.index, self.config))
 
     def _vector(
-        self, work: Work, sources: list[Slab], target: Slab, rows: Range, group: Range
+        self,
+        work: Work,
+        sources: list[Slab],
+        target: Slab,
+        rows: Range,
+        columns: Range,
+        group: Range,
     ) -> None:
         steps = work.kind.steps
         assert steps is not None, f"no schedule for {type(work.op).__name__}"
@@ -366,8 +417,9 @@ class _Scheduler:
             sources=tuple(sources),
             target=target,
             in_heights=tuple(self.plan.table.tensors[name].height for name in work.inputs),
-            width=target.layout.width,
+            in_widths=tuple(self.plan.table.tensors[name].layout.width for name in work.inputs),
             rows=rows,
+            columns=columns,
             tiles=group,
             layer=work.index,
         )
@@ -405,8 +457,10 @@ class _Scheduler:
 
     def _kept(self, work: Work, tiling: Tiling, group: Range) -> bool:
         """Whether a group's weights stay on chip for all stripes."""
-        return tiling.mapping is not None and self.chunks.fits_together(
-            self._layer(work, tiling), group
+        return (
+            tiling.mapping is not None
+            and not tiling.parts
+            and self.chunks.fits_together(self._layer(work, tiling), group)
         )
 
     def _cut(
@@ -414,6 +468,8 @@ class _Scheduler:
     ) -> list[Chunk] | None:
         if tiling.mapping is None:
             return []
+        if tiling.parts:
+            return None
         return self.chunks.cut(
             self._layer(work, tiling),
             group,
@@ -423,20 +479,22 @@ class _Scheduler:
 
     def _convolve(
         self,
-        work: Work,
-        tiling: Tiling,
+        work_plan: WorkPlan,
         sources: list[Slab],
         target: Slab,
         rows: Range,
+        columns: Range,
         group: Range,
         chunks: list[Chunk] | None,
         *,
         load: bool,
         pool: Work | None,
     ) -> None:
+        work, tiling = work_plan.work, work_plan.tiling
+        assert tiling is not None, "it is cut"
         mapping = tiling.mapping
         assert mapping is not None, "the array computes it"
-        output = self.plan.table.tensors[work.output]
+        source, output = (self.plan.table.tensors[n] for n in (work.inputs[0], work.output))
         layer = self._layer(work, tiling)
 
         def job(tiles: Range) -> ConvJob:
@@ -446,23 +504,28 @@ class _Scheduler:
                 source=sources[0],
                 target=target,
                 other=sources[1] if work.add is not None else None,
-                in_height=self.plan.table.tensors[work.inputs[0]].height,
+                in_size=(source.height, source.layout.width),
                 out_size=(output.height, output.layout.width),
                 rows=rows,
+                columns=columns,
                 tiles=tiles,
                 layer=work.index,
             )
 
         if chunks is None:
             # Split reductions are slow enough for a pooling behind them not to matter.
-            self.steps.extend(tile_by_tile(job(group), layer, self.chunks, self.config))
+            parts = [
+                (part, partial(self._load_part, work_plan, part, index=index))
+                for index, part in enumerate(tiling.parts)
+            ]
+            self.steps.extend(tile_by_tile(job(group), layer, self.chunks, self.config, parts))
             self.weight_bytes[work.index] = self.config.wgt_bytes
             if pool is not None:
                 self._pool_part(pool, target, group)
             return
         for chunk in chunks:
-            parts = [self.chunks.weight_parts(layer, t, None) for t in range(*chunk.tiles)]
-            if any(len(part) > 1 for part in parts):
+            weights = [self.chunks.weight_parts(layer, t, None) for t in range(*chunk.tiles)]
+            if any(len(part) > 1 for part in weights):
                 self.steps.extend(self.chunks.load_section(layer, chunk))
                 for number, tile in enumerate(range(*chunk.tiles)):
                     block = number * layer.parameter_tile_bytes(self.config)
@@ -500,6 +563,44 @@ class _Scheduler:
             (group[1] - group[0]) * max(m.tile_weight_bytes(self.config) for m in mappings.each),
         )
 
+    def _load_part(
+        self,
+        work_plan: WorkPlan,
+        part: KernelPart,
+        tiles: Range,
+        rows: Range,
+        columns: Range,
+        *,
+        index: int,
+    ) -> tuple[Step, Slab]:
+        """Return the load of what a part of the kernel needs for some outputs, and where it is."""
+        work, tiling = work_plan.work, work_plan.tiling
+        assert tiling is not None, "it is cut"
+        assert tiling.mapping is not None, "the array computes it"
+        op = tiling.mapping.op
+        name = work.inputs[0]
+        tensor = self.plan.table.tensors[name]
+        buffers = work_plan.in_buffers[0]
+        layout = tiling.in_layouts[0]
+        line = self.config.line_bytes
+        channels = part.channels
+        if op.depthwise:
+            channels = tiles[0] * line, min(tiles[1] * line, tensor.layout.channels)
+            layout = replace(layout, channels=channels[1] - channels[0])
+        elif layout.pixel_pitch % line == 0:
+            layout = replace(layout, channels=channels[1] - channels[0])
+        y, x = part_positions(op, part, (tensor.height, tensor.layout.width), rows, columns)
+        slab = Slab(
+            base=buffers[index % len(buffers)],
+            y_first=y[0],
+            y_end=y[1],
+            channel_first=channels[0],
+            layout=replace(layout, width=x[1] - x[0]),
+            x_first=x[0],
+        )
+        return transfer_step(Load, slab, self.plan.home_plan.homes[name], work.index), slab
+
     def _pool_part(self, pool: Work, source: Slab, tiles: Range) -> None:
         target = self._whole(pool.output)
-        self._vector(pool, [source], target, (target.y_first, target.y_end), tiles)
+        rows, columns = (target.y_first, target.y_end), (target.x_first, target.x_end)
+        self._vector(pool, [source], target, rows, columns, tiles)

@@ -24,6 +24,9 @@ from celosia.sw.compiler.steps import Step, conflict, is_requantise
 __all__ = ["place_tokens"]
 
 
+TOKENS_UNDER_WAY = MAX_TOKENS // 2
+"""An engine waits for another one that is to take as many tokens of its."""
+
 Clock = dict[Engine, int]
 """For each engine the index in the program of its latest command known to be complete."""
 
@@ -52,6 +55,10 @@ def place_tokens(steps: list[Step], queue_depth: int) -> list[Command]:
             if other != engine
             and (latest := _latest_conflict(steps, step, of_engine[other], known[other])) >= 0
         }
+        for other in Engine:
+            taker = _behind(pairs.get((engine, other), []), known[other])
+            if taker > needed.get(other, -1):
+                needed[other] = taker
         for other, latest in _without_implied(needed, complete).items():
             assert engine not in signals[latest], "one signal serves one wait"
             waits[index].add(other)
@@ -102,6 +109,21 @@ def _latest_conflict(steps: list[Step], step: Step, candidates: list[int], known
         if conflict(steps[index], step):
             return index
     return -1
+
+
+def _behind(pairs: list[tuple[int, int]], known: int) -> int:
+    """Return the command to wait for so that no more tokens get under way than may; -1: none.
+
+    Parameters
+    ----------
+    pairs : list of (int, int)
+        The commands that gave tokens to another engine, and those that take them.
+    known : int
+        The latest command of that engine known to be complete.
+    """
+    if len(pairs) < TOKENS_UNDER_WAY or pairs[-TOKENS_UNDER_WAY][1] <= known:
+        return -1
+    return pairs[-TOKENS_UNDER_WAY // 2][1]
 
 
 def _without_implied(needed: Clock, complete: list[Clock]) -> Clock:

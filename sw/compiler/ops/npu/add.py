@@ -15,7 +15,7 @@ from celosia.sw.compiler.arithmetic.ranges import Ranges
 from celosia.sw.compiler.ir import AddOp, Graph
 from celosia.sw.compiler.ops.npu.checks import bad_broadcast, bad_clamp, stack_rows
 from celosia.sw.compiler.ops.npu.job import VectorJob, elementwise_step
-from celosia.sw.compiler.ops.npu.kind import Kind
+from celosia.sw.compiler.ops.npu.kind import Kind, same_positions
 from celosia.sw.compiler.ops.npu.window import with_clamp
 from celosia.sw.compiler.steps import Step
 
@@ -84,5 +84,6 @@ ADD = Kind(
     clamp=with_clamp,
     in_place=True,
     stack=stack_rows,
+    columns=same_positions,
     steps=_steps,
 )

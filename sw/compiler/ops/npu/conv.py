@@ -13,7 +13,12 @@ from celosia.sw.compiler.arithmetic.whole import Range
 from celosia.sw.compiler.ir import ConvOp, Graph, Int8Array
 from celosia.sw.compiler.ops.npu.checks import bad_clamp, is_int8, window_count
 from celosia.sw.compiler.ops.npu.kind import InputLayout, Kind
-from celosia.sw.compiler.ops.npu.window import stack_windows, window_rows, with_clamp
+from celosia.sw.compiler.ops.npu.window import (
+    stack_windows,
+    window_columns,
+    window_rows,
+    with_clamp,
+)
 from celosia.sw.compiler.place.mapping import ROWS_TAPS, conv_axes, map_conv
 
 __all__ = ["CONV", "border_classes", "numbers_violation"]
@@ -254,6 +259,7 @@ CONV = Kind(
     clamp=with_clamp,
     rows=window_rows,
     stack=stack_windows,
+    columns=window_columns,
     input_layout=InputLayout(
         odd_rows=_odd_rows,
         stream_costs=_stream_costs,

@@ -21,12 +21,10 @@ class VectorJob:
     ----------
     sources, target : Slab
         Inputs and output.
-    in_heights : tuple of int
-        Rows of each input as a whole.
-    width : int
-        Columns of the output.
-    rows, tiles : (int, int)
-        Output rows and channel tiles to compute.
+    in_heights, in_widths : tuple of int
+        Rows and columns of each input as a whole.
+    rows, columns, tiles : (int, int)
+        Output rows, columns and channel tiles to compute.
     layer : int
         Index of the work.
     """
@@ -34,10 +32,16 @@ class VectorJob:
     sources: tuple[Slab, ...]
     target: Slab
     in_heights: tuple[int, ...]
-    width: int
+    in_widths: tuple[int, ...]
     rows: Range
+    columns: Range
     tiles: Range
     layer: int
+
+    @property
+    def width(self) -> int:
+        """Output columns to compute."""
+        return self.columns[1] - self.columns[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +55,9 @@ class LoadJob:
     homes : tuple of MemoryHome
         The inputs, dense in memory.
     target : Slab
-        The rows of the output, on chip.
-    rows : (int, int)
-        Which rows these are.
+        The part of the output, on chip.
+    rows, columns, channels : (int, int)
+        Which part this is.
     layer : int
         Index of the work.
     """
@@ -62,6 +66,8 @@ class LoadJob:
     homes: tuple[MemoryHome, ...]
     target: Slab
     rows: Range
+    columns: Range
+    channels: Range
     layer: int
 
 
@@ -125,14 +131,15 @@ def elementwise_step(
     first, channel = job.rows[0], job.tiles[0] * line
     for name, number in operands.items():
         slab = job.sources[number]
-        moves_y, moves_x = job.in_heights[number] > 1, slab.layout.width > 1
+        moves_y, moves_x = job.in_heights[number] > 1, job.in_widths[number] > 1
+        place = first if moves_y else 0, job.columns[0] if moves_x else 0
         fields |= {
-            f"{name}_addr": slab.address(first if moves_y else 0, 0, channel) // line,
+            f"{name}_addr": slab.address(*place, channel) // line,
             f"{name}_y": slab.layout.row_pitch // line if moves_y else 0,
             f"{name}_x": slab.layout.pixel_pitch // line if moves_x else 0,
         }
     fields |= {
-        "d_addr": job.target.address(first, 0, channel) // line,
+        "d_addr": job.target.address(first, job.columns[0], channel) // line,
         "d_y": job.target.layout.row_pitch // line,
         "d_x": job.target.layout.pixel_pitch // line,
     }

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.arithmetic.ranges import BoolArray, Ranges
 from celosia.sw.compiler.arithmetic.whole import Range
-from celosia.sw.compiler.ir import Graph, Int8Array, NpuOp
+from celosia.sw.compiler.ir import Graph, Int8Array, NpuOp, Tensor
 from celosia.sw.compiler.ops.npu.job import LoadJob, MatrixJob, VectorJob
 from celosia.sw.compiler.place.layout import ActLayout
 from celosia.sw.compiler.place.mapping import ConvMapping
@@ -23,7 +23,7 @@ from celosia.sw.compiler.schedule.chunks import ChunkLoader
 from celosia.sw.compiler.schedule.constants import ConstantPool
 from celosia.sw.compiler.steps import Step
 
-__all__ = ["InputLayout", "Kind", "Placement"]
+__all__ = ["InputLayout", "Kind", "Placement", "same_positions"]
 
 O = TypeVar("O", bound=NpuOp)  # noqa: E741
 
@@ -60,9 +60,9 @@ class InputLayout(Generic[O]):
     reads_packed: Callable[[O], bool]
 
 
-def _same_rows(op: NpuOp, height: int, rows: Range) -> Range:
-    """Rows of an element-wise operator's input, which may be one row for all."""
-    return rows if height > 1 else (0, 1)
+def same_positions(op: NpuOp, size: int, wanted: Range) -> Range:
+    """Rows or columns of an element-wise operator's input, which may be one for all."""
+    return wanted if size > 1 else (0, 1)
 
 
 def _nothing_known(graph: Graph, op: NpuOp, sources: tuple[Ranges, ...]) -> Ranges:
@@ -100,6 +100,9 @@ class Kind(Generic[O]):
         Returns the operator with its clamp narrowed to two int8 values, if it has one.
     compose : callable, optional
         Returns the operator with a table (int8, as `TableOp.table`) looked up behind it.
+    split : callable, optional
+        Returns the operators that do the same on a machine for whose commands or memory this one
+        is too large: from operator, tensors by name, to which those between are added, and machine.
     placement : Placement
         How its output comes to be where it is.
     packed : bool
@@ -111,6 +114,9 @@ class Kind(Generic[O]):
     rows : callable
         From operator, height of the first input and a range of output rows: the rows of that input
         that these need, at least one. Of other inputs they are the same rows, or the only one.
+    columns : callable, optional
+        The same for columns: from operator, width of the first input and a range of output columns.
+        Without it the operator's rows are not cut.
     input_layout : InputLayout, optional
         Wishes for the first input's layout; without them whole lines a pixel.
     map : callable, optional
@@ -152,11 +158,13 @@ class Kind(Generic[O]):
     narrow: Callable[[Graph, O, Ranges, BoolArray, BoolArray], O] | None = None
     clamp: Callable[[O, int, int], O] | None = None
     compose: Callable[[O, Int8Array], O] | None = None
+    split: Callable[[O, dict[str, Tensor], NpuConfig], list[NpuOp]] | None = None
     placement: Placement = Placement.COMPUTED
     packed: bool = False
     grouped: bool = True
     in_place: bool = False
-    rows: Callable[[O, int, Range], Range] = _same_rows
+    rows: Callable[[O, int, Range], Range] = same_positions
+    columns: Callable[[O, int, Range], Range] | None = None
     input_layout: InputLayout[O] | None = None
     map: Callable[[O, ActLayout, int, Range, NpuConfig], ConvMapping] | None = None
     phases: Callable[[O, ActLayout, int, Range, NpuConfig], PhaseMapping] | None = None

@@ -18,7 +18,7 @@ from celosia.sw.compiler.arithmetic.whole import Range, split
 from celosia.sw.compiler.ir import Graph, MaximumOp
 from celosia.sw.compiler.ops.npu.checks import bad_broadcast, stack_rows
 from celosia.sw.compiler.ops.npu.job import VectorJob
-from celosia.sw.compiler.ops.npu.kind import Kind
+from celosia.sw.compiler.ops.npu.kind import Kind, same_positions
 from celosia.sw.compiler.steps import Step
 
 __all__ = ["MAXIMUM"]
@@ -39,17 +39,18 @@ def _steps(op: MaximumOp, job: VectorJob, config: NpuConfig) -> Iterator[Step]:
     slabs = (job.sources[0], job.sources[-1])
     heights = (job.in_heights[0], job.in_heights[-1])
     pitches_y = [s.layout.row_pitch if h > 1 else 0 for s, h in zip(slabs, heights, strict=True)]
-    pitches_x = [s.layout.pixel_pitch if s.layout.width > 1 else 0 for s in slabs]
+    widths = (job.in_widths[0], job.in_widths[-1])
+    pitches_x = [s.layout.pixel_pitch if w > 1 else 0 for s, w in zip(slabs, widths, strict=True)]
     for rows in _together(job.rows, pitches_y):
-        for columns in _together((0, job.width), pitches_x):
+        for columns in _together(job.columns, pitches_x):
             addresses = sorted(
                 slab.address(
                     rows[0] if height > 1 else 0,
-                    columns[0] if slab.layout.width > 1 else 0,
+                    columns[0] if width_of > 1 else 0,
                     channel,
                 )
                 // line
-                for slab, height in zip(slabs, heights, strict=True)
+                for slab, height, width_of in zip(slabs, heights, widths, strict=True)
             )
             height, width = rows[1] - rows[0], columns[1] - columns[0]
             command = Vector(
@@ -91,5 +92,6 @@ MAXIMUM = Kind(
     ranges=_ranges,
     in_place=True,
     stack=stack_rows,
+    columns=same_positions,
     steps=_steps,
 )

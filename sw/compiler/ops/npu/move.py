@@ -13,7 +13,7 @@ from celosia.sw.compiler.arithmetic.boxes import Box
 from celosia.sw.compiler.arithmetic.whole import split
 from celosia.sw.compiler.ir import Graph, MoveOp
 from celosia.sw.compiler.ops.npu.job import LoadJob
-from celosia.sw.compiler.ops.npu.kind import Kind, Placement
+from celosia.sw.compiler.ops.npu.kind import Kind, Placement, same_positions
 from celosia.sw.compiler.place.limits import most
 from celosia.sw.compiler.schedule.constants import ConstantPool
 from celosia.sw.compiler.steps import Footprint, Place, Step
@@ -61,7 +61,7 @@ def _load(op: MoveOp, job: LoadJob, constants: ConstantPool) -> Iterator[Step]:
     if op.constants:
         fixed, _ = constants.place(("move", job.layer), lambda: op.constants)
     for whole in op.boxes:
-        box = whole.rows(job.rows)
+        box = whole.part(job.rows, job.columns, job.channels)
         if box is None:
             continue
         if box.source < len(op.sources):
@@ -163,7 +163,7 @@ MOVE = Kind(
     verify=_verify,
     channelwise=lambda graph, op: False,
     placement=Placement.LOADED,
-    grouped=False,
+    columns=same_positions,
     load=_load,
     stack=_stack,
     reason=lambda op: f"load engine, {len(op.boxes)} parts",

@@ -9,15 +9,26 @@ import numpy as np
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Vector, VectorOp
 from celosia.sw.compiler.arithmetic.ranges import Ranges
-from celosia.sw.compiler.arithmetic.whole import Range
+from celosia.sw.compiler.arithmetic.whole import Range, ceil_div
 from celosia.sw.compiler.ir import Graph, PoolOp
 from celosia.sw.compiler.ops.npu.checks import bad_clamp, window_count
 from celosia.sw.compiler.ops.npu.job import VectorJob
 from celosia.sw.compiler.ops.npu.kind import Kind
-from celosia.sw.compiler.ops.npu.window import stack_windows, window_rows, with_clamp
+from celosia.sw.compiler.ops.npu.large_pool import split_pool
+from celosia.sw.compiler.ops.npu.window import (
+    stack_windows,
+    window_columns,
+    window_rows,
+    with_clamp,
+)
+from celosia.sw.compiler.place.layout import ActLayout
+from celosia.sw.compiler.place.limits import most
 from celosia.sw.compiler.steps import Step
 
 __all__ = ["POOL"]
+
+MOST_TAPS = most(Vector, "n_ky")
+"""Rows, or columns, of a window that one loop of a command counts."""
 
 
 def _verify(graph: Graph, op: PoolOp) -> str | None:
@@ -59,21 +70,17 @@ class _Clipped:
 def _steps(op: PoolOp, job: VectorJob, config: NpuConfig) -> Iterator[Step]:
     """Yield one command for the interior and some for each clipped border."""
     source, line = job.sources[0], config.line_bytes
-    in_w = source.layout.width
     for y in _clip(job.rows, op.kernel_h, op.stride_h, op.pad_top, job.in_heights[0]):
-        for x in _clip((0, job.width), op.kernel_w, op.stride_w, op.pad_left, in_w):
+        for x in _clip(job.columns, op.kernel_w, op.stride_w, op.pad_left, job.in_widths[0]):
             fields = {
+                **_window(op.kind, y.taps, x.taps, source.layout, line),
                 "op": int(VectorOp.AVERAGE if op.kind == "avg" else VectorOp.MAX),
                 "n_oc": job.tiles[1] - job.tiles[0],
                 "out_h": y.end - y.first,
                 "out_w": x.end - x.first,
-                "n_ky": y.taps,
-                "n_kx": x.taps,
                 "a_addr": source.address(y.start, x.start, job.tiles[0] * line) // line,
                 "a_y": op.stride_h * source.layout.row_pitch // line,
                 "a_x": op.stride_w * source.layout.pixel_pitch // line,
-                "a_ky": source.layout.row_pitch // line,
-                "a_kx": source.layout.pixel_pitch // line,
                 "d_addr": job.target.address(y.first, x.first, job.tiles[0] * line) // line,
                 "d_y": job.target.layout.row_pitch // line,
                 "d_x": job.target.layout.pixel_pitch // line,
@@ -93,6 +100,33 @@ def _steps(op: PoolOp, job: VectorJob, config: NpuConfig) -> Iterator[Step]:
                 writes=(job.target.footprint,),
                 layer=job.layer,
             )
+
+
+def _window(kind: str, rows: int, columns: int, layout: ActLayout, line: int) -> dict[str, int]:
+    """Return the loops of a window, of one too long to be counted along an axis both."""
+    pitch_y, pitch_x = layout.row_pitch // line, layout.pixel_pitch // line
+    if columns == 1 and rows > MOST_TAPS:
+        outer, inner, step = _two_loops(rows, exact=kind == "avg")
+        return {"n_ky": outer, "a_ky": step * pitch_y, "n_kx": inner, "a_kx": pitch_y}
+    if rows == 1 and columns > MOST_TAPS:
+        outer, inner, step = _two_loops(columns, exact=kind == "avg")
+        return {"n_ky": outer, "a_ky": step * pitch_x, "n_kx": inner, "a_kx": pitch_x}
+    return {"n_ky": rows, "a_ky": pitch_y, "n_kx": columns, "a_kx": pitch_x}
+
+
+def _two_loops(taps: int, *, exact: bool) -> tuple[int, int, int]:
+    """Return turns of two loops that cover a window, and the taps from turn to turn of the outer.
+
+    Unless each tap has to be taken once (`exact`), turns may overlap; if they must not and do, the
+    outer loop has more turns than a command counts.
+    """
+    outer = ceil_div(taps, MOST_TAPS)
+    if not exact:
+        step = taps // outer
+        return outer, taps - (outer - 1) * step, step
+    divisors = (inner for inner in range(MOST_TAPS, 0, -1) if taps % inner == 0)
+    inner = next(divisors)
+    return taps // inner, inner, inner
 
 
 def _clip(outputs: Range, kernel: int, stride: int, pad_before: int, size: int) -> list[_Clipped]:
@@ -130,8 +164,10 @@ POOL = Kind(
     channelwise=lambda graph, op: True,
     ranges=_ranges,
     clamp=with_clamp,
+    split=split_pool,
     rows=window_rows,
     stack=stack_windows,
+    columns=window_columns,
     steps=_steps,
     behind_array=True,
 )

@@ -11,7 +11,7 @@ from celosia.hw.contract.isa import TABLE_ENTRIES, Softmax
 from celosia.sw.compiler.ir import Graph, SoftmaxOp
 from celosia.sw.compiler.ops.npu.checks import differing_elements
 from celosia.sw.compiler.ops.npu.job import VectorJob, table_footprint
-from celosia.sw.compiler.ops.npu.kind import Kind
+from celosia.sw.compiler.ops.npu.kind import Kind, same_positions
 from celosia.sw.compiler.steps import Step
 
 __all__ = ["SOFTMAX"]
@@ -40,17 +40,17 @@ def _steps(op: SoftmaxOp, job: VectorJob, config: NpuConfig) -> Iterator[Step]:
     height = job.rows[1] - job.rows[0]
     if job.width == 1 or (source.layout.is_dense and target.layout.is_dense):
         # Pixels at equal distances all over the image: one command.
-        starts, count = [(job.rows[0], 0)], height * job.width
+        starts, count = [job.rows[0]], height * job.width
     else:
-        starts, count = [(y, 0) for y in range(*job.rows)], job.width
+        starts, count = list(range(*job.rows)), job.width
     column = job.width == 1
-    for y, x in starts:
+    for y in starts:
         command = Softmax(
             channels=op.channels,
             n_rows=count,
-            a_addr=source.address(y, x) // line,
+            a_addr=source.address(y) // line,
             a_y=(source.layout.row_pitch if column else source.layout.pixel_pitch) // line,
-            d_addr=target.address(y, x) // line,
+            d_addr=target.address(y) // line,
             d_y=(target.layout.row_pitch if column else target.layout.pixel_pitch) // line,
         )
         yield Step(
@@ -67,6 +67,7 @@ SOFTMAX = Kind(
     verify=_verify,
     channelwise=lambda graph, op: False,
     grouped=False,
+    columns=same_positions,
     table=_content,
     steps=_steps,
     stack=lambda graph, op, samples: replace(op, rows=samples * op.rows),

@@ -13,7 +13,7 @@ from celosia.sw.compiler.arithmetic.ranges import BoolArray, Ranges
 from celosia.sw.compiler.ir import Graph, Int8Array, TableOp
 from celosia.sw.compiler.ops.npu.checks import differing_elements, stack_rows
 from celosia.sw.compiler.ops.npu.job import VectorJob, elementwise_step
-from celosia.sw.compiler.ops.npu.kind import Kind
+from celosia.sw.compiler.ops.npu.kind import Kind, same_positions
 from celosia.sw.compiler.steps import Step
 
 __all__ = ["TABLE"]
@@ -84,6 +84,7 @@ TABLE = Kind(
     compose=_compose,
     in_place=True,
     stack=stack_rows,
+    columns=same_positions,
     table=_content,
     table_per_tile=lambda op: op.per_channel,
     steps=_steps,

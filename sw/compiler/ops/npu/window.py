@@ -9,7 +9,7 @@ from celosia.sw.compiler.arithmetic.whole import Range
 from celosia.sw.compiler.ir import AddOp, ConvOp, Graph, MatmulOp, PoolOp
 from celosia.sw.compiler.ops.npu.checks import stride_over_samples
 
-__all__ = ["stack_windows", "window_rows", "with_clamp"]
+__all__ = ["stack_windows", "window_columns", "window_rows", "with_clamp"]
 
 Clamped = TypeVar("Clamped", ConvOp, AddOp, MatmulOp, PoolOp)
 Windowed = TypeVar("Windowed", ConvOp, PoolOp)
@@ -17,9 +17,18 @@ Windowed = TypeVar("Windowed", ConvOp, PoolOp)
 
 def window_rows(op: ConvOp | PoolOp, height: int, rows: Range) -> Range:
     """Return the rows of an image of `height` rows that windows of some output rows cover."""
-    first = max(0, rows[0] * op.stride_h - op.pad_top)
-    end = min(height, (rows[1] - 1) * op.stride_h + op.reach_h - op.pad_top)
-    first = min(first, height - 1)
+    return _covered(height, rows, op.stride_h, op.reach_h, op.pad_top)
+
+
+def window_columns(op: ConvOp | PoolOp, width: int, columns: Range) -> Range:
+    """Return the columns of an image that windows of some output columns cover."""
+    return _covered(width, columns, op.stride_w, op.reach_w, op.pad_left)
+
+
+def _covered(size: int, outputs: Range, stride: int, reach: int, before: int) -> Range:
+    first = max(0, outputs[0] * stride - before)
+    end = min(size, (outputs[1] - 1) * stride + reach - before)
+    first = min(first, size - 1)
     return first, max(end, first + 1)
 
 

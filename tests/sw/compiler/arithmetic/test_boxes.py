@@ -43,7 +43,7 @@ def test_any_map_is_covered(seed: int) -> None:
 
 def test_rows_of_a_box() -> None:
     (box,) = boxes_of(np.zeros((6, 2, 3), np.int64), np.arange(36).reshape(6, 2, 3))
-    part = box.rows((2, 4))
+    part = box.part((2, 4), (0, 2), (0, 3))
     assert part is not None
     assert (part.y, part.height, part.offset) == (2, 2, 12)
-    assert box.rows((6, 9)) is None
+    assert box.part((6, 9), (0, 2), (0, 3)) is None
