@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from celosia.sw.compiler.arithmetic.whole import Range
+from celosia.sw.compiler.arithmetic.whole import Range, ceil_div
 
 __all__ = ["Box", "boxes_of"]
 
@@ -38,6 +38,8 @@ class Box:
         Its size.
     step_y, step_x, step_c : int
         Elements of the source from one to the next; may be 0 or negative.
+    stride_y, stride_x : int
+        Rows and columns of the result from one to the next.
     """
 
     source: int
@@ -51,6 +53,8 @@ class Box:
     step_y: int = 0
     step_x: int = 0
     step_c: int
+    stride_y: int = 1
+    stride_x: int = 1
 
     @property
     def span(self) -> tuple[int, int]:
@@ -67,11 +71,16 @@ class Box:
 
     def rows(self, rows: Range) -> Box | None:
         """Return what of it is in a range of the result's rows; None if nothing is."""
-        first, end = max(self.y, rows[0]), min(self.y + self.height, rows[1])
+        first = max(0, ceil_div(rows[0] - self.y, self.stride_y))
+        end = min(self.height, ceil_div(rows[1] - self.y, self.stride_y))
         if first >= end:
             return None
-        offset = self.offset + (first - self.y) * self.step_y
-        return replace(self, y=first, height=end - first, offset=offset)
+        return replace(
+            self,
+            y=self.y + first * self.stride_y,
+            height=end - first,
+            offset=self.offset + first * self.step_y,
+        )
 
 
 def boxes_of(sources: IndexArray, elements: IndexArray) -> list[Box]:
@@ -82,6 +91,37 @@ def boxes_of(sources: IndexArray, elements: IndexArray) -> list[Box]:
     sources, elements : ndarray of int64, shape [height, width, channels]
         For each element of the result, the number of its source and of the element there.
     """
+    boxes = _side_by_side(sources, elements)
+    stride_y, stride_x = (_period(sources, elements, axis) for axis in (0, 1))
+    if stride_y * stride_x == 1 or stride_y * stride_x >= len(boxes):
+        return boxes
+    # Pixels that repeat, as of an enlarged image: each kind of them is a box with gaps.
+    apart: list[Box] = []
+    for y in range(stride_y):
+        for x in range(stride_x):
+            kind = slice(y, None, stride_y), slice(x, None, stride_x)
+            for box in _side_by_side(sources[kind], elements[kind]):
+                place = {"y": box.y * stride_y + y, "x": box.x * stride_x + x}
+                apart.append(replace(box, **place, stride_y=stride_y, stride_x=stride_x))
+    return apart if len(apart) < len(boxes) else boxes
+
+
+MOST_PERIOD = 8
+"""Greatest distance at which pixels that repeat are looked for."""
+
+
+def _period(sources: IndexArray, elements: IndexArray, axis: int) -> int:
+    """Return the least distance along an axis at which all elements grow alike; 1 if none is."""
+    sources, elements = np.moveaxis(sources, axis, 0), np.moveaxis(elements, axis, 0)
+    for period in range(1, min(MOST_PERIOD, len(elements) - 1) + 1):
+        growth = elements[period:] - elements[:-period]
+        if (growth == growth.flat[0]).all() and (sources[period:] == sources[:-period]).all():
+            return period
+    return 1
+
+
+def _side_by_side(sources: IndexArray, elements: IndexArray) -> list[Box]:
+    """Return boxes without gaps in the result."""
     height, width, _ = elements.shape
     patterns: dict[bytes, list[tuple[int, int, int]]] = {}
     distances = np.diff(elements, axis=2)

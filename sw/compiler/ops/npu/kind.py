@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.arithmetic.ranges import BoolArray, Ranges
 from celosia.sw.compiler.arithmetic.whole import Range
-from celosia.sw.compiler.ir import Graph, Int8Array, NpuOp
+from celosia.sw.compiler.ir import Graph, Int8Array, MoveOp, NpuOp
 from celosia.sw.compiler.ops.npu.job import LoadJob, VectorJob
 from celosia.sw.compiler.place.layout import ActLayout
 from celosia.sw.compiler.place.mapping import ConvMapping
@@ -35,7 +35,7 @@ class Placement(Enum):
     VIEW = "view"
     """It is the input's bytes; a copy only where the two tensors cannot share a place."""
     LOADED = "loaded"
-    """By the load engine, from inputs that are dense in memory."""
+    """By the load engine, from inputs that are dense in memory; a movement's boxes need not be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +126,9 @@ class Kind(Generic[O]):
         The commands of a part whose operands are on chip, if the vector engine computes it.
     load : callable, optional
         The commands that load it and the constants they need, if the load engine does.
+    movement : callable, optional
+        Of one that only moves elements: the movement, whose boxes need not all be loaded
+        (`celosia.sw.compiler.place.views`).
     reason : callable, optional
         Says in a report how it is loaded; what is computed says so by its tiling.
     stack : callable
@@ -156,6 +159,7 @@ class Kind(Generic[O]):
     table_per_tile: Callable[[O], bool] = lambda op: False
     steps: Callable[[O, VectorJob, NpuConfig], Iterable[Step]] | None = None
     load: Callable[[O, LoadJob, ConstantPool], Iterable[Step]] | None = None
+    movement: Callable[[O], MoveOp] | None = None
     reason: Callable[[O], str] | None = None
     stack: Callable[[Graph, O, int], O | None] = _mixes
     behind_array: bool = False
