@@ -36,6 +36,7 @@ from celosia.sw.compiler.passes.one_sample import one_sample
 from celosia.sw.compiler.passes.split_large import split_large
 from celosia.sw.compiler.passes.stack_samples import stack_samples
 from celosia.sw.compiler.place.plan import MemoryPlan, plan_memory
+from celosia.sw.compiler.place.views import Sharing
 from celosia.sw.compiler.place.works import Fusion, Work, works_of
 from celosia.sw.compiler.schedule.cut import cut_steps
 from celosia.sw.compiler.schedule.prefetch import prefetch_loads
@@ -276,14 +277,42 @@ def _distinct_works(graphs: list[Graph], *, fuse: bool) -> Iterator[tuple[Graph,
 def _best_schedule(
     graph: Graph, works: list[Work], config: NpuConfig, *, keep_tensors: bool
 ) -> _Variant:
-    plan = plan_memory(graph, works, config, keep_tensors=keep_tensors)
-    best = _build(graph, plan, config, WEIGHT_CHUNKS[0])
-    if len(best.commands) <= MAX_COMMANDS_FOR_SEARCH:
-        others = (_build(graph, plan, config, count) for count in WEIGHT_CHUNKS[1:])
-        best = min((best, *others), key=lambda variant: variant.prediction.cycles)
-    require_operations(best.commands, best.layers, works, config)
-    # Before another way to place the graph is given up for this one: do its commands exist?
-    return replace(best, code=encode_commands(best.commands, best.layers, works))
+    """Return the fastest way to move and schedule, by prediction.
+
+    Raises
+    ------
+    CompileError
+        If there is none: why the first one failed.
+    """
+    problem: CompileError | None = None
+    plans = _distinct_plans(graph, works, config, keep_tensors=keep_tensors)
+    variants = [_build(graph, plan, config, WEIGHT_CHUNKS[0]) for plan in plans]
+    for best in sorted(variants, key=lambda variant: variant.prediction.cycles):
+        if len(best.commands) <= MAX_COMMANDS_FOR_SEARCH:
+            others = (_build(graph, best.plan, config, count) for count in WEIGHT_CHUNKS[1:])
+            best = min((best, *others), key=lambda variant: variant.prediction.cycles)
+        require_operations(best.commands, best.layers, works, config)
+        try:
+            # Before another way to place the graph is given up for this one: do its commands exist?
+            return replace(best, code=encode_commands(best.commands, best.layers, works))
+        except CompileError as error:
+            problem = problem or error
+    assert problem is not None, "at least one way was tried"
+    raise problem
+
+
+def _distinct_plans(
+    graph: Graph, works: list[Work], config: NpuConfig, *, keep_tensors: bool
+) -> list[MemoryPlan]:
+    """Return the ways to move elements, leaving out those that come out the same."""
+    plans: list[MemoryPlan] = []
+    moving = any(work.kind.movement is not None for work in works)
+    for sharing in reversed(Sharing) if moving else (Sharing.NONE,):
+        plan = plan_memory(graph, works, config, keep_tensors=keep_tensors, sharing=sharing)
+        moves = plan.table.moves, plan.stored
+        if all(moves != (other.table.moves, other.stored) for other in plans):
+            plans.append(plan)
+    return plans
 
 
 def _build(graph: Graph, plan: MemoryPlan, config: NpuConfig, weight_chunks: int) -> _Variant:

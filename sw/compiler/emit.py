@@ -231,7 +231,7 @@ def _layers(
                 sram_bytes=_sram_bytes(work_plan, plan) + schedule.weight_bytes[work.index],
                 dram_bytes=sum(_transferred(commands[tag]) for tag in own)
                 + COMMAND_BYTES * len(own),
-                reason=_reason(graph, work_plan, config),
+                reason=_reason(graph, plan, work_plan, config),
             )
         )
         done_cycles = max(done_cycles, end_cycles)
@@ -261,11 +261,15 @@ def _sram_bytes(work_plan: WorkPlan, plan: MemoryPlan) -> int:
     return total
 
 
-def _reason(graph: Graph, work_plan: WorkPlan, config: NpuConfig) -> str:
+def _reason(graph: Graph, plan: MemoryPlan, work_plan: WorkPlan, config: NpuConfig) -> str:
     """Say why the work is done as it is."""
     tiling, work = work_plan.tiling, work_plan.work
     if work.kind.placement is Placement.VIEW:
         return "copy through the chip" if work_plan.out_buffers else "moves no data"
+    if work.index in plan.table.moves:
+        return plan.table.moves[work.index].describe
+    if work.index in plan.stored:
+        return plan.stored[work.index].describe
     if work.kind.reason is not None:
         text = work.kind.reason(work.op)
     elif tiling is None:

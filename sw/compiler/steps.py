@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from celosia.hw.contract.isa import Command, Engine, Region, Space
+from celosia.sw.compiler.arithmetic.whole import Range
 
-__all__ = ["Footprint", "Place", "Step", "conflict", "is_requantise"]
+__all__ = ["Footprint", "Part", "Place", "Step", "conflict", "is_requantise"]
 
 
 class Place(IntEnum):
@@ -39,17 +40,46 @@ class Place(IntEnum):
 
 
 @dataclass(frozen=True)
+class Part:
+    """A box of a grid of pixels: footprints of one grid overlap only if their boxes do.
+
+    Attributes
+    ----------
+    grid : tuple of int
+        What the grid is: where it begins, bytes from row to row and from pixel to pixel.
+    box : tuple of (int, int)
+        Rows, columns and bytes of a pixel.
+    """
+
+    grid: tuple[int, int, int]
+    box: tuple[Range, Range, Range]
+
+
+@dataclass(frozen=True)
 class Footprint:
-    """Bytes ``start`` to ``end - 1`` of one memory."""
+    """Bytes ``start`` to ``end - 1`` of one memory, or those of them that belong to a part."""
 
     place: Place
     start: int
     end: int
+    part: Part | None = None
 
     def overlaps(self, other: Footprint) -> bool:
-        """Whether the two have a byte in common."""
-        # Every command is held against many: the cheap half of the question first.
-        return self.start < other.end and other.start < self.end and self.place is other.place
+        """Whether the two may have a byte in common."""
+        # Every command is held against many: the cheap part of the question first.
+        return (
+            self.start < other.end
+            and other.start < self.end
+            and self.place is other.place
+            and not self._beside(other)
+        )
+
+    def _beside(self, other: Footprint) -> bool:
+        """Whether they are boxes of one grid that have nothing in common."""
+        one, two = self.part, other.part
+        if one is None or two is None or one.grid != two.grid:
+            return False
+        return any(a[1] <= b[0] or b[1] <= a[0] for a, b in zip(one.box, two.box, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,9 +35,10 @@ def operators_page() -> str:
             for r in runs
         ),
         "",
-        "What the load engine moves goes through system memory: its inputs are stored there, and it"
-        " loads run after run of bytes that lie side by side in both places. A run takes a cycle"
-        " for each bus word.",
+        "What only moves elements moves none where tensors can share a place, and the vector engine"
+        " copies whole lines ([compiler.md](compiler.md#movements)). The rest goes through system"
+        " memory: its inputs are stored there, and the load engine loads run after run of bytes"
+        " that lie side by side in both places. A run takes a cycle for each bus word.",
         "",
         "Rows, strides, dilations and windows may be of any size. What a command has no room for is"
         " several commands, rows that do not fit on chip are cut into columns, and a window that"

@@ -32,6 +32,7 @@ from celosia.sw.program.file import Program
 from celosia.sw.reference.golden import GoldenModel
 
 from tests.kit.machines import MACHINES, random_memory
+from tests.kit.random_joins import random_joined_network
 from tests.kit.random_models import OPERATORS, RandomModel, random_network, random_operator
 from tests.kit.random_moves import MOVES, random_move
 from tests.kit.tools import skip_without_simulator
@@ -52,13 +53,19 @@ Tensors = dict[str, npt.NDArray[Any]]
 
 
 def random_model(seed: int, attempt: int) -> tuple[str, RandomModel]:
-    """Return an operator (even seeds, one after the other) or a network, and what it is."""
+    """Return a model and what it is.
+
+    Even seeds are operators, one after the other; of the odd ones every second is a network whose
+    branches part and join.
+    """
     rng = np.random.default_rng((seed, attempt))
     if seed % 2 == 0:
         code = CODES[seed // 2 % len(CODES)]
         if code == "PAD":
             return code, random_pad(rng)
         return code, (random_move if code in MOVES else random_operator)(code, rng)
+    if seed % 4 == 3:
+        return "joined", random_joined_network(rng, depth=int(rng.integers(3, 12)))
     height, width, depth = (int(n) for n in rng.integers((1, 1, 2), (25, 25, 8)))
     return "network", random_network(rng, depth=depth, size=(height, width), codes=LAYERS)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from celosia.sw.compiler.arithmetic.whole import Range
+from celosia.sw.compiler.arithmetic.whole import Range, ceil_div
 
 __all__ = ["Box", "boxes_of"]
 
@@ -38,6 +38,8 @@ class Box:
         Its size.
     step_y, step_x, step_c : int
         Elements of the source from one to the next; may be 0 or negative.
+    stride_y, stride_x : int
+        Rows and columns of the result from one to the next.
     """
 
     source: int
@@ -51,6 +53,8 @@ class Box:
     step_y: int = 0
     step_x: int = 0
     step_c: int
+    stride_y: int = 1
+    stride_x: int = 1
 
     @property
     def span(self) -> tuple[int, int]:
@@ -67,22 +71,27 @@ class Box:
 
     def part(self, rows: Range, columns: Range, channels: Range) -> Box | None:
         """Return what of it is in a part of the result; None if nothing is."""
-        y, y_end = max(self.y, rows[0]), min(self.y + self.height, rows[1])
-        x, x_end = max(self.x, columns[0]), min(self.x + self.width, columns[1])
-        c, c_end = max(self.c, channels[0]), min(self.c + self.channels, channels[1])
+        y, y_end = _within(rows, self.y, self.stride_y, self.height)
+        x, x_end = _within(columns, self.x, self.stride_x, self.width)
+        c, c_end = _within(channels, self.c, 1, self.channels)
         if y >= y_end or x >= x_end or c >= c_end:
             return None
-        offset = self.offset + (y - self.y) * self.step_y + (x - self.x) * self.step_x
         return replace(
             self,
-            offset=offset + (c - self.c) * self.step_c,
-            y=y,
-            x=x,
-            c=c,
+            offset=self.offset + y * self.step_y + x * self.step_x + c * self.step_c,
+            y=self.y + y * self.stride_y,
+            x=self.x + x * self.stride_x,
+            c=self.c + c,
             height=y_end - y,
             width=x_end - x,
             channels=c_end - c,
         )
+
+
+def _within(wanted: Range, first: int, stride: int, count: int) -> Range:
+    """Return which of some places at equal distances are in a range."""
+    begin, end = (ceil_div(place - first, stride) for place in wanted)
+    return max(0, begin), min(count, end)
 
 
 def boxes_of(sources: IndexArray, elements: IndexArray) -> list[Box]:
@@ -93,6 +102,37 @@ def boxes_of(sources: IndexArray, elements: IndexArray) -> list[Box]:
     sources, elements : ndarray of int64, shape [height, width, channels]
         For each element of the result, the number of its source and of the element there.
     """
+    boxes = _side_by_side(sources, elements)
+    stride_y, stride_x = (_period(sources, elements, axis) for axis in (0, 1))
+    if stride_y * stride_x == 1 or stride_y * stride_x >= len(boxes):
+        return boxes
+    # Pixels that repeat, as of an enlarged image: each kind of them is a box with gaps.
+    apart: list[Box] = []
+    for y in range(stride_y):
+        for x in range(stride_x):
+            kind = slice(y, None, stride_y), slice(x, None, stride_x)
+            for box in _side_by_side(sources[kind], elements[kind]):
+                place = {"y": box.y * stride_y + y, "x": box.x * stride_x + x}
+                apart.append(replace(box, **place, stride_y=stride_y, stride_x=stride_x))
+    return apart if len(apart) < len(boxes) else boxes
+
+
+MOST_PERIOD = 8
+"""Greatest distance at which pixels that repeat are looked for."""
+
+
+def _period(sources: IndexArray, elements: IndexArray, axis: int) -> int:
+    """Return the least distance along an axis at which all elements grow alike; 1 if none is."""
+    sources, elements = np.moveaxis(sources, axis, 0), np.moveaxis(elements, axis, 0)
+    for period in range(1, min(MOST_PERIOD, len(elements) - 1) + 1):
+        growth = elements[period:] - elements[:-period]
+        if (growth == growth.flat[0]).all() and (sources[period:] == sources[:-period]).all():
+            return period
+    return 1
+
+
+def _side_by_side(sources: IndexArray, elements: IndexArray) -> list[Box]:
+    """Return boxes without gaps in the result."""
     height, width, _ = elements.shape
     patterns: dict[bytes, list[tuple[int, int, int]]] = {}
     distances = np.diff(elements, axis=2)

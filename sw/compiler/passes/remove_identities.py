@@ -24,8 +24,9 @@ def remove_identities(graph: Graph) -> Graph:
     An operator between a model input and a model output stays, since both names must exist.
     """
     graph = _join_reshapes(graph)
-    for op in list(graph.ops):
-        if isinstance(op, SourceOp) and _is_identity(graph, op):
+    for name in [name for op in graph.ops for name in op.outputs[:1]]:
+        op = graph.producer(name)  # as it is by now: what it reads may have another name
+        if isinstance(op, SourceOp) and op.results[0] == name and _is_identity(graph, op):
             graph = _remove(graph, op)
     return graph
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 
 from celosia.hw.contract.isa import Load, Region, Space, Store
 from celosia.sw.compiler.arithmetic.whole import round_up
-from celosia.sw.compiler.steps import Footprint, Place, Step
+from celosia.sw.compiler.steps import Footprint, Part, Place, Step
 
-__all__ = ["ActLayout", "MemoryHome", "Slab", "act_layout", "transfer_step"]
+__all__ = ["ActLayout", "Grid", "MemoryHome", "Slab", "act_layout", "transfer_step"]
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,26 @@ def act_layout(
     return ActLayout(width, channels, pixel_pitch, row_pitch, element_bytes)
 
 
+@dataclass(frozen=True)
+class Grid:
+    """The pixels of a storage that windows are cut from, in bytes.
+
+    Attributes
+    ----------
+    row_pitch, pixel_pitch : int
+        Those of the largest tensor.
+    line_bytes : int
+        What commands read and write as a whole.
+    base : int
+        Byte address of its first pixel.
+    """
+
+    row_pitch: int
+    pixel_pitch: int
+    line_bytes: int
+    base: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Slab:
     """Rows ``y_first`` to ``y_end - 1`` of channels from ``channel_first`` on, on chip.
@@ -111,6 +131,8 @@ class Slab:
         Pitches; its columns and channels are those of the slab.
     x_first : int
         First column that is here.
+    grid : Grid or None
+        Of a window, or of what windows are cut from.
     """
 
     base: int
@@ -119,6 +141,7 @@ class Slab:
     channel_first: int
     layout: ActLayout
     x_first: int = 0
+    grid: Grid | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -149,7 +172,26 @@ class Slab:
     @property
     def footprint(self) -> Footprint:
         """The bytes it covers, up to the end of the last line."""
-        return Footprint(Place.ACT, self.base, self.base + self.size_bytes)
+        end = self.base + self.size_bytes
+        if self.grid is None:
+            return Footprint(Place.ACT, self.base, end)
+        return Footprint(Place.ACT, self.base, end, self._part(self.grid))
+
+    def _part(self, grid: Grid) -> Part | None:
+        """Return its place on the grid; None if its pixels are not in straight rows there."""
+        layout, height = self.layout, self.y_end - self.y_first
+        y, rest = divmod(self.base - grid.base, grid.row_pitch)
+        x, byte = divmod(rest, grid.pixel_pitch)
+        rows, odd_row = divmod(layout.row_pitch if height > 1 else 0, grid.row_pitch)
+        columns, odd_pixel = divmod(layout.pixel_pitch if layout.width > 1 else 0, grid.pixel_pitch)
+        rows, columns = rows * (height - 1), columns * (layout.width - 1)
+        if odd_row or odd_pixel or rest + columns * grid.pixel_pitch >= grid.row_pitch:
+            return None
+        end = round_up(byte + layout.pixel_bytes, grid.line_bytes)
+        return Part(
+            (grid.base, grid.row_pitch, grid.pixel_pitch),
+            ((y, y + rows + 1), (x, x + columns + 1), (byte, end)),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +208,8 @@ class MemoryHome:
         Bytes of a pixel's channels.
     pixel_pitch : int
         Bytes from pixel to pixel: `pixel_bytes` (dense), or padded to whole lines.
+    own_bytes : int, optional
+        How many of them may be overwritten; all, unless it is a part of a larger tensor.
     """
 
     region: Region
@@ -173,6 +217,7 @@ class MemoryHome:
     width: int
     pixel_bytes: int
     pixel_pitch: int
+    own_bytes: int | None = None
 
     @property
     def row_pitch(self) -> int:
@@ -195,7 +240,8 @@ def transfer_step(kind: type[Load] | type[Store], slab: Slab, home: MemoryHome, 
     mem_addr = home.offset + slab.y_first * home.row_pitch + first_byte
     mem_addr += slab.x_first * home.pixel_pitch
     # Padded channels are copied along where both sides have them: whole lines are faster.
-    run = min(layout.pixel_pitch, home.pixel_pitch - first_byte)
+    own_bytes = home.pixel_pitch if home.own_bytes is None else home.own_bytes
+    run = min(layout.pixel_pitch, own_bytes - first_byte)
     if width == 1 or run == layout.pixel_pitch == home.pixel_pitch:
         run *= width
         span = run

@@ -3,7 +3,8 @@
 Everything is resident to begin with. While that does not fit, one tensor is moved to system
 memory: of those alive where the demand is greatest, the one that relieves most for the traffic it
 costs. The works that touch it are then cut (`tiling`), and their stripe buffers take what the
-resident tensors leave free.
+resident tensors leave free. Tensors are not windows of one that is moved to memory: where that is
+so, they are placed again without.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.ir import Graph
 from celosia.sw.compiler.ops.npu.kind import Placement
 from celosia.sw.compiler.place.alloc import Item, free_gaps, pack, place_in_gaps
+from celosia.sw.compiler.place.memory_parts import StoredParts, stored_parts, with_parts
 from celosia.sw.compiler.place.storage import (
     HomePlan,
     Storage,
@@ -23,6 +25,7 @@ from celosia.sw.compiler.place.storage import (
     plan_homes,
 )
 from celosia.sw.compiler.place.tiling import Tiling, tilings
+from celosia.sw.compiler.place.views import Sharing
 from celosia.sw.compiler.place.works import Work
 
 __all__ = ["MemoryPlan", "WorkPlan", "plan_memory"]
@@ -64,6 +67,8 @@ class MemoryPlan:
         Byte address on chip of each resident tensor.
     peak_bytes : int
         Greatest demand for activation SRAM.
+    stored : dict of int to StoredParts
+        By the work's index, of movements whose parts are stored where the result is in memory.
     """
 
     table: TensorTable
@@ -71,10 +76,16 @@ class MemoryPlan:
     addresses: dict[str, int]
     works: list[WorkPlan]
     peak_bytes: int
+    stored: dict[int, StoredParts]
 
 
 def plan_memory(
-    graph: Graph, works: list[Work], config: NpuConfig, *, keep_tensors: bool
+    graph: Graph,
+    works: list[Work],
+    config: NpuConfig,
+    *,
+    keep_tensors: bool,
+    sharing: Sharing = Sharing.NONE,
 ) -> MemoryPlan:
     """Place all tensors.
 
@@ -88,24 +99,55 @@ def plan_memory(
         The machine.
     keep_tensors : bool
         Also give every tensor a place in memory.
+    sharing : Sharing
+        What movements may do.
 
     Raises
     ------
     CompileError
         If a work does not fit however it is cut.
     """
-    return _Planner(graph, works, config, keep_tensors=keep_tensors).run()
+    refused: frozenset[int] = frozenset()
+    while True:
+        table = layout_tensors(graph, works, config, sharing=sharing, refused=refused)
+        planner = _Planner(graph, works, config, table, keep_tensors=keep_tensors, sharing=sharing)
+        try:
+            return planner.run()
+        except _CannotShareError as error:
+            refused |= error.works
+
+
+class _CannotShareError(Exception):
+    """Some tensors that movements share, or copy on chip, have to be in memory.
+
+    Attributes
+    ----------
+    works : frozenset of int
+        Indices of the movements.
+    """
+
+    def __init__(self, works: frozenset[int]) -> None:
+        super().__init__(f"works {sorted(works)}")
+        self.works = works
 
 
 class _Planner:
     def __init__(
-        self, graph: Graph, works: list[Work], config: NpuConfig, *, keep_tensors: bool
+        self,
+        graph: Graph,
+        works: list[Work],
+        config: NpuConfig,
+        table: TensorTable,
+        *,
+        keep_tensors: bool,
+        sharing: Sharing,
     ) -> None:
         self.graph = graph
         self.works = works
         self.config = config
         self.keep_tensors = keep_tensors
-        self.table = layout_tensors(graph, works, config)
+        self.sharing = sharing
+        self.table = table
         self.packed = {w.output for w in works if w.kind.packed}
         self.tilings: dict[tuple[int, tuple[bool, ...]], list[Tiling]] = {}
 
@@ -125,11 +167,24 @@ class _Planner:
             for name, storage in self.table.storages.items()
             if storage.size_bytes <= self.config.act_bytes and name not in sources
         }
+        self._require_shared(set(self.table.storages) - resident - sources)
         while True:
             addresses = self._place(resident)
             if addresses is not None:
                 return self._finish(resident, addresses)
-            resident.remove(self._choose_spill(resident))
+            spilled = self._choose_spill(resident)
+            self._require_shared({spilled})
+            resident.remove(spilled)
+
+    def _require_shared(self, spilled: set[str]) -> None:
+        """Give up movements on chip of tensors that are to be in memory."""
+        works = frozenset(
+            index
+            for index in self.table.moves
+            if not spilled.isdisjoint(self._operands(self.works[index]))
+        )
+        if works:
+            raise _CannotShareError(works)
 
     # Residency ------------------------------------------------------------------------------
 
@@ -174,7 +229,7 @@ class _Planner:
                 continue
             output = self.table.tensors[work.output]
             storage = self.table.storages[output.chip]
-            if storage.name not in resident or storage.first != work.index:
+            if storage.name not in resident or storage.first != work.index or storage.windows:
                 continue
             operands = work.inputs[1:] if work.add is not None else work.inputs
             for name in operands:
@@ -182,6 +237,7 @@ class _Planner:
                 source = self.table.storages[tensor.chip]
                 if (
                     source.name in resident
+                    and not source.windows
                     and source.last == work.index
                     and source.name != storage.name
                     and target[storage.name] == storage.name
@@ -281,7 +337,7 @@ class _Planner:
 
     def _finish(self, resident: set[str], storage_addresses: dict[str, int]) -> MemoryPlan:
         addresses = {
-            name: storage_addresses[tensor.chip]
+            name: storage_addresses[tensor.chip] + tensor.offset
             for name, tensor in self.table.tensors.items()
             if tensor.chip in resident
         }
@@ -296,7 +352,15 @@ class _Planner:
                 or tensor.read_in_memory
             )
         }
-        homes = plan_homes(self.graph, self.works, self.table, self.config, in_memory)
+        stored: dict[int, StoredParts] = {}
+        if self.sharing is not Sharing.NONE:
+            stored = stored_parts(self.graph, self.works, self.table, resident)
+        in_memory -= {name for parts in stored.values() for name in parts.places}
+        homes = with_parts(
+            plan_homes(self.graph, self.works, self.table, self.config, in_memory),
+            self.table,
+            stored.values(),
+        )
         plans = []
         peak = 0
         for work in self.works:
@@ -310,7 +374,7 @@ class _Planner:
             buffers = sum(plan.tiling.buffer_sizes) if plan.tiling else 0
             free = sum(end - start for start, end in free_gaps(taken, self.config.act_bytes))
             peak = max(peak, self.config.act_bytes - free + buffers)
-        return MemoryPlan(self.table, homes, addresses, plans, peak)
+        return MemoryPlan(self.table, homes, addresses, plans, peak, stored)
 
     def _plan_work(self, work: Work, resident: set[str], taken: list[tuple[int, int]]) -> WorkPlan:
         gaps = free_gaps(taken, self.config.act_bytes)

@@ -3,18 +3,21 @@
 A RESHAPE moves no byte when its two tensors have the same bytes in the same places. On chip that is
 so when both are whole lines without gaps (or the same image); in memory it is always so once both
 are dense. A RESHAPE whose tensors differ on chip therefore goes through memory.
+
+Other tensors are windows of a larger one, and so share its storage too (`views`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Region
 from celosia.sw.compiler.arithmetic.whole import round_up
 from celosia.sw.compiler.ir import Graph
 from celosia.sw.compiler.ops.npu.kind import Placement
-from celosia.sw.compiler.place.layout import ActLayout, MemoryHome, act_layout
+from celosia.sw.compiler.place.layout import ActLayout, Grid, MemoryHome, act_layout
+from celosia.sw.compiler.place.views import MovePlan, Sharing, share
 from celosia.sw.compiler.place.works import Work
 
 __all__ = ["HomePlan", "Storage", "TensorLayout", "TensorTable", "layout_tensors", "plan_homes"]
@@ -36,13 +39,17 @@ class TensorLayout:
     height, layout
         Rows, and their place on chip.
     chip : str
-        Name of the storage on chip: tensors of one storage have the same address.
+        Name of the storage on chip.
     memory : str
         Name of the storage in memory.
     dense_memory : bool
         Whether its pixels follow one another there without padding.
     read_in_memory : bool
         Whether an operator takes it from there.
+    offset : int
+        Bytes from the beginning of the storage on chip.
+    grid : Grid or None
+        The pixels of the storage on chip, if tensors are windows of it.
     """
 
     name: str
@@ -52,6 +59,8 @@ class TensorLayout:
     memory: str
     dense_memory: bool
     read_in_memory: bool
+    offset: int = 0
+    grid: Grid | None = None
 
     @property
     def chip_bytes(self) -> int:
@@ -61,13 +70,20 @@ class TensorLayout:
 
 @dataclass(frozen=True)
 class Storage:
-    """Tensors that share an address on chip, and the works between which they are alive."""
+    """Tensors that share bytes on chip, and the works between which they are alive.
+
+    Attributes
+    ----------
+    windows : bool
+        Whether tensors are windows of others.
+    """
 
     name: str
     tensors: tuple[str, ...]
     size_bytes: int
     first: int
     last: int
+    windows: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,10 +96,13 @@ class TensorTable:
         By name.
     storages : dict of str to Storage
         On-chip storages by name.
+    moves : dict of int to MovePlan
+        How movements are done, by the work's index; the others are loaded as a whole.
     """
 
     tensors: dict[str, TensorLayout]
     storages: dict[str, Storage]
+    moves: dict[int, MovePlan]
 
 
 @dataclass(frozen=True)
@@ -103,8 +122,29 @@ class HomePlan:
     scratch_bytes: int
 
 
-def layout_tensors(graph: Graph, works: list[Work], config: NpuConfig) -> TensorTable:
-    """Decide layouts and which tensors share storage."""
+def layout_tensors(
+    graph: Graph,
+    works: list[Work],
+    config: NpuConfig,
+    *,
+    sharing: Sharing = Sharing.NONE,
+    refused: frozenset[int] = frozenset(),
+) -> TensorTable:
+    """Decide layouts and which tensors share storage.
+
+    Parameters
+    ----------
+    graph : Graph
+        Lowered.
+    works : list of Work
+        From `works_of`.
+    config : NpuConfig
+        The machine.
+    sharing : Sharing
+        What movements may do.
+    refused : frozenset of int
+        Indices of works whose movement goes through memory nevertheless.
+    """
     names = list(dict.fromkeys([*graph.inputs, *(n for w in works for n in (*w.inputs, w.output))]))
     consumers: dict[str, list[Work]] = {name: [] for name in names}
     producer: dict[str, int] = {}
@@ -129,23 +169,24 @@ def layout_tensors(graph: Graph, works: list[Work], config: NpuConfig) -> Tensor
         and PACKED_PIXELS * graph.hwc(name)[2] <= config.act_bytes
     }
     packed |= {work.output for work in works if work.kind.packed}
-    layouts = {}
-    for name in names:
+
+    def natural(name: str, odd_rows: bool) -> ActLayout:
         _, width, channels = graph.hwc(name)
-        layouts[name] = act_layout(
+        return act_layout(
             width,
             channels,
             config.line_bytes,
             packed=name in packed,
-            odd_rows=name in odd,
+            odd_rows=odd_rows,
             odd_pixels=name in columns,
             element_bytes=graph.tensors[name].element_bytes,
         )
 
+    layouts = {name: natural(name, name in odd) for name in names}
     chip = {name: name for name in names}
     memory = {name: name for name in names}
-    # What the load engine brings into another form, it reads by the byte.
-    dense = {n for w in works if w.kind.placement is Placement.LOADED for n in w.inputs}
+    dense = set()
+    same = []
     for work in reshapes:
         source, result = work.inputs[0], work.output
         both_io = _root(memory, source) in graph.inputs and result in graph.outputs
@@ -154,8 +195,18 @@ def layout_tensors(graph: Graph, works: list[Work], config: NpuConfig) -> Tensor
         memory[result] = source
         if _same_bytes(graph, layouts, source, result):
             chip[result] = source
+            same.append((source, result))
         else:
             dense |= {source, result}
+    views = share(graph, works, config, same, natural, odd, sharing=sharing, refused=refused)
+    # What the load engine brings into another form, it reads by the byte.
+    for work in works:
+        if work.kind.placement is Placement.LOADED:
+            move = views.moves.get(work.index)
+            if move is None:
+                dense |= set(work.inputs)
+            elif move.loaded is not None:
+                dense |= set(move.loaded.sources)
     # Density is a property of the whole storage: all of its views are dense or none.
     dense_roots = {_root(memory, name) for name in dense}
     tensors = {}
@@ -169,22 +220,34 @@ def layout_tensors(graph: Graph, works: list[Work], config: NpuConfig) -> Tensor
             dense_memory=_root(memory, name) in dense_roots,
             read_in_memory=name in from_memory,
         )
+    for name, seat in views.seats.items():
+        whole = views.seats[seat.root].layout
+        tensors[name] = replace(
+            tensors[name],
+            layout=seat.layout,
+            chip=seat.root,
+            offset=seat.offset,
+            grid=Grid(whole.row_pitch, whole.pixel_pitch, config.line_bytes),
+        )
     storages = {}
     for root in dict.fromkeys(t.chip for t in tensors.values()):
         members = tuple(name for name in names if tensors[name].chip == root)
+        windows = tensors[root].grid is not None
         born = [producer[name] for name in members if name in producer]
         used = [work.index for name in members for work in consumers[name] if name in work.on_chip]
         first = min([*born, *used], default=0)
         if root not in producer:
             first = min(used, default=0)
+        sizes = [tensors[n].chip_bytes for n in ((root,) if windows else members)]
         storages[root] = Storage(
             name=root,
             tensors=members,
-            size_bytes=round_up(max(tensors[n].chip_bytes for n in members), config.line_bytes),
+            size_bytes=round_up(max(sizes), config.line_bytes),
             first=first,
             last=max([*born, *used], default=0),
+            windows=windows,
         )
-    return TensorTable(tensors, storages)
+    return TensorTable(tensors, storages, views.moves)
 
 
 def plan_homes(

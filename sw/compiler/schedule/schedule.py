@@ -13,6 +13,7 @@ from itertools import product
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Load, Space, Store
+from celosia.sw.compiler.arithmetic.boxes import Box
 from celosia.sw.compiler.arithmetic.whole import Range, ceil_div, split
 from celosia.sw.compiler.ir import Graph
 from celosia.sw.compiler.ops.npu.job import LoadJob, MatrixJob, VectorJob
@@ -22,11 +23,13 @@ from celosia.sw.compiler.place.mapping import shared_requantisation
 from celosia.sw.compiler.place.parts import KernelPart, part_positions
 from celosia.sw.compiler.place.plan import COPY_LINES, MemoryPlan, WorkPlan
 from celosia.sw.compiler.place.tiling import Tiling
+from celosia.sw.compiler.place.views import MovePlan
 from celosia.sw.compiler.place.works import Work
 from celosia.sw.compiler.schedule.chunks import Chunk, ChunkLoader, WeightedLayer
 from celosia.sw.compiler.schedule.constants import ConstantPool, constant_load
 from celosia.sw.compiler.schedule.conv import ConvJob, conv_steps
 from celosia.sw.compiler.schedule.copy import copy_steps
+from celosia.sw.compiler.schedule.line_copy import line_copy_steps
 from celosia.sw.compiler.schedule.phases import (
     PhasesJob,
     phase_steps,
@@ -122,12 +125,15 @@ class _Scheduler:
     def _whole(self, name: str) -> Slab:
         """Return the slab of a resident tensor."""
         tensor = self.plan.table.tensors[name]
+        base = self.plan.addresses[name]
+        grid = tensor.grid
         return Slab(
-            base=self.plan.addresses[name],
+            base=base,
             y_first=0,
             y_end=tensor.height,
             channel_first=0,
             layout=tensor.layout,
+            grid=grid and replace(grid, base=base - tensor.offset),
         )
 
     def _transfer(self, kind: type[Load] | type[Store], slab: Slab, name: str, layer: int) -> None:
@@ -187,11 +193,13 @@ class _Scheduler:
         source, result = (self.plan.table.tensors[name] for name in (work.inputs[0], work.output))
         if source.memory != result.memory:
             self._copy(work, work_plan.out_buffers[0])
-        if result.name in self.plan.addresses and source.chip != result.chip:
-            self._transfer(Load, self._whole(result.name), result.name, work.index)
-        # A view of a graph input is loaded with it.
-        if result.name in self.plan.addresses and source.chip == result.chip:
+        if result.name not in self.plan.addresses:
+            return
+        if (source.chip, source.offset) == (result.chip, result.offset):
+            # A view of a graph input is loaded with it.
             self._load_graph_input(result.name, work.index)
+        else:
+            self._transfer(Load, self._whole(result.name), result.name, work.index)
 
     def _copy(self, work: Work, buffer: int) -> None:
         """Copy a graph input to a graph output of another shape."""
@@ -206,6 +214,14 @@ class _Scheduler:
         work, tiling = work_plan.work, work_plan.tiling
         load = work.kind.load
         assert load is not None, "the load engine makes its output"
+        move = self.plan.table.moves.get(work.index)
+        if move is not None:
+            self._move_on_chip(work, move)
+            return
+        stored = self.plan.stored.get(work.index)
+        if stored is not None and stored.left is None:
+            return
+        op = work.op if stored is None or stored.left is None else stored.left
         output = self.plan.table.tensors[work.output]
         tiles = (0, ceil_div(output.layout.channels, self.config.line_bytes))
         whole = (0, output.height), (0, output.layout.width), tiles
@@ -223,17 +239,70 @@ class _Scheduler:
                 else self._target(work_plan, rows, columns, group, buffer)
             )
             job = LoadJob(
-                images=tuple(self.graph.hwc(name) for name in work.inputs),
-                homes=tuple(self.plan.home_plan.homes[name] for name in work.inputs),
+                images=tuple(self.graph.hwc(name) for name in op.inputs),
+                homes=tuple(self.plan.home_plan.homes[name] for name in op.inputs),
                 target=target,
                 rows=rows,
                 columns=columns,
                 channels=(group[0] * line, min(group[1] * line, output.layout.channels)),
                 layer=work.index,
             )
-            self.steps.extend(load(work.op, job, self.pool))
-            if work.output in self.plan.home_plan.homes:
+            self.steps.extend(load(op, job, self.pool))
+            if stored is not None and stored.left is not None:
+                for box in stored.left.boxes:
+                    self._store_part(box, target, work)
+            elif work.output in self.plan.home_plan.homes:
                 self._transfer(Store, target, work.output, work.index)
+
+    def _store_part(self, whole: Box, target: Slab, work: Work) -> None:
+        """Store what of a part of the output is on chip: beside it are others, in memory only."""
+        layout = target.layout
+        box = whole.part(
+            (target.y_first, target.y_end),
+            (target.x_first, target.x_end),
+            (target.channel_first, target.channel_first + layout.channels),
+        )
+        if box is None:
+            return
+        part = replace(
+            target,
+            base=target.address(box.y, box.x, box.c),
+            y_first=box.y,
+            y_end=box.y + box.height,
+            x_first=box.x,
+            channel_first=box.c,
+            layout=replace(layout, width=box.width, channels=box.channels),
+        )
+        home = replace(
+            self.plan.home_plan.homes[work.output],
+            own_bytes=(box.c + box.channels) * target.layout.element_bytes,
+        )
+        self.steps.append(transfer_step(Store, part, home, work.index))
+
+    def _move_on_chip(self, work: Work, move: MovePlan) -> None:
+        """Copy what a movement does not share, and load what cannot be copied."""
+        target = self._whole(work.output)
+        places = {name: self._whole(name) for name in work.inputs if name in self.plan.addresses}
+        for box in move.copied:
+            name = work.inputs[box.source]
+            image = self.graph.hwc(name)
+            self.steps.extend(
+                line_copy_steps(box, places[name], image, target, work.index, self.config)
+            )
+        load = work.kind.load
+        if move.loaded is not None and load is not None:
+            job = LoadJob(
+                images=tuple(self.graph.hwc(name) for name in move.loaded.sources),
+                homes=tuple(self.plan.home_plan.homes[name] for name in move.loaded.sources),
+                target=target,
+                rows=(0, target.y_end),
+                columns=(0, target.layout.width),
+                channels=(0, target.layout.channels),
+                layer=work.index,
+            )
+            self.steps.extend(load(move.loaded, job, self.pool))
+        if work.output in self.plan.home_plan.homes:
+            self._transfer(Store, target, work.output, work.index)
 
     # Units ----------------------------------------------------------------------------------
 
@@ -244,7 +313,6 @@ class _Scheduler:
         channels then costs nothing while the array computes the next.
         """
         tiling, pool = work_plan.tiling, successor.work
-        chip = self.plan.table.tensors
         operands = [*work_plan.work.inputs, work_plan.work.output, pool.output]
         return (
             pool.kind.behind_array
@@ -254,9 +322,7 @@ class _Scheduler:
             and pool.inputs == (work_plan.work.output,)
             and all(name in self.plan.addresses for name in operands)
             and not any(
-                self.plan.addresses[pool.output] < self.plan.addresses[name] + chip[name].chip_bytes
-                and self.plan.addresses[name]
-                < self.plan.addresses[pool.output] + chip[pool.output].chip_bytes
+                self._whole(pool.output).footprint.overlaps(self._whole(name).footprint)
                 for name in operands[:-1]
             )
         )

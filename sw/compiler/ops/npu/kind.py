@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.arithmetic.ranges import BoolArray, Ranges
 from celosia.sw.compiler.arithmetic.whole import Range
-from celosia.sw.compiler.ir import Graph, Int8Array, NpuOp, Tensor
+from celosia.sw.compiler.ir import Graph, Int8Array, MoveOp, NpuOp, Tensor
 from celosia.sw.compiler.ops.npu.job import LoadJob, MatrixJob, VectorJob
 from celosia.sw.compiler.place.layout import ActLayout
 from celosia.sw.compiler.place.mapping import ConvMapping
@@ -36,7 +36,7 @@ class Placement(Enum):
     VIEW = "view"
     """It is the input's bytes; a copy only where the two tensors cannot share a place."""
     LOADED = "loaded"
-    """By the load engine, from inputs that are dense in memory."""
+    """By the load engine, from inputs that are dense in memory; a movement's boxes need not be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +140,9 @@ class Kind(Generic[O]):
         A copy of the operator that takes another tensor as the input at a place of `in_memory`.
     load : callable, optional
         The commands that load it and the constants they need, if the load engine does.
+    movement : callable, optional
+        Of one that only moves elements: the movement, whose boxes need not all be loaded
+        (`celosia.sw.compiler.place.views`).
     reason : callable, optional
         Says in a report how it is loaded; what is computed says so by its tiling.
     stack : callable
@@ -175,6 +178,7 @@ class Kind(Generic[O]):
     in_memory: tuple[int, ...] = ()
     with_input: Callable[[O, int, str], O] | None = None
     load: Callable[[O, LoadJob, ConstantPool], Iterable[Step]] | None = None
+    movement: Callable[[O], MoveOp] | None = None
     reason: Callable[[O], str] | None = None
     stack: Callable[[Graph, O, int], O | None] = _mixes
     behind_array: bool = False

@@ -39,7 +39,8 @@ def _verify(graph: Graph, op: MoveOp) -> str | None:
     covered = 0
     for box in op.boxes:
         covered += box.height * box.width * box.channels
-        inside = box.y + box.height <= height and box.x + box.width <= width
+        inside = box.y + (box.height - 1) * box.stride_y < height
+        inside = inside and box.x + (box.width - 1) * box.stride_x < width
         if not inside or box.c + box.channels > channels:
             return f"{box} is outside of {height}x{width}x{channels}"
         if not 0 <= box.source <= len(op.sources):
@@ -97,8 +98,8 @@ def _runs(box: Box, job: LoadJob) -> Iterator[tuple[int, int, int, tuple[Loop, L
     layout = job.target.layout
     loops: list[Loop] = [
         (box.channels, box.step_c, 1),
-        (box.width, box.step_x, layout.pixel_pitch),
-        (box.height, box.step_y, layout.row_pitch),
+        (box.width, box.step_x, box.stride_x * layout.pixel_pitch),
+        (box.height, box.step_y, box.stride_y * layout.row_pitch),
     ]
     run = 1
     # What is side by side in both places is one run.
@@ -166,5 +167,6 @@ MOVE = Kind(
     columns=same_positions,
     load=_load,
     stack=_stack,
+    movement=lambda op: op,
     reason=lambda op: f"load engine, {len(op.boxes)} parts",
 )

@@ -13,7 +13,9 @@ def covered(boxes: list, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.nd
     for box in boxes:
         y, x, c = np.ogrid[: box.height, : box.width, : box.channels]
         place = np.s_[
-            box.y : box.y + box.height, box.x : box.x + box.width, box.c : box.c + box.channels
+            box.y : box.y + box.height * box.stride_y : box.stride_y,
+            box.x : box.x + box.width * box.stride_x : box.stride_x,
+            box.c : box.c + box.channels,
         ]
         assert (sources[place] == -1).all()
         sources[place] = box.source
@@ -39,6 +41,26 @@ def test_any_map_is_covered(seed: int) -> None:
     assert np.array_equal(got_elements, elements)
     if seed % 2 == 0:
         assert len(boxes) <= 2
+
+
+@pytest.mark.parametrize("factors", [(2, 2), (1, 3), (4, 2)])
+def test_an_enlarged_image_is_a_box_for_each_copy(factors: tuple[int, int]) -> None:
+    small = np.arange(6 * 5 * 3).reshape(6, 5, 3)
+    elements = small.repeat(factors[0], axis=0).repeat(factors[1], axis=1)
+    boxes = boxes_of(np.zeros_like(elements), elements)
+    assert len(boxes) == factors[0] * factors[1]
+    assert np.array_equal(covered(boxes, elements.shape)[1], elements)
+    for rows, columns, channels in (
+        ((0, 1), (0, 99), (0, 3)),
+        ((1, 5), (2, 4), (0, 3)),
+        ((3, 4), (1, 2), (1, 2)),
+    ):
+        parts = [part for box in boxes if (part := box.part(rows, columns, channels)) is not None]
+        kept = covered(parts, elements.shape)[1]
+        place = slice(*rows), slice(*columns), slice(*channels)
+        assert np.array_equal(kept[place], elements[place])
+        kept[place] = -1
+        assert (kept == -1).all()
 
 
 def test_rows_of_a_box() -> None:

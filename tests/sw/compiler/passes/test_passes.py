@@ -801,6 +801,16 @@ def test_identities_disappear_and_interface_names_stay(rng: np.random.Generator)
     assert [type(op) for op in graph.ops] == [ConvOp]
 
 
+def test_two_identities_of_a_tensor_one_of_them_an_output(rng: np.random.Generator) -> None:
+    """The first renames what the second reads."""
+    b = ModelBuilder()
+    x = b.relu(b.input((1, 4, 4, 2), scale=0.05), scale=0.05)
+    first, second = b.reshape(x, (1, 4, 4, 2)), b.reshape(x, (1, 4, 4, 2))
+    y = b.conv2d(second, int8(rng, 3, 1, 1, 2), w_scales=0.01, scale=0.1)
+    graph = check(b.finish([first, y]), int8(rng, 1, 4, 4, 2))
+    assert not any(isinstance(op, ReshapeOp) for op in graph.ops)
+
+
 def test_a_model_of_only_a_reshape(rng: np.random.Generator) -> None:
     b = ModelBuilder()
     b.reshape(b.input((1, 4, 4, 2), scale=0.05, zero_point=-3), (1, 32))
