@@ -7,9 +7,10 @@ the same for the emulator, the RTL simulator and a board.
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,9 @@ from celosia.sw.driver.result import Result, SegmentResult
 from celosia.sw.program.file import Program
 from celosia.sw.program.segments import NpuSegment
 from celosia.sw.program.tensors import PlacedTensor
+
+if TYPE_CHECKING:
+    from celosia.sw.runtime.session import Session
 
 __all__ = ["Device", "field_of"]
 
@@ -97,8 +101,10 @@ class Device(Closing):
         self._watchdog_cycles = watchdog_cycles
         self._bus_timeout_cycles = bus_timeout_cycles
         self._loaded: tuple[NpuSegment, Layout] | None = None
-        self._state: tuple[Program, Mapping[str, npt.NDArray[Any]]] | None = None
-        """What the program that was run last keeps for its next run."""
+        self._keeper: weakref.ref[Session] | None = None
+        """The session whose variables are in memory."""
+        self._session: Session | None = None
+        """That of the program that `run` has run last."""
 
     # Primitives -------------------------------------------------------------------------------
 
@@ -189,9 +195,11 @@ class Device(Closing):
         """
         content = np.frombuffer(bytes(data), np.uint8)
         self._check_range(address, content.size)
-        if self._loaded is not None:
+        if self._loaded is not None and address + content.size > FIRST_ADDRESS:
             layout = self._loaded[1]
-            if address < layout[Region.CONST].end and address + content.size > FIRST_ADDRESS:
+            if address < layout.end:
+                self._save_variables()
+            if address < layout[Region.CONST].end:
                 self._loaded = None  # it is no longer what was loaded
         self._write_memory(address, content)
 
@@ -265,6 +273,7 @@ class Device(Closing):
         if self._loaded is not None and self._loaded[0] is segment:
             return
         layout = self._place(segment)
+        self._save_variables()
         self._loaded = None
         self._upload(
             {
@@ -304,18 +313,47 @@ class Device(Closing):
             If the device stops with a fault or does not end. It has been reset and runs the next
             program correctly.
         """
+        return self._session_of(program).run(inputs, quantize=quantize)
+
+    def reset_state(self) -> None:
+        """Let the program that was run last begin anew: its variables hold what they did at first.
+
+        Sessions have a `reset` of their own.
+        """
+        if self._session is not None:
+            self._session.reset()
+
+    @property
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """The variables, by name, as the last call of `run` left them; copies."""
+        return {} if self._session is None else self._session.state
+
+    def restore_state(self, program: Program, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Let the next call of `run` with a program begin with these variables.
+
+        Raises
+        ------
+        InputError
+            If one is missing, unknown, or of the wrong shape or dtype.
+        ProgramError
+            If the program was compiled for another configuration.
+        """
+        self._session_of(program).restore(state)
+
+    def _session_of(self, program: Program) -> Session:
         # Sessions run programs on devices, so they are above this module.
         from celosia.sw.runtime.session import Session
 
-        session = Session(program, self)
-        if self._state is not None and self._state[0] is program:
-            session.restore(self._state[1])
-        result = session.run(inputs, quantize=quantize)
-        self._state = program, session.state
-        return result
+        if self._session is None or self._session.program is not program:
+            self._session = Session(program, self)
+        return self._session
 
     def run_segment(
-        self, segment: NpuSegment, inputs: Mapping[str, npt.NDArray[Any]]
+        self,
+        segment: NpuSegment,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        *,
+        keeper: Session | None = None,
     ) -> SegmentResult:
         """Run one segment of a program.
 
@@ -325,6 +363,9 @@ class Device(Closing):
             Compiled for this device's configuration.
         inputs : mapping of str to ndarray
             By tensor name, in each tensor's shape and dtype.
+        keeper : Session, optional
+            Whose variables are in memory (`keep`): they are neither written nor read, and stay as
+            they were if the run fails.
 
         Raises
         ------
@@ -335,8 +376,13 @@ class Device(Closing):
         """
         self.load(segment)
         assert self._loaded is not None
+        assert keeper is None or self.keeps(keeper), "its variables are in memory"
         layout = self._loaded[1]
-        for tensor in segment.inputs:
+        taken, given = (
+            [tensor for tensor in tensors if keeper is None or not tensor.info.persistent]
+            for tensors in (segment.inputs, segment.outputs)
+        )
+        for tensor in taken:
             self._put(tensor, inputs[tensor.name], layout)
         self._execute(segment, layout)
         counters: dict[str, int] = {}
@@ -344,13 +390,73 @@ class Device(Closing):
             names = [name for name, _ in COUNTERS]
             values = self.read_registers([f"count_{name}" for name in names])
             counters = dict(zip(names, values, strict=True))
-        return SegmentResult(
+        result = SegmentResult(
             name=segment.name,
-            outputs={tensor.name: self._get(tensor, layout) for tensor in segment.outputs},
+            outputs={tensor.name: self._get(tensor, layout) for tensor in given},
             tensors={tensor.name: self._get(tensor, layout) for tensor in segment.intermediates},
             cycles=counters.get("total"),
             counters=counters,
         )
+        if keeper is not None:
+            # What the run wrote is what the next one reads.
+            self._loaded = segment, layout.exchanged()
+        return result
+
+    # Variables in memory ----------------------------------------------------------------------
+
+    def keep(
+        self, keeper: Session, segment: NpuSegment, values: Mapping[str, npt.NDArray[Any]]
+    ) -> None:
+        """Put a session's variables into memory, where they stay until something else needs it.
+
+        Parameters
+        ----------
+        keeper : Session
+            It gets them back by its `save` before they are lost.
+        segment : NpuSegment
+            Whose variables; it `exchanges`.
+        values : mapping of str to ndarray
+            By tensor name.
+
+        Raises
+        ------
+        DeviceError
+            If they do not fit.
+        """
+        self.load(segment)
+        self._save_variables()
+        assert self._loaded is not None
+        for tensor in segment.inputs:
+            if tensor.info.persistent:
+                self._put(tensor, values[tensor.name], self._loaded[1])
+        self._keeper = weakref.ref(keeper)
+
+    def keeps(self, keeper: Session) -> bool:
+        """Whether a session's variables are in memory."""
+        return self._keeper is not None and self._keeper() is keeper
+
+    def kept(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the variables that are in memory, by name."""
+        if self._keeper is None or self._loaded is None:
+            return {}
+        segment, layout = self._loaded
+        return {
+            tensor.name: self._get(tensor, layout)
+            for tensor in segment.inputs
+            if tensor.info.persistent
+        }
+
+    def forget(self, keeper: Session) -> None:
+        """Take a session's variables for worthless, if they are in memory."""
+        if self.keeps(keeper):
+            self._keeper = None
+
+    def _save_variables(self) -> None:
+        """Give the variables that are in memory back to their session."""
+        keeper = None if self._keeper is None else self._keeper()
+        if keeper is not None:
+            keeper.save()
+        self._keeper = None
 
     def _place(self, segment: NpuSegment) -> Layout:
         """Return where the segment's regions go."""

@@ -68,11 +68,17 @@ class GoldenModel:
         self.inputs = graph.inputs
         self.outputs = graph.outputs
         self.operators = graph.operators
+        self._variables = graph.variables
+        self.reset()
         for op in self.operators:
             self._check(op)
 
+    def reset(self) -> None:
+        """Let the variables hold what they hold before the first inference."""
+        self._held = {variable.before: variable.initial for variable in self._variables}
+
     def run(self, inputs: Inputs) -> dict[str, Array]:
-        """Run one inference.
+        """Run one inference; the next one begins with the variables that it leaves.
 
         Parameters
         ----------
@@ -91,7 +97,7 @@ class GoldenModel:
     def run_by_index(self, inputs: Inputs) -> dict[int, Array]:
         """Run one inference and return every tensor that is not constant by its index."""
         values = {info.index: info.data for info in self.tensors.values() if info.data is not None}
-        computed = self._bind(inputs)
+        computed = self._bind(inputs) | self._held
         for op in self.operators:
             results = self._evaluator(op)(self, op, {**values, **computed})
             each = results if isinstance(results, list) else [results]
@@ -104,6 +110,11 @@ class GoldenModel:
                         f"the file says {expected}"
                     )
                 computed[index] = result
+        # Bytes are kept, whatever shape and scale they are read with.
+        self._held = {
+            variable.before: {**values, **computed}[variable.after].reshape(variable.initial.shape)
+            for variable in self._variables
+        }
         return computed
 
     def _bind(self, inputs: Inputs) -> dict[int, Array]:

@@ -96,7 +96,7 @@ class ReferenceModel(Closing):
             self._golden = GoldenModel(graph)
         except UnsupportedModelError as error:
             raise self._cannot(error) from None
-        self._input_names = list(graph.inputs)
+        self._input_names = [info.name for info in self._golden.inputs]
         # By number: names of a file may repeat, or be no text.
         self._order: dict[str, int] = {}
         self.operators: dict[str, int] = {}
@@ -120,7 +120,7 @@ class ReferenceModel(Closing):
         return math.prod(shape) // max(1, math.prod(self._golden.inputs[0].shape))
 
     def run(self, inputs: Mapping[str, Array]) -> list[Expected]:
-        """Run one inference.
+        """Run one inference; the next one begins with the variables that it leaves.
 
         Parameters
         ----------

@@ -22,7 +22,9 @@ Array = npt.NDArray[Any]
 class Session:
     """A program on a device.
 
-    Several sessions may use a device in turn; each keeps the persistent tensors of its program.
+    Several sessions may use a device in turn; each has the variables of its program for itself.
+    Those of a program of one segment stay in the device's memory from run to run, as far as the
+    compiler has made it so; others are moved there and back in each run.
 
     Parameters
     ----------
@@ -42,24 +44,33 @@ class Session:
         self.program = program
         self.device = device
         self._infos = {info.name: info for info in program.tensors}
+        self._stays = len(program.segments) == 1 and program.segments[0].exchanges
         self._state: dict[str, Array] = {}
+        """The variables; outdated while they are in the device's memory."""
         self.reset()
 
     @property
     def state(self) -> dict[str, Array]:
-        """The persistent tensors as the last run left them, by name; `restore` takes them back."""
+        """The variables as the last run left them, by name; `restore` takes them back.
+
+        They are copies, read from the device's memory if they are there.
+
+        Raises
+        ------
+        DeviceError
+            If the device cannot be read any more.
+        """
+        if self.device.keeps(self):
+            return self.device.kept()
         return {name: values.copy() for name, values in self._state.items()}
 
     def reset(self) -> None:
-        """Let persistent tensors hold again what they hold before the first run."""
-        position = 0
-        for info in self.program.persistent:
-            content = self.program.initial_state[position : position + info.size_bytes]
-            self._state[info.name] = np.frombuffer(content, info.item).reshape(info.shape)
-            position += info.size_bytes
+        """Let the variables hold again what they hold before the first run."""
+        self.device.forget(self)
+        self._state = self.program.state
 
     def restore(self, state: Mapping[str, Array]) -> None:
-        """Let the persistent tensors hold what `state` says.
+        """Let the variables hold what `state` says.
 
         Parameters
         ----------
@@ -71,8 +82,13 @@ class Session:
         InputError
             If one is missing, unknown, or of the wrong shape or dtype.
         """
-        taken = prepare_inputs(self.program.persistent, state)
+        taken = prepare_inputs(self.program.persistent, state, what="variable")
+        self.device.forget(self)
         self._state = {name: values.copy() for name, values in taken.items()}
+
+    def save(self) -> None:
+        """Fetch the variables from the device, whose memory something else needs."""
+        self._state = self.state
 
     def load(self) -> None:
         """Put the code and the weights of the first segment into the device's memory.
@@ -85,6 +101,12 @@ class Session:
             If they do not fit.
         """
         self.device.load(self.program.segments[0])
+        self._settle()
+
+    def _settle(self) -> None:
+        """Put the variables where they stay."""
+        if self._stays and not self.device.keeps(self):
+            self.device.keep(self, self.program.segments[0], self._state)
 
     def _samples(self, values: dict[str, Array]) -> list[dict[str, Array]]:
         """Return what each run of the segments begins with: all samples, or one after the other."""
@@ -125,12 +147,15 @@ class Session:
         InputError
             If an input is missing or of the wrong shape or dtype.
         DeviceError
-            If the device stops with a fault or does not end. Persistent tensors are then what they
-            were before the run.
+            If the device stops with a fault or does not end. The variables are then what they were
+            before the run.
         """
         program = self.program
         values = prepare_inputs(program.inputs, inputs, quantize=quantize)
-        values |= self._state
+        if self._stays:
+            self._settle()
+        else:
+            values |= self._state
         self._convert(values)
         results: list[SegmentResult] = []
         kept: list[dict[str, Array]] = []
@@ -138,8 +163,8 @@ class Session:
         for sample in samples:
             kept.append({})
             for segment in program.segments:
-                taken = {tensor.name: sample[tensor.name] for tensor in segment.inputs}
-                results.append(self.device.run_segment(segment, taken))
+                keeper = self if self._stays else None
+                results.append(self.device.run_segment(segment, sample, keeper=keeper))
                 sample |= results[-1].outputs
                 kept[-1] |= results[-1].tensors
                 self._convert(sample)
@@ -148,7 +173,8 @@ class Session:
         made = {name for names in program.conversions for name in names}
         made -= {info.name for info in (*program.inputs, *program.outputs)}
         tensors |= {name: values[name] for name in made}
-        self._state = {name: values[name] for name in self._state}
+        if not self._stays:
+            self._state = {name: values[name] for name in self._state}
         cycles = [result.cycles for result in results if result.cycles is not None]
         counters: Counter[str] = Counter()
         for result in results:

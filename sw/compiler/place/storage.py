@@ -132,11 +132,21 @@ def layout_tensors(graph: Graph, works: list[Work], config: NpuConfig) -> Tensor
     memory = {name: name for name in names}
     # What the load engine brings into another form, it reads by the byte.
     dense = {n for w in works if w.kind.placement is Placement.LOADED for n in w.inputs}
+    variables = {variable.after for variable in graph.state}
+    holding = set(variables)
+    """Storages in memory that hold a variable's value after the run."""
     for work in reshapes:
         source, result = work.inputs[0], work.output
-        both_io = _root(memory, source) in graph.inputs and result in graph.outputs
+        root = _root(memory, source)
+        both_io = root in graph.inputs and result in graph.outputs
         if both_io:
             continue
+        if root in holding and result in variables:
+            # Each variable has a place of its own.
+            dense |= {source, result}
+            continue
+        if result in variables:
+            holding.add(root)
         memory[result] = source
         if _same_bytes(graph, layouts, source, result):
             chip[result] = source
@@ -185,7 +195,9 @@ def plan_homes(
     Returns
     -------
     HomePlan
-        Inputs and outputs dense in region IO, the others in SCRATCH without reuse.
+        Inputs and outputs dense in region IO, the others in SCRATCH without reuse. A variable's
+        value before the run comes first in IO, and its value after the run is at the same place of
+        SCRATCH: the device exchanges the two regions from run to run.
     """
     names = [n for n in table.tensors if n in in_memory]
     homes: dict[str, MemoryHome] = {}
@@ -211,6 +223,10 @@ def plan_homes(
             pixel_pitch=_pixel_pitch(tensor, config, dense=dense),
         )
 
+    for variable in graph.state:
+        sizes[Region.IO] = sizes[Region.SCRATCH] = max(sizes.values())
+        place(variable.before, Region.IO, dense=True)
+        place(variable.after, Region.SCRATCH, dense=True)
     for name in dict.fromkeys([*graph.inputs, *graph.outputs]):
         if name in table.tensors:
             place(name, Region.IO, dense=True)

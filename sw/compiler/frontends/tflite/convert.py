@@ -7,6 +7,7 @@ says what is wrong with the file and what to do about it.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +20,8 @@ from celosia.sw.compiler.frontends.tflite.arithmetic import arithmetic_of
 from celosia.sw.compiler.frontends.tflite.check import check_model
 from celosia.sw.compiler.frontends.tflite.reader import FlatModel, damaged, guard
 from celosia.sw.compiler.frontends.tflite.schema import COMPILED, tensor_type
-from celosia.sw.compiler.ir import DType, Graph, Op, Origin, SourceOp, Tensor
+from celosia.sw.compiler.frontends.tflite.state import Part, call_once, resolve_state
+from celosia.sw.compiler.ir import DType, Graph, Origin, SourceOp, Tensor, with_state
 from celosia.sw.compiler.verify import verify
 
 __all__ = ["load"]
@@ -93,6 +95,8 @@ class _Converter:
         self._file = flat.file
         self._graph_name = name
         self._names: list[str] = []
+        """Of the tensors of the subgraph that is read."""
+        self._tensors_read = self._operators_read = 0
 
     def convert(self) -> Graph:
         flat = self._flat
@@ -104,44 +108,30 @@ class _Converter:
         self._refuse_compiled()
         if subgraphs == 0:
             raise damaged(self._file, "it has no subgraph")
-        if subgraphs > 1:
+        main = self._part(0)
+        called = {call_once(op) for op in main.ops if op.name == "CALL_ONCE"}
+        for number in called:
+            if not 0 < number < subgraphs:
+                raise damaged(self._file, f"CALL_ONCE names subgraph {number} of {subgraphs}")
+        if len(called) < subgraphs - 1:
             raise UnsupportedError(
                 f"cannot compile model {self._file}",
                 f"it has {subgraphs} subgraphs (control flow or several signatures)",
                 "export one inference function without IF, WHILE or CALL",
                 file=self._file,
             )
-        with guard(self._file, "the subgraph"):
-            subgraph = flat.model.Subgraphs(0)
-            tensor_count = flat.length(subgraph, "Tensors")
-            operator_count = flat.length(subgraph, "Operators")
-            inputs = flat.ints(subgraph, "Inputs")
-            outputs = flat.ints(subgraph, "Outputs")
-        self._limit(tensor_count, MAX_TENSORS, "tensors")
-        self._limit(operator_count, MAX_OPERATORS, "operators")
-        tensors: dict[str, Tensor] = {}
-        for index in range(tensor_count):
-            with guard(self._file, f"tensor {index}"):
-                tensor = self._tensor(subgraph.Tensors(index), index, taken=tensors)
-            tensors[tensor.name] = tensor
-            self._names.append(tensor.name)
-        ops: list[Op] = []
-        for index in range(operator_count):
-            with guard(self._file, f"operator {index}"):
-                table = subgraph.Operators(index)
-                op_type = self._operator_type(table)
-            where = f"operator {index} ({op_type})"
-            with guard(self._file, where, op_index=index, op_type=op_type):
-                ops.append(self._operator(table, index, op_type))
-        graph = Graph(
-            name=self._graph_name,
-            tensors=tensors,
-            ops=ops,
-            inputs=[self._tensor_name(i, "the list of inputs") for i in inputs],
-            # A tensor listed twice is one output: outputs are told apart by their names.
-            outputs=list(
-                dict.fromkeys(self._tensor_name(i, "the list of outputs") for i in outputs)
+        part, state = resolve_state(main, self._part, self._file)
+        tensors = part.tensors
+        graph = with_state(
+            Graph(
+                name=self._graph_name,
+                tensors=tensors,
+                ops=list(part.ops),
+                inputs=part.inputs,
+                # A tensor listed twice is one output: outputs are told apart by their names.
+                outputs=list(dict.fromkeys(part.outputs)),
             ),
+            state,
         )
         graph = _drop_unused(graph)
         written = {name for op in graph.ops for name in op.outputs}
@@ -155,6 +145,47 @@ class _Converter:
         )
         self._limit(constants, MAX_CONSTANTS, "bytes of constants, counting each use,")
         return graph
+
+    def _part(self, number: int) -> Part:
+        """Read a subgraph."""
+        flat = self._flat
+        what = "the subgraph" if number == 0 else f"subgraph {number}"
+        with guard(self._file, what):
+            subgraph = flat.model.Subgraphs(number)
+            tensor_count = flat.length(subgraph, "Tensors")
+            operator_count = flat.length(subgraph, "Operators")
+            inputs = flat.ints(subgraph, "Inputs")
+            outputs = flat.ints(subgraph, "Outputs")
+        self._tensors_read += tensor_count
+        self._operators_read += operator_count
+        self._limit(self._tensors_read, MAX_TENSORS, "tensors")
+        self._limit(self._operators_read, MAX_OPERATORS, "operators")
+        tensors: dict[str, Tensor] = {}
+        self._names = []
+        variables: list[str] = []
+        for index in range(tensor_count):
+            with guard(self._file, f"tensor {index}"):
+                table = subgraph.Tensors(index)
+                tensor = self._tensor(table, index, taken=tensors)
+                if table.IsVariable():
+                    variables.append(tensor.name)
+            tensors[tensor.name] = tensor
+            self._names.append(tensor.name)
+        ops: list[SourceOp] = []
+        for index in range(operator_count):
+            with guard(self._file, f"operator {index}"):
+                table = subgraph.Operators(index)
+                op_type = self._operator_type(table)
+            where = f"operator {index} ({op_type})"
+            with guard(self._file, where, op_index=index, op_type=op_type):
+                ops.append(self._operator(table, index, op_type))
+        return Part(
+            tensors=tensors,
+            ops=ops,
+            inputs=[self._tensor_name(i, "the list of inputs") for i in inputs],
+            outputs=[self._tensor_name(i, "the list of outputs") for i in outputs],
+            variables=tuple(variables),
+        )
 
     def _limit(self, count: int, most: int, what: str) -> None:
         if count > most:
@@ -200,14 +231,6 @@ class _Converter:
                 f"cannot compile model {self._file}",
                 f"tensor {index} {name!r} is stored sparse",
                 "convert without the EXPERIMENTAL_SPARSITY optimisation",
-                file=self._file,
-                tensor=name,
-            )
-        if table.IsVariable():
-            raise UnsupportedError(
-                f"cannot compile model {self._file}",
-                f"tensor {index} {name!r} keeps state between inferences",
-                "pass the state as an input and an output of the model",
                 file=self._file,
                 tensor=name,
             )
@@ -334,10 +357,4 @@ def _drop_unused(graph: Graph) -> Graph:
     for op in graph.ops:
         used.update(op.inputs, op.outputs)
     tensors = {name: t for name, t in graph.tensors.items() if name in used}
-    return Graph(
-        name=graph.name,
-        tensors=tensors,
-        ops=graph.ops,
-        inputs=graph.inputs,
-        outputs=graph.outputs,
-    )
+    return replace(graph, tensors=tensors)
