@@ -571,6 +571,10 @@ class ModelBuilder:
         out = self._activation(tuple(shape), scale, zero_point, dtype=dtype)
         return self._operator(code, [t.index for t in inputs], out, options)
 
+    def into(self, result: TensorHandle, code: str, inputs: Sequence[TensorHandle]) -> None:
+        """Any operator without options that writes a tensor which is there: a variable one."""
+        self._operator(code, [t.index for t in inputs], result)
+
     def several(
         self,
         code: str,

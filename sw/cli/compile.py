@@ -18,9 +18,10 @@ from celosia.sw.cli.common import (
     output_console,
 )
 from celosia.sw.program.file import Program
+from celosia.sw.report.figures import state_figures
 from celosia.sw.report.files import require_writable, write_bytes, write_json
 from celosia.sw.report.lines import batch_lines
-from celosia.sw.report.tables import program_table
+from celosia.sw.report.tables import program_table, state_table
 
 __all__ = ["program_figures", "register"]
 
@@ -59,6 +60,7 @@ def program_figures(program: Program) -> dict[str, Any]:
         "constant_bytes": len(program.npu.constants),
         "region_bytes": dict(program.npu.memory.region_bytes),
         "layers": [asdict(layer) for layer in layers],
+        "state": state_figures(program),
     }
 
 
@@ -101,6 +103,8 @@ def compile_command(
         write_json(json, {**figures, "program": str(output), "program_bytes": len(data)})
     console = output_console()
     console.print(program_table(program))
+    if program.persistent:
+        console.print(state_table(program))
     console.print(
         f"{output}: {len(data):,} bytes for configuration {chosen.name},"
         f" {figures['commands']} commands, {figures['constant_bytes']:,} bytes of constants,"

@@ -7,7 +7,7 @@ leaves every intermediate tensor in system memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,8 @@ class CheckReport:
         Why the reference interpreter, if it was asked, did not confirm the golden model.
     difference : Difference or None
         The first one, if there is any.
+    state : dict of str to ndarray
+        The plain program's variables as the last inference left them.
     """
 
     program: Program
@@ -104,6 +106,7 @@ class CheckReport:
     sources: tuple[str, ...]
     unconfirmed: str | None = None
     difference: Difference | None
+    state: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def equal(self) -> bool:
@@ -121,8 +124,11 @@ def check_model(
     fold: bool = False,
     interpreter: bool | None = None,
     progress: Callable[[int], None] | None = None,
+    state: Mapping[str, Array] | None = None,
 ) -> CheckReport:
     """Run a model on a device and compare every tensor with the golden model's.
+
+    A model with variables runs its inferences one after the other, here as in the reference.
 
     Parameters
     ----------
@@ -144,6 +150,9 @@ def check_model(
         Whether to compare with the reference interpreter too; by default if it is installed.
     progress : callable, optional
         Called with the number of samples that are done.
+    state : mapping of str to ndarray, optional
+        What the variables hold before the first inference, by name. The reference interpreter
+        cannot begin so, and is not asked then.
 
     Returns
     -------
@@ -164,7 +173,9 @@ def check_model(
             fold=plain.folded_macs > 0,
             batch=reference.samples(plain.inputs[0].shape),
         )
-        return _check(reference, plain, instrumented, device, inputs, progress)
+        if state is not None:
+            reference.restore([state[info.name] for info in plain.persistent])
+        return _check(reference, plain, instrumented, device, inputs, progress, state)
 
 
 def _check(
@@ -174,12 +185,16 @@ def _check(
     device: Device,
     inputs: Sequence[Mapping[str, Array]],
     progress: Callable[[int], None] | None,
+    state: Mapping[str, Array] | None,
 ) -> CheckReport:
     results: list[Result] = []
     compared: set[str] = set()
     difference: Difference | None = None
     # Two sessions: what a program keeps from run to run is its own.
     session, kept_session = Session(plain, device), Session(instrumented, device)
+    if state is not None:
+        session.restore(state)
+        kept_session.restore(state)
     for number, sample in enumerate(inputs):
         expected = reference.run(sample)
         results.append(session.run(sample))
@@ -207,6 +222,7 @@ def _check(
         sources=reference.sources,
         unconfirmed=reference.unconfirmed,
         difference=difference,
+        state=session.state,
     )
 
 

@@ -77,6 +77,12 @@ class GoldenModel:
         """Let the variables hold what they hold before the first inference."""
         self._held = {variable.before: variable.initial for variable in self._variables}
 
+    def restore(self, values: Sequence[Array]) -> None:
+        """Let the variables hold these values, in the order of the graph's."""
+        self._held = {
+            variable.before: value for variable, value in zip(self._variables, values, strict=True)
+        }
+
     def run(self, inputs: Inputs) -> dict[str, Array]:
         """Run one inference; the next one begins with the variables that it leaves.
 

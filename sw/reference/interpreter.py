@@ -167,6 +167,15 @@ class ReferenceModel(Closing):
                 results.append(Expected("reference interpreter", tensors))
         return results
 
+    def restore(self, values: Sequence[Array]) -> None:
+        """Let the variables hold these values, in the model's order; before the first inference.
+
+        The interpreter's variables cannot be set from outside: from here on it says nothing.
+        """
+        self._golden.restore(values)
+        if self._interpreter is not None:
+            self._give_up(_ReferenceError("cannot begin with a given state"))
+
     def close(self) -> None:
         """End the interpreter's process."""
         if self._interpreter is not None:
