@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from celosia.sw.compiler.frontends.tflite.arithmetic import REFERENCE
+from celosia.sw.compiler.frontends.tflite.state import FOLLOWED
 from celosia.sw.compiler.ops.operator import Operator
 from celosia.sw.compiler.ops.registry import OPERATORS
 from celosia.sw.compiler.passes.fold_islands import ISLAND_OPERATORS
@@ -38,6 +39,11 @@ def operators_page() -> str:
         "What the load engine moves goes through system memory: its inputs are stored there, and it"
         " loads run after run of bytes that lie side by side in both places. A run takes a cycle"
         " for each bus word.",
+        "",
+        f"{', '.join(FOLLOWED[:-1])} and {FOLLOWED[-1]} cost nothing: a variable is memory that"
+        " outlasts an inference, as is a variable tensor that an operator has as its output. The"
+        " subgraph of CALL_ONCE sets variables to constants, in front of all other uses; a variable"
+        " keeps its size.",
         "",
         "QUANTIZE, DEQUANTIZE and CAST between an input of the model of another type and the first"
         " int8 tensor, or between the last one and an output, are done by the host, with the"

@@ -22,8 +22,10 @@ from celosia.errors import ModelError, UnsupportedError
 from celosia.sw.compiler.ir import DType, SourceOp, State, Tensor, fresh_name
 from celosia.sw.compiler.passes.fold_constants import evaluate
 
-__all__ = ["Part", "call_once", "resolve_state"]
+__all__ = ["FOLLOWED", "Part", "call_once", "resolve_state"]
 
+FOLLOWED = ("ASSIGN_VARIABLE", "CALL_ONCE", "READ_VARIABLE", "VAR_HANDLE")
+"""Operators of which nothing is left."""
 ALTERING = frozenset(
     {
         "BIDIRECTIONAL_SEQUENCE_LSTM",
