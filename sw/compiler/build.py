@@ -27,6 +27,7 @@ from celosia.sw.compiler.operations import require_operations
 from celosia.sw.compiler.passes.fold_channels import fold_channels
 from celosia.sw.compiler.passes.fold_input import fold_input
 from celosia.sw.compiler.passes.one_sample import one_sample
+from celosia.sw.compiler.passes.shorten_moves import shorten_moves
 from celosia.sw.compiler.passes.stack_samples import stack_samples
 from celosia.sw.compiler.place.plan import MemoryPlan, plan_memory
 from celosia.sw.compiler.place.works import Fusion, Work, works_of
@@ -98,6 +99,13 @@ def compile_model(
         )
     graph, own = _lowered(source)
     batch *= own
+    if batch > 1 and graph.state:
+        raise CompileError(
+            f"a batch of {batch}",
+            "the model has variables: its samples are steps in time, each begins with what the one"
+            " before it left",
+            "give them one after the other",
+        )
     if fold:
         graph = fold_channels(graph)
         verify(graph)
@@ -172,6 +180,10 @@ def compile_graph(
     folded = fold_input(graph, config)
     verify(folded)
     graphs = list(dict.fromkeys([graph, folded]))
+    for longer in list(graphs):
+        shorter = shorten_moves(longer)
+        verify(shorter)
+        graphs += [] if shorter is longer else [shorter]
     best: _Variant | None = None
     problem: CompileError | None = None
     fuse = fuse and not keep_tensors and config.can(Operation.REQUANT_ADD)

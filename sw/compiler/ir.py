@@ -44,6 +44,7 @@ __all__ = [
     "NpuOp",
     "Op",
     "Origin",
+    "PartOp",
     "PoolOp",
     "ReshapeOp",
     "Scaling",
@@ -637,6 +638,27 @@ class MoveOp(NpuOp):
     @property
     def inputs(self) -> tuple[str, ...]:
         return self.sources
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PartOp(NpuOp):
+    """Rows and columns of a tensor, all channels; an output of the graph that nothing else reads.
+
+    Attributes
+    ----------
+    input : str
+        int8 tensor, as `hwc` views it.
+    y, x : int
+        Its first row and column that belong to the part.
+    """
+
+    input: str
+    y: int
+    x: int
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
 
-__all__ = ["QUANTISED", "SHAPE", "STATEFUL", "Quantised", "window_model"]
+__all__ = ["QUANTISED", "SHAPE", "STATEFUL", "Quantised", "joined", "rows_of", "window_model"]
 
 
 class Quantised(TypedDict):
@@ -27,7 +27,7 @@ def _values(seed: int, *shape: int) -> npt.NDArray[np.int8]:
     return np.random.default_rng(seed).integers(-127, 128, shape, np.int8)
 
 
-def _rows(b: ModelBuilder, x: TensorHandle, first: int, end: int) -> TensorHandle:
+def rows_of(b: ModelBuilder, x: TensorHandle, first: int, end: int) -> TensorHandle:
     """Return rows of a tensor of rank 4, as converters write it."""
     places = [
         b.constant(np.array(n, np.int32)) for n in ([0, first, 0, 0], [0, end, 0, 0], [1] * 4)
@@ -38,7 +38,8 @@ def _rows(b: ModelBuilder, x: TensorHandle, first: int, end: int) -> TensorHandl
     return b.operator("STRIDED_SLICE", [x, *places], shape, options=options, **quantised)
 
 
-def _joined(b: ModelBuilder, parts: list[TensorHandle], axis: int = 1) -> TensorHandle:
+def joined(b: ModelBuilder, parts: list[TensorHandle], axis: int = 1) -> TensorHandle:
+    """Return tensors one behind the other along an axis."""
     shape = list(parts[0].shape)
     shape[axis] = sum(part.shape[axis] for part in parts)
     quantised: Quantised = {"scale": parts[0].scale, "zero_point": parts[0].zero_point}
@@ -57,9 +58,9 @@ def window_model(seed: int = 0, channels: int = 10, kept: int = 5, new: int = 3)
             zero_point=-128,
             name=f"stream_{layer}/states",
         )
-        window = _joined(b, [b.read_variable(state), x])
+        window = joined(b, [b.read_variable(state), x])
         total = window.shape[1]
-        b.assign_variable(state, _rows(b, window, total - rows, total))
+        b.assign_variable(state, rows_of(b, window, total - rows, total))
         weights = _values(seed + layer, 2 * depth, total, 1, depth)
         x = b.conv2d(window, weights, w_scales=0.002, scale=0.1, zero_point=-128, padding="VALID")
     return b.finish([b.logistic(x)])
@@ -90,8 +91,8 @@ def _exchanged() -> bytes:
     return b.finish(
         [
             b.add(one, late, scale=0.3),
-            b.add(other, _joined(b, [early]), scale=0.3),
-            _joined(b, [fixed, x]),
+            b.add(other, joined(b, [early]), scale=0.3),
+            joined(b, [fixed, x]),
         ]
     )
 

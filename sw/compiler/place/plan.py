@@ -122,6 +122,7 @@ class _Planner:
             for name, storage in self.table.storages.items()
             if storage.size_bytes <= self.config.act_bytes and name not in sources
         }
+        resident -= {w.output for w in self.works if w.kind.placement is Placement.STORED}
         while True:
             addresses = self._place(resident)
             if addresses is not None:
@@ -150,7 +151,7 @@ class _Planner:
         """Return the sizes of the buffers of the cut that needs least."""
         if work.kind.placement is Placement.VIEW:
             return [COPY_LINES * self.config.line_bytes] if self._copies(work) else []
-        if work.kind.packed:
+        if work.kind.packed or work.kind.placement is Placement.STORED:
             return []
         return min((tiling.buffer_sizes for tiling in self._tilings(work, resident)), key=sum)
 
@@ -300,7 +301,13 @@ class _Planner:
 
     def _plan_work(self, work: Work, resident: set[str], taken: list[tuple[int, int]]) -> WorkPlan:
         gaps = free_gaps(taken, self.config.act_bytes)
-        if work.kind.packed:
+        if work.kind.placement is Placement.STORED and self._operands(work)[0] not in resident:
+            raise CompileError(
+                work.name,
+                f"{work.inputs[0]!r} is not on chip as a whole",
+                "use a configuration with a larger act_bytes",
+            )
+        if work.kind.packed or work.kind.placement is Placement.STORED:
             return WorkPlan(work, None)
         if work.kind.placement is Placement.VIEW:
             if not self._copies(work):

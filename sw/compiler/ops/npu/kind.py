@@ -36,6 +36,8 @@ class Placement(Enum):
     """It is the input's bytes; a copy only where the two tensors cannot share a place."""
     LOADED = "loaded"
     """By the load engine, from inputs that are dense in memory."""
+    STORED = "stored"
+    """By the store engine, from an input that is on chip; it is in memory only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +128,8 @@ class Kind(Generic[O]):
         The commands of a part whose operands are on chip, if the vector engine computes it.
     load : callable, optional
         The commands that load it and the constants they need, if the load engine does.
+    part : callable, optional
+        First row and column of the input that are stored, if the store engine does it.
     reason : callable, optional
         Says in a report how it is loaded; what is computed says so by its tiling.
     stack : callable
@@ -156,6 +160,7 @@ class Kind(Generic[O]):
     table_per_tile: Callable[[O], bool] = lambda op: False
     steps: Callable[[O, VectorJob, NpuConfig], Iterable[Step]] | None = None
     load: Callable[[O, LoadJob, ConstantPool], Iterable[Step]] | None = None
+    part: Callable[[O], tuple[int, int]] | None = None
     reason: Callable[[O], str] | None = None
     stack: Callable[[Graph, O, int], O | None] = _mixes
     behind_array: bool = False
