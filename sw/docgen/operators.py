@@ -76,8 +76,8 @@ def _coverage() -> list[str]:
         "## Held against other tools",
         "",
         "Every operator that TensorFlow Lite Micro registers, that Arm's Vela places on an"
-        " Ethos-U55, or that the NPU runs here (its limits are above). Here run"
-        f" {len(here.keys() & TFLITE_MICRO)} of the {len(TFLITE_MICRO)} of TensorFlow Lite Micro and"
+        " Ethos-U55, or that the NPU runs here (its limits are above). Here run "
+        f"{len(here.keys() & TFLITE_MICRO)} of the {len(TFLITE_MICRO)} of TensorFlow Lite Micro and"
         f" {len(here.keys() & ETHOS_U55)} of the {len(ETHOS_U55)} of the Ethos-U55.",
         "",
         "| operator | TensorFlow Lite Micro | Ethos-U55 | here |",

@@ -9,7 +9,16 @@ import numpy as np
 import numpy.typing as npt
 from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
 
-__all__ = ["QUANTISED", "SHAPE", "STATEFUL", "Quantised", "joined", "rows_of", "window_model"]
+__all__ = [
+    "QUANTISED",
+    "SHAPE",
+    "STATEFUL",
+    "Quantised",
+    "joined",
+    "part_of",
+    "rows_of",
+    "window_model",
+]
 
 
 class Quantised(TypedDict):
@@ -28,12 +37,17 @@ def _values(seed: int, *shape: int) -> npt.NDArray[np.int8]:
 
 
 def rows_of(b: ModelBuilder, x: TensorHandle, first: int, end: int) -> TensorHandle:
-    """Return rows of a tensor of rank 4, as converters write it."""
-    places = [
-        b.constant(np.array(n, np.int32)) for n in ([0, first, 0, 0], [0, end, 0, 0], [1] * 4)
-    ]
-    shape = (x.shape[0], end - first, *x.shape[2:])
-    options = ("StridedSliceOptions", {"BeginMask": 13, "EndMask": 13})
+    """Return rows of a tensor of rank 4."""
+    return part_of(b, x, 1, first, end)
+
+
+def part_of(b: ModelBuilder, x: TensorHandle, axis: int, first: int, end: int) -> TensorHandle:
+    """Return a range of an axis of a tensor of rank 4, as converters write it."""
+    begins, ends = ([n if a == axis else 0 for a in range(4)] for n in (first, end))
+    places = [b.constant(np.array(numbers, np.int32)) for numbers in (begins, ends, [1] * 4)]
+    shape = [end - first if a == axis else n for a, n in enumerate(x.shape)]
+    mask = 0b1111 & ~(1 << axis)
+    options = ("StridedSliceOptions", {"BeginMask": mask, "EndMask": mask})
     quantised: Quantised = {"scale": x.scale, "zero_point": x.zero_point}
     return b.operator("STRIDED_SLICE", [x, *places], shape, options=options, **quantised)
 
