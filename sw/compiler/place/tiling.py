@@ -163,12 +163,12 @@ def _tiling(
         out_bytes = round_up(out_layout.size_bytes(rows), line)
         traffic += output.height * output.layout.row_pitch
     mapping = phases = None
-    image = inputs[0].height, (output.height, output.layout.width)
+    size = output.height, output.layout.width
     if work.kind.phases is not None:
-        phases = work.kind.phases(work.op, in_layouts[0], *image, config)
+        phases = work.kind.phases(work.op, in_layouts[0], inputs[0].height, size, config)
         traffic += n_oc * phases.tile_weight_bytes(config) * len(stripes)
     if work.kind.map is not None:
-        mapping = work.kind.map(work.op, in_layouts[0], *image, config)
+        mapping = work.kind.map(work.op, in_layouts[0], inputs[0].height, size, config)
         weight_bytes = mapping.tile_weight_bytes(config)
         kept = tiles * weight_bytes <= config.wgt_bytes
         traffic += n_oc * weight_bytes * (1 if kept else len(stripes))

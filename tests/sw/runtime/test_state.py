@@ -12,7 +12,7 @@ import celosia
 import numpy as np
 import numpy.typing as npt
 import pytest
-from celosia.errors import DeviceError, InputError
+from celosia.errors import CompileError, DeviceError, InputError
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import Region
 from celosia.hw.contract.uart import Identity
@@ -233,6 +233,11 @@ def test_a_device_keeps_the_variables_of_what_it_runs(
     assert {name: values.tolist() for name, values in program.state.items()} == {
         info.name: np.full(info.shape, -128).tolist() for info in program.persistent
     }
+
+
+def test_samples_of_a_model_with_variables_are_no_batch() -> None:
+    with pytest.raises(CompileError, match="batch of 2: the model has variables"):
+        celosia.compile(window_model(), CONFIG, batch=2)
 
 
 # The command line ---------------------------------------------------------------------------------
