@@ -32,6 +32,7 @@ __all__ = [
     "requantize",
     "same_padding",
     "transpose_conv",
+    "unsigned_multipliers",
     "window_geometry",
     "window_taps",
 ]
@@ -116,6 +117,16 @@ def channel_multipliers(x_scale: float, w_scales: Scales, out_scale: float) -> t
     return np.array([p[0] for p in pairs], np.int64), np.array([p[1] for p in pairs], np.int64)
 
 
+def unsigned_multipliers(x_scale: float, w_scales: Scales, out_scale: float) -> tuple[Int64, Int64]:
+    """Return the mantissa and shift of a uint8 kernel, whose product of scales is one of floats.
+
+    Source: ``GetQuantizedConvolutionMultipler`` in TensorFlow Lite ``kernels/kernel_util.cc``.
+    """
+    product = np.float32(x_scale) * np.atleast_1d(np.asarray(w_scales, np.float32))
+    pairs = [quantize_multiplier(float(p) / float(np.float32(out_scale))) for p in product]
+    return np.array([p[0] for p in pairs], np.int64), np.array([p[1] for p in pairs], np.int64)
+
+
 def requantize(
     acc: npt.NDArray[np.int32] | Int64,
     mantissa: npt.ArrayLike,
@@ -146,6 +157,7 @@ def conv2d_accumulators(
     padding: str = "SAME",
     dilations: Pair = (1, 1),
     x_zero_point: int,
+    w_zero_point: int = 0,
 ) -> Int32:
     """Return the int32 accumulators of CONV_2D, bias included; shapes as for :func:`conv2d`."""
     out_channels, kernel_h, kernel_w, group_depth = w.shape
@@ -156,7 +168,7 @@ def conv2d_accumulators(
     taps = window_taps(
         x.astype(np.int64), (kernel_h, kernel_w), strides, padding, dilations, x_zero_point
     )
-    weights = w.astype(np.float64)
+    weights = w.astype(np.float64) - w_zero_point
     acc = np.zeros((*taps[0][2].shape[:3], out_channels), np.float64)
     per_group = out_channels // groups
     for ky, kx, view in taps:
@@ -187,6 +199,8 @@ def conv2d(
     out_scale: float,
     out_zero_point: int,
     activation: str = "NONE",
+    w_zero_point: int = 0,
+    unsigned: bool = False,
 ) -> Int8:
     """CONV_2D.
 
@@ -209,6 +223,11 @@ def conv2d(
         One scale, or one for each output channel.
     activation
         "NONE", "RELU", "RELU_N1_TO_1" or "RELU6".
+    w_zero_point
+        Of the weights; the int8 kernels have none.
+    unsigned
+        As the uint8 kernels, of values and zero points 128 larger: see
+        :func:`unsigned_multipliers`.
 
     Returns
     -------
@@ -223,8 +242,10 @@ def conv2d(
         padding=padding,
         dilations=dilations,
         x_zero_point=x_zero_point,
+        w_zero_point=w_zero_point,
     )
-    mantissas, shifts = channel_multipliers(x_scale, w_scales, out_scale)
+    multipliers = unsigned_multipliers if unsigned else channel_multipliers
+    mantissas, shifts = multipliers(x_scale, w_scales, out_scale)
     low, high = activation_range(activation, out_scale, out_zero_point)
     return requantize(acc, mantissas, shifts, out_zero_point=out_zero_point, low=low, high=high)
 
@@ -296,6 +317,7 @@ def depthwise_conv2d_accumulators(
     padding: str = "SAME",
     dilations: Pair = (1, 1),
     x_zero_point: int,
+    w_zero_point: int = 0,
 ) -> Int32:
     """Return the int32 accumulators of DEPTHWISE_CONV_2D, bias included."""
     _, kernel_h, kernel_w, channels = w.shape
@@ -308,7 +330,8 @@ def depthwise_conv2d_accumulators(
     acc = np.zeros((*taps[0][2].shape[:3], channels), np.int64)
     for ky, kx, view in taps:
         # Output channel c * multiplier + m reads input channel c.
-        acc += np.repeat(view - x_zero_point, multiplier, axis=3) * w[0, ky, kx].astype(np.int64)
+        weights = w[0, ky, kx].astype(np.int64) - w_zero_point
+        acc += np.repeat(view - x_zero_point, multiplier, axis=3) * weights
     return _with_bias(acc, bias)
 
 
@@ -326,6 +349,8 @@ def depthwise_conv2d(
     out_scale: float,
     out_zero_point: int,
     activation: str = "NONE",
+    w_zero_point: int = 0,
+    unsigned: bool = False,
 ) -> Int8:
     """DEPTHWISE_CONV_2D.
 
@@ -340,8 +365,10 @@ def depthwise_conv2d(
         padding=padding,
         dilations=dilations,
         x_zero_point=x_zero_point,
+        w_zero_point=w_zero_point,
     )
-    mantissas, shifts = channel_multipliers(x_scale, w_scales, out_scale)
+    multipliers = unsigned_multipliers if unsigned else channel_multipliers
+    mantissas, shifts = multipliers(x_scale, w_scales, out_scale)
     low, high = activation_range(activation, out_scale, out_zero_point)
     return requantize(acc, mantissas, shifts, out_zero_point=out_zero_point, low=low, high=high)
 

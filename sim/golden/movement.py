@@ -15,6 +15,7 @@ __all__ = [
     "batch_to_space",
     "broadcast_to",
     "concatenation",
+    "concatenation_of_uint8",
     "depth_to_space",
     "gather",
     "mirror_pad",
@@ -39,6 +40,33 @@ Pair = tuple[int, int]
 def concatenation(parts: Sequence[Array], *, axis: int) -> Array:
     """CONCATENATION along an axis that the parts have."""
     return np.concatenate(parts, axis=axis)
+
+
+def concatenation_of_uint8(
+    parts: Sequence[Array],
+    *,
+    scales: Sequence[float],
+    zero_points: Sequence[int],
+    out_scale: float,
+    out_zero_point: int,
+    axis: int,
+) -> Array:
+    """CONCATENATION of uint8 tensors, of which each has a quantisation of its own.
+
+    Source: ``ConcatenationWithScaling`` in TensorFlow Lite ``reference/concatenation.h``: all in
+    single precision, rounded with halves away from zero.
+    """
+    single = np.float32
+    rescaled: list[Array] = []
+    for part, part_scale, zero_point in zip(parts, scales, zero_points, strict=True):
+        if (single(part_scale), zero_point) == (single(out_scale), out_zero_point):
+            rescaled.append(part)
+            continue
+        scale = single(part_scale) * (single(1) / single(out_scale))
+        steps = (part.astype(single) * scale + single(-zero_point) * scale).astype(np.float64)
+        rounded = np.copysign(np.floor(np.abs(steps) + 0.5), steps) + out_zero_point
+        rescaled.append(np.clip(rounded, 0, 255).astype(np.uint8))
+    return np.concatenate(rescaled, axis=axis)
 
 
 def split(x: Array, *, sizes: Sequence[int], axis: int) -> list[Array]:

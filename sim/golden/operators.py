@@ -292,6 +292,7 @@ def average_pool2d(
     scale: float,
     zero_point: int,
     activation: str = "NONE",
+    unsigned: bool = False,
 ) -> Int8:
     """AVERAGE_POOL_2D: the mean of the elements inside the image, halves away from zero.
 
@@ -305,6 +306,8 @@ def average_pool2d(
         "SAME" or "VALID"; padding is not counted.
     scale, zero_point
         Common to input and output; only a fused activation needs them.
+    unsigned
+        As the uint8 kernel, whose values are 128 larger: it rounds halves up.
     """
     # Rounding is done on the codes themselves, not on their distance from the zero point.
     wide = x.astype(np.int64)
@@ -313,6 +316,8 @@ def average_pool2d(
     total = sum(view for _, _, view in window_taps(wide, *geometry))
     count = sum(view for _, _, view in window_taps(inside, *geometry))
     low, high = activation_range(activation, scale, zero_point)
+    if unsigned:
+        return to_int8((total + 128 * count + count // 2) // count - 128, low, high)
     return to_int8(divide_round_half_away(total, count), low, high)
 
 

@@ -26,6 +26,7 @@ from celosia.errors import (
 if TYPE_CHECKING:
     from celosia.boards.fpga.report import BuildReport
     from celosia.hw.contract.config import PRESETS, ConfigError, NpuConfig
+    from celosia.sw.compiler.build import Host
     from celosia.sw.driver.device import Device
     from celosia.sw.driver.result import Result
     from celosia.sw.program.file import Program
@@ -112,7 +113,7 @@ def compile(
     config: str | os.PathLike[str] | NpuConfig = "base",
     **options: Any,
 ) -> Program:
-    """Compile an int8 TFLite model.
+    """Compile a TFLite model for the NPU, and for the host where the NPU cannot.
 
     Parameters
     ----------
@@ -121,14 +122,16 @@ def compile(
     config : str, path or NpuConfig
         Preset, JSON file of a configuration, or a configuration.
     **options
-        See `celosia.sw.compiler.build.compile_model`.
+        See `celosia.sw.compiler.build.compile_model`; ``host="refuse"`` refuses a model that is
+        not wholly for the NPU.
 
     Raises
     ------
     ConfigError
         If there is no such preset.
     ModelError, UnsupportedError, CompileError
-        If the model is damaged, uses what the NPU does not do, or does not fit.
+        If the model is damaged, or nothing can run it; with ``host="refuse"`` also if it uses what
+        the NPU does not do, or does not fit.
     """
     from celosia.hw.contract.named import resolve_config
     from celosia.sw.compiler.build import compile_model
@@ -146,6 +149,7 @@ def check(
     seed: int = 0,
     fold: bool = False,
     batch: int = 1,
+    host: Host = "allow",
 ) -> CheckReport:
     """Run a model and compare every tensor with the golden model's, and with the interpreter's.
 
@@ -158,13 +162,15 @@ def check(
     device : str
         As `open` takes it.
     inputs : sequence of mapping, optional
-        One entry an inference: int8 arrays by input name. By default random ones.
+        One entry an inference: arrays by input name. By default random ones.
     count, seed : int
         Of the random inputs.
     fold : bool
         Remove channels that are constant.
     batch : int
         Samples of a run.
+    host : "allow" or "refuse"
+        What happens to operators that the NPU does not run.
 
     Raises
     ------
@@ -178,7 +184,7 @@ def check(
     from celosia.sw.report.samples import random_samples
 
     path, chosen = Path(model), resolve_config(config)
-    program = compile_model(path, chosen, fold=fold, batch=batch)
+    program = compile_model(path, chosen, fold=fold, batch=batch, host=host)
     samples = inputs
     if samples is None:
         samples = random_samples(program, count, seed)
@@ -196,6 +202,7 @@ def bench(
     fold: bool = False,
     batch: int = 1,
     seed: int = 0,
+    host: Host = "allow",
 ) -> Measurement:
     """Measure an inference on the RTL: cycles, what they went on, and whether it is right.
 
@@ -217,6 +224,8 @@ def bench(
         Samples of a run; where they would run one after the other, one is measured.
     seed : int
         Of the random input and of the stalls.
+    host : "allow" or "refuse"
+        What happens to operators that the NPU does not run; the host's time is not in the cycles.
 
     Raises
     ------
@@ -227,7 +236,7 @@ def bench(
     from celosia.sw.report.bench.bench import Bench, Conditions
 
     conditions = Conditions(latency_cycles=latency_cycles, stall_probability=stall_probability)
-    return Bench(seed=seed).measure(
+    return Bench(seed=seed, host=host).measure(
         Path(model), resolve_config(config), conditions, resident=resident, fold=fold, batch=batch
     )
 

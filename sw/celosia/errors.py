@@ -94,6 +94,11 @@ class ModelError(CelosiaError):
         TFLite name of the operator, for example ``CONV_2D``.
     tensor : str
         Name of the tensor concerned.
+
+    Attributes
+    ----------
+    parts : tuple of ModelError
+        If it tells of several operators: an error for each of them.
     """
 
     def __init__(
@@ -112,6 +117,7 @@ class ModelError(CelosiaError):
         self.op_index = op_index
         self.op_type = op_type
         self.tensor = tensor
+        self.parts: tuple[ModelError, ...] = ()
 
 
 class UnsupportedError(ModelError):
@@ -119,7 +125,25 @@ class UnsupportedError(ModelError):
 
 
 class CompileError(CelosiaError):
-    """A supported model cannot be mapped onto the chosen configuration."""
+    """A supported model cannot be mapped onto the chosen configuration.
+
+    Parameters
+    ----------
+    what, cause, remedy : str
+        See `CelosiaError`.
+    op_index : int, optional
+        Number of the operator in the file that does not fit.
+    """
+
+    def __init__(
+        self, what: str, cause: str = "", remedy: str = "", *, op_index: int | None = None
+    ) -> None:
+        super().__init__(what, cause, remedy)
+        self.op_index = op_index
+
+
+class DefectError(CompileError):
+    """The compiler has made something that makes no sense: a defect, to be reported."""
 
 
 class ProgramError(CelosiaError):

@@ -13,6 +13,8 @@ from celosia.hw.contract.named import resolve_config
 from celosia.sw.cli.common import (
     CHECK_FAILED,
     BatchOption,
+    HostChoice,
+    HostOption,
     JsonOption,
     RecordOption,
     error_console,
@@ -131,6 +133,7 @@ def bench_command(
     seed: Annotated[
         int, typer.Option("--seed", min=0, help="Of the random inputs and stalls.")
     ] = 0,
+    host: HostOption = HostChoice.ALLOW,
     record: RecordOption = None,
     json: JsonOption = None,
 ) -> None:
@@ -150,7 +153,7 @@ def bench_command(
         if not path.is_file():
             raise CelosiaError(f"model {path}", "there is no such file", "check the path")
     errors = error_console()
-    bench = Bench(seed=seed, console=errors if errors.is_terminal else None)
+    bench = Bench(seed=seed, console=errors if errors.is_terminal else None, host=host.value)
     if batch > 1 and (resident or record is not None):
         option = "--resident" if resident else "--record"
         raise CelosiaError(f"--batch with {option}", "that is of single inferences", "give one")

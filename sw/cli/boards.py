@@ -12,6 +12,8 @@ from celosia.sw.cli.common import (
     CHECK_FAILED,
     BatchOption,
     FoldOption,
+    HostChoice,
+    HostOption,
     JsonOption,
     RecordOption,
     error_console,
@@ -173,6 +175,7 @@ def fit_command(
     memory: MemoryOption = None,
     fold: FoldOption = False,
     batch: BatchOption = 1,
+    host: HostOption = HostChoice.ALLOW,
     json: JsonOption = None,
 ) -> None:
     """Say whether models fit a board."""
@@ -183,7 +186,10 @@ def fit_command(
     require_writable(json)
     request = request_of(board, config, clock_mhz=clock, memory_kib=memory)
     chosen, identity = request.board, request.identity
-    programs = [compile_model(model, request.config, fold=fold, batch=batch) for model in models]
+    programs = [
+        compile_model(model, request.config, fold=fold, batch=batch, host=host.value)
+        for model in models
+    ]
     fits = [
         fit_board(program, chosen, clock_hz=identity.clock_hz, memory_bytes=identity.memory_bytes)
         for program in programs
@@ -193,7 +199,9 @@ def fit_command(
         return
     (model,), (program,), (fit,) = models, programs, fits
     _print_fit(chosen, fit)
-    others = [] if fit.fits else boards_that_fit(model, chosen, fold=fold, batch=batch)
+    others = (
+        [] if fit.fits else boards_that_fit(model, chosen, fold=fold, batch=batch, host=host.value)
+    )
     if json is not None:
         write_json(
             json,
@@ -236,6 +244,9 @@ def _print_fit(board: Board, fit: Fit) -> None:
         f" {fit.clock_hz / MHZ:g} MHz; input and output over the serial line are not in it",
         soft_wrap=True,
     )
+    console.print(_line_text(fit), soft_wrap=True)
+    if fit.host_operators:
+        console.print(_host_text(fit), soft_wrap=True)
     needed, there = fit.multipliers
     console.print(f"multipliers: {needed:,} of {there:,}; tables and registers are not foreseen")
     interval = fit.memory.interval_cycles
@@ -247,6 +258,23 @@ def _print_fit(board: Board, fit: Fit) -> None:
     )
     if board.remark:
         console.print(f"note: {board.remark}", soft_wrap=True, markup=False)
+
+
+def _line_text(fit: Fit) -> str:
+    text = f"line: {fit.link_bytes:,} bytes an inference"
+    if fit.reload_bytes:
+        text += f", and {fit.reload_bytes:,} of code and weights, which do not fit side by side"
+    return f"{text}: {fit.link_milliseconds:.3g} ms at {fit.link_baud:,} baud"
+
+
+def _host_text(fit: Fit) -> str:
+    text = f"host: {fit.host_operators} operators, "
+    if fit.total_milliseconds is None or fit.host_milliseconds is None:
+        return f"{text}not measured: not all of them can be, or ai-edge-litert is not installed"
+    return (
+        f"{text}{fit.host_milliseconds:.3g} ms on this machine; with NPU and line"
+        f" {fit.total_milliseconds:.3g} ms an inference"
+    )
 
 
 def build_command(

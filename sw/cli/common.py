@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,8 @@ __all__ = [
     "CommandGroup",
     "ConfigOption",
     "FoldOption",
+    "HostChoice",
+    "HostOption",
     "JsonOption",
     "RecordOption",
     "error_console",
@@ -35,6 +38,14 @@ COULD_NOT = 2
 """Exit code: the command could not do its work."""
 PIPE_WIDTH = 132
 """Columns of a table that is not written to a terminal."""
+
+
+class HostChoice(StrEnum):
+    """Values of ``--host``."""
+
+    ALLOW = "allow"
+    REFUSE = "refuse"
+
 
 ConfigOption = Annotated[
     str,
@@ -61,6 +72,14 @@ BatchOption = Annotated[
         min=1,
         help="Samples of a run: rows of the same tensors where the layers allow it, so that weights"
         " are loaded once for all; else one after the other.",
+    ),
+]
+HostOption = Annotated[
+    HostChoice,
+    typer.Option(
+        "--host",
+        help="What happens to operators that the NPU does not run: the host runs them, or the model"
+        " is refused, with all reasons.",
     ),
 ]
 JsonOption = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,24 +14,29 @@ from celosia.sw.cli.common import (
     BatchOption,
     ConfigOption,
     FoldOption,
+    HostChoice,
+    HostOption,
     JsonOption,
     help_text,
     output_console,
 )
-from celosia.sw.program.file import Program
+from celosia.sw.program.file import HostSegment, Program
 from celosia.sw.report.figures import state_figures
 from celosia.sw.report.files import require_writable, write_bytes, write_json
+from celosia.sw.report.host import host_figures, measure_host, share_line
 from celosia.sw.report.lines import batch_lines
 from celosia.sw.report.tables import program_table, state_table
 
 __all__ = ["program_figures", "register"]
 
 HELP = """
-Compile an int8 .tflite model to a program for the NPU.
+Compile a .tflite model to a program for the NPU, and for the host where the NPU cannot.
 
 The table says for each operator where it runs and why (how it is laid onto the array), in how many
 tiles, what it holds in the on-chip SRAM, what it moves over the bus and how many cycles it is
-expected to take.
+expected to take. Operators that the NPU does not run are cut out of the model and run on the host,
+by TFLite's own kernels: the table says why, and what each takes on this machine if ai-edge-litert
+is installed. --host refuse refuses such a model instead.
 
 Examples:
 
@@ -46,7 +52,7 @@ Examples:
 
 def program_figures(program: Program) -> dict[str, Any]:
     """Return the figures of a program for ``--json``."""
-    layers = program.layers
+    layers, segments = program.layers, program.npu_segments
     return {
         "model": program.model,
         "batch": program.batch,
@@ -56,9 +62,19 @@ def program_figures(program: Program) -> dict[str, Any]:
         "macs": program.runs * sum(layer.macs for layer in layers),
         "folded_macs": program.runs * program.folded_macs,
         "predicted_cycles": program.predicted_cycles,
-        "commands": len(program.npu.commands) // COMMAND_BYTES,
-        "constant_bytes": len(program.npu.constants),
-        "region_bytes": dict(program.npu.memory.region_bytes),
+        "commands": sum(len(segment.commands) for segment in segments) // COMMAND_BYTES,
+        "constant_bytes": sum(len(segment.constants) for segment in segments),
+        "region_bytes": dict(sum((Counter(s.memory.region_bytes) for s in segments), Counter())),
+        "segments": [
+            {
+                "name": segment.name,
+                "runs_on": "host" if isinstance(segment, HostSegment) else "npu",
+                "layers": len(segment.layers),
+                "takes": [info.name for info in segment.taken],
+                "gives": [info.name for info in segment.given],
+            }
+            for segment in program.segments
+        ],
         "layers": [asdict(layer) for layer in layers],
         "state": state_figures(program),
     }
@@ -87,6 +103,7 @@ def compile_command(
     ] = False,
     fold: FoldOption = False,
     batch: BatchOption = 1,
+    host: HostOption = HostChoice.ALLOW,
     json: JsonOption = None,
 ) -> None:
     """Compile a model and print the report."""
@@ -94,17 +111,22 @@ def compile_command(
 
     require_writable(output, json)
     chosen = resolve_config(config)
-    program = compile_model(model, chosen, keep_tensors=keep_tensors, fold=fold, batch=batch)
+    program = compile_model(
+        model, chosen, keep_tensors=keep_tensors, fold=fold, batch=batch, host=host.value
+    )
     # Both at the end: a failure leaves no files.
     data = program.to_bytes()
     write_bytes(output, data)
-    figures = program_figures(program)
+    times = measure_host(program)
+    figures = program_figures(program) | host_figures(program, times)
     if json is not None:
         write_json(json, {**figures, "program": str(output), "program_bytes": len(data)})
     console = output_console()
-    console.print(program_table(program))
+    console.print(program_table(program, times))
     if program.persistent:
         console.print(state_table(program))
+    if times:
+        console.print(share_line(program, times), soft_wrap=True)
     console.print(
         f"{output}: {len(data):,} bytes for configuration {chosen.name},"
         f" {figures['commands']} commands, {figures['constant_bytes']:,} bytes of constants,"

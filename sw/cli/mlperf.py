@@ -87,7 +87,8 @@ def _serve(task: Task, path: Path, config: Any, kind: str, clock_hz: int) -> Non
     from celosia.sw.compiler.build import compile_model
     from celosia.sw.mlperf.session import Session
 
-    program = compile_model(path, config)
+    # The time that the protocol reports is the NPU's.
+    program = compile_model(path, config, host="refuse")
     out = output_console()
     with open_device_for(program, kind) as opened, PtyLine() as line:
         session = Session(

@@ -97,17 +97,26 @@ def find_device(device: str, config: NpuConfig | None) -> tuple[str, NpuConfig]:
 
 
 def open_device_for(program: Program, device: str, **options: Any) -> Device:
-    """Open a device with the program's configuration; builds and uploads show their progress."""
+    """Open a device with the program's configuration; builds and uploads show their progress.
+
+    Raises
+    ------
+    DeviceError
+        If there is no such device, or operators run on the host and what runs them is missing.
+    """
     from celosia.sw.driver.opening import open_device
+    from celosia.sw.runtime.host import require_host
+
+    require_host(program)  # before a simulator is built
 
     if device.startswith(UART):
         return _open_board(program, device, **options)
     if device in SIMULATED:
         console = error_console()
         options["console"] = console if console.is_terminal else None
-    needed = max(
+    needed = sum(
         len(segment.commands) + len(segment.constants) + sum(segment.memory.region_bytes.values())
-        for segment in program.segments
+        for segment in program.npu_segments
     )
     # Twice: the instrumented program of a check keeps every tensor.
     memory_bytes = max(MEMORY_BYTES, _whole_mib(2 * needed))
@@ -132,7 +141,8 @@ def _open_board(program: Program, device: str, **options: Any) -> Device:
         opened = open_device(device, program.config, progress=progress, **options)
         try:
             program.require(opened.config)
-            opened.load(program.segments[0])
+            for segment in program.npu_segments[:1]:
+                opened.load(segment)
         except BaseException:
             opened.close()
             raise

@@ -16,6 +16,8 @@ from celosia.sw.cli.common import (
     CHECK_FAILED,
     BatchOption,
     FoldOption,
+    HostChoice,
+    HostOption,
     JsonOption,
     error_console,
     help_text,
@@ -33,6 +35,7 @@ from celosia.sw.driver.opening import SIMULATED
 from celosia.sw.driver.result import Result
 from celosia.sw.program.file import Program
 from celosia.sw.report.files import require_writable, write_arrays, write_json
+from celosia.sw.report.host import host_figures, measure_host, share_line
 from celosia.sw.report.lines import check_line, timing_lines
 from celosia.sw.report.samples import Sample, load_labels, load_samples, random_samples
 from celosia.sw.report.stream import load_state, load_stream, require_state
@@ -153,6 +156,7 @@ def run_command(
     ] = "sim",
     fold: FoldOption = False,
     batch: BatchOption = 1,
+    host: HostOption = HostChoice.ALLOW,
     check: Annotated[
         bool, typer.Option("--check", help="Compare every tensor with the golden model.")
     ] = False,
@@ -206,7 +210,7 @@ def run_command(
     require_writable(save, json, state_out)
     memory = memory_options(device, latency, stalls, seed)
     program, device, source = _program(
-        model, config, against, device, check=check, fold=fold, batch=batch
+        model, config, against, device, check=check, fold=fold, batch=batch, host=host
     )
     console = output_console()
     state = None if state_in is None else load_state(program, state_in)
@@ -229,9 +233,17 @@ def run_command(
             program, source if check else None, opened, device, samples, state
         )
         board = board_line(opened, results[0].cycles)
+    times = measure_host(program)
+    figures |= host_figures(program, times)
     _print_results(console, program, results, figures, listed=stream is not None)
     if stream is not None and cut.left:
         console.print(f"{cut.left} at the end of {stream} make no window", markup=False)
+    if times:
+        host_ms = results[0].host_milliseconds
+        console.print(
+            f"{share_line(program, times)}; {host_ms:.3g} ms in this run, with its process",
+            soft_wrap=True,
+        )
     if board:
         console.print(f"one inference: {board}", markup=False)
     right = _right(results, labels)
@@ -268,6 +280,7 @@ def _program(
     check: bool,
     fold: bool,
     batch: int,
+    host: HostChoice,
 ) -> tuple[Program, str, Path]:
     """Return the program to run, the device, and the model that it is checked against."""
     from celosia.sw.compiler.build import compile_model
@@ -277,13 +290,23 @@ def _program(
         if against is not None:
             raise CelosiaError("--against", f"{model} is the model itself", "leave --against out")
         device, config_found = find_device(device, chosen)
-        return compile_model(model, config_found, fold=fold, batch=batch), device, model
+        return (
+            compile_model(model, config_found, fold=fold, batch=batch, host=host.value),
+            device,
+            model,
+        )
     for option, given in (("--fold", fold), ("--batch", batch > 1)):
         if given:
             raise CelosiaError(
                 option, f"{model} is compiled already", f"give {option} to celosia compile"
             )
     program = Program.load(model)
+    if host is HostChoice.REFUSE and program.host_segments:
+        raise CelosiaError(
+            "--host refuse",
+            f"{len(program.host_segments)} parts of {model} run on the host",
+            "leave --host out, or compile the model with --host refuse to see why",
+        )
     if chosen is not None:
         program.require(chosen)
     if check and against is None:
@@ -345,14 +368,16 @@ def _run(
             status.update(f"running: {done} of {len(samples)} done")
 
         if source is None:
-            results, session = [], Session(program, device)
-            if state is not None:
-                session.restore(state)
-            for sample in samples:
-                results.append(session.run(sample))
-                progress(len(results))
+            results = []
+            with Session(program, device) as session:
+                if state is not None:
+                    session.restore(state)
+                for sample in samples:
+                    results.append(session.run(sample))
+                    progress(len(results))
+                kept = session.state
             seconds = time.monotonic() - started
-            return run_figures(program, kind, results, seconds), results, session.state
+            return run_figures(program, kind, results, seconds), results, kept
         report = check_model(
             source,
             program.config,

@@ -19,7 +19,8 @@ from celosia.hw.contract.named import resolve_config
 from celosia.install import install_advice
 from celosia.sw.cli.common import ConfigOption, JsonOption, help_text, output_console
 from celosia.sw.cli.opening import LATENCY_CYCLES
-from celosia.sw.program.file import NO_LAYER, Program
+from celosia.sw.program.file import NO_LAYER, HostSegment, LayerInfo, NpuSegment, Program
+from celosia.sw.program.segments import Segment
 from celosia.sw.report.files import require_writable, write_bytes, write_json
 from celosia.sw.report.labels import layer_label
 from celosia.sw.report.samples import load_samples, random_samples
@@ -199,7 +200,7 @@ def _bench(
         program = Program.load(model)
         program.require(config)
     else:
-        program = compile_model(model, config)
+        program = compile_model(model, config, host="refuse")
     if input_ is not None:
         sample = load_samples(program.inputs, input_)[0]
     elif model is None:
@@ -225,28 +226,57 @@ def disasm_command(
     """Disassemble a program."""
     require_writable(json)
     loaded = Program.load(program, check=False)
-    commands = list(enumerate(loaded.npu.decode()))
-    layers = loaded.npu.command_layers or (NO_LAYER,) * len(commands)
-    if layer is not None:
-        if layer >= len(loaded.layers):
-            raise CelosiaError(
-                f"program {program}",
-                f"it has no layer {layer}",
-                f"layers are 0 to {len(loaded.layers) - 1}",
-            )
-        commands = [entry for entry in commands if layers[entry[0]] == layer]
-    if json is not None:
-        write_json(json, {"commands": [_command_figures(i, c, layers[i]) for i, c in commands]})
+    if layer is not None and layer >= len(loaded.layers):
+        raise CelosiaError(
+            f"program {program}",
+            f"it has no layer {layer}",
+            f"layers are 0 to {len(loaded.layers) - 1}",
+        )
     console = output_console()
-    # Once, in front; a command names its layer by number, for layers overlap.
-    for number, entry in enumerate(loaded.layers):
-        if layer is None or layer == number:
-            text = f"; layer {number}: {layer_label(entry)}"
-            if entry.first_tag >= 0:
-                text += f", first command {entry.first_tag}, last {entry.last_tag}"
-            console.print(text, markup=False, soft_wrap=True)
-    for index, command in commands:
-        console.print(_line(index, command, layers[index]), markup=False, soft_wrap=True)
+    figures: list[dict[str, Any]] = []
+    first = 0
+    for number, segment in enumerate(loaded.segments):
+        if len(loaded.segments) > 1:
+            console.print(_heading(number, segment), markup=False, soft_wrap=True)
+        own = range(first, first + len(segment.layers))
+        # Once, in front; a command names its layer by number, for layers overlap.
+        for index, entry in zip(own, segment.layers, strict=True):
+            if layer in (None, index):
+                console.print(_layer_line(index, entry), markup=False, soft_wrap=True)
+        if isinstance(segment, NpuSegment):
+            for position, command, owner in _commands(segment, first):
+                if layer in (None, owner):
+                    line = _line(position, command, owner)
+                    console.print(line, markup=False, soft_wrap=True)
+                    figures.append(_command_figures(number, position, command, owner))
+        first += len(segment.layers)
+    if json is not None:
+        write_json(json, {"commands": figures})
+
+
+def _heading(number: int, segment: Segment) -> str:
+    where = "host" if isinstance(segment, HostSegment) else "NPU"
+    taken, given = (
+        ", ".join(repr(info.name) for info in infos) for infos in (segment.taken, segment.given)
+    )
+    return f"; segment {number}, on the {where}: takes {taken or 'nothing'}, gives {given}"
+
+
+def _layer_line(index: int, layer: LayerInfo) -> str:
+    text = f"; layer {index}: {layer_label(layer)}"
+    if layer.first_tag >= 0:
+        text += f", first command {layer.first_tag}, last {layer.last_tag}"
+    return text if layer.runs_on == "npu" else f"{text}, on the host: {layer.reason}"
+
+
+def _commands(segment: NpuSegment, first: int) -> list[tuple[int, Command, int]]:
+    """Return a segment's commands with their index, and their layer's number in the program."""
+    commands = segment.decode()
+    layers = segment.command_layers or (NO_LAYER,) * len(commands)
+    return [
+        (index, command, owner if owner == NO_LAYER else first + owner)
+        for index, (command, owner) in enumerate(zip(commands, layers, strict=True))
+    ]
 
 
 def info_command(json: JsonOption = None) -> None:
@@ -324,7 +354,7 @@ def _operands(command: Command) -> dict[str, str | int | None]:
     return operands
 
 
-def _command_figures(index: int, command: Command, layer: int) -> dict[str, Any]:
+def _command_figures(segment: int, index: int, command: Command, layer: int) -> dict[str, Any]:
     fields: dict[str, Any] = {
         spec.name: getattr(command, spec.name) for spec in fields_of(type(command))
     }
@@ -333,6 +363,7 @@ def _command_figures(index: int, command: Command, layer: int) -> dict[str, Any]
         for name, value in fields.items()
     }
     return {
+        "segment": segment,
         "index": index,
         "offset_bytes": index * COMMAND_BYTES,
         "command": type(command).__name__,

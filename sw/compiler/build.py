@@ -4,7 +4,9 @@
 
     load -> lower -> works -> plan -> schedule -> prefetch -> tokens -> predict -> emit -> check
 
-with `fold_channels` behind `lower` if it is asked for.
+with `fold_channels` behind `lower` if it is asked for. Where one of them refuses a part of the
+model, the model is divided (`celosia.sw.compiler.partition`): what is refused is the host's, and
+each of the other parts goes this way alone.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
-from celosia.errors import CompileError, UnsupportedError
+from celosia.errors import CompileError, DefectError, ModelError, UnsupportedError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Command
 from celosia.hw.contract.operations import Operation
@@ -24,6 +27,9 @@ from celosia.sw.compiler.frontends.tflite import convert as frontend
 from celosia.sw.compiler.ir import Graph
 from celosia.sw.compiler.lower import lower
 from celosia.sw.compiler.operations import require_operations
+from celosia.sw.compiler.partition.divide import divide
+from celosia.sw.compiler.partition.variables import VariablesError
+from celosia.sw.compiler.passes.copy_operands import copy_operands
 from celosia.sw.compiler.passes.fold_channels import fold_channels
 from celosia.sw.compiler.passes.fold_input import fold_input
 from celosia.sw.compiler.passes.one_sample import one_sample
@@ -39,7 +45,10 @@ from celosia.sw.program.file import MAX_BATCH, Program
 from celosia.sw.program.tensors import PlacedTensor, TensorInfo, over_samples
 from celosia.sw.program.verify import check_program
 
-__all__ = ["compile_graph", "compile_model"]
+__all__ = ["Host", "compile_graph", "compile_model"]
+
+Host = Literal["allow", "refuse"]
+"""What happens to operators that the NPU does not run."""
 
 WEIGHT_CHUNKS = (2, 3, 4, 8, 16)
 """Sizes of weight chunks to try, as parts of the weight memory; the fastest by prediction wins."""
@@ -55,6 +64,7 @@ def compile_model(
     fuse: bool = True,
     fold: bool = False,
     batch: int = 1,
+    host: Host = "allow",
 ) -> Program:
     """Compile a TensorFlow Lite model for one configuration.
 
@@ -77,6 +87,9 @@ def compile_model(
         Samples of a run, each as large as the model's inputs are. They are rows of the same
         tensors where the layers allow it and that takes fewer cycles; else they run one after the
         other, and `Program.one_by_one` says why.
+    host : "allow" or "refuse"
+        What happens to operators that the NPU does not run: the host runs them, in segments of
+        their own with the reason, or the model is refused, with all reasons.
 
     Returns
     -------
@@ -89,34 +102,62 @@ def compile_model(
         If the file is damaged.
     UnsupportedError
         If the NPU or the compiler does not know one of its operators, or the configuration lacks
-        an operation that it needs.
+        an operation that it needs. With ``host="allow"`` only if not even the host can run it.
     CompileError
-        If it does not fit the configuration.
+        If it does not fit the configuration. With ``host="allow"`` never for a single layer.
     """
     if not 1 <= batch <= MAX_BATCH:
         raise CompileError(
             f"a batch of {batch}", "that is no number of samples", f"give 1 to {MAX_BATCH}"
         )
-    graph, own = _lowered(source)
-    batch *= own
-    if batch > 1 and graph.state:
-        raise CompileError(
-            f"a batch of {batch}",
-            "the model has variables: its samples are steps in time, each begins with what the one"
-            " before it left",
-            "give them one after the other",
-        )
-    if fold:
-        graph = fold_channels(graph)
-        verify(graph)
-    if batch == 1:
-        return compile_graph(graph, config, keep_tensors=keep_tensors, fuse=fuse)
-    return _compile_samples(graph, config, batch, keep_tensors=keep_tensors, fuse=fuse)
+    if host not in get_args(Host):
+        raise CompileError("host", f"it is {host!r}", f"use one of {', '.join(get_args(Host))}")
+
+    def back(graph: Graph, samples: int = 1) -> Program:
+        if samples > 1 and graph.state:
+            raise CompileError(
+                f"a batch of {samples}",
+                "the model has variables: its samples are steps in time, each begins with what the"
+                " one before it left",
+                "give them one after the other",
+            )
+        if fold:
+            graph = fold_channels(graph)
+            verify(graph)
+        if samples == 1:
+            return compile_graph(graph, config, keep_tensors=keep_tensors, fuse=fuse)
+        return _compile_samples(graph, config, samples, keep_tensors=keep_tensors, fuse=fuse)
+
+    # Samples of a batch that is asked for are not the host's to tell apart.
+    divisible = host == "allow" and batch == 1
+    try:
+        source_graph = frontend.load(source)
+    except UnsupportedError:
+        if not divisible:
+            raise
+    else:
+        try:
+            graph, own = _lowered(source_graph)
+            return back(graph, batch * own)
+        except DefectError:
+            raise
+        except (ModelError, CompileError):
+            if not divisible:
+                raise
+    flat = frontend.open_model(source)
+    try:
+        graph = frontend.load(source, anything=True)
+        program = divide(graph, flat, config, back, keep_tensors=keep_tensors)
+    except VariablesError:
+        # Then the host keeps them, and runs all that has to do with them.
+        graph = frontend.load(source, anything=True, follow=False)
+        program = divide(graph, flat, config, back, keep_tensors=keep_tensors)
+    check_program(program, limits=False)
+    return program
 
 
-def _lowered(source: Path | str | bytes | os.PathLike[str]) -> tuple[Graph, int]:
+def _lowered(graph: Graph) -> tuple[Graph, int]:
     """Return a model lowered, and how many samples it has that the graph is one of."""
-    graph = frontend.load(source)
     try:
         return lower(graph), 1
     except UnsupportedError:
@@ -168,7 +209,7 @@ def _one_by_one(program: Program, batch: int, reason: str) -> Program:
                 outputs=sample(segment.outputs),
                 intermediates=sample(segment.intermediates),
             )
-            for segment in program.segments
+            for segment in program.npu_segments
         ),
     )
 
@@ -177,6 +218,8 @@ def compile_graph(
     graph: Graph, config: NpuConfig, *, keep_tensors: bool = False, fuse: bool = True
 ) -> Program:
     """Compile a lowered graph; see `compile_model`."""
+    graph = copy_operands(graph, config)
+    verify(graph)
     folded = fold_input(graph, config)
     verify(folded)
     graphs = list(dict.fromkeys([graph, folded]))

@@ -21,7 +21,7 @@ from celosia.sw.program.file import MemoryPlan as ProgramMemory
 from celosia.sw.program.origin import Origin
 from celosia.sw.program.tensors import PlacedTensor, TensorInfo
 
-__all__ = ["emit_program", "encode_commands"]
+__all__ = ["emit_program", "encode_commands", "tensor_info"]
 
 
 def emit_program(
@@ -87,7 +87,7 @@ def emit_program(
     interface = graph.interface
     placed = {tensor.name: tensor.info for tensor in (*segment.inputs, *segment.outputs)}
     inputs, outputs, between = (
-        tuple(placed.get(tensor.name) or _info(graph, tensor) for tensor in tensors)
+        tuple(placed.get(tensor.name) or tensor_info(graph, tensor) for tensor in tensors)
         for tensors in (interface.inputs, interface.outputs, interface.between)
     )
     return Program(
@@ -130,7 +130,9 @@ def _variables(
     for variable in graph.state:
         name = fresh_name(taken, variable.name)
         taken.add(name)
-        info = replace(_info(graph, graph.tensors[variable.before]), name=name, persistent=True)
+        info = replace(
+            tensor_info(graph, graph.tensors[variable.before]), name=name, persistent=True
+        )
         _, pixels, channels = info.extents
         for places, tensor in ((before, variable.before), (after, variable.after)):
             home = plan.home_plan.homes[tensor]
@@ -167,6 +169,7 @@ def encode_commands(commands: list[Command], layers: list[int], works: list[Work
                 works[layer].name,
                 f"it is too large for the NPU: {limit}",
                 "make the layer smaller, or divide it into several",
+                op_index=works[layer].op.origin.index,
             )
         code += command.encode()
     return bytes(code + End(tag=len(commands)).encode())
@@ -176,7 +179,7 @@ def _tensor(graph: Graph, plan: MemoryPlan, name: str) -> PlacedTensor:
     tensor, home = graph.tensors[name], plan.home_plan.homes[name]
     pixels = tensor.shape[-2] if len(tensor.shape) > 1 else 1
     return PlacedTensor(
-        info=_info(graph, tensor),
+        info=tensor_info(graph, tensor),
         region=home.region.name,
         offset=home.offset,
         row_pitch=pixels * home.pixel_pitch,
@@ -184,7 +187,8 @@ def _tensor(graph: Graph, plan: MemoryPlan, name: str) -> PlacedTensor:
     )
 
 
-def _info(graph: Graph, tensor: Tensor) -> TensorInfo:
+def tensor_info(graph: Graph, tensor: Tensor) -> TensorInfo:
+    """Return what a program says of a tensor of a graph, wherever it lies."""
     return TensorInfo(
         name=tensor.name,
         shape=tensor.shape,

@@ -39,6 +39,7 @@ __all__ = [
     "Int8Array",
     "Interface",
     "Int32Array",
+    "MatmulOp",
     "MaximumOp",
     "MoveOp",
     "NpuOp",
@@ -220,6 +221,8 @@ class Scaling(StrEnum):
 
     NEAREST = "nearest"
     """It is the Q0.31 number nearest to the quotient of the scales."""
+    NEAREST_TO_SINGLE = "nearest to single"
+    """The same, with the product of the inputs' scales rounded to single precision."""
     FITTED = "fitted"
     """It gives, for every accumulator that can be, what the quotient in double precision gives."""
 
@@ -236,11 +239,14 @@ class Arithmetic:
         How it brings an accumulator back to eight bits.
     scaling : Scaling
         How it comes to the multiplier for that.
+    unsigned : bool
+        The file's tensors are uint8: weights have zero points, and averages round halves up.
     """
 
     reference: str
     rounding: Rounding
     scaling: Scaling
+    unsigned: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -355,6 +361,8 @@ class ConvOp(NpuOp):
         int8, viewed by `hwc` as [H, W, cin].
     weights : ndarray of int8
         [kh, kw, cin, cout], or [kh, kw, c] when `depthwise`.
+    more_weights : tuple of ndarray of int8
+        Of the same shape, added to `weights` where a weight exceeds eight bits.
     bias : ndarray of int32, shape [cout]
         ``bias - input_zero_point * sum(weights)``, wrapped to 32 bits.
     multiplier, shift : ndarray of int32 and int8, shape [cout]
@@ -380,6 +388,7 @@ class ConvOp(NpuOp):
 
     input: str
     weights: Int8Array
+    more_weights: tuple[Int8Array, ...] = ()
     bias: Int32Array
     multiplier: Int32Array
     shift: Int8Array
@@ -401,6 +410,19 @@ class ConvOp(NpuOp):
     @property
     def inputs(self) -> tuple[str, ...]:
         return (self.input,)
+
+    @property
+    def whole_weights(self) -> npt.NDArray[np.int64]:
+        """`weights` and `more_weights` together."""
+        whole = self.weights.astype(np.int64)
+        for part in self.more_weights:
+            whole += part
+        return whole
+
+    @property
+    def weight_parts(self) -> tuple[Int8Array, ...]:
+        """`weights` and `more_weights` one by one."""
+        return (self.weights, *self.more_weights)
 
     @property
     def kernel_h(self) -> int:
@@ -431,6 +453,70 @@ class ConvOp(NpuOp):
     def cout(self) -> int:
         """Output channels."""
         return int(self.weights.shape[-1])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MatmulOp(NpuOp):
+    """Products of matrices, batch by batch, of which both can be computed at run time.
+
+    For batch t, row m and column n, with pixels of A, B and the output counted row by row::
+
+        a = A[a_batches[t] * rows + m],  b[k] = B[b_batches[t] * depth + k]
+        acc = bias[n] + sum over k of (a[k] - zero_point_a) * (b[k][n] - zero_point_b)
+        output[t * rows + m][n] = clamp(requantise(acc, multiplier[n], shift[n]) + zero point)
+
+    The accumulator and `bias` wrap modulo 2**32.
+
+    Attributes
+    ----------
+    input_a : str
+        int8, pixels of `depth` channels.
+    input_b : str or None
+        int8, pixels of as many channels as the output has; the array takes it from memory, as
+        weights. None: it is `constant`.
+    constant : ndarray of int8, shape [pixels, columns], or None
+        B, if it is known.
+    rows, depth : int
+        Rows of a matrix of A and of the output, and products summed up.
+    a_batches, b_batches : tuple of int
+        Which matrix of A and of B each batch of the output takes.
+    width_a, width : int
+        Columns of A and of the output, as `hwc` views them: 1 or `rows`.
+    zero_point_a, zero_point_b, output_zero_point, act_min, act_max : int
+        int8 values.
+    bias : ndarray of int32, shape [columns]
+        Without the zero points.
+    multiplier, shift, rounding
+        As in `ConvOp`.
+    """
+
+    input_a: str
+    input_b: str | None
+    constant: Int8Array | None = None
+    rows: int
+    depth: int
+    a_batches: tuple[int, ...]
+    b_batches: tuple[int, ...]
+    width_a: int
+    width: int
+    zero_point_a: int
+    zero_point_b: int
+    bias: Int32Array
+    multiplier: Int32Array
+    shift: Int8Array
+    rounding: Rounding
+    output_zero_point: int
+    act_min: int = -128
+    act_max: int = 127
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input_a,) if self.input_b is None else (self.input_a, self.input_b)
+
+    @property
+    def cout(self) -> int:
+        """Columns of B, channels of the output."""
+        return len(self.bias)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -486,7 +572,8 @@ class AddOp(NpuOp):
 class PoolOp(NpuOp):
     """Average or maximum pooling; padding takes no part in either.
 
-    The average divides by the number of pixels inside the image, halves away from zero. Input and
+    The average divides by the number of pixels inside the image, halves away from zero or towards
+    it. Input and
     output have the same scale and zero point.
 
     Attributes
@@ -499,6 +586,8 @@ class PoolOp(NpuOp):
         In pixels; pads as in `ConvOp`.
     act_min, act_max : int
         int8 clamp.
+    inward : bool
+        An average rounds halves towards zero.
     """
 
     input: str
@@ -513,6 +602,7 @@ class PoolOp(NpuOp):
     pad_right: int = 0
     act_min: int = -128
     act_max: int = 127
+    inward: bool = False
 
     @property
     def reach_h(self) -> int:
@@ -726,6 +816,9 @@ class Graph:
         What the model's inputs and outputs are, if the graph's are others.
     state : tuple of State
         The model's variables.
+    host_only : mapping of str to str
+        Tensors that only the host can have to do with, by name, and why. Their shape and their
+        value may be stand-ins.
     """
 
     name: str
@@ -735,6 +828,17 @@ class Graph:
     outputs: list[str]
     interface: Interface | None = None
     state: tuple[State, ...] = ()
+    host_only: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def interface_names(self) -> tuple[list[str], list[str]]:
+        """Names of the model's own inputs and outputs."""
+        if self.interface is None:
+            return self.inputs, self.outputs
+        return (
+            [tensor.name for tensor in self.interface.inputs],
+            [tensor.name for tensor in self.interface.outputs],
+        )
 
     @property
     def npu_ops(self) -> list[NpuOp]:

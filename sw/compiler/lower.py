@@ -17,6 +17,7 @@ from celosia.sw.compiler.passes.remove_identities import remove_identities
 from celosia.sw.compiler.passes.separate_state import separate_state
 from celosia.sw.compiler.passes.static_shapes import make_shapes_static
 from celosia.sw.compiler.passes.strip_edges import strip_edges
+from celosia.sw.compiler.passes.uint8_to_int8 import uint8_to_int8
 from celosia.sw.compiler.verify import verify
 
 __all__ = ["PASSES", "lower"]
@@ -26,6 +27,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     fold_islands,
     eliminate_dead_code,
     strip_edges,
+    uint8_to_int8,
     make_shapes_static,
     fold_constants,
     separate_state,

@@ -39,10 +39,15 @@ def require_operations(
         first, *others = problems
         more = f"; {len(others)} more cannot run either" if others else ""
         work = works[first]
-        raise UnsupportedError(
+        error = UnsupportedError(
             work.name,
             problems[first] + more,
             LACKING_REMEDY,
             op_index=work.op.origin.index,
             op_type=work.op.origin.name,
         )
+        error.parts = tuple(
+            UnsupportedError(works[layer].name, problem, op_index=works[layer].op.origin.index)
+            for layer, problem in problems.items()
+        )
+        raise error

@@ -10,14 +10,15 @@ from math import isfinite
 from typing import NoReturn
 
 import numpy as np
-from celosia.errors import CompileError, ModelError, UnsupportedError
+from celosia.errors import DefectError, ModelError, UnsupportedError
 from celosia.sw.compiler.ir import DType, Graph, NpuOp, Op, SourceOp, Tensor
 from celosia.sw.compiler.ops.registry import OPERATORS
 from celosia.sw.compiler.verify_npu import npu_violation
 
-__all__ = ["verify"]
+__all__ = ["verify", "verify_op", "verify_order"]
 
-# Operands an operator must have: (fewest, most). Others are checked when they are lowered.
+WITHOUT_OUTPUT = frozenset({"ASSIGN_VARIABLE", "CALL_ONCE", "HASHTABLE_IMPORT"})
+"""Operators that change what lasts, and write no tensor."""
 BIAS_TOLERANCE = 0.02
 """The reference's own bound on |bias scale - input * weight scale| / output scale."""
 
@@ -36,24 +37,35 @@ def verify(graph: Graph, file: str | None = None) -> None:
     ------
     ModelError
         If the model contradicts itself.
-    CompileError
+    DefectError
         If a pass produced a graph that does not make sense.
     """
     where = file if file is not None else graph.name
-    _check_names(graph, where)
-    _check_order(graph, where)
+    verify_order(graph, where)
     _check_state(graph, where)
     for op in graph.ops:
         if isinstance(op, SourceOp):
-            _check_source_op(graph, op, where)
+            verify_op(graph, op, where)
         elif isinstance(op, NpuOp):
             violation = npu_violation(graph, op)
             if violation is not None:
-                raise CompileError(
+                raise DefectError(
                     f"cannot compile model {where}",
                     f"internal error: {op.label} was lowered wrongly ({violation})",
                     "please report this with the model",
                 )
+
+
+def verify_order(graph: Graph, where: str) -> None:
+    """Check names, and that every tensor has a value before it is read; `verify` does so too.
+
+    Raises
+    ------
+    ModelError, DefectError
+        As `verify`.
+    """
+    _check_names(graph, where)
+    _check_order(graph, where)
 
 
 def _fail(where: str, cause: str, op: Op | None = None, tensor: str = "") -> NoReturn:
@@ -84,7 +96,7 @@ def _refuse(where: str, cause: str, remedy: str, op: Op, tensor: str) -> NoRetur
 def _check_names(graph: Graph, where: str) -> None:
     for name, tensor in graph.tensors.items():
         if name != tensor.name:
-            raise CompileError(
+            raise DefectError(
                 f"cannot compile model {where}",
                 f"internal error: tensor {tensor.name!r} is filed under {name!r}",
                 "please report this with the model",
@@ -96,7 +108,7 @@ def _check_names(graph: Graph, where: str) -> None:
     for op in graph.ops:
         mentioned.update(op.inputs, op.outputs)
     for name in mentioned - graph.tensors.keys():
-        raise CompileError(
+        raise DefectError(
             f"cannot compile model {where}",
             f"internal error: tensor {name!r} does not exist",
             "please report this with the model",
@@ -108,15 +120,16 @@ def _check_order(graph: Graph, where: str) -> None:
     for name in graph.inputs:
         if name in constants:
             _fail(where, f"input {name!r} has a constant value", tensor=name)
-    known = constants | set(graph.inputs)
+    # Tensors for the host alone may be variables, which have a value from the beginning.
+    known = constants | set(graph.inputs) | graph.host_only.keys()
     for op in graph.ops:
         for name in op.inputs:
             if name not in known:
                 _fail(where, f"{op.label} reads {name!r} before it is written", op, name)
-        if not op.outputs:
+        if not op.outputs and not (isinstance(op, SourceOp) and op.name in WITHOUT_OUTPUT):
             _fail(where, f"{op.label} has no output", op)
         for name in op.outputs:
-            if name in known:
+            if name in known and name not in graph.host_only:
                 _fail(where, f"{op.label} writes {name!r}, which already has a value", op, name)
             known.add(name)
     for name in graph.outputs:
@@ -136,14 +149,21 @@ def _check_state(graph: Graph, where: str) -> None:
             or (variable.initial.shape, variable.initial.dtype) != (first.shape, first.dtype.numpy)
             or graph.interface is None
         ):
-            raise CompileError(
+            raise DefectError(
                 f"cannot compile model {where}",
                 f"internal error: variable {variable.name!r} was lost",
                 "please report this with the model",
             )
 
 
-def _check_source_op(graph: Graph, op: SourceOp, where: str) -> None:
+def verify_op(graph: Graph, op: SourceOp, where: str) -> None:
+    """Check one operator of the source level; `verify` does so with all of them.
+
+    Raises
+    ------
+    ModelError, UnsupportedError
+        As `verify`.
+    """
     record = OPERATORS.get(op.name)
     if record is not None:
         fewest, most = record.operands
@@ -162,7 +182,7 @@ def _check_weighted(graph: Graph, op: SourceOp, where: str) -> None:
     result = graph.tensors[op.results[0]]
     if {source.dtype, weights.dtype, result.dtype} != {DType.INT8}:
         return
-    if weights.zero_point != 0:
+    if weights.zero_point != 0 and weights.is_constant and not op.arithmetic.unsigned:
         _refuse(
             where,
             f"the weights of {op.label} have zero point {weights.zero_point}",

@@ -54,8 +54,15 @@ def operators_page() -> str:
         f" {', '.join(ISLAND_OPERATORS)}. It is refused where a result depends on the last bits of"
         " the C library's functions.",
         "",
-        "Any other operator is refused before anything is compiled, with its name and place. The"
-        " compiler itself evaluates RESHAPE, SQUEEZE, EXPAND_DIMS, QUANTIZE and DEQUANTIZE of"
+        "A uint8 model of TensorFlow 1 has the same operators: its tensors become int8 ones, 128"
+        " less, and the host converts at its ends. Its weights may have any zero point. "
+        f"{', '.join(_names(r) for r in runs if not r.uint8)} do not run on the NPU there: most"
+        " have no uint8 kernel in TFLite.",
+        "",
+        "Any other operator runs on the host, by TFLite's own kernels, in a segment of its own"
+        " ([program_file.md](program_file.md)); with --host refuse it is refused before anything is"
+        " compiled, with its name and place. The compiler itself evaluates RESHAPE, SQUEEZE,"
+        " EXPAND_DIMS, QUANTIZE and DEQUANTIZE of"
         " constants, and leaves out whatever only computes the shape for a RESHAPE. For some there"
         " is advice:",
         "",
@@ -90,7 +97,7 @@ def _coverage() -> list[str]:
     return lines
 
 
-ELSEWHERE = "refused"
+ELSEWHERE = "host"
 """What becomes of an operator that the NPU does not run."""
 
 

@@ -6,6 +6,7 @@ the same for the emulator, the RTL simulator and a board.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import weakref
 from abc import abstractmethod
@@ -103,6 +104,8 @@ class Device(Closing):
         self._loaded: tuple[NpuSegment, Layout] | None = None
         self._keeper: weakref.ref[Session] | None = None
         """The session whose variables are in memory."""
+        self._beside: list[tuple[NpuSegment, Layout]] = []
+        """Further segments that are in memory, above or below."""
         self._session: Session | None = None
         """That of the program that `run` has run last."""
 
@@ -195,12 +198,18 @@ class Device(Closing):
         """
         content = np.frombuffer(bytes(data), np.uint8)
         self._check_range(address, content.size)
-        if self._loaded is not None and address + content.size > FIRST_ADDRESS:
+
+        def intact(layout: Layout) -> bool:
+            end = address + content.size
+            return address >= layout[Region.CONST].end or end <= layout[Region.CODE].base
+
+        if self._loaded is not None:
             layout = self._loaded[1]
-            if address < layout.end:
+            if address < layout.end and address + content.size > layout[Region.CODE].base:
                 self._save_variables()
-            if address < layout[Region.CONST].end:
+            if not intact(layout):
                 self._loaded = None  # it is no longer what was loaded
+        self._beside = [entry for entry in self._beside if intact(entry[1])]
         self._write_memory(address, content)
 
     def read_field(self, name: str, field: str) -> int:
@@ -262,8 +271,15 @@ class Device(Closing):
                 return
         raise DeviceError("device", "it is busy after a soft reset", "reset or reprogram it")
 
-    def load(self, segment: NpuSegment) -> None:
+    def load(self, segment: NpuSegment, beside: Sequence[NpuSegment] = ()) -> None:
         """Put a segment's code and weights into system memory, unless they are there already.
+
+        Parameters
+        ----------
+        segment : NpuSegment
+            What is to be run next.
+        beside : sequence of NpuSegment
+            Segments that stay where they are, if there is room: those of the same program.
 
         Raises
         ------
@@ -272,9 +288,17 @@ class Device(Closing):
         """
         if self._loaded is not None and self._loaded[0] is segment:
             return
-        layout = self._place(segment)
         self._save_variables()
-        self._loaded = None
+        there = [*([] if self._loaded is None else [self._loaded]), *self._beside]
+        staying = [entry for entry in there if any(entry[0] is other for other in beside)]
+        known = next((entry for entry in staying if entry[0] is segment), None)
+        if known is not None:
+            self._loaded, self._beside = known, [e for e in staying if e is not known]
+            return
+        layout = self._place(segment, max((entry[1].end for entry in staying), default=0))
+        if any(layout[Region.CODE].base < entry[1].end for entry in staying):
+            staying = []  # there was no room beside them
+        self._loaded, self._beside = None, staying
         self._upload(
             {
                 layout[Region.CODE].base: segment.commands,
@@ -345,8 +369,16 @@ class Device(Closing):
         from celosia.sw.runtime.session import Session
 
         if self._session is None or self._session.program is not program:
-            self._session = Session(program, self)
+            session = Session(program, self)
+            self._end_session()
+            self._session = session
         return self._session
+
+    def _end_session(self) -> None:
+        """End what `run` has begun; every device does so when it is closed."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
 
     def run_segment(
         self,
@@ -458,8 +490,11 @@ class Device(Closing):
             keeper.save()
         self._keeper = None
 
-    def _place(self, segment: NpuSegment) -> Layout:
-        """Return where the segment's regions go."""
+    def _place(self, segment: NpuSegment, first: int = 0) -> Layout:
+        """Return where the segment's regions go: behind `first`, else at the beginning."""
+        if first > FIRST_ADDRESS:
+            with contextlib.suppress(DeviceError):
+                return Layout.of(segment, first=first, memory_bytes=self.memory_bytes)
         return Layout.of(segment, first=FIRST_ADDRESS, memory_bytes=self.memory_bytes)
 
     # Steps of a run ---------------------------------------------------------------------------

@@ -100,7 +100,7 @@ class EmuDevice(Device):
         return bool(self._registers["irq_pending"] & self._registers["irq_enable"])
 
     def close(self) -> None:
-        pass
+        self._end_session()
 
     def fault_detail(self) -> str:
         return self._detail

@@ -29,6 +29,8 @@ class SegmentResult:
     counters : mapping of str to int
         The performance counters by name (see ``celosia.hw.contract.regs.COUNTERS``); empty on the
         emulator.
+    milliseconds : float or None
+        What a segment of the host took, with the way there and back; None for one of the NPU.
     """
 
     name: str = ""
@@ -36,6 +38,7 @@ class SegmentResult:
     tensors: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     cycles: int | None = None
     counters: Mapping[str, int] = field(default_factory=dict)
+    milliseconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,7 @@ class Result:
     outputs : mapping of str to ndarray
         By tensor name, in the model's order, shape and dtype.
     cycles : int or None
-        Clock cycles of all segments; None on the emulator, which has no clock.
+        Clock cycles of the NPU's segments; None on the emulator, which has no clock.
     counters : mapping of str to int
         The performance counters by name, summed over the segments; empty on the emulator.
     tensors : mapping of str to ndarray
@@ -61,6 +64,11 @@ class Result:
     counters: Mapping[str, int] = field(default_factory=dict)
     tensors: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     segments: tuple[SegmentResult, ...] = ()
+
+    @property
+    def host_milliseconds(self) -> float:
+        """What the segments of the host took."""
+        return sum(part.milliseconds or 0.0 for part in self.segments)
 
     @property
     def output(self) -> npt.NDArray[Any]:

@@ -43,6 +43,8 @@ class SimDevice(Device):
     ----------
     samples : ndarray of celosia.sim.rtl.rtl.SAMPLE_DTYPE, shape [runs], or None
         Of the last run with `profile`, from a few cycles after the doorbell to the interrupt.
+    profiles : list of ndarray
+        The same of all runs with `profile`, a segment each, until somebody clears it.
 
     Raises
     ------
@@ -77,6 +79,7 @@ class SimDevice(Device):
         )
         self.profile = profile
         self.samples: npt.NDArray[np.void] | None = None
+        self.profiles: list[npt.NDArray[np.void]] = []
         if trace is not None:
             self.rtl.trace(trace)
 
@@ -95,10 +98,13 @@ class SimDevice(Device):
     def wait(self, timeout_cycles: int) -> bool:
         if self.profile:
             self.samples = self.rtl.profile_until_irq(timeout_cycles)
+            if self.samples is not None:
+                self.profiles.append(self.samples)
             return self.samples is not None
         return self.rtl.run_until_irq(timeout_cycles) is not None
 
     def close(self) -> None:
+        self._end_session()
         self.rtl.close()
 
     def _read_memory(self, address: int, count: int) -> npt.NDArray[np.uint8]:

@@ -31,17 +31,19 @@ from celosia.schema import build, parse
 from celosia.sw.program.conversion import CASTS, DEQUANTISED, QUANTISED
 from celosia.sw.program.segments import (
     NO_LAYER,
+    HostSegment,
     LayerInfo,
     MemoryPlan,
     NpuSegment,
     ReservedError,
-    infos_of,
+    Segment,
 )
 from celosia.sw.program.tensors import PlacedTensor, TensorInfo
 
 __all__ = [
     "FORMAT_VERSION",
     "HEADER_BYTES",
+    "HostSegment",
     "LayerInfo",
     "MAGIC",
     "MAX_COMMANDS",
@@ -69,7 +71,7 @@ MIN_RATIO, MAX_RATIO = 2.0**-28, 2.0**28
 SECTION_ALIGNMENT = 64
 """So that commands and constants can be mapped from the file onto any bus."""
 NPU, HOST = "npu", "host"
-"""Kinds of segments; those of the host are reserved."""
+"""Kinds of segments."""
 
 _HEADER = struct.Struct("<8sIIIQII")
 _ENTRY = struct.Struct("<IIQQ")
@@ -92,6 +94,11 @@ class Section(IntEnum):
     COMMAND_LAYERS = 7
     SEGMENTS = 8
     STATE = 9
+    HOST = 10
+
+
+OPTIONAL = frozenset({Section.HOST})
+"""Sections that are there only if there is something to hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,14 +119,14 @@ class Program:
     inputs, outputs : tuple of TensorInfo
         Of the model, in its order.
     conversions : tuple of (str, str)
-        Names of tensors that the host converts, and of what they become: from one of the inputs to
-        one that a segment takes, or from one that a segment gives to one of the outputs; in order,
+        Names of tensors that the host converts, and of what they become: from one of the inputs, or
+        one that a segment gives, to one that a segment takes or to one of the outputs; in order,
         also by way of others.
     between : tuple of TensorInfo
         The others: tensors that only the host has.
     casts : tuple of str
         Names of those tensors that a conversion makes as CAST does, and not QUANTIZE or DEQUANTIZE.
-    segments : tuple of NpuSegment
+    segments : tuple of NpuSegment or HostSegment
         What is to be done, in order. A segment takes tensors that are inputs of the model, outputs
         of segments before it, or persistent.
     initial_state : bytes
@@ -141,7 +148,7 @@ class Program:
     conversions: tuple[tuple[str, str], ...] = ()
     between: tuple[TensorInfo, ...] = ()
     casts: tuple[str, ...] = ()
-    segments: tuple[NpuSegment, ...]
+    segments: tuple[Segment, ...]
     initial_state: bytes = b""
 
     def __post_init__(self) -> None:
@@ -171,9 +178,9 @@ class Program:
         self._check_conversions(tensors)
         known |= self._converted(known)
         for segment in self.segments:
-            self._require(infos_of(segment.inputs), known)
-            known |= {tensor.name for tensor in segment.outputs}
-        known |= self._converted(known)
+            self._require(segment.taken, known)
+            known |= {tensor.name for tensor in segment.given}
+            known |= self._converted(known)
         self._require(self.outputs, known)
         size = sum(info.size_bytes for info in self.persistent)
         if len(self.initial_state) != size:
@@ -190,7 +197,7 @@ class Program:
         return found
 
     def _check_conversions(self, tensors: dict[str, TensorInfo]) -> None:
-        made = {tensor.name for segment in self.segments for tensor in segment.outputs}
+        made = {tensor.name for segment in self.segments for tensor in segment.given}
         made |= {info.name for info in self.inputs}
         for names in self.conversions:
             source, target = (tensors.get(name) for name in names)
@@ -229,7 +236,7 @@ class Program:
     def _all_infos(self) -> list[TensorInfo]:
         found = [*self.inputs, *self.outputs, *self.between]
         for segment in self.segments:
-            infos = infos_of(segment.placed)
+            infos = segment.infos
             found += [info.over(self.runs) for info in infos] if self.runs > 1 else infos
         return found
 
@@ -247,8 +254,8 @@ class Program:
         What the segment takes and gives is the model's, but for persistent tensors.
         """
         inputs, outputs = (
-            tuple(info for info in infos_of(tensors) if not info.persistent)
-            for tensors in (segment.inputs, segment.outputs)
+            tuple(info for info in infos if not info.persistent)
+            for infos in (segment.taken, segment.given)
         )
         return cls(
             config=config,
@@ -261,20 +268,36 @@ class Program:
 
     @property
     def npu(self) -> NpuSegment:
-        """The segment of a program that has one.
+        """The segment of a program that has one, of the NPU.
 
         Raises
         ------
         ProgramError
-            If there are several.
+            If there are several, or it is the host's.
         """
+        what = f"program {self.model!r}"
         if len(self.segments) != 1:
             raise ProgramError(
-                f"program {self.model!r}",
+                what,
                 f"it has {len(self.segments)} segments, this is for programs of one",
                 "take a program that is one segment",
             )
-        return self.segments[0]
+        segment = self.segments[0]
+        if isinstance(segment, HostSegment):
+            raise ProgramError(
+                what, "it runs on the host, this is for programs of the NPU", "take another model"
+            )
+        return segment
+
+    @property
+    def npu_segments(self) -> tuple[NpuSegment, ...]:
+        """The segments that run on the NPU, in order."""
+        return tuple(part for part in self.segments if isinstance(part, NpuSegment))
+
+    @property
+    def host_segments(self) -> tuple[HostSegment, ...]:
+        """The segments that run on the host, in order."""
+        return tuple(part for part in self.segments if isinstance(part, HostSegment))
 
     def with_npu(self, **changes: Any) -> Program:
         """Return the program with fields of its only segment changed.
@@ -365,7 +388,7 @@ class Program:
     def _require_operations(self, config: NpuConfig) -> None:
         if len(config.operations) == len(OPERATIONS):
             return
-        for segment in self.segments:
+        for segment in self.npu_segments:
             for index, operation in operations_in(segment.commands):
                 if not config.can(operation):
                     raise ProgramError(
@@ -388,8 +411,31 @@ class Program:
                 for tensor in tensors
             ]
 
+        def entry(segment: Segment) -> dict[str, Any]:
+            if isinstance(segment, HostSegment):
+                return {
+                    "kind": HOST,
+                    "name": segment.name,
+                    "model_bytes": len(segment.model),
+                    "kernels": segment.kernels,
+                    "layers": len(segment.layers),
+                    "inputs": [number[info.name] for info in segment.inputs],
+                    "outputs": [number[info.name] for info in segment.outputs],
+                }
+            return {
+                "kind": NPU,
+                "name": segment.name,
+                "command_bytes": len(segment.commands),
+                "constant_bytes": len(segment.constants),
+                "layers": len(segment.layers),
+                "command_layers": len(segment.command_layers),
+                "inputs": placed(segment.inputs),
+                "outputs": placed(segment.outputs),
+                "intermediates": placed(segment.intermediates),
+            }
+
         constants = bytearray()
-        for segment in self.segments:
+        for segment in self.npu_segments:
             constants += bytes(-len(constants) % SECTION_ALIGNMENT) + segment.constants
         about = {"model": self.model, "npu": asdict(self.config), "batch": self.batch}
         if self.one_by_one:
@@ -399,10 +445,13 @@ class Program:
             "casts": [number[name] for name in self.casts],
         }
         between = {key: numbers for key, numbers in between.items() if numbers}
-        owners = [owner for segment in self.segments for owner in segment.command_layers]
+        models = bytearray()
+        for part in self.host_segments:
+            models += bytes(-len(models) % SECTION_ALIGNMENT) + part.model
+        owners = [owner for segment in self.npu_segments for owner in segment.command_layers]
         contents = {
             Section.CONFIG: _json(about),
-            Section.COMMANDS: b"".join(segment.commands for segment in self.segments),
+            Section.COMMANDS: b"".join(segment.commands for segment in self.npu_segments),
             Section.CONSTANTS: bytes(constants),
             Section.TENSORS: _json(
                 {
@@ -413,27 +462,14 @@ class Program:
                     **between,
                 }
             ),
-            Section.MEMORY: _json([asdict(segment.memory) for segment in self.segments]),
+            Section.MEMORY: _json([asdict(segment.memory) for segment in self.npu_segments]),
             Section.LAYERS: _json([asdict(layer) for layer in self.layers]),
             Section.COMMAND_LAYERS: np.array(owners, _LAYER_TYPE).tobytes(),
-            Section.SEGMENTS: _json(
-                [
-                    {
-                        "kind": NPU,
-                        "name": segment.name,
-                        "command_bytes": len(segment.commands),
-                        "constant_bytes": len(segment.constants),
-                        "layers": len(segment.layers),
-                        "command_layers": len(segment.command_layers),
-                        "inputs": placed(segment.inputs),
-                        "outputs": placed(segment.outputs),
-                        "intermediates": placed(segment.intermediates),
-                    }
-                    for segment in self.segments
-                ]
-            ),
+            Section.SEGMENTS: _json([entry(segment) for segment in self.segments]),
             Section.STATE: self.initial_state,
         }
+        if models:
+            contents[Section.HOST] = bytes(models)
         body = bytearray(HEADER_BYTES + _ENTRY.size * len(contents))
         for index, (section, data) in enumerate(contents.items()):
             body += bytes(-len(body) % SECTION_ALIGNMENT)
@@ -592,6 +628,19 @@ class _Segment:
     intermediates: tuple[_Placed, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _HostSegment:
+    """An entry of section SEGMENTS of kind ``host``; tensors by their number."""
+
+    kind: str
+    name: str
+    model_bytes: int
+    kernels: str
+    layers: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
 class _Parts:
     """Hands out a section's contents from the beginning to the end."""
 
@@ -619,9 +668,10 @@ def _program(sections: dict[int, bytes]) -> Program:
     tensors = build(_Tensors, parse(sections[Section.TENSORS], "TENSORS"), "TENSORS")
     memory = build(tuple[MemoryPlan, ...], parse(sections[Section.MEMORY], "MEMORY"), "MEMORY")
     layers = build(tuple[LayerInfo, ...], parse(sections[Section.LAYERS], "LAYERS"), "LAYERS")
-    entries = _npu_entries(parse(sections[Section.SEGMENTS], "SEGMENTS"))
-    if len(memory) != len(entries):
-        raise ValueError(f"MEMORY has {len(memory)} entries for {len(entries)} segments")
+    entries = _entries(parse(sections[Section.SEGMENTS], "SEGMENTS"))
+    on_npu = sum(isinstance(entry, _Segment) for entry in entries)
+    if len(memory) != on_npu:
+        raise ValueError(f"MEMORY has {len(memory)} entries for {on_npu} segments of the NPU")
     if len(sections[Section.COMMAND_LAYERS]) % np.dtype(_LAYER_TYPE).itemsize:
         raise ValueError("COMMAND_LAYERS ends within a number")
     parts = {
@@ -631,12 +681,17 @@ def _program(sections: dict[int, bytes]) -> Program:
         Section.COMMAND_LAYERS: _Parts(
             "COMMAND_LAYERS", np.frombuffer(sections[Section.COMMAND_LAYERS], _LAYER_TYPE)
         ),
+        Section.HOST: _Parts("HOST", sections.get(Section.HOST, b"")),
     }
     own = tensors
     if about.one_by_one:
         own = replace(tensors, tensors=tuple(t.sample(about.batch) for t in tensors.tensors))
+    plans = iter(memory)
     segments = tuple(
-        _segment(entry, plan, own, parts) for entry, plan in zip(entries, memory, strict=True)
+        _segment(entry, next(plans), own, parts)
+        if isinstance(entry, _Segment)
+        else _host_segment(entry, own, parts)
+        for entry in entries
     )
     for part in parts.values():
         part.end()
@@ -664,19 +719,34 @@ def _pair(tensors: _Tensors, numbers: tuple[int, ...]) -> tuple[str, str]:
     return tensors[numbers[0]].name, tensors[numbers[1]].name
 
 
-def _npu_entries(value: Any) -> list[_Segment]:
-    """Return the entries of SEGMENTS; refuse what this software does not run."""
-    for index, entry in enumerate(value if isinstance(value, list) else []):
+def _entries(value: Any) -> list[_Segment | _HostSegment]:
+    """Return the entries of SEGMENTS."""
+    if not isinstance(value, list):
+        return list(build(tuple[_Segment, ...], value, "SEGMENTS"))
+    entries: list[_Segment | _HostSegment] = []
+    for index, entry in enumerate(value):
+        where = f"SEGMENTS[{index}]"
         kind = entry.get("kind") if isinstance(entry, dict) else None
+        if isinstance(kind, str) and kind not in (NPU, HOST):
+            raise ValueError(f"{where}.kind is {kind[:40]!a}")
         if kind == HOST:
-            raise ReservedError(
-                f"segment {index}",
-                "it runs on the host, this software runs programs that are wholly on the NPU",
-                _UPDATE,
-            )
-        if isinstance(kind, str) and kind != NPU:
-            raise ValueError(f"SEGMENTS[{index}].kind is {kind[:40]!a}")
-    return list(build(tuple[_Segment, ...], value, "SEGMENTS"))
+            entries.append(build(_HostSegment, entry, where))
+        else:
+            entries.append(build(_Segment, entry, where))
+    return entries
+
+
+def _host_segment(
+    entry: _HostSegment, tensors: _Tensors, parts: dict[Section, _Parts]
+) -> HostSegment:
+    return HostSegment(
+        name=entry.name,
+        model=parts[Section.HOST].take(entry.model_bytes, alignment=SECTION_ALIGNMENT),
+        kernels=entry.kernels,
+        inputs=tuple(tensors[number] for number in entry.inputs),
+        outputs=tuple(tensors[number] for number in entry.outputs),
+        layers=parts[Section.LAYERS].take(entry.layers),
+    )
 
 
 def _segment(
@@ -761,6 +831,6 @@ def _sections(data: bytes, source: str) -> dict[int, bytes]:
             raise damaged(f"damaged: section {section} is there twice")
         sections[section] = data[offset : offset + size]
     for needed in Section:
-        if needed not in sections:
+        if needed not in sections and needed not in OPTIONAL:
             raise damaged(f"damaged: section {needed.name} is missing")
     return sections

@@ -1,7 +1,7 @@
-"""The parts of a program: each is a stream of commands with all that a device needs to run it.
+"""The parts of a program: each runs on the NPU or on the host.
 
-A program's segments run one after the other and hand tensors on by name. All of today's run on
-the NPU.
+A program's segments run one after the other and hand tensors on by name. Those of the NPU are a
+stream of commands with all that a device needs to run it, those of the host a small model.
 """
 
 from __future__ import annotations
@@ -16,18 +16,29 @@ from celosia.sw.program.origin import Origin
 from celosia.sw.program.tensors import PlacedTensor, TensorInfo
 
 __all__ = [
+    "DEFAULT_KERNELS",
+    "HostSegment",
+    "KERNELS",
     "LayerInfo",
     "MemoryPlan",
     "NO_LAYER",
     "NPU_DTYPES",
     "NpuSegment",
+    "REFERENCE_KERNELS",
     "ReservedError",
+    "Segment",
 ]
 
 NO_LAYER = -1
 """In `NpuSegment.command_layers`: the command works for no layer."""
 NPU_DTYPES = ("int8",)
 """Element types of the tensors that an NPU segment takes and gives."""
+
+REFERENCE_KERNELS, DEFAULT_KERNELS = "reference", "default"
+KERNELS = (REFERENCE_KERNELS, DEFAULT_KERNELS)
+"""What computes a segment of the host: TFLite's reference kernels, or its default ones where there
+is no reference kernel, or a wrong one."""
+MODEL_IDENTIFIER = b"TFL3"
 
 _REBUILD = "compile the model again"
 
@@ -188,6 +199,21 @@ class NpuSegment:
         }
 
     @property
+    def infos(self) -> tuple[TensorInfo, ...]:
+        """What its tensors are, wherever they lie."""
+        return infos_of(self.placed)
+
+    @property
+    def taken(self) -> tuple[TensorInfo, ...]:
+        """The tensors that it needs."""
+        return infos_of(self.inputs)
+
+    @property
+    def given(self) -> tuple[TensorInfo, ...]:
+        """The tensors that it makes for others."""
+        return infos_of(self.outputs)
+
+    @property
     def predicted_cycles(self) -> int:
         """The compiler's estimate of the time it takes."""
         return sum(layer.predicted_cycles for layer in self.layers)
@@ -224,6 +250,73 @@ class NpuSegment:
         """Return the bytes that a region must have at least."""
         own = {Region.CODE: len(self.commands), Region.CONST: len(self.constants)}
         return max(own.get(region, 0), self.memory.region_bytes.get(region.name, 0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostSegment:
+    """What the host does in one go: operators of the model, cut out of it as they are.
+
+    Parameters
+    ----------
+    name : str
+        For people.
+    model : bytes
+        A ``.tflite`` file with these operators. Its inputs and outputs are the segment's, in this
+        order; their names may be others.
+    kernels : str
+        Which of TFLite's kernels compute it, one of `KERNELS`.
+    inputs, outputs : tuple of TensorInfo
+        What it takes and gives, in the element types that the model has.
+    layers : tuple of LayerInfo
+        An entry an operator, in order.
+
+    Raises
+    ------
+    ProgramError
+        If the model is none, or the kernels are unknown.
+    """
+
+    name: str = ""
+    model: bytes
+    kernels: str = REFERENCE_KERNELS
+    inputs: tuple[TensorInfo, ...] = ()
+    outputs: tuple[TensorInfo, ...] = ()
+    layers: tuple[LayerInfo, ...] = ()
+
+    def __post_init__(self) -> None:
+        what = f"the host's segment {self.name!r}"
+        if self.model[4:8] != MODEL_IDENTIFIER:
+            raise ProgramError(what, "its model is no TensorFlow Lite model", _REBUILD)
+        if self.kernels not in KERNELS:
+            raise ProgramError(what, f"its kernels are {self.kernels[:40]!a}", _REBUILD)
+
+    @property
+    def infos(self) -> tuple[TensorInfo, ...]:
+        """Inputs and outputs."""
+        return (*self.inputs, *self.outputs)
+
+    @property
+    def taken(self) -> tuple[TensorInfo, ...]:
+        """The tensors that it needs."""
+        return self.inputs
+
+    @property
+    def given(self) -> tuple[TensorInfo, ...]:
+        """The tensors that it makes for others."""
+        return self.outputs
+
+    @property
+    def intermediates(self) -> tuple[PlacedTensor, ...]:
+        """Nothing: its tensors are the interpreter's."""
+        return ()
+
+    @property
+    def predicted_cycles(self) -> int:
+        """Of the NPU: none."""
+        return 0
+
+
+Segment = NpuSegment | HostSegment
 
 
 def infos_of(tensors: Iterable[PlacedTensor]) -> tuple[TensorInfo, ...]:

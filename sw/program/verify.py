@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from celosia.errors import ProgramError
+from celosia.errors import ModelError, ProgramError
 from celosia.hw.contract.addresses import softmax_lines, vector_lines
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import (
@@ -23,7 +23,8 @@ from celosia.hw.contract.isa import (
 )
 from celosia.hw.contract.legal import LACKING_REMEDY, field_problem, lacking
 from celosia.hw.contract.needed import operation_of
-from celosia.sw.program.file import Program
+from celosia.sw.compiler.frontends.tflite.convert import load
+from celosia.sw.program.file import HostSegment, Program
 from celosia.sw.program.footprint import Access, OutOfRangeError, accesses
 from celosia.sw.program.limits import MAX_PAIR_EFFORT, MAX_PAIRS, MAX_SYSTEM_BYTES, check_limits
 from celosia.sw.program.order import CommandOrder, command_name
@@ -36,6 +37,7 @@ BLOCK_PAIRS = 1 << 18
 """Accesses held against others at a time."""
 PAIR_EFFORT = 100
 """Of telling two accesses apart, in intervals."""
+_REBUILD = "compile the model again"
 _REMEDY = "this is a defect of the compiler that wrote the program: report it"
 
 
@@ -57,7 +59,9 @@ def check_program(program: Program, *, limits: bool = True) -> None:
     ProgramError
         Naming the command or the two commands in question, and the reason.
     """
-    for segment in program.segments:
+    for part in program.host_segments:
+        _check_model(part)
+    for segment in program.npu_segments:
         sizes = {region: segment.region_bytes(region) for region in Region}
         if limits and sum(sizes.values()) > MAX_SYSTEM_BYTES:
             raise ProgramError(
@@ -67,6 +71,25 @@ def check_program(program: Program, *, limits: bool = True) -> None:
                 "make the model smaller",
             )
         check_commands(segment.decode(), program.config, sizes, limits=limits)
+
+
+def _check_model(segment: HostSegment) -> None:
+    """Refuse a host's segment whose model cannot be read, or has another interface."""
+    what = f"the host's segment {segment.name!r}"
+    try:
+        graph = load(segment.model, anything=True, follow=False)
+    except ModelError as error:
+        raise ProgramError(what, f"its model is damaged: {error.cause}", _REBUILD) from None
+    for kind, names, infos in (
+        ("input", graph.inputs, segment.inputs),
+        ("output", graph.outputs, segment.outputs),
+    ):
+        found = [(graph.tensors[name].shape, graph.tensors[name].dtype.value) for name in names]
+        wanted = [(info.shape, info.dtype) for info in infos]
+        if found != wanted:
+            raise ProgramError(
+                what, f"its model's {kind}s are {found}, the program's {wanted}", _REBUILD
+            )
 
 
 def check_commands(

@@ -7,6 +7,7 @@ leaves every intermediate tensor in system memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,8 @@ def check_model(
         If the model cannot be compiled or checked, or the device fails.
     """
     plain = program if program is not None else compile_model(path, config, fold=fold)
-    with ReferenceModel(path, interpreter=interpreter) as reference:
+    with ExitStack() as stack:
+        reference = stack.enter_context(ReferenceModel(path, interpreter=interpreter))
         instrumented = compile_model(
             path,
             config,
@@ -173,28 +175,27 @@ def check_model(
             fold=plain.folded_macs > 0,
             batch=reference.samples(plain.inputs[0].shape),
         )
+        # Two sessions: what a program keeps from run to run is its own.
+        session = stack.enter_context(Session(plain, device))
+        kept_session = stack.enter_context(Session(instrumented, device))
         if state is not None:
-            reference.restore([state[info.name] for info in plain.persistent])
-        return _check(reference, plain, instrumented, device, inputs, progress, state)
+            reference.restore({info.origin.index: state[info.name] for info in plain.persistent})
+            session.restore(state)
+            kept_session.restore(state)
+        return _check(reference, session, kept_session, inputs, progress)
 
 
 def _check(
     reference: ReferenceModel,
-    plain: Program,
-    instrumented: Program,
-    device: Device,
+    session: Session,
+    kept_session: Session,
     inputs: Sequence[Mapping[str, Array]],
     progress: Callable[[int], None] | None,
-    state: Mapping[str, Array] | None,
 ) -> CheckReport:
     results: list[Result] = []
     compared: set[str] = set()
     difference: Difference | None = None
-    # Two sessions: what a program keeps from run to run is its own.
-    session, kept_session = Session(plain, device), Session(instrumented, device)
-    if state is not None:
-        session.restore(state)
-        kept_session.restore(state)
+    plain, instrumented = session.program, kept_session.program
     for number, sample in enumerate(inputs):
         expected = reference.run(sample)
         results.append(session.run(sample))
@@ -251,10 +252,12 @@ class _Comparison:
             got = np.asarray(tensors[name])
             for source in self._expected:
                 wanted = source.tensors[name]
+                if wanted.dtype == np.uint8 and got.dtype == np.int8:
+                    got = (got.astype(np.int16) + 128).astype(np.uint8)
                 if kept is not None:
                     wanted = wanted[..., list(kept)]
                 # Equal bytes of another shape are equal: a batch of one comes and goes.
-                wrong = got.reshape(-1) != wanted.reshape(-1) if got.size == wanted.size else None
+                wrong = _different(got, wanted) if got.size == wanted.size else None
                 if wrong is not None and not wrong.any():
                     continue
                 assert wrong is not None, f"{name!r} is {got.shape}, must be {wanted.shape}"
@@ -273,3 +276,12 @@ class _Comparison:
                     origin=find_origin(program, name, index, op_index),
                 )
         return None
+
+
+def _different(got: Array, wanted: Array) -> npt.NDArray[np.bool_]:
+    """Return where two tensors of equally many elements differ; two that are no number do not."""
+    one, other = got.reshape(-1), wanted.reshape(-1)
+    wrong: npt.NDArray[np.bool_] = one != other
+    if np.issubdtype(one.dtype, np.floating):
+        wrong &= ~(np.isnan(one) & np.isnan(other))
+    return wrong

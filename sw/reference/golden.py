@@ -15,6 +15,7 @@ outputs do not depend on are neither run nor looked at.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from celosia.sim.golden import activations, floats, movement, resize
 from celosia.sim.golden import operators as golden
+from celosia.sim.golden.matmul import batch_matmul
 from celosia.sw.compiler.ir import Graph
 from celosia.sw.reference.graph import (
     GoldenOperator,
@@ -29,6 +31,7 @@ from celosia.sw.reference.graph import (
     UnsupportedModelError,
     read_graph,
 )
+from celosia.sw.reference.signed import OFFSET, signed, to_signed, to_unsigned
 
 __all__ = ["OPERATORS", "GoldenModel", "GoldenOperator", "TensorInfo", "UnsupportedModelError"]
 
@@ -71,17 +74,24 @@ class GoldenModel:
         self._variables = graph.variables
         self.reset()
         for op in self.operators:
+            for index in (*op.inputs, *op.outputs):
+                if index in graph.unknown:
+                    raise UnsupportedModelError(
+                        f"operator {op.position} ({op.name}) is not supported:"
+                        f" {graph.unknown[index]}"
+                    )
             self._check(op)
+        self._signed = copy(self)
+        self._signed.tensors = {index: signed(info) for index, info in self.tensors.items()}
 
     def reset(self) -> None:
         """Let the variables hold what they hold before the first inference."""
         self._held = {variable.before: variable.initial for variable in self._variables}
 
-    def restore(self, values: Sequence[Array]) -> None:
-        """Let the variables hold these values, in the order of the graph's."""
-        self._held = {
-            variable.before: value for variable, value in zip(self._variables, values, strict=True)
-        }
+    def restore(self, values: Mapping[int, Array]) -> None:
+        """Let variables hold these values, by the number of the tensor that reads each first."""
+        self.reset()
+        self._held |= {index: value for index, value in values.items() if index in self._held}
 
     def run(self, inputs: Inputs) -> dict[str, Array]:
         """Run one inference; the next one begins with the variables that it leaves.
@@ -105,8 +115,7 @@ class GoldenModel:
         values = {info.index: info.data for info in self.tensors.values() if info.data is not None}
         computed = self._bind(inputs) | self._held
         for op in self.operators:
-            results = self._evaluator(op)(self, op, {**values, **computed})
-            each = results if isinstance(results, list) else [results]
+            each = self._evaluate(op, {**values, **computed})
             for index, result in zip(op.outputs, each, strict=True):
                 expected = self.tensors[index].shape
                 # A batch of another size than the file's is allowed to pass through.
@@ -122,6 +131,17 @@ class GoldenModel:
             for variable in self._variables
         }
         return computed
+
+    def _evaluate(self, op: GoldenOperator, values: Values) -> list[Array]:
+        """Return an operator's results."""
+        unsigned = op.name not in _CONVERSIONS and any(
+            self.tensors[index].dtype == np.uint8 for index in op.outputs
+        )
+        if unsigned:
+            values = {index: to_signed(value) for index, value in values.items()}
+        results = self._evaluator(op)(self._signed if unsigned else self, op, values)
+        each = results if isinstance(results, list) else [results]
+        return [to_unsigned(result) for result in each] if unsigned else each
 
     def _bind(self, inputs: Inputs) -> dict[int, Array]:
         if isinstance(inputs, Mapping):
@@ -167,10 +187,10 @@ class GoldenModel:
         source = op.inputs[_DATA_PLACE.get(op.name, 0)]
         data = [self.tensors[i] for i in (source, op.outputs[0])]
         for info in data:
-            if info.dtype != np.int8 or info.scales.size != 1:
+            if info.dtype not in (np.int8, np.uint8) or info.scales.size != 1:
                 raise UnsupportedModelError(
                     f"operator {op.position} ({op.name}): tensor {info.name!r} is {info.dtype} "
-                    f"with {info.scales.size} scales, only int8 with one scale is supported"
+                    f"with {info.scales.size} scales; supported are int8 and uint8 with one scale"
                 )
 
 
@@ -217,6 +237,7 @@ def _convolution(model: GoldenModel, op: GoldenOperator, values: Values) -> Arra
         dilations=(options["dilation_h_factor"], options["dilation_w_factor"]),
         w_scales=model.tensors[op.inputs[1]].scales,
         activation=_activation(op),
+        **_of_weights(model, op),
         **_in_out(model, op),
     )
 
@@ -238,6 +259,13 @@ def _transpose_conv(model: GoldenModel, op: GoldenOperator, values: Values) -> A
         out_zero_point=out.zero_point,
         activation=_activation(op),
     )
+
+
+def _of_weights(model: GoldenModel, op: GoldenOperator) -> dict[str, Any]:
+    """Return what the kernels of uint8 convolutions have that those of int8 have not."""
+    if not model.tensors[op.outputs[0]].unsigned:
+        return {}
+    return {"unsigned": True, "w_zero_point": model.tensors[op.inputs[1]].zero_point}
 
 
 def _fully_connected(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
@@ -281,6 +309,12 @@ def _extremum(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
     return function(values[a], values[b])
 
 
+def _batch_matmul(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    a, b = (values[i] for i in op.inputs)
+    turned = {name: bool(op.options[name]) for name in ("adj_x", "adj_y")}
+    return batch_matmul(a, b, **turned, **_operands(model, op))
+
+
 def _squared_difference(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
     a, b = (values[i] for i in op.inputs)
     return golden.squared_difference(a, b, **_operands(model, op))
@@ -308,6 +342,7 @@ def _pool(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
         scale=out.scale,
         zero_point=out.zero_point,
         activation=_activation(op),
+        **({"unsigned": True} if out.unsigned and op.name == "AVERAGE_POOL_2D" else {}),
     )
 
 
@@ -438,7 +473,20 @@ def _pairs(values: Values, index: int) -> list[tuple[int, int]]:
 
 
 def _concatenation(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
-    return movement.concatenation([values[i] for i in op.inputs], axis=op.options["axis"])
+    parts = [values[i] for i in op.inputs]
+    out = model.tensors[op.outputs[0]]
+    if not out.unsigned:
+        return movement.concatenation(parts, axis=op.options["axis"])
+    infos = [model.tensors[i] for i in op.inputs]
+    joined = movement.concatenation_of_uint8(
+        [to_unsigned(part) for part in parts],
+        scales=[info.scale for info in infos],
+        zero_points=[info.zero_point + OFFSET for info in infos],
+        out_scale=out.scale,
+        out_zero_point=out.zero_point + OFFSET,
+        axis=op.options["axis"],
+    )
+    return to_signed(joined)
 
 
 def _split(model: GoldenModel, op: GoldenOperator, values: Values) -> list[Array]:
@@ -611,6 +659,7 @@ _EVALUATORS: dict[str, _Evaluator] = {
     "FULLY_CONNECTED": _fully_connected,
     "TRANSPOSE_CONV": _transpose_conv,
     "RESIZE_BILINEAR": _resize_bilinear,
+    "BATCH_MATMUL": _batch_matmul,
     "ADD": _binary,
     "SUB": _binary,
     "MUL": _binary,
@@ -649,7 +698,8 @@ _EVALUATORS: dict[str, _Evaluator] = {
 _DATA_PLACE = {"TRANSPOSE_CONV": 2}
 """Which operand the activations are, where it is not the first one."""
 # What moves data without computing, or looks at the types itself.
-_ANY_TYPE = frozenset({*_MOVEMENTS, "CAST", "QUANTIZE", "DEQUANTIZE"})
+_CONVERSIONS = frozenset({"CAST", "QUANTIZE", "DEQUANTIZE"})
+_ANY_TYPE = _CONVERSIONS.union(_MOVEMENTS)
 _FLOATS = frozenset({"GELU", "LEAKY_RELU", *floats.UNARY, *floats.BINARY})
 OPERATORS: tuple[str, ...] = tuple(sorted(_EVALUATORS))
 """TFLite names of the operators that the golden model computes."""

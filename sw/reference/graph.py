@@ -23,6 +23,7 @@ __all__ = [
     "GoldenVariable",
     "TensorInfo",
     "UnsupportedModelError",
+    "live_operators",
     "read_graph",
 ]
 
@@ -51,6 +52,8 @@ class TensorInfo:
         Of a per-tensor quantised tensor (0 when it has none).
     data
         The value of a constant tensor, None for one that is computed.
+    unsigned
+        It is uint8 in the file; here values and zero point are 128 less.
     """
 
     index: int
@@ -60,6 +63,7 @@ class TensorInfo:
     scales: npt.NDArray[np.float32]
     zero_point: int
     data: Array | None
+    unsigned: bool = False
 
     @property
     def scale(self) -> float:
@@ -123,6 +127,8 @@ class GoldenGraph:
         Those that the outputs and the variables depend on, in order of execution.
     variables
         What an inference leaves for the next.
+    unknown
+        Tensors whose shape or value the reader cannot tell, by index, and why.
     """
 
     tensors: dict[int, TensorInfo]
@@ -130,6 +136,7 @@ class GoldenGraph:
     outputs: list[TensorInfo]
     operators: list[GoldenOperator]
     variables: list[GoldenVariable]
+    unknown: Mapping[int, str]
 
 
 def read_graph(source: str | Path | bytes | Graph) -> GoldenGraph:
@@ -163,12 +170,7 @@ def read_graph(source: str | Path | bytes | Graph) -> GoldenGraph:
         for op in graph.ops
         if isinstance(op, SourceOp)
     ]
-    inputs, outputs = graph.inputs, graph.outputs
-    if graph.interface is not None:
-        inputs, outputs = (
-            [tensor.name for tensor in side]
-            for side in (graph.interface.inputs, graph.interface.outputs)
-        )
+    inputs, outputs = graph.interface_names
     return GoldenGraph(
         tensors=tensors,
         inputs=[tensors[index] for index in numbers(inputs)],
@@ -182,7 +184,24 @@ def read_graph(source: str | Path | bytes | Graph) -> GoldenGraph:
             )
             for variable in graph.state
         ],
+        unknown={
+            graph.tensors[name].index: cause
+            for name, cause in graph.host_only.items()
+            if name in graph.tensors
+        },
     )
+
+
+def live_operators(graph: Graph) -> list[tuple[GoldenOperator, list[str]]]:
+    """Return the operators that the outputs depend on, and the names of the tensors they write.
+
+    Tensors of elements that numpy does not have are left out.
+    """
+    names = {tensor.index: tensor.name for tensor in graph.tensors.values()}
+    return [
+        (op, [names[index] for index in op.outputs if graph.tensors[names[index]].dtype.numpy])
+        for op in read_graph(graph).operators
+    ]
 
 
 def _info(tensor: Tensor) -> TensorInfo:

@@ -12,7 +12,14 @@ from celosia.sw.driver.result import Result
 from celosia.sw.program.file import Program, TensorInfo
 from celosia.sw.reference.check import CheckReport
 
-__all__ = ["check_figures", "describe_output", "run_figures", "state_figures", "utilisation"]
+__all__ = [
+    "check_figures",
+    "describe_output",
+    "npu_macs",
+    "run_figures",
+    "state_figures",
+    "utilisation",
+]
 
 MAX_SAMPLES = 3
 """Of a run whose outputs are described."""
@@ -24,12 +31,17 @@ def utilisation(program: Program, cycles: int | None) -> float | None:
     """Return the share of the multipliers' cycles that the model's own products take.
 
     ``MACs / (cycles * rows * cols)``; None without cycles. MACs that folding removed do not count:
-    no multiplier works on them.
+    no multiplier works on them. Nor do those of operators on the host.
     """
     if not cycles:
         return None
-    macs = sum(layer.macs for layer in program.layers) - program.folded_macs
-    return program.runs * macs / (cycles * program.config.macs_per_cycle)
+    return npu_macs(program) / (cycles * program.config.macs_per_cycle)
+
+
+def npu_macs(program: Program) -> int:
+    """Return the multiply-accumulates that the NPU does: neither folded away nor on the host."""
+    own = [layer for layer in program.layers if layer.runs_on == "npu"]
+    return program.runs * sum(layer.macs - layer.folded_macs for layer in own)
 
 
 def run_figures(
@@ -67,12 +79,18 @@ def run_figures(
         "predicted_cycles": program.predicted_cycles,
         "macs": program.runs * sum(layer.macs for layer in program.layers),
         "folded_macs": program.runs * program.folded_macs,
+        "npu_macs": npu_macs(program),
         "utilisation": utilisation(program, cycles),
         "seconds": seconds,
         "equal": None,
         "counters": dict(results[0].counters),
         "segments": [
-            {"name": part.name, "cycles": part.cycles, "counters": dict(part.counters)}
+            {
+                "name": part.name,
+                "cycles": part.cycles,
+                "counters": dict(part.counters),
+                "milliseconds": part.milliseconds,
+            }
             for part in results[0].segments
         ],
         "layers": [asdict(layer) for layer in program.layers],

@@ -12,11 +12,14 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Region
 from celosia.hw.contract.named import resolve_config
 from celosia.quantities import KIB
-from celosia.sw.compiler.build import compile_model
+from celosia.sw.compiler.build import Host, compile_model
 from celosia.sw.compiler.cost.engines import MemoryTiming, predict
 from celosia.sw.driver.device import FIRST_ADDRESS
 from celosia.sw.driver.layout import Layout
+from celosia.sw.driver.uart.session import BAUD_RATES
 from celosia.sw.program.file import LayerInfo, Program
+from celosia.sw.report.figures import npu_macs
+from celosia.sw.report.host import measure_host
 from celosia.sw.report.labels import layer_label
 
 if TYPE_CHECKING:
@@ -35,6 +38,8 @@ __all__ = [
 
 ENDLESS = 1 << 62
 LISTED_LAYERS = 3
+BITS_PER_BYTE = 10
+"""On a serial line, with start and stop bit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +65,17 @@ class Fit:
     macs : int
     multipliers : tuple of int
         What the NPU takes, what the FPGA has.
+    host_operators : int
+        How many operators run on the host.
+    host_milliseconds : float or None
+        What they take on this machine, one by one; None if that has not been measured.
+    link_bytes : int
+        What goes over the line in an inference: tensors that segments of the NPU take and give.
+    reload_bytes : int
+        Code and constants that go over it as well, because the segments do not fit into memory side
+        by side.
+    link_baud : int
+        Rate of the line; 0 if it takes no time, as in simulation.
     """
 
     model: str
@@ -73,6 +89,24 @@ class Fit:
     macs: int
     multipliers: tuple[int, int]
     batch: int = 1
+    host_operators: int = 0
+    host_milliseconds: float | None = 0.0
+    link_bytes: int = 0
+    reload_bytes: int = 0
+    link_baud: int = 0
+
+    @property
+    def link_milliseconds(self) -> float:
+        """Time on the line, without the frames' headers and the round trips."""
+        bits = BITS_PER_BYTE * (self.link_bytes + self.reload_bytes)
+        return bits / self.link_baud * 1e3 if self.link_baud else 0.0
+
+    @property
+    def total_milliseconds(self) -> float | None:
+        """An inference with host and line; None if the host's time is not known."""
+        if self.host_milliseconds is None:
+            return None
+        return self.milliseconds + self.host_milliseconds + self.link_milliseconds
 
     @property
     def memory_fits(self) -> bool:
@@ -92,12 +126,18 @@ class Fit:
 
     @property
     def milliseconds(self) -> float:
-        """Predicted time of an inference, without the transfer of input and output."""
+        """Predicted time of an inference on the NPU, without the transfer of input and output."""
         return self.cycles / self.batch / self.clock_hz * 1e3
 
     def figures(self) -> dict[str, Any]:
         """Return everything as plain values, for JSON."""
-        return {**asdict(self), "fits": self.fits, "milliseconds": self.milliseconds}
+        return {
+            **asdict(self),
+            "fits": self.fits,
+            "milliseconds": self.milliseconds,
+            "link_milliseconds": self.link_milliseconds,
+            "total_milliseconds": self.total_milliseconds,
+        }
 
 
 def fit_program(
@@ -107,6 +147,7 @@ def fit_program(
     clock_hz: int,
     memory: MemoryTiming,
     multipliers: tuple[int, int] = (0, 0),
+    link_baud: int = 0,
 ) -> Fit:
     """Return how a program does on a board.
 
@@ -120,23 +161,57 @@ def fit_program(
         Of the board's memory.
     multipliers : tuple of int
         What the NPU takes, what the FPGA has.
+    link_baud : int
+        Rate of the serial line; 0 if what the host hands over takes no time.
     """
-    layout = Layout.of(program.npu, first=FIRST_ADDRESS, memory_bytes=ENDLESS)
-    # The last command ends the program; predictions are made without it.
-    prediction = predict(program.npu.decode()[:-1], program.config, memory=memory)
+    layouts = _layouts(program)
+    # The last command ends a segment; predictions are made without it.
+    cycles = sum(
+        predict(segment.decode()[:-1], program.config, memory=memory).cycles
+        for segment in program.npu_segments
+    )
+    side_by_side = max((layout.end for layout in layouts), default=0)
+    largest = max((layout.end - layout[Region.CODE].base for layout in layouts), default=0)
+    fits_together = side_by_side <= memory_bytes
+    times = measure_host(program)
     return Fit(
         model=program.model,
         config=program.config.name,
-        region_bytes={region.name.lower(): layout[region].size for region in Region},
-        needed_bytes=layout.end,
+        region_bytes={
+            region.name.lower(): sum(layout[region].size for layout in layouts) for region in Region
+        },
+        # Segments that do not fit side by side take turns.
+        needed_bytes=side_by_side if fits_together else FIRST_ADDRESS + largest,
         memory_bytes=memory_bytes,
         memory=replace(memory),
         clock_hz=clock_hz,
         batch=program.batch,
-        cycles=program.runs * prediction.cycles,
-        macs=program.runs * sum(layer.macs for layer in program.layers),
+        cycles=program.runs * cycles,
+        macs=npu_macs(program),
         multipliers=multipliers,
+        host_operators=len(times),
+        host_milliseconds=None
+        if any(time.milliseconds is None for time in times)
+        else sum(time.milliseconds or 0.0 for time in times),
+        link_bytes=sum(
+            info.size_bytes
+            for segment in program.npu_segments
+            for info in (*segment.taken, *segment.given)
+        ),
+        reload_bytes=0
+        if fits_together
+        else sum(len(part.commands) + len(part.constants) for part in program.npu_segments),
+        link_baud=link_baud,
     )
+
+
+def _layouts(program: Program) -> list[Layout]:
+    """Return the places of a program's segments, one behind the other."""
+    layouts: list[Layout] = []
+    for segment in program.npu_segments:
+        first = layouts[-1].end if layouts else FIRST_ADDRESS
+        layouts.append(Layout.of(segment, first=first, memory_bytes=ENDLESS))
+    return layouts
 
 
 def heaviest_layers(program: Program) -> list[tuple[str, int]]:
@@ -158,6 +233,7 @@ def fit_model(
     memory_kib: int | None = None,
     fold: bool = False,
     batch: int = 1,
+    host: Host = "allow",
 ) -> Fit:
     """Say before any synthesis whether a model fits a board, and how long an inference takes.
 
@@ -177,6 +253,8 @@ def fit_model(
         Remove channels that are constant.
     batch : int
         Samples of a run.
+    host : "allow" or "refuse"
+        What happens to operators that the NPU does not run.
 
     Raises
     ------
@@ -186,7 +264,7 @@ def fit_model(
     from celosia.boards.build import request_of
 
     request = request_of(board, config, clock_mhz=clock_mhz, memory_kib=memory_kib)
-    program = compile_model(model, request.config, fold=fold, batch=batch)
+    program = compile_model(model, request.config, fold=fold, batch=batch, host=host)
     identity = request.identity
     return fit_board(
         program, request.board, clock_hz=identity.clock_hz, memory_bytes=identity.memory_bytes
@@ -212,11 +290,17 @@ def fit_board(program: Program, board: Board, *, clock_hz: int, memory_bytes: in
             flows.multipliers_of(program.config, flow),
             board.capacity[flow.multiplier],
         ),
+        link_baud=BAUD_RATES[0],
     )
 
 
 def boards_that_fit(
-    model: str | os.PathLike[str] | bytes, unlike: Board, *, fold: bool, batch: int = 1
+    model: str | os.PathLike[str] | bytes,
+    unlike: Board,
+    *,
+    fold: bool,
+    batch: int = 1,
+    host: Host = "allow",
 ) -> list[Board]:
     """Return the other boards that a model fits."""
     from celosia.boards import registry
@@ -226,7 +310,9 @@ def boards_that_fit(
         if board.name == unlike.name:
             continue
         try:
-            program = compile_model(model, resolve_config(board.config), fold=fold, batch=batch)
+            program = compile_model(
+                model, resolve_config(board.config), fold=fold, batch=batch, host=host
+            )
         except (CompileError, UnsupportedError):
             continue
         fit = fit_board(program, board, clock_hz=board.clock_hz, memory_bytes=board.memory.bytes)

@@ -26,9 +26,13 @@ def batch_lines(program: Program, cycles: int | None) -> list[str]:
 def timing_lines(program: Program, result: Result, figures: dict[str, Any]) -> list[str]:
     """Return cycles, prediction and utilisation in words."""
     predicted = figures["predicted_cycles"]
-    macs, folded = figures["macs"] - figures["folded_macs"], figures["folded_macs"]
+    macs, folded = figures["npu_macs"], figures["folded_macs"]
     more = f"; {folded:,} more MACs of the model folded away" if folded else ""
     batch = batch_lines(program, result.cycles)
+    on_host = figures["macs"] - folded - macs
+    more += f"; {on_host:,} more on the host" if on_host else ""
+    if not program.npu_segments:
+        return []
     if result.cycles is None:
         return [
             f"cycles: none on the emulator, {predicted:,} predicted; {macs:,} MACs{more}",

@@ -23,7 +23,7 @@ from celosia.hw.contract.isa import (
     VectorOp,
 )
 from celosia.sw.program.file import Program
-from celosia.sw.program.segments import LayerInfo, NpuSegment
+from celosia.sw.program.segments import HostSegment, LayerInfo, NpuSegment, Segment
 from celosia.sw.program.tensors import PlacedTensor
 from celosia.sw.report.labels import layer_label
 
@@ -39,7 +39,7 @@ class Origin:
     Attributes
     ----------
     layer : LayerInfo or None
-        The layer that writes the tensor.
+        The layer that writes the tensor; of one on the host nothing else is known.
     tile, tiles : int or None
         Accumulator tile, counted from 0, and how many the command has; only for convolutions.
     command : int or None
@@ -63,7 +63,8 @@ class Origin:
     def __str__(self) -> str:
         parts = []
         if self.layer is not None:
-            parts.append(f"layer {layer_label(self.layer)}")
+            where = " on the host" if self.layer.runs_on == "host" else ""
+            parts.append(f"layer {layer_label(self.layer)}{where}")
         if self.tile is not None:
             parts.append(f"tile {self.tile} of {self.tiles}")
         if self.command is not None:
@@ -81,7 +82,7 @@ class Origin:
 
 
 def find_origin(program: Program, name: str, index: Sequence[int], op_index: int = -1) -> Origin:
-    """Return what computed one element of a tensor that a program leaves in system memory.
+    """Return what computed one element of a tensor that a program leaves to be looked at.
 
     Parameters
     ----------
@@ -98,6 +99,9 @@ def find_origin(program: Program, name: str, index: Sequence[int], op_index: int
     name = next((source for source, target in program.conversions if target == name), name)
     if name in {info.name for info in program.inputs}:
         return Origin(layer=None)
+    for part in program.host_segments:
+        if name in {info.name for info in part.outputs}:
+            return Origin(layer=_layer(part, op_index, None))
     segment, tensor = _writer(program, name)
     commands = segment.decode()
     if program.runs > 1:  # the place of the element in its own sample
@@ -135,7 +139,7 @@ def find_origin(program: Program, name: str, index: Sequence[int], op_index: int
 
 def _writer(program: Program, name: str) -> tuple[NpuSegment, PlacedTensor]:
     """Return the last segment that leaves a tensor in system memory, and its place there."""
-    for segment in reversed(program.segments):
+    for segment in reversed(program.npu_segments):
         for tensor in (*segment.outputs, *segment.intermediates):
             if tensor.name == name:
                 return segment, tensor
@@ -220,11 +224,11 @@ def _feeding_conv(commands: Sequence[Command], position: int) -> int | None:
     return handing_over[turn] if turn < len(handing_over) else None
 
 
-def _layer(segment: NpuSegment, op_index: int, position: int | None) -> LayerInfo | None:
+def _layer(segment: Segment, op_index: int, position: int | None) -> LayerInfo | None:
     for layer in segment.layers:
         if op_index >= 0 and layer.origin.index == op_index:
             return layer
-    if position is None:
+    if position is None or isinstance(segment, HostSegment):
         return None
     return segment.layer_of(position)
 

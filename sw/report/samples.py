@@ -24,6 +24,8 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
+MOST_INDEX = 3
+"""Of the random numbers of something."""
 Sample = dict[str, Array]
 """One inference's inputs, by tensor name."""
 
@@ -32,7 +34,8 @@ def random_samples(program: Program, count: int, seed: int) -> list[Sample]:
     """Draw inputs, uniform over all values of their type.
 
     Floats are drawn from what the int8 tensor that they are converted to can say, and a little
-    beyond.
+    beyond. Wide integers without a scale are numbers of something (of words, of rows): small ones
+    are drawn, which exist.
 
     Parameters
     ----------
@@ -60,7 +63,7 @@ def _random(rng: np.random.Generator, info: TensorInfo, inner: TensorInfo | None
         limits = np.iinfo(kind)
         low, high = int(limits.min), int(limits.max)
         if kind.itemsize > 2:  # beyond what an int8 tensor can say there is little to see
-            low, high = -1000, 1000
+            low, high = (-1000, 1000) if info.scale or inner is not None else (0, MOST_INDEX)
         return rng.integers(low, high + 1, info.shape, dtype=kind)
     if inner is None:
         return rng.standard_normal(info.shape).astype(kind)

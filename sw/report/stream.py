@@ -131,4 +131,7 @@ def load_state(program: Program, path: Path) -> dict[str, Array]:
 def require_state(program: Program, what: str) -> None:
     """Refuse what needs variables for a program that has none."""
     if not program.persistent:
-        raise InputError(what, f"{program.model} has no variables", "leave it out")
+        cause = f"{program.model} has no variables"
+        if program.host_segments:
+            cause += " but what the host's interpreter keeps, which cannot be read"
+        raise InputError(what, cause, "leave it out")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.quantities import KIB
 from celosia.sw.program.file import Program
+from celosia.sw.report.host import HostTime
 from celosia.sw.report.labels import layer_label
 from rich.table import Table
 
@@ -28,15 +29,24 @@ def _number(value: int) -> str:
     return f"{value:,}"
 
 
-def program_table(program: Program) -> Table:
-    """Return the compiler's report: a line for each operator, and totals."""
+def program_table(program: Program, times: Sequence[HostTime] = ()) -> Table:
+    """Return the compiler's report: a line for each operator, and totals.
+
+    Parameters
+    ----------
+    program : Program
+    times : sequence of HostTime
+        Of its layers on the host; then the table has a column for them.
+    """
+    own = iter(times)
     folded = program.folded_macs > 0
     numbers = (
         *("tiles", "MACs", *(["folded MACs"] if folded else [])),
-        *("SRAM bytes", "DRAM bytes", "predicted cycles"),
+        *("SRAM bytes", "DRAM bytes", "predicted cycles", *(["host ms"] if times else [])),
     )
     table = _table("operator", "runs on", "why", *numbers, numbers=numbers)
     for layer in program.layers:
+        time = next(own, None) if layer.runs_on == "host" else None
         table.add_row(
             layer_label(layer),
             layer.runs_on,
@@ -47,6 +57,7 @@ def program_table(program: Program) -> Table:
             _number(layer.sram_bytes),
             _number(layer.dram_bytes),
             _number(layer.predicted_cycles),
+            *([_milliseconds(time)] if times else []),
         )
     table.add_section()
     layers = program.layers
@@ -61,9 +72,16 @@ def program_table(program: Program) -> Table:
         f"max {_number(max((layer.sram_bytes for layer in layers), default=0))}",
         _number(sum(layer.dram_bytes for layer in layers)),
         _number(sum(layer.predicted_cycles for layer in layers)),
+        *([f"{sum(time.milliseconds or 0.0 for time in times):.3g}"] if times else []),
         style="bold",
     )
     return table
+
+
+def _milliseconds(time: HostTime | None) -> str:
+    if time is None:
+        return ""
+    return "?" if time.milliseconds is None else f"{time.milliseconds:.3g}"
 
 
 def state_table(program: Program) -> Table:

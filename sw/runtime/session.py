@@ -1,4 +1,7 @@
-"""A program on a device: runs its segments in order and keeps what outlasts a run."""
+"""A program on a device: runs its segments in order and keeps what outlasts a run.
+
+Those of the NPU run on the device, those of the host in a process of the interpreter.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,27 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from celosia.closing import Closing
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.inputs import Inputs, prepare_inputs
 from celosia.sw.driver.result import Result, SegmentResult
-from celosia.sw.program.file import Program
+from celosia.sw.program.file import HostSegment, Program
+from celosia.sw.program.segments import NpuSegment, Segment
 from celosia.sw.runtime.convert import convert
+from celosia.sw.runtime.host import HostRunner, require_host
 
 __all__ = ["Session"]
 
 Array = npt.NDArray[Any]
 
 
-class Session:
-    """A program on a device.
+class Session(Closing):
+    """A program on a device; to be closed if it has segments of the host.
 
-    Several sessions may use a device in turn; each has the variables of its program for itself.
-    Those of a program of one segment stay in the device's memory from run to run, as far as the
-    compiler has made it so; others are moved there and back in each run.
+    Several sessions may use a device in turn; each has the variables of its program for itself, and
+    what its operators on the host keep. Variables of a program of one segment stay in the device's
+    memory from run to run, as far as the compiler has made it so; others are moved there and back
+    in each run.
 
     Parameters
     ----------
@@ -37,23 +44,32 @@ class Session:
     ------
     ProgramError
         If the program was compiled for another configuration.
+    DeviceError
+        If operators run on the host, and what runs them is not installed.
     """
 
     def __init__(self, program: Program, device: Device) -> None:
         program.require(device.config)
+        require_host(program)
         self.program = program
         self.device = device
         self._infos = {info.name: info for info in program.tensors}
-        self._stays = len(program.segments) == 1 and program.segments[0].exchanges
+        self._stays = _stay(program)
         self._state: dict[str, Array] = {}
         """The variables; outdated while they are in the device's memory."""
+        self._host = HostRunner(program.host_segments)
         self.reset()
+
+    def close(self) -> None:
+        """End the process of the host's segments; the device stays open."""
+        self._host.close()
 
     @property
     def state(self) -> dict[str, Array]:
         """The variables as the last run left them, by name; `restore` takes them back.
 
-        They are copies, read from the device's memory if they are there.
+        They are copies, read from the device's memory if they are there. What operators on the host
+        keep inside the interpreter is not among them.
 
         Raises
         ------
@@ -65,7 +81,8 @@ class Session:
         return {name: values.copy() for name, values in self._state.items()}
 
     def reset(self) -> None:
-        """Let the variables hold again what they hold before the first run."""
+        """Let everything that outlasts a run be again as before the first one."""
+        self._host.reset()
         self.device.forget(self)
         self._state = self.program.state
 
@@ -91,7 +108,7 @@ class Session:
         self._state = self.state
 
     def load(self) -> None:
-        """Put the code and the weights of the first segment into the device's memory.
+        """Put the code and the weights of the first segment of the NPU into the device's memory.
 
         `run` does so when it is needed: this is for whoever wants to see it happen.
 
@@ -100,13 +117,14 @@ class Session:
         DeviceError
             If they do not fit.
         """
-        self.device.load(self.program.segments[0])
+        for segment in self.program.npu_segments[:1]:
+            self.device.load(segment)
         self._settle()
 
     def _settle(self) -> None:
         """Put the variables where they stay."""
         if self._stays and not self.device.keeps(self):
-            self.device.keep(self, self.program.segments[0], self._state)
+            self.device.keep(self, self.program.npu, self._state)
 
     def _samples(self, values: dict[str, Array]) -> list[dict[str, Array]]:
         """Return what each run of the segments begins with: all samples, or one after the other."""
@@ -124,6 +142,16 @@ class Session:
                 values[target] = convert(
                     infos[source], infos[target], values[source], cast=target in self.program.casts
                 )
+
+    def _run_segment(self, segment: Segment, values: Mapping[str, Array]) -> SegmentResult:
+        taken = {info.name: values[info.name] for info in segment.taken if info.name in values}
+        if isinstance(segment, HostSegment):
+            return self._host.run(segment, taken)
+        beside = self.program.npu_segments
+        if len(beside) > 1:
+            self.device.load(segment, beside)
+        keeper = self if self._stays else None
+        return self.device.run_segment(segment, taken, keeper=keeper)
 
     def run(self, inputs: Inputs, *, quantize: bool = False) -> Result:
         """Run one inference, or one of each sample if the program is of several.
@@ -147,8 +175,8 @@ class Session:
         InputError
             If an input is missing or of the wrong shape or dtype.
         DeviceError
-            If the device stops with a fault or does not end. The variables are then what they were
-            before the run.
+            If the device stops with a fault or does not end, or the host's interpreter does. The
+            variables are then what they were before the run.
         """
         program = self.program
         values = prepare_inputs(program.inputs, inputs, quantize=quantize)
@@ -159,14 +187,19 @@ class Session:
         self._convert(values)
         results: list[SegmentResult] = []
         kept: list[dict[str, Array]] = []
+        after: dict[str, Array] = {}
         samples = self._samples(values)
         for sample in samples:
             kept.append({})
             for segment in program.segments:
-                keeper = self if self._stays else None
-                results.append(self.device.run_segment(segment, sample, keeper=keeper))
-                sample |= results[-1].outputs
-                kept[-1] |= results[-1].tensors
+                results.append(self._run_segment(segment, sample))
+                # A variable's new value is for the next run: segments behind read the old one.
+                given = results[-1].outputs
+                after |= {name: values for name, values in given.items() if name in self._state}
+                given = {name: values for name, values in given.items() if name not in after}
+                sample |= given
+                # What one segment hands to another can be looked at, too.
+                kept[-1] |= {**results[-1].tensors, **given}
                 self._convert(sample)
         values, tensors = _joined(samples), _joined(kept)
         # What is between a conversion and the NPU can be looked at like an intermediate tensor.
@@ -174,11 +207,13 @@ class Session:
         made -= {info.name for info in (*program.inputs, *program.outputs)}
         tensors |= {name: values[name] for name in made}
         if not self._stays:
-            self._state = {name: values[name] for name in self._state}
+            self._state |= after
         cycles = [result.cycles for result in results if result.cycles is not None]
         counters: Counter[str] = Counter()
         for result in results:
             counters.update(result.counters)
+        for info in program.outputs:
+            tensors.pop(info.name, None)
         return Result(
             outputs={info.name: values[info.name] for info in program.outputs},
             cycles=sum(cycles) if cycles else None,
@@ -186,6 +221,13 @@ class Session:
             tensors=tensors,
             segments=tuple(results),
         )
+
+
+def _stay(program: Program) -> bool:
+    """Whether the variables of a program stay in the device's memory from run to run."""
+    return all(isinstance(part, NpuSegment) and part.exchanges for part in program.segments) and (
+        len(program.segments) == 1
+    )
 
 
 def _joined(samples: list[dict[str, Array]]) -> dict[str, Array]:

@@ -52,7 +52,7 @@ def run_graph(
     rng = np.random.default_rng((seed, 1))
     try:
         keep = bool(rng.random() < 0.4)
-        program = compile_model(graph.model, device.config, keep_tensors=keep)
+        program = compile_model(graph.model, device.config, keep_tensors=keep, host="refuse")
     except (CompileError, UnsupportedError) as error:
         return "refused", str(error)
     except Exception as error:

@@ -345,7 +345,7 @@ def run_wide(seed: int, device: celosia.Device) -> tuple[str, str]:
     config = device.config
     try:
         keep = bool(np.random.default_rng(seed).random() < 0.3)
-        program = compile_model(case.model, config, keep_tensors=keep)
+        program = compile_model(case.model, config, keep_tensors=keep, host="refuse")
     except (UnsupportedError, CompileError) as error:
         return f"refused: {type(error).__name__}", f"{what}: {error}"
     except ModelError as error:

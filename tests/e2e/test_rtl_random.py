@@ -79,7 +79,7 @@ def compiled(seed: int, config: NpuConfig) -> tuple[str, RandomModel, Program] |
         kind, model = random_model(seed, attempt)
         keep = bool(np.random.default_rng(seed).random() < 0.6)
         try:
-            return kind, model, compile_model(model.model, config, keep_tensors=keep)
+            return kind, model, compile_model(model.model, config, keep_tensors=keep, host="refuse")
         except (CompileError, UnsupportedError):
             continue
     return None

@@ -121,6 +121,20 @@ def _convolution(code: str) -> Maker:
 
 def _fully_connected(g: Growth) -> Handles:
     units, depth = g.whole(1, 20), g.x.shape[-1]
+    if g.rng.random() < 0.2:
+        weights = g.input((units, depth), g.scale(0.01), 0)
+        scale = g.scale(g.x.scale * weights.scale * 80 * depth**0.5)
+        options = ("FullyConnectedOptions", {"KeepNumDims": True})
+        return [
+            g.builder.operator(
+                "FULLY_CONNECTED",
+                [g.x, weights],
+                (*g.x.shape[:-1], units),
+                scale=scale,
+                zero_point=g.zero_point(),
+                options=options,
+            )
+        ]
     per_channel = units > 1 and g.rng.random() < 0.5
     w_scales = [g.scale(0.01) for _ in range(units if per_channel else 1)]
     return [
@@ -132,6 +146,37 @@ def _fully_connected(g: Growth) -> Handles:
             scale=g.scale(g.x.scale * w_scales[0] * 80 * depth**0.5),
             zero_point=g.zero_point(),
             activation=g.pick(("NONE", "RELU", "RELU6")),
+        )
+    ]
+
+
+def _batch_matmul(g: Growth) -> Handles:
+    """With a tensor of the shape, or a matrix: constant, or an input of its own."""
+    lead, (rows, depth) = g.x.shape[:-2], g.x.shape[-2:]
+    adj_x, adj_y = bool(g.whole(0, 1)), bool(g.whole(0, 1))
+    if g.rng.random() < 0.5:
+        adj_y = not adj_x
+        other = g.alike(g.x, quantised=False)
+    else:
+        units = g.whole(1, 20)
+        summed = rows if adj_x else depth
+        shape = (units, summed) if adj_y else (summed, units)
+        if g.rng.random() < 0.5:
+            values = g.rng.integers(-128, 128, shape).astype(np.int8)
+            other = g.builder.constant(values, scales=0.02, zero_point=g.pick((0, g.zero_point())))
+        else:
+            other = g.input(shape, g.scale(0.02), g.zero_point())
+    out = (depth if adj_x else rows, other.shape[-2 if adj_y else -1])
+    natural = g.x.scale * other.scale * 80 * (rows if adj_x else depth) ** 0.5
+    options = ("BatchMatMulOptions", {"AdjX": adj_x, "AdjY": adj_y})
+    return [
+        g.builder.operator(
+            "BATCH_MATMUL",
+            [g.x, other],
+            (*lead, *out),
+            scale=g.scale(natural),
+            zero_point=g.zero_point(),
+            options=options,
         )
     ]
 
@@ -304,6 +349,7 @@ _OPERATORS: dict[str, _Operator] = {
     "CONV_2D": _Operator(_convolution("CONV_2D"), (4,), 5),
     "DEPTHWISE_CONV_2D": _Operator(_convolution("DEPTHWISE_CONV_2D"), (4,), 3),
     "FULLY_CONNECTED": _Operator(_fully_connected, (2, 3, 4), 2),
+    "BATCH_MATMUL": _Operator(_batch_matmul),
     "AVERAGE_POOL_2D": _Operator(_pool("AVERAGE_POOL_2D"), (4,), 1),
     "MAX_POOL_2D": _Operator(_pool("MAX_POOL_2D"), (4,), 1),
     "ADD": _Operator(_binary("ADD"), weight=3),

@@ -347,10 +347,45 @@ def _reshape_model(rng: Rng, builder: ModelBuilder) -> list[Int8]:
     return [_values(rng, x.shape)]
 
 
+def _batch_matmul_model(rng: Rng, builder: ModelBuilder) -> list[Int8]:
+    """Both operands of the run, or one constant; batches of which one may be for all."""
+    rows, depth, columns = _int(rng, 1, 24), _int(rng, 1, 60), _int(rng, 1, 24)
+    batches = _int(rng, 1, 4)
+    lead_x, lead_y = [((), ()), ((1, batches),) * 2, ((1, batches), (1, 1)), ((), (1, batches))][
+        _int(rng, 0, 3)
+    ]
+    adj_x, adj_y = bool(_int(rng, 0, 1)), bool(_int(rng, 0, 1))
+    shapes = (
+        (*lead_x, *((depth, rows) if adj_x else (rows, depth))),
+        (*lead_y, *((columns, depth) if adj_y else (depth, columns))),
+    )
+    constant = _int(rng, 0, 5)
+    inputs, operands = [], []
+    for place, shape in enumerate(shapes):
+        zero_point = (0, -128, _zero_point(rng))[_int(rng, 0, 2)]
+        scale, values = _scale(rng, 1e-2), _values(rng, shape)
+        if place == constant:
+            operands.append(builder.constant(values, scales=scale, zero_point=zero_point))
+        else:
+            operands.append(builder.input(shape, scale=scale, zero_point=zero_point))
+            inputs.append(values)
+    out_scale = operands[0].scale * operands[1].scale * 70 * depth**0.5
+    builder.operator(
+        "BATCH_MATMUL",
+        operands,
+        (*np.broadcast_shapes(lead_x, lead_y), rows, columns),
+        scale=_f32(out_scale * _factor(rng)),
+        zero_point=_zero_point(rng),
+        options=("BatchMatMulOptions", {"AdjX": adj_x, "AdjY": adj_y}),
+    )
+    return inputs
+
+
 _MAKERS: dict[str, Callable[[Rng, ModelBuilder], list[Int8]]] = {
     "CONV_2D": _convolution_model("CONV_2D"),
     "DEPTHWISE_CONV_2D": _convolution_model("DEPTHWISE_CONV_2D"),
     "FULLY_CONNECTED": _fully_connected_model,
+    "BATCH_MATMUL": _batch_matmul_model,
     "ADD": _binary_model("ADD"),
     "SUB": _binary_model("SUB"),
     "MUL": _binary_model("MUL"),

@@ -63,7 +63,7 @@ def test_the_model_needs_everything() -> None:
 )
 def test_compiler_names_operator_and_operation(name: str, operator: str) -> None:
     with pytest.raises(UnsupportedError) as caught:
-        compile_model(model(), without(name))
+        compile_model(model(), without(name), host="refuse")
     error = caught.value
     assert operator in error.what
     assert error.op_type == operator

@@ -25,6 +25,7 @@ __all__ = [
     "channel_multipliers",
     "int32_wrap",
     "multiply_by_quantized_multiplier",
+    "product_scale",
     "quantize_multiplier",
     "rounding_divide_by_pot",
     "saturating_rounding_doubling_high_mul",
@@ -101,8 +102,29 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
     return multiplier, shift
 
 
+def product_scale(scale_a: float, scale_b: float, output_scale: float, *, single: bool) -> float:
+    """Return what brings a sum of products to the output's steps, in double precision.
+
+    Parameters
+    ----------
+    scale_a, scale_b, output_scale : float
+        The file's float32 values.
+    single : bool
+        The product of the first two is rounded to single precision
+        (`GetQuantizedConvolutionMultipler` without a bias).
+    """
+    if single:
+        return float(np.float32(scale_a) * np.float32(scale_b)) / float(output_scale)
+    return float(scale_a) * float(scale_b) / float(output_scale)
+
+
 def channel_multipliers(
-    input_scale: float, filter_scales: Float32Array, output_scale: float, channels: int
+    input_scale: float,
+    filter_scales: Float32Array,
+    output_scale: float,
+    channels: int,
+    *,
+    single: bool = False,
 ) -> tuple[Int32Array, Int8Array]:
     """Requantisation of a convolution's output channels.
 
@@ -114,6 +136,8 @@ def channel_multipliers(
         One scale is used for every channel.
     channels : int
         Output channels.
+    single : bool
+        As of `product_scale`.
 
     Returns
     -------
@@ -127,7 +151,7 @@ def channel_multipliers(
     """
     # Double products of the float32 scales, in this order: PopulateConvolutionQuantizationParams.
     pairs = [
-        quantize_multiplier(float(input_scale) * float(scale) / float(output_scale))
+        quantize_multiplier(product_scale(input_scale, scale, output_scale, single=single))
         for scale in filter_scales
     ]
     return _broadcast(pairs, channels)

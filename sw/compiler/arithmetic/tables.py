@@ -33,6 +33,7 @@ __all__ = [
     "exponential_table",
     "gelu_table",
     "hard_swish_table",
+    "joining_table",
     "leaky_relu_table",
     "log_table",
     "logistic_table",
@@ -78,6 +79,13 @@ def requantize_table(scale_in: float, zero_in: int, scale_out: float, zero_out: 
     return table_from(
         lambda x: multiply_by_quantized_multiplier(x - zero_in, multiplier, shift) + zero_out
     )
+
+
+def joining_table(scale_in: float, zero_in: int, scale_out: float, zero_out: int) -> Int8Array:
+    """CONCATENATION of uint8 tensors, here less 128; `ConcatenationWithScaling`, in float32."""
+    scale = np.float32(scale_in) * (np.float32(1) / np.float32(scale_out))
+    bias = np.float32(-(zero_in + 128)) * scale
+    return table_from(lambda x: tflite_round(float(np.float32(x + 128) * scale + bias)) + zero_out)
 
 
 def abs_table(scale_in: float, zero_in: int, scale_out: float, zero_out: int) -> Int8Array:

@@ -336,7 +336,7 @@ def _gelu(op: SourceOp, arguments: _Quantisation) -> Int8Array:
     return tables.gelu_table(*arguments, approximate=bool(op.options.get("approximate")))
 
 
-def _function(*names: str, table: _TableMaker, limits: str = "") -> Operator:
+def _function(*names: str, table: _TableMaker, limits: str = "", uint8: bool = True) -> Operator:
     return Operator(
         names=names,
         operands=(1, 1),
@@ -345,6 +345,7 @@ def _function(*names: str, table: _TableMaker, limits: str = "") -> Operator:
         lower=_by_table(table),
         batches=True,
         apart=always,
+        uint8=uint8,
     )
 
 
@@ -398,22 +399,25 @@ OPERATORS = (
         batches=True,
         apart=always,
         constants=True,
+        uint8=False,
     ),
-    _function("ABS", table=lambda op, q: tables.abs_table(*q)),
-    _function("ELU", table=lambda op, q: tables.elu_table(*q)),
-    _function("EXP", table=lambda op, q: tables.exponential_table(*q)),
+    _function("ABS", table=lambda op, q: tables.abs_table(*q), uint8=False),
+    _function("ELU", table=lambda op, q: tables.elu_table(*q), uint8=False),
+    _function("EXP", table=lambda op, q: tables.exponential_table(*q), uint8=False),
     _function("GELU", table=_gelu),
-    _function("LOG", table=lambda op, q: tables.log_table(*q)),
+    _function("LOG", table=lambda op, q: tables.log_table(*q), uint8=False),
     _function("LOGISTIC", table=lambda op, q: tables.logistic_table(*q)),
-    _function("NEG", table=lambda op, q: tables.negate_table()),
+    _function("NEG", table=lambda op, q: tables.negate_table(), uint8=False),
     _function(
         "RSQRT",
         table=lambda op, q: tables.rsqrt_table(*q),
+        uint8=False,
         limits="at 0 the greatest value, below as well (the reference stops there)",
     ),
     _function(
         "SQRT",
         table=lambda op, q: tables.sqrt_table(*q),
+        uint8=False,
         limits="below 0 as at 0 (the reference stops there)",
     ),
     _function("TANH", table=lambda op, q: tables.tanh_table(*q)),

@@ -13,11 +13,22 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 from celosia.sw.compiler.arithmetic.boxes import Box, boxes_of
-from celosia.sw.compiler.ir import Graph, MoveOp, NpuOp, ReshapeOp, SourceOp, Tensor, hwc
+from celosia.sw.compiler.arithmetic.tables import joining_table
+from celosia.sw.compiler.ir import (
+    Graph,
+    MoveOp,
+    NpuOp,
+    ReshapeOp,
+    SourceOp,
+    TableOp,
+    Tensor,
+    hwc,
+    made_like,
+)
 from celosia.sw.compiler.ops.operator import Lowered, Operator, always
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 
-__all__ = ["OPERATORS", "lower_by_fill", "lower_by_pixels"]
+__all__ = ["OPERATORS", "lower_by_fill", "lower_by_pixels", "moved"]
 
 MAX_MOVED = 1 << 22
 """Elements of the largest tensor whose map is worked out."""
@@ -144,6 +155,56 @@ def lower_by_pixels(
 ) -> Lowered:
     """Lower an operator of an image whose result has these rows and columns of it."""
     return _moving(lambda e: [e.arrays[0][:, rows][:, :, columns]])(graph, op)
+
+
+def lower_concatenation(graph: Graph, op: SourceOp) -> Lowered:
+    """Lower CONCATENATION; the kernel of uint8 rescales."""
+    result = graph.tensors[op.results[0]]
+    names: dict[str, str] = {}
+    tensors: dict[str, Tensor] = {}
+    ops: list[NpuOp] = []
+    for name in dict.fromkeys(op.inputs) if op.arithmetic.unsigned else ():
+        source = graph.tensors[name]
+        if same_quantisation(source, result) or source.scale is None or result.scale is None:
+            continue
+        table = joining_table(source.scale, source.zero_point, result.scale, result.zero_point)
+        taken = {*graph.tensors, *tensors}
+        part = made_like(result, taken, f"{result.name}/{len(names)}", source.shape)
+        if source.data is None:
+            ops.append(TableOp(origin=op.origin, input=name, output=part.name, table=table))
+        else:
+            part = replace(part, data=table[source.data.view(np.uint8)])
+        names[name], tensors[part.name] = part.name, part
+    joined = replace(graph, tensors=graph.tensors | tensors)
+    operands = tuple(None if name is None else names.get(name, name) for name in op.operands)
+    moves, _ = _moving(_concatenation, None)(joined, replace(op, operands=operands))
+    return [*ops, *moves], [tensor for tensor in tensors.values() if tensor.data is None]
+
+
+def moved(
+    graph: Graph,
+    op: SourceOp,
+    source: Tensor,
+    result: Tensor,
+    arrange: Callable[[IndexArray], IndexArray],
+) -> NpuOp:
+    """Return what makes a tensor of another one's elements, for an operator that needs it.
+
+    Parameters
+    ----------
+    graph, op
+        The operator.
+    source : Tensor
+        A tensor of the graph; it may be constant.
+    result : Tensor
+        Quantised as `source` is.
+    arrange : callable
+        From the numbers of the source's elements, in its shape, those of the result.
+    """
+    if source.elements > MAX_MOVED:
+        raise unsupported(op, f"{source.name!r} is too large to move", "use smaller tensors")
+    elements = _Elements(graph, op, [source.name])
+    return _move(graph, op, elements, arrange(elements.arrays[0]), result)
 
 
 def _require(graph: Graph, op: SourceOp, operands: list[str]) -> None:
@@ -474,12 +535,15 @@ OPERATORS = (
         limits="constant blocks and crops; around a convolution, or tensors without a batch",
     ),
     _mover("BROADCAST_TO", operands=(2, 2), arrange=_broadcast_to),
-    _mover(
-        "CONCATENATION",
+    Operator(
+        names=("CONCATENATION",),
         operands=(1, MAX_INPUTS),
-        arrange=_concatenation,
-        data=None,
-        limits="equal quantisation of all tensors; no fused activation",
+        activations=None,
+        where="load engine",
+        limits="equal quantisation of all tensors (uint8: any); no fused activation",
+        lower=lower_concatenation,
+        batches=True,
+        constants=True,
     ),
     _mover("DEPTH_TO_SPACE", operands=(1, 1), arrange=_depth_to_space),
     _mover("GATHER", operands=(2, 2), arrange=_gather, limits="constant indices"),

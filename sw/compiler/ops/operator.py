@@ -65,6 +65,8 @@ class Operator:
     apart : callable
         Whether what it makes of an entry of the first axis depends on that entry only, if its
         activations and its outputs have equally many.
+    uint8 : bool
+        It may be one of uint8 tensors, whose kernel computes as that of int8.
     """
 
     names: tuple[str, ...]
@@ -80,3 +82,4 @@ class Operator:
     batches: bool = False
     constants: bool = False
     apart: Callable[[Graph, SourceOp], bool] = lambda graph, op: False
+    uint8: bool = True

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from celosia.sw.compiler.arithmetic.fixed import activation_range
-from celosia.sw.compiler.ir import Graph, PoolOp, SourceOp
-from celosia.sw.compiler.ops.operator import Operator, always
+from celosia.sw.compiler.ir import Graph, MaximumOp, PoolOp, SourceOp, Tensor, made_like
+from celosia.sw.compiler.ops.operator import Lowered, Operator, always
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 from celosia.sw.compiler.passes.window import window_of
 
@@ -15,7 +16,7 @@ __all__ = ["OPERATORS"]
 MAX_KERNEL = 1 << 12
 
 
-def lower_pool(graph: Graph, op: SourceOp) -> PoolOp:
+def lower_pool(graph: Graph, op: SourceOp) -> Lowered:
     """Lower AVERAGE_POOL_2D or MAX_POOL_2D."""
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
     kind: Literal["avg", "max"] = "avg" if op.name == "AVERAGE_POOL_2D" else "max"
@@ -31,7 +32,7 @@ def lower_pool(graph: Graph, op: SourceOp) -> PoolOp:
         raise contradiction(op, f"input {list(source.shape)}, output {list(result.shape)}")
     activation = str(op.options.get("fused_activation_function", "NONE"))
     act_min, act_max = activation_range(activation, result.scale, result.zero_point)
-    return PoolOp(
+    pool = PoolOp(
         origin=op.origin,
         fused=op.fused,
         input=source.name,
@@ -48,6 +49,28 @@ def lower_pool(graph: Graph, op: SourceOp) -> PoolOp:
         act_min=act_min,
         act_max=act_max,
     )
+    if kind == "max" or not op.arithmetic.unsigned or _odd(pool):
+        return [pool], []
+    return _halves_up(graph, pool, result)
+
+
+def _odd(op: PoolOp) -> bool:
+    """Whether all windows have an odd number of pixels inside the image: no average is a half."""
+    padded = op.pad_top or op.pad_bottom or op.pad_left or op.pad_right
+    return not padded and bool(op.kernel_h * op.kernel_w % 2)
+
+
+def _halves_up(graph: Graph, op: PoolOp, result: Tensor) -> Lowered:
+    """Return an average that rounds halves up: the greater of those that round to either side."""
+    parts = [
+        made_like(result, graph.tensors, f"{result.name}/{name}") for name in ("away", "inward")
+    ]
+    away, inward = (part.name for part in parts)
+    return [
+        replace(op, output=away),
+        replace(op, output=inward, inward=True),
+        MaximumOp(origin=op.origin, fused=op.fused, input_a=away, input_b=inward, output=op.output),
+    ], parts
 
 
 OPERATORS = (

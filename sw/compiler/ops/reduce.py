@@ -298,6 +298,7 @@ OPERATORS = (
         where="array",
         limits=f"{LIMITS}; no sum that single precision rounds as no multiplier does",
         lower=lower_sum,
+        uint8=False,
         apart=off_first_axis(1),
     ),
     Operator(

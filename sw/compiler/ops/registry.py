@@ -5,7 +5,16 @@ from __future__ import annotations
 from celosia.errors import ModelError, UnsupportedError
 from celosia.sw.compiler.arithmetic.fixed import QuantizationError
 from celosia.sw.compiler.ir import Graph, Op, SourceOp, Tensor
-from celosia.sw.compiler.ops import elementwise, moves, pool, reduce, resize, softmax, weighted
+from celosia.sw.compiler.ops import (
+    elementwise,
+    matmul,
+    moves,
+    pool,
+    reduce,
+    resize,
+    softmax,
+    weighted,
+)
 from celosia.sw.compiler.ops.operator import Lowered, Operator
 from celosia.sw.compiler.passes.rewrite import unsupported, with_ops
 
@@ -13,7 +22,7 @@ __all__ = ["OPERATORS", "SUPPORTED", "lower_ops"]
 
 OPERATORS: dict[str, Operator] = {
     name: record
-    for kind in (weighted, elementwise, pool, reduce, resize, softmax, moves)
+    for kind in (weighted, matmul, elementwise, pool, reduce, resize, softmax, moves)
     for record in kind.OPERATORS
     for name in record.names
 }
@@ -72,6 +81,8 @@ def _lower(graph: Graph, op: SourceOp) -> Lowered:
         advice = record.remedy if record else ""
         remedy = advice or f"supported operators: {', '.join(SUPPORTED)}"
         raise unsupported(op, "the NPU does not have this operator", remedy)
+    if op.arithmetic.unsigned and not record.uint8:
+        raise unsupported(op, "it is one of uint8 tensors", "quantise the model to int8")
     sources = [
         graph.tensors[name]
         for place, name in enumerate(op.operands)
@@ -107,7 +118,7 @@ def _refusal(graph: Graph, refusals: list[ModelError]) -> ModelError:
         parts = "operators" if first.op_index is not None else "outputs and operators"
         cause = f"{len(refusals)} {parts} cannot be lowered:{lines}\n"
     remedies = dict.fromkeys(refusal.remedy for refusal in refusals if refusal.remedy)
-    return kind(
+    error = kind(
         what,
         cause,
         "; ".join(remedies),
@@ -116,3 +127,5 @@ def _refusal(graph: Graph, refusals: list[ModelError]) -> ModelError:
         op_type=first.op_type,
         tensor=first.tensor,
     )
+    error.parts = tuple(refusals)
+    return error

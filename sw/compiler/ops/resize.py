@@ -105,5 +105,6 @@ OPERATORS = (
         limits="a constant size; factors of 2, 4 and 8 in every mode, and others whose weights are"
         " whole 256ths at most",
         lower=lower_resize_bilinear,
+        uint8=False,
     ),
 )

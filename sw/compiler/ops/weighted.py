@@ -15,6 +15,8 @@ from celosia.errors import UnsupportedError
 from celosia.hw.contract.isa import Rounding
 from celosia.sw.compiler.arithmetic.exact import ExactMultiplier, exact_multiplier
 from celosia.sw.compiler.arithmetic.fixed import (
+    INT8_MAX,
+    INT8_MIN,
     INT32_MAX,
     INT32_MIN,
     activation_range,
@@ -35,6 +37,7 @@ from celosia.sw.compiler.ir import (
     hwc,
     made_like,
 )
+from celosia.sw.compiler.ops.matmul import lower_run_time_weights
 from celosia.sw.compiler.ops.moves import lower_by_fill
 from celosia.sw.compiler.ops.npu.phases import PhasesOp
 from celosia.sw.compiler.ops.operator import Lowered, Operator, always
@@ -54,6 +57,8 @@ MAX_DENSE_WEIGHTS = 1 << 24
 """Bound on what expanding groups, a depth multiplier or dilation may allocate, in bytes."""
 
 IndexArray = npt.NDArray[np.intp]
+WideArray = npt.NDArray[np.int16]
+"""Weights less their zero point."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class _Operands:
     """Tensors of a weighted operator, of the right types and with quantisation."""
 
     source: Tensor
-    weights: Int8Array
+    weights: WideArray
     filter_scales: Float32Array
     bias: Int32Array | None
     result: Tensor
@@ -94,14 +99,14 @@ def lower_conv(graph: Graph, op: SourceOp) -> ConvOp:
     )
 
 
-def _spread(op: SourceOp, weights: Int8Array, inputs: IndexArray, channels: int) -> Int8Array:
+def _spread(op: SourceOp, weights: WideArray, inputs: IndexArray, channels: int) -> WideArray:
     """Return the weights of a dense convolution that computes one with fewer inputs an output.
 
     Parameters
     ----------
     op : SourceOp
         For messages.
-    weights : ndarray of int8, shape [kh, kw, cin, cout]
+    weights : ndarray of int16, shape [kh, kw, cin, cout]
         Of each output channel's own inputs.
     inputs : ndarray of int, shape [cin, cout]
         Which channels these are.
@@ -115,7 +120,7 @@ def _spread(op: SourceOp, weights: Int8Array, inputs: IndexArray, channels: int)
             f"groups or a depth multiplier on {channels} channels expand to too many weights",
             "use one convolution a group, or a depth multiplier of 1 followed by a 1x1 convolution",
         )
-    dense = np.zeros((kernel_h, kernel_w, channels, cout), np.int8)
+    dense = np.zeros((kernel_h, kernel_w, channels, cout), weights.dtype)
     dense[:, :, inputs, np.arange(cout)] = weights
     return dense
 
@@ -153,7 +158,7 @@ def lower_depthwise(graph: Graph, op: SourceOp) -> ConvOp:
     )
 
 
-def _beside(op: SourceOp, weights: Int8Array, dilation: int) -> Int8Array:
+def _beside(op: SourceOp, weights: WideArray, dilation: int) -> WideArray:
     """Return a depthwise kernel [kh, kw, c] with zeros between its columns, for dilation 1."""
     kernel_h, kernel_w, channels = weights.shape
     reach = (kernel_w - 1) * dilation + 1
@@ -161,7 +166,7 @@ def _beside(op: SourceOp, weights: Int8Array, dilation: int) -> Int8Array:
         raise unsupported(
             op, f"dilation {dilation} of {kernel_w} columns is too wide", "use a smaller dilation"
         )
-    spread = np.zeros((kernel_h, reach, channels), np.int8)
+    spread = np.zeros((kernel_h, reach, channels), weights.dtype)
     spread[:, ::dilation] = weights
     return spread
 
@@ -172,10 +177,13 @@ def lower_fully_connected(graph: Graph, op: SourceOp) -> tuple[list[NpuOp], list
     Returns
     -------
     ops : list of NpuOp
-        A `ConvOp`, behind a `ReshapeOp` where the input has no fitting [H, W, C] view.
+        A `ConvOp`, behind a `ReshapeOp` where the input has no fitting [H, W, C] view; a
+        `MatmulOp` where the weights are computed at run time.
     tensors : list of Tensor
         The reshaped input, if there is one.
     """
+    if graph.tensors[op.inputs[1]].data is None:
+        return lower_run_time_weights(graph, op)
     x = _operands(graph, op, rank=2, channel_axis=0)
     cout, depth = x.weights.shape
     if op.options.get("weights_format") != 0:
@@ -234,7 +242,7 @@ def lower_transpose_conv(graph: Graph, op: SourceOp) -> PhasesOp:
     columns = transposed_axis(width, out_w, kernel_w, stride_w, same=same)
 
     def conv(taps_y: tuple[int, ...], taps_x: tuple[int, ...]) -> dict[str, Any]:
-        own = np.zeros((1, 1, cin, cout), np.int8)
+        own = np.zeros((1, 1, cin, cout), weights.dtype)
         if taps_y and taps_x:
             own = np.ascontiguousarray(weights[list(taps_y)][:, list(taps_x)])
         return _common(op, x, own, cout, sum_axes=(0, 1, 2))
@@ -282,10 +290,13 @@ def lower_pad(graph: Graph, op: SourceOp) -> ConvOp | Lowered:
 
 
 def _fitted_scaling(
-    op: SourceOp, x: _Operands, common: dict[str, Any], sum_axes: tuple[int, ...]
+    op: SourceOp,
+    x: _Operands,
+    common: dict[str, Any],
+    weights: npt.NDArray[np.int64],
+    sum_axes: tuple[int, ...],
 ) -> dict[str, Any]:
     """Requantisation as a reference that scales in double precision does it."""
-    weights = common["weights"].astype(np.int64)
     # The accumulator's range over all int8 inputs, widened to int32 where it would wrap.
     bias = common["bias"].astype(np.int64)
     acc_min = bias + np.minimum(-128 * weights, 127 * weights).sum(axis=sum_axes)
@@ -360,7 +371,7 @@ def _operands(graph: Graph, op: SourceOp, *, rank: int, channel_axis: int) -> _O
         raise contradiction(op, "its weights have no scale")
     return _Operands(
         source=source,
-        weights=filter_.data,
+        weights=filter_.data.astype(np.int16) - np.int16(filter_.zero_point),
         filter_scales=scales,
         bias=_bias(graph, op, cout),
         result=result,
@@ -384,13 +395,16 @@ def _bias(graph: Graph, op: SourceOp, cout: int) -> Int32Array | None:
 def _common(
     op: SourceOp,
     x: _Operands,
-    weights: Int8Array,
+    weights: WideArray,
     cout: int,
     *,
     sum_axes: tuple[int, ...],
 ) -> dict[str, Any]:
     """Fields that do not depend on the operator's geometry."""
-    multiplier, shift = channel_multipliers(x.in_scale, x.filter_scales, x.out_scale, cout)
+    single = op.arithmetic.scaling is Scaling.NEAREST_TO_SINGLE
+    multiplier, shift = channel_multipliers(
+        x.in_scale, x.filter_scales, x.out_scale, cout, single=single
+    )
     activation = str(op.options.get("fused_activation_function", "NONE"))
     act_min, act_max = activation_range(activation, x.out_scale, x.result.zero_point)
     bias = np.zeros(cout, np.int64) if x.bias is None else x.bias.astype(np.int64)
@@ -400,7 +414,7 @@ def _common(
         "fused": op.fused,
         "input": x.source.name,
         "output": x.result.name,
-        "weights": weights,
+        **_in_eight_bits(weights),
         "bias": folded.astype(np.int32),  # wraps, as the 32-bit accumulator does
         "multiplier": multiplier,
         "shift": shift,
@@ -411,8 +425,17 @@ def _common(
         "act_max": act_max,
     }
     if op.arithmetic.scaling is Scaling.FITTED:
-        common |= _fitted_scaling(op, x, common, sum_axes)
+        common |= _fitted_scaling(op, x, common, weights.astype(np.int64), sum_axes)
     return common
+
+
+def _in_eight_bits(weights: WideArray) -> dict[str, Any]:
+    """Return weights as one array of int8, and others to be added where they exceed it."""
+    parts: list[Int8Array] = []
+    while not parts or weights.any():
+        parts.append(np.clip(weights, INT8_MIN, INT8_MAX).astype(np.int8))
+        weights = weights - parts[-1]
+    return {"weights": parts[0], "more_weights": tuple(parts[1:])}
 
 
 def _geometry(window: Window) -> dict[str, Any]:
@@ -437,12 +460,17 @@ def _pads_inside(graph: Graph, op: SourceOp) -> bool:
     return amounts is not None and amounts.size > 1 and not np.any(amounts.reshape(-1, 2)[0])
 
 
+def _constant_weights(graph: Graph, op: SourceOp) -> bool:
+    """Whether a FULLY_CONNECTED takes nothing of the run but its first input."""
+    return graph.tensors[op.inputs[1]].is_constant
+
+
 OPERATORS = (
     Operator(
         names=("CONV_2D",),
         operands=(2, 3),
         where="array",
-        limits="int8 weights with zero point 0",
+        limits="int8 weights with zero point 0 (uint8: any)",
         batches=True,
         apart=always,
         lower=lower_conv,
@@ -452,7 +480,7 @@ OPERATORS = (
         names=("DEPTHWISE_CONV_2D",),
         operands=(2, 3),
         where="array",
-        limits="int8 weights with zero point 0",
+        limits="int8 weights with zero point 0 (uint8: any)",
         batches=True,
         apart=always,
         lower=lower_depthwise,
@@ -465,16 +493,18 @@ OPERATORS = (
         where="array",
         limits="int8 weights with zero point 0",
         lower=lower_transpose_conv,
+        uint8=False,
     ),
     Operator(
         names=("FULLY_CONNECTED",),
         operands=(2, 3),
         where="array",
-        limits="int8 weights with zero point 0; no sum that leaves 32 bits in the reference",
+        limits="int8 weights with zero point 0 (uint8 and those of the run: any); no sum that"
+        " leaves 32 bits in the reference",
         lower=lower_fully_connected,
         weighted=True,
         batches=True,
-        apart=always,
+        apart=_constant_weights,
     ),
     Operator(
         names=("PAD",),

@@ -22,7 +22,7 @@ from math import gcd
 import numpy as np
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.arithmetic.whole import ceil_div
-from celosia.sw.compiler.ir import ConvOp, Graph, Op, Origin, made_like
+from celosia.sw.compiler.ir import ConvOp, Graph, Int8Array, Op, Origin, made_like
 from celosia.sw.compiler.ops.npu.fold import Folding, FoldOp, Run, fold_runs
 
 __all__ = ["fold_input"]
@@ -128,19 +128,24 @@ def _folding(op: ConvOp, rows: int, pixels: int, out_h: int, out_w: int) -> Fold
 
 def _folded_conv(op: ConvOp, folding: Folding, name: str) -> ConvOp:
     kernel_h, kernel_w = ceil_div(op.kernel_h, folding.rows), ceil_div(op.kernel_w, folding.pixels)
-    padded = np.zeros(
-        (kernel_h * folding.rows, kernel_w * folding.pixels, op.cin, op.cout), np.int8
-    )
-    padded[: op.kernel_h, : op.kernel_w] = op.weights
-    weights = (
-        padded.reshape(kernel_h, folding.rows, kernel_w, folding.pixels, op.cin, op.cout)
-        .transpose(0, 2, 1, 3, 4, 5)
-        .reshape(kernel_h, kernel_w, folding.channels, op.cout)
-    )
+
+    def folded(weights: Int8Array) -> Int8Array:
+        padded = np.zeros(
+            (kernel_h * folding.rows, kernel_w * folding.pixels, op.cin, op.cout), np.int8
+        )
+        padded[: op.kernel_h, : op.kernel_w] = weights
+        kernel = (
+            padded.reshape(kernel_h, folding.rows, kernel_w, folding.pixels, op.cin, op.cout)
+            .transpose(0, 2, 1, 3, 4, 5)
+            .reshape(kernel_h, kernel_w, folding.channels, op.cout)
+        )
+        return np.ascontiguousarray(kernel)
+
     return replace(
         op,
         input=name,
-        weights=np.ascontiguousarray(weights),
+        weights=folded(op.weights),
+        more_weights=tuple(map(folded, op.more_weights)),
         stride_h=op.stride_h // folding.row_step,
         stride_w=op.stride_w // folding.pixels,
         pad_top=0,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from celosia.sw.compiler.ir import DType, Graph, Interface, SourceOp, Tensor
+from celosia.sw.compiler.ir import DType, Graph, Interface, Op, SourceOp
 from celosia.sw.program.conversion import CASTS, DEQUANTISED, QUANTISED
 from celosia.sw.program.file import MAX_RATIO, MIN_RATIO
 
@@ -39,7 +39,7 @@ def strip_edges(graph: Graph) -> Graph:
     inputs: list[str] = []
     for name in graph.inputs:
         results = [op.results[0] for op in before.get(name, [])]
-        inputs += [t for t in results if _is_inner(graph.tensors[t])] or [name]
+        inputs += [t for t in results if _is_inner(graph, t)] or [name]
     outputs: list[str] = []
     for name in graph.outputs:
         source = after[name][0].inputs[0] if name in after else name
@@ -76,7 +76,7 @@ def _ends(graph: Graph) -> tuple[_Ends, _Ends]:
     # Variables are the NPU's own.
     variables = {name for variable in graph.state for name in (variable.before, variable.after)}
     for name in graph.inputs:
-        inner = name in variables or _is_inner(graph.tensors[name])
+        inner = name in variables or _is_inner(graph, name)
         ops = None if inner else _from(graph, name)
         if ops:
             before[name] = ops
@@ -84,7 +84,7 @@ def _ends(graph: Graph) -> tuple[_Ends, _Ends]:
     taken = {op.results[0] for ops in before.values() for op in ops} | set(graph.inputs)
     after: _Ends = {}
     for name in graph.outputs:
-        inner = name in variables or _is_inner(graph.tensors[name])
+        inner = name in variables or _is_inner(graph, name)
         ops = None if inner else _to(graph, name, taken)
         if ops:
             after[name] = ops
@@ -105,8 +105,10 @@ def _from(graph: Graph, name: str) -> list[SourceOp] | None:
             return None
         result = op.results[0]
         further: list[SourceOp] | None = []
-        if not _is_inner(graph.tensors[result]):
+        if not _is_inner(graph, result):
             further = _from(graph, result)
+        elif not graph.consumers(result):
+            return None  # something has to be left to compute
         if further is None:
             return None
         ops += [op, *further]
@@ -124,7 +126,7 @@ def _to(graph: Graph, name: str, taken: set[str]) -> list[SourceOp] | None:
             return None
         ops.insert(0, op)
         name = op.inputs[0]
-        if _is_inner(graph.tensors[name]):
+        if _is_inner(graph, name):
             return None if name in taken else ops
 
 
@@ -146,6 +148,16 @@ def _converts(graph: Graph, op: SourceOp) -> bool:
     return source.scale is not None and MIN_RATIO < source.scale / result.scale < MAX_RATIO
 
 
-def _is_inner(tensor: Tensor) -> bool:
-    """Whether a tensor is an activation of the NPU."""
-    return tensor.dtype is DType.INT8 and bool(tensor.scale) and not tensor.is_constant
+def _is_inner(graph: Graph, name: str) -> bool:
+    """Whether a tensor is an activation of the NPU: int8, or a uint8 one that it computes with."""
+    tensor = graph.tensors[name]
+    if tensor.dtype not in (DType.INT8, DType.UINT8) or not tensor.scale or tensor.is_constant:
+        return False
+    if tensor.dtype is DType.INT8:
+        return True
+    users = [graph.producer(name), *graph.consumers(name)]
+    return any(op is not None and not _is_conversion(graph, op) for op in users)
+
+
+def _is_conversion(graph: Graph, op: Op) -> bool:
+    return isinstance(op, SourceOp) and _converts(graph, op)

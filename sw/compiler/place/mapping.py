@@ -21,7 +21,7 @@ import numpy.typing as npt
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Conv, Mode
 from celosia.sw.compiler.arithmetic.whole import ceil_div, round_up
-from celosia.sw.compiler.ir import ConvOp
+from celosia.sw.compiler.ir import ConvOp, MatmulOp
 from celosia.sw.compiler.place.layout import ActLayout
 from celosia.sw.compiler.place.limits import most
 
@@ -280,7 +280,7 @@ def _pack_depthwise(mapping: ConvMapping, size: int) -> npt.NDArray[np.int8]:
     return np.ascontiguousarray(tiles)
 
 
-def shared_requantisation(op: ConvOp) -> bool:
+def shared_requantisation(op: ConvOp | MatmulOp) -> bool:
     """Whether all output channels have one multiplier and one right shift: quantised per tensor."""
     return bool(
         (op.multiplier == op.multiplier[0]).all()
@@ -289,7 +289,9 @@ def shared_requantisation(op: ConvOp) -> bool:
     )
 
 
-def pack_parameters(op: ConvOp, size: int, *, shared: bool = False) -> npt.NDArray[np.uint8]:
+def pack_parameters(
+    op: ConvOp | MatmulOp, size: int, *, shared: bool = False
+) -> npt.NDArray[np.uint8]:
     """Return the parameter blocks, [tiles of output channels, 9 * size] bytes.
 
     A block holds bias and multiplier (int32) and shift (int8) of `size` channels, with `shared` the

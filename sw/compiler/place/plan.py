@@ -112,7 +112,7 @@ class _Planner:
             self.table.tensors[name].chip
             for work in self.works
             if work.kind.placement is not Placement.LOADED
-            for name in (*work.inputs, work.output)
+            for name in (*work.on_chip, work.output)
         }
         sources = {
             name for name in self.graph.inputs if name in self.table.tensors and name not in read
@@ -267,6 +267,7 @@ class _Planner:
             f"the smallest piece it can be cut into needs {needed_bytes} bytes of activation SRAM,"
             f" configuration {self.config.name!r} has {self.config.act_bytes}",
             "use a configuration with a larger act_bytes, or a narrower layer",
+            op_index=work.op.origin.index,
         )
 
     # Result ---------------------------------------------------------------------------------
@@ -281,7 +282,12 @@ class _Planner:
             name
             for name, tensor in self.table.tensors.items()
             if name not in self.packed
-            and (self.keep_tensors or tensor.chip not in resident or tensor.dense_memory)
+            and (
+                self.keep_tensors
+                or tensor.chip not in resident
+                or tensor.dense_memory
+                or tensor.read_in_memory
+            )
         }
         homes = plan_homes(self.graph, self.works, self.table, self.config, in_memory)
         plans = []

@@ -37,6 +37,10 @@ class TensorLayout:
         Name of the storage on chip: tensors of one storage have the same address.
     memory : str
         Name of the storage in memory.
+    dense_memory : bool
+        Whether its pixels follow one another there without padding.
+    read_in_memory : bool
+        Whether an operator takes it from there.
     """
 
     name: str
@@ -45,6 +49,7 @@ class TensorLayout:
     chip: str
     memory: str
     dense_memory: bool
+    read_in_memory: bool
 
     @property
     def chip_bytes(self) -> int:
@@ -105,6 +110,7 @@ def layout_tensors(graph: Graph, works: list[Work], config: NpuConfig) -> Tensor
         producer[work.output] = work.index
         for name in work.inputs:
             consumers[name].append(work)
+    from_memory = {work.inputs[place] for work in works for place in work.in_memory}
     reshapes = [work for work in works if work.kind.placement is Placement.VIEW]
     odd = {name for name in names if _wants_odd_rows(graph, name, consumers[name], config)}
     columns = {name for name in names if _wants_odd_pixels(graph, name, consumers[name], config)}
@@ -163,12 +169,13 @@ def layout_tensors(graph: Graph, works: list[Work], config: NpuConfig) -> Tensor
             chip=_root(chip, name),
             memory=_root(memory, name),
             dense_memory=_root(memory, name) in dense_roots,
+            read_in_memory=name in from_memory,
         )
     storages = {}
     for root in dict.fromkeys(t.chip for t in tensors.values()):
         members = tuple(name for name in names if tensors[name].chip == root)
         born = [producer[name] for name in members if name in producer]
-        used = [work.index for name in members for work in consumers[name]]
+        used = [work.index for name in members for work in consumers[name] if name in work.on_chip]
         first = min([*born, *used], default=0)
         if root not in producer:
             first = min(used, default=0)

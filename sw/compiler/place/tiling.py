@@ -96,6 +96,8 @@ def tilings(
         return []
     if work.kind.placement is Placement.LOADED:
         resident = [True] * len(inputs) + resident[-1:]  # or rather: never on their way
+    for operand in work.in_memory:
+        resident = [*resident[:operand], True, *resident[operand + 1 :]]
     line = config.line_bytes
     n_oc = ceil_div(output.layout.channels, line)
     candidates = []
@@ -146,6 +148,8 @@ def _tiling(
     traffic = 0.0
     for operand, tensor in enumerate(inputs):
         alone = work.per_channel or operand > 0
+        if operand in work.in_memory:
+            traffic += tensor.height * tensor.layout.row_pitch * len(stripes)
         if resident[operand]:
             in_layouts.append(tensor.layout)
             in_bytes.append(0)

@@ -51,6 +51,16 @@ class Work:
         return kind_of(self.op)
 
     @property
+    def in_memory(self) -> tuple[int, ...]:
+        """Places of the inputs that it takes from memory."""
+        return tuple(place for place in self.kind.in_memory if place < len(self.inputs))
+
+    @property
+    def on_chip(self) -> tuple[str, ...]:
+        """The inputs that it reads on chip."""
+        return tuple(name for place, name in enumerate(self.inputs) if place not in self.in_memory)
+
+    @property
     def name(self) -> str:
         """What the report calls it."""
         return self.op.label if self.add is None else f"{self.op.label} + {self.add.label}"

@@ -7,13 +7,14 @@ few, so one command loads those of several chunks (a *section*).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Space, Vector
 from celosia.sw.compiler.arithmetic.whole import Range, ceil_div, split
+from celosia.sw.compiler.ir import ConvOp, Int8Array, MatmulOp
 from celosia.sw.compiler.place.mapping import ConvMapping, pack_parameters, pack_weights
 from celosia.sw.compiler.schedule.constants import ConstantPool, Ring, constant_load
 from celosia.sw.compiler.steps import Step
@@ -78,11 +79,12 @@ class ChunkLoader:
     """
 
     def __init__(self, config: NpuConfig, pool: ConstantPool, weight_chunks: int) -> None:
-        self._config = config
-        self._pool = pool
+        self.config = self._config = config
+        self.pool = self._pool = pool
         self._weight_chunks = weight_chunks
         self._wgt = Ring(config.wgt_bytes)
         self._param = Ring(config.param_bytes)
+        self._packs: dict[tuple[int, int, int], Int8Array] = {}
         self._section_addr = 0
         self._section_first = 0
 
@@ -139,6 +141,7 @@ class ChunkLoader:
         tiles = group[1] - group[0]
         return (
             layer.mapping.fits_command
+            and not layer.mapping.op.more_weights
             and tiles * layer.mapping.tile_weight_bytes(self._config) <= self._config.wgt_bytes
             and tiles * layer.parameter_tile_bytes(self._config) <= self._config.param_bytes
         )
@@ -152,7 +155,11 @@ class ChunkLoader:
     def load(self, layer: WeightedLayer, chunk: Chunk) -> list[Step]:
         """Return the loads of a chunk, and note in it where they put things."""
         step, chunk.wgt_addr = self.load_weights(layer, chunk.tiles)
-        steps = [step]
+        return [step, *self.load_section(layer, chunk)]
+
+    def load_section(self, layer: WeightedLayer, chunk: Chunk) -> list[Step]:
+        """Return the load of a chunk's parameters, unless an earlier one's had them; note where."""
+        steps = []
         if chunk.section is not None:
             step, self._section_addr = self.load_parameters(layer, chunk.section)
             self._section_first = chunk.section[0]
@@ -197,36 +204,82 @@ class ChunkLoader:
         chunks = [Chunk(tiles, None, wgt, param) for wgt, param in zip(*places, strict=True)]
         return steps, chunks
 
-    def _weights(self, layer: WeightedLayer, tiles: Range, passes: Range | None) -> bytes:
-        packed = pack_weights(layer.mapping, layer.pixel_pitch, self._config.rows)
-        packed = packed[tiles[0] : tiles[1]]
-        if passes is not None:
-            packed = packed[:, passes[0] : passes[1]]
-        return packed.tobytes()
+    def _weights(
+        self, layer: WeightedLayer, tiles: Range, passes: Range | None, part: int = 0
+    ) -> bytes:
+        return self._packed(layer, tiles, passes, part).tobytes()
 
     def _parameters(self, layer: WeightedLayer, tiles: Range) -> bytes:
         packed = pack_parameters(layer.mapping.op, self._config.rows, shared=layer.shared)
         return packed[tiles[0] : tiles[1]].tobytes()
 
-    def load_weights(
-        self, layer: WeightedLayer, tiles: Range, passes: Range | None = None
-    ) -> tuple[Step, int]:
-        """Return the load of the weights of some tiles (and passes), and their address."""
+    def weight_parts(self, layer: WeightedLayer, tile: int, passes: Range | None) -> list[int]:
+        """Return the numbers of `ConvOp.weight_parts` that some passes of a tile need."""
+        more = range(1, len(layer.mapping.op.weight_parts))
+        tiles = (tile, tile + 1)
+        return [0, *(part for part in more if self._packed(layer, tiles, passes, part).any())]
 
-        content = partial(self._weights, layer, tiles, passes)
-        offset, size = self._pool.place(("wgt", layer.index, layer.phase, tiles, passes), content)
+    def _packed(
+        self, layer: WeightedLayer, tiles: Range, passes: Range | None, part: int
+    ) -> Int8Array:
+        op = layer.mapping.op
+        key = layer.index, layer.phase, part
+        if key not in self._packs:
+            mapping = replace(layer.mapping, op=replace(op, weights=op.weight_parts[part]))
+            # Of the layer at hand only: packed weights are as large as the model.
+            self._packs = {k: pack for k, pack in self._packs.items() if k[0] == layer.index}
+            self._packs[key] = pack_weights(mapping, layer.pixel_pitch, self._config.rows)
+        packed = self._packs[key][tiles[0] : tiles[1]]
+        return packed if passes is None else packed[:, passes[0] : passes[1]]
+
+    def load_weights(
+        self,
+        layer: WeightedLayer,
+        tiles: Range,
+        passes: Range | None = None,
+        *,
+        part: int = 0,
+    ) -> tuple[Step, int]:
+        """Return the load of the weights of some tiles (and passes), and their address.
+
+        `part`: number of `ConvOp.weight_parts`.
+        """
+
+        content = partial(self._weights, layer, tiles, passes, part)
+        key = ("wgt", layer.index, layer.phase, tiles, passes, part)
+        offset, size = self._pool.place(key, content)
         address = self._wgt.take(size)
         step = constant_load(Space.WGT, address, offset, size, layer.index, self._config)
         return step, address
 
     def load_parameters(self, layer: WeightedLayer, tiles: Range) -> tuple[Step, int]:
         """Return the load of the parameters of some tiles, and their address."""
+        op = layer.mapping.op
+        return self.load_blocks(layer.index, op, tiles, shared=layer.shared, phase=layer.phase)
 
-        content = partial(self._parameters, layer, tiles)
-        offset, size = self._pool.place(("param", layer.index, layer.phase, tiles), content)
+    def load_blocks(
+        self,
+        index: int,
+        op: ConvOp | MatmulOp,
+        tiles: Range,
+        *,
+        shared: bool,
+        phase: int = 0,
+    ) -> tuple[Step, int]:
+        """Return the load of an operator's parameter blocks of some tiles, and their address."""
+
+        def content() -> bytes:
+            packed = pack_parameters(op, self._config.rows, shared=shared)
+            return packed[tiles[0] : tiles[1]].tobytes()
+
+        offset, size = self._pool.place(("param", index, phase, tiles), content)
         address = self._param.take(size)
-        step = constant_load(Space.PARAM, address, offset, size, layer.index, self._config)
+        step = constant_load(Space.PARAM, address, offset, size, index, self._config)
         return step, address
+
+    def take_weights(self, size_bytes: int) -> int:
+        """Return the address of a block of the weight memory that something else will fill."""
+        return self._wgt.take(size_bytes)
 
 
 def _tapered(total: int, size: int, step: int) -> list[Range]:

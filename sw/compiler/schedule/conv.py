@@ -96,18 +96,23 @@ def conv_steps(job: ConvJob, wgt_addr: int, param_addr: int, config: NpuConfig) 
 
 def split_reduction_steps(
     job: ConvJob,
-    load_piece: Callable[[Range], tuple[Step, int]],
+    load_piece: Callable[[Range, int], tuple[list[Step], int]],
+    parts_of: Callable[[Range], list[int]],
     param_addr: int,
     config: NpuConfig,
 ) -> Iterator[Step]:
-    """Yield the commands of one channel tile whose passes exceed the weight memory or a command.
+    """Yield the commands of one channel tile whose sum takes several: of its passes too many for
+    the weight memory or a command, or with weights of more than eight bits.
 
     Parameters
     ----------
     job : ConvJob
         What to compute, one channel tile.
     load_piece : callable
-        Returns the load of a range of passes and the byte address of their weights.
+        Returns the loads of a range of passes, and of one part of their weights
+        (`ConvOp.weight_parts`), and the byte address of these.
+    parts_of : callable
+        Which parts of the weights a range of passes has.
     param_addr : int
         Byte address of the tile's parameters.
     config : NpuConfig
@@ -119,12 +124,19 @@ def split_reduction_steps(
     most = min(max(1, config.wgt_bytes // 2 // matrix_bytes), MAX_PASSES)
     for block in _blocks(job, config):
         for lines in split(block.conv.out_h, block.conv.tile_rows):
-            part = _lines_of(block, lines)
-            tile = part.conv
-            pieces = list(_pieces(tile, most))
-            for index, (passes, piece) in enumerate(pieces):
-                load, address = load_piece(passes)
-                yield load
+            lines_part = _lines_of(block, lines)
+            tile = lines_part.conv
+            pieces = [(*piece, 0) for piece in _pieces(tile, most)]
+            # Weights that exceed eight bits are few: kernel row by kernel row most are left out.
+            of_row = max(1, min(most, tile.n_kx * tile.n_ic))
+            pieces += [
+                (passes, piece, part)
+                for passes, piece in _pieces(tile, of_row)
+                for part in parts_of(passes)[1:]
+            ]
+            for index, (passes, piece, part) in enumerate(pieces):
+                loads, address = load_piece(passes, part)
+                yield from loads
                 conv = replace(
                     piece,
                     wgt_addr=address // config.line_bytes,
@@ -133,7 +145,7 @@ def split_reduction_steps(
                 )
                 size = (passes[1] - passes[0]) * matrix_bytes
                 yield _conv_step(job, conv, Footprint(Place.WGT, address, address + size))
-            yield _vector_step(job, part, param_addr, config)
+            yield _vector_step(job, lines_part, param_addr, config)
 
 
 def summed_steps(

@@ -19,7 +19,7 @@ from celosia.sw.compiler.schedule.conv import (
 )
 from celosia.sw.compiler.steps import Place, Step
 
-__all__ = ["PhasesJob", "phase_steps", "tile_by_tile"]
+__all__ = ["PhasesJob", "phase_steps", "split_tile", "tile_by_tile"]
 
 
 @dataclass(frozen=True)
@@ -235,8 +235,32 @@ def tile_by_tile(
         tiles = (tile, tile + 1)
         parameters, param_addr = loader.load_parameters(layer, tiles)
         yield parameters
+        yield from split_tile(replace(job, tiles=tiles), layer, loader, param_addr, config)
 
-        def load_piece(passes: Range, tiles: Range = tiles) -> tuple[Step, int]:
-            return loader.load_weights(layer, tiles, passes)
 
-        yield from split_reduction_steps(replace(job, tiles=tiles), load_piece, param_addr, config)
+def split_tile(
+    job: ConvJob,
+    layer: WeightedLayer,
+    loader: ChunkLoader,
+    param_addr: int,
+    config: NpuConfig,
+) -> Iterator[Step]:
+    """Yield the commands of a channel tile whose sum takes several `Conv`."""
+    tile = job.tiles[0]
+    parts = len(loader.weight_parts(layer, tile, None))
+    # What is of several parts and fits into half of the memory together is loaded once.
+    stays = parts > 1 and (parts * layer.mapping.tile_weight_bytes(config) <= config.wgt_bytes // 2)
+    loaded: dict[tuple[Range, int], int] = {}
+
+    def load_piece(piece: Range, part: int) -> tuple[list[Step], int]:
+        if (piece, part) in loaded:
+            return [], loaded[piece, part]
+        step, address = loader.load_weights(layer, job.tiles, piece, part=part)
+        if stays:
+            loaded[piece, part] = address
+        return [step], address
+
+    def parts_of(piece: Range) -> list[int]:
+        return loader.weight_parts(layer, tile, piece)
+
+    yield from split_reduction_steps(job, load_piece, parts_of, param_addr, config)

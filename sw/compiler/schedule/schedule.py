@@ -13,7 +13,7 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Load, Space, Store
 from celosia.sw.compiler.arithmetic.whole import Range, ceil_div, split
 from celosia.sw.compiler.ir import Graph
-from celosia.sw.compiler.ops.npu.job import LoadJob, VectorJob
+from celosia.sw.compiler.ops.npu.job import LoadJob, MatrixJob, VectorJob
 from celosia.sw.compiler.ops.npu.kind import Placement
 from celosia.sw.compiler.place.layout import ActLayout, Slab, transfer_step
 from celosia.sw.compiler.place.mapping import shared_requantisation
@@ -24,7 +24,12 @@ from celosia.sw.compiler.schedule.chunks import Chunk, ChunkLoader, WeightedLaye
 from celosia.sw.compiler.schedule.constants import ConstantPool, constant_load
 from celosia.sw.compiler.schedule.conv import ConvJob, conv_steps
 from celosia.sw.compiler.schedule.copy import copy_steps
-from celosia.sw.compiler.schedule.phases import PhasesJob, phase_steps, tile_by_tile
+from celosia.sw.compiler.schedule.phases import (
+    PhasesJob,
+    phase_steps,
+    split_tile,
+    tile_by_tile,
+)
 from celosia.sw.compiler.steps import Step
 
 __all__ = ["Schedule", "schedule_works"]
@@ -269,7 +274,7 @@ class _Scheduler:
             self._load_table(work, tile=0)
         stripes = self._input_stripes(work, tiling)
         if len(stripes) == len(tiling.stripes):
-            for name in work.inputs:
+            for name in work.on_chip:
                 if name in self.plan.addresses:
                     self._load_graph_input(name, work.index)
         unit = 0
@@ -283,6 +288,7 @@ class _Scheduler:
                 sources = [
                     self._source(work_plan, operand, rows, group, buffer)
                     for operand in range(len(work.inputs))
+                    if operand not in work.in_memory
                 ]
                 target = self._target(work_plan, rows, group, buffer)
                 if tiling.mapping is not None:
@@ -292,6 +298,8 @@ class _Scheduler:
                     )
                 elif tiling.phases is not None:
                     self._phases(work, tiling, sources[0], target, rows, group)
+                elif work.kind.multiply is not None:
+                    self._multiply(work, sources[0], target, rows, group)
                 else:
                     self._vector(work, sources, target, rows, group)
                 if work.output in self.plan.home_plan.homes:
@@ -387,6 +395,23 @@ class _Scheduler:
             self._load_table(work, tile)
             self.steps.extend(steps(work.op, replace(job, tiles=(tile, tile + 1)), self.config))
 
+    # Products of matrices -------------------------------------------------------------------
+
+    def _multiply(self, work: Work, source: Slab, target: Slab, rows: Range, group: Range) -> None:
+        assert work.kind.multiply is not None, "the array computes it"
+        second = next((work.inputs[place] for place in work.in_memory), None)
+        tensors = self.plan.table.tensors
+        job = MatrixJob(
+            source=source,
+            target=target,
+            home=None if second is None else self.plan.home_plan.homes[second],
+            home_height=0 if second is None else tensors[second].height,
+            rows=rows,
+            tiles=group,
+            layer=work.index,
+        )
+        self.steps.extend(work.kind.multiply(work.op, job, self.chunks))
+
     # Convolutions ---------------------------------------------------------------------------
 
     def _layer(self, work: Work, tiling: Tiling) -> WeightedLayer:
@@ -453,11 +478,26 @@ class _Scheduler:
                 self._pool_part(pool, target, group)
             return
         for chunk in chunks:
-            if load:
-                self.steps.extend(self.chunks.load(layer, chunk))
-            self.steps.extend(
-                conv_steps(job(chunk.tiles), chunk.wgt_addr, chunk.param_addr, self.config)
-            )
+            parts = [self.chunks.weight_parts(layer, t, None) for t in range(*chunk.tiles)]
+            if any(len(part) > 1 for part in parts):
+                self.steps.extend(self.chunks.load_section(layer, chunk))
+                for number, tile in enumerate(range(*chunk.tiles)):
+                    block = number * layer.parameter_tile_bytes(self.config)
+                    self.steps.extend(
+                        split_tile(
+                            job((tile, tile + 1)),
+                            layer,
+                            self.chunks,
+                            chunk.param_addr + block,
+                            self.config,
+                        )
+                    )
+            else:
+                if load:
+                    self.steps.extend(self.chunks.load(layer, chunk))
+                self.steps.extend(
+                    conv_steps(job(chunk.tiles), chunk.wgt_addr, chunk.param_addr, self.config)
+                )
             if pool is not None:
                 self._pool_part(pool, target, chunk.tiles)
             self.weight_bytes[work.index] = max(

@@ -121,6 +121,7 @@ class UartDevice(Device):
         return self.link.wait_interrupt(seconds + WAIT_MARGIN_S)
 
     def close(self) -> None:
+        self._end_session()
         self.link.close()
 
     def _read_memory(self, address: int, count: int) -> npt.NDArray[np.uint8]:
@@ -148,9 +149,9 @@ class UartDevice(Device):
             self.link.write_memory(address, content, progress=report)
             before += len(content)
 
-    def _place(self, segment: NpuSegment) -> Layout:
+    def _place(self, segment: NpuSegment, first: int = 0) -> Layout:
         try:
-            return super()._place(segment)
+            return super()._place(segment, first)
         except DeviceError as error:
             raise DeviceError(
                 error.what,

@@ -35,7 +35,7 @@ import numpy.typing as npt
 from celosia.errors import ProgramError
 from celosia.hw.contract.isa import Command, Engine, Load, Space
 from celosia.hw.contract.trace import TRACE_STATES
-from celosia.sw.program.file import LayerInfo, Program
+from celosia.sw.program.file import LayerInfo, NpuSegment
 
 __all__ = ["LayerProfile", "Reason", "attribute_cycles", "command_layers"]
 
@@ -83,18 +83,18 @@ class LayerProfile:
     reasons: dict[Reason, int]
 
 
-def command_layers(program: Program) -> Ints:
+def command_layers(segment: NpuSegment) -> Ints:
     """Return the layer of each command, `End` excluded, as the compiler has noted it.
 
     Raises
     ------
     ProgramError
-        If the program does not say.
+        If the segment does not say.
     """
-    layers = np.array(program.npu.command_layers, np.int64)[:-1]
+    layers = np.array(segment.command_layers, np.int64)[:-1]
     if not len(layers) or (layers < 0).any():
         raise ProgramError(
-            f"program {program.model!r}",
+            f"program {segment.name!r}",
             "it does not say which layers its commands are for",
             "take a program that the compiler made",
         )
@@ -102,13 +102,13 @@ def command_layers(program: Program) -> Ints:
 
 
 def attribute_cycles(
-    program: Program, samples: npt.NDArray[np.void], total_cycles: int
+    segment: NpuSegment, samples: npt.NDArray[np.void], total_cycles: int
 ) -> list[LayerProfile]:
     """Lay every cycle of a run to a layer and a reason.
 
     Parameters
     ----------
-    program : Program
+    segment : NpuSegment
         That was run.
     samples : ndarray of celosia.sim.rtl.rtl.SAMPLE_DTYPE, shape [runs]
         From the simulator.
@@ -120,25 +120,25 @@ def attribute_cycles(
     list of LayerProfile
         One entry a layer, in order, and one for the end of the program.
     """
-    commands = [command for command in program.npu.decode() if command.engine is not None]
+    commands = [command for command in segment.decode() if command.engine is not None]
     cycles = samples["cycles"].astype(np.int64)
     ends = np.cumsum(cycles)
     done = _completion(samples, ends, len(commands))
-    layers = command_layers(program)
-    layer_done = np.zeros(len(program.layers), np.int64)
+    layers = command_layers(segment)
+    layer_done = np.zeros(len(segment.layers), np.int64)
     np.maximum.at(layer_done, layers, done)
     # A run of samples never goes beyond the completion of a command: a busy bit falls there.
     owner = np.searchsorted(np.maximum.accumulate(layer_done), ends - cycles, side="right")
     reason = _reasons(samples, _waits(commands, done))
 
-    table = np.zeros((len(program.layers) + 1, len(REASONS)), np.int64)
+    table = np.zeros((len(segment.layers) + 1, len(REASONS)), np.int64)
     np.add.at(table, (owner, reason), cycles)
     idle = REASONS.index(Reason.IDLE)
     table[-1, idle] -= LEAD_OUT_CYCLES
     missed = total_cycles - int(table.sum())
     assert 0 <= missed <= MOST_MISSED_CYCLES, f"{missed} of {total_cycles} cycles are not sampled"
     table[0, idle] += missed
-    entries: list[LayerInfo | None] = [*program.layers, None]
+    entries: list[LayerInfo | None] = [*segment.layers, None]
     return [
         LayerProfile(
             layer=layer,

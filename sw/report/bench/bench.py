@@ -6,7 +6,7 @@ measured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +15,16 @@ import numpy as np
 import numpy.typing as npt
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig
-from celosia.sw.compiler.build import compile_model
+from celosia.sw.compiler.build import Host, compile_model
 from celosia.sw.driver.opening import open_device
+from celosia.sw.driver.result import Result
 from celosia.sw.driver.sim import SimDevice
 from celosia.sw.program.file import Program
 from celosia.sw.reference.interpreter import ReferenceModel
 from celosia.sw.report.bench.attribute import LayerProfile, Reason, attribute_cycles
 from celosia.sw.report.bench.baselines import Baseline, baseline_of
 from celosia.sw.report.bench.resident import make_resident
+from celosia.sw.report.figures import npu_macs
 from celosia.sw.report.samples import random_samples
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ class Measurement:
     cycles : int
         From the doorbell to the end, by the machine's own counter; of all samples.
     macs : int
-        Of the model's definition; with `fold` those that are left.
+        Of the model's definition, on the NPU; with `fold` those that are left.
     predicted_cycles : int
         By the compiler, for the default conditions.
     words_read, words_written : int
@@ -83,6 +85,10 @@ class Measurement:
         What it is compared with.
     counters : mapping of str to int
         The machine's performance counters.
+    host_operators : int
+        How many operators ran on the host.
+    host_milliseconds : float
+        What they took there, on the machine that measured; not among the cycles.
     """
 
     model: str
@@ -100,6 +106,8 @@ class Measurement:
     layers: list[LayerProfile]
     baseline: Baseline
     counters: Mapping[str, int] = field(default_factory=dict)
+    host_operators: int = 0
+    host_milliseconds: float = 0.0
 
     @property
     def utilisation(self) -> float:
@@ -140,6 +148,8 @@ class Measurement:
             "baseline": asdict(self.baseline),
             "reasons": {why.value: count for why, count in self.reasons.items()},
             "counters": dict(self.counters),
+            "host_operators": self.host_operators,
+            "host_milliseconds": self.host_milliseconds,
             "layers": [_layer_figures(layer, self.config) for layer in self.layers],
         }
 
@@ -193,9 +203,14 @@ class Bench:
         Of the random input that every run of a model gets.
     console : rich.console.Console, optional
         Where the progress of building a simulator is shown.
+    host : "allow" or "refuse"
+        As of `celosia.sw.compiler.build.compile_model`.
     """
 
-    def __init__(self, *, seed: int = 0, console: Console | None = None) -> None:
+    def __init__(
+        self, *, seed: int = 0, console: Console | None = None, host: Host = "allow"
+    ) -> None:
+        self._host = host
         self._seed = seed
         self._console = console
         self._programs: dict[tuple[Path, NpuConfig, bool, int], Program] = {}
@@ -224,7 +239,11 @@ class Bench:
         """
         key = (path, config, fold, batch)
         if key not in self._programs:
-            program = compile_model(path, config, fold=fold, batch=batch)
+            program = compile_model(path, config, fold=fold, batch=batch, host=self._host)
+            if not program.npu_segments:
+                raise CelosiaError(
+                    f"model {path}", "all of it runs on the host", "there are no cycles to measure"
+                )
             if program.one_by_one and batch > 1:
                 program = self.program(path, config, fold=fold)
             elif program.one_by_one:
@@ -300,12 +319,12 @@ class Bench:
         ) as device:
             assert isinstance(device, SimDevice)
             for measured, reference in runs:
+                device.profiles.clear()
                 result = device.run(measured, reference.sample)
                 equal = equal and reference.equals(result.outputs)
             assert result.cycles is not None
-            assert device.samples is not None
-            layers = attribute_cycles(measured, device.samples, result.cycles)
-        macs = sum(layer.macs for layer in measured.layers) - measured.folded_macs
+            layers = _profiles(measured, device.profiles, result)
+        macs = npu_macs(measured)
         return Measurement(
             model=path.stem,
             config=config,
@@ -322,16 +341,39 @@ class Bench:
             layers=layers,
             baseline=baseline_of(reference.content, macs // program.batch, config),
             counters=result.counters,
+            host_operators=sum(len(part.layers) for part in measured.host_segments),
+            host_milliseconds=result.host_milliseconds,
         )
 
     def _reference(self, path: Path, program: Program, number: int) -> _Reference:
         key = (path, number, program.batch)
         if key not in self._references:
             sample = random_samples(program, number + 1, self._seed)[number]
-            expected = ReferenceModel(path, interpreter=False).run(sample)[0].tensors
+            # The golden model is quicker, but lacks what the NPU lacks.
+            interpreter = None if program.host_segments else False
+            with ReferenceModel(path, interpreter=interpreter) as model:
+                expected = model.run(sample)[-1].tensors
             outputs = {info.name: expected[info.name] for info in program.outputs}
             self._references[key] = _Reference(path.read_bytes(), sample, outputs)
         return self._references[key]
+
+
+def _profiles(
+    program: Program, samples: Sequence[npt.NDArray[np.void]], result: Result
+) -> list[LayerProfile]:
+    """Return the profiles of all segments of the NPU, and one for all their ends."""
+    layers: list[LayerProfile] = []
+    ends: list[LayerProfile] = []
+    cycles = [part.cycles for part in result.segments if part.cycles is not None]
+    for segment, taken, total in zip(program.npu_segments, samples, cycles, strict=True):
+        *own, end = attribute_cycles(segment, taken, total)
+        layers += own
+        ends.append(end)
+    reasons = {why: sum(end.reasons[why] for end in ends) for why in Reason}
+    return [
+        *layers,
+        LayerProfile(layer=None, cycles=sum(end.cycles for end in ends), reasons=reasons),
+    ]
 
 
 def find_models(folder: Path) -> list[Path]:

@@ -62,9 +62,15 @@ def make_resident(program: Program) -> ResidentPrograms:
     NotResidentError
         If the weights or parameters do not fit, or a command reads what several loads brought.
     """
+    if len(program.segments) > 1:
+        raise NotResidentError(
+            f"program {program.model!r}",
+            f"it has {len(program.segments)} segments, each of which brings its own weights",
+            "leave --resident out",
+        )
     commands = [command for command in program.npu.decode() if command.engine is not None]
     placed = _placed(commands, program.config)
-    layers = command_layers(program).tolist()
+    layers = command_layers(program.npu).tolist()
     filling = _with_commands(program, placed, layers)
     kept, kept_layers = [], []
     for command, layer in zip(_without_loads(placed), layers, strict=True):

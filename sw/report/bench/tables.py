@@ -60,10 +60,12 @@ def main_table(measurements: Sequence[Measurement]) -> Table:
     title = "cycles of one inference"
     if any(run.batch > 1 for run in measurements):
         title = "cycles of one inference, of several samples in one run where that is possible"
+    with_host = any(run.host_operators for run in measurements)
     table = _table(
         title,
         *("model", "config", "cycles", "MACs", "util.", "predicted", "error", "read\nKiB"),
         *("written\nKiB", "times\nideal", "times\nroofline", "Ethos-\nU55", "faster\nby", "equal"),
+        *(["host\nops", "host\nms"] if with_host else []),
         texts=2,
     )
     for run in measurements:
@@ -84,6 +86,7 @@ def main_table(measurements: Sequence[Measurement]) -> Table:
             f"{u55:,}" if u55 else "",
             f"{u55 / cycles:.2f}" if u55 else "",
             _yes(run.equal),
+            *([str(run.host_operators), f"{run.host_milliseconds:.3g}"] if with_host else []),
         )
     return table
 

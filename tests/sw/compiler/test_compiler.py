@@ -342,7 +342,7 @@ def _conv_model(size: int, channels: int, cout: int) -> bytes:
 def test_a_layer_that_cannot_be_cut_is_refused_in_words() -> None:
     config = preset("nano").with_(act_bytes=64)
     with pytest.raises(CompileError) as caught:
-        compile_model(_conv_model(32, 16, 16), config)
+        compile_model(_conv_model(32, 16, 16), config, host="refuse")
     text = str(caught.value)
     assert "CONV_2D #0" in text
     assert "64" in text
@@ -455,7 +455,7 @@ def test_a_value_too_large_for_its_field_is_refused_in_words() -> None:
     x = builder.input((1, 300, 1, 8), scale=0.1)
     y = builder.average_pool2d(x, size=(300, 1))
     with pytest.raises(CompileError, match="AVERAGE_POOL_2D #0.*window rows: 300, .*255"):
-        compile_model(builder.finish([y]), preset("base"))
+        compile_model(builder.finish([y]), preset("base"), host="refuse")
 
 
 def test_weights_larger_than_their_memory_are_loaded_in_pieces() -> None:

@@ -21,6 +21,7 @@ from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.reference import interpreter as reference_module
 from celosia.sw.reference.check import CheckReport, check_model
 from celosia.sw.reference.interpreter import ReferenceModel, interpreter_installed
+from celosia.sw.runtime import interpreter as process_module
 from typer.testing import CliRunner
 
 BASE = preset("base")
@@ -165,9 +166,9 @@ def test_a_process_that_the_reference_aborts(tmp_path: Path) -> None:
 def test_every_end_is_a_sentence(
     body: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reference_module, "WORKER", worker(tmp_path, body))
+    monkeypatch.setattr(process_module, "WORKER", worker(tmp_path, body))
     if "sleep" in body:
-        monkeypatch.setattr(reference_module, "TIME_OUT_S", 2.0)
+        monkeypatch.setattr(process_module, "TIME_OUT_S", 2.0)
     report = check(dense(), tmp_path, X, X, interpreter=True)
     assert report.equal
     assert len(report.results) == 2
@@ -178,7 +179,7 @@ def test_the_command_says_that_the_golden_model_stands_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = "sys.stderr.write('[/red] 3 > 2\\n'); sys.stderr.flush(); os.abort()"
-    monkeypatch.setattr(reference_module, "WORKER", worker(tmp_path, body))
+    monkeypatch.setattr(process_module, "WORKER", worker(tmp_path, body))
     monkeypatch.setattr(reference_module, "interpreter_installed", lambda: True)
     path = tmp_path / "model.tflite"
     path.write_bytes(dense())
@@ -215,7 +216,7 @@ with open({str(numbers)!r} + ".new", "w") as file:
 os.rename({str(numbers)!r} + ".new", {str(numbers)!r})
 time.sleep(60)
 """
-    monkeypatch.setattr(reference_module, "WORKER", worker(tmp_path, body))
+    monkeypatch.setattr(process_module, "WORKER", worker(tmp_path, body))
     yield numbers
     for number in numbers.read_text(encoding="utf-8").split():
         assert gone(int(number))
@@ -237,21 +238,21 @@ def gone(number: int) -> bool:
 def test_nothing_is_left_after_a_time_out(
     marked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reference_module, "TIME_OUT_S", 2.0)
+    monkeypatch.setattr(process_module, "TIME_OUT_S", 2.0)
     assert check(dense(), tmp_path, X, interpreter=True).unconfirmed is not None
 
 
 def test_nothing_is_left_after_an_interrupt(
     marked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = reference_module.select.select
+    real = process_module.select.select
 
     def interrupted(*arguments: Any) -> Any:
         while not marked.exists():
             real([], [], [], 0.05)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(reference_module.select, "select", interrupted)
+    monkeypatch.setattr(process_module.select, "select", interrupted)
     with pytest.raises(KeyboardInterrupt):
         check(dense(), tmp_path, X, interpreter=True)
 

@@ -146,9 +146,13 @@ def test_the_command_line_runs_segments(tmp_path: Path) -> None:
     assert [part["name"] for part in said["segments"]] == ["before", "after"]
     assert sorted(said["runs"][0]["outputs"]) == ["between", "y"]
     assert len(said["layers"]) == 2
-    result = CliRunner().invoke(app, ["disasm", str(path)])
-    assert result.exit_code == 2
-    assert "it has 2 segments, this is for programs of one" in result.stderr
+    result = CliRunner().invoke(app, ["disasm", str(path), "--json", str(figures)])
+    assert result.exit_code == 0
+    assert "; segment 1, on the NPU: takes 'between', gives 'y'" in result.output
+    commands = json.loads(figures.read_text())["commands"]
+    assert {(entry["segment"], entry["layer"]) for entry in commands} == {
+        (0, 0), (0, None), (1, 1), (1, None)
+    }  # fmt: skip
 
 
 # What outlasts a run ----------------------------------------------------------------------------

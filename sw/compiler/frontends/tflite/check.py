@@ -14,6 +14,8 @@ from celosia.sw.compiler.passes.strip_edges import edge_tensors
 __all__ = ["check_model"]
 
 FLOATS = frozenset({DType.FLOAT16, DType.BFLOAT16, DType.FLOAT32, DType.FLOAT64})
+ZERO_POINTS = {DType.INT8: (-128, 127), DType.UINT8: (0, 255)}
+"""The element types of activations that are computed with, and the least and greatest value."""
 BOUNDARY_OPS = frozenset({"QUANTIZE", "DEQUANTIZE"})
 MAX_LISTED = 5
 
@@ -38,11 +40,11 @@ def check_model(graph: Graph, file: str) -> None:
     Raises
     ------
     ModelError
-        If the model has no inputs, no outputs or no operators, or an int8 activation has no
+        If the model has no inputs, no outputs or no operators, or an activation has no
         quantisation parameters.
     UnsupportedError
-        If it is not int8 throughout (inputs and outputs that the host converts aside), or no
-        operator computes its outputs.
+        If it is not int8 or uint8 throughout (inputs and outputs that the host converts aside), or
+        no operator computes its outputs.
     """
     interface = graph.interface
     for part, present in (
@@ -113,7 +115,6 @@ def _check_types(
             cause = f"model computes in {floats[0].dtype} in part ({_listed(floats)})"
         raise UnsupportedError(what, cause, _QUANTISE, file=file, tensor=floats[0].name)
     for dtype, remedy in (
-        (DType.UINT8, f"uint8 is TensorFlow 1's scheme; {_QUANTISE}"),
         (DType.INT16, f"16-bit activations are not supported; {_QUANTISE}"),
         (DType.INT4, _QUANTISE),
     ):
@@ -125,11 +126,11 @@ def _check_types(
     # interface they are data.
     for name in (*graph.inputs, *graph.outputs):
         tensor = graph.tensors[name]
-        if tensor.dtype is not DType.INT8 and name not in edges:
+        if tensor.dtype not in ZERO_POINTS and name not in edges:
             raise UnsupportedError(
                 what,
                 f"tensor {name!r} of its interface is {tensor.dtype}",
-                "only int8 inputs and outputs are supported",
+                "only int8 and uint8 inputs and outputs are supported",
                 file=file,
                 tensor=name,
             )
@@ -137,21 +138,22 @@ def _check_types(
 
 def _check_quantisation(activations: list[Tensor], file: str) -> None:
     for tensor in activations:
-        if tensor.dtype is not DType.INT8:
+        if tensor.dtype not in ZERO_POINTS:
             continue
         if tensor.scale is None:
             kind = "per-channel" if tensor.channel_scales is not None else "no"
             raise ModelError(
                 f"cannot compile model {file}",
-                f"int8 activation {tensor.name!r} has {kind} quantisation parameters",
+                f"{tensor.dtype} activation {tensor.name!r} has {kind} quantisation parameters",
                 _QUANTISE,
                 file=file,
                 tensor=tensor.name,
             )
-        if not -128 <= tensor.zero_point <= 127:
+        least, greatest = ZERO_POINTS[tensor.dtype]
+        if not least <= tensor.zero_point <= greatest:
             raise ModelError(
                 f"cannot compile model {file}",
-                f"zero point {tensor.zero_point} of {tensor.name!r} is not an int8 value",
+                f"zero point {tensor.zero_point} of {tensor.name!r} is not an {tensor.dtype} value",
                 "convert the model again",
                 file=file,
                 tensor=tensor.name,

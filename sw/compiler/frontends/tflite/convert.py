@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +20,13 @@ from celosia.sw.compiler.frontends.tflite.arithmetic import arithmetic_of
 from celosia.sw.compiler.frontends.tflite.check import check_model
 from celosia.sw.compiler.frontends.tflite.reader import FlatModel, damaged, guard
 from celosia.sw.compiler.frontends.tflite.schema import COMPILED, tensor_type
-from celosia.sw.compiler.frontends.tflite.state import Part, call_once, resolve_state
-from celosia.sw.compiler.ir import DType, Graph, Origin, SourceOp, Tensor, with_state
-from celosia.sw.compiler.verify import verify
+from celosia.sw.compiler.frontends.tflite.state import ALTERING, Part, call_once, resolve_state
+from celosia.sw.compiler.ir import DType, Graph, Origin, SourceOp, State, Tensor, with_state
+from celosia.sw.compiler.verify import verify, verify_order
 
-__all__ = ["load"]
+__all__ = ["load", "open_model"]
 
+CONTROL_FLOW = frozenset({"CALL", "IF", "STABLEHLO_COMPOSITE", "WHILE"})
 MAX_ELEMENTS = 1 << 28
 """More elements than any tensor of a microcontroller network; a larger shape is damage."""
 MAX_RANK = 8
@@ -39,7 +40,13 @@ MAX_CONSTANTS = 1 << 28
 """Bytes of all constants as the operators read them, each time anew."""
 
 
-def load(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> Graph:
+def load(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    name: str | None = None,
+    anything: bool = False,
+    follow: bool = True,
+) -> Graph:
     """Read a TensorFlow Lite model.
 
     Parameters
@@ -48,6 +55,13 @@ def load(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> 
         The file, or its contents.
     name : str, optional
         Name of the graph; by default the file's stem, or ``model``.
+    anything : bool
+        Read also what the NPU does not run: any element type, variables, several subgraphs. The
+        graph is that of the first subgraph, and `Graph.host_only` names tensors that are for the
+        host alone.
+    follow : bool
+        With `anything`, whether variables are followed where they can be (`Graph.state`); else
+        their operators are left as they are, for the host to keep them.
 
     Returns
     -------
@@ -61,18 +75,40 @@ def load(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> 
         If the file cannot be read, is damaged, or contradicts itself.
     UnsupportedError
         If the model as a whole is of a kind the NPU does not run: not int8, several subgraphs,
-        a batch, dynamic shapes.
+        a batch, dynamic shapes. With `anything` only if its size forbids it, or it has been
+        compiled for another NPU.
     """
-    if isinstance(source, bytes):
-        data, file, stem = source, "<bytes>", "model"
-    else:
-        path = Path(source)
-        data, file, stem = _read(path), printable(str(path)), printable(path.stem)
+    data, file, stem = _contents(source)
     flat = FlatModel.open(data, file)
-    graph = _Converter(flat, name if name is not None else stem).convert()
-    check_model(graph, file)
-    verify(graph, file)
+    graph = _Converter(
+        flat, name if name is not None else stem, anything=anything, follow=follow
+    ).convert()
+    if anything:
+        verify_order(graph, file)
+    else:
+        check_model(graph, file)
+        verify(graph, file)
     return graph
+
+
+def open_model(source: str | os.PathLike[str] | bytes) -> FlatModel:
+    """Return the tables of a model's file.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read, or is no model.
+    """
+    data, file, _ = _contents(source)
+    return FlatModel.open(data, file)
+
+
+def _contents(source: str | os.PathLike[str] | bytes) -> tuple[bytes, str, str]:
+    """Return a model's bytes, what messages call the file, and the model's name."""
+    if isinstance(source, bytes):
+        return source, "<bytes>", "model"
+    path = Path(source)
+    return _read(path), printable(str(path)), printable(path.stem)
 
 
 def _read(path: Path) -> bytes:
@@ -90,13 +126,16 @@ def _read(path: Path) -> bytes:
 class _Converter:
     """Builds a `Graph` from the tables of one file."""
 
-    def __init__(self, flat: FlatModel, name: str) -> None:
+    def __init__(self, flat: FlatModel, name: str, *, anything: bool, follow: bool) -> None:
         self._flat = flat
         self._file = flat.file
         self._graph_name = name
         self._names: list[str] = []
-        """Of the tensors of the subgraph that is read."""
         self._tensors_read = self._operators_read = 0
+        self._anything = anything
+        self._follow = follow
+        self._host_only: dict[str, str] = {}
+        self._unsigned: set[str] = set()
 
     def convert(self) -> Graph:
         flat = self._flat
@@ -108,19 +147,12 @@ class _Converter:
         self._refuse_compiled()
         if subgraphs == 0:
             raise damaged(self._file, "it has no subgraph")
+        # CALL_ONCE prepares variables; other operators that run subgraphs are control flow.
+        prepares = "CALL_ONCE" in self._opcodes and not CONTROL_FLOW.intersection(self._opcodes)
+        if subgraphs > 1 and not self._anything and not prepares:
+            self._refuse_subgraphs(subgraphs)
         main = self._part(0)
-        called = {call_once(op) for op in main.ops if op.name == "CALL_ONCE"}
-        for number in called:
-            if not 0 < number < subgraphs:
-                raise damaged(self._file, f"CALL_ONCE names subgraph {number} of {subgraphs}")
-        if len(called) < subgraphs - 1:
-            raise UnsupportedError(
-                f"cannot compile model {self._file}",
-                f"it has {subgraphs} subgraphs (control flow or several signatures)",
-                "export one inference function without IF, WHILE or CALL",
-                file=self._file,
-            )
-        part, state = resolve_state(main, self._part, self._file)
+        part, state = self._resolved(main, subgraphs)
         tensors = part.tensors
         graph = with_state(
             Graph(
@@ -133,7 +165,7 @@ class _Converter:
             ),
             state,
         )
-        graph = _drop_unused(graph)
+        graph = replace(_drop_unused(graph), host_only=self._host_only)
         written = {name for op in graph.ops for name in op.outputs}
         activations = sum(tensors[name].elements for name in written.union(graph.inputs))
         self._limit(activations, MAX_ACTIVATIONS, "elements in its activations")
@@ -145,6 +177,51 @@ class _Converter:
         )
         self._limit(constants, MAX_CONSTANTS, "bytes of constants, counting each use,")
         return graph
+
+    def _resolved(self, main: Part, subgraphs: int) -> tuple[Part, tuple[State, ...]]:
+        """Return what an inference computes, and its variables as far as they are followed."""
+        if not self._anything:
+            self._check_calls(main, subgraphs)
+            return resolve_state(main, self._part, self._file)
+        own = dict(self._host_only)
+        resolved = self._followed(main, subgraphs) if self._follow else None
+        # Tensors of other subgraphs may have the same names.
+        self._host_only = own
+        if resolved is not None:
+            return resolved
+        for name in main.variables:
+            self._host_only.setdefault(name, f"tensor {name!r} keeps state between inferences")
+        return main, ()
+
+    def _followed(self, main: Part, subgraphs: int) -> tuple[Part, tuple[State, ...]] | None:
+        """Follow variables that both the NPU and the host can have to do with; None if not so."""
+        own = set(self._host_only)
+        if main.variables:
+            return None  # of one number in the file, before and after they are written
+        try:
+            self._check_calls(main, subgraphs)
+            part, state = resolve_state(main, self._part, self._file)
+        except UnsupportedError:
+            return None
+        names = {name for variable in state for name in (variable.before, variable.after)}
+        return None if names & own else (part, state)
+
+    def _check_calls(self, main: Part, subgraphs: int) -> None:
+        """Refuse subgraphs that are more than what CALL_ONCE runs."""
+        called = {call_once(op) for op in main.ops if op.name == "CALL_ONCE"}
+        for number in called:
+            if not 0 < number < subgraphs:
+                raise damaged(self._file, f"CALL_ONCE names subgraph {number} of {subgraphs}")
+        if len(called) < subgraphs - 1:
+            self._refuse_subgraphs(subgraphs)
+
+    def _refuse_subgraphs(self, count: int) -> NoReturn:
+        raise UnsupportedError(
+            f"cannot compile model {self._file}",
+            f"it has {count} subgraphs (control flow or several signatures)",
+            "export one inference function without IF, WHILE or CALL",
+            file=self._file,
+        )
 
     def _part(self, number: int) -> Part:
         """Read a subgraph."""
@@ -169,8 +246,11 @@ class _Converter:
                 tensor = self._tensor(table, index, taken=tensors)
                 if table.IsVariable():
                     variables.append(tensor.name)
+                    self._check_altering(tensor.name)
             tensors[tensor.name] = tensor
             self._names.append(tensor.name)
+            if number == 0 and tensor.dtype is DType.UINT8:
+                self._unsigned.add(tensor.name)
         ops: list[SourceOp] = []
         for index in range(operator_count):
             with guard(self._file, f"operator {index}"):
@@ -186,6 +266,25 @@ class _Converter:
             outputs=[self._tensor_name(i, "the list of outputs") for i in outputs],
             variables=tuple(variables),
         )
+
+    def _check_altering(self, name: str) -> None:
+        """Refuse variable tensors of operators that change their inputs."""
+        altering = ALTERING.intersection(self._opcodes)
+        if altering and not self._anything:
+            raise UnsupportedError(
+                f"cannot compile model {self._file}",
+                f"{min(altering)} keeps state in tensor {name!r} between inferences",
+                "use variables that are read and assigned to, or pass the state as an input and an"
+                " output of the model",
+                file=self._file,
+                tensor=name,
+            )
+
+    def _for_host(self, error: UnsupportedError) -> None:
+        """Refuse a tensor that the NPU cannot have to do with, or leave it to the host."""
+        if not self._anything:
+            raise error
+        self._host_only.setdefault(error.tensor, error.cause)
 
     def _limit(self, count: int, most: int, what: str) -> None:
         if count > most:
@@ -222,17 +321,21 @@ class _Converter:
         if shape[:1] == (-1,):
             shape = (1, *shape[1:])
         self._check_shape(shape, index, name)
+        if self._anything:
+            shape = tuple(max(size, 1) for size in shape)
         code = int(table.Type())
         dtype = tensor_type(code)
         if dtype is None:
             raise ValueError(f"unknown element type {code}")
         if table.Sparsity() is not None:
-            raise UnsupportedError(
-                f"cannot compile model {self._file}",
-                f"tensor {index} {name!r} is stored sparse",
-                "convert without the EXPERIMENTAL_SPARSITY optimisation",
-                file=self._file,
-                tensor=name,
+            self._for_host(
+                UnsupportedError(
+                    f"cannot compile model {self._file}",
+                    f"tensor {index} {name!r} is stored sparse",
+                    "convert without the EXPERIMENTAL_SPARSITY optimisation",
+                    file=self._file,
+                    tensor=name,
+                )
             )
         scales, zero_points, axis = self._quantization(table, shape, dtype)
         per_channel = len(scales) > 1
@@ -245,19 +348,22 @@ class _Converter:
             zero_point=next((z for z in zero_points if z), 0),
             channel_scales=scales if per_channel else None,
             channel_axis=axis if per_channel else None,
-            data=self._constant(int(table.Buffer()), shape, dtype),
+            data=self._constant(int(table.Buffer()), shape, dtype, name),
         )
 
     def _check_shape(self, shape: tuple[int, ...], index: int, name: str) -> None:
         # What is free in the signature only has a size in the shape: TFLite takes that.
-        if any(d == -1 for d in shape):
-            raise UnsupportedError(
-                f"cannot compile model {self._file}",
-                f"tensor {index} {name!r} has a dynamic shape {list(shape)}",
-                "convert with a fixed input shape, for example tf.TensorSpec([1, 96, 96, 3])",
-                file=self._file,
-                tensor=name,
+        if any(d == -1 for d in shape) or (self._anything and 0 in shape):
+            self._for_host(
+                UnsupportedError(
+                    f"cannot compile model {self._file}",
+                    f"tensor {index} {name!r} has a dynamic shape {list(shape)}",
+                    "convert with a fixed input shape, for example tf.TensorSpec([1, 96, 96, 3])",
+                    file=self._file,
+                    tensor=name,
+                )
             )
+            shape = tuple(1 if d in (-1, 0) else d for d in shape)
         if len(shape) > MAX_RANK or any(d < 1 for d in shape) or prod(shape) > MAX_ELEMENTS:
             raise ValueError(f"impossible shape {list(shape)[:12]}")
 
@@ -291,7 +397,7 @@ class _Converter:
         return scales, zero_points, axis
 
     def _constant(
-        self, buffer: int, shape: tuple[int, ...], dtype: DType
+        self, buffer: int, shape: tuple[int, ...], dtype: DType, name: str
     ) -> npt.NDArray[Any] | None:
         # Buffer 0 is empty by convention, and activations have empty buffers of their own.
         content = self._flat.buffer(buffer)
@@ -299,12 +405,17 @@ class _Converter:
             return None
         numpy_type = dtype.numpy
         if numpy_type is None:
-            raise UnsupportedError(
-                f"cannot compile model {self._file}",
-                f"it has a constant of type {dtype}, shape {list(shape)}",
-                "quantise weights to int8",
-                file=self._file,
+            self._for_host(
+                UnsupportedError(
+                    f"cannot compile model {self._file}",
+                    f"it has a constant of type {dtype}, shape {list(shape)}",
+                    "quantise weights to int8",
+                    file=self._file,
+                    tensor=name,
+                )
             )
+        if numpy_type is None or name in self._host_only:
+            return np.frombuffer(content, np.uint8)  # nobody but the host reads it
         expected = prod(shape) * numpy_type.itemsize
         if len(content) != expected:
             raise ValueError(f"{len(content)} bytes of data for {list(shape)} {dtype}")
@@ -341,7 +452,7 @@ class _Converter:
             name=name,
             operands=operands,
             results=results,
-            arithmetic=arithmetic_of(name),
+            arithmetic=arithmetic_of(name, unsigned=not self._unsigned.isdisjoint(results)),
             options=MappingProxyType(flat.options(name, table)),
         )
 

@@ -133,6 +133,11 @@ OPTIONS: dict[str, tuple[str, bool, tuple[OptionField, ...]]] = {
             OptionField("keep_num_dims", "KeepNumDims", "bool"),
         ),
     ),
+    "BATCH_MATMUL": (
+        "BatchMatMulOptions",
+        False,
+        (OptionField("adj_x", "AdjX", "bool"), OptionField("adj_y", "AdjY", "bool")),
+    ),
     "AVERAGE_POOL_2D": ("Pool2DOptions", True, _POOL),
     "MAX_POOL_2D": ("Pool2DOptions", True, _POOL),
     "ADD": ("AddOptions", False, (_ACTIVATION,)),

@@ -22,7 +22,7 @@ from celosia.errors import ModelError, UnsupportedError
 from celosia.sw.compiler.ir import DType, SourceOp, State, Tensor, fresh_name
 from celosia.sw.compiler.passes.fold_constants import evaluate
 
-__all__ = ["FOLLOWED", "Part", "call_once", "resolve_state"]
+__all__ = ["ALTERING", "FOLLOWED", "Part", "call_once", "resolve_state"]
 
 FOLLOWED = ("ASSIGN_VARIABLE", "CALL_ONCE", "READ_VARIABLE", "VAR_HANDLE")
 """Operators of which nothing is left."""
@@ -135,6 +135,11 @@ class _Variables:
             self.refuse(op, "its variable is not one that VAR_HANDLE names")
         return key
 
+    def check_unused(self, op: SourceOp) -> None:
+        """Refuse an operator that does something else with a variable."""
+        if not self._keys.keys().isdisjoint(op.inputs):
+            self.refuse(op, "it is given a variable")
+
     def contradiction(self, op: SourceOp, cause: str) -> ModelError:
         """Make the error for an operator that contradicts the others."""
         return ModelError(
@@ -235,6 +240,7 @@ class _Resolver:
             self._assigned.add(key)
             self._current[key] = op.inputs[1]
         else:
+            self._variables.check_unused(op)
             self._ops.append(self._write(op))
 
     def _read(self, op: SourceOp) -> None:
@@ -261,21 +267,8 @@ class _Resolver:
     def _write(self, op: SourceOp) -> SourceOp:
         """Return an operator that writes variable tensors with other tensors as its outputs."""
         written = [name for name in op.results if name in self._main.variables]
-        if op.name in ALTERING:
-            written += [name for name in op.inputs if name in self._main.variables]
         if not written:
             return op
-        if op.name in ALTERING:
-            raise UnsupportedError(
-                f"cannot compile model {self._file}",
-                f"{op.label} keeps state in tensor {written[0]!r} between inferences",
-                "use variables that are read and assigned to, or pass the state as an input and an"
-                " output of the model",
-                file=self._file,
-                op_index=op.origin.index,
-                op_type=op.origin.name,
-                tensor=written[0],
-            )
         results = []
         for name in op.results:
             if name in self._main.variables:

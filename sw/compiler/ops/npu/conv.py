@@ -10,7 +10,7 @@ from celosia.hw.contract.isa import Rounding
 from celosia.sw.compiler.arithmetic.fixed import int32_wrap, multiply_by_quantized_multiplier
 from celosia.sw.compiler.arithmetic.ranges import BoolArray, Int64Array, Ranges
 from celosia.sw.compiler.arithmetic.whole import Range
-from celosia.sw.compiler.ir import ConvOp, Graph
+from celosia.sw.compiler.ir import ConvOp, Graph, Int8Array
 from celosia.sw.compiler.ops.npu.checks import bad_clamp, is_int8, window_count
 from celosia.sw.compiler.ops.npu.kind import InputLayout, Kind
 from celosia.sw.compiler.ops.npu.window import stack_windows, window_rows, with_clamp
@@ -41,6 +41,9 @@ def numbers_violation(graph: Graph, op: ConvOp) -> str | None:
     channels = graph.hwc(op.input)[2]
     if op.weights.dtype != np.int8 or op.weights.ndim != (3 if op.depthwise else 4):
         return f"weights are {op.weights.dtype}{list(op.weights.shape)}"
+    for more in op.more_weights:
+        if (more.dtype, more.shape) != (op.weights.dtype, op.weights.shape):
+            return f"more weights are {more.dtype}{list(more.shape)}"
     if op.cin != channels:
         return f"{op.cin} input channels for {channels}"
     for field, array, dtype in (
@@ -98,7 +101,7 @@ def _inside(
 def _ranges(graph: Graph, op: ConvOp, sources: tuple[Ranges, ...]) -> Ranges:
     """Treat padding exactly: pixels of one border class have the same taps inside the image."""
     height, width, _ = graph.hwc(op.input)
-    weights = op.weights.astype(np.int64)
+    weights = op.whole_weights
     low, high = sources[0].low, sources[0].high
     if op.depthwise:
         tap_low = np.minimum(weights * low, weights * high)
@@ -174,7 +177,7 @@ def _contributions(graph: Graph, op: ConvOp, source: Ranges) -> tuple[Int64Array
     """
     height, width, _ = graph.hwc(op.input)
     inside = border_classes(op, height, width)
-    weights = op.weights.astype(np.int64)
+    weights = op.whole_weights
     sums_inside = np.einsum("kij,ijcn->kcn", inside.astype(np.int64), weights)
     sums_outside = weights.sum(axis=(0, 1)) - sums_inside
     added = sums_inside * source.low[:, None] + sums_outside * op.input_zero_point
@@ -188,17 +191,21 @@ def _narrow(
     if inputs.all() and outputs.all():
         return op
     bias = op.bias.astype(np.int64)
+
+    def kept(weights: Int8Array) -> Int8Array:
+        part = weights[:, :, outputs] if op.depthwise else weights[:, :, inputs][..., outputs]
+        return np.ascontiguousarray(part)
+
     if op.depthwise:
-        weights = op.weights[:, :, outputs]
         total, left = op.cout, int(outputs.sum())
     else:
         added, _ = _contributions(graph, op, source)
         bias = bias + added[0, ~inputs].sum(axis=0)
-        weights = op.weights[:, :, inputs][..., outputs]
         total, left = op.cin * op.cout, int(inputs.sum()) * int(outputs.sum())
     return replace(
         op,
-        weights=np.ascontiguousarray(weights),
+        weights=kept(op.weights),
+        more_weights=tuple(map(kept, op.more_weights)),
         bias=bias[outputs].astype(np.int32),  # wraps, as the 32-bit accumulator does
         multiplier=op.multiplier[outputs],
         shift=op.shift[outputs],

@@ -10,7 +10,7 @@ from celosia.sw.compiler.arithmetic.whole import Range
 from celosia.sw.compiler.place.layout import MemoryHome, Slab
 from celosia.sw.compiler.steps import Footprint, Place, Step
 
-__all__ = ["LoadJob", "VectorJob", "elementwise_step", "table_footprint"]
+__all__ = ["LoadJob", "MatrixJob", "VectorJob", "elementwise_step", "table_footprint"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,33 @@ class LoadJob:
     homes: tuple[MemoryHome, ...]
     target: Slab
     rows: Range
+    layer: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixJob:
+    """A part of a product of matrices: A and the output are on chip, B is in memory.
+
+    Attributes
+    ----------
+    source, target : Slab
+        Rows of A and of the output.
+    home : MemoryHome or None
+        B; None if it is a constant.
+    home_height : int
+        Rows of B.
+    rows, tiles : (int, int)
+        Output rows and channel tiles to compute.
+    layer : int
+        Index of the work.
+    """
+
+    source: Slab
+    target: Slab
+    home: MemoryHome | None
+    home_height: int
+    rows: Range
+    tiles: Range
     layer: int
 
 

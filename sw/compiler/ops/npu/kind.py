@@ -15,10 +15,11 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.arithmetic.ranges import BoolArray, Ranges
 from celosia.sw.compiler.arithmetic.whole import Range
 from celosia.sw.compiler.ir import Graph, Int8Array, NpuOp
-from celosia.sw.compiler.ops.npu.job import LoadJob, VectorJob
+from celosia.sw.compiler.ops.npu.job import LoadJob, MatrixJob, VectorJob
 from celosia.sw.compiler.place.layout import ActLayout
 from celosia.sw.compiler.place.mapping import ConvMapping
 from celosia.sw.compiler.place.phases import PhaseMapping
+from celosia.sw.compiler.schedule.chunks import ChunkLoader
 from celosia.sw.compiler.schedule.constants import ConstantPool
 from celosia.sw.compiler.steps import Step
 
@@ -126,6 +127,13 @@ class Kind(Generic[O]):
         Whether each channel tile has a table of its own.
     steps : callable, optional
         The commands of a part whose operands are on chip, if the vector engine computes it.
+    multiply : callable, optional
+        The commands of a part whose first operand is on chip, if the array computes it without a
+        mapping.
+    in_memory : tuple of int
+        Places of the inputs that it takes from memory, in pixels of whole lines.
+    with_input : callable, optional
+        A copy of the operator that takes another tensor as the input at a place of `in_memory`.
     load : callable, optional
         The commands that load it and the constants they need, if the load engine does.
     part : callable, optional
@@ -159,6 +167,9 @@ class Kind(Generic[O]):
     table: Callable[[O, int, int], bytes] | None = None
     table_per_tile: Callable[[O], bool] = lambda op: False
     steps: Callable[[O, VectorJob, NpuConfig], Iterable[Step]] | None = None
+    multiply: Callable[[O, MatrixJob, ChunkLoader], Iterable[Step]] | None = None
+    in_memory: tuple[int, ...] = ()
+    with_input: Callable[[O, int, str], O] | None = None
     load: Callable[[O, LoadJob, ConstantPool], Iterable[Step]] | None = None
     part: Callable[[O], tuple[int, int]] | None = None
     reason: Callable[[O], str] | None = None

@@ -81,7 +81,7 @@ def _steps(op: PoolOp, job: VectorJob, config: NpuConfig) -> Iterator[Step]:
                 "act_max": op.act_max,
             }
             if op.kind == "avg":
-                fields |= _reciprocal(y.taps * x.taps)
+                fields |= _reciprocal(y.taps * x.taps, inward=op.inward)
             # Steps that are never taken may not fit their fields.
             if fields["out_h"] == 1:
                 fields |= {"a_y": 0, "d_y": 0}
@@ -113,11 +113,11 @@ def _clip(outputs: Range, kernel: int, stride: int, pad_before: int, size: int) 
     return groups
 
 
-def _reciprocal(count: int) -> dict[str, int]:
+def _reciprocal(count: int, *, inward: bool) -> dict[str, int]:
     """Return how AVERAGE divides by `count` (docs/arithmetic.md)."""
     shift = (count - 1).bit_length()
     return {
-        "half": count // 2,
+        "half": (count - 1) // 2 if inward else count // 2,
         "mult_o": -(-(1 << (30 + shift)) // count),
         "shift_o": shift,
     }

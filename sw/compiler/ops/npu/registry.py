@@ -9,6 +9,7 @@ from celosia.sw.compiler.ops.npu.add import ADD
 from celosia.sw.compiler.ops.npu.conv import CONV
 from celosia.sw.compiler.ops.npu.fold import FOLD
 from celosia.sw.compiler.ops.npu.kind import Kind
+from celosia.sw.compiler.ops.npu.matmul import MATMUL
 from celosia.sw.compiler.ops.npu.maximum import MAXIMUM
 from celosia.sw.compiler.ops.npu.move import MOVE
 from celosia.sw.compiler.ops.npu.part import PART
@@ -22,7 +23,20 @@ __all__ = ["KINDS", "kind_of"]
 
 KINDS: dict[type[NpuOp], Kind[Any]] = {
     kind.op: kind
-    for kind in (CONV, PHASES, ADD, POOL, MAXIMUM, TABLE, SOFTMAX, RESHAPE, MOVE, FOLD, PART)
+    for kind in (
+        CONV,
+        MATMUL,
+        PHASES,
+        ADD,
+        POOL,
+        MAXIMUM,
+        TABLE,
+        SOFTMAX,
+        RESHAPE,
+        MOVE,
+        FOLD,
+        PART,
+    )
 }
 """The record of each kind, by the class of its operators."""
 

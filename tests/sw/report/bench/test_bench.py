@@ -78,7 +78,7 @@ def assert_layers_are_the_compilers(
 
     monkeypatch.setattr(build, "emit_program", spy)
     program = compile_model(path, config)
-    assert command_layers(program).tolist() == list(emitted[-1])
+    assert command_layers(program.npu).tolist() == list(emitted[-1])
 
 
 @pytest.mark.parametrize("config", ["nano", "base", "large"])
@@ -155,7 +155,7 @@ def test_every_cycle_goes_to_the_right_layer_and_reason() -> None:
         (2, {}, set()),  # the program's end, and one cycle until the interrupt
     )
     total = int(samples["cycles"].sum()) - 1 + 2  # two cycles before the first sample
-    first, second, end = attribute_cycles(two_layers(), samples, total)
+    first, second, end = attribute_cycles(two_layers().npu, samples, total)
     assert {why: count for why, count in first.reasons.items() if count} == {
         Reason.IDLE: 3 + 2,
         Reason.DMA: 5,
@@ -186,7 +186,7 @@ def test_the_last_token_is_the_one_that_is_waited_for() -> None:
         (6, {Engine.ARRAY: 4, Engine.VECTOR: 5}, {"array_busy", "array_stream", "vector_busy"}),
         (2, {}, set()),
     )
-    first, second, _ = attribute_cycles(two_layers(), samples, int(samples["cycles"].sum()))
+    first, second, _ = attribute_cycles(two_layers().npu, samples, int(samples["cycles"].sum()))
     assert first.reasons[Reason.WEIGHTS_BUS] == 3
     assert second.reasons[Reason.WEIGHTS_BUS] == 4
     assert first.reasons[Reason.ACTIVATIONS] == second.reasons[Reason.ACTIVATIONS] == 0

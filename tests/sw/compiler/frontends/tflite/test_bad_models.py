@@ -235,7 +235,8 @@ def test_the_raw_writer_makes_sound_models() -> None:
     ("data", "kind", "cause", "remedy"),
     [
         (relu(FLOAT32, None), UnsupportedError, "model is float32", "representative_dataset"),
-        (relu(UINT8), UnsupportedError, "uint8 activations", "TensorFlow 1"),
+        (relu(UINT8, None), ModelError, "uint8 activation", "representative"),
+        (relu(UINT8, ((0.1,), (-3,), 0)), ModelError, "zero point -3", "convert"),
         (relu(INT16), UnsupportedError, "int16 activations", "16-bit"),
         (relu(INT8, None), ModelError, "has no quantisation parameters", "representative"),
         (relu(INT8, ((0.1,), (200,), 0)), ModelError, "zero point 200", "convert"),

@@ -143,7 +143,7 @@ def _elsewhere(b: ModelBuilder, x: TensorHandle) -> TensorHandle:
         (_larger, UnsupportedError, r"int8 \[1, 3, 6\] before an inference and int8 \[1, 2, 6\]"),
         (_other_shape, ModelError, r"is int8 \[1, 2, 6\] at the beginning, it reads int8 \[1, 5"),
         (_no_handle, UnsupportedError, "READ_VARIABLE #0: its variable is not one that VAR_HANDLE"),
-        (_recurrent, UnsupportedError, "SVDF #0 keeps state in tensor 'tensor_1'"),
+        (_recurrent, UnsupportedError, "SVDF keeps state in tensor 'tensor_1'"),
         (_elsewhere, ModelError, "CALL_ONCE names subgraph 3 of 2"),
     ],
 )

@@ -28,7 +28,7 @@ def test_every_kind_has_a_record() -> None:
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.op.__name__)
 def test_a_record_says_how_its_operators_are_done(kind: Kind[Any]) -> None:
-    means = (kind.map, kind.phases, kind.steps, kind.load, kind.part)
+    means = (kind.map, kind.multiply, kind.phases, kind.steps, kind.load, kind.part)
     ways = sum(way is not None for way in means)
     assert ways == (kind.placement is not Placement.VIEW)
     assert (kind.load is not None) == (kind.placement is Placement.LOADED)

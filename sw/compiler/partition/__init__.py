@@ -1,0 +1,1 @@
+"""Divides a model between the NPU and the host."""
