@@ -40,7 +40,8 @@ class Variables:
     Raises
     ------
     VariablesError
-        If one has no operator that computes its next value, or that has another shape.
+        If one has no operator that computes its next value, or that has another shape; or nothing
+        assigns to one, and it is an output.
     """
 
     model: SourceModel
@@ -55,6 +56,8 @@ class Variables:
     def __post_init__(self) -> None:
         graph = self.model.graph
         object.__setattr__(self, "_ends", frozenset(graph.interface_names[1]))
+        if any(self._set_before(name) for name in self._ends):
+            raise VariablesError("an output is a variable that is constant")
         taken = set(graph.tensors)
         for variable in graph.state:
             before, after = (graph.tensors[name] for name in (variable.before, variable.after))
