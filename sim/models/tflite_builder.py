@@ -25,12 +25,17 @@ the ``tflite`` package generates from it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from celosia.sim.models.tflite_writer import OperatorRecord, TensorRecord, serialise
+from celosia.sim.models.tflite_writer import (
+    OperatorRecord,
+    SubgraphRecord,
+    TensorRecord,
+    serialise,
+)
 
 __all__ = ["ModelBuilder", "TensorHandle"]
 
@@ -71,6 +76,8 @@ class ModelBuilder:
         self._tensors: list[TensorRecord] = []
         self._operators: list[OperatorRecord] = []
         self._inputs: list[int] = []
+        self._once = SubgraphRecord([], [])
+        """What CALL_ONCE runs: it gives variables their values before the first inference."""
 
     # ------------------------------------------------------------------ tensors
 
@@ -456,6 +463,85 @@ class ModelBuilder:
         options = ("ReshapeOptions", {"NewShape": list(resolved)})
         return self._operator("RESHAPE", [x.index, target.index], out, options)
 
+    # ------------------------------------------------------------------ state
+
+    def variable(
+        self,
+        initial: npt.NDArray[np.int8] | None,
+        *,
+        scale: float,
+        zero_point: int = 0,
+        name: str | None = None,
+    ) -> TensorHandle:
+        """A resource variable: VAR_HANDLE, and CALL_ONCE in front of all other operators.
+
+        Parameters
+        ----------
+        initial
+            Its value before the first inference; None: nothing sets it.
+        scale, zero_point
+            Of its value.
+        name
+            By which VAR_HANDLE calls it.
+
+        Returns
+        -------
+        TensorHandle
+            The handle; its shape and quantisation are those of the value.
+        """
+        number = len(self._tensors)
+        name = name or f"variable_{number}"
+        self._append(_handle_record(f"{name}_handle"))
+        self._operators.append(_var_handle(name, number))
+        if initial is not None:
+            if not self._once.operators:
+                options = ("CallOnceOptions", {"InitSubgraphIndex": 1})
+                self._operators.insert(0, OperatorRecord("CALL_ONCE", (), (), options))
+            tensors, operators = list(self._once.tensors), list(self._once.operators)
+            first = len(tensors)
+            tensors += [
+                _handle_record(name),
+                TensorRecord(
+                    name=f"{name}_initial",
+                    shape=initial.shape,
+                    dtype=initial.dtype,
+                    scales=(float(np.float32(scale)),),
+                    zero_points=(zero_point,),
+                    axis=0,
+                    data=initial.tobytes(),
+                ),
+            ]
+            operators += [
+                _var_handle(name, first),
+                OperatorRecord("ASSIGN_VARIABLE", (first, first + 1), (), None),
+            ]
+            self._once = SubgraphRecord(tensors, operators)
+        shape = () if initial is None else initial.shape
+        return TensorHandle(number, name, shape, float(np.float32(scale)), zero_point)
+
+    def read_variable(
+        self, handle: TensorHandle, shape: Sequence[int] | None = None
+    ) -> TensorHandle:
+        """READ_VARIABLE: the value that was assigned last."""
+        shape = handle.shape if shape is None else tuple(shape)
+        out = self._activation(shape, handle.scale, handle.zero_point)
+        options = ("ReadVariableOptions", dict[str, Any]())
+        return self._operator("READ_VARIABLE", [handle.index], out, options)
+
+    def assign_variable(self, handle: TensorHandle, value: TensorHandle) -> None:
+        """ASSIGN_VARIABLE, in the order of the calls."""
+        options = ("AssignVariableOptions", dict[str, Any]())
+        inputs = (handle.index, value.index)
+        self._operators.append(OperatorRecord("ASSIGN_VARIABLE", inputs, (), options))
+
+    def variable_tensor(
+        self, shape: Sequence[int], *, scale: float, zero_point: int = 0
+    ) -> TensorHandle:
+        """A tensor that keeps its contents from inference to inference (``is_variable``)."""
+        handle = self._activation(tuple(shape), scale, zero_point)
+        self._tensors[-1] = replace(self._tensors[-1], variable=True)
+        return handle
+
     # ------------------------------------------------------------------ anything else
 
     def operator(
@@ -484,6 +570,10 @@ class ModelBuilder:
         """
         out = self._activation(tuple(shape), scale, zero_point, dtype=dtype)
         return self._operator(code, [t.index for t in inputs], out, options)
+
+    def into(self, result: TensorHandle, code: str, inputs: Sequence[TensorHandle]) -> None:
+        """Any operator without options that writes a tensor which is there: a variable one."""
+        self._operator(code, [t.index for t in inputs], result)
 
     def several(
         self,
@@ -527,9 +617,26 @@ class ModelBuilder:
             output_indices = [i for i in produced if i not in consumed]
         else:
             output_indices = [t.index for t in outputs]
-        return serialise(
-            self._tensors, self._operators, self._inputs, output_indices, old_codes=old_codes
-        )
+        main = SubgraphRecord(self._tensors, self._operators, self._inputs, output_indices)
+        subgraphs = [main, *([self._once] if self._once.operators else [])]
+        return serialise(subgraphs, old_codes=old_codes)
+
+
+def _handle_record(name: str) -> TensorRecord:
+    return TensorRecord(
+        name=name,
+        shape=(),
+        dtype=np.dtype(np.void),
+        scales=(),
+        zero_points=(),
+        axis=0,
+        data=None,
+    )
+
+
+def _var_handle(name: str, output: int) -> OperatorRecord:
+    options = ("VarHandleOptions", {"Container": "", "SharedName": name})
+    return OperatorRecord("VAR_HANDLE", (), (output,), options)
 
 
 def _window_output(

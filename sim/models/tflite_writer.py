@@ -1,4 +1,4 @@
-"""Serialises the tensors and operators of one graph as a ``.tflite`` flatbuffer.
+"""Serialises the tensors and operators of a model as a ``.tflite`` flatbuffer.
 
 The format is the TensorFlow Lite schema, version 3 (``schema.fbs``), through the classes that
 the ``tflite`` package generates from it.  :mod:`celosia.sim.models.tflite_builder` is the way in.
@@ -6,7 +6,7 @@ the ``tflite`` package generates from it.  :mod:`celosia.sim.models.tflite_build
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import flatbuffers  # type: ignore[import-untyped]
 import numpy as np
 import tflite  # type: ignore[import-untyped]
 
-__all__ = ["OperatorRecord", "TensorRecord", "serialise"]
+__all__ = ["OperatorRecord", "SubgraphRecord", "TensorRecord", "serialise"]
 
 _TENSOR_TYPES = {
     np.dtype(np.bool_): tflite.TensorType.BOOL,
@@ -25,6 +25,7 @@ _TENSOR_TYPES = {
     np.dtype(np.int16): tflite.TensorType.INT16,
     np.dtype(np.int32): tflite.TensorType.INT32,
     np.dtype(np.int64): tflite.TensorType.INT64,
+    np.dtype(np.void): tflite.TensorType.RESOURCE,
 }
 # The operator version that introduced int8 (or, for fully connected, per-channel weights): the
 # interpreter refuses a model whose operator has a version it does not know.
@@ -60,6 +61,7 @@ class TensorRecord:
     zero_points: tuple[int, ...]
     axis: int
     data: bytes | None
+    variable: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,59 +72,71 @@ class OperatorRecord:
     options: tuple[str, dict[str, Any]] | None
 
 
-def serialise(
-    tensors: Sequence[TensorRecord],
-    operators: Sequence[OperatorRecord],
-    inputs: Sequence[int],
-    outputs: Sequence[int],
-    *,
-    old_codes: bool = True,
-) -> bytes:
-    """Return the flatbuffer, file identifier ``TFL3``, of a model with one subgraph.
+@dataclass(frozen=True)
+class SubgraphRecord:
+    """Tensors, operators in order of execution, and indices of inputs and outputs."""
+
+    tensors: Sequence[TensorRecord]
+    operators: Sequence[OperatorRecord]
+    inputs: Sequence[int] = ()
+    outputs: Sequence[int] = ()
+
+
+def serialise(subgraphs: Sequence[SubgraphRecord], *, old_codes: bool = True) -> bytes:
+    """Return the flatbuffer, file identifier ``TFL3``, of a model.
 
     Parameters
     ----------
-    tensors, operators
-        The graph; operators in order of execution.
-    inputs, outputs
-        Indices of the model's inputs and outputs.
+    subgraphs
+        The first one is the model's.
     old_codes
         Whether operator codes have the schema's old field, a byte, beside the new one.
     """
     fb = flatbuffers.Builder(1 << 16)
-    codes = sorted({op.code for op in operators})
+    codes = sorted({op.code for subgraph in subgraphs for op in subgraph.operators})
     # Buffer 0 is the schema's empty one, shared by every tensor without constant data.
-    constants = [t.data for t in tensors if t.data is not None]
+    constants = [t.data for s in subgraphs for t in s.tensors if t.data is not None]
     buffers = [_write_buffer(fb, data) for data in [b"", *constants]]
-    buffer_of: list[int] = []
-    for tensor in tensors:
-        buffer_of.append(0 if tensor.data is None else 1 + sum(b > 0 for b in buffer_of))
-    tensor_offsets = [_write_tensor(fb, t, b) for t, b in zip(tensors, buffer_of, strict=True)]
-    operator_offsets = [_write_operator(fb, op, codes.index(op.code)) for op in operators]
-    subgraph = _write_table(
-        fb,
-        "SubGraph",
-        {
-            "Tensors": _offsets(fb, tensor_offsets),
-            "Inputs": _ints(fb, inputs),
-            "Outputs": _ints(fb, outputs),
-            "Operators": _offsets(fb, operator_offsets),
-            "Name": fb.CreateString("main"),
-        },
-    )
+    numbers = iter(range(1, len(buffers)))
+    written = [
+        _write_subgraph(fb, subgraph, codes, numbers, "main" if index == 0 else f"once_{index}")
+        for index, subgraph in enumerate(subgraphs)
+    ]
     model = _write_table(
         fb,
         "Model",
         {
             "Version": 3,
             "OperatorCodes": _offsets(fb, [_write_code(fb, code, old_codes) for code in codes]),
-            "Subgraphs": _offsets(fb, [subgraph]),
+            "Subgraphs": _offsets(fb, written),
             "Description": fb.CreateString("made by celosia.sim.models.tflite_builder"),
             "Buffers": _offsets(fb, buffers),
         },
     )
     fb.Finish(model, file_identifier=b"TFL3")
     return bytes(fb.Output())
+
+
+def _write_subgraph(
+    fb: Any, subgraph: SubgraphRecord, codes: list[str], buffers: Iterator[int], name: str
+) -> int:
+    """Write one graph; `buffers` are the numbers of its constants and those behind."""
+    tensors = [
+        _write_tensor(fb, tensor, 0 if tensor.data is None else next(buffers))
+        for tensor in subgraph.tensors
+    ]
+    operators = [_write_operator(fb, op, codes.index(op.code)) for op in subgraph.operators]
+    return _write_table(
+        fb,
+        "SubGraph",
+        {
+            "Tensors": _offsets(fb, tensors),
+            "Inputs": _ints(fb, subgraph.inputs),
+            "Outputs": _ints(fb, subgraph.outputs),
+            "Operators": _offsets(fb, operators),
+            "Name": fb.CreateString(name),
+        },
+    )
 
 
 def _write_table(fb: Any, table: str, fields: dict[str, Any]) -> int:
@@ -161,6 +175,8 @@ def _write_tensor(fb: Any, tensor: TensorRecord, buffer: int) -> int:
         "Buffer": buffer,
         "Name": fb.CreateString(tensor.name),
     }
+    if tensor.variable:
+        fields["IsVariable"] = True
     if tensor.scales:
         quantization = {
             "Scale": fb.CreateNumpyVector(np.asarray(tensor.scales, np.float32)),
@@ -179,10 +195,17 @@ def _write_operator(fb: Any, op: OperatorRecord, code_index: int) -> int:
     }
     if op.options is not None:
         table, values = op.options
-        written = {k: _ints(fb, v) if isinstance(v, list) else v for k, v in values.items()}
+        written = {k: _option(fb, value) for k, value in values.items()}
         fields["BuiltinOptionsType"] = getattr(tflite.BuiltinOptions, table)
         fields["BuiltinOptions"] = _write_table(fb, table, written)
     return _write_table(fb, "Operator", fields)
+
+
+def _option(fb: Any, value: Any) -> Any:
+    """Write what of an option is not in its table: lists and text."""
+    if isinstance(value, list):
+        return _ints(fb, value)
+    return fb.CreateString(value) if isinstance(value, str) else value
 
 
 def _write_code(fb: Any, code: str, old_codes: bool) -> int:

@@ -21,10 +21,11 @@ from celosia.sw.cli.common import (
     output_console,
 )
 from celosia.sw.program.file import HostSegment, Program
+from celosia.sw.report.figures import state_figures
 from celosia.sw.report.files import require_writable, write_bytes, write_json
 from celosia.sw.report.host import host_figures, measure_host, share_line
 from celosia.sw.report.lines import batch_lines
-from celosia.sw.report.tables import program_table
+from celosia.sw.report.tables import program_table, state_table
 
 __all__ = ["program_figures", "register"]
 
@@ -75,6 +76,7 @@ def program_figures(program: Program) -> dict[str, Any]:
             for segment in program.segments
         ],
         "layers": [asdict(layer) for layer in layers],
+        "state": state_figures(program),
     }
 
 
@@ -121,6 +123,8 @@ def compile_command(
         write_json(json, {**figures, "program": str(output), "program_bytes": len(data)})
     console = output_console()
     console.print(program_table(program, times))
+    if program.persistent:
+        console.print(state_table(program))
     if times:
         console.print(share_line(program, times), soft_wrap=True)
     console.print(

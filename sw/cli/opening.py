@@ -136,12 +136,13 @@ def board_line(device: Device, cycles: int | None) -> str:
 def _open_board(program: Program, device: str, **options: Any) -> Device:
     """Open a board and upload the program, so that the bar has the terminal for itself."""
     from celosia.sw.driver.opening import open_device
-    from celosia.sw.runtime.session import Session
 
     with _upload_bar() as progress:
         opened = open_device(device, program.config, progress=progress, **options)
         try:
-            Session(program, opened).load()
+            program.require(opened.config)
+            for segment in program.npu_segments[:1]:
+                opened.load(segment)
         except BaseException:
             opened.close()
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +38,7 @@ from celosia.sw.report.files import require_writable, write_arrays, write_json
 from celosia.sw.report.host import host_figures, measure_host, share_line
 from celosia.sw.report.lines import check_line, timing_lines
 from celosia.sw.report.samples import Sample, load_labels, load_samples, random_samples
+from celosia.sw.report.stream import load_state, load_stream, require_state
 from rich.console import Console
 
 __all__ = ["register"]
@@ -55,6 +57,11 @@ model is compiled for what the board has.
 Inputs are int8 arrays of the model's input shape; one more dimension in front (or a longer batch
 dimension) is as many samples, run one after the other. Without --input and --random one random
 input is used. With --batch N a run is of N samples, along the first axis of inputs and outputs.
+
+A model with variables (a streaming wake word, say) keeps them from one inference to the next, so
+samples are steps in time. --stream cuts a long recording into the model's windows along time and
+runs them one after the other; --state-out writes the variables behind the last one, --state-in
+begins with them.
 
 --check compares every tensor of the network with the golden model, and with TFLite's reference
 kernels if ai-edge-litert is installed. If something differs, it names the first tensor that does,
@@ -75,6 +82,8 @@ Examples:
 
   celosia run kws.celosia --device emu
 
+  celosia run wake_word.tflite --stream features.npy --check --state-out later.npz
+
   celosia run sww_int8.tflite --device netlist --config nano --check
 
   celosia run kws_int8.tflite --device uart:/dev/ttyUSB0
@@ -94,6 +103,23 @@ def run_command(
     input_: Annotated[
         Path | None,
         typer.Option("--input", "-i", metavar="X.npy|X.npz", help="Inputs, one sample or many."),
+    ] = None,
+    stream: Annotated[
+        Path | None,
+        typer.Option(
+            "--stream",
+            metavar="X.npy|X.npz",
+            help="A recording, longer along time than an input: its windows are run one by one.",
+        ),
+    ] = None,
+    hop: Annotated[
+        int | None,
+        typer.Option(
+            "--hop",
+            metavar="N",
+            min=1,
+            help="Steps in time from one window of --stream to the next. Default: its length.",
+        ),
     ] = None,
     array: Annotated[
         str | None,
@@ -144,6 +170,18 @@ def run_command(
         Path | None,
         typer.Option("--save", metavar="Y.npz", help="Write the outputs, by tensor name."),
     ] = None,
+    state_in: Annotated[
+        Path | None,
+        typer.Option(
+            "--state-in", metavar="F.npz", help="What the model's variables hold at the beginning."
+        ),
+    ] = None,
+    state_out: Annotated[
+        Path | None,
+        typer.Option(
+            "--state-out", metavar="F.npz", help="Write what they hold behind the last inference."
+        ),
+    ] = None,
     json: JsonOption = None,
     latency: Annotated[
         int | None,
@@ -169,19 +207,37 @@ def run_command(
     ] = False,
 ) -> None:
     """Run inferences."""
-    require_writable(save, json)
+    require_writable(save, json, state_out)
     memory = memory_options(device, latency, stalls, seed)
     program, device, source = _program(
         model, config, against, device, check=check, fold=fold, batch=batch, host=host
     )
     console = output_console()
-    samples, labels = _samples(console, program, input_, array, random, seed, quantize=quantize)
+    state = None if state_in is None else load_state(program, state_in)
+    if state_out is not None:
+        require_state(program, "--state-out")
+    more: dict[str, Any] = {}
+    labels: list[int] = []
+    if stream is None:
+        if hop is not None:
+            raise InputError("--hop", "it is about the windows of a --stream", "add one")
+        samples, labels = _samples(console, program, input_, array, random, seed, quantize=quantize)
+    elif input_ is not None or random:
+        raise InputError("--stream", "it is the input", "leave --input and --random out")
+    else:
+        cut = load_stream(program.inputs, stream, array=array, quantize=quantize, hop=hop)
+        samples = cut.windows
+        more["stream"] = {"file": str(stream), "windows": len(samples), "left": cut.left}
     with open_device_for(program, device, **memory) as opened:
-        figures, results = _run(program, source if check else None, opened, device, samples)
+        figures, results, kept = _run(
+            program, source if check else None, opened, device, samples, state
+        )
         board = board_line(opened, results[0].cycles)
     times = measure_host(program)
     figures |= host_figures(program, times)
-    _print_results(console, program, results, figures)
+    _print_results(console, program, results, figures, listed=stream is not None)
+    if stream is not None and cut.left:
+        console.print(f"{cut.left} at the end of {stream} make no window", markup=False)
     if times:
         host_ms = results[0].host_milliseconds
         console.print(
@@ -200,9 +256,15 @@ def run_command(
         console.print(counter_table(results[0].counters, dict(COUNTERS)))
     if check:
         console.print(check_line(figures), soft_wrap=True, markup=False)
-    figures |= {"program": str(model), "seed": seed, "input": str(input_) if input_ else None}
+    figures |= more | {
+        "program": str(model),
+        "seed": seed,
+        "input": str(input_) if input_ else None,
+    }
     if save is not None:
         write_arrays(save, _stacked(results))
+    if state_out is not None:
+        write_arrays(state_out, kept)
     if json is not None:
         write_json(json, figures)
     if figures["equal"] is False:
@@ -286,9 +348,14 @@ def _samples(
 
 
 def _run(
-    program: Program, source: Path | None, device: Device, kind: str, samples: list[Sample]
-) -> tuple[dict[str, Any], list[Result]]:
-    """Run all samples; with a source, checked."""
+    program: Program,
+    source: Path | None,
+    device: Device,
+    kind: str,
+    samples: list[Sample],
+    state: dict[str, Any] | None,
+) -> tuple[dict[str, Any], list[Result], Mapping[str, Any]]:
+    """Run all samples, with a source checked; return the variables behind the last, too."""
     from celosia.sw.reference.check import check_model
     from celosia.sw.report.figures import check_figures, run_figures
     from celosia.sw.runtime.session import Session
@@ -303,33 +370,50 @@ def _run(
         if source is None:
             results = []
             with Session(program, device) as session:
+                if state is not None:
+                    session.restore(state)
                 for sample in samples:
                     results.append(session.run(sample))
                     progress(len(results))
+                kept = session.state
             seconds = time.monotonic() - started
-            return run_figures(program, kind, results, seconds), results
+            return run_figures(program, kind, results, seconds), results, kept
         report = check_model(
-            source, program.config, device, samples, program=program, progress=progress
+            source,
+            program.config,
+            device,
+            samples,
+            program=program,
+            progress=progress,
+            state=state,
         )
     seconds = time.monotonic() - started
     figures = run_figures(program, kind, report.results, seconds) | check_figures(report)
-    return figures, report.results
+    return figures, report.results, report.state
 
 
 def _print_results(
-    console: Console, program: Program, results: list[Result], figures: dict[str, Any]
+    console: Console,
+    program: Program,
+    results: list[Result],
+    figures: dict[str, Any],
+    *,
+    listed: bool,
 ) -> None:
+    """Print what the inferences gave; `listed`: of every one, they are steps in time."""
+    word = "step" if listed or program.persistent else "sample"
+    most = len(results) if listed else MAX_LISTED_SAMPLES
     console.print(
         f"{program.model} on {figures['device']}, configuration {program.config.name}",
         soft_wrap=True,
         markup=False,
     )
-    for number, run in enumerate(figures["runs"][:MAX_LISTED_SAMPLES]):
+    for number, run in enumerate(figures["runs"][:most]):
         for name, text in run["outputs"].items():
-            which = f"sample {number}: " if len(results) > 1 else ""
+            which = f"{word} {number}: " if len(results) > 1 else ""
             console.print(f"{which}{name}: {text}", soft_wrap=True, markup=False)
-    if len(results) > MAX_LISTED_SAMPLES:
-        console.print(f"... {len(results) - MAX_LISTED_SAMPLES} more samples")
+    if len(results) > most:
+        console.print(f"... {len(results) - most} more {word}s")
     for line in timing_lines(program, results[0], figures):
         console.print(line, soft_wrap=True)
     cycles = [result.cycles for result in results if result.cycles is not None]

@@ -29,10 +29,12 @@ from celosia.sw.compiler.ir import Graph
 from celosia.sw.compiler.lower import lower
 from celosia.sw.compiler.operations import require_operations
 from celosia.sw.compiler.partition.divide import divide
+from celosia.sw.compiler.partition.variables import VariablesError
 from celosia.sw.compiler.passes.copy_operands import copy_operands
 from celosia.sw.compiler.passes.fold_channels import fold_channels
 from celosia.sw.compiler.passes.fold_input import fold_input
 from celosia.sw.compiler.passes.one_sample import one_sample
+from celosia.sw.compiler.passes.shorten_moves import shorten_moves
 from celosia.sw.compiler.passes.split_large import split_large
 from celosia.sw.compiler.passes.stack_samples import stack_samples
 from celosia.sw.compiler.place.plan import MemoryPlan, plan_memory
@@ -116,6 +118,13 @@ def compile_model(
         raise CompileError("host", f"it is {host!r}", f"use one of {', '.join(get_args(Host))}")
 
     def back(graph: Graph, samples: int = 1) -> Program:
+        if samples > 1 and graph.state:
+            raise CompileError(
+                f"a batch of {samples}",
+                "the model has variables: its samples are steps in time, each begins with what the"
+                " one before it left",
+                "give them one after the other",
+            )
         if fold:
             graph = fold_channels(graph)
             verify(graph)
@@ -139,13 +148,14 @@ def compile_model(
         except (ModelError, CompileError):
             if not divisible:
                 raise
-    program = divide(
-        frontend.load(source, anything=True),
-        frontend.open_model(source),
-        config,
-        back,
-        keep_tensors=keep_tensors,
-    )
+    flat = frontend.open_model(source)
+    try:
+        graph = frontend.load(source, anything=True)
+        program = divide(graph, flat, config, back, keep_tensors=keep_tensors)
+    except VariablesError:
+        # Then the host keeps them, and runs all that has to do with them.
+        graph = frontend.load(source, anything=True, follow=False)
+        program = divide(graph, flat, config, back, keep_tensors=keep_tensors)
     check_program(program, limits=False)
     return program
 
@@ -217,6 +227,10 @@ def compile_graph(
     folded = fold_input(graph, config)
     verify(folded)
     graphs = list(dict.fromkeys([graph, folded]))
+    for longer in list(graphs):
+        shorter = shorten_moves(longer)
+        verify(shorter)
+        graphs += [] if shorter is longer else [shorter]
     best: _Variant | None = None
     problem: CompileError | None = None
     fuse = fuse and not keep_tensors and config.can(Operation.REQUANT_ADD)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from celosia.errors import CompileError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import COMMAND_BYTES, Command, Conv, End, Region, Transfer
 from celosia.sw.compiler.arithmetic.whole import ceil_div
 from celosia.sw.compiler.cost.engines import Prediction
-from celosia.sw.compiler.ir import Graph, Tensor
+from celosia.sw.compiler.ir import Graph, Tensor, fresh_name
 from celosia.sw.compiler.ops.npu.kind import Placement
 from celosia.sw.compiler.ops.npu.registry import kind_of
 from celosia.sw.compiler.place.limits import field_limit
@@ -57,7 +59,11 @@ def emit_program(
     """
     works = [work_plan.work for work_plan in plan.works]
     position = {work.index: index for index, work in enumerate(works)}
-    io = {*graph.inputs, *graph.outputs}
+    before, after = _variables(graph, plan)
+    taken, given = (
+        tuple(_tensor(graph, plan, name) for name in names) for names in _interface(graph)
+    )
+    io = {tensor.name for tensor in (*taken, *given)} | {s.before for s in graph.state}
     kept = [name for name in plan.home_plan.homes if name not in io] if keep_tensors else []
     region_bytes = {
         Region.CODE.name: len(code),
@@ -69,8 +75,8 @@ def emit_program(
         name=graph.name,
         commands=code,
         constants=schedule.constants,
-        inputs=tuple(_tensor(graph, plan, name) for name in graph.inputs),
-        outputs=tuple(_tensor(graph, plan, name) for name in graph.outputs),
+        inputs=(*taken, *before),
+        outputs=(*given, *after),
         intermediates=tuple(_tensor(graph, plan, name) for name in kept),
         memory=ProgramMemory(region_bytes=region_bytes, plan=_allocations(plan)),
         layers=_layers(graph, plan, schedule, commands, layers, prediction, config),
@@ -93,7 +99,53 @@ def emit_program(
         between=between,
         casts=interface.casts,
         segments=(segment,),
+        initial_state=b"".join(variable.initial.tobytes() for variable in graph.state),
     )
+
+
+def _interface(graph: Graph) -> tuple[list[str], list[str]]:
+    """Return the inputs and outputs of a graph without its variables."""
+    if graph.interface is None:
+        return graph.inputs, graph.outputs
+    before = {variable.before for variable in graph.state}
+    after = {variable.after for variable in graph.state}
+    # What is assigned to a variable may be an output as well.
+    sources = {target: source for source, target in graph.interface.conversions}
+    after -= {sources.get(tensor.name, tensor.name) for tensor in graph.interface.outputs}
+    return (
+        [name for name in graph.inputs if name not in before],
+        [name for name in graph.outputs if name not in after],
+    )
+
+
+def _variables(
+    graph: Graph, plan: MemoryPlan
+) -> tuple[tuple[PlacedTensor, ...], tuple[PlacedTensor, ...]]:
+    """Return the places of the variables before and after a run."""
+    taken = set(graph.tensors) - {variable.before for variable in graph.state}
+    if graph.interface is not None:
+        taken |= {tensor.name for tensor in (*graph.interface.inputs, *graph.interface.outputs)}
+    before: list[PlacedTensor] = []
+    after: list[PlacedTensor] = []
+    for variable in graph.state:
+        name = fresh_name(taken, variable.name)
+        taken.add(name)
+        info = replace(
+            tensor_info(graph, graph.tensors[variable.before]), name=name, persistent=True
+        )
+        _, pixels, channels = info.extents
+        for places, tensor in ((before, variable.before), (after, variable.after)):
+            home = plan.home_plan.homes[tensor]
+            places.append(
+                PlacedTensor(
+                    info=info,
+                    region=home.region.name,
+                    offset=home.offset,
+                    row_pitch=pixels * channels * info.item.itemsize,
+                    pixel_pitch=channels * info.item.itemsize,
+                )
+            )
+    return tuple(before), tuple(after)
 
 
 def encode_commands(commands: list[Command], layers: list[int], works: list[Work]) -> bytes:

@@ -18,7 +18,7 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import prod
 from types import MappingProxyType
@@ -45,16 +45,19 @@ __all__ = [
     "NpuOp",
     "Op",
     "Origin",
+    "PartOp",
     "PoolOp",
     "ReshapeOp",
     "Scaling",
     "SoftmaxOp",
+    "State",
     "TableOp",
     "Tensor",
     "SourceOp",
     "fresh_name",
     "hwc",
     "made_like",
+    "with_state",
 ]
 
 Int8Array = npt.NDArray[np.int8]
@@ -733,8 +736,31 @@ class MoveOp(NpuOp):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class PartOp(NpuOp):
+    """Rows and columns of a tensor, all channels; an output of the graph that nothing else reads.
+
+    Attributes
+    ----------
+    input : str
+        int8 tensor, as `hwc` views it.
+    y, x : int
+        Its first row and column that belong to the part.
+    """
+
+    input: str
+    y: int
+    x: int
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Interface:
-    """What a model takes and gives, where the host converts it.
+    """What a model takes and gives, where a graph takes and gives something else.
+
+    That is so where the host converts, and where the graph has variables.
 
     Attributes
     ----------
@@ -757,6 +783,27 @@ class Interface:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class State:
+    """A variable of the model: what one inference leaves for the next.
+
+    Attributes
+    ----------
+    name : str
+        The variable's, as the file calls it.
+    before, after : str
+        Tensors of as many elements: an input of the graph, which is the variable's value when an
+        inference begins, and an output, which is its value when the inference ends.
+    initial : ndarray
+        What it holds before the first inference; shape and element type of `before`.
+    """
+
+    name: str
+    before: str
+    after: str
+    initial: npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Graph:
     """A model at one level of the compiler.
 
@@ -769,9 +816,11 @@ class Graph:
     ops : list of Op
         Topologically ordered. Not to be modified.
     inputs, outputs : list of str
-        Names of the model's inputs and outputs, in the file's order.
+        Names of the model's inputs and outputs, in the file's order; with those of `state`.
     interface : Interface, optional
         What the model's inputs and outputs are, if the graph's are others.
+    state : tuple of State
+        The model's variables.
     host_only : mapping of str to str
         Tensors that only the host can have to do with, by name, and why. Their shape and their
         value may be stand-ins.
@@ -783,7 +832,18 @@ class Graph:
     inputs: list[str]
     outputs: list[str]
     interface: Interface | None = None
+    state: tuple[State, ...] = ()
     host_only: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def interface_names(self) -> tuple[list[str], list[str]]:
+        """Names of the model's own inputs and outputs."""
+        if self.interface is None:
+            return self.inputs, self.outputs
+        return (
+            [tensor.name for tensor in self.interface.inputs],
+            [tensor.name for tensor in self.interface.outputs],
+        )
 
     @property
     def npu_ops(self) -> list[NpuOp]:
@@ -817,3 +877,21 @@ class Graph:
     def consumers(self, name: str) -> list[Op]:
         """Return the operators that read tensor `name`, in order."""
         return [op for op in self.ops if name in op.inputs]
+
+
+def with_state(graph: Graph, state: tuple[State, ...]) -> Graph:
+    """Return a graph that also takes and gives its variables; what it had is its interface."""
+    if not state:
+        return graph
+    return replace(
+        graph,
+        inputs=[*graph.inputs, *(variable.before for variable in state)],
+        # A variable's value may be an output as well, or that of two variables.
+        outputs=list(dict.fromkeys([*graph.outputs, *(variable.after for variable in state)])),
+        interface=Interface(
+            inputs=tuple(graph.tensors[name] for name in graph.inputs),
+            outputs=tuple(graph.tensors[name] for name in graph.outputs),
+            conversions=(),
+        ),
+        state=state,
+    )

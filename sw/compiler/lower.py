@@ -14,6 +14,7 @@ from celosia.sw.compiler.passes.fold_islands import fold_islands
 from celosia.sw.compiler.passes.fold_pad import fold_pad
 from celosia.sw.compiler.passes.fuse_tables import fuse_tables
 from celosia.sw.compiler.passes.remove_identities import remove_identities
+from celosia.sw.compiler.passes.separate_state import separate_state
 from celosia.sw.compiler.passes.static_shapes import make_shapes_static
 from celosia.sw.compiler.passes.strip_edges import strip_edges
 from celosia.sw.compiler.passes.uint8_to_int8 import uint8_to_int8
@@ -29,6 +30,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     uint8_to_int8,
     make_shapes_static,
     fold_constants,
+    separate_state,
     remove_identities,
     fold_dilation,
     fold_pad,

@@ -42,6 +42,7 @@ def verify(graph: Graph, file: str | None = None) -> None:
     """
     where = file if file is not None else graph.name
     verify_order(graph, where)
+    _check_state(graph, where)
     for op in graph.ops:
         if isinstance(op, SourceOp):
             verify_op(graph, op, where)
@@ -134,6 +135,25 @@ def _check_order(graph: Graph, where: str) -> None:
     for name in graph.outputs:
         if name not in known:
             _fail(where, f"no operator writes output {name!r}", tensor=name)
+
+
+def _check_state(graph: Graph, where: str) -> None:
+    for variable in graph.state:
+        first, last = (graph.tensors.get(name) for name in (variable.before, variable.after))
+        if (
+            first is None
+            or last is None
+            or first.name not in graph.inputs
+            or last.name not in graph.outputs
+            or (first.elements, first.dtype) != (last.elements, last.dtype)
+            or (variable.initial.shape, variable.initial.dtype) != (first.shape, first.dtype.numpy)
+            or graph.interface is None
+        ):
+            raise DefectError(
+                f"cannot compile model {where}",
+                f"internal error: variable {variable.name!r} was lost",
+                "please report this with the model",
+            )
 
 
 def verify_op(graph: Graph, op: SourceOp, where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from celosia.sw.compiler.frontends.tflite.arithmetic import REFERENCE
+from celosia.sw.compiler.frontends.tflite.state import FOLLOWED
 from celosia.sw.compiler.ops.operator import Operator
 from celosia.sw.compiler.ops.registry import OPERATORS
 from celosia.sw.compiler.passes.fold_islands import ISLAND_OPERATORS
@@ -44,6 +45,11 @@ def operators_page() -> str:
         " several commands, rows that do not fit on chip are cut into columns, and a window that"
         " does not fit is summed up in parts; a larger machine runs what a smaller one does.",
         "",
+        f"{', '.join(FOLLOWED[:-1])} and {FOLLOWED[-1]} cost nothing: a variable is memory that"
+        " outlasts an inference, as is a variable tensor that an operator has as its output. The"
+        " subgraph of CALL_ONCE sets variables to constants, in front of all other uses; a variable"
+        " keeps its size.",
+        "",
         "QUANTIZE, DEQUANTIZE and CAST between an input of the model of another type and the first"
         " int8 tensor, or between the last one and an output, are done by the host, with the"
         f" reference's bits. CAST is from and to {', '.join(sorted(CASTS))}.",
@@ -76,21 +82,22 @@ def operators_page() -> str:
 
 def _coverage() -> list[str]:
     """Return the section that holds the operators against those of other tools."""
-    here = {name for name, record in OPERATORS.items() if record.lower is not None}
+    here = {name: r.where for name, r in OPERATORS.items() if r.lower is not None}
+    here |= dict.fromkeys(FOLLOWED, "memory that outlasts an inference")
     lines = [
         "## Held against other tools",
         "",
         "Every operator that TensorFlow Lite Micro registers, that Arm's Vela places on an"
-        " Ethos-U55, or that the NPU runs here (its limits are above). Here run"
-        f" {len(here & TFLITE_MICRO)} of the {len(TFLITE_MICRO)} of TensorFlow Lite Micro and"
-        f" {len(here & ETHOS_U55)} of the {len(ETHOS_U55)} of the Ethos-U55.",
+        " Ethos-U55, or that the NPU runs here (its limits are above). Here run "
+        f"{len(here.keys() & TFLITE_MICRO)} of the {len(TFLITE_MICRO)} of TensorFlow Lite Micro and"
+        f" {len(here.keys() & ETHOS_U55)} of the {len(ETHOS_U55)} of the Ethos-U55.",
         "",
         "| operator | TensorFlow Lite Micro | Ethos-U55 | here |",
         "|---|:-:|:-:|---|",
     ]
-    for name in sorted(TFLITE_MICRO | ETHOS_U55 | here):
+    for name in sorted(TFLITE_MICRO | ETHOS_U55 | here.keys()):
         micro, ethos = ("x" if name in names else "" for names in (TFLITE_MICRO, ETHOS_U55))
-        place = f"NPU: {OPERATORS[name].where}" if name in here else _elsewhere(name)
+        place = f"NPU: {here[name]}" if name in here else _elsewhere(name)
         lines.append(f"| {name} | {micro} | {ethos} | {place} |")
     return lines
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import weakref
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -101,6 +102,8 @@ class Device(Closing):
         self._watchdog_cycles = watchdog_cycles
         self._bus_timeout_cycles = bus_timeout_cycles
         self._loaded: tuple[NpuSegment, Layout] | None = None
+        self._keeper: weakref.ref[Session] | None = None
+        """The session whose variables are in memory."""
         self._beside: list[tuple[NpuSegment, Layout]] = []
         """Further segments that are in memory, above or below."""
         self._session: Session | None = None
@@ -200,8 +203,12 @@ class Device(Closing):
             end = address + content.size
             return address >= layout[Region.CONST].end or end <= layout[Region.CODE].base
 
-        if self._loaded is not None and not intact(self._loaded[1]):
-            self._loaded = None  # it is no longer what was loaded
+        if self._loaded is not None:
+            layout = self._loaded[1]
+            if address < layout.end and address + content.size > layout[Region.CODE].base:
+                self._save_variables()
+            if not intact(layout):
+                self._loaded = None  # it is no longer what was loaded
         self._beside = [entry for entry in self._beside if intact(entry[1])]
         self._write_memory(address, content)
 
@@ -281,6 +288,7 @@ class Device(Closing):
         """
         if self._loaded is not None and self._loaded[0] is segment:
             return
+        self._save_variables()
         there = [*([] if self._loaded is None else [self._loaded]), *self._beside]
         staying = [entry for entry in there if any(entry[0] is other for other in beside)]
         known = next((entry for entry in staying if entry[0] is segment), None)
@@ -329,6 +337,34 @@ class Device(Closing):
             If the device stops with a fault or does not end. It has been reset and runs the next
             program correctly.
         """
+        return self._session_of(program).run(inputs, quantize=quantize)
+
+    def reset_state(self) -> None:
+        """Let the program that was run last begin anew: its variables hold what they did at first.
+
+        Sessions have a `reset` of their own.
+        """
+        if self._session is not None:
+            self._session.reset()
+
+    @property
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """The variables, by name, as the last call of `run` left them; copies."""
+        return {} if self._session is None else self._session.state
+
+    def restore_state(self, program: Program, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Let the next call of `run` with a program begin with these variables.
+
+        Raises
+        ------
+        InputError
+            If one is missing, unknown, or of the wrong shape or dtype.
+        ProgramError
+            If the program was compiled for another configuration.
+        """
+        self._session_of(program).restore(state)
+
+    def _session_of(self, program: Program) -> Session:
         # Sessions run programs on devices, so they are above this module.
         from celosia.sw.runtime.session import Session
 
@@ -336,7 +372,7 @@ class Device(Closing):
             session = Session(program, self)
             self._end_session()
             self._session = session
-        return self._session.run(inputs, quantize=quantize)
+        return self._session
 
     def _end_session(self) -> None:
         """End what `run` has begun; every device does so when it is closed."""
@@ -345,7 +381,11 @@ class Device(Closing):
             self._session = None
 
     def run_segment(
-        self, segment: NpuSegment, inputs: Mapping[str, npt.NDArray[Any]]
+        self,
+        segment: NpuSegment,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        *,
+        keeper: Session | None = None,
     ) -> SegmentResult:
         """Run one segment of a program.
 
@@ -355,6 +395,9 @@ class Device(Closing):
             Compiled for this device's configuration.
         inputs : mapping of str to ndarray
             By tensor name, in each tensor's shape and dtype.
+        keeper : Session, optional
+            Whose variables are in memory (`keep`): they are neither written nor read, and stay as
+            they were if the run fails.
 
         Raises
         ------
@@ -365,8 +408,13 @@ class Device(Closing):
         """
         self.load(segment)
         assert self._loaded is not None
+        assert keeper is None or self.keeps(keeper), "its variables are in memory"
         layout = self._loaded[1]
-        for tensor in segment.inputs:
+        taken, given = (
+            [tensor for tensor in tensors if keeper is None or not tensor.info.persistent]
+            for tensors in (segment.inputs, segment.outputs)
+        )
+        for tensor in taken:
             self._put(tensor, inputs[tensor.name], layout)
         self._execute(segment, layout)
         counters: dict[str, int] = {}
@@ -374,13 +422,73 @@ class Device(Closing):
             names = [name for name, _ in COUNTERS]
             values = self.read_registers([f"count_{name}" for name in names])
             counters = dict(zip(names, values, strict=True))
-        return SegmentResult(
+        result = SegmentResult(
             name=segment.name,
-            outputs={tensor.name: self._get(tensor, layout) for tensor in segment.outputs},
+            outputs={tensor.name: self._get(tensor, layout) for tensor in given},
             tensors={tensor.name: self._get(tensor, layout) for tensor in segment.intermediates},
             cycles=counters.get("total"),
             counters=counters,
         )
+        if keeper is not None:
+            # What the run wrote is what the next one reads.
+            self._loaded = segment, layout.exchanged()
+        return result
+
+    # Variables in memory ----------------------------------------------------------------------
+
+    def keep(
+        self, keeper: Session, segment: NpuSegment, values: Mapping[str, npt.NDArray[Any]]
+    ) -> None:
+        """Put a session's variables into memory, where they stay until something else needs it.
+
+        Parameters
+        ----------
+        keeper : Session
+            It gets them back by its `save` before they are lost.
+        segment : NpuSegment
+            Whose variables; it `exchanges`.
+        values : mapping of str to ndarray
+            By tensor name.
+
+        Raises
+        ------
+        DeviceError
+            If they do not fit.
+        """
+        self.load(segment)
+        self._save_variables()
+        assert self._loaded is not None
+        for tensor in segment.inputs:
+            if tensor.info.persistent:
+                self._put(tensor, values[tensor.name], self._loaded[1])
+        self._keeper = weakref.ref(keeper)
+
+    def keeps(self, keeper: Session) -> bool:
+        """Whether a session's variables are in memory."""
+        return self._keeper is not None and self._keeper() is keeper
+
+    def kept(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the variables that are in memory, by name."""
+        if self._keeper is None or self._loaded is None:
+            return {}
+        segment, layout = self._loaded
+        return {
+            tensor.name: self._get(tensor, layout)
+            for tensor in segment.inputs
+            if tensor.info.persistent
+        }
+
+    def forget(self, keeper: Session) -> None:
+        """Take a session's variables for worthless, if they are in memory."""
+        if self.keeps(keeper):
+            self._keeper = None
+
+    def _save_variables(self) -> None:
+        """Give the variables that are in memory back to their session."""
+        keeper = None if self._keeper is None else self._keeper()
+        if keeper is not None:
+            keeper.save()
+        self._keeper = None
 
     def _place(self, segment: NpuSegment, first: int = 0) -> Layout:
         """Return where the segment's regions go: behind `first`, else at the beginning."""

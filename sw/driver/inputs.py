@@ -18,7 +18,11 @@ Inputs: TypeAlias = Mapping[str, Array] | Sequence[Array] | Array
 
 
 def prepare_inputs(
-    tensors: Sequence[TensorInfo], inputs: Inputs, *, quantize: bool = False
+    tensors: Sequence[TensorInfo],
+    inputs: Inputs,
+    *,
+    quantize: bool = False,
+    what: str = "input",
 ) -> dict[str, Array]:
     """Check a program's inputs and return them by name.
 
@@ -30,14 +34,18 @@ def prepare_inputs(
         What the user gave.
     quantize : bool
         Convert floating-point arrays with each tensor's scale and zero point.
+    what : str
+        What errors call a tensor.
 
     Raises
     ------
     InputError
         For an input that is missing, unknown, or of the wrong shape or dtype.
     """
-    by_name = _by_name(tensors, inputs)
-    return {tensor.name: _checked(tensor, by_name[tensor.name], quantize) for tensor in tensors}
+    by_name = _by_name(tensors, inputs, what)
+    return {
+        tensor.name: _checked(tensor, by_name[tensor.name], quantize, what) for tensor in tensors
+    }
 
 
 def quantize_array(tensor: TensorInfo, values: Array) -> Array:
@@ -72,16 +80,18 @@ def quantize_array(tensor: TensorInfo, values: Array) -> Array:
     return quantized
 
 
-def _by_name(tensors: Sequence[TensorInfo], inputs: Inputs) -> dict[str, Array]:
+def _by_name(tensors: Sequence[TensorInfo], inputs: Inputs, kind: str) -> dict[str, Array]:
     names = [tensor.name for tensor in tensors]
     listed = ", ".join(map(repr, names))
     if isinstance(inputs, Mapping):
         for name in inputs:
             if name not in names:
-                raise InputError(f"input {name!r}", "the model has no such input", f"use {listed}")
+                raise InputError(
+                    f"{kind} {name!r}", f"the model has no such {kind}", f"use {listed}"
+                )
         for name in names:
             if name not in inputs:
-                raise InputError(f"input {name!r}", "missing", "add it to the mapping")
+                raise InputError(f"{kind} {name!r}", "missing", "add it to the mapping")
         return dict(inputs)
     arrays = [inputs] if isinstance(inputs, np.ndarray) else list(inputs)
     if len(arrays) != len(names):
@@ -91,8 +101,8 @@ def _by_name(tensors: Sequence[TensorInfo], inputs: Inputs) -> dict[str, Array]:
     return dict(zip(names, arrays, strict=True))
 
 
-def _checked(tensor: TensorInfo, values: Array, quantize: bool) -> Array:
-    what = f"input {tensor.name!r}"
+def _checked(tensor: TensorInfo, values: Array, quantize: bool, kind: str) -> Array:
+    what = f"{kind} {tensor.name!r}"
     values = np.asarray(values)
     if values.shape != tensor.shape:
         raise InputError(

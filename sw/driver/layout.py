@@ -13,6 +13,8 @@ __all__ = ["Layout", "RegionPlace"]
 
 ALIGNMENT_BYTES = 64
 """A command, and a multiple of every bus word."""
+_EXCHANGED = (Region.IO, Region.SCRATCH)
+"""Regions that change places from run to run, see `NpuSegment.exchanges`."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,12 @@ class Layout:
         """
         places: dict[Region, RegionPlace] = {}
         address = first
+        sizes = {region: segment.region_bytes(region) for region in Region}
+        if segment.exchanges:
+            sizes |= dict.fromkeys(_EXCHANGED, max(sizes[region] for region in _EXCHANGED))
         for region in Region:
             address += -address % ALIGNMENT_BYTES
-            places[region] = RegionPlace(address, segment.region_bytes(region))
+            places[region] = RegionPlace(address, sizes[region])
             address = places[region].end
         # The machine reads and writes whole bus words.
         address += -address % ALIGNMENT_BYTES
@@ -73,6 +78,11 @@ class Layout:
         """Address of the byte after the last region, a multiple of the alignment."""
         last = max(place.end for place in self.places.values())
         return last + -last % ALIGNMENT_BYTES
+
+    def exchanged(self) -> Layout:
+        """Return the layout of the next run, where variables stay in memory."""
+        one, other = _EXCHANGED
+        return Layout({**self.places, one: self.places[other], other: self.places[one]})
 
     def __getitem__(self, region: Region) -> RegionPlace:
         return self.places[region]

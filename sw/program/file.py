@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from celosia.errors import ProgramError
 from celosia.hw.contract import isa
 from celosia.hw.contract.config import ConfigError, NpuConfig
@@ -317,6 +318,16 @@ class Program:
     def persistent(self) -> tuple[TensorInfo, ...]:
         """Those tensors whose contents outlast a run."""
         return tuple(info for info in self.tensors if info.persistent)
+
+    @property
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """What persistent tensors hold before the first run, by name; copies."""
+        state, position = {}, 0
+        for info in self.persistent:
+            content = self.initial_state[position : position + info.size_bytes]
+            state[info.name] = np.frombuffer(content, info.item).reshape(info.shape).copy()
+            position += info.size_bytes
+        return state
 
     @property
     def inner(self) -> dict[str, TensorInfo]:

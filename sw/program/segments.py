@@ -7,7 +7,7 @@ stream of commands with all that a device needs to run it, those of the host a s
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from celosia.errors import ProgramError
 from celosia.hw.contract import isa
@@ -180,6 +180,23 @@ class NpuSegment:
     def placed(self) -> tuple[PlacedTensor, ...]:
         """Inputs, outputs and intermediates."""
         return (*self.inputs, *self.outputs, *self.intermediates)
+
+    @property
+    def exchanges(self) -> bool:
+        """Whether variables can stay in memory from run to run.
+
+        Each lies in region IO before a run and at the same place of region SCRATCH behind it: the
+        device exchanges the two regions, and what was written is what is read next.
+        """
+        before, after = (
+            {tensor.name: tensor for tensor in tensors if tensor.info.persistent}
+            for tensors in (self.inputs, self.outputs)
+        )
+        return bool(before) and after == {
+            name: replace(tensor, region=Region.SCRATCH.name)
+            for name, tensor in before.items()
+            if tensor.region == Region.IO.name
+        }
 
     @property
     def infos(self) -> tuple[TensorInfo, ...]:

@@ -77,7 +77,7 @@ def _check_model(segment: HostSegment) -> None:
     """Refuse a host's segment whose model cannot be read, or has another interface."""
     what = f"the host's segment {segment.name!r}"
     try:
-        graph = load(segment.model, anything=True)
+        graph = load(segment.model, anything=True, follow=False)
     except ModelError as error:
         raise ProgramError(what, f"its model is damaged: {error.cause}", _REBUILD) from None
     for kind, names, infos in (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,8 @@ class CheckReport:
         Why the reference interpreter, if it was asked, did not confirm the golden model.
     difference : Difference or None
         The first one, if there is any.
+    state : dict of str to ndarray
+        The plain program's variables as the last inference left them.
     """
 
     program: Program
@@ -105,6 +107,7 @@ class CheckReport:
     sources: tuple[str, ...]
     unconfirmed: str | None = None
     difference: Difference | None
+    state: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def equal(self) -> bool:
@@ -122,8 +125,11 @@ def check_model(
     fold: bool = False,
     interpreter: bool | None = None,
     progress: Callable[[int], None] | None = None,
+    state: Mapping[str, Array] | None = None,
 ) -> CheckReport:
     """Run a model on a device and compare every tensor with the golden model's.
+
+    A model with variables runs its inferences one after the other, here as in the reference.
 
     Parameters
     ----------
@@ -145,6 +151,9 @@ def check_model(
         Whether to compare with the reference interpreter too; by default if it is installed.
     progress : callable, optional
         Called with the number of samples that are done.
+    state : mapping of str to ndarray, optional
+        What the variables hold before the first inference, by name. The reference interpreter
+        cannot begin so, and is not asked then.
 
     Returns
     -------
@@ -169,6 +178,10 @@ def check_model(
         # Two sessions: what a program keeps from run to run is its own.
         session = stack.enter_context(Session(plain, device))
         kept_session = stack.enter_context(Session(instrumented, device))
+        if state is not None:
+            reference.restore({info.origin.index: state[info.name] for info in plain.persistent})
+            session.restore(state)
+            kept_session.restore(state)
         return _check(reference, session, kept_session, inputs, progress)
 
 
@@ -210,6 +223,7 @@ def _check(
         sources=reference.sources,
         unconfirmed=reference.unconfirmed,
         difference=difference,
+        state=session.state,
     )
 
 

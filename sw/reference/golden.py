@@ -71,6 +71,8 @@ class GoldenModel:
         self.inputs = graph.inputs
         self.outputs = graph.outputs
         self.operators = graph.operators
+        self._variables = graph.variables
+        self.reset()
         for op in self.operators:
             for index in (*op.inputs, *op.outputs):
                 if index in graph.unknown:
@@ -82,8 +84,17 @@ class GoldenModel:
         self._signed = copy(self)
         self._signed.tensors = {index: signed(info) for index, info in self.tensors.items()}
 
+    def reset(self) -> None:
+        """Let the variables hold what they hold before the first inference."""
+        self._held = {variable.before: variable.initial for variable in self._variables}
+
+    def restore(self, values: Mapping[int, Array]) -> None:
+        """Let variables hold these values, by the number of the tensor that reads each first."""
+        self.reset()
+        self._held |= {index: value for index, value in values.items() if index in self._held}
+
     def run(self, inputs: Inputs) -> dict[str, Array]:
-        """Run one inference.
+        """Run one inference; the next one begins with the variables that it leaves.
 
         Parameters
         ----------
@@ -102,7 +113,7 @@ class GoldenModel:
     def run_by_index(self, inputs: Inputs) -> dict[int, Array]:
         """Run one inference and return every tensor that is not constant by its index."""
         values = {info.index: info.data for info in self.tensors.values() if info.data is not None}
-        computed = self._bind(inputs)
+        computed = self._bind(inputs) | self._held
         for op in self.operators:
             each = self._evaluate(op, {**values, **computed})
             for index, result in zip(op.outputs, each, strict=True):
@@ -114,6 +125,11 @@ class GoldenModel:
                         f"the file says {expected}"
                     )
                 computed[index] = result
+        # Bytes are kept, whatever shape and scale they are read with.
+        self._held = {
+            variable.before: {**values, **computed}[variable.after].reshape(variable.initial.shape)
+            for variable in self._variables
+        }
         return computed
 
     def _evaluate(self, op: GoldenOperator, values: Values) -> list[Array]:

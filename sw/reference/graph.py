@@ -20,6 +20,7 @@ from celosia.sw.compiler.ir import Graph, SourceOp, Tensor
 __all__ = [
     "GoldenGraph",
     "GoldenOperator",
+    "GoldenVariable",
     "TensorInfo",
     "UnsupportedModelError",
     "live_operators",
@@ -104,6 +105,15 @@ _SHAPE_PLACE = {
 
 
 @dataclass(frozen=True)
+class GoldenVariable:
+    """A variable: the tensors that are its value before and after an inference, and the first."""
+
+    before: int
+    after: int
+    initial: Array
+
+
+@dataclass(frozen=True)
 class GoldenGraph:
     """A model by numbers.
 
@@ -114,7 +124,9 @@ class GoldenGraph:
     inputs, outputs
         The model's inputs and outputs, in order.
     operators
-        Those that the outputs depend on, in order of execution.
+        Those that the outputs and the variables depend on, in order of execution.
+    variables
+        What an inference leaves for the next.
     unknown
         Tensors whose shape or value the reader cannot tell, by index, and why.
     """
@@ -123,6 +135,7 @@ class GoldenGraph:
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
     operators: list[GoldenOperator]
+    variables: list[GoldenVariable]
     unknown: Mapping[int, str]
 
 
@@ -157,12 +170,20 @@ def read_graph(source: str | Path | bytes | Graph) -> GoldenGraph:
         for op in graph.ops
         if isinstance(op, SourceOp)
     ]
-    outputs = numbers(graph.outputs)
+    inputs, outputs = graph.interface_names
     return GoldenGraph(
         tensors=tensors,
-        inputs=[tensors[index] for index in numbers(graph.inputs)],
-        outputs=[tensors[index] for index in outputs],
-        operators=_live(operators, outputs),
+        inputs=[tensors[index] for index in numbers(inputs)],
+        outputs=[tensors[index] for index in numbers(outputs)],
+        operators=_live(operators, numbers(graph.outputs)),
+        variables=[
+            GoldenVariable(
+                before=graph.tensors[variable.before].index,
+                after=graph.tensors[variable.after].index,
+                initial=variable.initial,
+            )
+            for variable in graph.state
+        ],
         unknown={
             graph.tensors[name].index: cause
             for name, cause in graph.host_only.items()

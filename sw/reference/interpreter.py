@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from celosia.closing import Closing
-from celosia.errors import UnsupportedError
+from celosia.errors import ModelError, UnsupportedError
 from celosia.sw.compiler.frontends.tflite.convert import load, open_model
 from celosia.sw.compiler.ir import Graph
 from celosia.sw.reference.golden import GoldenModel, UnsupportedModelError
@@ -78,7 +78,10 @@ class ReferenceModel(Closing):
 
     def __init__(self, path: Path, *, interpreter: bool | None = None) -> None:
         self._path = path
-        graph = load(path, anything=True)
+        try:
+            graph = load(path)
+        except ModelError:
+            graph = load(path, anything=True)
         self.operators: dict[str, int] = {
             read_name: op.position for op, names in live_operators(graph) for read_name in names
         }
@@ -88,8 +91,9 @@ class ReferenceModel(Closing):
             self._golden = GoldenModel(graph)
         except UnsupportedModelError as error:
             self._lacking = str(error)
-        self._input_names = list(graph.inputs)
-        self._input_shapes = [graph.tensors[name].shape for name in graph.inputs]
+        inputs, _ = graph.interface_names
+        self._input_names = list(inputs)
+        self._input_shapes = [graph.tensors[name].shape for name in inputs]
         self.unconfirmed: str | None = None
         self._interpreter: InterpreterProcess | None = None
         if interpreter_installed() if interpreter is None else interpreter:
@@ -108,7 +112,7 @@ class ReferenceModel(Closing):
         return math.prod(shape) // max(1, math.prod(self._input_shapes[0]))
 
     def run(self, inputs: Mapping[str, Array]) -> list[Expected]:
-        """Run one inference.
+        """Run one inference; the next one begins with the variables that it leaves.
 
         Parameters
         ----------
@@ -163,13 +167,37 @@ class ReferenceModel(Closing):
             raise self._cannot(f"{self._lacking}, and {self.unconfirmed}")
         return results
 
+    def restore(self, values: Mapping[int, Array]) -> None:
+        """Let the variables hold these values; before the first inference.
+
+        The interpreter's variables cannot be set from outside: from here on it says nothing.
+
+        Parameters
+        ----------
+        values : mapping of int to ndarray
+            By the number, in the file, of the tensor of the value before an inference.
+
+        Raises
+        ------
+        UnsupportedError
+            If the golden model does not compute the model.
+        """
+        if self._golden is None:
+            raise self._cannot(f"only the golden model begins with a given state: {self._lacking}")
+        self._golden.restore(values)
+        if self._interpreter is not None:
+            self._give_up(InterpreterError("cannot begin with a given state"))
+
     def close(self) -> None:
         """End the interpreter's process."""
         if self._interpreter is not None:
             self._interpreter.close()
 
     def _start(self, graph: Graph) -> None:
-        self._pieces = Pieces(graph, open_model(self._path), list(self.operators))
+        # The interpreter keeps variables itself.
+        unfollowed = load(self._path, anything=True, follow=False)
+        numbers = {name: graph.tensors[name].index for name in self.operators}
+        self._pieces = Pieces(unfollowed, open_model(self._path), numbers)
         others = ", ".join(self._pieces.others)
         self._name = REFERENCE + (f" (default kernels for {others})" if others else "")
         try:

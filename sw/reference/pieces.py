@@ -40,11 +40,13 @@ class Pieces:
     Parameters
     ----------
     graph : Graph
-        As `celosia.sw.compiler.frontends.tflite.convert.load` reads anything.
+        As `celosia.sw.compiler.frontends.tflite.convert.load` reads anything, variables not
+        followed.
     flat : FlatModel
         The same file.
-    wanted : sequence of str
-        Tensors that operators of the model write.
+    wanted : mapping of str to int
+        Tensors that operators of the model write: what they are called here, and their number in
+        the file.
 
     Attributes
     ----------
@@ -52,7 +54,7 @@ class Pieces:
         Operators that the default kernels compute.
     """
 
-    def __init__(self, graph: Graph, flat: FlatModel, wanted: Sequence[str]) -> None:
+    def __init__(self, graph: Graph, flat: FlatModel, wanted: Mapping[str, int]) -> None:
         model = SourceModel(graph)
         kernels = {number: kernels_of(op, graph)[0] for number, op in model.ops.items()}
         self.others = tuple(
@@ -62,15 +64,15 @@ class Pieces:
                 if kind != REFERENCE_KERNELS
             )
         )
-        self._wanted = list(wanted)
-        numbers = {name: graph.tensors[name].index for name in (*graph.inputs, *wanted)}
+        names = {tensor.index: tensor.name for tensor in graph.tensors.values()}
+        self._wanted = {name: names[number] for name, number in wanted.items()}
         if not self.others:
             opened = Opened(
                 model=flat.data,
-                inputs=[numbers[name] for name in graph.inputs],
-                outputs=[numbers[name] for name in wanted],
+                inputs=[graph.tensors[name].index for name in graph.inputs],
+                outputs=list(wanted.values()),
             )
-            self._pieces = [_Piece(opened, graph.inputs, self._wanted)]
+            self._pieces = [_Piece(opened, graph.inputs, list(self._wanted.values()))]
             return
 
         def place(group: Sequence[int]) -> str:
@@ -92,7 +94,7 @@ class Pieces:
         for number, piece in enumerate(self._pieces):
             found = process.run(number, [values[name] for name in piece.inputs])
             values |= dict(zip(piece.outputs, found, strict=True))
-        return {name: values[name] for name in self._wanted}
+        return {name: values[own] for name, own in self._wanted.items()}
 
 
 def _cut(model: SourceModel, flat: FlatModel, kind: str, turn: Sequence[int]) -> _Piece:

@@ -12,7 +12,14 @@ from celosia.sw.driver.result import Result
 from celosia.sw.program.file import Program, TensorInfo
 from celosia.sw.reference.check import CheckReport
 
-__all__ = ["check_figures", "describe_output", "npu_macs", "run_figures", "utilisation"]
+__all__ = [
+    "check_figures",
+    "describe_output",
+    "npu_macs",
+    "run_figures",
+    "state_figures",
+    "utilisation",
+]
 
 MAX_SAMPLES = 3
 """Of a run whose outputs are described."""
@@ -87,6 +94,7 @@ def run_figures(
             for part in results[0].segments
         ],
         "layers": [asdict(layer) for layer in program.layers],
+        "state": state_figures(program),
         "runs": [
             {
                 "cycles": result.cycles,
@@ -98,6 +106,14 @@ def run_figures(
             for result in results
         ],
     }
+
+
+def state_figures(program: Program) -> list[dict[str, Any]]:
+    """Return the variables of a program."""
+    return [
+        {"name": info.name, "shape": list(info.shape), "bytes": info.size_bytes}
+        for info in program.persistent
+    ]
 
 
 def check_figures(report: CheckReport) -> dict[str, Any]:

@@ -13,7 +13,15 @@ from celosia.errors import InputError
 from celosia.sw.driver.inputs import quantize_array
 from celosia.sw.program.file import Program, TensorInfo
 
-__all__ = ["Sample", "load_labels", "load_samples", "random_samples"]
+__all__ = [
+    "Sample",
+    "load_labels",
+    "load_samples",
+    "random_samples",
+    "read_arrays",
+    "read_file",
+    "typed",
+]
 
 Array = npt.NDArray[Any]
 MOST_INDEX = 3
@@ -98,7 +106,7 @@ def load_samples(
     InputError
         If the file cannot be read or does not fit the model.
     """
-    arrays = _read(inputs, path, array)
+    arrays = read_arrays(inputs, path, array)
     split = {
         info.name: _split(info, arrays[info.name], path, quantize=quantize, batch=batch)
         for info in inputs
@@ -140,7 +148,14 @@ def load_labels(path: Path, count: int) -> npt.NDArray[np.int64] | None:
     return np.asarray(labels, np.int64)
 
 
-def _read(inputs: Sequence[TensorInfo], path: Path, array: str | None) -> Sample:
+def read_file(path: Path) -> Sample | Array:
+    """Read an ``.npy``, or all arrays of an ``.npz`` by name.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
     if not path.is_file():
         cause = "it is not a regular file" if path.exists() else "there is no such file"
         raise InputError(f"cannot read input {path}", cause, "check the path")
@@ -149,15 +164,34 @@ def _read(inputs: Sequence[TensorInfo], path: Path, array: str | None) -> Sample
             # Never pickles: a data file must not run code.
             content = np.load(file, allow_pickle=False)
             if isinstance(content, np.ndarray):
-                loaded: Sample | Array = content
-            else:
-                loaded = {name: content[name] for name in content.files}
+                return content
+            return {name: content[name] for name in content.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(
             f"cannot read input {path}",
             f"not a NumPy array file ({error})",
             "write it with numpy.save or numpy.savez",
         ) from None
+
+
+def read_arrays(inputs: Sequence[TensorInfo], path: Path, array: str | None) -> Sample:
+    """Read one array for each input of a model.
+
+    Parameters
+    ----------
+    inputs : sequence of TensorInfo
+        The inputs.
+    path : Path
+        ``.npy`` for one input, or ``.npz``.
+    array : str, optional
+        The array of the ``.npz`` to take for one input.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or it is not clear which array is whose.
+    """
+    loaded = read_file(path)
     names = [info.name for info in inputs]
     if isinstance(loaded, np.ndarray):
         if len(names) != 1:
@@ -196,6 +230,33 @@ def _choose(names: list[str], loaded: Sample, path: Path, array: str | None) -> 
 def _split(
     info: TensorInfo, values: Array, path: Path, *, quantize: bool, batch: int
 ) -> list[Array]:
+    values = typed(info, values, path, quantize=quantize)
+    shape = tuple(info.shape)
+    if values.shape == shape:
+        return [values]
+    if values.shape[1:] == shape:
+        return list(values)
+    if batch == 1 and shape[:1] == (1,) and values.shape[1:] == shape[1:]:
+        return [entry[np.newaxis] for entry in values]
+    if batch > 1 and values.shape[1:] == shape[1:] and len(values) % shape[0] == 0:
+        return np.split(values, len(values) // shape[0])
+    if (1, *values.shape) == shape:
+        return [values[np.newaxis]]
+    raise InputError(
+        f"input file {path}",
+        f"input {info.name!r} has shape {list(shape)}, the array {list(values.shape)}",
+        f"give {list(shape)}, or [samples, {', '.join(map(str, shape))}]",
+    )
+
+
+def typed(info: TensorInfo, values: Array, path: Path, *, quantize: bool) -> Array:
+    """Return an array of a file in the element type of an input.
+
+    Raises
+    ------
+    InputError
+        If it has another one, and may not be converted.
+    """
     what = f"input file {path}"
     floating = np.issubdtype(np.dtype(info.dtype), np.floating)
     if floating and np.issubdtype(values.dtype, np.floating):
@@ -214,19 +275,4 @@ def _split(
             f"input {info.name!r} is {info.dtype}, the array is {values.dtype}",
             f"convert it to {info.dtype}",
         )
-    shape = tuple(info.shape)
-    if values.shape == shape:
-        return [values]
-    if values.shape[1:] == shape:
-        return list(values)
-    if batch == 1 and shape[:1] == (1,) and values.shape[1:] == shape[1:]:
-        return [entry[np.newaxis] for entry in values]
-    if batch > 1 and values.shape[1:] == shape[1:] and len(values) % shape[0] == 0:
-        return np.split(values, len(values) // shape[0])
-    if (1, *values.shape) == shape:
-        return [values[np.newaxis]]
-    raise InputError(
-        what,
-        f"input {info.name!r} has shape {list(shape)}, the array {list(values.shape)}",
-        f"give {list(shape)}, or [samples, {', '.join(map(str, shape))}]",
-    )
+    return values

@@ -11,7 +11,7 @@ from celosia.sw.report.host import HostTime
 from celosia.sw.report.labels import layer_label
 from rich.table import Table
 
-__all__ = ["config_table", "counter_table", "layer_table", "program_table"]
+__all__ = ["config_table", "counter_table", "layer_table", "program_table", "state_table"]
 
 
 def _table(*columns: str, numbers: Iterable[str] = (), title: str = "") -> Table:
@@ -82,6 +82,17 @@ def _milliseconds(time: HostTime | None) -> str:
     if time is None:
         return ""
     return "?" if time.milliseconds is None else f"{time.milliseconds:.3g}"
+
+
+def state_table(program: Program) -> Table:
+    """Return the variables of a program: what stays in memory from one inference to the next."""
+    table = _table("variable", "shape", "bytes", numbers=("bytes",))
+    for info in program.persistent:
+        table.add_row(info.name, str(list(info.shape)), _number(info.size_bytes))
+    table.add_section()
+    count, size = len(program.persistent), sum(info.size_bytes for info in program.persistent)
+    table.add_row(f"total: {count} variables", "", _number(size), style="bold")
+    return table
 
 
 def layer_table(program: Program) -> Table:

@@ -16,7 +16,7 @@ from celosia.sw.driver.device import Device
 from celosia.sw.driver.inputs import Inputs, prepare_inputs
 from celosia.sw.driver.result import Result, SegmentResult
 from celosia.sw.program.file import HostSegment, Program
-from celosia.sw.program.segments import Segment
+from celosia.sw.program.segments import NpuSegment, Segment
 from celosia.sw.runtime.convert import convert
 from celosia.sw.runtime.host import HostRunner, require_host
 
@@ -28,8 +28,10 @@ Array = npt.NDArray[Any]
 class Session(Closing):
     """A program on a device; to be closed if it has segments of the host.
 
-    Several sessions may use a device in turn; each keeps the persistent tensors of its program, and
-    what its operators on the host keep.
+    Several sessions may use a device in turn; each has the variables of its program for itself, and
+    what its operators on the host keep. Variables of a program of one segment stay in the device's
+    memory from run to run, as far as the compiler has made it so; others are moved there and back
+    in each run.
 
     Parameters
     ----------
@@ -52,7 +54,9 @@ class Session(Closing):
         self.program = program
         self.device = device
         self._infos = {info.name: info for info in program.tensors}
+        self._stays = _stay(program)
         self._state: dict[str, Array] = {}
+        """The variables; outdated while they are in the device's memory."""
         self._host = HostRunner(program.host_segments)
         self.reset()
 
@@ -62,23 +66,28 @@ class Session(Closing):
 
     @property
     def state(self) -> dict[str, Array]:
-        """The persistent tensors as the last run left them, by name; `restore` takes them back.
+        """The variables as the last run left them, by name; `restore` takes them back.
 
-        What operators on the host keep inside the interpreter is not among them.
+        They are copies, read from the device's memory if they are there. What operators on the host
+        keep inside the interpreter is not among them.
+
+        Raises
+        ------
+        DeviceError
+            If the device cannot be read any more.
         """
+        if self.device.keeps(self):
+            return self.device.kept()
         return {name: values.copy() for name, values in self._state.items()}
 
     def reset(self) -> None:
         """Let everything that outlasts a run be again as before the first one."""
         self._host.reset()
-        position = 0
-        for info in self.program.persistent:
-            content = self.program.initial_state[position : position + info.size_bytes]
-            self._state[info.name] = np.frombuffer(content, info.item).reshape(info.shape)
-            position += info.size_bytes
+        self.device.forget(self)
+        self._state = self.program.state
 
     def restore(self, state: Mapping[str, Array]) -> None:
-        """Let the persistent tensors hold what `state` says.
+        """Let the variables hold what `state` says.
 
         Parameters
         ----------
@@ -90,8 +99,13 @@ class Session(Closing):
         InputError
             If one is missing, unknown, or of the wrong shape or dtype.
         """
-        taken = prepare_inputs(self.program.persistent, state)
+        taken = prepare_inputs(self.program.persistent, state, what="variable")
+        self.device.forget(self)
         self._state = {name: values.copy() for name, values in taken.items()}
+
+    def save(self) -> None:
+        """Fetch the variables from the device, whose memory something else needs."""
+        self._state = self.state
 
     def load(self) -> None:
         """Put the code and the weights of the first segment of the NPU into the device's memory.
@@ -105,6 +119,12 @@ class Session(Closing):
         """
         for segment in self.program.npu_segments[:1]:
             self.device.load(segment)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Put the variables where they stay."""
+        if self._stays and not self.device.keeps(self):
+            self.device.keep(self, self.program.npu, self._state)
 
     def _samples(self, values: dict[str, Array]) -> list[dict[str, Array]]:
         """Return what each run of the segments begins with: all samples, or one after the other."""
@@ -124,13 +144,14 @@ class Session(Closing):
                 )
 
     def _run_segment(self, segment: Segment, values: Mapping[str, Array]) -> SegmentResult:
-        taken = {info.name: values[info.name] for info in segment.taken}
+        taken = {info.name: values[info.name] for info in segment.taken if info.name in values}
         if isinstance(segment, HostSegment):
             return self._host.run(segment, taken)
         beside = self.program.npu_segments
         if len(beside) > 1:
             self.device.load(segment, beside)
-        return self.device.run_segment(segment, taken)
+        keeper = self if self._stays else None
+        return self.device.run_segment(segment, taken, keeper=keeper)
 
     def run(self, inputs: Inputs, *, quantize: bool = False) -> Result:
         """Run one inference, or one of each sample if the program is of several.
@@ -154,30 +175,39 @@ class Session(Closing):
         InputError
             If an input is missing or of the wrong shape or dtype.
         DeviceError
-            If the device stops with a fault or does not end, or the host's interpreter does.
-            Persistent tensors are then what they were before the run.
+            If the device stops with a fault or does not end, or the host's interpreter does. The
+            variables are then what they were before the run.
         """
         program = self.program
         values = prepare_inputs(program.inputs, inputs, quantize=quantize)
-        values |= self._state
+        if self._stays:
+            self._settle()
+        else:
+            values |= self._state
         self._convert(values)
         results: list[SegmentResult] = []
         kept: list[dict[str, Array]] = []
+        after: dict[str, Array] = {}
         samples = self._samples(values)
         for sample in samples:
             kept.append({})
             for segment in program.segments:
                 results.append(self._run_segment(segment, sample))
-                sample |= results[-1].outputs
+                # A variable's new value is for the next run: segments behind read the old one.
+                given = results[-1].outputs
+                after |= {name: values for name, values in given.items() if name in self._state}
+                given = {name: values for name, values in given.items() if name not in after}
+                sample |= given
                 # What one segment hands to another can be looked at, too.
-                kept[-1] |= {**results[-1].tensors, **results[-1].outputs}
+                kept[-1] |= {**results[-1].tensors, **given}
                 self._convert(sample)
         values, tensors = _joined(samples), _joined(kept)
         # What is between a conversion and the NPU can be looked at like an intermediate tensor.
         made = {name for names in program.conversions for name in names}
         made -= {info.name for info in (*program.inputs, *program.outputs)}
         tensors |= {name: values[name] for name in made}
-        self._state = {name: values[name] for name in self._state}
+        if not self._stays:
+            self._state |= after
         cycles = [result.cycles for result in results if result.cycles is not None]
         counters: Counter[str] = Counter()
         for result in results:
@@ -191,6 +221,13 @@ class Session(Closing):
             tensors=tensors,
             segments=tuple(results),
         )
+
+
+def _stay(program: Program) -> bool:
+    """Whether the variables of a program stay in the device's memory from run to run."""
+    return all(isinstance(part, NpuSegment) and part.exchanges for part in program.segments) and (
+        len(program.segments) == 1
+    )
 
 
 def _joined(samples: list[dict[str, Array]]) -> dict[str, Array]:

@@ -1,7 +1,7 @@
 """Random graphs over all operators: every output equal to the golden model and to the reference.
 
 Where `test_random_wide` draws parameters that no network has, here operators meet: a graph has 3 to
-15 of them, of any kind, with branches, views of views and outputs inside. The campaign::
+15 of them, of any kind, with branches, views of views, outputs inside and variables. The campaign::
 
     python -m tests.e2e.test_random_graphs --seeds 0 1000
     python -m tests.e2e.test_random_graphs --seeds 0 200 --device sim
@@ -23,8 +23,9 @@ import pytest
 from celosia.errors import CelosiaError, CompileError, UnsupportedError
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.device import Device
+from celosia.sw.driver.result import Result
 from celosia.sw.driver.sim import SimDevice
-from celosia.sw.reference.interpreter import ReferenceModel, interpreter_installed
+from celosia.sw.reference.interpreter import Expected, ReferenceModel, interpreter_installed
 
 from tests.kit.machines import MACHINES, random_memory
 from tests.kit.random_graphs import OPERATORS, RandomGraph, random_graph
@@ -32,6 +33,7 @@ from tests.kit.tools import skip_without_simulator
 
 MEMORY_BYTES = 1 << 21
 SIX = ("small4", "small8", "nano", "tiny", "base", "large")
+STEPS = 3
 SOUND = ("exact", "refused")
 
 
@@ -57,20 +59,32 @@ def run_graph(
         return "TRACEBACK", f"{type(error).__name__}: {error}"
     if isinstance(device, SimDevice):
         device.rtl.set_memory_model(random_memory(rng))
+    # What keeps state is run several times.
+    steps = STEPS if program.persistent else 1
     try:
-        result = device.run(program, graph.inputs)
+        results = [device.run(program, graph.inputs) for _ in range(steps)]
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "graph.tflite"
             path.write_bytes(graph.model)
             names = [info.name for info in program.inputs]
             with ReferenceModel(path, interpreter=interpreter) as reference:
-                expected = reference.run(dict(zip(names, graph.inputs, strict=True)))
+                inputs = dict(zip(names, graph.inputs, strict=True))
+                expected = [reference.run(inputs) for _ in range(steps)]
                 if reference.unconfirmed is not None:
                     return "WRONG", reference.unconfirmed
     except CelosiaError as error:
         return "WRONG", f"{type(error).__name__}: {error}"
     except Exception as error:
         return "TRACEBACK", f"{type(error).__name__}: {error}"
+    for result, sources in zip(results, expected, strict=True):
+        text = _difference(result, sources)
+        if text:
+            return "WRONG", text
+    return "exact", ""
+
+
+def _difference(result: Result, expected: list[Expected]) -> str:
+    """Say which tensor is not what it must be; empty if all are."""
     for name, got in {**result.tensors, **result.outputs}.items():
         for source in expected:
             if name not in source.tensors:
@@ -78,9 +92,8 @@ def run_graph(
             want = source.tensors[name]
             wrong = int((got.reshape(-1) != want.reshape(-1)).sum())
             if wrong:
-                text = f"{wrong} of {got.size} elements of {name!r} differ from the {source.source}"
-                return "WRONG", text
-    return "exact", ""
+                return f"{wrong} of {got.size} elements of {name!r} differ from the {source.source}"
+    return ""
 
 
 def run_seeds(

@@ -19,6 +19,7 @@ from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
 from tests.kit.random_models import RandomModel, binary, convolution, pool
 from tests.kit.random_moves import MOVES, MoveDraw, move_is_possible, random_outputs
 from tests.kit.random_phases import GROWING, grown
+from tests.kit.stateful_models import Quantised, joined, part_of
 
 __all__ = ["OPERATORS", "RandomGraph", "random_graph"]
 
@@ -312,6 +313,29 @@ def _move(code: str) -> Maker:
     return make
 
 
+def _variable(g: Growth) -> Handles:
+    """A delay, or a window over an axis; the variable may be read again once it is assigned."""
+    quantised: Quantised = {"scale": g.x.scale, "zero_point": g.x.zero_point}
+    axis = g.whole(1, len(g.x.shape) - 1)
+    kept = g.whole(1, 6)
+    window = len(g.x.shape) == 4 and g.rng.random() < 0.7
+    shape = list(g.x.shape)
+    if window:
+        shape[axis] = kept
+    initial = g.rng.integers(-128, 128, shape).astype(np.int8)
+    variable = g.builder.variable(initial, **quantised)
+    before = g.builder.read_variable(variable)
+    if window:
+        whole = joined(g.builder, [before, g.x], axis)
+        count = whole.shape[axis]
+        value = part_of(g.builder, whole, axis, count - kept, count)
+    else:
+        whole, value = before, g.x
+    g.builder.assign_variable(variable, value)
+    again = g.rng.random() < 0.3
+    return [whole, *([g.builder.read_variable(variable)] if again else [])]
+
+
 @dataclass(frozen=True)
 class _Operator:
     """How an operator is made, and of which tensors."""
@@ -355,6 +379,7 @@ _OPERATORS: dict[str, _Operator] = {
     **{code: _Operator(_growing(code), (4,), 0.5) for code in GROWING},
     "RESHAPE": _Operator(_reshape, weight=3),
     **{code: _Operator(_move(code)) for code in MOVES},
+    "ASSIGN_VARIABLE": _Operator(_variable, weight=2),
 }
 OPERATORS = tuple(_OPERATORS)
 """The schema's names of the operators that graphs are made of."""
@@ -378,10 +403,12 @@ def random_graph(rng: Rng) -> RandomGraph:
     growth.tensors.append(growth.input(shape, growth.scale(0.05), growth.zero_point()))
     weights = np.array([operator.weight for operator in _OPERATORS.values()])
     wanted = growth.whole(FEWEST_OPERATORS, MOST_OPERATORS)
+    draws = 0
     while len(growth.codes) < wanted:
-        # Rather the newest tensors: graphs are deep more often than wide.
-        age = min(len(growth.tensors) - 1, int(rng.exponential(1.5)))
-        growth.x = growth.tensors[-1 - age]
+        # Rather the newest tensors, graphs are deep more often than wide, until none is taken.
+        age = int(rng.exponential(1.5 * (1 + draws // 50)))
+        draws += 1
+        growth.x = growth.tensors[-1 - min(len(growth.tensors) - 1, age)]
         code = OPERATORS[int(rng.choice(len(OPERATORS), p=weights / weights.sum()))]
         operator = _OPERATORS[code]
         if len(growth.x.shape) not in operator.ranks or not _fits(growth.x, code):

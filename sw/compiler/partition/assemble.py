@@ -8,6 +8,7 @@ from dataclasses import replace
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.emit import tensor_info
 from celosia.sw.compiler.ir import Graph, SourceOp
+from celosia.sw.compiler.partition.variables import Variables
 from celosia.sw.program.file import HostSegment, LayerInfo, NpuSegment, Program
 from celosia.sw.program.segments import Segment
 from celosia.sw.program.tensors import TensorInfo
@@ -23,7 +24,12 @@ def host_layer(graph: Graph, op: SourceOp, reason: str, macs: int) -> LayerInfo:
     )
 
 
-def assemble(graph: Graph, config: NpuConfig, parts: Sequence[Program | HostSegment]) -> Program:
+def assemble(
+    graph: Graph,
+    config: NpuConfig,
+    parts: Sequence[tuple[Program | HostSegment, Sequence[int]]],
+    variables: Variables,
+) -> Program:
     """Return the program of a divided model.
 
     Parameters
@@ -32,28 +38,30 @@ def assemble(graph: Graph, config: NpuConfig, parts: Sequence[Program | HostSegm
         The model as it was read.
     config : NpuConfig
         The machine.
-    parts : sequence of Program or HostSegment
-        In the order in which they run; a program has one segment, of the NPU.
+    parts : sequence of (Program or HostSegment, sequence of int)
+        In the order in which they run, and their operators; a program has one segment, of the NPU.
+    variables : Variables
+        Those of the model.
     """
     inputs, outputs = (
         tuple(tensor_info(graph, graph.tensors[name]) for name in names)
-        for names in (graph.inputs, graph.outputs)
+        for names in graph.interface_names
     )
     segments: list[Segment] = []
     conversions: dict[tuple[str, str], None] = {}
-    state: dict[str, bytes] = {}
+    state = variables.initial()
     between: dict[str, TensorInfo] = {}
     casts: dict[str, None] = {}
     ends = {info.name: info for info in (*inputs, *outputs)}
     known = dict(ends)
-    for number, part in enumerate(parts, 1):
+    for number, (part, operators) in enumerate(parts, 1):
         name = graph.name if len(parts) == 1 else f"{graph.name}, part {number}"
         segment: Segment = part if isinstance(part, HostSegment) else part.npu
         if isinstance(part, Program):
-            conversions |= dict.fromkeys(part.conversions)
+            conversions |= dict.fromkeys(variables.renamed(part.conversions))
             between |= {info.name: info for info in part.between}
             casts |= dict.fromkeys(part.casts)
-            state |= _states(part)
+        segment = variables.in_segment(segment, operators)
         if isinstance(segment, NpuSegment):
             segment = _without_doubles(segment, graph, known)
         segments.append(replace(segment, name=name))
@@ -71,15 +79,6 @@ def assemble(graph: Graph, config: NpuConfig, parts: Sequence[Program | HostSegm
             state[name] for name, info in {**ends, **between, **known}.items() if info.persistent
         ),
     )
-
-
-def _states(program: Program) -> dict[str, bytes]:
-    """Return what the persistent tensors of a program hold at first, by name."""
-    states, position = {}, 0
-    for info in program.persistent:
-        states[info.name] = program.initial_state[position : position + info.size_bytes]
-        position += info.size_bytes
-    return states
 
 
 def _without_doubles(segment: NpuSegment, graph: Graph, known: dict[str, TensorInfo]) -> NpuSegment:

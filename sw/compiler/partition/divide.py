@@ -30,6 +30,7 @@ from celosia.sw.compiler.partition.kernels import kernels_of
 from celosia.sw.compiler.partition.macs import macs_of
 from celosia.sw.compiler.partition.nodes import VARIABLES, SourceModel
 from celosia.sw.compiler.partition.price import Crossing
+from celosia.sw.compiler.partition.variables import Variables
 from celosia.sw.compiler.verify import verify_op
 from celosia.sw.program.file import HostSegment, Program
 from celosia.sw.program.segments import REFERENCE_KERNELS
@@ -78,6 +79,8 @@ def divide(
         If not even the host can run it.
     DefectError
         If the compiler has a defect.
+    VariablesError
+        If segments cannot hand on the variables of the graph.
     """
     return _Division(graph, flat, config, back, keep_tensors).program()
 
@@ -113,6 +116,7 @@ class _Division:
         self._back = back
         self._keep_tensors = keep_tensors
         self._model = SourceModel(graph)
+        self._variables = Variables(self._model, flat, keep_tensors)
         self._reasons: dict[int, str] = {}
         self._lowered: dict[_Part, Graph] = {}
         self._compiled: dict[_Part, Program] = {}
@@ -125,18 +129,23 @@ class _Division:
             parts = self._parts()
             refused = self._try(parts, self._lower)
             refused = refused or self._islands(parts)
+            self._check_variables(parts)
             refused = refused or self._try(parts, self._compile)
             if not refused:
                 break
             self._add(refused)
-        return assemble(
-            self._graph,
-            self._config,
-            [
-                self._compiled[part] if part.place == NPU else self._host_segment(part)
-                for part in parts
-            ],
-        )
+        finished: list[tuple[Program | HostSegment, Sequence[int]]] = [
+            (self._compiled[part] if part.place == NPU else self._host_segment(part), part.numbers)
+            for part in parts
+        ]
+        return assemble(self._graph, self._config, finished, self._variables)
+
+    def _check_variables(self, parts: Sequence[_Part]) -> None:
+        for part in parts:
+            if part.place != NPU:
+                self._variables.check_host(part.numbers)
+            elif part in self._lowered:
+                self._variables.check_npu(part.numbers, self._lowered[part].outputs)
 
     def _add(self, reasons: dict[int, str]) -> None:
         for number, reason in reasons.items():
@@ -232,6 +241,9 @@ class _Division:
             ops=list(ops),
             inputs=model.reads(numbers),
             outputs=model.gives(numbers),
+            # A variable is a tensor that the part takes, and one that it gives.
+            interface=None,
+            state=(),
         )
 
     def _check_lowered(self, part: _Part, lowered: Graph) -> None:

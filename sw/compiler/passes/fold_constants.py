@@ -10,7 +10,7 @@ import numpy.typing as npt
 from celosia.sw.compiler.ir import DType, Graph, Op, SourceOp, Tensor
 from celosia.sw.compiler.passes.rewrite import with_ops
 
-__all__ = ["fold_constants"]
+__all__ = ["evaluate", "fold_constants"]
 
 _RESHAPES = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
 
@@ -20,7 +20,7 @@ def fold_constants(graph: Graph) -> Graph:
     tensors = dict(graph.tensors)
     ops: list[Op] = []
     for op in graph.ops:
-        value = _evaluate(op, tensors) if isinstance(op, SourceOp) else None
+        value = evaluate(op, tensors) if isinstance(op, SourceOp) else None
         if value is None:
             ops.append(op)
             continue
@@ -30,7 +30,7 @@ def fold_constants(graph: Graph) -> Graph:
     return with_ops(graph, ops, tensors.values())
 
 
-def _evaluate(op: SourceOp, tensors: dict[str, Tensor]) -> npt.NDArray[Any] | None:
+def evaluate(op: SourceOp, tensors: dict[str, Tensor]) -> npt.NDArray[Any] | None:
     """Value of the operator's result, or None when it is not foldable."""
     if not op.inputs:
         return None

@@ -48,9 +48,12 @@ def strip_edges(graph: Graph) -> Graph:
     conversions = dict.fromkeys((op.inputs[0], op.results[0]) for op in removed)
     ends = {*graph.inputs, *graph.outputs, *inputs, *outputs}
     between = dict.fromkeys(name for names in conversions for name in names if name not in ends)
+    old = graph.interface
     interface = Interface(
-        inputs=tuple(graph.tensors[name] for name in graph.inputs),
-        outputs=tuple(graph.tensors[name] for name in graph.outputs),
+        inputs=tuple(graph.tensors[name] for name in graph.inputs) if old is None else old.inputs,
+        outputs=tuple(graph.tensors[name] for name in graph.outputs)
+        if old is None
+        else old.outputs,
         conversions=tuple(conversions),
         between=tuple(graph.tensors[name] for name in between),
         casts=tuple(dict.fromkeys(op.results[0] for op in removed if op.name == "CAST")),
@@ -70,15 +73,19 @@ _Ends = dict[str, list[SourceOp]]
 def _ends(graph: Graph) -> tuple[_Ends, _Ends]:
     """Return inputs and outputs that conversions lead from and to, with these in order."""
     before: _Ends = {}
+    # Variables are the NPU's own.
+    variables = {name for variable in graph.state for name in (variable.before, variable.after)}
     for name in graph.inputs:
-        ops = None if _is_inner(graph, name) else _from(graph, name)
+        inner = name in variables or _is_inner(graph, name)
+        ops = None if inner else _from(graph, name)
         if ops:
             before[name] = ops
     # The host converts what the NPU has computed: something has to be left to compute.
     taken = {op.results[0] for ops in before.values() for op in ops} | set(graph.inputs)
     after: _Ends = {}
     for name in graph.outputs:
-        ops = None if _is_inner(graph, name) else _to(graph, name, taken)
+        inner = name in variables or _is_inner(graph, name)
+        ops = None if inner else _to(graph, name, taken)
         if ops:
             after[name] = ops
     return before, after

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from celosia.errors import UnsupportedError
 from celosia.sw.compiler.ir import DType, Graph, Interface, Op, SourceOp, Tensor, fresh_name
 from celosia.sw.compiler.passes.rewrite import rename_inputs
 
@@ -26,12 +27,26 @@ def uint8_to_int8(graph: Graph) -> Graph:
     ----------
     graph : Graph
         Source level, with an interface if the host converts something.
+
+    Raises
+    ------
+    UnsupportedError
+        If a variable is uint8.
     """
     unsigned = {
         name
         for name, tensor in graph.tensors.items()
         if tensor.dtype is DType.UINT8 and (tensor.scale is not None or tensor.is_constant)
     }
+    for variable in graph.state:
+        if unsigned.intersection((variable.before, variable.after)):
+            raise UnsupportedError(
+                f"cannot compile model {graph.name}",
+                f"its variable {variable.name!r} is uint8",
+                "quantise the model to int8",
+                file=graph.name,
+                tensor=variable.before,
+            )
     interface = graph.interface or Interface(
         inputs=tuple(graph.tensors[name] for name in graph.inputs),
         outputs=tuple(graph.tensors[name] for name in graph.outputs),
@@ -59,7 +74,7 @@ def uint8_to_int8(graph: Graph) -> Graph:
         inputs=[names.get(name, name) for name in graph.inputs],
         outputs=[names.get(name, name) for name in graph.outputs],
         interface=replace(interface, conversions=(*interface.conversions, *conversions))
-        if interface.conversions or conversions
+        if graph.state or interface.conversions or conversions
         else None,
     )
 

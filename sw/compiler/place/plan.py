@@ -167,6 +167,7 @@ class _Planner:
             for name, storage in self.table.storages.items()
             if storage.size_bytes <= self.config.act_bytes and name not in sources
         }
+        resident -= {w.output for w in self.works if w.kind.placement is Placement.STORED}
         self._require_shared(set(self.table.storages) - resident - sources)
         while True:
             addresses = self._place(resident)
@@ -211,7 +212,7 @@ class _Planner:
         """
         if work.kind.placement is Placement.VIEW:
             return [COPY_LINES * self.config.line_bytes] if self._copies(work) else []
-        if work.kind.packed:
+        if work.kind.packed or work.kind.placement is Placement.STORED:
             return []
         ways = self._tilings(work, resident)
         few = [tiling for tiling in ways if tiling.units <= MANY_UNITS]
@@ -378,7 +379,13 @@ class _Planner:
 
     def _plan_work(self, work: Work, resident: set[str], taken: list[tuple[int, int]]) -> WorkPlan:
         gaps = free_gaps(taken, self.config.act_bytes)
-        if work.kind.packed:
+        if work.kind.placement is Placement.STORED and self._operands(work)[0] not in resident:
+            raise CompileError(
+                work.name,
+                f"{work.inputs[0]!r} is not on chip as a whole",
+                "use a configuration with a larger act_bytes",
+            )
+        if work.kind.packed or work.kind.placement is Placement.STORED:
             return WorkPlan(work, None)
         if work.kind.placement is Placement.VIEW:
             if not self._copies(work):

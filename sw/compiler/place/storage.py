@@ -185,13 +185,23 @@ def layout_tensors(
     layouts = {name: natural(name, name in odd) for name in names}
     chip = {name: name for name in names}
     memory = {name: name for name in names}
-    dense = set()
+    dense: set[str] = set()
     same = []
+    variables = {variable.after for variable in graph.state}
+    holding = set(variables)
+    """Storages in memory that hold a variable's value after the run."""
     for work in reshapes:
         source, result = work.inputs[0], work.output
-        both_io = _root(memory, source) in graph.inputs and result in graph.outputs
+        root = _root(memory, source)
+        both_io = root in graph.inputs and result in graph.outputs
         if both_io:
             continue
+        if root in holding and result in variables:
+            # Each variable has a place of its own.
+            dense |= {source, result}
+            continue
+        if result in variables:
+            holding.add(root)
         memory[result] = source
         if _same_bytes(graph, layouts, source, result):
             chip[result] = source
@@ -263,7 +273,9 @@ def plan_homes(
     Returns
     -------
     HomePlan
-        Inputs and outputs dense in region IO, the others in SCRATCH without reuse.
+        Inputs and outputs dense in region IO, the others in SCRATCH without reuse. A variable's
+        value before the run comes first in IO, and its value after the run is at the same place of
+        SCRATCH: the device exchanges the two regions from run to run.
     """
     names = [n for n in table.tensors if n in in_memory]
     homes: dict[str, MemoryHome] = {}
@@ -289,6 +301,10 @@ def plan_homes(
             pixel_pitch=_pixel_pitch(tensor, config, dense=dense),
         )
 
+    for variable in graph.state:
+        sizes[Region.IO] = sizes[Region.SCRATCH] = max(sizes.values())
+        place(variable.before, Region.IO, dense=True)
+        place(variable.after, Region.SCRATCH, dense=True)
     for name in dict.fromkeys([*graph.inputs, *graph.outputs]):
         if name in table.tensors:
             place(name, Region.IO, dense=True)

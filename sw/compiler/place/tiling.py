@@ -279,12 +279,12 @@ def _tiling(
         traffic += output.height * output.layout.row_pitch
     mapping = phases = None
     # What is made of constants alone has no input.
-    image = inputs[0].height if inputs else 0, (output.height, piece)
+    height, size = inputs[0].height if inputs else 0, (output.height, piece)
     if work.kind.phases is not None:
-        phases = work.kind.phases(work.op, in_layouts[0], *image, config)
+        phases = work.kind.phases(work.op, in_layouts[0], height, size, config)
         traffic += n_oc * phases.tile_weight_bytes(config) * len(stripes)
     if work.kind.map is not None:
-        mapping = work.kind.map(work.op, in_layouts[0], *image, config)
+        mapping = work.kind.map(work.op, in_layouts[0], height, size, config)
         weight_bytes = mapping.tile_weight_bytes(config)
         kept = tiles * weight_bytes <= config.wgt_bytes
         traffic += n_oc * weight_bytes * (1 if kept else len(stripes) * len(pieces))

@@ -113,6 +113,8 @@ class _Scheduler:
                 self._view(work_plan)
             elif placement is Placement.LOADED:
                 self._load_changed(work_plan)
+            elif placement is Placement.STORED:
+                self._store_window(work_plan.work)
             elif successor is not None and self._can_interleave(work_plan, successor):
                 self._work(work_plan, pool=successor.work)
                 done_early.add(successor.work.index)
@@ -303,6 +305,21 @@ class _Scheduler:
             self.steps.extend(load(move.loaded, job, self.pool))
         if work.output in self.plan.home_plan.homes:
             self._transfer(Store, target, work.output, work.index)
+
+    def _store_window(self, work: Work) -> None:
+        """Store rows and columns of a tensor that is on chip."""
+        assert work.kind.part is not None, "the store engine makes its output"
+        y, x = work.kind.part(work.op)
+        rows, columns, _ = self.graph.hwc(work.output)
+        whole = self._whole(work.inputs[0])
+        part = replace(
+            whole.rows(y, y + rows),
+            base=whole.address(y, x),
+            y_first=0,
+            y_end=rows,
+            layout=replace(whole.layout, width=columns),
+        )
+        self._transfer(Store, part, work.output, work.index)
 
     # Units ----------------------------------------------------------------------------------
 

@@ -40,8 +40,8 @@ class DamagedDevice(EmuDevice):
         super().__init__(CONFIG, memory_bytes=1 << 20)
         self.damage = damage
 
-    def run_segment(self, segment: NpuSegment, inputs: Any) -> SegmentResult:
-        return super().run_segment(self.damage(segment), inputs)
+    def run_segment(self, segment: NpuSegment, inputs: Any, **options: Any) -> SegmentResult:
+        return super().run_segment(self.damage(segment), inputs, **options)
 
 
 @pytest.fixture

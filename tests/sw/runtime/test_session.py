@@ -245,10 +245,10 @@ def test_a_run_that_fails_leaves_the_state(emu: Device) -> None:
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({}, "'state': missing"),
+        ({}, "variable 'state': missing"),
         ({"state": row(1)}, r"its shape is \[1, 1\]"),
         ({"state": row(1, 2, 3, 4).astype(np.int16)}, "its dtype is int16"),
-        ({"state": row(1, 2, 3, 4), "x": row(1)}, "'x': the model has no such input"),
+        ({"state": row(1, 2, 3, 4), "x": row(1)}, "variable 'x': the model has no such variable"),
     ],
 )
 def test_a_state_of_another_program_is_refused(

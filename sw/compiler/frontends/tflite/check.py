@@ -46,9 +46,10 @@ def check_model(graph: Graph, file: str) -> None:
         If it is not int8 or uint8 throughout (inputs and outputs that the host converts aside), or
         no operator computes its outputs.
     """
+    interface = graph.interface
     for part, present in (
-        ("inputs", graph.inputs),
-        ("outputs", graph.outputs),
+        ("inputs", graph.inputs if interface is None else interface.inputs),
+        ("outputs", graph.outputs if interface is None else interface.outputs),
         ("operators", graph.ops),
     ):
         if not present:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +20,13 @@ from celosia.sw.compiler.frontends.tflite.arithmetic import arithmetic_of
 from celosia.sw.compiler.frontends.tflite.check import check_model
 from celosia.sw.compiler.frontends.tflite.reader import FlatModel, damaged, guard
 from celosia.sw.compiler.frontends.tflite.schema import COMPILED, tensor_type
-from celosia.sw.compiler.ir import DType, Graph, Op, Origin, SourceOp, Tensor
+from celosia.sw.compiler.frontends.tflite.state import ALTERING, Part, call_once, resolve_state
+from celosia.sw.compiler.ir import DType, Graph, Origin, SourceOp, State, Tensor, with_state
 from celosia.sw.compiler.verify import verify, verify_order
 
 __all__ = ["load", "open_model"]
 
+CONTROL_FLOW = frozenset({"CALL", "IF", "STABLEHLO_COMPOSITE", "WHILE"})
 MAX_ELEMENTS = 1 << 28
 """More elements than any tensor of a microcontroller network; a larger shape is damage."""
 MAX_RANK = 8
@@ -39,7 +41,11 @@ MAX_CONSTANTS = 1 << 28
 
 
 def load(
-    source: str | os.PathLike[str] | bytes, *, name: str | None = None, anything: bool = False
+    source: str | os.PathLike[str] | bytes,
+    *,
+    name: str | None = None,
+    anything: bool = False,
+    follow: bool = True,
 ) -> Graph:
     """Read a TensorFlow Lite model.
 
@@ -53,6 +59,9 @@ def load(
         Read also what the NPU does not run: any element type, variables, several subgraphs. The
         graph is that of the first subgraph, and `Graph.host_only` names tensors that are for the
         host alone.
+    follow : bool
+        With `anything`, whether variables are followed where they can be (`Graph.state`); else
+        their operators are left as they are, for the host to keep them.
 
     Returns
     -------
@@ -71,7 +80,9 @@ def load(
     """
     data, file, stem = _contents(source)
     flat = FlatModel.open(data, file)
-    graph = _Converter(flat, name if name is not None else stem, anything=anything).convert()
+    graph = _Converter(
+        flat, name if name is not None else stem, anything=anything, follow=follow
+    ).convert()
     if anything:
         verify_order(graph, file)
     else:
@@ -115,12 +126,14 @@ def _read(path: Path) -> bytes:
 class _Converter:
     """Builds a `Graph` from the tables of one file."""
 
-    def __init__(self, flat: FlatModel, name: str, *, anything: bool) -> None:
+    def __init__(self, flat: FlatModel, name: str, *, anything: bool, follow: bool) -> None:
         self._flat = flat
         self._file = flat.file
         self._graph_name = name
         self._names: list[str] = []
+        self._tensors_read = self._operators_read = 0
         self._anything = anything
+        self._follow = follow
         self._host_only: dict[str, str] = {}
         self._unsigned: set[str] = set()
 
@@ -134,46 +147,23 @@ class _Converter:
         self._refuse_compiled()
         if subgraphs == 0:
             raise damaged(self._file, "it has no subgraph")
-        if subgraphs > 1 and not self._anything:
-            raise UnsupportedError(
-                f"cannot compile model {self._file}",
-                f"it has {subgraphs} subgraphs (control flow or several signatures)",
-                "export one inference function without IF, WHILE or CALL",
-                file=self._file,
-            )
-        with guard(self._file, "the subgraph"):
-            subgraph = flat.model.Subgraphs(0)
-            tensor_count = flat.length(subgraph, "Tensors")
-            operator_count = flat.length(subgraph, "Operators")
-            inputs = flat.ints(subgraph, "Inputs")
-            outputs = flat.ints(subgraph, "Outputs")
-        self._limit(tensor_count, MAX_TENSORS, "tensors")
-        self._limit(operator_count, MAX_OPERATORS, "operators")
-        tensors: dict[str, Tensor] = {}
-        for index in range(tensor_count):
-            with guard(self._file, f"tensor {index}"):
-                tensor = self._tensor(subgraph.Tensors(index), index, taken=tensors)
-            tensors[tensor.name] = tensor
-            self._names.append(tensor.name)
-            if tensor.dtype is DType.UINT8:
-                self._unsigned.add(tensor.name)
-        ops: list[Op] = []
-        for index in range(operator_count):
-            with guard(self._file, f"operator {index}"):
-                table = subgraph.Operators(index)
-                op_type = self._operator_type(table)
-            where = f"operator {index} ({op_type})"
-            with guard(self._file, where, op_index=index, op_type=op_type):
-                ops.append(self._operator(table, index, op_type))
-        graph = Graph(
-            name=self._graph_name,
-            tensors=tensors,
-            ops=ops,
-            inputs=[self._tensor_name(i, "the list of inputs") for i in inputs],
-            # A tensor listed twice is one output: outputs are told apart by their names.
-            outputs=list(
-                dict.fromkeys(self._tensor_name(i, "the list of outputs") for i in outputs)
+        # CALL_ONCE prepares variables; other operators that run subgraphs are control flow.
+        prepares = "CALL_ONCE" in self._opcodes and not CONTROL_FLOW.intersection(self._opcodes)
+        if subgraphs > 1 and not self._anything and not prepares:
+            self._refuse_subgraphs(subgraphs)
+        main = self._part(0)
+        part, state = self._resolved(main, subgraphs)
+        tensors = part.tensors
+        graph = with_state(
+            Graph(
+                name=self._graph_name,
+                tensors=tensors,
+                ops=list(part.ops),
+                inputs=part.inputs,
+                # A tensor listed twice is one output: outputs are told apart by their names.
+                outputs=list(dict.fromkeys(part.outputs)),
             ),
+            state,
         )
         graph = replace(_drop_unused(graph), host_only=self._host_only)
         written = {name for op in graph.ops for name in op.outputs}
@@ -187,6 +177,108 @@ class _Converter:
         )
         self._limit(constants, MAX_CONSTANTS, "bytes of constants, counting each use,")
         return graph
+
+    def _resolved(self, main: Part, subgraphs: int) -> tuple[Part, tuple[State, ...]]:
+        """Return what an inference computes, and its variables as far as they are followed."""
+        if not self._anything:
+            self._check_calls(main, subgraphs)
+            return resolve_state(main, self._part, self._file)
+        own = dict(self._host_only)
+        resolved = self._followed(main, subgraphs) if self._follow else None
+        # Tensors of other subgraphs may have the same names.
+        self._host_only = own
+        if resolved is not None:
+            return resolved
+        for name in main.variables:
+            self._host_only.setdefault(name, f"tensor {name!r} keeps state between inferences")
+        return main, ()
+
+    def _followed(self, main: Part, subgraphs: int) -> tuple[Part, tuple[State, ...]] | None:
+        """Follow variables that both the NPU and the host can have to do with; None if not so."""
+        own = set(self._host_only)
+        if main.variables:
+            return None  # of one number in the file, before and after they are written
+        try:
+            self._check_calls(main, subgraphs)
+            part, state = resolve_state(main, self._part, self._file)
+        except UnsupportedError:
+            return None
+        names = {name for variable in state for name in (variable.before, variable.after)}
+        return None if names & own else (part, state)
+
+    def _check_calls(self, main: Part, subgraphs: int) -> None:
+        """Refuse subgraphs that are more than what CALL_ONCE runs."""
+        called = {call_once(op) for op in main.ops if op.name == "CALL_ONCE"}
+        for number in called:
+            if not 0 < number < subgraphs:
+                raise damaged(self._file, f"CALL_ONCE names subgraph {number} of {subgraphs}")
+        if len(called) < subgraphs - 1:
+            self._refuse_subgraphs(subgraphs)
+
+    def _refuse_subgraphs(self, count: int) -> NoReturn:
+        raise UnsupportedError(
+            f"cannot compile model {self._file}",
+            f"it has {count} subgraphs (control flow or several signatures)",
+            "export one inference function without IF, WHILE or CALL",
+            file=self._file,
+        )
+
+    def _part(self, number: int) -> Part:
+        """Read a subgraph."""
+        flat = self._flat
+        what = "the subgraph" if number == 0 else f"subgraph {number}"
+        with guard(self._file, what):
+            subgraph = flat.model.Subgraphs(number)
+            tensor_count = flat.length(subgraph, "Tensors")
+            operator_count = flat.length(subgraph, "Operators")
+            inputs = flat.ints(subgraph, "Inputs")
+            outputs = flat.ints(subgraph, "Outputs")
+        self._tensors_read += tensor_count
+        self._operators_read += operator_count
+        self._limit(self._tensors_read, MAX_TENSORS, "tensors")
+        self._limit(self._operators_read, MAX_OPERATORS, "operators")
+        tensors: dict[str, Tensor] = {}
+        self._names = []
+        variables: list[str] = []
+        for index in range(tensor_count):
+            with guard(self._file, f"tensor {index}"):
+                table = subgraph.Tensors(index)
+                tensor = self._tensor(table, index, taken=tensors)
+                if table.IsVariable():
+                    variables.append(tensor.name)
+                    self._check_altering(tensor.name)
+            tensors[tensor.name] = tensor
+            self._names.append(tensor.name)
+            if number == 0 and tensor.dtype is DType.UINT8:
+                self._unsigned.add(tensor.name)
+        ops: list[SourceOp] = []
+        for index in range(operator_count):
+            with guard(self._file, f"operator {index}"):
+                table = subgraph.Operators(index)
+                op_type = self._operator_type(table)
+            where = f"operator {index} ({op_type})"
+            with guard(self._file, where, op_index=index, op_type=op_type):
+                ops.append(self._operator(table, index, op_type))
+        return Part(
+            tensors=tensors,
+            ops=ops,
+            inputs=[self._tensor_name(i, "the list of inputs") for i in inputs],
+            outputs=[self._tensor_name(i, "the list of outputs") for i in outputs],
+            variables=tuple(variables),
+        )
+
+    def _check_altering(self, name: str) -> None:
+        """Refuse variable tensors of operators that change their inputs."""
+        altering = ALTERING.intersection(self._opcodes)
+        if altering and not self._anything:
+            raise UnsupportedError(
+                f"cannot compile model {self._file}",
+                f"{min(altering)} keeps state in tensor {name!r} between inferences",
+                "use variables that are read and assigned to, or pass the state as an input and an"
+                " output of the model",
+                file=self._file,
+                tensor=name,
+            )
 
     def _for_host(self, error: UnsupportedError) -> None:
         """Refuse a tensor that the NPU cannot have to do with, or leave it to the host."""
@@ -241,16 +333,6 @@ class _Converter:
                     f"cannot compile model {self._file}",
                     f"tensor {index} {name!r} is stored sparse",
                     "convert without the EXPERIMENTAL_SPARSITY optimisation",
-                    file=self._file,
-                    tensor=name,
-                )
-            )
-        if table.IsVariable():
-            self._for_host(
-                UnsupportedError(
-                    f"cannot compile model {self._file}",
-                    f"tensor {index} {name!r} keeps state between inferences",
-                    "pass the state as an input and an output of the model",
                     file=self._file,
                     tensor=name,
                 )
@@ -386,10 +468,4 @@ def _drop_unused(graph: Graph) -> Graph:
     for op in graph.ops:
         used.update(op.inputs, op.outputs)
     tensors = {name: t for name, t in graph.tensors.items() if name in used}
-    return Graph(
-        name=graph.name,
-        tensors=tensors,
-        ops=graph.ops,
-        inputs=graph.inputs,
-        outputs=graph.outputs,
-    )
+    return replace(graph, tensors=tensors)

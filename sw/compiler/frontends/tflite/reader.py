@@ -183,6 +183,10 @@ class FlatModel:
         if field.kind == "ints":
             return self.ints(reader, field.getter)
         value = getattr(reader, field.getter)()
+        if field.kind == "text":
+            raw = bytes(value or b"")
+            self._count(len(raw))
+            return _text(raw)
         if field.kind == "float":
             return float(value)
         if field.kind == "bool":

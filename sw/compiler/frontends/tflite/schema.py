@@ -72,7 +72,7 @@ class OptionField:
 
     name: str
     getter: str
-    kind: Literal["int", "float", "bool", "padding", "activation", "ints"] = "int"
+    kind: Literal["int", "float", "bool", "padding", "activation", "ints", "text"] = "int"
 
 
 ABSENT: dict[str, int | float | str | bool | tuple[int, ...]] = {
@@ -82,6 +82,7 @@ ABSENT: dict[str, int | float | str | bool | tuple[int, ...]] = {
     "padding": "SAME",
     "activation": "NONE",
     "ints": (),
+    "text": "",
 }
 """What each kind of field is for TFLite's kernels when the whole table is missing: zero."""
 
@@ -178,6 +179,19 @@ OPTIONS: dict[str, tuple[str, bool, tuple[OptionField, ...]]] = {
         ),
     ),
     "TRANSPOSE_CONV": ("TransposeConvOptions", True, (_PADDING, *_STRIDES, _ACTIVATION)),
+    "VAR_HANDLE": (
+        "VarHandleOptions",
+        False,
+        (
+            OptionField("container", "Container", "text"),
+            OptionField("shared_name", "SharedName", "text"),
+        ),
+    ),
+    "CALL_ONCE": (
+        "CallOnceOptions",
+        True,
+        (OptionField("init_subgraph_index", "InitSubgraphIndex"),),
+    ),
     "STRIDED_SLICE": (
         "StridedSliceOptions",
         False,

@@ -37,6 +37,8 @@ class Placement(Enum):
     """It is the input's bytes; a copy only where the two tensors cannot share a place."""
     LOADED = "loaded"
     """By the load engine, from inputs that are dense in memory; a movement's boxes need not be."""
+    STORED = "stored"
+    """By the store engine, from an input that is on chip; it is in memory only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +145,8 @@ class Kind(Generic[O]):
     movement : callable, optional
         Of one that only moves elements: the movement, whose boxes need not all be loaded
         (`celosia.sw.compiler.place.views`).
+    part : callable, optional
+        First row and column of the input that are stored, if the store engine does it.
     reason : callable, optional
         Says in a report how it is loaded; what is computed says so by its tiling.
     stack : callable
@@ -179,6 +183,7 @@ class Kind(Generic[O]):
     with_input: Callable[[O, int, str], O] | None = None
     load: Callable[[O, LoadJob, ConstantPool], Iterable[Step]] | None = None
     movement: Callable[[O], MoveOp] | None = None
+    part: Callable[[O], tuple[int, int]] | None = None
     reason: Callable[[O], str] | None = None
     stack: Callable[[Graph, O, int], O | None] = _mixes
     behind_array: bool = False

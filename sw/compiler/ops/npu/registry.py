@@ -12,6 +12,7 @@ from celosia.sw.compiler.ops.npu.kind import Kind
 from celosia.sw.compiler.ops.npu.matmul import MATMUL
 from celosia.sw.compiler.ops.npu.maximum import MAXIMUM
 from celosia.sw.compiler.ops.npu.move import MOVE
+from celosia.sw.compiler.ops.npu.part import PART
 from celosia.sw.compiler.ops.npu.phases import PHASES
 from celosia.sw.compiler.ops.npu.pool import POOL
 from celosia.sw.compiler.ops.npu.reshape import RESHAPE
@@ -22,7 +23,20 @@ __all__ = ["KINDS", "kind_of"]
 
 KINDS: dict[type[NpuOp], Kind[Any]] = {
     kind.op: kind
-    for kind in (CONV, MATMUL, PHASES, ADD, POOL, MAXIMUM, TABLE, SOFTMAX, RESHAPE, MOVE, FOLD)
+    for kind in (
+        CONV,
+        MATMUL,
+        PHASES,
+        ADD,
+        POOL,
+        MAXIMUM,
+        TABLE,
+        SOFTMAX,
+        RESHAPE,
+        MOVE,
+        FOLD,
+        PART,
+    )
 }
 """The record of each kind, by the class of its operators."""
 

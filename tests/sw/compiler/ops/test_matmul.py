@@ -16,8 +16,8 @@ from celosia.sw.compiler.ir import ConvOp, MatmulOp, MoveOp, NpuOp
 from celosia.sw.compiler.lower import lower
 from celosia.sw.reference.golden import GoldenModel
 
-from tests.e2e.test_emulator_models import run
-from tests.sim.golden.test_golden import assert_every_tensor_equal
+from tests.kit.emulated import run
+from tests.kit.references import assert_every_tensor_equal
 
 Shape = tuple[int, ...]
 

@@ -485,8 +485,8 @@ def test_a_check_compares_the_channels_that_are_left(
 
         run = device.run_segment
 
-        def wrong(segment: NpuSegment, taken: Any) -> SegmentResult:
-            result = run(segment, taken)
+        def wrong(segment: NpuSegment, taken: Any, **options: Any) -> SegmentResult:
+            result = run(segment, taken, **options)
             if y.name in result.tensors:
                 result.tensors[y.name][0, 2, 3, 1] ^= 1
             return result

@@ -19,7 +19,7 @@ from celosia.sw.reference.golden import GoldenModel
 from celosia.sw.runtime.session import Session
 
 from tests.kit.random_unsigned import UNSIGNED_OPERATORS, random_unsigned
-from tests.sim.golden.test_golden import assert_every_tensor_equal
+from tests.kit.references import assert_every_tensor_equal
 
 SEEDS = 6
 MEMORY_BYTES = 1 << 20

@@ -13,9 +13,9 @@ from celosia.sw.compiler.ops.npu.kind import Kind, Placement
 from celosia.sw.compiler.ops.npu.registry import KINDS
 
 ROOT = Path(__file__).resolve().parents[5]
-MOST_DISPATCHES = 5
-"""What is about one kind: a pass for tables, two for an ADD behind a convolution, one that folds
-its input, and a page that shows one."""
+MOST_DISPATCHES = 6
+"""What is about one kind: a pass for tables, one for movements, two for an ADD behind a
+convolution, one that folds its input, and a page that shows one."""
 
 
 def test_every_kind_has_a_record() -> None:
@@ -28,11 +28,11 @@ def test_every_kind_has_a_record() -> None:
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.op.__name__)
 def test_a_record_says_how_its_operators_are_done(kind: Kind[Any]) -> None:
-    ways = sum(
-        way is not None for way in (kind.map, kind.multiply, kind.phases, kind.steps, kind.load)
-    )
+    means = (kind.map, kind.multiply, kind.phases, kind.steps, kind.load, kind.part)
+    ways = sum(way is not None for way in means)
     assert ways == (kind.placement is not Placement.VIEW)
     assert (kind.load is not None) == (kind.placement is Placement.LOADED)
+    assert (kind.part is not None) == (kind.placement is Placement.STORED)
     assert kind.reason is not None or kind.load is None
 
 
