@@ -5,7 +5,16 @@ from __future__ import annotations
 from celosia.errors import ModelError, UnsupportedError
 from celosia.sw.compiler.arithmetic.fixed import QuantizationError
 from celosia.sw.compiler.ir import Graph, Op, SourceOp, Tensor
-from celosia.sw.compiler.ops import elementwise, moves, pool, reduce, resize, softmax, weighted
+from celosia.sw.compiler.ops import (
+    binary,
+    elementwise,
+    moves,
+    pool,
+    reduce,
+    resize,
+    softmax,
+    weighted,
+)
 from celosia.sw.compiler.ops.operator import Lowered, Operator
 from celosia.sw.compiler.passes.rewrite import unsupported, with_ops
 
@@ -13,7 +22,7 @@ __all__ = ["OPERATORS", "SUPPORTED", "lower_ops"]
 
 OPERATORS: dict[str, Operator] = {
     name: record
-    for kind in (weighted, elementwise, pool, reduce, resize, softmax, moves)
+    for kind in (weighted, binary, elementwise, pool, reduce, resize, softmax, moves)
     for record in kind.OPERATORS
     for name in record.names
 }

@@ -296,7 +296,8 @@ class _Scheduler:
             last = rows[1] == self.plan.table.tensors[work.output].height
             self._load_graph_input(name, work.index, None if last else needed[1])
             return self._whole(name).rows(*needed)
-        alone = work.per_channel or operand > 0
+        # One channel is there for all groups.
+        alone = (work.per_channel or operand > 0) and tensor.layout.channels > 1
         slab = self._streamed(
             tiling.in_layouts[operand],
             work_plan.in_buffers[operand][buffer],

@@ -13,6 +13,7 @@ from celosia.sw.compiler.ops.npu.maximum import MAXIMUM
 from celosia.sw.compiler.ops.npu.move import MOVE
 from celosia.sw.compiler.ops.npu.phases import PHASES
 from celosia.sw.compiler.ops.npu.pool import POOL
+from celosia.sw.compiler.ops.npu.product import MUL, SQUARED_DIFFERENCE
 from celosia.sw.compiler.ops.npu.reshape import RESHAPE
 from celosia.sw.compiler.ops.npu.softmax import SOFTMAX
 from celosia.sw.compiler.ops.npu.table import TABLE
@@ -21,7 +22,20 @@ __all__ = ["KINDS", "kind_of"]
 
 KINDS: dict[type[NpuOp], Kind[Any]] = {
     kind.op: kind
-    for kind in (CONV, PHASES, ADD, POOL, MAXIMUM, TABLE, SOFTMAX, RESHAPE, MOVE, FOLD)
+    for kind in (
+        CONV,
+        PHASES,
+        ADD,
+        MUL,
+        SQUARED_DIFFERENCE,
+        POOL,
+        MAXIMUM,
+        TABLE,
+        SOFTMAX,
+        RESHAPE,
+        MOVE,
+        FOLD,
+    )
 }
 """The record of each kind, by the class of its operators."""
 
