@@ -163,7 +163,9 @@ def _tiling(
         out_bytes = round_up(out_layout.size_bytes(rows), line)
         traffic += output.height * output.layout.row_pitch
     mapping = phases = None
-    image = inputs[0].height, (output.height, output.layout.width)
+    # What is loaded may be all constants, without an input.
+    in_height = inputs[0].height if inputs else 0
+    image = in_height, (output.height, output.layout.width)
     if work.kind.phases is not None:
         phases = work.kind.phases(work.op, in_layouts[0], *image, config)
         traffic += n_oc * phases.tile_weight_bytes(config) * len(stripes)
