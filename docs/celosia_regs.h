@@ -71,6 +71,21 @@
 /*   R: It computes softmax */
 #define CELOSIA_CAPABILITY3_SOFTMAX_SHIFT 6
 #define CELOSIA_CAPABILITY3_SOFTMAX_MASK 0x00000040u
+/*   R: It multiplies two tensors */
+#define CELOSIA_CAPABILITY3_MUL_SHIFT 7
+#define CELOSIA_CAPABILITY3_MUL_MASK 0x00000080u
+/*   R: It squares the difference of two tensors */
+#define CELOSIA_CAPABILITY3_SQUARED_DIFFERENCE_SHIFT 8
+#define CELOSIA_CAPABILITY3_SQUARED_DIFFERENCE_MASK 0x00000100u
+/*   R: It finds the least value where MAX finds the greatest (`least`) */
+#define CELOSIA_CAPABILITY3_MIN_SHIFT 9
+#define CELOSIA_CAPABILITY3_MIN_MASK 0x00000200u
+/*   R: It finds the greater of two tensors' values (`pair` of MAX) */
+#define CELOSIA_CAPABILITY3_PAIR_SHIFT 10
+#define CELOSIA_CAPABILITY3_PAIR_MASK 0x00000400u
+/*   R: It takes one channel of a second tensor for all (`b_oc`) */
+#define CELOSIA_CAPABILITY3_SPREAD_SHIFT 11
+#define CELOSIA_CAPABILITY3_SPREAD_MASK 0x00000800u
 
 /* Control */
 #define CELOSIA_CONTROL_OFFSET 0x20u

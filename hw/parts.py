@@ -25,6 +25,8 @@ from celosia.hw.array.weights import WeightLoader
 from celosia.hw.array.weights_direct import DirectWeightLoader
 from celosia.hw.bus.arbiter import BusArbiter, SmallBusArbiter
 from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import VectorOp
+from celosia.hw.contract.needed import operation_of
 from celosia.hw.contract.operations import Operation
 from celosia.hw.contract.parts import Part
 from celosia.hw.control.counters import Counters, MemoryCounters
@@ -86,8 +88,9 @@ def _choose(config: NpuConfig, part: Part, small: Small, fast: Fast) -> Small | 
     return small if part in config.parts else fast
 
 
-def _adds(config: NpuConfig) -> bool:
-    return config.can(Operation.ADD) or config.can(Operation.REQUANT_ADD)
+def _has_terms(config: NpuConfig) -> bool:
+    """Whether something is kept of two tensors until both are there."""
+    return any(op.has_b and config.can(operation_of(op)) for op in VectorOp)
 
 
 # Between the parts.
@@ -219,8 +222,8 @@ def walker(config: NpuConfig, *, windowed: bool) -> Walker:
 
 
 def second_walker(config: NpuConfig) -> Walker:
-    """Return what walks over the second tensor of an addition."""
-    kind = Walker if _adds(config) else NoWalker
+    """Return what walks over a second tensor."""
+    kind = Walker if _has_terms(config) or config.can(Operation.PAIR) else NoWalker
     return kind(windowed=False, counter=loop_counter(config))
 
 
@@ -236,7 +239,7 @@ def pipeline(config: NpuConfig) -> Pipeline:
         config,
         lane=_choose(config, Part.SMALL_LANES, SmallLane, Lane),
         carry=_choose(config, Part.MEMORY_DELAYS, MemoryCarry, RegisterCarry),
-        scratch=Scratch if _adds(config) else NoScratch,
+        scratch=Scratch if _has_terms(config) else NoScratch,
     )
 
 

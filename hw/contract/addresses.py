@@ -102,6 +102,8 @@ def vector_lines(vector: Vector, operand: str) -> Ints:
     base: int = getattr(vector, f"{operand}_addr")
     step_y: int = getattr(vector, f"{operand}_y")
     step_x: int = getattr(vector, f"{operand}_x")
+    if operand == "b" and vector.b_oc:
+        oc = np.zeros_like(oc)
     lines: Ints = base + oc + y * step_y + x * step_x
     if operand == "a":
         ky = np.arange(vector.n_ky, dtype=np.int64)[:, None] * vector.a_ky

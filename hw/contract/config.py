@@ -15,11 +15,16 @@ from celosia.hw.contract.operations import OPERATIONS, Operation
 from celosia.hw.contract.parts import COMPACT, FULL, Part
 from celosia.quantities import KIB
 
-__all__ = ["ACT_BANKS", "ConfigError", "NpuConfig", "PRESETS", "preset"]
+__all__ = ["ACT_BANKS", "FIRMWARE_OPERATIONS", "ConfigError", "NpuConfig", "PRESETS", "preset"]
 
 
 MAX_BEATS = 16
 """Cycles that the vector engine may take for a vector at most."""
+
+FIRMWARE_OPERATIONS = tuple(
+    name for name in OPERATIONS if name not in ("MUL", "SQUARED_DIFFERENCE", "PAIR", "SPREAD")
+)
+"""What there is firmware for."""
 
 MAX_FIRMWARE_QUEUE = 8
 """Commands in an engine's queue that the firmware has room for, at most."""
@@ -95,6 +100,7 @@ class NpuConfig:
     operations : tuple of str
         Names of :class:`celosia.hw.contract.operations.Operation`, in any order: what the vector
         engine can do. What nobody needs is left out of the hardware, if it has hardware of its own.
+        With firmware all of them stands for all that there is firmware for.
     firmware : bool
         A processor with firmware in place of the engines: the smallest machine, and the slowest
         (docs/firmware.md). Results are the same. For 4 rows and a bus of 32 bits.
@@ -164,9 +170,9 @@ class NpuConfig:
                     f" not {self.lanes!r}"
                 )
         self._check_parts()
-        self._check_operations()
         if not isinstance(self.firmware, bool):
             raise _impossible(f"firmware must be true or false, not {self.firmware!r}")
+        self._check_operations()
         if self.firmware and (self.rows, self.bus_bits) != (4, 32):
             raise _impossible(
                 "firmware must be false, unless rows is 4 and bus_bits is 32, not"
@@ -192,6 +198,15 @@ class NpuConfig:
 
     def _check_operations(self) -> None:
         ordered = _names_of("operations must be", self.operations, OPERATIONS)
+        if self.firmware:
+            lacking = [name for name in ordered if name not in FIRMWARE_OPERATIONS]
+            if ordered == OPERATIONS:
+                ordered = FIRMWARE_OPERATIONS
+            elif lacking:
+                raise _impossible(
+                    f"operations must be without {', '.join(lacking)} with firmware: its memory of"
+                    " instructions has no room for more"
+                )
         # Without it nothing gets out of the array.
         if Operation.REQUANT.name not in ordered:
             raise _impossible("operations must have REQUANT: it takes what the array has summed up")

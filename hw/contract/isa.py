@@ -40,6 +40,7 @@ __all__ = [
     "Opcode",
     "Region",
     "Rounding",
+    "SQUARE_LEFT_SHIFT",
     "Softmax",
     "Space",
     "Store",
@@ -70,7 +71,9 @@ TOKEN_BITS = 8
 MAX_TOKENS = (1 << TOKEN_BITS) - 1
 """Tokens from one engine to another that were given and not taken."""
 ADD_LEFT_SHIFT = 20
-"""Both inputs of ADD are shifted left by this much before they are rescaled."""
+"""Both inputs of ADD are shifted left by this much before they are rescaled; MUL's as well."""
+SQUARE_LEFT_SHIFT = 7
+"""Those of SQUARED_DIFFERENCE."""
 
 
 class IsaError(CelosiaError, ValueError):
@@ -155,6 +158,10 @@ class VectorOp(IntEnum):
     """Table look-up, one table a lane."""
     REQUANT_ADD = 5
     """REQUANT, then ADD with tensor B."""
+    MUL = 6
+    """Two int8 tensors, multiplied, the product rescaled."""
+    SQUARED_DIFFERENCE = 7
+    """Two int8 tensors, each rescaled, summed; the square of the sum rescaled."""
 
     @property
     def reads_acc(self) -> bool:
@@ -163,8 +170,18 @@ class VectorOp(IntEnum):
 
     @property
     def has_b(self) -> bool:
-        """There is a second tensor; both are rescaled and added."""
+        """There is a second tensor, in groups of vectors that wait for it."""
+        return self.adds or self.multiplies
+
+    @property
+    def adds(self) -> bool:
+        """Both tensors are rescaled and added, and that is all."""
         return self in (VectorOp.ADD, VectorOp.REQUANT_ADD)
+
+    @property
+    def multiplies(self) -> bool:
+        """Two values of tensors are multiplied."""
+        return self in (VectorOp.MUL, VectorOp.SQUARED_DIFFERENCE)
 
     @property
     def windowed(self) -> bool:
@@ -184,7 +201,13 @@ class VectorOp(IntEnum):
     @property
     def beats(self) -> int:
         """Cycles of the engine for every `lanes` elements, or for each of their window."""
-        return {VectorOp.ADD: 3, VectorOp.REQUANT_ADD: 4}.get(self, 1)
+        beats = {
+            VectorOp.ADD: 3,
+            VectorOp.REQUANT_ADD: 4,
+            VectorOp.MUL: 3,
+            VectorOp.SQUARED_DIFFERENCE: 5,
+        }
+        return beats.get(self, 1)
 
 
 @dataclass(frozen=True)
@@ -462,6 +485,13 @@ class Vector(Command):
     (bias, multiplier, shift of `cols` channels) at param_addr + 9*oc. With `shared` (REQUANT only)
     every channel has the multiplier mult_a and the right shift shift_a, and a block is the 4 lines
     of the biases.
+
+    With `pair` MAX takes the greater of a and b instead of a window's, with `least` the lesser.
+    With `b_oc` B has one channel for all: b is byte 0 of its line, and B does not advance with oc.
+
+    MUL multiplies a, less zero_a and shifted left by 20 bits, by what B is rescaled to, and keeps
+    the product's bits 31 and up, less shift_a more. So with mult_b = 2^30 and
+    shift_b = 8 - k, k from 0 to 8, mult_o and shift_o rescale the integer product times 2^k.
     """
 
     OPCODE = Opcode.VECTOR
@@ -481,38 +511,53 @@ class Vector(Command):
     a_x: int = _f(12, "Lines from vector to vector of A")
     a_ky: int = _f(16, "Lines from window row to window row of A")
     a_kx: int = _f(12, "Lines from window column to window column of A")
-    b_addr: int = _f(16, "First line of B (ADD, REQUANT_ADD)")
+    b_addr: int = _f(16, "First line of B (ADD*, MUL, SQUARED_DIFFERENCE, `pair`)")
     b_y: int = _f(16, "Lines from row to row of B")
     b_x: int = _f(12, "Lines from vector to vector of B")
     d_addr: int = _f(16, "First line of D")
     d_y: int = _f(16, "Lines from row to row of D")
     d_x: int = _f(12, "Lines from vector to vector of D")
     param_addr: int = _f(14, "Line of the first parameter block (REQUANT*)")
-    zero_a: int = _f(8, "Zero point of A (ADD), of the requantised value (REQUANT*)", signed=True)
+    zero_a: int = _f(8, "Zero point of A, of the requantised value (REQUANT*)", signed=True)
     zero_b: int = _f(8, "Zero point of B", signed=True)
-    zero_out: int = _f(8, "Zero point of D (ADD, REQUANT_ADD)", signed=True)
+    zero_out: int = _f(8, "Zero point of D (where there is a B, but for `pair`)", signed=True)
     mid_min: int = _f(8, "Least requantised value (REQUANT_ADD, before the ADD)", signed=True)
     mid_max: int = _f(8, "Greatest requantised value (REQUANT_ADD)", signed=True)
     act_min: int = _f(8, "Least value of D", signed=True)
     act_max: int = _f(8, "Greatest value of D", signed=True)
-    mult_a: int = _f(32, "Q31 multiplier of A (ADD*)", signed=True)
+    mult_a: int = _f(32, "Q31 multiplier of A (ADD*, SQUARED_DIFFERENCE)", signed=True)
     shift_a: int = _f(5, "Right shift of A")
-    mult_b: int = _f(32, "Q31 multiplier of B (ADD*)", signed=True)
+    mult_b: int = _f(32, "Q31 multiplier of B (ADD*, MUL, SQUARED_DIFFERENCE)", signed=True)
     shift_b: int = _f(5, "Right shift of B")
     mult_o: int = _f(
-        32, "Q31 multiplier of the sum (ADD*), of the window sum (AVERAGE)", signed=True
+        32,
+        "Q31 multiplier of the sum (ADD*), of the product or square, of the window sum (AVERAGE)",
+        signed=True,
     )
-    shift_o: int = _f(5, "Right shift of the sum")
+    shift_o: int = _f(5, "Right shift of what mult_o multiplies")
     half: int = _f(
         16,
         "Added to the window sum's magnitude (AVERAGE): half the window's size; the result is"
         " defined below n_ky * n_kx",
     )
+    least: int = _f(1, "The least value, not the greatest (MAX)")
+    pair: int = _f(1, "Of a and b, not of a window (MAX)")
+    b_oc: int = _f(1, "B has one channel for all (where there is a B)")
 
     @property
     def reads_acc(self) -> bool:
         """Whether the command empties accumulator tiles."""
         return VectorOp(self.op).reads_acc
+
+    @property
+    def has_b(self) -> bool:
+        """Whether there is a second tensor."""
+        return VectorOp(self.op).has_b or bool(self.pair)
+
+    @property
+    def beats(self) -> int:
+        """Cycles of the engine for every `lanes` elements, or for each of their window."""
+        return 2 if self.pair else VectorOp(self.op).beats
 
     @property
     def block_lines(self) -> int:

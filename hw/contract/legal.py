@@ -20,7 +20,7 @@ from celosia.hw.contract.isa import (
     fields_of,
     whole_words_of,
 )
-from celosia.hw.contract.needed import operation_of
+from celosia.hw.contract.needed import operations_of
 from celosia.hw.contract.operations import Operation
 from celosia.hw.contract.regs import ErrorCause
 
@@ -37,8 +37,9 @@ def field_problem(command: Command, config: NpuConfig) -> Problem | None:
 
     Addresses that leave a memory while the command runs are not looked at here.
     """
-    operation = operation_of(command)
-    if operation is not None and not config.can(operation):
+    for operation in operations_of(command):
+        if config.can(operation):
+            continue
         fault = ErrorCause.ILLEGAL_FIELD
         if isinstance(command, Softmax):
             fault = ErrorCause.ILLEGAL_OPCODE
@@ -110,4 +111,10 @@ def _vector_problem(command: Vector) -> Problem | None:
         return ErrorCause.ILLEGAL_FIELD, f"{op.name} has no window"
     if command.shared and not op.shares:
         return ErrorCause.ILLEGAL_FIELD, f"{op.name} has no shared multiplier"
+    if (command.pair or command.least) and op != VectorOp.MAX:
+        return ErrorCause.ILLEGAL_FIELD, f"{op.name} has no pair and no least value"
+    if command.pair and (command.n_ky, command.n_kx) != (1, 1):
+        return ErrorCause.ILLEGAL_FIELD, "a pair has no window"
+    if command.b_oc and not command.has_b:
+        return ErrorCause.ILLEGAL_FIELD, f"{op.name} has no tensor B"
     return None

@@ -18,30 +18,38 @@ from celosia.hw.contract.isa import (
 )
 from celosia.hw.contract.operations import Operation
 
-__all__ = ["operation_of", "operations_in"]
+__all__ = ["FLAGS", "operation_of", "operations_in", "operations_of"]
 
-assert [(op.name, int(op)) for op in Operation][:-1] == [(op.name, int(op)) for op in VectorOp]
+FLAGS = {"least": Operation.MIN, "pair": Operation.PAIR, "b_oc": Operation.SPREAD}
+"""The fields of a `Vector` that ask for an operation besides its own, where they are set."""
 
 
-def operation_of(command: Command) -> Operation | None:
-    """Return the operation of a command; None for those that are in every machine."""
+def operation_of(op: VectorOp) -> Operation:
+    """Return what the machine needs for the operation of a `Vector`."""
+    return Operation[op.name]
+
+
+def operations_of(command: Command) -> tuple[Operation, ...]:
+    """Return what a command needs that is not in every machine."""
     if isinstance(command, Vector):
-        return Operation(command.op)
-    return Operation.SOFTMAX if isinstance(command, Softmax) else None
+        flags = tuple(operation for name, operation in FLAGS.items() if getattr(command, name))
+        return operation_of(VectorOp(command.op)), *flags
+    return (Operation.SOFTMAX,) if isinstance(command, Softmax) else ()
 
 
 def operations_in(code: bytes) -> Iterator[tuple[int, Operation]]:
-    """Yield the place of each command in a command stream that has an operation, with it.
-
-    Operations that do not exist are left out.
-    """
-    spec = next(field for field in fields_of(Vector) if field.name == "op")
+    """Yield the place of each command in a command stream that has an operation, with it."""
+    places = {spec.name: spec for spec in fields_of(Vector)}
+    op = places["op"]
+    flags = [(places[name].offset_bits, operation) for name, operation in FLAGS.items()]
     for index in range(len(code) // COMMAND_BYTES):
         command = code[index * COMMAND_BYTES : (index + 1) * COMMAND_BYTES]
         if command[0] == Opcode.SOFTMAX:
             yield index, Operation.SOFTMAX
         elif command[0] == Opcode.VECTOR:
-            bits = int.from_bytes(command, "little") >> spec.offset_bits
-            op = bits & ((1 << spec.width_bits) - 1)
-            if op <= max(VectorOp):
-                yield index, Operation(op)
+            bits = int.from_bytes(command, "little")
+            value = bits >> op.offset_bits & ((1 << op.width_bits) - 1)
+            yield index, operation_of(VectorOp(value))
+            for offset_bits, operation in flags:
+                if bits >> offset_bits & 1:
+                    yield index, operation

@@ -16,7 +16,10 @@ __all__ = ["OPERATIONS", "Operation"]
 
 
 class Operation(IntEnum):
-    """An operation: those of a `Vector`, by their number, and `Softmax`."""
+    """An operation: those of a `Vector`, what some of them may do besides, and `Softmax`.
+
+    The number is that of its bit in the registers, not the one in a command.
+    """
 
     REQUANT = 0
     ADD = 1
@@ -25,6 +28,11 @@ class Operation(IntEnum):
     TABLE = 4
     REQUANT_ADD = 5
     SOFTMAX = 6
+    MUL = 7
+    SQUARED_DIFFERENCE = 8
+    MIN = 9
+    PAIR = 10
+    SPREAD = 11
 
     @property
     def doc(self) -> str:
@@ -40,6 +48,11 @@ _DOCS = {
     Operation.TABLE: "looks values up in a table",
     Operation.REQUANT_ADD: "requantises and adds another tensor",
     Operation.SOFTMAX: "computes softmax",
+    Operation.MUL: "multiplies two tensors",
+    Operation.SQUARED_DIFFERENCE: "squares the difference of two tensors",
+    Operation.MIN: "finds the least value where MAX finds the greatest (`least`)",
+    Operation.PAIR: "finds the greater of two tensors' values (`pair` of MAX)",
+    Operation.SPREAD: "takes one channel of a second tensor for all (`b_oc`)",
 }
 
 assert set(_DOCS) == set(Operation)

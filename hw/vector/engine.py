@@ -7,13 +7,20 @@ from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw import parts
 from celosia.hw.contract.config import NpuConfig
-from celosia.hw.contract.isa import COMMAND_BITS, Opcode, Softmax, Vector, counts_of
+from celosia.hw.contract.isa import (
+    COMMAND_BITS,
+    Opcode,
+    Softmax,
+    Vector,
+    VectorOp,
+    counts_of,
+)
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.control.decode import command_layout
 from celosia.hw.fabric.gating import idles
 from celosia.hw.fabric.ports import CommandPort, FaultPort
 from celosia.hw.memory.ports import AccRead, BankRead, LineRead, LineWrite, WindowWrite
-from celosia.hw.vector.operations import is_any, is_none, is_unknown
+from celosia.hw.vector.operations import flag, is_any, is_lacking, is_none
 from celosia.hw.vector.sequencer import Sequencer
 
 __all__ = ["VectorEngine"]
@@ -193,7 +200,9 @@ class VectorEngine(Component):
         held = parts.held_command(self._config)
         op, opcode = vector.op, vector.opcode
         from_acc = is_any(op, lambda op: op.reads_acc)
-        windowed = is_any(op, lambda op: op.windowed)
+        pair, least = (flag(vector, name, self._config) for name in ("pair", "least"))
+        has_b = is_any(op, lambda op: op.has_b) | pair
+        windowed = is_any(op, lambda op: op.windowed) & ~pair
         illegal = Signal()
         assert set(counts_of(Vector)) == {"n_oc", "out_h", "out_w", "n_kx", "n_ky"}
         assert set(counts_of(Softmax)) == {"channels", "n_rows"}
@@ -211,7 +220,9 @@ class VectorEngine(Component):
                 | (vector.n_ky == 0)
                 | (~windowed & ((vector.n_kx != 1) | (vector.n_ky != 1)))
                 | (vector.shared & is_none(op, lambda op: op.shares))
-                | is_unknown(op, self._config),
+                | ((pair | least) & (op != VectorOp.MAX))
+                | (vector.b_oc & ~has_b)
+                | is_lacking(vector, self._config),
             )
         )
 

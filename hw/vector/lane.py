@@ -37,9 +37,13 @@ LANE_CONTROL = data.StructLayout(
         "source_2": Source,
         # Added to int8 values: the zero point, negated.
         "offset_2": signed(9),
+        # Add it to the first term as well, not the second term.
+        "alone_2": 1,
         "valid_3": 1,
         # Not the first of its window.
         "accumulate_3": 1,
+        # The least value of a window, not the greatest.
+        "least": 1,
         # Use the left shift of the parameter block, not `left_3`.
         "channel_3": 1,
         "left_3": 5,
@@ -47,6 +51,8 @@ LANE_CONTROL = data.StructLayout(
         "kind": Kind,
         # Use the multiplier, the right shift of the parameter block.
         "channel_operands": 1,
+        # Use the second term, as multiplier.
+        "term_operands": 1,
         "mult_operands": signed(32),
         "channel_9": 1,
         "right_9": 5,
@@ -80,7 +86,7 @@ class Lane(Component):
     beat : In
         In stage 3; of no width where there is one.
     acc, act, middle, term_a, term_b : In
-        The possible sources, in stage 2.
+        The possible sources, in stage 2; `term_b` in :attr:`OPERAND_STAGE` where it multiplies.
     bias, left, mult, right : In
         Parameters of the lane's channel, in stages 2, 3, :attr:`OPERAND_STAGE` and 9.
     table_index : Out(8)
@@ -149,7 +155,9 @@ class Lane(Component):
             with m.Case(Source.MIDDLE):
                 m.d.sync += augend.eq(self.middle)
             with m.Case(Source.TERMS):
-                m.d.sync += [augend.eq(self.term_a), addend.eq(self.term_b)]
+                m.d.sync += augend.eq(self.term_a)
+                with m.If(~c.alone_2):
+                    m.d.sync += addend.eq(self.term_b)
 
         # Stage 3: the sum, of a window too, and the maximum.
         self._left = Signal(5, reset_less=True)
@@ -171,7 +179,7 @@ class Lane(Component):
             m.d.sync += totals[0].eq(augend + Mux(c.accumulate_3, totals[-1], addend))
             for older, newer in zip(totals[1:], totals, strict=False):
                 m.d.sync += older.eq(newer)
-            keeps = c.accumulate_3 & (bests[-1] > value)
+            keeps = c.accumulate_3 & ((bests[-1] > value) ^ c.least)
             m.d.sync += bests[0].eq(Mux(keeps, bests[-1], value))
             for older, newer in zip(bests[1:], bests, strict=False):
                 m.d.sync += older.eq(newer)
@@ -197,9 +205,14 @@ class Lane(Component):
         mult = Signal(signed(32), reset_less=True)
         m.d.sync += [
             x.eq(self._multiplicand(m, shifted, magnitude, best_5)),
-            mult.eq(Mux(c.channel_operands, self.mult, c.mult_operands)),
+            mult.eq(self._multiplier()),
         ]
         m.d.comb += [multiplier.x.eq(x), multiplier.m.eq(mult)]
+
+    def _multiplier(self) -> Value:
+        c = self.control
+        fixed = Mux(c.channel_operands, self.mult, c.mult_operands)
+        return Mux(c.term_operands, self.term_b, fixed)
 
     def _magnitude(self, total: Signal) -> Value:
         """Return the absolute value of a sum, half of its number added."""
@@ -320,7 +333,8 @@ class SmallLane(Lane):
             write.en.eq(c.valid_3),
         ]
         with m.If(c.kind == Kind.MAX):
-            m.d.comb += total[:8].eq(Mux(c.accumulate_3 & (best > value), best, value))
+            keeps = c.accumulate_3 & ((best > value) ^ c.least)
+            m.d.comb += total[:8].eq(Mux(keeps, best, value))
         m.d.sync += self._total.eq(total)
 
     def _elaborate_operands(self, m: Module, multiplier: Multiplier) -> None:
@@ -352,10 +366,9 @@ class SmallLane(Lane):
 
         # Stage 7.
         x = self._multiplicand(m, shifted, magnitude, shifted[:8].as_signed())
-        mult = Mux(c.channel_operands, self.mult, c.mult_operands)
         m.d.comb += [
             multiplier.x.eq(Mux(self.borrow, self.borrow_x, x)),
-            multiplier.m.eq(Mux(self.borrow, self.borrow_m, mult)),
+            multiplier.m.eq(Mux(self.borrow, self.borrow_m, self._multiplier())),
         ]
 
     def _lend(self, m: Module, high: Signal) -> None:

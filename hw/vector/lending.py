@@ -31,7 +31,7 @@ class LendingPipeline(Pipeline):
             m.d.sync += kept.eq(self.act)
         later = kept
         if config.vector_beats > 1:
-            word = Mux(lent.valid, lent.place >> lane_bits, beat)
+            word = Mux(lent.valid, lent.place >> lane_bits, self._beat_in_line(beat))
             later = kept.word_select(word, 8 * lanes)
         m.d.comb += self.element.eq(later.word_select(lent.place[:lane_bits], 8))
         return Mux(beat == 0, self.act[: 8 * lanes], later)

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.contract.config import NpuConfig
-from celosia.hw.contract.isa import ADD_LEFT_SHIFT, Rounding, Vector, VectorOp
+from celosia.hw.contract.isa import (
+    ADD_LEFT_SHIFT,
+    SQUARE_LEFT_SHIFT,
+    Rounding,
+    Vector,
+    VectorOp,
+)
+from celosia.hw.contract.needed import operation_of
+from celosia.hw.contract.operations import Operation
 from celosia.hw.control.decode import command_layout
 from celosia.hw.fabric.delay import memory_delay
 from celosia.hw.vector.lane import LANE_CONTROL, Kind, Lane, RoundMode
 from celosia.hw.vector.lent import lent_layout
+from celosia.hw.vector.operations import flag, multiplies
 from celosia.hw.vector.params import LANE_PARAMS_LAYOUT, PARAMS, place_layout
 from celosia.hw.vector.scratch import Scratch
 from celosia.hw.vector.uop import (
@@ -34,9 +45,18 @@ STAGE_CARRIED = 3
 UNITY = 1 << 30
 """The multiplier that leaves a doubled value as it was (see Lane, stage 5)."""
 
+SQUARE_BITS = 16
+"""Of a sum that is squared. A product has 31 bits less: 16 zeros below one factor, 15 below the
+other."""
+
 
 def _value(uop: Any, name: str) -> Value:
     return Value.cast(uop[name])
+
+
+def _is(config: NpuConfig, op: Value, member: VectorOp) -> Value:
+    """Return whether `op` is one of the operations, if the machine has it."""
+    return op == member if config.can(operation_of(member)) else Const(0, 1)
 
 
 class RegisterCarry:
@@ -154,8 +174,12 @@ class Pipeline(Component):
 
         self._elaborate_stages(m)
         control = Signal(LANE_CONTROL)
+        # In stage 2: the first channel of the line is taken for all.
+        self._spread = Signal(reset_less=True)
         self._elaborate_control(m, control)
         act = self._beat_of_line(m)
+        if self._config.can(Operation.SPREAD):
+            act = Mux(self._spread, act[:8].replicate(lanes), act)
         results = Signal(8 * lanes)
         self._collect(m, results)
 
@@ -182,17 +206,21 @@ class Pipeline(Component):
                 scratch_b.write_data.word_select(j, 32).eq(lane.term),
             ]
 
-        for scratch, dest, stage in (
-            (scratch_middle, Dest.MIDDLE, STAGE_RESULT),
-            (scratch_a, Dest.TERM_A, STAGE_TERM),
-            (scratch_b, Dest.TERM_B, STAGE_TERM),
+        for scratch, dests, stage in (
+            (scratch_middle, (Dest.MIDDLE,), STAGE_RESULT),
+            (scratch_a, (Dest.TERM_A, Dest.TERMS), STAGE_TERM),
+            (scratch_b, (Dest.TERM_B, Dest.TERMS), STAGE_TERM),
         ):
             uop = self._uops[stage]
+            goes_there = reduce(or_, (uop.dest == dest for dest in dests))
             m.d.comb += [
                 scratch.read_index.eq(self._uops[STAGE_SCRATCH].index),
-                scratch.write.eq(self._valid[stage] & (uop.dest == dest)),
+                scratch.write.eq(self._valid[stage] & goes_there),
                 scratch.write_index.eq(uop.index),
             ]
+        # No beat adds the second term in the cycle in which an earlier one is multiplied by it.
+        with m.If(control.term_operands):
+            m.d.comb += scratch_b.read_index.eq(self._uops[self._operands].index)
         return m
 
     def _beat_of_line(self, m: Module) -> Value:
@@ -204,8 +232,12 @@ class Pipeline(Component):
         kept = Signal(8 * config.cols, reset_less=True)
         with m.If(beat == 0):
             m.d.sync += kept.eq(self.act)
-        later = kept.word_select(beat, 8 * config.vector_lanes)
+        later = kept.word_select(self._beat_in_line(beat), 8 * config.vector_lanes)
         return Mux(beat == 0, self.act[: 8 * config.vector_lanes], later)
+
+    def _beat_in_line(self, beat: Value) -> Value:
+        """Return which of the line's beats has the channels that are wanted."""
+        return Mux(self._spread, 0, beat)
 
     def _lend(self, m: Module, lane: Lane, place: int) -> None:
         """Connect a lane with who borrows of it."""
@@ -259,6 +291,9 @@ class Pipeline(Component):
     def _elaborate_control(self, m: Module, control: Signal) -> None:
         """Registered selections, made one stage before the one that uses them."""
         command, uops, operands = self.command, self._uops, self._operands
+        config = self._config
+        is_mul = _is(config, command.op, VectorOp.MUL)
+        is_square = _is(config, command.op, VectorOp.SQUARED_DIFFERENCE)
 
         kind = Signal(Kind)
         with m.Switch(command.op):
@@ -286,12 +321,21 @@ class Pipeline(Component):
                 m.d.sync += offset.eq(-command.zero_a)
             with m.Case(Constants.TERM_B):
                 m.d.sync += offset.eq(-command.zero_b)
-        term_in_2 = (uops[2].constants == Constants.TERM_A) | (
-            uops[2].constants == Constants.TERM_B
-        )
+            if config.can(Operation.MUL):
+                with m.Case(Constants.PRODUCT):
+                    m.d.sync += offset.eq(Mux(is_mul, -command.zero_a, 0))
+        m.d.sync += left.eq(0)
+        with m.Switch(uops[2].constants):
+            with m.Case(Constants.TERM_A, Constants.TERM_B):
+                m.d.sync += left.eq(Mux(is_square, SQUARE_LEFT_SHIFT, ADD_LEFT_SHIFT))
+            if multiplies(config):
+                with m.Case(Constants.PRODUCT):
+                    m.d.sync += left.eq(Mux(is_square, 1, ADD_LEFT_SHIFT))
+            if config.can(Operation.SQUARED_DIFFERENCE):
+                with m.Case(Constants.PASS):
+                    m.d.sync += left.eq(Mux(is_square, SQUARE_BITS, 0))
         channel_9 = registered("channel", 9)
         m.d.sync += [
-            left.eq(Mux(term_in_2, ADD_LEFT_SHIFT, 0)),
             registered("channel", 3).eq(is_channel(2) & ~command.shared),
             registered("channel", "operands").eq(is_channel(operands - 1) & ~command.shared),
             channel_9.eq(is_channel(8) & ~command.shared),
@@ -310,9 +354,22 @@ class Pipeline(Component):
             with m.If(uops[8].constants == constants):
                 m.d.sync += right.eq(right_value)
 
+        rounds_down = kind != Kind.SUM
+        if multiplies(config):
+            term = registered("term", "operands")
+            m.d.sync += [
+                term.eq(uops[operands - 1].constants == Constants.PRODUCT),
+                # Both terms are added once: to the difference that is squared.
+                registered("alone", 2).eq(
+                    (is_mul | is_square) & (uops[1].constants != Constants.PASS)
+                ),
+            ]
+            with m.If((uops[8].constants == Constants.PRODUCT) & is_mul):
+                m.d.sync += right.eq(command.shift_a)
+            rounds_down = rounds_down | (uops[9].constants == Constants.PRODUCT)
         mode_10, mode_11 = registered("mode", 10), registered("mode", 11)
         m.d.sync += [mode_10.eq(RoundMode.DOUBLE), mode_11.eq(mode_10)]
-        with m.If(kind != Kind.SUM):
+        with m.If(rounds_down):
             m.d.sync += mode_10.eq(RoundMode.FLOOR)
         with m.Elif(is_channel(9) & (command.rounding == Rounding.SINGLE)):
             m.d.sync += mode_10.eq(RoundMode.SINGLE)
@@ -328,7 +385,13 @@ class Pipeline(Component):
         with m.Elif(kind == Kind.TABLE):
             m.d.sync += [least.eq(-128), most.eq(127)]
 
+        # The second of a pair follows the first, whatever its constants are.
+        of_b = (uops[1].constants == Constants.TERM_B) | (
+            flag(command, "pair", config) & ~uops[1].first
+        )
+        m.d.sync += self._spread.eq(flag(command, "b_oc", config) & of_b)
         m.d.comb += [
+            control.least.eq(flag(command, "least", config)),
             control.source_2.eq(uops[2].source),
             control.valid_3.eq(self._valid[3]),
             control.accumulate_3.eq(~uops[3].first),

@@ -8,9 +8,11 @@ from amaranth.lib.wiring import Component, In, Out
 from celosia.hw import parts
 from celosia.hw.contract.config import ACT_BANKS, NpuConfig
 from celosia.hw.contract.isa import Vector, VectorOp
+from celosia.hw.contract.needed import operation_of
+from celosia.hw.contract.operations import Operation
 from celosia.hw.control.decode import command_layout
 from celosia.hw.memory.ports import bank_of
-from celosia.hw.vector.operations import is_any
+from celosia.hw.vector.operations import flag, is_any
 from celosia.hw.vector.uop import (
     GROUP,
     GROUP_BITS,
@@ -26,18 +28,21 @@ from celosia.hw.vector.uop import (
 __all__ = ["Phase", "Planner", "step_layout"]
 
 
-class Phase(enum.Enum, shape=unsigned(2)):
+class Phase(enum.Enum, shape=unsigned(3)):
     """Steps of a group of vectors, in this order.
 
-    REQUANT is the first alone; AVERAGE, MAX and TABLE are TERM_A alone; ADD begins with TERM_B;
-    REQUANT_ADD goes through all four. With TERM_B between them, even groups of seven vectors can
-    go from MIDDLE to TERM_A without a pause.
+    REQUANT is the first alone; AVERAGE, MAX and TABLE are TERM_A alone; ADD and MUL begin with
+    TERM_B, SQUARED_DIFFERENCE does as well and is alone in going through DIFFERENCE and SQUARE;
+    REQUANT_ADD goes through the other four. With TERM_B between them, even groups of seven vectors
+    can go from MIDDLE to TERM_A without a pause.
     """
 
     MIDDLE = 0
     TERM_B = 1
     TERM_A = 2
-    TOTAL = 3
+    DIFFERENCE = 3
+    SQUARE = 4
+    TOTAL = 5
 
 
 def step_layout(config: NpuConfig) -> data.StructLayout:
@@ -97,12 +102,22 @@ class Planner(Component):
         # What kind of command it is, decoded once.
         self._grouped = Signal()
         self._from_acc = Signal()
+        # In MUL terms of A are products with those of B; a pair takes turns reading A and B.
+        self._is_mul, self._is_square = Signal(), Signal()
+        self._is_pair = Signal()
         op = self.command.op
         with m.If(self.start):
             m.d.sync += [
                 self._grouped.eq(is_any(op, lambda op: op.has_b)),
                 self._from_acc.eq(is_any(op, lambda op: op.reads_acc)),
             ]
+            m.d.sync += self._is_pair.eq(flag(self.command, "pair", self._config))
+            for signal, member in (
+                (self._is_mul, VectorOp.MUL),
+                (self._is_square, VectorOp.SQUARED_DIFFERENCE),
+            ):
+                if self._config.can(operation_of(member)):
+                    m.d.sync += signal.eq(op == member)
 
         self._running = Signal()
         self._step = Signal()
@@ -131,7 +146,7 @@ class Planner(Component):
         a, b, command = self._walker_a, self._walker_b, self.command
         m.d.comb += [
             self._step.eq(self._running & self.o.ready),
-            self._vector_done.eq(self._step & a.last),
+            self._vector_done.eq(self._step & a.last & ~(self._is_pair & self._in_a)),
             a.start.eq(self.start),
             a.base.eq(command.a_addr),
             a.stride_x.eq(command.a_x),
@@ -150,6 +165,7 @@ class Planner(Component):
             b.out_w.eq(command.out_w),
             b.out_h.eq(command.out_h),
             b.step.eq(self._step & self._in_b),
+            b.stay.eq(flag(command, "b_oc", self._config)),
         ]
 
     def _elaborate_step(self, m: Module) -> None:
@@ -170,11 +186,16 @@ class Planner(Component):
             step.bank.eq(Mux(step.reads_act, bank_of(step.line), 0)),
             step.outside.eq(self._reads_act & outside),
             step.reads_acc.eq(in_middle),
-            step.reads_scratch.eq((self._phase == Phase.TOTAL) | (self._in_a & self._from_acc)),
+            step.reads_scratch.eq(
+                (self._phase == Phase.TOTAL)
+                | (self._phase == Phase.DIFFERENCE)
+                | (self._phase == Phase.SQUARE)
+                | (self._in_a & (self._from_acc | self._is_mul))
+            ),
             # A short group must wait before what it has just written is read; with 16 vectors the
             # pipeline is shorter than the phase.
             step.sets_pause.eq(
-                self._grouped & self._phase_end & (self._phase != Phase.TERM_B),
+                self._grouped & self._phase_end & ((self._phase != Phase.TERM_B) | self._is_mul),
             ),
             step.no_pause.eq(beats_less_1 >= HAZARD - 1),
             step.pause.eq(Mux(step.no_pause, 0, HAZARD - 1 - beats_less_1)),
@@ -231,7 +252,7 @@ class Planner(Component):
             m.d.sync += [self._running.eq(1), self._master.eq(1), self._place.eq(0)]
             for phase, ops in (
                 (Phase.MIDDLE, (VectorOp.REQUANT, VectorOp.REQUANT_ADD)),
-                (Phase.TERM_B, (VectorOp.ADD,)),
+                (Phase.TERM_B, (VectorOp.ADD, VectorOp.MUL, VectorOp.SQUARED_DIFFERENCE)),
                 (Phase.TERM_A, (VectorOp.AVERAGE, VectorOp.MAX, VectorOp.TABLE)),
             ):
                 with m.Switch(self.command.op):
@@ -286,10 +307,17 @@ class Planner(Component):
                         ]
                     with m.Case(Phase.TERM_A):
                         m.d.sync += [
-                            self._phase.eq(Phase.TOTAL),
+                            self._phase.eq(
+                                Mux(self._is_square, Phase.DIFFERENCE, Phase.TOTAL),
+                            ),
                             self._in_a.eq(0),
                             self._reads_act.eq(0),
                         ]
+                    if self._config.can(Operation.SQUARED_DIFFERENCE):
+                        with m.Case(Phase.DIFFERENCE):
+                            m.d.sync += self._phase.eq(Phase.SQUARE)
+                        with m.Case(Phase.SQUARE):
+                            m.d.sync += self._phase.eq(Phase.TOTAL)
                     with m.Case(Phase.TOTAL):
                         # The first phase of a group of an addition is MIDDLE or TERM_B.
                         m.d.sync += [
@@ -297,6 +325,9 @@ class Planner(Component):
                             self._in_b.eq(first_is_b),
                             self._reads_act.eq(first_is_b),
                         ]
+
+        with m.If(self._is_pair & self._step):
+            m.d.sync += [self._in_a.eq(~self._in_a), self._in_b.eq(self._in_a)]
 
         self._is_final = Signal()
         m.d.comb += self._is_final.eq(~self._grouped | (self._phase == Phase.TOTAL))
@@ -308,8 +339,8 @@ class Planner(Component):
         m.d.comb += [
             uop.index.eq(self._place),
             # Without a window every element is both.
-            uop.first.eq(a.first),
-            uop.emit.eq(a.last),
+            uop.first.eq(a.first & ~(self._is_pair & self._in_b)),
+            uop.emit.eq(a.last & ~(self._is_pair & self._in_a)),
             uop.last.eq(self._is_final & self._ends_command),
         ]
         with m.Switch(self._phase):
@@ -327,12 +358,27 @@ class Planner(Component):
                 m.d.comb += uop.source.eq(Mux(self._from_acc, Source.MIDDLE, Source.ACT))
                 with m.If(self._grouped):
                     m.d.comb += [
-                        uop.constants.eq(Constants.TERM_A),
+                        uop.constants.eq(
+                            Mux(self._is_mul, Constants.PRODUCT, Constants.TERM_A),
+                        ),
                         uop.dest.eq(Dest.TERM_A),
                     ]
                 with m.Elif(self.command.op == VectorOp.AVERAGE):
                     m.d.comb += uop.constants.eq(Constants.OUTPUT)
                 with m.Else():
                     m.d.comb += uop.constants.eq(Constants.PASS)
+            if self._config.can(Operation.SQUARED_DIFFERENCE):
+                with m.Case(Phase.DIFFERENCE):
+                    m.d.comb += [
+                        uop.source.eq(Source.TERMS),
+                        uop.constants.eq(Constants.PASS),
+                        uop.dest.eq(Dest.TERMS),
+                    ]
+                with m.Case(Phase.SQUARE):
+                    m.d.comb += [
+                        uop.source.eq(Source.TERMS),
+                        uop.constants.eq(Constants.PRODUCT),
+                        uop.dest.eq(Dest.TERM_A),
+                    ]
             with m.Case(Phase.TOTAL):
                 m.d.comb += [uop.source.eq(Source.TERMS), uop.constants.eq(Constants.OUTPUT)]

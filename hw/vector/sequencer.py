@@ -70,6 +70,7 @@ class Sequencer(Component):
         connect(m, planner.o, steps.i)
         step = steps.o.payload
         live = Signal()
+        awaited = Signal()
         index = Signal.like(self.acc.index)
         pause = Signal(range(HAZARD))
         rested = Signal(init=1)  # `pause` is over
@@ -83,12 +84,14 @@ class Sequencer(Component):
             planner.command.eq(self.command),
             planner.start.eq(self.start),
             live.eq(steps.o.valid & ~self.halt),
+            # A product reads the activation SRAM and a scratch memory.
+            awaited.eq(rested | ~step.reads_scratch),
             self.line.eq(step.line),
             self.outside.eq(steps.o.valid & step.outside),
             # A read does no harm; only its issue would.
-            self.act.bank.eq(Mux(steps.o.valid & first, step.bank, 0)),
+            self.act.bank.eq(Mux(steps.o.valid & first & awaited, step.bank, 0)),
             self.act.line.eq(step.line),
-            self.wait_act.eq(steps.o.valid & step.reads_act & first & ~self.act.gnt),
+            self.wait_act.eq(steps.o.valid & step.reads_act & first & awaited & ~self.act.gnt),
             self.wait_acc.eq(live & step.reads_acc & ~self.acc.avail),
             self.acc.req.eq(
                 live
@@ -97,8 +100,8 @@ class Sequencer(Component):
                 & (self.params_ready | ~(step.uop.new_oc & first))
             ),
             self.issue.eq(
-                (live & step.reads_act & (self.act.gnt | ~first))
-                | (live & step.reads_scratch & rested)
+                (live & awaited & step.reads_act & (self.act.gnt | ~first))
+                | (live & awaited & step.reads_scratch & ~step.reads_act)
                 | self.acc.req
             ),
             self.uop.eq(step.uop),

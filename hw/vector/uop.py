@@ -9,7 +9,7 @@ stage what happens, ending in registers of the next stage
 2     its data is there; scratch memories are read; both operands of the first sum
 3     first sum (bias, zero point, sum of the terms, window) or maximum; table is read
 4     left shift; magnitude of a window's sum
-5     multiplicand and multiplier are chosen
+5     multiplicand and multiplier are chosen; a term that multiplies is read
 6-9   32 x 31-bit product (:mod:`celosia.hw.vector.multiplier`)
 10    its bits 31 and up, rounded
 11    rounding constant of the right shift
@@ -74,13 +74,15 @@ class Source(enum.Enum, shape=unsigned(2)):
     """Both scaled terms of an addition, from the scratch memories."""
 
 
-class Dest(enum.Enum, shape=unsigned(2)):
+class Dest(enum.Enum, shape=unsigned(3)):
     """Where its result goes."""
 
     LINE = 0
     MIDDLE = 1
     TERM_A = 2
     TERM_B = 3
+    TERMS = 4
+    """To both scratch memories."""
 
 
 class Constants(enum.Enum, shape=unsigned(3)):
@@ -93,6 +95,8 @@ class Constants(enum.Enum, shape=unsigned(3)):
     OUTPUT = 3
     PASS = 4
     """A product that leaves the value as it is."""
+    PRODUCT = 5
+    """The second term is the multiplier; the product is rounded down."""
 
 
 def beat_bits(config: NpuConfig) -> int:

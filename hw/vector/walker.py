@@ -34,6 +34,8 @@ class Walker(Component):
         Go on to the next line.
     base, stride_x, stride_y, stride_kx, stride_ky : In
         Lines.
+    stay : In(1)
+        All channel tiles are at the same lines.
     out_w, out_h, n_kx, n_ky : In
         Turns of the loops, at least 1.
     line : Out(17)
@@ -51,6 +53,7 @@ class Walker(Component):
             "base": In(16),
             "stride_x": In(12),
             "stride_y": In(16),
+            "stay": In(1),
             "out_w": In(12),
             "out_h": In(12),
             "line": Out(LINE_SUM_BITS),
@@ -86,7 +89,7 @@ class Walker(Component):
             y.step.eq(self.step & window_last & x.last),
         ]
         with m.If(x.last & y.last):
-            m.d.comb += next_place.eq(tile + 1)
+            m.d.comb += next_place.eq(tile + ~self.stay)
         with m.Elif(x.last):
             m.d.comb += next_place.eq(row + self.stride_y)
         with m.Else():

@@ -7,7 +7,14 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 from celosia.hw.contract.addresses import vector_lines
-from celosia.hw.contract.isa import Engine, Rounding, Vector, VectorOp
+from celosia.hw.contract.isa import (
+    ADD_LEFT_SHIFT,
+    SQUARE_LEFT_SHIFT,
+    Engine,
+    Rounding,
+    Vector,
+    VectorOp,
+)
 from celosia.hw.contract.regs import ErrorCause
 from celosia.sim.emulator.state import (
     MAX_COMMAND_ELEMENTS,
@@ -90,17 +97,63 @@ def _check_beginning(state: MachineState, command: Vector, vectors: int) -> None
         _check(state, vector_lines(part, operand))
 
 
-def _add(state: MachineState, command: Vector, a: Ints, b: Ints) -> npt.NDArray[np.int8]:
-    scaled_a = requantise(
-        (a - command.zero_a) << 20, command.mult_a, -command.shift_a, Rounding.DOUBLE
-    )
-    scaled_b = requantise(
-        (b - command.zero_b) << 20, command.mult_b, -command.shift_b, Rounding.DOUBLE
-    )
-    total = requantise(
-        wrap32(scaled_a + scaled_b), command.mult_o, -command.shift_o, Rounding.DOUBLE
-    )
+def _scaled_a(command: Vector, a: Ints, left_shift: int) -> Ints:
+    shifted = (a - command.zero_a) << left_shift
+    return requantise(shifted, command.mult_a, -command.shift_a, Rounding.DOUBLE)
+
+
+def _scaled_b(command: Vector, b: Ints, left_shift: int) -> Ints:
+    shifted = (b - command.zero_b) << left_shift
+    return requantise(shifted, command.mult_b, -command.shift_b, Rounding.DOUBLE)
+
+
+def _sum(command: Vector, a: Ints, b: Ints) -> Ints:
+    scaled_a = _scaled_a(command, a, ADD_LEFT_SHIFT)
+    return wrap32(scaled_a + _scaled_b(command, b, ADD_LEFT_SHIFT))
+
+
+def _product(command: Vector, a: Ints, b: Ints) -> Ints:
+    shifted = (a - command.zero_a) << ADD_LEFT_SHIFT
+    return (shifted * _scaled_b(command, b, ADD_LEFT_SHIFT)) >> 31 >> command.shift_a
+
+
+def _square(command: Vector, a: Ints, b: Ints) -> Ints:
+    """Return the square of the sum's low 16 bits."""
+    total = _scaled_a(command, a, SQUARE_LEFT_SHIFT) + _scaled_b(command, b, SQUARE_LEFT_SHIFT)
+    low: Ints = total.astype(np.int16).astype(np.int64)
+    return low * low
+
+
+_OF_TWO = {
+    VectorOp.ADD: _sum,
+    VectorOp.REQUANT_ADD: _sum,
+    VectorOp.MUL: _product,
+    VectorOp.SQUARED_DIFFERENCE: _square,
+}
+"""What is rescaled to the result, of the operations that have a second tensor."""
+
+
+def _of_two(state: MachineState, command: Vector, a: Ints, b: Ints) -> npt.NDArray[np.int8]:
+    whole = _OF_TWO[VectorOp(command.op)](command, a, b)
+    total = requantise(whole, command.mult_o, -command.shift_o, Rounding.DOUBLE)
     return _clamp(state, total + command.zero_out, command.act_min, command.act_max)
+
+
+def _read_b(state: MachineState, command: Vector) -> Ints:
+    """Return the second tensor, of which one channel may be there for all."""
+    values = _read(state, vector_lines(command, "b"))
+    return np.broadcast_to(values[..., :1], values.shape) if command.b_oc else values
+
+
+def _extreme(state: MachineState, command: Vector, a: Ints) -> npt.NDArray[np.int8]:
+    """Return the greatest or the least of a window's values, or of two tensors'."""
+    if command.pair:
+        values = np.stack((a[:, :, :, 0, 0], _read_b(state, command)))
+        axes: tuple[int, ...] = (0,)
+    else:
+        values, axes = a, (3, 4)
+    result = values.min(axis=axes) if command.least else values.max(axis=axes)
+    return _clamp(state, result, command.act_min, command.act_max)
 
 
 def vector_whole(state: MachineState, command: Vector) -> None:
@@ -123,8 +176,8 @@ def vector_whole(state: MachineState, command: Vector) -> None:
     state.charge(Engine.VECTOR, elements)
     a = _read(state, vector_lines(command, "a"))
     op = VectorOp(command.op)
-    if op == VectorOp.ADD:
-        result = _add(state, command, a[:, :, :, 0, 0], _read(state, vector_lines(command, "b")))
+    if op.has_b:
+        result = _of_two(state, command, a[:, :, :, 0, 0], _read_b(state, command))
     elif op == VectorOp.AVERAGE:
         total = a.sum(axis=(3, 4))
         magnitude = ((np.abs(total) + command.half) * command.mult_o) >> (30 + command.shift_o)
@@ -136,7 +189,7 @@ def vector_whole(state: MachineState, command: Vector) -> None:
         signed = np.where(total < 0, -magnitude, magnitude)
         result = _clamp(state, signed, command.act_min, command.act_max)
     elif op == VectorOp.MAX:
-        result = _clamp(state, a.max(axis=(3, 4)), command.act_min, command.act_max)
+        result = _extreme(state, command, a)
     else:
         assert op == VectorOp.TABLE, f"{op.name} takes its A from the accumulator"
         lane = np.arange(state.config.cols)
@@ -168,7 +221,7 @@ def requant_tile(state: MachineState, command: Vector, oc: int, tile: int, sums:
         command,
         n_oc=1,
         out_h=rows,
-        b_addr=command.b_addr + oc + first * command.b_y,
+        b_addr=command.b_addr + (0 if command.b_oc else oc) + first * command.b_y,
         d_addr=command.d_addr + oc + first * command.d_y,
     )
     total = wrap32(sums.sums.reshape(rows, command.out_w, -1).astype(np.int64) + bias)
@@ -177,7 +230,7 @@ def requant_tile(state: MachineState, command: Vector, oc: int, tile: int, sums:
         result = _clamp(state, value, command.act_min, command.act_max)
     else:
         a = _clamp(state, value, command.mid_min, command.mid_max).astype(np.int64)
-        result = _add(state, command, a, _read(state, vector_lines(part, "b")[0]))
+        result = _of_two(state, command, a, _read_b(state, part)[0])
     _write(state, vector_lines(part, "d")[0], result)
 
 

@@ -2,7 +2,7 @@
 
 One `Graph` type carries two levels of operators. The front end produces `SourceOp`, which says
 what the file says; `celosia.sw.compiler.lower.lower` turns these into the NPU
-operators (`ConvOp`, `AddOp`, `PoolOp`, `TableOp`, `SoftmaxOp`, `ReshapeOp`), whose fields hold
+operators (`ConvOp`, `AddOp`, `PoolOp`, `TableOp` and so on), whose fields hold
 everything the back half needs: no quantisation arithmetic is left to do after lowering.
 
 Conventions
@@ -33,6 +33,7 @@ from celosia.sw.program.origin import Origin
 __all__ = [
     "AddOp",
     "Arithmetic",
+    "BinaryOp",
     "ConvOp",
     "DType",
     "Graph",
@@ -42,6 +43,7 @@ __all__ = [
     "MatmulOp",
     "MaximumOp",
     "MoveOp",
+    "MulOp",
     "NpuOp",
     "Op",
     "Origin",
@@ -50,6 +52,7 @@ __all__ = [
     "ReshapeOp",
     "Scaling",
     "SoftmaxOp",
+    "SquaredDifferenceOp",
     "State",
     "TableOp",
     "Tensor",
@@ -520,8 +523,29 @@ class MatmulOp(NpuOp):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class AddOp(NpuOp):
-    """Quantised element-wise addition (and subtraction) of two tensors of one shape.
+class BinaryOp(NpuOp):
+    """An element-wise operator of two tensors.
+
+    Attributes
+    ----------
+    input_a, input_b : str
+        int8 tensors; may be the same one. Either may have one row or column for all.
+    spread_b : bool
+        The second one has one channel for all; else both have the output's channels.
+    """
+
+    input_a: str
+    input_b: str
+    spread_b: bool = False
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input_a, self.input_b)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AddOp(BinaryOp):
+    """Quantised element-wise addition (and subtraction) of two tensors.
 
     ::
 
@@ -534,22 +558,18 @@ class AddOp(NpuOp):
 
     Attributes
     ----------
-    input_a, input_b : str
-        int8 tensors; may be the same one.
     zero_point_a, zero_point_b, zero_point_out : int
         int8 zero points.
     left_shift : int
         Headroom shift in bits.
     multiplier_a, multiplier_b, multiplier_out : int
-        Q0.31. `multiplier_b` is negative for a subtraction.
+        Q0.31. That of the subtrahend is negative.
     shift_a, shift_b, shift_out : int
         TFLite's sign, all <= 0.
     act_min, act_max : int
         int8 clamp.
     """
 
-    input_a: str
-    input_b: str
     zero_point_a: int
     zero_point_b: int
     zero_point_out: int
@@ -563,9 +583,69 @@ class AddOp(NpuOp):
     act_min: int = -128
     act_max: int = 127
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input_a, self.input_b)
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MulOp(BinaryOp):
+    """Quantised element-wise product of two tensors.
+
+    ::
+
+        out = clamp(requantise((in_a - zero_point_a) * (in_b - zero_point_b), multiplier, shift)
+                    + zero_point_out)
+
+    rounded twice, as of `Rounding.DOUBLE`. Source: TFLite `reference_integer_ops::Mul`.
+
+    Attributes
+    ----------
+    zero_point_a, zero_point_b, zero_point_out : int
+        int8 zero points.
+    multiplier, shift : int
+        Q0.31; TFLite's sign.
+    act_min, act_max : int
+        int8 clamp.
+    """
+
+    zero_point_a: int
+    zero_point_b: int
+    zero_point_out: int
+    multiplier: int
+    shift: int
+    act_min: int = -128
+    act_max: int = 127
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SquaredDifferenceOp(BinaryOp):
+    """Quantised element-wise square of the difference of two tensors.
+
+    ::
+
+        a = requantise((in_a - zero_point_a) << 7, multiplier_a, shift_a)
+        b = requantise((in_b - zero_point_b) << 7, multiplier_b, shift_b)
+        out = clamp(requantise((a - b)**2, multiplier_out, shift_out) + zero_point_out)
+
+    each rounded twice. The side with the greater scale is only halved. Source: TFLite's
+    `squared_difference.cc`.
+
+    Attributes
+    ----------
+    zero_point_a, zero_point_b, zero_point_out : int
+        int8 zero points.
+    multiplier_a, multiplier_b, multiplier_out : int
+        Q0.31.
+    shift_a, shift_b, shift_out : int
+        TFLite's sign, all <= 0.
+    """
+
+    zero_point_a: int
+    zero_point_b: int
+    zero_point_out: int
+    multiplier_a: int
+    shift_a: int
+    multiplier_b: int
+    shift_b: int
+    multiplier_out: int
+    shift_out: int
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -695,21 +775,16 @@ class ReshapeOp(NpuOp):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class MaximumOp(NpuOp):
+class MaximumOp(BinaryOp):
     """Element-wise maximum of two tensors' bytes.
 
     Attributes
     ----------
-    input_a, input_b : str
-        int8 tensors; may be the same one. Either may have one row or column for all.
+    least : bool
+        The minimum instead.
     """
 
-    input_a: str
-    input_b: str
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input_a, self.input_b)
+    least: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

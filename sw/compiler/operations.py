@@ -6,7 +6,7 @@ from celosia.errors import UnsupportedError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Command
 from celosia.hw.contract.legal import LACKING_REMEDY, lacking
-from celosia.hw.contract.needed import operation_of
+from celosia.hw.contract.needed import operations_of
 from celosia.sw.compiler.place.works import Work
 
 __all__ = ["require_operations"]
@@ -32,9 +32,9 @@ def require_operations(
     """
     problems: dict[int, str] = {}
     for command, layer in zip(commands, layers, strict=True):
-        operation = operation_of(command)
-        if operation is not None and not config.can(operation):
-            problems.setdefault(layer, lacking(operation, config))
+        for operation in operations_of(command):
+            if not config.can(operation):
+                problems.setdefault(layer, lacking(operation, config))
     if problems:
         first, *others = problems
         more = f"; {len(others)} more cannot run either" if others else ""

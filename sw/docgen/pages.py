@@ -57,6 +57,10 @@ def isa_page() -> str:
         " Everything else about the machine is in [machine.md](machine.md), the arithmetic in"
         " [arithmetic.md](arithmetic.md).",
         "",
+        "The version changes where a command that was legal comes to mean something else. A code or"
+        " a bit that was refused may be given a meaning without: old programs do not have it. What"
+        " a machine can do of it its register `capability3` says ([registers.md](registers.md)).",
+        "",
         "| opcode | command | engine | |",
         "|--:|---|---|---|",
     ]

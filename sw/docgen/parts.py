@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from celosia.hw.contract.config import PRESETS
-from celosia.hw.contract.operations import Operation
+from celosia.hw.contract.config import FIRMWARE_OPERATIONS, PRESETS
+from celosia.hw.contract.operations import OPERATIONS, Operation
 from celosia.hw.contract.parts import Part
 
 __all__ = ["parts_page"]
 
+_TERMS = "addresses of a second tensor and its terms, if nothing else has them"
+
 _OWN_HARDWARE = {
     Operation.SOFTMAX: "the softmax unit; the tables, if there is no TABLE either",
     Operation.TABLE: "the tables, if there is no SOFTMAX either",
-    Operation.ADD: "addresses of a second tensor and its terms, if there is no REQUANT_ADD either",
-    Operation.REQUANT_ADD: "addresses of a second tensor and its terms, if there is no ADD either",
+    Operation.ADD: _TERMS,
+    Operation.REQUANT_ADD: _TERMS,
+    Operation.MUL: f"{_TERMS}; and the way from a term to the multiplier",
+    Operation.SQUARED_DIFFERENCE: f"{_TERMS}; and the way from a term to the multiplier",
+    Operation.PAIR: "addresses of a second tensor, if nothing else has one",
+    Operation.SPREAD: "the way from the first channel to all",
+    Operation.MIN: "nothing: it shares all it needs",
     Operation.AVERAGE: "nothing: it shares all it needs",
     Operation.MAX: "nothing: it shares all it needs",
     Operation.REQUANT: "it cannot be left out: nothing else takes what the array has summed up",
 }
 """What a machine saves without an operation."""
+
+_NOT_IN_FIRMWARE = [name for name in OPERATIONS if name not in FIRMWARE_OPERATIONS]
 
 assert set(_OWN_HARDWARE) == set(Operation)
 
@@ -56,8 +65,9 @@ def parts_page() -> str:
         "## Operations",
         "",
         "The field `operations` of a configuration names what its vector engine can do; all"
-        " presets can do everything. The set is part of the configuration's hash, and register"
-        " `capability3` shows it ([registers.md](registers.md)). A command with an operation that"
+        f" presets can do everything, but `nano` lacks {', '.join(_NOT_IN_FIRMWARE)}."
+        " The set is part of the configuration's hash, and register `capability3` shows it"
+        " ([registers.md](registers.md)). A command with an operation that"
         " the machine lacks stops the program: ILLEGAL_FIELD for a `Vector`, ILLEGAL_OPCODE for a"
         " `Softmax`. The compiler refuses an operator that needs a missing operation, and says"
         " which one; without REQUANT_ADD it computes the addition on its own.",
@@ -66,6 +76,7 @@ def parts_page() -> str:
         "|---|---|---|",
         *(f"| {op.name} | {op.doc} | {_OWN_HARDWARE[op]} |" for op in Operation),
         "",
-        "Firmware leaves out the code of every operation that its machine lacks.",
+        "Firmware leaves out the code of every operation that its machine lacks. There is none for"
+        f" {', '.join(_NOT_IN_FIRMWARE)}: its memory of instructions has no room.",
     ]
     return "\n".join(lines) + "\n"

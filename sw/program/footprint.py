@@ -273,7 +273,7 @@ def _vector(vector: Vector, config: NpuConfig) -> Iterator[Access]:
         yield _runs("PARAM", False, starts, block_bytes)
     else:
         yield _lines("ACT", False, vector_lines(vector, "a"), config)
-    if op.has_b:
+    if vector.has_b:
         yield _lines("ACT", False, vector_lines(vector, "b"), config)
     if op.reads_table:
         yield _lines("TABLE", False, np.arange(TABLE_ENTRIES, dtype=np.int64), config)

@@ -22,7 +22,7 @@ from celosia.hw.contract.isa import (
     VectorOp,
 )
 from celosia.hw.contract.legal import LACKING_REMEDY, field_problem, lacking
-from celosia.hw.contract.needed import operation_of
+from celosia.hw.contract.needed import operations_of
 from celosia.sw.compiler.frontends.tflite.convert import load
 from celosia.sw.program.file import HostSegment, Program
 from celosia.sw.program.footprint import Access, OutOfRangeError, accesses
@@ -152,9 +152,9 @@ def _check_fields(index: int, command: Command, config: NpuConfig) -> None:
         raise ProgramError(name, "End takes and gives no tokens", _REMEDY)
     if command.engine is not None and tokens >> command.engine & 1:
         raise ProgramError(name, "takes or gives a token of its own engine", _REMEDY)
-    operation = operation_of(command)
-    if operation is not None and not config.can(operation):
-        raise ProgramError(name, lacking(operation, config), LACKING_REMEDY)
+    for operation in operations_of(command):
+        if not config.can(operation):
+            raise ProgramError(name, lacking(operation, config), LACKING_REMEDY)
     problem = field_problem(command, config)
     if problem:
         raise ProgramError(name, f"{problem[0].name}: {problem[1]}", _REMEDY)
@@ -200,7 +200,7 @@ def _check_window(
 def _check_vector_order(index: int, vector: Vector) -> None:
     """Refuse a command that reads a line after it has written it: its pipeline decides."""
     operands = [] if vector.reads_acc else ["a"]
-    if VectorOp(vector.op).has_b:
+    if vector.has_b:
         operands.append("b")
     written = vector_lines(vector, "d").ravel()
     # When each line is first written, counted in vectors.

@@ -208,8 +208,7 @@ class Rig:
         self, fields: dict[str, Any], a: Int8, zero_a: int, shape: tuple[int, int, int]
     ) -> Int8:
         """Add the fields of ADD or SUB with a tensor B; return the golden result."""
-        place = self.tensor(HALF // 2, shape)
-        b = self.gather(place, shape)
+        b = self.second(fields, shape)
         a_scale, b_scale = self.scale(), self.scale()
         out_scale = float(np.float32(max(a_scale, b_scale) * self.random.uniform(0.3, 3)))
         zero_b, zero_out = self.pick(-128, 127), self.pick(-128, 127)
@@ -225,20 +224,87 @@ class Rig:
         if subtract:
             fields["mult_b"] *= -1
         fields |= {
-            "b_addr": place[0], "b_y": place[1], "b_x": place[2], "zero_a": zero_a,
-            "zero_b": zero_b, "zero_out": zero_out, "act_min": low, "act_max": high,
+            "zero_a": zero_a, "zero_b": zero_b, "zero_out": zero_out, "act_min": low,
+            "act_max": high,
         }  # fmt: skip
         return (golden.sub if subtract else golden.add)(
             a, b, a_scale=a_scale, a_zero_point=zero_a, b_scale=b_scale, b_zero_point=zero_b,
             out_scale=out_scale, out_zero_point=zero_out, activation=activation,
         )  # fmt: skip
 
+    def first(self, fields: dict[str, Any], shape: tuple[int, int, int]) -> Int8:
+        """Add the fields of a tensor A; return it."""
+        place = self.tensor(0, shape)
+        fields |= {"a_addr": place[0], "a_y": place[1], "a_x": place[2]}
+        return self.gather(place, shape)
+
+    def second(self, fields: dict[str, Any], shape: tuple[int, int, int]) -> Int8:
+        """Add the fields of a tensor B; return it, or its one channel."""
+        spread = self.random.random() < 0.4
+        place = self.tensor(HALF // 2, shape)
+        fields |= {"b_addr": place[0], "b_y": place[1], "b_x": place[2], "b_oc": int(spread)}
+        whole = self.gather(place, shape)
+        return whole[:, :, :1] if spread else whole
+
+    def quantised(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Add the fields of zero points; return scales and zero points as golden names them."""
+        zeros = {name: self.pick(-128, 127) for name in ("a", "b", "out")}
+        fields |= {f"zero_{name}": zero for name, zero in zeros.items()}
+        return {f"{name}_zero_point": zero for name, zero in zeros.items()} | {
+            "a_scale": self.scale(), "b_scale": self.scale(),
+        }  # fmt: skip
+
+    def multiply(self) -> Vector:
+        """Multiply: by 2^k first, where the product is scaled up."""
+        shape = self.shape()
+        fields = self.common(VectorOp.MUL, shape)
+        a, b = self.first(fields, shape), self.second(fields, shape)
+        known = self.quantised(fields)
+        product = known["a_scale"] * known["b_scale"]
+        out_scale = float(np.float32(product * 2.0 ** self.random.uniform(-7, 12)))
+        real = np.float32(known["a_scale"]) * np.float32(known["b_scale"]) / np.float32(out_scale)
+        mantissa, shift = golden.quantize_multiplier(float(real))
+        left = max(shift, 0)
+        activation = self.random.choice(ACTIVATIONS)
+        low, high = golden.activation_range(activation, out_scale, known["out_zero_point"])
+        fields |= {
+            "mult_b": 1 << 30, "shift_b": 8 - left, "mult_o": mantissa, "shift_o": left - shift,
+            "act_min": low, "act_max": high,
+        }  # fmt: skip
+        values = golden.mul(a, b, **known, out_scale=out_scale, activation=activation)
+        return self.finish(fields, values)
+
+    def squared_difference(self) -> Vector:
+        """Square a difference: the side with the greater scale is exact, and negated."""
+        shape = self.shape()
+        fields = self.common(VectorOp.SQUARED_DIFFERENCE, shape)
+        a, b = self.first(fields, shape), self.second(fields, shape)
+        known = self.quantised(fields)
+        common = 2 * max(known["a_scale"], known["b_scale"])
+        out_scale = float(np.float32(common**2 * 2.0 ** self.random.uniform(-6, 3)))
+        for name, real in (
+            ("a", known["a_scale"] / common), ("b", known["b_scale"] / common),
+            ("o", common * common / ((1 << 14) * out_scale)),
+        ):  # fmt: skip
+            mantissa, shift = golden.quantize_multiplier(real)
+            fields |= {f"mult_{name}": mantissa, f"shift_{name}": -shift}
+        fields["mult_a" if known["a_scale"] >= known["b_scale"] else "mult_b"] *= -1
+        values = golden.squared_difference(a, b, **known, out_scale=out_scale)
+        return self.finish(fields, values)
+
+    def extreme(self) -> Vector:
+        """Take the greater or the lesser of two tensors' values."""
+        shape = self.shape()
+        fields = self.common(VectorOp.MAX, shape)
+        least = self.pick(0, 1)
+        a, b = self.first(fields, shape), self.second(fields, shape)
+        fields |= {"pair": 1, "least": least}
+        return self.finish(fields, (golden.minimum if least else golden.maximum)(a, b))
+
     def add(self) -> Vector:
         shape = self.shape()
         fields = self.common(VectorOp.ADD, shape)
-        place = self.tensor(0, shape)
-        fields |= {"a_addr": place[0], "a_y": place[1], "a_x": place[2]}
-        values = self.added(fields, self.gather(place, shape), self.pick(-128, 127), shape)
+        values = self.added(fields, self.first(fields, shape), self.pick(-128, 127), shape)
         return self.finish(fields, values)
 
     def requant_add(self) -> Vector:
@@ -307,6 +373,8 @@ class Rig:
 
     def make(self, op: VectorOp) -> Vector:
         """Return a random command of an operation, and note what it will write."""
+        if op is VectorOp.MAX and self.pick(0, 1):
+            return self.extreme()
         if op in (VectorOp.AVERAGE, VectorOp.MAX):
             return self.window(op)
         return {
@@ -314,6 +382,8 @@ class Rig:
             VectorOp.ADD: self.add,
             VectorOp.REQUANT_ADD: self.requant_add,
             VectorOp.TABLE: self.look_up,
+            VectorOp.MUL: self.multiply,
+            VectorOp.SQUARED_DIFFERENCE: self.squared_difference,
         }[op]()
 
 
@@ -392,7 +462,8 @@ async def faults_and_what_follows_a_reset(dut: Any) -> None:
     faulty: list[tuple[Command, ErrorCause, int]] = [
         (dataclasses.replace(plain, out_w=0), ErrorCause.ILLEGAL_FIELD, 0),
         (dataclasses.replace(plain, n_kx=0), ErrorCause.ILLEGAL_FIELD, 0),
-        (dataclasses.replace(plain, op=7), ErrorCause.ILLEGAL_FIELD, 0),
+        (dataclasses.replace(plain, b_oc=1), ErrorCause.ILLEGAL_FIELD, 0),
+        (dataclasses.replace(plain, pair=1, n_kx=2), ErrorCause.ILLEGAL_FIELD, 0),
         (Softmax(channels=0, n_rows=1), ErrorCause.ILLEGAL_FIELD, 0),
         (Conv(), ErrorCause.ILLEGAL_OPCODE, 0),
         (dataclasses.replace(plain, a_addr=last), ErrorCause.ACT_RANGE, LANES * (last + 1)),

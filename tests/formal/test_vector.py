@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from amaranth.hdl import Assert, Assume, Cover, Module, Signal
+from amaranth.hdl import Assert, Assume, Cover, Module, Mux, Signal
 from amaranth.lib.wiring import Component, In
 from celosia.hw.vector import walker
 
@@ -18,7 +18,7 @@ class WalkerHarness(Component):
 
     Members
     -------
-    base, stride_x, stride_y, out_w, out_h : In
+    base, stride_x, stride_y, out_w, out_h, stay : In
         And of a window: stride_kx, stride_ky, n_kx, n_ky.
     start, step : In(1)
     """
@@ -33,7 +33,8 @@ class WalkerHarness(Component):
         self.names = [*self.strides, *self.counts]
         widths = {name: BITS for name in self.counts} | {name: STRIDE_BITS for name in self.strides}
         super().__init__(
-            {name: In(bits) for name, bits in widths.items()} | {"start": In(1), "step": In(1)}
+            {name: In(bits) for name, bits in widths.items()}
+            | {"stay": In(1), "start": In(1), "step": In(1)}
         )
 
     def elaborate(self, platform: object) -> Module:
@@ -41,7 +42,7 @@ class WalkerHarness(Component):
         m.submodules.dut = dut = walker.Walker(windowed=self.windowed)
         begun, started = Signal(), Signal()
         m.d.sync += begun.eq(1)
-        for name in self.names:
+        for name in (*self.names, "stay"):
             value = getattr(self, name)
             before = Signal.like(value, name=f"before_{name}")
             m.d.sync += before.eq(value)
@@ -93,7 +94,7 @@ class WalkerHarness(Component):
         with m.If(self.start):
             m.d.sync += enter(4, self.base)
         with m.Elif(step & end):
-            m.d.sync += enter(4, at_tile + 1)
+            m.d.sync += enter(4, at_tile + Mux(self.stay, 0, 1))
         with m.Elif(step & last & last_x):
             m.d.sync += enter(3, at_row + self.stride_y)
         with m.Elif(step & last):
@@ -105,6 +106,7 @@ class WalkerHarness(Component):
         m.d.comb += [
             Assert(~started | (dut.line == at_line), "the line is where the definition says"),
             Cover(started & (tile == 1) & (y == 1) & (x == 2), "a row of the second tile"),
+            Cover(started & (tile == 1) & self.stay & (at_line == self.base), "the same again"),
         ]
         if self.windowed:
             m.d.comb += [
@@ -128,6 +130,7 @@ BUGS = {
         "next_place.eq(place + self.stride_y)",
     ),
     "tile never moves on": (False, "tile.eq(next_place)", "tile.eq(tile)"),
+    "tile never stays": (False, "tile + ~self.stay", "tile + 1"),
     "window stays behind": (True, "window_row.eq(next_place)", "window_row.eq(self.base)"),
 }
 

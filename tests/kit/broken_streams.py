@@ -179,9 +179,14 @@ class BrokenStreams:
         data = with_field(bad(self.conv, out_w=200, row_len=200), "mode", 3)
         yield "Conv: unknown mode of a large tile", [data], "ILLEGAL_FIELD", 2
         yield "Conv: odd line of weights", [bad(self.conv, wgt_addr=1)], "ILLEGAL_FIELD", 2
-        for op in (6, 7):
-            data = with_field(bad(self.add), "op", op)
-            yield f"Vector: unknown operation {op}", [data], "ILLEGAL_FIELD", 3
+        for name, vector in (
+            ("ADD: a pair", bad(self.add, pair=1)),
+            ("AVERAGE: the least value", bad(self.max, op=VectorOp.AVERAGE, least=1)),
+            ("MAX: one channel of no tensor B", bad(self.max, b_oc=1)),
+            ("MAX: a pair of windows", bad(self.max, pair=1)),
+            ("REQUANT: one channel of no tensor B", bad(self.requant, b_oc=1)),
+        ):
+            yield name, [vector], "ILLEGAL_FIELD", 3
         for windowed in (
             bad(self.add, n_kx=2),
             bad(self.requant, n_ky=2),

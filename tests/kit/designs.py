@@ -14,6 +14,7 @@ from celosia.hw.bus.csr import csr_signature
 from celosia.hw.bus.ports import REGION_TABLE, initiator_signature
 from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.hw.contract.isa import Engine, Space
+from celosia.hw.contract.operations import OPERATIONS
 from celosia.hw.control.control import Control
 from celosia.hw.dma.load import LoadEngine
 from celosia.hw.dma.store import StoreEngine
@@ -317,7 +318,9 @@ DESIGNS = {
     "array_compact": Design(ArrayTop, TINY.with_(**_ARRAY), "tests.cocotb.bench_array"),
     # With several beats a vector: the whole machines below, and tests/hw/vector/test_vector.py.
     "vector": Design(
-        VectorTop, NANO.with_(param_bytes=4 * KIB, **_WIDE), "tests.cocotb.bench_vector"
+        VectorTop,
+        NANO.with_(param_bytes=4 * KIB, operations=OPERATIONS, firmware=False, **_WIDE),
+        "tests.cocotb.bench_vector",
     ),
     "npu_nano": Design(Npu, NANO, "tests.cocotb.bench_npu"),
     "npu_tiny": Design(Npu, TINY, "tests.cocotb.bench_npu"),

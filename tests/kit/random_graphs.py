@@ -186,7 +186,7 @@ def _pool(code: str) -> Maker:
 
 
 def _binary(code: str) -> Maker:
-    """With an activation of the shape, or of one row, column or pixel for all, or a constant."""
+    """With an activation of the shape, or of one row, column or channel for all, or a constant."""
 
     def make(g: Growth) -> Handles:
         kind, other = g.rng.random(), None
@@ -205,6 +205,19 @@ def _binary(code: str) -> Maker:
         return [binary(g.rng, g.builder, pair[0], pair[1], code)]
 
     return make
+
+
+def _squared_difference(g: Growth) -> Handles:
+    other = g.alike(g.x, quantised=False)
+    if len(g.x.shape) == 4 and g.rng.random() < 0.5:
+        other = g.input((*g.x.shape[:3], 1), g.scale(g.x.scale), g.zero_point())
+    scale = g.scale(30 * max(g.x.scale, other.scale) ** 2)
+    return [
+        g.builder.operator(
+            "SQUARED_DIFFERENCE", [g.x, other], g.x.shape, scale=scale, zero_point=g.zero_point(),
+            options=("SquaredDifferenceOptions", {}),
+        )
+    ]  # fmt: skip
 
 
 def _extremum(code: str) -> Maker:
@@ -355,6 +368,7 @@ _OPERATORS: dict[str, _Operator] = {
     "ADD": _Operator(_binary("ADD"), weight=3),
     "SUB": _Operator(_binary("SUB")),
     "MUL": _Operator(_binary("MUL"), weight=2),
+    "SQUARED_DIFFERENCE": _Operator(_squared_difference),
     "MAXIMUM": _Operator(_extremum("MAXIMUM")),
     "MINIMUM": _Operator(_extremum("MINIMUM")),
     "RELU": _Operator(_table("RELU")),

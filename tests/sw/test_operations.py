@@ -30,7 +30,10 @@ def without(*names: str) -> NpuConfig:
 
 
 def model() -> bytes:
-    """Return a model that needs every operation: a residual block, pools, a table, softmax."""
+    """Return a model that needs every operation: a residual block, pools, a table, softmax.
+
+    And products, a minimum, and one channel for all.
+    """
     rng = np.random.default_rng(5)
     builder = ModelBuilder()
     x = builder.input((1, 8, 8, 8), scale=0.1)
@@ -41,6 +44,13 @@ def model() -> bytes:
     y = builder.average_pool2d(y, size=(2, 2), strides=(2, 2))
     y = builder.max_pool2d(y, size=(2, 2), strides=(2, 2))
     y = builder.logistic(y)
+    one = builder.input((1, 2, 2, 1), scale=0.1)
+    y = builder.mul(y, one, scale=0.02)
+    for code, options in (
+        ("SQUARED_DIFFERENCE", "SquaredDifferenceOptions"),
+        ("MINIMUM", "MaximumMinimumOptions"),
+    ):
+        y = builder.operator(code, [y, y], y.shape, scale=0.02, options=(options, {}))
     y = builder.add(y, y, scale=0.02)
     y = builder.reshape(y, (1, 32))
     return builder.finish([builder.softmax(y)])
@@ -57,6 +67,10 @@ def test_the_model_needs_everything() -> None:
         ("ADD", "ADD"),
         ("AVERAGE", "AVERAGE_POOL_2D"),
         ("MAX", "MAX_POOL_2D"),
+        ("MUL", "MUL"),
+        ("SPREAD", "MUL"),
+        ("SQUARED_DIFFERENCE", "SQUARED_DIFFERENCE"),
+        ("MIN", "MINIMUM"),
         ("TABLE", "LOGISTIC"),
         ("SOFTMAX", "SOFTMAX"),
     ],

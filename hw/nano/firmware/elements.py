@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from celosia.hw.contract.isa import ADD_LEFT_SHIFT, Space, VectorOp
+from celosia.hw.contract.operations import Operation
 from celosia.hw.nano.assembler import Word
 from celosia.hw.nano.firmware.rescale import Rescale
 from celosia.hw.nano.firmware.shared import LINE_BIT, Shared
@@ -59,6 +60,11 @@ class Elements:
             a.store(self.window_step[axis])
         for name in "abo":
             self.scale[name].set(f[f"mult_{name}"], f[f"shift_{name}"])
+        if s.config.can(Operation.MIN):
+            # All bits, where the least value is looked for.
+            a.load(0)
+            a.sub(f["least"])
+            a.store(f["least"])
         assert self.requant.single is not None, "it was made with `left`"
         a.move(self.requant.single, f["rounding"])
 
@@ -171,10 +177,14 @@ class Elements:
             scale.emit()
 
     def _window(self, op: VectorOp) -> None:
-        """A and `total` = sum or maximum of the window."""
+        """A and `total` = sum, maximum or minimum of the window."""
         a, f = self.a, self.fields
         a.call("check_watchdog")
-        a.move(self.total, 0 if op == VectorOp.AVERAGE else -128)
+        a.load(0 if op == VectorOp.AVERAGE else -128)
+        turns = op == VectorOp.MAX and self.s.config.can(Operation.MIN)
+        if turns:
+            a.bits_xor(f["least"])
+        a.store(self.total)
         a.move(self.ky, f["n_ky"])
         a.move(self.ky_at, self.at["a"])
         with a.repeat(self.ky):
@@ -189,6 +199,8 @@ class Elements:
                 else:
                     a.store(self.value)
                     a.sub(self.total)
+                    if turns:
+                        a.bits_xor(f["least"])
                     with a.unless(Op.JUMP_NEGATIVE):
                         a.move(self.total, self.value)
                 a.increase(self.kx_at, self.window_step["kx"])

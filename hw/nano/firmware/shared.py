@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import COMMAND_BYTES, Command, Region, Space, counts_of, fields_of
 from celosia.hw.contract.regs import ErrorCause, address_of
@@ -127,20 +129,32 @@ class Shared:
         a.load(self.command[word].address)
         a.call("reserved")
 
-    def unpack(self, kind: type[Command], prefix: str) -> dict[str, Word]:
+    def unpack(
+        self, kind: type[Command], prefix: str, *, refused: Collection[str] = ()
+    ) -> dict[str, Word]:
         """Emit code that takes a command's fields apart; return a word for each.
 
-        The fields that every command has are not among them. Reserved bits are looked at first.
+        The fields that every command has are not among them, nor those that are refused: flags
+        that must be 0. Reserved bits are looked at first.
         """
         self.check_reserved(kind)
         common = {spec.name for spec in fields_of(Command)}
+        flags: dict[int, int] = {}
         words = {}
         for spec in fields_of(kind):
             if spec.name in common:
                 continue
+            if spec.name in refused:
+                word, bit = divmod(spec.offset_bits, WORD_BITS)
+                flags[word] = flags.get(word, 0) | 1 << bit
+                continue
             words[spec.name] = self.a.word(f"{prefix}.{spec.name}")
             self._take(spec.offset_bits, spec.width_bits, signed=spec.signed)
             self.a.store(words[spec.name])
+        for word, bits in flags.items():
+            self.a.load(self.command[word])
+            self.a.bits_and(bits)
+            self.a.emit(Op.JUMP_NONZERO, self.fail(ErrorCause.ILLEGAL_FIELD))
         return words
 
     def _take(self, offset_bits: int, width_bits: int, *, signed: bool) -> None:

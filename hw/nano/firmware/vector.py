@@ -15,6 +15,7 @@ from celosia.hw.contract.isa import (
     Vector,
     VectorOp,
 )
+from celosia.hw.contract.needed import FLAGS, operation_of
 from celosia.hw.contract.operations import Operation
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.nano.firmware.elements import Elements
@@ -62,7 +63,8 @@ class Vectors:
         a.sub(int(Opcode.SOFTMAX))
         has = s.config.can(Operation.SOFTMAX)
         a.emit(Op.JUMP_ZERO, "softmax" if has else s.fail(ErrorCause.ILLEGAL_OPCODE))
-        self.f = self.elements.fields = f = s.unpack(Vector, "vector")
+        lacking = [name for name, operation in FLAGS.items() if not s.config.can(operation)]
+        self.f = self.elements.fields = f = s.unpack(Vector, "vector", refused=lacking)
         s.refuse_zero_counts(Vector, f)
         self._prepare()
         a.move(self.oc, f["n_oc"])
@@ -104,10 +106,11 @@ class Vectors:
         self.elements.prepare()
         a.move(self.from_acc, 0)
         a.load(f["op"])
-        present = [op for op in VectorOp if s.config.can(Operation(op))]
+        present = [op for op in VectorOp if s.config.can(operation_of(op))]
         illegal = s.fail(ErrorCause.ILLEGAL_FIELD)
-        for op in VectorOp:
-            a.emit(Op.JUMP_ZERO, f"vector.is_{op.name}" if op in present else illegal)
+        for op in range(present[-1] + 1):
+            there = op in present
+            a.emit(Op.JUMP_ZERO, f"vector.is_{VectorOp(op).name}" if there else illegal)
             a.add(-1)
         a.jump(illegal)
         for op in present:
@@ -138,6 +141,12 @@ class Vectors:
             if op != present[-1]:
                 a.jump("vector.prepared")
         a.label("vector.prepared")
+        if s.config.can(Operation.MIN):
+            a.load(f["least"])
+            with a.unless(Op.JUMP_ZERO):
+                a.load(f["op"])
+                a.add(-int(VectorOp.MAX))
+                a.emit(Op.JUMP_NONZERO, illegal)
         self.elements.prepare_bounds()
 
     # Once a tile.

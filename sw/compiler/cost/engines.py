@@ -28,7 +28,6 @@ from celosia.hw.contract.isa import (
     Store,
     Transfer,
     Vector,
-    VectorOp,
     fields_of,
 )
 from celosia.hw.contract.parts import Part
@@ -83,7 +82,7 @@ def conv_tile_cycles(conv: Conv, config: NpuConfig) -> list[int]:
 def vector_cycles(vector: Vector, config: NpuConfig) -> int:
     """Cycles of the vector engine for all vectors of a command."""
     count = vector.n_oc * vector.out_h * vector.out_w * vector.n_ky * vector.n_kx
-    return count * VectorOp(vector.op).beats * config.vector_beats
+    return count * vector.beats * config.vector_beats
 
 
 def predict(
@@ -237,7 +236,7 @@ class _Simulation:
         per_oc = conv_tile_cycles(conv, self.config)
         array = conv_start + ARRAY_SETUP_CYCLES
         drain = start + VECTOR_SETUP_CYCLES
-        cycles = VectorOp(vector.op).beats * self.config.vector_beats
+        cycles = vector.beats * self.config.vector_beats
         for _ in range(conv.n_oc):
             for tile, tile_cycles in enumerate(per_oc):
                 rows = min(conv.tile_rows, conv.out_h - tile * conv.tile_rows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.config import FIRMWARE_OPERATIONS, NpuConfig
 from celosia.hw.contract.isa import (
     COMMAND_BYTES,
     Command,
@@ -20,6 +20,7 @@ from celosia.hw.contract.isa import (
     Vector,
     VectorOp,
 )
+from celosia.hw.contract.needed import operation_of
 from celosia.sw.compiler.arithmetic.whole import ceil_div
 from celosia.sw.compiler.cost.times import CommandTimes, MemoryTiming, Prediction
 
@@ -159,7 +160,8 @@ def _vector(vector: Vector, config: NpuConfig) -> dict[str, float]:
         "vector_tile": tiles,
         "vector_channel": tiles * config.cols,
         "vector_row": vector.n_oc * vector.out_h * config.cols,
-        _ELEMENT[op]: elements,
+        # What there is no firmware for is refused: it takes no time.
+        **({_ELEMENT[op]: elements} if operation_of(op).name in FIRMWARE_OPERATIONS else {}),
         "window": elements * (vector.n_ky * vector.n_kx - 1),
     }
 

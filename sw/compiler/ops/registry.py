@@ -6,6 +6,7 @@ from celosia.errors import ModelError, UnsupportedError
 from celosia.sw.compiler.arithmetic.fixed import QuantizationError
 from celosia.sw.compiler.ir import Graph, Op, SourceOp, Tensor
 from celosia.sw.compiler.ops import (
+    binary,
     elementwise,
     matmul,
     moves,
@@ -22,7 +23,7 @@ __all__ = ["OPERATORS", "SUPPORTED", "lower_ops"]
 
 OPERATORS: dict[str, Operator] = {
     name: record
-    for kind in (weighted, matmul, elementwise, pool, reduce, resize, softmax, moves)
+    for kind in (weighted, matmul, binary, elementwise, pool, reduce, resize, softmax, moves)
     for record in kind.OPERATORS
     for name in record.names
 }

@@ -414,7 +414,8 @@ class _Scheduler:
             last = rows[1] == self.plan.table.tensors[work.output].height
             self._load_graph_input(name, work.index, None if last else needed[1])
             return self._whole(name).rows(*needed)
-        alone = work.per_channel or operand > 0
+        # One channel is there for all groups.
+        alone = (work.per_channel or operand > 0) and tensor.layout.channels > 1
         if operand == 0 and tiling.parts:
             # Loaded part by part; this is what the image would be.
             layout = replace(tiling.in_layouts[0], width=width)

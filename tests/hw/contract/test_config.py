@@ -64,7 +64,12 @@ def test_the_name_is_not_part_of_the_hash() -> None:
         ({"rows": 32, "cols": 32, "lanes": 1}, "a power of two from 2 to 32"),
         ({"compact": 2}, "compact must be true or false, or names of SINGLE_.*, not 2"),
         ({"compact": ("SHARED_QUEUES",)}, "SINGLE_TRANSFERS as well: SHARED_QUEUES needs it"),
-        ({"operations": ("REQUANT", "MUL")}, "operations must be names of REQUANT, .*'MUL'"),
+        ({"operations": ("REQUANT", "DIV")}, "operations must be names of REQUANT, .*'DIV'"),
+        (
+            {"rows": 4, "cols": 4, "bus_bits": 32, "firmware": True, "queue_depth": 8}
+            | {"operations": ("REQUANT", "MUL", "MAX", "SPREAD")},
+            "operations must be without MUL, SPREAD with firmware",
+        ),
         ({"operations": "MAX"}, "operations must have REQUANT"),
         ({"operations": 3}, "operations must be names of REQUANT, .*not 3"),
         ({"operations": ("MAX",)}, "operations must have REQUANT"),

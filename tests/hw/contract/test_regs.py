@@ -73,7 +73,7 @@ def test_capability_words_hold_the_sizes(name: str) -> None:
         "wgt_kib": config.wgt_bytes,
         "param_kib": config.param_bytes,
         "acc_depth": config.acc_depth,
-        **{operation.name.lower(): 1 for operation in Operation},
+        **{operation.name.lower(): int(config.can(operation)) for operation in Operation},
     }
     found = {}
     for index, word in enumerate(capability_words(config)):

@@ -16,7 +16,8 @@ from amaranth.sim import Simulator
 from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.isa import Command, Conv, Rounding, Softmax, Vector, VectorOp
 from celosia.hw.contract.legal import field_problem
-from celosia.hw.contract.operations import Operation
+from celosia.hw.contract.needed import FLAGS
+from celosia.hw.contract.operations import OPERATIONS, Operation
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.vector.engine import VectorEngine
 from celosia.sim.emulator.machine import Emulator
@@ -108,7 +109,10 @@ class Machine:
                         else [],
                         np.int64,
                     )
-                    b = self.act[(c.b_addr + oc + y * c.b_y + x * c.b_x) % len(self.act)]
+                    b_oc = 0 if c.b_oc else oc
+                    b = self.act[(c.b_addr + b_oc + y * c.b_y + x * c.b_x) % len(self.act)]
+                    if c.b_oc:
+                        b = np.full_like(b, b[0])
                     if c.op in (VectorOp.REQUANT, VectorOp.REQUANT_ADD):
                         assert accumulators is not None
                         bias, mult, shift = self.block(c, oc)
@@ -125,6 +129,21 @@ class Machine:
                         )
                         s = requantise(wrap32(sa + sb), c.mult_o, -c.shift_o, double)
                         q = clamp(s + c.zero_out, c.act_min, c.act_max)
+                    elif c.op == VectorOp.MUL:
+                        sb = requantise(
+                            (b.astype(np.int64) - c.zero_b) << 20, c.mult_b, -c.shift_b, double
+                        )
+                        product = (((a[0] - c.zero_a) << 20) * sb) >> 31 >> c.shift_a
+                        s = requantise(product, c.mult_o, -c.shift_o, double)
+                        q = clamp(s + c.zero_out, c.act_min, c.act_max)
+                    elif c.op == VectorOp.SQUARED_DIFFERENCE:
+                        sa = requantise((a[0] - c.zero_a) << 7, c.mult_a, -c.shift_a, double)
+                        sb = requantise(
+                            (b.astype(np.int64) - c.zero_b) << 7, c.mult_b, -c.shift_b, double
+                        )
+                        s = ((sa + sb + 32768) & 65535) - 32768
+                        s = requantise(s * s, c.mult_o, -c.shift_o, double)
+                        q = clamp(s + c.zero_out, c.act_min, c.act_max)
                     elif c.op == VectorOp.AVERAGE:
                         s = a.sum(axis=0)
                         magnitude = ((abs(s) + c.half) * c.mult_o) >> (30 + c.shift_o)
@@ -132,7 +151,10 @@ class Machine:
                         s = np.where(s < 0, -magnitude, magnitude)
                         q = clamp(s, c.act_min, c.act_max)
                     elif c.op == VectorOp.MAX:
-                        q = clamp(a.max(axis=0), c.act_min, c.act_max)
+                        if c.pair:
+                            a = np.stack((a[0], b.astype(np.int64)))
+                        s = a.min(axis=0) if c.least else a.max(axis=0)
+                        q = clamp(s, c.act_min, c.act_max)
                     elif c.op == VectorOp.TABLE:
                         q = np.array(
                             [self.table[a[0, j] & 255, j] for j in range(len(b))], np.uint8
@@ -303,7 +325,11 @@ def random_vector(config: NpuConfig, op: VectorOp, rng: np.random.Generator) -> 
     def pick(low: int, high: int) -> int:
         return int(rng.integers(low, high + 1))
 
-    windowed = op in (VectorOp.AVERAGE, VectorOp.MAX)
+    def flag(name: str, *, there: bool) -> int:
+        return pick(0, 1) if there and config.can(FLAGS[name]) else 0
+
+    pair = flag("pair", there=op == VectorOp.MAX)
+    windowed = op in (VectorOp.AVERAGE, VectorOp.MAX) and not pair
     n_ky, n_kx = (pick(1, 4), pick(1, 4)) if windowed else (1, 1)
     out_w, out_h, n_oc = pick(1, 9), pick(1, 7), pick(1, 3)
     low, high = sorted((pick(-128, 127), pick(-128, 127)))
@@ -342,6 +368,9 @@ def random_vector(config: NpuConfig, op: VectorOp, rng: np.random.Generator) -> 
         mult_o=mult_o if windowed else random_q31(rng),
         shift_o=shift_o if windowed else pick(14, 22),
         half=n // 2,
+        least=flag("least", there=op == VectorOp.MAX),
+        pair=pair,
+        b_oc=flag("b_oc", there=op.has_b or bool(pair)),
         **strides,
     )
 
@@ -404,7 +433,9 @@ def check(
     np.testing.assert_array_equal(machine.act, expected.act)
 
 
-SMALL = preset("nano").with_(act_bytes=8192, param_bytes=4096, firmware=False)
+SMALL = preset("nano").with_(
+    act_bytes=8192, param_bytes=4096, operations=OPERATIONS, firmware=False
+)
 SMALLEST = SMALL.with_(lanes=1, compact=True)
 EIGHT = preset("base").with_(act_bytes=16384)
 
@@ -493,6 +524,8 @@ def plain(op: VectorOp, **changes: Any) -> Vector:
         (VectorOp.TABLE, 1),
         (VectorOp.ADD, 3),
         (VectorOp.REQUANT_ADD, 4),
+        (VectorOp.MUL, 3),
+        (VectorOp.SQUARED_DIFFERENCE, 5),
         (VectorOp.AVERAGE, 4),
         (VectorOp.MAX, 4),
     ],
@@ -603,8 +636,14 @@ LAST = SMALL.act_lines - 1
         (plain(VectorOp.TABLE, n_kx=2), ErrorCause.ILLEGAL_FIELD, 0),
         (plain(VectorOp.REQUANT, n_ky=0), ErrorCause.ILLEGAL_FIELD, 0),
         (plain(VectorOp.ADD, shared=1), ErrorCause.ILLEGAL_FIELD, 0),
-        (replace(plain(VectorOp.TABLE), op=6), ErrorCause.ILLEGAL_FIELD, 0),
-        (replace(plain(VectorOp.TABLE), op=7), ErrorCause.ILLEGAL_FIELD, 0),
+        (plain(VectorOp.MAX, pair=1, b_addr=60000), ErrorCause.ACT_RANGE, 4 * 60000),
+        (plain(VectorOp.MUL, b_addr=60000), ErrorCause.ACT_RANGE, 4 * 60000),
+        (plain(VectorOp.MUL, a_addr=60000), ErrorCause.ACT_RANGE, 4 * 60000),
+        (plain(VectorOp.MAX, pair=1, n_kx=2), ErrorCause.ILLEGAL_FIELD, 0),
+        (plain(VectorOp.ADD, pair=1), ErrorCause.ILLEGAL_FIELD, 0),
+        (plain(VectorOp.AVERAGE, least=1), ErrorCause.ILLEGAL_FIELD, 0),
+        (plain(VectorOp.MAX, b_oc=1), ErrorCause.ILLEGAL_FIELD, 0),
+        (plain(VectorOp.REQUANT, b_oc=1), ErrorCause.ILLEGAL_FIELD, 0),
         (Softmax(channels=0, n_rows=1), ErrorCause.ILLEGAL_FIELD, 0),
         (Softmax(channels=1, n_rows=0), ErrorCause.ILLEGAL_FIELD, 0),
         (Softmax(channels=5, n_rows=1, a_addr=LAST), ErrorCause.ACT_RANGE, 4 * (LAST + 1)),
@@ -616,7 +655,13 @@ def test_fault(command: Command, cause: ErrorCause, address: int) -> None:
     assert fault_of(command) == (cause, address)
 
 
-LACKING = ("REQUANT", "TABLE"), ("REQUANT", "ADD", "SOFTMAX"), ("REQUANT", "MAX")
+LACKING = (
+    ("REQUANT", "TABLE"),
+    ("REQUANT", "ADD", "SOFTMAX"),
+    ("REQUANT", "MAX"),
+    ("REQUANT", "MUL", "SPREAD"),
+    ("REQUANT", "MAX", "SQUARED_DIFFERENCE", "MIN", "PAIR"),
+)
 
 
 @pytest.mark.parametrize("config", [SMALL, SMALLEST], ids=["n4", "n4_compact"])
@@ -624,7 +669,13 @@ LACKING = ("REQUANT", "TABLE"), ("REQUANT", "ADD", "SOFTMAX"), ("REQUANT", "MAX"
 def test_what_the_machine_lacks_is_a_fault(config: NpuConfig, operations: tuple[str, ...]) -> None:
     """The engine refuses what the contract's legality refuses, with the same cause."""
     config = config.with_(operations=operations)
-    commands = [plain(op) for op in VectorOp] + [Softmax(channels=5, n_rows=1, d_addr=40)]
+    commands = [
+        *(plain(op) for op in VectorOp),
+        plain(VectorOp.MAX, least=1),
+        plain(VectorOp.MAX, pair=1),
+        plain(VectorOp.MUL if "MUL" in operations else VectorOp.ADD, b_oc=1),
+        Softmax(channels=5, n_rows=1, d_addr=40),
+    ]
     refused = 0
     for command in commands:
         problem = field_problem(command, config)
@@ -637,7 +688,7 @@ def test_what_the_machine_lacks_is_a_fault(config: NpuConfig, operations: tuple[
 @pytest.mark.parametrize("config", [SMALL, SMALLEST], ids=["n4", "n4_compact"])
 @pytest.mark.parametrize("operations", LACKING, ids="_".join)
 def test_what_the_machine_has_is_right(config: NpuConfig, operations: tuple[str, ...]) -> None:
-    ops = [VectorOp[name] for name in operations if name != "SOFTMAX"]
+    ops = [VectorOp[name] for name in operations if name in VectorOp.__members__]
     check(config.with_(operations=operations), ops * 3, seed=21, grant=0.8, avail=0.7)
 
 
@@ -649,14 +700,15 @@ def test_what_nothing_needs_is_left_out(config: NpuConfig) -> None:
         modules = set(re.findall(r"^module \\(\S+)", rtlil.convert(engine), re.MULTILINE))
         names = ("softmax.reciprocal", "table_ram.table_0", "pipeline.scratch_a")
         walks_b = "top.sequencer.planner.walker_b.x" in modules
-        assert walks_b == ("top.pipeline.scratch_a" in modules)
+        assert walks_b == ("top.pipeline.scratch_a" in modules or "PAIR" in operations)
         return [f"top.{name}" in modules for name in names]
 
     assert has("ADD", "TABLE", "SOFTMAX") == [True, True, True]
     assert has("TABLE") == [False, True, False]
     assert has("SOFTMAX") == [True, True, False]
     assert has("REQUANT_ADD") == [False, False, True]
-    assert has("MAX", "AVERAGE") == [False, False, False]
+    assert has("MUL") == [False, False, True]
+    assert has("MAX", "AVERAGE", "PAIR") == [False, False, False]
 
 
 def test_reset_recovers_from_a_fault() -> None:

@@ -307,3 +307,89 @@ def test_fully_connected_then_add_in_one_command() -> None:
         ),
     )
     np.testing.assert_array_equal(get(emulator, 40, (1, 1, 24))[0], expected)
+
+
+SHAPE = (4, 5, 11)
+ENDS = np.array([-128, 127], np.int8)
+
+
+def on_the_emulator(name: str, a: Int8, b: Int8, **fields: int) -> Int8:
+    """Run a command of two tensors; the second one may have one channel for all."""
+    emulator = Emulator(preset(name))
+    lines = -(-SHAPE[2] // emulator.config.line_bytes)
+    put(emulator, 3, a)
+    put(emulator, 100, b)
+    spread = b.shape[2] == 1
+    pitch = 1 if spread else lines
+    places = {"a_addr": 3, "b_addr": 100, "d_addr": 200, "b_y": 5 * pitch, "b_x": pitch}
+    strides = {f"{name}_{axis}": n * lines for name in "ad" for axis, n in (("y", 5), ("x", 1))}
+    run(
+        emulator,
+        Vector(n_oc=lines, out_h=4, out_w=5, b_oc=int(spread), **places, **strides, **fields),
+    )
+    return get(emulator, 200, SHAPE)
+
+
+def two_tensors(rng: np.random.Generator, *, spread: bool) -> tuple[Int8, Int8]:
+    shapes = SHAPE, (*SHAPE[:2], 1 if spread else SHAPE[2])
+    a, b = (rng.integers(-128, 128, shape).astype(np.int8) for shape in shapes)
+    a[0, :2, :2], b[0, :2, 0] = ENDS, ENDS
+    return a, b
+
+
+@pytest.mark.parametrize("name", ["tiny", "large"])
+@pytest.mark.parametrize("spread", [False, True])
+@pytest.mark.parametrize("real", [0.003, 0.9, 1.0, 37.0, 255.9])
+def test_mul_equals_the_golden_model(name: str, spread: bool, real: float) -> None:
+    rng = np.random.default_rng(7)
+    a, b = two_tensors(rng, spread=spread)
+    zeros = [int(zero) for zero in rng.integers(-128, 128, 3)]
+    mantissa, shift = golden.quantize_multiplier(float(np.float32(real)))
+    left = max(shift, 0)
+    result = on_the_emulator(
+        name, a, b, op=VectorOp.MUL, zero_a=zeros[0], zero_b=zeros[1], zero_out=zeros[2],
+        mult_b=1 << 30, shift_b=8 - left, mult_o=mantissa, shift_o=left - shift,
+        act_min=-100, act_max=127,
+    )  # fmt: skip
+    expected = golden.mul(
+        a, b, a_scale=real, a_zero_point=zeros[0], b_scale=1.0, b_zero_point=zeros[1],
+        out_scale=1.0, out_zero_point=zeros[2],
+    )  # fmt: skip
+    np.testing.assert_array_equal(result, np.maximum(expected, -100))
+
+
+@pytest.mark.parametrize("name", ["tiny", "large"])
+@pytest.mark.parametrize("spread", [False, True])
+@pytest.mark.parametrize("scales", [(0.1, 0.03, 0.02), (129 / 256, 1.0, 0.3), (0.2, 0.2, 0.5)])
+def test_squared_difference_equals_the_golden_model(
+    name: str, spread: bool, scales: tuple[float, float, float]
+) -> None:
+    rng = np.random.default_rng(8)
+    a, b = two_tensors(rng, spread=spread)
+    zeros = [int(zero) for zero in rng.integers(-128, 128, 3)]
+    scale_a, scale_b, out = (float(np.float32(scale)) for scale in scales)
+    common = 2 * max(scale_a, scale_b)
+    (mult_a, shift_a), (mult_b, shift_b), (mult_o, shift_o) = (
+        golden.quantize_multiplier(real)
+        for real in (scale_a / common, scale_b / common, common**2 / ((1 << 14) * out))
+    )
+    sign = -1 if scale_a >= scale_b else 1
+    result = on_the_emulator(
+        name, a, b, op=VectorOp.SQUARED_DIFFERENCE, zero_a=zeros[0], zero_b=zeros[1],
+        zero_out=zeros[2], mult_a=sign * mult_a, shift_a=-shift_a, mult_b=-sign * mult_b,
+        shift_b=-shift_b, mult_o=mult_o, shift_o=-shift_o, act_min=-128, act_max=127,
+    )  # fmt: skip
+    expected = golden.squared_difference(
+        a, b, a_scale=scale_a, a_zero_point=zeros[0], b_scale=scale_b, b_zero_point=zeros[1],
+        out_scale=out, out_zero_point=zeros[2],
+    )  # fmt: skip
+    np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("spread", [False, True])
+@pytest.mark.parametrize("least", [False, True])
+def test_the_greater_and_the_lesser_of_two(spread: bool, least: bool) -> None:
+    a, b = two_tensors(np.random.default_rng(9), spread=spread)
+    limits = {"act_min": -128, "act_max": 127}
+    result = on_the_emulator("base", a, b, op=VectorOp.MAX, pair=1, least=int(least), **limits)
+    np.testing.assert_array_equal(result, (golden.minimum if least else golden.maximum)(a, b))

@@ -13,9 +13,15 @@ from celosia.sw.compiler.arithmetic.fixed import (
 )
 from celosia.sw.compiler.arithmetic.ranges import Ranges
 from celosia.sw.compiler.ir import AddOp, Graph
-from celosia.sw.compiler.ops.npu.checks import bad_broadcast, bad_clamp, stack_rows
-from celosia.sw.compiler.ops.npu.job import VectorJob, elementwise_step
+from celosia.sw.compiler.ops.npu.checks import bad_clamp, stack_rows
+from celosia.sw.compiler.ops.npu.job import VectorJob
 from celosia.sw.compiler.ops.npu.kind import Kind, same_positions
+from celosia.sw.compiler.ops.npu.operands import (
+    bad_operands,
+    binary_step,
+    in_step,
+    same_channels,
+)
 from celosia.sw.compiler.ops.npu.window import with_clamp
 from celosia.sw.compiler.steps import Step
 
@@ -27,8 +33,7 @@ def _verify(graph: Graph, op: AddOp) -> str | None:
         return "a shift is positive"
     if op.left_shift != ADD_LEFT_SHIFT:
         return f"headroom of {op.left_shift} bits, the vector engine has {ADD_LEFT_SHIFT}"
-    a, b, result = (graph.hwc(name) for name in (*op.inputs, op.output))
-    return bad_broadcast(a, b, result) or bad_clamp(op.act_min, op.act_max)
+    return bad_operands(graph, op) or bad_clamp(op.act_min, op.act_max)
 
 
 def added(op: AddOp, a: int, b: int) -> int:
@@ -45,7 +50,7 @@ def added(op: AddOp, a: int, b: int) -> int:
 
 
 def _ranges(graph: Graph, op: AddOp, sources: tuple[Ranges, ...]) -> Ranges:
-    a, b = sources
+    a, b = in_step(sources)
     corners = np.array(
         [
             [added(op, int(x), int(y)) for x, y in zip(ends_a, ends_b, strict=True)]
@@ -72,14 +77,14 @@ def _steps(op: AddOp, job: VectorJob, config: NpuConfig) -> Iterator[Step]:
         "mult_o": op.multiplier_out,
         "shift_o": -op.shift_out,
     }
-    yield elementwise_step(job, {"a": 0, "b": len(job.sources) - 1}, fields, config)
+    yield binary_step(op, job, fields, config)
 
 
 ADD = Kind(
     op=AddOp,
     where="vector engine",
     verify=_verify,
-    channelwise=lambda graph, op: True,
+    channelwise=same_channels,
     ranges=_ranges,
     clamp=with_clamp,
     in_place=True,

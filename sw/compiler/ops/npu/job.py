@@ -133,8 +133,10 @@ def elementwise_step(
         slab = job.sources[number]
         moves_y, moves_x = job.in_heights[number] > 1, job.in_widths[number] > 1
         place = first if moves_y else 0, job.columns[0] if moves_x else 0
+        # One channel is for all tiles.
+        own = slab.channel_first if slab.layout.channels == 1 else channel
         fields |= {
-            f"{name}_addr": slab.address(*place, channel) // line,
+            f"{name}_addr": slab.address(*place, own) // line,
             f"{name}_y": slab.layout.row_pitch // line if moves_y else 0,
             f"{name}_x": slab.layout.pixel_pitch // line if moves_x else 0,
         }

@@ -1,9 +1,9 @@
-"""Maxima of two tensors: `MaximumOp`, which the vector engine computes.
+"""Maxima and minima of two tensors: `MaximumOp`, which the vector engine computes.
 
-A command takes the maximum over windows of two vectors, of which the second lies in the other
-tensor: the distance from one tensor to the other is that from window row to window row. It is the
-same for all pixels where both tensors have the same pitches; else there is a command for each row,
-or for each pixel.
+A machine without the operation PAIR takes the maximum over windows of two vectors, of which the
+second lies in the other tensor: the distance from one tensor to the other is that from window row
+to window row. It is the same for all pixels where both tensors have the same pitches; else there is
+a command for each row, or for each pixel.
 """
 
 from __future__ import annotations
@@ -13,28 +13,50 @@ from collections.abc import Iterator
 import numpy as np
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Vector, VectorOp
+from celosia.hw.contract.operations import Operation
 from celosia.sw.compiler.arithmetic.ranges import Ranges
 from celosia.sw.compiler.arithmetic.whole import Range, split
 from celosia.sw.compiler.ir import Graph, MaximumOp
-from celosia.sw.compiler.ops.npu.checks import bad_broadcast, stack_rows
+from celosia.sw.compiler.ops.npu.checks import stack_rows
 from celosia.sw.compiler.ops.npu.job import VectorJob
 from celosia.sw.compiler.ops.npu.kind import Kind, same_positions
+from celosia.sw.compiler.ops.npu.operands import (
+    bad_operands,
+    binary_step,
+    in_step,
+    same_channels,
+)
 from celosia.sw.compiler.steps import Step
 
 __all__ = ["MAXIMUM"]
 
 
 def _verify(graph: Graph, op: MaximumOp) -> str | None:
-    a, b, result = (graph.hwc(name) for name in (*op.inputs, op.output))
-    return bad_broadcast(a, b, result)
+    return bad_operands(graph, op)
 
 
 def _ranges(graph: Graph, op: MaximumOp, sources: tuple[Ranges, ...]) -> Ranges:
-    a, b = sources
-    return Ranges(np.maximum(a.low, b.low), np.maximum(a.high, b.high))
+    a, b = in_step(sources)
+    extreme = np.minimum if op.least else np.maximum
+    return Ranges(extreme(a.low, b.low), extreme(a.high, b.high))
 
 
 def _steps(op: MaximumOp, job: VectorJob, config: NpuConfig) -> Iterator[Step]:
+    # What a window cannot do the machine needs PAIR for, and lacks it by name.
+    if not config.can(Operation.PAIR) and not op.spread_b:
+        yield from _by_windows(op, job, config)
+        return
+    fields = {
+        "op": int(VectorOp.MAX),
+        "pair": 1,
+        "least": int(op.least),
+        "act_min": -128,
+        "act_max": 127,
+    }
+    yield binary_step(op, job, fields, config)
+
+
+def _by_windows(op: MaximumOp, job: VectorJob, config: NpuConfig) -> Iterator[Step]:
     line, channel = config.line_bytes, job.tiles[0] * config.line_bytes
     slabs = (job.sources[0], job.sources[-1])
     heights = (job.in_heights[0], job.in_heights[-1])
@@ -59,6 +81,7 @@ def _steps(op: MaximumOp, job: VectorJob, config: NpuConfig) -> Iterator[Step]:
                 out_h=height,
                 out_w=width,
                 n_ky=2,
+                least=int(op.least),
                 a_addr=addresses[0],
                 a_ky=addresses[1] - addresses[0],
                 a_y=pitches_y[0] // line if height > 1 else 0,
@@ -88,7 +111,7 @@ MAXIMUM = Kind(
     op=MaximumOp,
     where="vector engine",
     verify=_verify,
-    channelwise=lambda graph, op: True,
+    channelwise=same_channels,
     ranges=_ranges,
     in_place=True,
     stack=stack_rows,

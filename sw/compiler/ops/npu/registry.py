@@ -15,6 +15,7 @@ from celosia.sw.compiler.ops.npu.move import MOVE
 from celosia.sw.compiler.ops.npu.part import PART
 from celosia.sw.compiler.ops.npu.phases import PHASES
 from celosia.sw.compiler.ops.npu.pool import POOL
+from celosia.sw.compiler.ops.npu.product import MUL, SQUARED_DIFFERENCE
 from celosia.sw.compiler.ops.npu.reshape import RESHAPE
 from celosia.sw.compiler.ops.npu.softmax import SOFTMAX
 from celosia.sw.compiler.ops.npu.table import TABLE
@@ -28,6 +29,8 @@ KINDS: dict[type[NpuOp], Kind[Any]] = {
         MATMUL,
         PHASES,
         ADD,
+        MUL,
+        SQUARED_DIFFERENCE,
         POOL,
         MAXIMUM,
         TABLE,

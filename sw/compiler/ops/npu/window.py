@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import TypeVar
 
 from celosia.sw.compiler.arithmetic.whole import Range
-from celosia.sw.compiler.ir import AddOp, ConvOp, Graph, MatmulOp, PoolOp
+from celosia.sw.compiler.ir import AddOp, ConvOp, Graph, MatmulOp, MulOp, PoolOp
 from celosia.sw.compiler.ops.npu.checks import stride_over_samples
 
 __all__ = ["stack_windows", "window_columns", "window_rows", "with_clamp"]
 
-Clamped = TypeVar("Clamped", ConvOp, AddOp, MatmulOp, PoolOp)
+Clamped = TypeVar("Clamped", ConvOp, AddOp, MatmulOp, MulOp, PoolOp)
 Windowed = TypeVar("Windowed", ConvOp, PoolOp)
 
 

@@ -553,6 +553,7 @@ def test_windows_and_tables(machine: Any, op: VectorOp) -> None:
                 mult_o=multiplier,
                 shift_o=shift,
                 half=size // 2 if index % 4 != 3 else pick(rng, 0, 65535),
+                least=index % 2 if op == VectorOp.MAX else 0,
                 **random_bounds(rng),
             )
         )

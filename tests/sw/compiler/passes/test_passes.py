@@ -29,11 +29,14 @@ from celosia.sw.compiler.ir import (
     ConvOp,
     Graph,
     MaximumOp,
+    MoveOp,
+    MulOp,
     PoolOp,
     ReshapeOp,
     Scaling,
     SoftmaxOp,
     SourceOp,
+    SquaredDifferenceOp,
     TableOp,
     hwc,
 )
@@ -110,6 +113,24 @@ def run_add(op: AddOp, a: Any, b: Any) -> Any:
     return np.clip(out, op.act_min, op.act_max)
 
 
+def rescaled(x: Any, multiplier: int, shift: int) -> Any:
+    return rdp(srdhm(wrap(x << max(shift, 0)), multiplier), max(-shift, 0))
+
+
+def run_mul(op: MulOp, a: Any, b: Any) -> Any:
+    product = (a.astype(np.int64) - op.zero_point_a) * (b.astype(np.int64) - op.zero_point_b)
+    out = rescaled(product, op.multiplier, op.shift) + op.zero_point_out
+    return np.clip(out, op.act_min, op.act_max)
+
+
+def run_squared_difference(op: SquaredDifferenceOp, a: Any, b: Any) -> Any:
+    a = (a.astype(np.int64) - op.zero_point_a) << 7
+    b = (b.astype(np.int64) - op.zero_point_b) << 7
+    difference = rescaled(a, op.multiplier_a, op.shift_a) - rescaled(b, op.multiplier_b, op.shift_b)
+    out = rescaled(difference**2, op.multiplier_out, op.shift_out) + op.zero_point_out
+    return np.clip(out, -128, 127)
+
+
 def run_pool(op: PoolOp, x: Any) -> Any:
     x = x.astype(np.int64)
     if op.kind == "max":
@@ -155,13 +176,21 @@ def evaluate(graph: Graph, *inputs: Any) -> dict[str, Any]:
     for op in graph.npu_ops:
         args = [values[name] for name in op.inputs]
         shape = graph.tensors[op.output].shape
+        if isinstance(op, MoveOp):
+            assert not op.sources
+            values[op.output] = np.frombuffer(op.constants, np.int8).reshape(shape)
+            continue
         image = args[0].reshape(hwc(args[0].shape))
         if isinstance(op, ConvOp):
             out = run_conv(op, image)
         elif isinstance(op, AddOp):
             out = run_add(op, args[0], args[1])
+        elif isinstance(op, MulOp):
+            out = run_mul(op, args[0], args[1])
+        elif isinstance(op, SquaredDifferenceOp):
+            out = run_squared_difference(op, args[0], args[1])
         elif isinstance(op, MaximumOp):
-            out = np.maximum(args[0], args[1])
+            out = (np.minimum if op.least else np.maximum)(args[0], args[1])
         elif isinstance(op, PoolOp):
             out = run_pool(op, image)
         elif isinstance(op, TableOp) and op.per_channel:
@@ -463,6 +492,11 @@ BROADCASTS: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((1, 6, 1, 11), (1, 1, 5, 11)),
     ((1, 6, 5, 11), (11,)),
     ((9, 11), (1, 11)),
+    ((1, 6, 5, 11), (1, 6, 5, 1)),
+    ((1, 6, 5, 1), (1, 1, 1, 11)),
+    ((1, 5, 5, 11), (5, 11)),
+    ((1, 5, 5, 11), (5, 1)),
+    ((1, 3, 5, 2, 4), (1, 1, 1, 2, 1)),
 ]
 
 
@@ -486,10 +520,10 @@ def test_extrema_of_two_tensors(
     assert any(isinstance(op, MaximumOp) for op in graph.ops)
 
 
-@pytest.mark.parametrize("operator", ["add", "sub"])
+@pytest.mark.parametrize("operator", ["ADD", "SUB", "MUL", "SQUARED_DIFFERENCE"])
 @pytest.mark.parametrize("swapped", [False, True])
 @pytest.mark.parametrize(("one", "other"), BROADCASTS)
-def test_broadcast_over_rows_and_columns(
+def test_broadcast(
     rng: np.random.Generator,
     operator: str,
     swapped: bool,
@@ -502,9 +536,41 @@ def test_broadcast_over_rows_and_columns(
         b.input(shape, scale=scale, zero_point=int(rng.integers(-128, 128)))
         for shape, scale in zip(shapes, (0.05, 0.07), strict=True)
     ]
-    getattr(b, operator)(*operands, scale=0.1, zero_point=5)
+    shape = np.broadcast_shapes(*shapes)
+    options = (dict(CONSTANTS)[operator], {})
+    b.operator(operator, operands, shape, scale=0.1, zero_point=5, options=options)
     graph = check(b.finish(), *(int8(rng, *shape) for shape in shapes))
-    assert isinstance(graph.ops[0], AddOp)
+    kinds = (AddOp, MulOp, SquaredDifferenceOp)
+    assert [isinstance(op, kinds) for op in graph.ops if not isinstance(op, ReshapeOp)] == [True]
+
+
+@pytest.mark.parametrize("magnitude", [0.4, 1.0, 3.0, 100.0, 255.0, 400.0, 30000.0])
+def test_a_product_that_is_scaled_up(rng: np.random.Generator, magnitude: float) -> None:
+    every = np.arange(256, dtype=np.uint8).view(np.int8)
+    b = ModelBuilder()
+    x = b.input((1, 256, 1, 1), scale=1.0, zero_point=-3)
+    y = b.input((1, 1, 256, 1), scale=magnitude, zero_point=5)
+    b.mul(x, y, scale=1.0, zero_point=-7)
+    graph = check(b.finish(), every.reshape(1, 256, 1, 1), every.reshape(1, 1, 256, 1))
+    assert [type(op) for op in graph.ops] == [MulOp]
+
+
+@pytest.mark.parametrize(
+    ("operator", "scales", "words"),
+    [
+        ("MUL", (40.0, 1000.0, 1.0), "a product is rescaled by 40000"),
+        ("SQUARED_DIFFERENCE", (1.0, 0.5, 2.0**-13), "a square is rescaled by 2, which is not"),
+    ],
+)
+def test_what_the_reference_has_no_room_for_is_refused(
+    operator: str, scales: tuple[float, float, float], words: str
+) -> None:
+    b = ModelBuilder()
+    operands = [b.input((1, 4), scale=scale) for scale in scales[:2]]
+    options = (dict(CONSTANTS)[operator], {})
+    b.operator(operator, operands, (1, 4), scale=scales[2], options=options)
+    with pytest.raises(UnsupportedError, match=f"{operator} #0: {words}"):
+        lower(load(b.finish()))
 
 
 CONSTANTS: list[tuple[str, str]] = [
@@ -909,26 +975,26 @@ def test_reduce_max(
 def test_all_unsupported_operators_are_listed_at_once(rng: np.random.Generator) -> None:
     b = ModelBuilder()
     x = b.input((1, 8, 8, 2), scale=0.05)
-    y = b.mul(x, x, scale=0.1)
-    z = b.add(y, b.constant(int8(rng, 1, 8, 8, 2), scales=0.1), scale=0.1)
+    y = b.operator("DIV", [x, x], x.shape, scale=0.1, options=("DivOptions", {}))
+    slopes = b.constant(int8(rng, 8, 8, 2), scales=0.1)
+    z = b.operator("PRELU", [y, slopes], x.shape, scale=0.1)
     b.operator("COS", [z], z.shape, scale=0.1)
     with pytest.raises(UnsupportedError) as caught:
         lower(load(b.finish()))
     text = str(caught.value)
     assert "3 operators" in text
-    assert "MUL #0: both operands are activations" in text
-    assert "ADD #1: a constant operand" in text
+    assert "DIV #0: the NPU does not have this operator" in text
+    assert "PRELU #1: a constant operand" in text
     assert "COS #2" in text
-    assert "supported operators" in text
+    assert "supported operators" in text.lower()
 
 
 @pytest.mark.parametrize(("operator", "options"), CONSTANTS)
 @pytest.mark.parametrize("alike", [False, True])
 @pytest.mark.parametrize("constant", [(1, 8, 8, 4), (1, 1, 8, 4), (1, 8, 1, 4)])
-def test_a_constant_that_is_no_function_of_channels_is_refused(
+def test_a_constant_that_is_no_function_of_channels_is_loaded(
     operator: str, options: str, alike: bool, constant: tuple[int, ...]
 ) -> None:
-    """Also where two activations of these shapes would be broadcast: nothing loads a constant."""
     for shape in ((1, 1, 1, 4), (1, 8, 8, 4)):
         result = np.broadcast_shapes(shape, constant)
         if alike and shape == result:
@@ -939,8 +1005,12 @@ def test_a_constant_that_is_no_function_of_channels_is_refused(
         c = b.constant(values.astype(np.int8), scales=0.1)
         table = (options, {}) if options else None
         b.operator(operator, [x, c], result, scale=0.1, options=table)
-        with pytest.raises(UnsupportedError, match=f"{operator} #0: a constant operand of shape"):
-            lower(load(b.finish()))
+        if operator == "PRELU":
+            with pytest.raises(UnsupportedError, match="PRELU #0: a constant operand of shape"):
+                lower(load(b.finish()))
+            continue
+        graph = check(b.finish(), int8(np.random.default_rng(4), *shape))
+        assert isinstance(graph.ops[0], MoveOp)
 
 
 @pytest.mark.parametrize("operator", ["ADD", "SUB", "MUL", "MAXIMUM", "SQUARED_DIFFERENCE"])
@@ -967,12 +1037,12 @@ def test_the_verifier_finds_a_constant_that_is_read_as_an_activation() -> None:
         verify(wrong)
 
 
-def test_broadcast_over_channels_is_refused_by_name(rng: np.random.Generator) -> None:
+def test_broadcast_over_four_groups_of_axes_is_refused_by_name() -> None:
     b = ModelBuilder()
-    x = b.input((1, 8, 8, 2), scale=0.05)
-    y = b.input((1, 8, 8, 1), scale=0.05)
+    x = b.input((1, 2, 1, 2, 1), scale=0.05)
+    y = b.input((1, 1, 2, 1, 2), scale=0.05)
     b.add(x, y, scale=0.1)
-    with pytest.raises(UnsupportedError, match=r"ADD #0: broadcast of \[1, 8, 8, 2\]"):
+    with pytest.raises(UnsupportedError, match=r"ADD #0: broadcast of \[1, 2, 1, 2, 1\]"):
         lower(load(b.finish()))
 
 
