@@ -79,6 +79,31 @@ def test_every_tensor_is_right_across_segments(kind: str, model: Path) -> None:
 
 
 @needs_interpreter
+def test_segments_take_turns_where_they_do_not_fit_side_by_side(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = compile_model(model, NANO)
+    (sample,) = random_samples(program, 1, 4)
+    uploads: list[int] = []
+    real = Device._upload
+
+    def counted(self: Device, contents: Any) -> None:
+        uploads.append(len(contents))
+        real(self, contents)
+
+    monkeypatch.setattr(Device, "_upload", counted)
+    outputs, times = [], []
+    for memory_bytes in (1 << 20, 4096):
+        with celosia.open("emu", NANO, memory_bytes=memory_bytes) as device:
+            with Session(program, device) as session:
+                outputs += [session.run(sample).output for _ in range(3)]
+        times.append(len(uploads))
+    assert times == [2, 2 + 6]
+    for output in outputs:
+        np.testing.assert_array_equal(output, outputs[0])
+
+
+@needs_interpreter
 def test_a_wrong_tensor_of_the_host_is_named(
     model: Path, emu: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
