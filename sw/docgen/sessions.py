@@ -32,6 +32,8 @@ RECORDED = (
     "celosia run kws_int8.tflite --input kws_int8.npy --check",
     "celosia run ad01_int8.tflite --random 1 --check --batch 8",
     "celosia run ad01_int8.tflite --random 1 --check --batch 16 --config large",
+    "celosia run transformer_int8.tflite --random 1 --check",
+    "celosia run transformer_int8.tflite --random 1 --check --config large",
 )
 """Sessions that `main` runs. That with a simulated board needs two terminals, and is recorded by
 hand."""

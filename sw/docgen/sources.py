@@ -16,6 +16,8 @@ __all__ = ["BENCHMARK", "DIGITS", "Sources"]
 BENCHMARK = ("ad01_int8", "kws_int8", "resnet8_int8", "sww_int8", "vww_96_int8")
 """Models of MLPerf Tiny, in the order of the tables."""
 DIGITS = "digits_int8"
+BESIDE = ("mlperf_tiny", "models/keras")
+"""Folders of models beside the source tree, from ``shared``."""
 
 
 class Sources:
@@ -54,21 +56,22 @@ class Sources:
         return self.beside(f"{name}.tflite")
 
     def beside(self, name: str) -> Path:
-        """Return a file of the benchmark.
+        """Return a file of the benchmark, or of the layers that Keras converts.
 
         Raises
         ------
         NotHereError
             If it is not there.
         """
-        path = self.root.parent / "shared" / "mlperf_tiny" / name
-        if not path.is_file():
-            raise NotHereError(
-                f"figures made of {name}",
-                "it is not in ../shared/mlperf_tiny, beside the source tree",
-                "they stay as they are",
-            )
-        return path
+        for folder in BESIDE:
+            path = self.root.parent / "shared" / folder / name
+            if path.is_file():
+                return path
+        raise NotHereError(
+            f"figures made of {name}",
+            f"it is not in ../shared/{{{','.join(BESIDE)}}}, beside the source tree",
+            "they stay as they are",
+        )
 
     def _compile(self, model: str, config: str) -> Program:
         return compile_model(self.model(model), preset(config))
