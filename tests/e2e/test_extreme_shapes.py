@@ -19,7 +19,7 @@ from celosia.sw.compiler.arithmetic.exact import dividing_multiplier
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.reference.golden import GoldenModel
 
-from tests.e2e.test_emulator_models import run
+from tests.kit.emulated import run
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]

@@ -16,7 +16,7 @@ import celosia
 import numpy as np
 from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
 
-from tests.e2e.test_random_graphs import MEMORY_BYTES, run_graph
+from tests.kit.graph_runs import MEMORY_BYTES, run_graph
 from tests.kit.machines import MACHINES as CONFIGS
 from tests.kit.random_binary import OPERATORS, random_binary
 from tests.kit.random_graphs import RandomGraph

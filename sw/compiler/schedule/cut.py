@@ -47,7 +47,6 @@ def _parts(command: Command) -> Iterator[Command]:
     yield command
 
 
-@_parts.register
 def _transfer_parts(command: Transfer) -> Iterator[Command]:
     """Runs, and turns of the two loops; either loop may be the inner one."""
     inner = (command.n1, command.mem_stride1, command.sram_stride1)
@@ -80,7 +79,6 @@ def _transfer_parts(command: Transfer) -> Iterator[Command]:
                 )
 
 
-@_parts.register
 def _vector_parts(command: Vector) -> Iterator[Command]:
     """Channel tiles, rows and columns; rows have room for longer distances than columns."""
     if command.reads_acc:
@@ -130,7 +128,6 @@ def _window_fields(command: Vector) -> dict[str, int]:
     return {"n_ky": n_ky, "a_ky": a_ky, "n_kx": n_kx, "a_kx": a_kx}
 
 
-@_parts.register
 def _softmax_parts(command: Softmax) -> Iterator[Command]:
     for first, end in split(command.n_rows, most(Softmax, "n_rows")):
         yield replace(
@@ -139,3 +136,8 @@ def _softmax_parts(command: Softmax) -> Iterator[Command]:
             a_addr=command.a_addr + first * command.a_y,
             d_addr=command.d_addr + first * command.d_y,
         )
+
+
+_parts.register(Transfer, _transfer_parts)
+_parts.register(Vector, _vector_parts)
+_parts.register(Softmax, _softmax_parts)

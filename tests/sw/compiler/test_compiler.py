@@ -453,8 +453,9 @@ def _depthwise_of(
 def test_a_value_too_large_for_its_field_is_refused_in_words() -> None:
     builder = ModelBuilder()
     x = builder.input((1, 300, 1, 8), scale=0.1)
-    y = builder.average_pool2d(x, size=(300, 1))
-    with pytest.raises(CompileError, match="AVERAGE_POOL_2D #0.*window rows: 300, .*255"):
+    # Padded, so not a convolution; and 257 is no product of windows that there are.
+    y = builder.average_pool2d(x, size=(257, 1), padding="SAME")
+    with pytest.raises(CompileError, match="AVERAGE_POOL_2D #0.*window rows: 257, .*255"):
         compile_model(builder.finish([y]), preset("base"), host="refuse")
 
 

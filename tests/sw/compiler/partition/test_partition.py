@@ -118,8 +118,8 @@ def test_a_small_island_is_not_worth_the_way() -> None:
 
 def test_a_layer_too_large_for_the_machine_goes_alone() -> None:
     b = ModelBuilder()
-    x = b.input((1, 8, 8, 8), scale=0.1)
-    y = convolution(b, convolution(b, x, 512), 8)
+    x = b.input((1, 1, 1, 8), scale=0.1)
+    y = b.softmax(convolution(b, x, 3000))
     small = preset("nano").with_(act_bytes=2048)
     program = compile_model(b.finish([y]), small)
     layers = {layer.origin.index: layer for layer in program.layers}
