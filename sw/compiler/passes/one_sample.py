@@ -24,7 +24,12 @@ def one_sample(graph: Graph) -> tuple[Graph, int] | None:
         Source level.
     """
     graph = eliminate_dead_code(graph)
-    sizes = {t.shape[0] if t.shape else 0 for t in graph.tensors.values() if not t.is_constant}
+    # Numbers of one axis only are the channels of one pixel: there is no sample to tell apart.
+    sizes = {
+        tensor.shape[0] if len(tensor.shape) > 1 else 0
+        for tensor in graph.tensors.values()
+        if not tensor.is_constant
+    }
     if len(sizes) != 1:
         return None
     (batch,) = sizes

@@ -12,6 +12,8 @@ import numpy.typing as npt
 import pytest
 from celosia.errors import CompileError, InputError, ProgramError
 from celosia.sim.models.tflite_builder import ModelBuilder
+from celosia.sw.compiler.frontends.tflite.convert import load
+from celosia.sw.compiler.passes.one_sample import one_sample
 from celosia.sw.program.file import Program
 
 from tests.kit.command_line import run_cli
@@ -162,3 +164,12 @@ def test_the_command_line_says_how_and_at_what_cost(tmp_path: Path) -> None:
     result = run_cli("run", str(target), "--batch", "3", "--device", "emu")
     assert result.exit_code == 2
     assert "Give --batch to celosia compile" in result.output
+
+
+def test_a_number_for_each_sample_is_no_row_of_one() -> None:
+    """A mean of each image without the axes it is over: the result is the channels of a pixel."""
+    b = ModelBuilder()
+    x = b.input((2, 5, 4, 1), scale=0.1)
+    b.mean(x, scale=0.1, axes=(1, 2, 3), keep_dims=False)
+    assert one_sample(load(b.finish())) is None
+    assert [info.shape for info in celosia.compile(b.finish()).outputs] == [(2,)]
