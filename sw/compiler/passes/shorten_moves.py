@@ -124,8 +124,8 @@ def _map(graph: Graph, op: MoveOp) -> tuple[IndexArray, IndexArray]:
     sources, elements = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     for box in op.boxes:
         place = (
-            slice(box.y, box.y + box.height),
-            slice(box.x, box.x + box.width),
+            slice(box.y, box.y + box.height * box.stride_y, box.stride_y),
+            slice(box.x, box.x + box.width * box.stride_x, box.stride_x),
             slice(box.c, box.c + box.channels),
         )
         sources[place] = box.source

@@ -14,6 +14,7 @@ from celosia.sw.compiler.passes.shorten_moves import shorten_moves
 from celosia.sw.compiler.verify import verify
 from celosia.sw.driver.opening import open_device
 from celosia.sw.program.file import Program
+from celosia.sw.reference.golden import GoldenModel
 from celosia.sw.report.samples import random_samples
 from celosia.sw.runtime.session import Session
 
@@ -65,3 +66,22 @@ def outputs(program: Program) -> list[bytes]:
         session = Session(program, device)
         samples = random_samples(program, 4, 0)
         return [session.run(sample).output.tobytes() for sample in samples]
+
+
+def test_what_is_moved_into_every_other_pixel_is_followed() -> None:
+    """A box of an enlarged image has gaps, which what cuts the image again has to find."""
+    b = ModelBuilder()
+    x = b.input((1, 2, 2, 6), **QUANTISED)
+    state = b.variable(np.arange(48, dtype=np.int8).reshape(1, 4, 2, 6), **QUANTISED)
+    window = joined(b, [b.read_variable(state), x])
+    b.assign_variable(state, rows_of(b, window, 2, 6))
+    size = b.constant(np.array([12, 4], np.int32))
+    large = b.operator("RESIZE_NEAREST_NEIGHBOR", [window, size], (1, 12, 4, 6), **QUANTISED)
+    model = b.finish([rows_of(b, large, 3, 10)])
+    golden = GoldenModel(model)
+    values = np.random.default_rng(1).integers(-128, 128, x.shape, np.int8)
+    want = golden.run([values])
+    with open_device("emu", CONFIG) as device:
+        result = device.run(celosia.compile(model, CONFIG), [values])
+    for name, got in result.outputs.items():
+        np.testing.assert_array_equal(got, want[name])
