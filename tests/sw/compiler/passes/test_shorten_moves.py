@@ -69,15 +69,17 @@ def outputs(program: Program) -> list[bytes]:
 
 
 def test_what_is_moved_into_every_other_pixel_is_followed() -> None:
-    """A box of an enlarged image has gaps, which what cuts the image again has to find."""
+    """The places of a box of an enlarged image are apart."""
     b = ModelBuilder()
     x = b.input((1, 2, 2, 6), **QUANTISED)
     state = b.variable(np.arange(48, dtype=np.int8).reshape(1, 4, 2, 6), **QUANTISED)
     window = joined(b, [b.read_variable(state), x])
     b.assign_variable(state, rows_of(b, window, 2, 6))
-    size = b.constant(np.array([12, 4], np.int32))
-    large = b.operator("RESIZE_NEAREST_NEIGHBOR", [window, size], (1, 12, 4, 6), **QUANTISED)
-    model = b.finish([rows_of(b, large, 3, 10)])
+    four = b.constant(np.array([1, 1, 1, 4], np.int32))
+    deep = b.operator("TILE", [window, four], (1, 6, 2, 24), **QUANTISED)
+    options = ("DepthToSpaceOptions", {"BlockSize": 2})
+    large = b.operator("DEPTH_TO_SPACE", [deep], (1, 12, 4, 6), options=options, **QUANTISED)
+    model = b.finish([large])
     golden = GoldenModel(model)
     values = np.random.default_rng(1).integers(-128, 128, x.shape, np.int8)
     want = golden.run([values])
