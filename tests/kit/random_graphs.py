@@ -418,7 +418,8 @@ def random_graph(rng: Rng) -> RandomGraph:
     weights = np.array([operator.weight for operator in _OPERATORS.values()])
     wanted = growth.whole(FEWEST_OPERATORS, MOST_OPERATORS)
     draws = 0
-    while len(growth.codes) < wanted:
+    # A model has an output: the last operator's result.
+    while len(growth.codes) < wanted or growth.codes[-1] == "ASSIGN_VARIABLE":
         # Rather the newest tensors, graphs are deep more often than wide, until none is taken.
         age = int(rng.exponential(1.5 * (1 + draws // 50)))
         draws += 1
