@@ -185,9 +185,11 @@ class Slab:
         rows, odd_row = divmod(layout.row_pitch if height > 1 else 0, grid.row_pitch)
         columns, odd_pixel = divmod(layout.pixel_pitch if layout.width > 1 else 0, grid.pixel_pitch)
         rows, columns = rows * (height - 1), columns * (layout.width - 1)
+        end = round_up(byte + layout.pixel_bytes, grid.line_bytes)
         if odd_row or odd_pixel or rest + columns * grid.pixel_pitch >= grid.row_pitch:
             return None
-        end = round_up(byte + layout.pixel_bytes, grid.line_bytes)
+        if end > grid.pixel_pitch:
+            return None  # several of the grid's pixels are one of its own
         return Part(
             (grid.base, grid.row_pitch, grid.pixel_pitch),
             ((y, y + rows + 1), (x, x + columns + 1), (byte, end)),

@@ -234,6 +234,19 @@ def test_parts_of_a_tensor_in_memory_are_stored_where_it_is() -> None:
         assert_equal(program, model, inputs, SMALL8)
 
 
+def test_who_reads_another_shape_waits_for_all_rows() -> None:
+    """A pixel of 512 channels is 64 rows, which are written one stripe after the other."""
+    n = Net((64, 16, 8))
+    weights = n.rng.integers(-127, 128, (8, 1, 16, 8)).astype(np.int8)
+    x = n.b.conv2d(n.x, weights, w_scales=0.01, scale=SCALE, padding="VALID")
+    y = n.conv(n.b.reshape(x, (1, 1, 1, 512)), 8)
+    z = n.conv(n.cut(x, (0, 0, 0), (32, 1, 8)), 8)
+    model = n.b.finish([y, z])
+    inputs = [np.random.default_rng(3).integers(-128, 128, (1, 64, 16, 8)).astype(np.int8)]
+    for config in (preset("tiny"), BASE):
+        assert_equal(compile_model(model, config), model, inputs, config)
+
+
 def test_a_layer_may_read_beside_what_it_writes() -> None:
     """Parts of one storage are told apart, line by line: the array need not wait for the other."""
     layout = act_layout(5, 8, 8)
@@ -254,6 +267,11 @@ def test_a_layer_may_read_beside_what_it_writes() -> None:
     assert not part(8, (0, 2)).overlaps(part(8, (2, 4)))
     assert part(8, (0, 3)).overlaps(part(8, (2, 4)))
     assert part(8).overlaps(Footprint(part(0).place, 0, 4096)), "nothing is known of the other"
+    flat = Slab(
+        base=64, y_first=0, y_end=1, channel_first=0, grid=grid,
+        layout=type(layout)(width=1, channels=480, pixel_pitch=480, row_pitch=480),
+    )  # fmt: skip
+    assert flat.footprint.overlaps(part(8, (2, 4))), "one pixel of another shape is all of it"
 
 
 def test_depthwise_readers_still_get_rows_of_an_odd_number_of_lines() -> None:
