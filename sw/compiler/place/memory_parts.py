@@ -87,8 +87,10 @@ def stored_parts(
             window = part_of(box, graph.hwc(name)) if name else None
             if (
                 window is not None
-                and (box.x, box.width, box.stride_x, box.stride_y) == (0, whole.layout.width, 1, 1)
+                and _storable(box, whole.layout.width)
                 and name not in {*io, *taken, *places}
+                # The array takes pixels of whole lines from there.
+                and not table.tensors[name].read_in_memory
                 and alone[table.tensors[name].memory] == 1
                 and readers[name] == 1
             ):

@@ -234,6 +234,25 @@ def test_parts_of_a_tensor_in_memory_are_stored_where_it_is() -> None:
         assert_equal(program, model, inputs, SMALL8)
 
 
+def test_the_second_operand_of_a_product_is_no_part_of_a_tensor_in_memory() -> None:
+    """The array takes it from there, in whole lines and bus words."""
+    for channels in (3, 4):
+        n = Net((1, 64, 16))
+        y, a = (n.b.input((1, 1, *shape), scale=SCALE) for shape in ((64, channels), (4, 64)))
+        matrix, beside = n.b.relu(n.x, scale=SCALE), n.b.relu(y, scale=SCALE)
+        z = n.joined([beside, matrix])
+        product = n.b.operator(
+            "BATCH_MATMUL", [a, matrix], (1, 1, 4, 16), scale=SCALE,
+            options=("BatchMatMulOptions", {"AdjX": False, "AdjY": False}),
+        )  # fmt: skip
+        rng = np.random.default_rng(3)
+        inputs = [rng.integers(-128, 128, t.shape).astype(np.int8) for t in (n.x, y, a)]
+        for outputs in ([z, product], [n.b.relu(z, scale=SCALE), product]):
+            model = n.b.finish(outputs)
+            for config in (SMALL4, SMALL8):
+                assert_equal(compile_model(model, config), model, inputs, config)
+
+
 def test_who_reads_another_shape_waits_for_all_rows() -> None:
     """A pixel of 512 channels is 64 rows, which are written one stripe after the other."""
     n = Net((64, 16, 8))
