@@ -79,8 +79,7 @@ class ChunkLoader:
     """
 
     def __init__(self, config: NpuConfig, pool: ConstantPool, weight_chunks: int) -> None:
-        self.config = self._config = config
-        self.pool = self._pool = pool
+        self.config, self.pool = config, pool
         self._weight_chunks = weight_chunks
         self._wgt = Ring(config.wgt_bytes)
         self._param = Ring(config.param_bytes)
@@ -90,8 +89,8 @@ class ChunkLoader:
 
     def chunk_bytes(self, layer: WeightedLayer, chunk: Chunk) -> int:
         """Bytes of a chunk's weights and parameters on chip."""
-        tile_bytes = layer.mapping.tile_weight_bytes(self._config)
-        tile_bytes += layer.parameter_tile_bytes(self._config)
+        tile_bytes = layer.mapping.tile_weight_bytes(self.config)
+        tile_bytes += layer.parameter_tile_bytes(self.config)
         return (chunk.tiles[1] - chunk.tiles[0]) * tile_bytes
 
     def cut(
@@ -111,12 +110,12 @@ class ChunkLoader:
             Make the last chunks smaller and smaller: the array lags behind the bus by a chunk,
             and once the last weights of a program have come, nothing hides what it still does.
         """
-        tile_bytes = layer.mapping.tile_weight_bytes(self._config)
-        if tile_bytes > self._config.wgt_bytes or not layer.mapping.fits_command:
+        tile_bytes = layer.mapping.tile_weight_bytes(self.config)
+        if tile_bytes > self.config.wgt_bytes or not layer.mapping.fits_command:
             return None
         total = group[1] - group[0]
-        section = max(1, self._config.param_bytes // 2 // layer.parameter_tile_bytes(self._config))
-        most = max(1, self._config.wgt_bytes // self._weight_chunks // tile_bytes)
+        section = max(1, self.config.param_bytes // 2 // layer.parameter_tile_bytes(self.config))
+        most = max(1, self.config.wgt_bytes // self._weight_chunks // tile_bytes)
         count = max(ceil_div(total, min(most, section)), min(parts, total))
         size = ceil_div(total, count)
         ranges = (
@@ -142,15 +141,15 @@ class ChunkLoader:
         return (
             layer.mapping.fits_command
             and not layer.mapping.op.more_weights
-            and tiles * layer.mapping.tile_weight_bytes(self._config) <= self._config.wgt_bytes
-            and tiles * layer.parameter_tile_bytes(self._config) <= self._config.param_bytes
+            and tiles * layer.mapping.tile_weight_bytes(self.config) <= self.config.wgt_bytes
+            and tiles * layer.parameter_tile_bytes(self.config) <= self.config.param_bytes
         )
 
     def reserve(self, layer: WeightedLayer, group: Range) -> None:
         """Make the next loads, of a group that `fits_together`, leave one another alone."""
         tiles = group[1] - group[0]
-        self._wgt.reserve(tiles * layer.mapping.tile_weight_bytes(self._config))
-        self._param.reserve(tiles * layer.parameter_tile_bytes(self._config))
+        self._wgt.reserve(tiles * layer.mapping.tile_weight_bytes(self.config))
+        self._param.reserve(tiles * layer.parameter_tile_bytes(self.config))
 
     def load(self, layer: WeightedLayer, chunk: Chunk) -> list[Step]:
         """Return the loads of a chunk, and note in it where they put things."""
@@ -165,7 +164,7 @@ class ChunkLoader:
             self._section_first = chunk.section[0]
             steps.append(step)
         behind = chunk.tiles[0] - self._section_first
-        behind *= layer.parameter_tile_bytes(self._config)
+        behind *= layer.parameter_tile_bytes(self.config)
         chunk.param_addr = self._section_addr + behind
         return steps
 
@@ -193,13 +192,17 @@ class ChunkLoader:
         steps, places = [], []
         for space, ring, contents in (
             (Space.WGT, self._wgt, [self._weights(layer, tiles, None) for layer in layers]),
-            (Space.PARAM, self._param, [self._parameters(layer, tiles) for layer in layers]),
+            (
+                Space.PARAM,
+                self._param,
+                [self._blocks(one.mapping.op, tiles, shared=one.shared) for one in layers],
+            ),
         ):
-            offset, size = self._pool.place(
+            offset, size = self.pool.place(
                 (space.name, index, phases, tiles), partial(b"".join, contents)
             )
             address = ring.take(size)
-            steps.append(constant_load(space, address, offset, size, index, self._config))
+            steps.append(constant_load(space, address, offset, size, index, self.config))
             places.append([address + at for at in accumulate(map(len, contents[:-1]), initial=0)])
         chunks = [Chunk(tiles, None, wgt, param) for wgt, param in zip(*places, strict=True)]
         return steps, chunks
@@ -209,8 +212,8 @@ class ChunkLoader:
     ) -> bytes:
         return self._packed(layer, tiles, passes, part).tobytes()
 
-    def _parameters(self, layer: WeightedLayer, tiles: Range) -> bytes:
-        packed = pack_parameters(layer.mapping.op, self._config.rows, shared=layer.shared)
+    def _blocks(self, op: ConvOp | MatmulOp, tiles: Range, *, shared: bool) -> bytes:
+        packed = pack_parameters(op, self.config.rows, shared=shared)
         return packed[tiles[0] : tiles[1]].tobytes()
 
     def weight_parts(self, layer: WeightedLayer, tile: int, passes: Range | None) -> list[int]:
@@ -228,7 +231,7 @@ class ChunkLoader:
             mapping = replace(layer.mapping, op=replace(op, weights=op.weight_parts[part]))
             # Of the layer at hand only: packed weights are as large as the model.
             self._packs = {k: pack for k, pack in self._packs.items() if k[0] == layer.index}
-            self._packs[key] = pack_weights(mapping, layer.pixel_pitch, self._config.rows)
+            self._packs[key] = pack_weights(mapping, layer.pixel_pitch, self.config.rows)
         packed = self._packs[key][tiles[0] : tiles[1]]
         return packed if passes is None else packed[:, passes[0] : passes[1]]
 
@@ -244,12 +247,11 @@ class ChunkLoader:
 
         `part`: number of `ConvOp.weight_parts`.
         """
-
         content = partial(self._weights, layer, tiles, passes, part)
         key = ("wgt", layer.index, layer.phase, tiles, passes, part)
-        offset, size = self._pool.place(key, content)
+        offset, size = self.pool.place(key, content)
         address = self._wgt.take(size)
-        step = constant_load(Space.WGT, address, offset, size, layer.index, self._config)
+        step = constant_load(Space.WGT, address, offset, size, layer.index, self.config)
         return step, address
 
     def load_parameters(self, layer: WeightedLayer, tiles: Range) -> tuple[Step, int]:
@@ -267,14 +269,10 @@ class ChunkLoader:
         phase: int = 0,
     ) -> tuple[Step, int]:
         """Return the load of an operator's parameter blocks of some tiles, and their address."""
-
-        def content() -> bytes:
-            packed = pack_parameters(op, self._config.rows, shared=shared)
-            return packed[tiles[0] : tiles[1]].tobytes()
-
-        offset, size = self._pool.place(("param", index, phase, tiles), content)
+        content = partial(self._blocks, op, tiles, shared=shared)
+        offset, size = self.pool.place(("param", index, phase, tiles), content)
         address = self._param.take(size)
-        step = constant_load(Space.PARAM, address, offset, size, index, self._config)
+        step = constant_load(Space.PARAM, address, offset, size, index, self.config)
         return step, address
 
     def take_weights(self, size_bytes: int) -> int:
