@@ -1,33 +1,30 @@
-"""The commands that copy a part of a tensor on chip, a line at a time.
+"""The command that copies a part of a tensor on chip, a line at a time.
 
 The vector engine's maximum of a window of one pixel is that pixel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Vector, VectorOp
 from celosia.sw.compiler.arithmetic.boxes import Box
-from celosia.sw.compiler.arithmetic.whole import ceil_div, split
+from celosia.sw.compiler.arithmetic.whole import ceil_div
 from celosia.sw.compiler.place.layout import Slab
-from celosia.sw.compiler.place.limits import most
 from celosia.sw.compiler.place.views import window_of
 from celosia.sw.compiler.steps import Step
 
-__all__ = ["line_copy_steps"]
+__all__ = ["line_copy_step"]
 
 
-def line_copy_steps(
+def line_copy_step(
     box: Box,
     source: Slab,
     image: tuple[int, int, int],
     target: Slab,
     layer: int,
     config: NpuConfig,
-) -> Iterator[Step]:
-    """Yield the commands that copy a box.
+) -> Step:
+    """Return the command that copies a box, which may be too large for one (`cut`).
 
     Parameters
     ----------
@@ -48,28 +45,18 @@ def line_copy_steps(
     a, d = source.layout, target.layout
     row = window.row[0] * a.row_pitch + window.row[1] * a.pixel_pitch
     pixel = window.pixel[0] * a.row_pitch + window.pixel[1] * a.pixel_pitch
-    for y, y_end in split(box.height, most(Vector, "out_h")):
-        for x, x_end in split(box.width, most(Vector, "out_w")):
-            height, width = y_end - y, x_end - x
-            first = source.address(window.y, window.x, window.c) + y * row + x * pixel
-            place = target.address(box.y + y * box.stride_y, box.x + x * box.stride_x, box.c)
-            command = Vector(
-                op=int(VectorOp.MAX),
-                n_oc=ceil_div(box.channels, line),
-                out_h=height,
-                out_w=width,
-                a_addr=first // line,
-                a_y=row // line if height > 1 else 0,
-                a_x=pixel // line if width > 1 else 0,
-                d_addr=place // line,
-                d_y=box.stride_y * d.row_pitch // line if height > 1 else 0,
-                d_x=box.stride_x * d.pixel_pitch // line if width > 1 else 0,
-                act_min=-128,
-                act_max=127,
-            )
-            yield Step(
-                command=command,
-                reads=(source.footprint,),
-                writes=(target.footprint,),
-                layer=layer,
-            )
+    command = Vector(
+        op=int(VectorOp.MAX),
+        n_oc=ceil_div(box.channels, line),
+        out_h=box.height,
+        out_w=box.width,
+        a_addr=source.address(window.y, window.x, window.c) // line,
+        a_y=row // line if box.height > 1 else 0,
+        a_x=pixel // line if box.width > 1 else 0,
+        d_addr=target.address(box.y, box.x, box.c) // line,
+        d_y=box.stride_y * d.row_pitch // line if box.height > 1 else 0,
+        d_x=box.stride_x * d.pixel_pitch // line if box.width > 1 else 0,
+        act_min=-128,
+        act_max=127,
+    )
+    return Step(command=command, reads=(source.footprint,), writes=(target.footprint,), layer=layer)

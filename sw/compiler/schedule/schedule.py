@@ -29,7 +29,7 @@ from celosia.sw.compiler.schedule.chunks import Chunk, ChunkLoader, WeightedLaye
 from celosia.sw.compiler.schedule.constants import ConstantPool, constant_load
 from celosia.sw.compiler.schedule.conv import ConvJob, conv_steps
 from celosia.sw.compiler.schedule.copy import copy_steps
-from celosia.sw.compiler.schedule.line_copy import line_copy_steps
+from celosia.sw.compiler.schedule.line_copy import line_copy_step
 from celosia.sw.compiler.schedule.phases import (
     PhasesJob,
     phase_steps,
@@ -288,8 +288,8 @@ class _Scheduler:
         for box in move.copied:
             name = work.inputs[box.source]
             image = self.graph.hwc(name)
-            self.steps.extend(
-                line_copy_steps(box, places[name], image, target, work.index, self.config)
+            self.steps.append(
+                line_copy_step(box, places[name], image, target, work.index, self.config)
             )
         load = work.kind.load
         if move.loaded is not None and load is not None:
