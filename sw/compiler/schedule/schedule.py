@@ -15,7 +15,7 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Load, Space, Store
 from celosia.sw.compiler.arithmetic.boxes import Box
 from celosia.sw.compiler.arithmetic.whole import Range, ceil_div, split
-from celosia.sw.compiler.ir import Graph
+from celosia.sw.compiler.ir import Graph, NpuOp
 from celosia.sw.compiler.ops.npu.job import LoadJob, MatrixJob, VectorJob
 from celosia.sw.compiler.ops.npu.kind import Placement
 from celosia.sw.compiler.place.layout import ActLayout, Slab, transfer_step
@@ -214,16 +214,14 @@ class _Scheduler:
     def _load_changed(self, work_plan: WorkPlan) -> None:
         """Load tensors in another form."""
         work, tiling = work_plan.work, work_plan.tiling
-        load = work.kind.load
-        assert load is not None, "the load engine makes its output"
         move = self.plan.table.moves.get(work.index)
         if move is not None:
             self._move_on_chip(work, move)
             return
         stored = self.plan.stored.get(work.index)
-        if stored is not None and stored.left is None:
+        left = None if stored is None else stored.left
+        if stored is not None and left is None:
             return
-        op = work.op if stored is None or stored.left is None else stored.left
         output = self.plan.table.tensors[work.output]
         tiles = (0, ceil_div(output.layout.channels, self.config.line_bytes))
         whole = (0, output.height), (0, output.layout.width), tiles
@@ -240,21 +238,29 @@ class _Scheduler:
                 if tiling is None
                 else self._target(work_plan, rows, columns, group, buffer)
             )
-            job = LoadJob(
-                images=tuple(self.graph.hwc(name) for name in op.inputs),
-                homes=tuple(self.plan.home_plan.homes[name] for name in op.inputs),
-                target=target,
-                rows=rows,
-                columns=columns,
-                channels=(group[0] * line, min(group[1] * line, output.layout.channels)),
-                layer=work.index,
-            )
-            self.steps.extend(load(op, job, self.pool))
-            if stored is not None and stored.left is not None:
-                for box in stored.left.boxes:
+            channels = group[0] * line, min(group[1] * line, output.layout.channels)
+            self._load_boxes(work, left or work.op, target, rows, columns, channels)
+            if left is not None:
+                for box in left.boxes:
                     self._store_part(box, target, work)
             elif work.output in self.plan.home_plan.homes:
                 self._transfer(Store, target, work.output, work.index)
+
+    def _load_boxes(
+        self, work: Work, op: NpuOp, target: Slab, rows: Range, columns: Range, channels: Range
+    ) -> None:
+        """Load a part of a work's output as an operator says: the work's own, or some of it."""
+        assert work.kind.load is not None, "the load engine makes its output"
+        job = LoadJob(
+            images=tuple(self.graph.hwc(name) for name in op.inputs),
+            homes=tuple(self.plan.home_plan.homes[name] for name in op.inputs),
+            target=target,
+            rows=rows,
+            columns=columns,
+            channels=channels,
+            layer=work.index,
+        )
+        self.steps.extend(work.kind.load(op, job, self.pool))
 
     def _store_part(self, whole: Box, target: Slab, work: Work) -> None:
         """Store what of a part of the output is on chip: beside it are others, in memory only."""
@@ -291,18 +297,9 @@ class _Scheduler:
             self.steps.append(
                 line_copy_step(box, places[name], image, target, work.index, self.config)
             )
-        load = work.kind.load
-        if move.loaded is not None and load is not None:
-            job = LoadJob(
-                images=tuple(self.graph.hwc(name) for name in move.loaded.sources),
-                homes=tuple(self.plan.home_plan.homes[name] for name in move.loaded.sources),
-                target=target,
-                rows=(0, target.y_end),
-                columns=(0, target.layout.width),
-                channels=(0, target.layout.channels),
-                layer=work.index,
-            )
-            self.steps.extend(load(move.loaded, job, self.pool))
+        if move.loaded is not None:
+            columns, channels = (0, target.x_end), (0, target.layout.channels)
+            self._load_boxes(work, move.loaded, target, (0, target.y_end), columns, channels)
         if work.output in self.plan.home_plan.homes:
             self._transfer(Store, target, work.output, work.index)
 
@@ -313,7 +310,7 @@ class _Scheduler:
         rows, columns, _ = self.graph.hwc(work.output)
         whole = self._whole(work.inputs[0])
         part = replace(
-            whole.rows(y, y + rows),
+            whole,
             base=whole.address(y, x),
             y_first=0,
             y_end=rows,
