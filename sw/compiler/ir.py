@@ -913,11 +913,18 @@ class Graph:
     @property
     def interface_names(self) -> tuple[list[str], list[str]]:
         """Names of the model's own inputs and outputs."""
-        if self.interface is None:
-            return self.inputs, self.outputs
         return (
-            [tensor.name for tensor in self.interface.inputs],
-            [tensor.name for tensor in self.interface.outputs],
+            [tensor.name for tensor in self.own_interface.inputs],
+            [tensor.name for tensor in self.own_interface.outputs],
+        )
+
+    @property
+    def own_interface(self) -> Interface:
+        """What the model takes and gives, whether or not the graph's are others."""
+        return self.interface or Interface(
+            inputs=tuple(self.tensors[name] for name in self.inputs),
+            outputs=tuple(self.tensors[name] for name in self.outputs),
+            conversions=(),
         )
 
     @property
@@ -963,10 +970,6 @@ def with_state(graph: Graph, state: tuple[State, ...]) -> Graph:
         inputs=[*graph.inputs, *(variable.before for variable in state)],
         # A variable's value may be an output as well, or that of two variables.
         outputs=list(dict.fromkeys([*graph.outputs, *(variable.after for variable in state)])),
-        interface=Interface(
-            inputs=tuple(graph.tensors[name] for name in graph.inputs),
-            outputs=tuple(graph.tensors[name] for name in graph.outputs),
-            conversions=(),
-        ),
+        interface=graph.own_interface,
         state=state,
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +39,7 @@ class RandomModel:
     """A model and one set of inputs for it, in the order of the model's inputs."""
 
     model: bytes
-    inputs: list[Int8]
+    inputs: list[npt.NDArray[Any]]
 
 
 # ---------------------------------------------------------------------- draws
@@ -430,7 +431,7 @@ def random_operator(code: str, rng: Rng) -> RandomModel:
     """
     builder = ModelBuilder()
     inputs = _MAKERS[code](rng, builder)
-    return RandomModel(builder.finish(), inputs)
+    return RandomModel(builder.finish(), [*inputs])
 
 
 # ---------------------------------------------------------------------- networks

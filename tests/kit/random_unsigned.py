@@ -6,26 +6,19 @@ Weights have a zero point anywhere, so that many exceed eight bits when it is ta
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
 
-__all__ = ["UNSIGNED_OPERATORS", "UnsignedModel", "random_unsigned"]
+from tests.kit.random_models import RandomModel
+
+__all__ = ["UNSIGNED_OPERATORS", "random_unsigned"]
 
 Rng = np.random.Generator
 UInt8 = npt.NDArray[np.uint8]
 Options = tuple[str, dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class UnsignedModel:
-    """A model and one set of inputs for it, in the order of the model's inputs."""
-
-    model: bytes
-    inputs: list[UInt8]
 
 
 class _Draw:
@@ -187,7 +180,7 @@ UNSIGNED_OPERATORS = tuple(_MAKERS)
 """The schema's names of the operators that `random_unsigned` can make."""
 
 
-def random_unsigned(code: str, rng: Rng) -> UnsignedModel:
+def random_unsigned(code: str, rng: Rng) -> RandomModel:
     """Make a model of one operator.
 
     Parameters
@@ -199,4 +192,4 @@ def random_unsigned(code: str, rng: Rng) -> UnsignedModel:
     """
     draw = _Draw(rng)
     _MAKERS[code](draw)
-    return UnsignedModel(draw.builder.finish(), draw.inputs)
+    return RandomModel(draw.builder.finish(), draw.inputs)

@@ -56,6 +56,23 @@ class Box:
     stride_y: int = 1
     stride_x: int = 1
 
+    @staticmethod
+    def dense(height: int, width: int, channels: int) -> Box:
+        """Return a whole result that is the first source as it is."""
+        return Box(
+            source=0,
+            offset=0,
+            y=0,
+            x=0,
+            c=0,
+            height=height,
+            width=width,
+            channels=channels,
+            step_y=width * channels,
+            step_x=channels,
+            step_c=1,
+        )
+
     @property
     def span(self) -> tuple[int, int]:
         """The least and the greatest element of the source that it takes."""

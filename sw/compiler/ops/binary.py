@@ -39,7 +39,7 @@ from celosia.sw.compiler.ops.broadcast import Operands, operands_of
 from celosia.sw.compiler.ops.elementwise import table_op
 from celosia.sw.compiler.ops.npu.add import added
 from celosia.sw.compiler.ops.npu.product import MOST_SHIFT, multiplied, squared
-from celosia.sw.compiler.ops.operator import Lowered, Operator, always
+from celosia.sw.compiler.ops.operator import Lowered, Operator, first_axis_first
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 
 __all__ = ["OPERATORS"]
@@ -342,7 +342,7 @@ OPERATORS = (
         limits=_BROADCAST,
         lower=lower_add,
         batches=True,
-        apart=always,
+        apart=first_axis_first,
         constants=True,
     ),
     Operator(
@@ -352,7 +352,7 @@ OPERATORS = (
         limits=_BROADCAST,
         lower=lower_mul,
         batches=True,
-        apart=always,
+        apart=first_axis_first,
         constants=True,
     ),
     Operator(
@@ -362,7 +362,7 @@ OPERATORS = (
         limits=f"{_BROADCAST}; equal quantisation",
         lower=lower_extremum,
         batches=True,
-        apart=always,
+        apart=first_axis_first,
         constants=True,
     ),
     Operator(
@@ -372,7 +372,7 @@ OPERATORS = (
         limits="a constant slope, one for all or one a channel",
         lower=lower_prelu,
         batches=True,
-        apart=always,
+        apart=first_axis_first,
     ),
     Operator(
         names=("SQUARED_DIFFERENCE",),
@@ -381,7 +381,7 @@ OPERATORS = (
         limits=_BROADCAST,
         lower=lower_squared_difference,
         batches=True,
-        apart=always,
+        apart=first_axis_first,
         constants=True,
         uint8=False,
     ),

@@ -135,23 +135,14 @@ def operands_of(graph: Graph, op: SourceOp, a: Tensor, b: Tensor, result: Tensor
 
 def _loaded(op: SourceOp, data: npt.NDArray[Any], name: str, view: Image) -> MoveOp:
     """Return what loads a constant as a tensor."""
-    height, width, channels = view
-    box = Box(
-        source=0,
-        offset=0,
-        y=0,
-        x=0,
-        c=0,
-        height=height,
-        width=width,
-        channels=channels,
-        step_y=width * channels,
-        step_x=channels,
-        step_c=1,
-    )
     content = np.ascontiguousarray(data, np.int8).tobytes()
     return MoveOp(
-        origin=op.origin, fused=op.fused, output=name, sources=(), constants=content, boxes=(box,)
+        origin=op.origin,
+        fused=op.fused,
+        output=name,
+        sources=(),
+        constants=content,
+        boxes=(Box.dense(*view),),
     )
 
 

@@ -39,7 +39,7 @@ from celosia.sw.compiler.ops.moves import moved
 from celosia.sw.compiler.ops.operator import Lowered, Operator
 from celosia.sw.compiler.passes.rewrite import contradiction, unsupported
 
-__all__ = ["OPERATORS", "lower_run_time_weights"]
+__all__ = ["OPERATORS", "bias_of", "lower_run_time_weights"]
 
 
 @dataclass
@@ -201,8 +201,6 @@ def lower_run_time_weights(graph: Graph, op: SourceOp) -> Lowered:
     result = graph.tensors[op.results[0]]
     if weights.dtype is not DType.INT8 or len(weights.shape) != 2:
         raise contradiction(op, f"weights {weights.dtype}{list(weights.shape)}")
-    if op.options.get("weights_format") != 0:
-        raise unsupported(op, "shuffled weights", "convert without a microcontroller-specific step")
     if x.scale is None or weights.scale is None or result.scale is None:
         raise contradiction(op, "input, weights or output have no scale")
     columns, depth = weights.shape
@@ -222,7 +220,7 @@ def lower_run_time_weights(graph: Graph, op: SourceOp) -> Lowered:
     rows = max(hwc(a.shape)[1], hwc(result.shape)[1])
     rows = count if rows == 1 else rows
     batches = count // rows
-    bias = _bias(graph, op, columns)
+    bias = bias_of(graph, op, columns)
     activation = str(op.options.get("fused_activation_function", "NONE"))
     act_min, act_max = activation_range(activation, result.scale, result.zero_point)
     real = product_scale(x.scale, weights.scale, result.scale, single=False)
@@ -256,7 +254,8 @@ def lower_run_time_weights(graph: Graph, op: SourceOp) -> Lowered:
     return [*product.ops, matmul], product.tensors
 
 
-def _bias(graph: Graph, op: SourceOp, columns: int) -> Int32Array:
+def bias_of(graph: Graph, op: SourceOp, columns: int) -> Int32Array:
+    """Return the bias of an operator of weights, which is its third input; 0 where it has none."""
     name = op.operands[2] if len(op.operands) > 2 else None
     if name is None:
         return np.zeros(columns, np.int32)

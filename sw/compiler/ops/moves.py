@@ -26,7 +26,12 @@ from celosia.sw.compiler.ir import (
     made_like,
 )
 from celosia.sw.compiler.ops.operator import Lowered, Operator, always
-from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
+from celosia.sw.compiler.passes.rewrite import (
+    constant_numbers,
+    contradiction,
+    same_quantisation,
+    unsupported,
+)
 
 __all__ = ["OPERATORS", "lower_by_fill", "lower_by_pixels", "moved"]
 
@@ -90,13 +95,12 @@ class _Elements:
 
     def numbers(self, operand: int) -> list[int]:
         """Return the values of an operand that has to be constant whole numbers."""
-        name = self.op.operands[operand] if operand < len(self.op.operands) else None
-        data = None if name is None else self.graph.tensors[name].data
-        if data is None or data.dtype.kind not in "iu":
+        numbers = constant_numbers(self.graph, self.op, operand)
+        if numbers is None:
             raise unsupported(
                 self.op, f"its operand {operand} is not constant", "use constant whole numbers"
             )
-        return [int(value) for value in data.flat]
+        return numbers
 
     def option(self, name: str) -> int:
         """Return an option that is a whole number."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from celosia.sw.compiler.ir import DType, Graph, NpuOp, SourceOp, Tensor
 
-__all__ = ["Lowered", "Operator", "always", "off_first_axis"]
+__all__ = ["Lowered", "Operator", "always", "first_axis_first", "off_first_axis"]
 
 Lowered = tuple[list[NpuOp], list[Tensor]]
 """Operators of the NPU, and tensors between them that the file does not have."""
@@ -16,6 +16,13 @@ Lowered = tuple[list[NpuOp], list[Tensor]]
 def always(graph: Graph, op: SourceOp) -> bool:
     """Say yes."""
     return True
+
+
+def first_axis_first(graph: Graph, op: SourceOp) -> bool:
+    """Return whether the result's first axis is that of every activation, which may broadcast."""
+    rank = len(graph.tensors[op.results[0]].shape)
+    operands = (graph.tensors[name] for name in op.inputs)
+    return all(len(tensor.shape) == rank for tensor in operands if not tensor.is_constant)
 
 
 def off_first_axis(operand: int) -> Callable[[Graph, SourceOp], bool]:

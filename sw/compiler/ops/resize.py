@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from celosia.hw.contract.isa import Rounding
+from celosia.sw.compiler.arithmetic.fixed import INT8_MAX
 from celosia.sw.compiler.ir import Graph, NpuOp, ReshapeOp, SourceOp
 from celosia.sw.compiler.ops.moves import lower_by_pixels
 from celosia.sw.compiler.ops.npu.phases import PhasesOp
@@ -24,7 +25,6 @@ __all__ = ["OPERATORS"]
 
 NEARLY_ONE = (1 << 31) - 1
 """Multiplier that leaves sums as they are: the first rounding of DOUBLE restores them."""
-MOST = 127
 
 
 def lower_resize_bilinear(graph: Graph, op: SourceOp) -> NpuOp | Lowered:
@@ -58,16 +58,16 @@ def lower_resize_bilinear(graph: Graph, op: SourceOp) -> NpuOp | Lowered:
         weights = np.outer(along_y, along_x)
         common = gcd(*(int(weight) for weight in weights.flat), 1 << 2 * INTERPOLATION_BITS)
         weights = weights // common
-        if weights.max() > 2 * MOST:
+        if weights.max() > 2 * INT8_MAX:
             raise unsupported(
                 op,
                 f"from {height}x{width} to {out_h}x{out_w} pixels it weights them with"
-                f" {int(weights.max())}/{int(weights.sum())}, which {2 * MOST} is the most for",
+                f" {int(weights.max())}/{int(weights.sum())}, which {2 * INT8_MAX} is the most for",
                 "use a factor of 2, 4 or 8, or resize in two steps",
             )
-        first = np.minimum(weights, MOST)
+        first = np.minimum(weights, INT8_MAX)
         rest = None
-        if weights.max() > MOST:
+        if weights.max() > INT8_MAX:
             rest = np.repeat((weights - first)[..., None], channels, axis=2).astype(np.int8)
         bits = int(weights.sum()).bit_length() - 1
         return {

@@ -37,7 +37,7 @@ from celosia.sw.compiler.ir import (
     hwc,
     made_like,
 )
-from celosia.sw.compiler.ops.matmul import lower_run_time_weights
+from celosia.sw.compiler.ops.matmul import bias_of, lower_run_time_weights
 from celosia.sw.compiler.ops.moves import lower_by_fill
 from celosia.sw.compiler.ops.npu.phases import PhasesOp
 from celosia.sw.compiler.ops.operator import Lowered, Operator, always
@@ -68,7 +68,7 @@ class _Operands:
     source: Tensor
     weights: WideArray
     filter_scales: Float32Array
-    bias: Int32Array | None
+    bias: Int32Array
     result: Tensor
     in_scale: float
     out_scale: float
@@ -182,12 +182,12 @@ def lower_fully_connected(graph: Graph, op: SourceOp) -> tuple[list[NpuOp], list
     tensors : list of Tensor
         The reshaped input, if there is one.
     """
+    if op.options.get("weights_format") != 0:
+        raise unsupported(op, "shuffled weights", "convert without a microcontroller-specific step")
     if graph.tensors[op.inputs[1]].data is None:
         return lower_run_time_weights(graph, op)
     x = _operands(graph, op, rank=2, channel_axis=0)
     cout, depth = x.weights.shape
-    if op.options.get("weights_format") != 0:
-        raise unsupported(op, "shuffled weights", "convert without a microcontroller-specific step")
     if x.source.elements % depth:
         raise contradiction(op, f"weights of depth {depth} for input {list(x.source.shape)}")
     batch = x.source.elements // depth
@@ -373,23 +373,11 @@ def _operands(graph: Graph, op: SourceOp, *, rank: int, channel_axis: int) -> _O
         source=source,
         weights=filter_.data.astype(np.int16) - np.int16(filter_.zero_point),
         filter_scales=scales,
-        bias=_bias(graph, op, cout),
+        bias=bias_of(graph, op, cout),
         result=result,
         in_scale=source.scale,
         out_scale=result.scale,
     )
-
-
-def _bias(graph: Graph, op: SourceOp, cout: int) -> Int32Array | None:
-    name = op.operands[2] if len(op.operands) > 2 else None
-    if name is None:
-        return None
-    bias = graph.tensors[name]
-    if bias.data is None:
-        raise unsupported(op, "its bias is computed at run time", "use a constant bias")
-    if bias.dtype is not DType.INT32 or bias.elements != cout:
-        raise contradiction(op, f"bias is {bias.dtype}{list(bias.shape)} for {cout} channels")
-    return bias.data.reshape(cout)
 
 
 def _common(
@@ -407,8 +395,8 @@ def _common(
     )
     activation = str(op.options.get("fused_activation_function", "NONE"))
     act_min, act_max = activation_range(activation, x.out_scale, x.result.zero_point)
-    bias = np.zeros(cout, np.int64) if x.bias is None else x.bias.astype(np.int64)
-    folded = bias - x.source.zero_point * weights.sum(axis=sum_axes, dtype=np.int64)
+    sums = weights.sum(axis=sum_axes, dtype=np.int64)
+    folded = x.bias.astype(np.int64) - x.source.zero_point * sums
     common = {
         "origin": op.origin,
         "fused": op.fused,

@@ -61,18 +61,5 @@ def _is_dense(graph: Graph, name: str, config: NpuConfig) -> bool:
 
 
 def _copy(graph: Graph, op: NpuOp, source: Tensor, copy: Tensor) -> MoveOp:
-    height, width, channels = graph.hwc(source.name)
-    box = Box(
-        source=0,
-        offset=0,
-        y=0,
-        x=0,
-        c=0,
-        height=height,
-        width=width,
-        channels=channels,
-        step_y=width * channels,
-        step_x=channels,
-        step_c=1,
-    )
+    box = Box.dense(*graph.hwc(source.name))
     return MoveOp(origin=op.origin, output=copy.name, sources=(source.name,), boxes=(box,))

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from celosia.sw.compiler.arithmetic import floats
+from celosia.sw.compiler.arithmetic.fixed import INT8_MAX, INT8_MIN
 from celosia.sw.compiler.ir import DType, Graph, Op, SourceOp, Tensor
-from celosia.sw.compiler.passes.rewrite import with_ops
+from celosia.sw.compiler.passes.rewrite import RESHAPES, with_ops
 
 __all__ = ["evaluate", "fold_constants"]
-
-_RESHAPES = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
 
 
 def fold_constants(graph: Graph) -> Graph:
@@ -37,7 +37,7 @@ def evaluate(op: SourceOp, tensors: dict[str, Tensor]) -> npt.NDArray[Any] | Non
     source, result = tensors[op.inputs[0]], tensors[op.results[0]]
     if source.data is None:
         return None
-    if op.name in _RESHAPES:
+    if op.name in RESHAPES:
         if source.elements != result.elements or source.dtype != result.dtype:
             return None
         return source.data.reshape(result.shape).copy()
@@ -55,21 +55,13 @@ def _dequantize(source: Tensor, result: Tensor) -> npt.NDArray[np.float32] | Non
         return None
     if source.dtype not in (DType.INT8, DType.UINT8, DType.INT16, DType.INT32):
         return None
-    centred = (source.data.astype(np.int64) - source.zero_point).astype(np.float32)
-    return np.asarray(np.float32(source.scale) * centred, np.float32)
+    return floats.dequantised(source.data.astype(np.int64), source.scale, source.zero_point)
 
 
 def _quantize(source: Tensor, result: Tensor) -> npt.NDArray[np.int8] | None:
-    """Affine quantisation, halves away from zero, in single precision as the reference."""
     if source.data is None or source.dtype is not DType.FLOAT32 or result.dtype is not DType.INT8:
         return None
     if result.scale is None or not np.all(np.isfinite(source.data)):
         return None
-    with np.errstate(over="ignore"):
-        ratio = (source.data / np.float32(result.scale)).astype(np.float64)
-    ratio = np.clip(ratio, -1024.0, 1024.0)  # far outside int8: only avoids the overflow
-    rounded = np.trunc(ratio + np.copysign(0.5, ratio))
-    quantised: npt.NDArray[np.int8] = np.clip(rounded + result.zero_point, -128, 127).astype(
-        np.int8
-    )
-    return quantised
+    codes = floats.quantised(source.data, result.scale, result.zero_point, (INT8_MIN, INT8_MAX))
+    return codes.astype(np.int8)

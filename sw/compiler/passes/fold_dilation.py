@@ -12,13 +12,17 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from celosia.sw.compiler.ir import Graph, Op, SourceOp, Tensor, made_like
-from celosia.sw.compiler.passes.rewrite import same_quantisation, with_ops
+from celosia.sw.compiler.passes.rewrite import (
+    RESHAPES,
+    constant_numbers,
+    same_quantisation,
+    with_ops,
+)
 from celosia.sw.compiler.passes.window import EXPLICIT_PADS
 
 __all__ = ["fold_dilation"]
 
 _CONVOLUTIONS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D"})
-_RESHAPES = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
 
 Pair = tuple[int, int]
 
@@ -67,10 +71,10 @@ def _pattern(graph: Graph, first: SourceOp) -> _Pattern | None:
     conv, last = next(op for op in ops if op.name in _CONVOLUTIONS), ops[-1]
     source, result = graph.tensors[first.inputs[0]], graph.tensors[last.results[0]]
     kernel, inner = graph.tensors[conv.inputs[1]], graph.tensors[conv.inputs[0]]
-    block, pads = _numbers(graph, first, 1), _numbers(graph, first, 2)
+    block, pads = constant_numbers(graph, first, 1), constant_numbers(graph, first, 2)
     if (
-        None in (block, pads, crops := _numbers(graph, last, 2))
-        or block != _numbers(graph, last, 1)
+        None in (block, pads, crops := constant_numbers(graph, last, 2))
+        or block != constant_numbers(graph, last, 1)
         or not same_quantisation(source, graph.tensors[first.results[0]])
         or not same_quantisation(graph.tensors[last.inputs[0]], result)
         or len(inner.shape) != 4
@@ -137,17 +141,9 @@ def _chain(graph: Graph, first: SourceOp) -> tuple[SourceOp, ...] | None:
     names = [op.name for op in ops[1:-1]]
     if len(names) == 1 and names[0] in _CONVOLUTIONS:
         return tuple(ops)
-    if len(names) == 3 and names[1] in _CONVOLUTIONS and {names[0], names[2]} <= _RESHAPES:
+    if len(names) == 3 and names[1] in _CONVOLUTIONS and {names[0], names[2]} <= RESHAPES:
         return tuple(ops)
     return None
-
-
-def _numbers(graph: Graph, op: SourceOp, operand: int) -> list[int] | None:
-    name = op.operands[operand] if operand < len(op.operands) else None
-    data = None if name is None else graph.tensors[name].data
-    if data is None or data.dtype.kind not in "iu":
-        return None
-    return [int(value) for value in data.flat]
 
 
 def _replaced(graph: Graph, pattern: _Pattern) -> Graph:

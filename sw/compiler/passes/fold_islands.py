@@ -66,7 +66,10 @@ def fold_islands(graph: Graph) -> Graph:
     known: dict[str, _Function] = {}
     ops: list[Op] = []
     for op in graph.ops:
-        function = _function(graph, op, known, constants) if isinstance(op, SourceOp) else None
+        try:
+            function = _function(graph, op, known, constants) if isinstance(op, SourceOp) else None
+        except QuantizationError as error:
+            raise unsupported(op, str(error), "calibrate or train the model again") from error
         if function is None:
             ops.append(op)
             continue
@@ -93,7 +96,7 @@ def _table(function: _Function, result: Tensor) -> TableOp:
         )
     tables = codes[0].astype(np.int8)
     # The operator that computes something names the layer.
-    main = next((op for op in reversed(function.ops[1:-1])), function.ops[-1])
+    main = function.ops[-2 if len(function.ops) > 2 else -1]
     return TableOp(
         origin=main.origin,
         fused=tuple(op.origin.index for op in function.ops if op is not main),
@@ -161,16 +164,13 @@ def _values(
     if op.name == "CAST" and source.dtype in INTEGERS and result.dtype is DType.FLOAT32:
         return values[0].astype(np.float32)
     if op.name == "QUANTIZE" and result.dtype in INTEGERS and result.scale is not None:
-        limits = np.iinfo(str(result.dtype))
+        info = np.iinfo(str(result.dtype))
+        target, limits = (result.scale, result.zero_point), (int(info.min), int(info.max))
         if source.dtype is DType.FLOAT32:
-            return floats.quantised(
-                values[0].astype(np.float32),
-                result.scale,
-                result.zero_point,
-                (limits.min, limits.max),
-            )
+            return floats.quantised(values[0].astype(np.float32), *target, limits)
         if source.dtype in INTEGERS and source.scale is not None:
-            return _requantised(op, values[0].astype(np.int64), source, result)
+            codes = values[0].astype(np.int64)
+            return requantised(codes, (source.scale, source.zero_point), target, limits)
         return None
     if kinds != {DType.FLOAT32}:
         return None
@@ -179,26 +179,5 @@ def _values(
     if op.name in floats.UNARY and len(wide) == 1:
         return floats.unary(op.name, wide[0], op.options)
     if op.name in floats.BINARY and len(wide) == 2:
-        try:
-            return floats.binary(op.name, wide[0], wide[1], op.options)
-        except QuantizationError as error:
-            raise unsupported(op, str(error), "calibrate or train the model again") from error
+        return floats.binary(op.name, wide[0], wide[1], op.options)
     return None
-
-
-def _requantised(
-    op: SourceOp, codes: npt.NDArray[np.int64], source: Tensor, result: Tensor
-) -> npt.NDArray[np.int64]:
-    """QUANTIZE from integers to integers."""
-    assert source.scale is not None
-    assert result.scale is not None
-    limits = np.iinfo(str(result.dtype))
-    try:
-        return requantised(
-            codes,
-            (source.scale, source.zero_point),
-            (result.scale, result.zero_point),
-            (int(limits.min), int(limits.max)),
-        )
-    except QuantizationError as error:
-        raise unsupported(op, str(error), "calibrate or train the model again") from error

@@ -18,11 +18,15 @@ __all__ = ["one_sample"]
 def one_sample(graph: Graph) -> tuple[Graph, int] | None:
     """Return the graph of one sample and how many samples the model has; None if it has no batch.
 
+    A model with variables has none: what one run leaves is of all its samples.
+
     Parameters
     ----------
     graph : Graph
         Source level.
     """
+    if graph.state:
+        return None
     graph = eliminate_dead_code(graph)
     # Numbers of one axis only are the channels of one pixel: there is no sample to tell apart.
     sizes = {

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from celosia.sw.compiler.ir import Graph, Op, SourceOp
 from celosia.sw.compiler.passes.rewrite import (
+    RESHAPES,
     rename_inputs,
     rename_output,
     same_quantisation,
@@ -14,8 +15,6 @@ from celosia.sw.compiler.passes.rewrite import (
 )
 
 __all__ = ["remove_identities"]
-
-_RESHAPES = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
 
 
 def remove_identities(graph: Graph) -> Graph:
@@ -36,7 +35,7 @@ def _join_reshapes(graph: Graph) -> Graph:
     origin: dict[str, str] = {}
     ops: list[Op] = []
     for op in graph.ops:
-        if isinstance(op, SourceOp) and op.name in _RESHAPES:
+        if isinstance(op, SourceOp) and op.name in RESHAPES:
             op = rename_inputs(op, origin)
             source, result = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
             if source.elements == result.elements:
@@ -46,7 +45,7 @@ def _join_reshapes(graph: Graph) -> Graph:
 
 
 def _is_identity(graph: Graph, op: SourceOp) -> bool:
-    if op.name not in {*_RESHAPES, "QUANTIZE", "PAD"}:
+    if op.name not in {*RESHAPES, "QUANTIZE", "PAD"}:
         return False
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
     if source.shape != result.shape or not same_quantisation(source, result):

@@ -10,6 +10,8 @@ from celosia.errors import ModelError, UnsupportedError
 from celosia.sw.compiler.ir import Graph, NpuOp, Op, SourceOp, Tensor
 
 __all__ = [
+    "RESHAPES",
+    "constant_numbers",
     "contradiction",
     "rename_inputs",
     "rename_output",
@@ -18,6 +20,9 @@ __all__ = [
     "unsupported",
     "with_ops",
 ]
+
+RESHAPES = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
+"""Operators of which the result is the first operand's bytes."""
 
 
 def with_ops(graph: Graph, ops: Iterable[Op], tensors: Iterable[Tensor] = ()) -> Graph:
@@ -63,6 +68,15 @@ def same_quantisation(a: Tensor, b: Tensor) -> bool:
     )
 
 
+def constant_numbers(graph: Graph, op: SourceOp, operand: int) -> list[int] | None:
+    """Return the values of an operand of whole numbers; None if it is not constant, or absent."""
+    name = op.operands[operand] if operand < len(op.operands) else None
+    data = None if name is None else graph.tensors[name].data
+    if data is None or data.dtype.kind not in "iu":
+        return None
+    return [int(value) for value in data.flat]
+
+
 def require_shape(graph: Graph, op: SourceOp, operand: int, expected: tuple[int, ...]) -> None:
     """Hold that the operand which says an operator's size is constant, and right.
 
@@ -73,13 +87,11 @@ def require_shape(graph: Graph, op: SourceOp, operand: int, expected: tuple[int,
     ModelError
         If it says another size than the result's.
     """
-    name = op.operands[operand]
-    data = None if name is None else graph.tensors[name].data
-    if data is None or data.dtype.kind not in "iu":
+    told = constant_numbers(graph, op, operand)
+    if told is None:
         raise unsupported(op, "its output's size is not constant", "use a constant size")
-    told = tuple(int(value) for value in data.flat)
-    if told != expected:
-        raise contradiction(op, f"its size is {list(told)}, its output's {list(expected)}")
+    if told != list(expected):
+        raise contradiction(op, f"its size is {told}, its output's {list(expected)}")
 
 
 def unsupported(op: Op, cause: str, remedy: str = "") -> UnsupportedError:

@@ -9,10 +9,24 @@ from __future__ import annotations
 from dataclasses import replace
 from types import MappingProxyType
 
-from celosia.sw.compiler.ir import Graph, Op, Origin, SourceOp, State, Tensor, made_like
+from celosia.hw.contract.isa import Rounding
+from celosia.sw.compiler.ir import (
+    Arithmetic,
+    Graph,
+    Op,
+    Origin,
+    Scaling,
+    SourceOp,
+    State,
+    Tensor,
+    made_like,
+)
 from celosia.sw.compiler.passes.rewrite import with_ops
 
 __all__ = ["separate_state"]
+
+_COPIED = Arithmetic("the value that is assigned", Rounding.DOUBLE, Scaling.NEAREST)
+"""Of an operator that computes nothing."""
 
 
 def separate_state(graph: Graph) -> Graph:
@@ -36,7 +50,7 @@ def separate_state(graph: Graph) -> Graph:
             continue
         copy = made_like(source, tensors, f"{variable.name}/copy")
         tensors[copy.name] = copy
-        ops.append(_copy(ops, source, copy))
+        ops.append(_copy(source, copy))
         copies[copy.name] = source.name
         state.append(replace(variable, after=copy.name))
     if not copies:
@@ -51,15 +65,14 @@ def separate_state(graph: Graph) -> Graph:
     return with_ops(changed, ops, tensors.values())
 
 
-def _copy(ops: list[Op], source: Tensor, copy: Tensor) -> SourceOp:
+def _copy(source: Tensor, copy: Tensor) -> SourceOp:
     """Return an operator that gives the same bytes; of one input both are the same."""
-    like = next(op for op in ops if isinstance(op, SourceOp))
     constant = source.data is not None
     return SourceOp(
         origin=Origin("", -1, "ASSIGN_VARIABLE"),
         name="CONCATENATION" if constant else "RESHAPE",
         operands=(source.name,),
         results=(copy.name,),
-        arithmetic=like.arithmetic,
+        arithmetic=_COPIED,
         options=MappingProxyType({"axis": 0} if constant else {}),
     )

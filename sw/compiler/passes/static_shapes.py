@@ -29,26 +29,25 @@ def make_shapes_static(graph: Graph) -> Graph:
     tensors: list[Tensor] = []
     taken = set(graph.tensors)
     for op in graph.ops:
-        name, shape = _computed_shape(graph, op)
-        if isinstance(op, SourceOp) and name is not None:
-            data = np.array(shape, np.int32)
+        if isinstance(op, SourceOp) and (name := _computed_shape(graph, op)) is not None:
+            place, dimensions = _SHAPES[op.name]
+            data = np.array(graph.tensors[op.results[0]].shape[dimensions], np.int32)
             data.flags.writeable = False
             fresh = fresh_name(taken, f"{name}/static")
             taken.add(fresh)
             tensors.append(Tensor(name=fresh, shape=data.shape, dtype=DType.INT32, data=data))
-            place = _SHAPES[op.name][0]
             operands = (*op.operands[:place], fresh, *op.operands[place + 1 :])
             op = replace(op, operands=operands)
         ops.append(op)
     return with_ops(graph, ops, tensors)
 
 
-def _computed_shape(graph: Graph, op: Op) -> tuple[str | None, tuple[int, ...]]:
+def _computed_shape(graph: Graph, op: SourceOp) -> str | None:
     """Return the operand that is the shape of an operator's result, if it is computed."""
-    if not isinstance(op, SourceOp) or op.name not in _SHAPES:
-        return None, ()
-    place, dimensions = _SHAPES[op.name]
+    if op.name not in _SHAPES:
+        return None
+    place, _ = _SHAPES[op.name]
     name = op.operands[place] if place < len(op.operands) else None
     if name is None or graph.tensors[name].data is not None or name in graph.inputs:
-        return None, ()
-    return name, graph.tensors[op.results[0]].shape[dimensions]
+        return None
+    return name

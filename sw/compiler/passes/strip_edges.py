@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from celosia.sw.compiler.ir import DType, Graph, Interface, Op, SourceOp
+from celosia.sw.compiler.ir import DType, Graph, Op, SourceOp
 from celosia.sw.program.conversion import CASTS, DEQUANTISED, QUANTISED
 from celosia.sw.program.file import MAX_RATIO, MIN_RATIO
 
@@ -48,12 +48,8 @@ def strip_edges(graph: Graph) -> Graph:
     conversions = dict.fromkeys((op.inputs[0], op.results[0]) for op in removed)
     ends = {*graph.inputs, *graph.outputs, *inputs, *outputs}
     between = dict.fromkeys(name for names in conversions for name in names if name not in ends)
-    old = graph.interface
-    interface = Interface(
-        inputs=tuple(graph.tensors[name] for name in graph.inputs) if old is None else old.inputs,
-        outputs=tuple(graph.tensors[name] for name in graph.outputs)
-        if old is None
-        else old.outputs,
+    interface = replace(
+        graph.own_interface,
         conversions=tuple(conversions),
         between=tuple(graph.tensors[name] for name in between),
         casts=tuple(dict.fromkeys(op.results[0] for op in removed if op.name == "CAST")),

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 from celosia.errors import UnsupportedError
-from celosia.sw.compiler.ir import DType, Graph, Interface, Op, SourceOp, Tensor, fresh_name
+from celosia.sw.compiler.ir import DType, Graph, Op, SourceOp, Tensor, fresh_name
 from celosia.sw.compiler.passes.rewrite import rename_inputs
 
 __all__ = ["uint8_to_int8"]
@@ -47,11 +47,7 @@ def uint8_to_int8(graph: Graph) -> Graph:
                 file=graph.name,
                 tensor=variable.before,
             )
-    interface = graph.interface or Interface(
-        inputs=tuple(graph.tensors[name] for name in graph.inputs),
-        outputs=tuple(graph.tensors[name] for name in graph.outputs),
-        conversions=(),
-    )
+    interface = graph.own_interface
     outer = {tensor.name for tensor in (*interface.inputs, *interface.outputs)}
     ends = [name for name in (*graph.inputs, *graph.outputs) if name in unsigned and name in outer]
     if not unsigned.intersection((*graph.inputs, *graph.outputs, *_used(graph))):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
-import numpy as np
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import ADD_LEFT_SHIFT, VectorOp
 from celosia.sw.compiler.arithmetic.fixed import (
@@ -19,7 +19,7 @@ from celosia.sw.compiler.ops.npu.kind import Kind, same_positions
 from celosia.sw.compiler.ops.npu.operands import (
     bad_operands,
     binary_step,
-    in_step,
+    corner_ranges,
     same_channels,
 )
 from celosia.sw.compiler.ops.npu.window import with_clamp
@@ -50,16 +50,7 @@ def added(op: AddOp, a: int, b: int) -> int:
 
 
 def _ranges(graph: Graph, op: AddOp, sources: tuple[Ranges, ...]) -> Ranges:
-    a, b = in_step(sources)
-    corners = np.array(
-        [
-            [added(op, int(x), int(y)) for x, y in zip(ends_a, ends_b, strict=True)]
-            for ends_a in (a.low, a.high)
-            for ends_b in (b.low, b.high)
-        ],
-        np.int64,
-    )
-    return Ranges(corners.min(axis=0), corners.max(axis=0))
+    return corner_ranges(partial(added, op), sources)
 
 
 def _steps(op: AddOp, job: VectorJob, config: NpuConfig) -> Iterator[Step]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import ADDRESS_MASK, Conv, Load, Mode, Region, Space, Vector, VectorOp
+from celosia.sw.compiler.arithmetic.fixed import INT8_MAX
 from celosia.sw.compiler.arithmetic.whole import Range, ceil_div, round_up, split
 from celosia.sw.compiler.ir import Graph, MatmulOp
 from celosia.sw.compiler.ops.npu.checks import bad_clamp, is_int8
@@ -34,7 +35,6 @@ __all__ = ["MATMUL"]
 
 MAX_PASSES = most(Conv, "n_ic")
 MAX_ROWS = most(Conv, "out_h")
-INT8_MAX = 127
 
 
 def _verify(graph: Graph, op: MatmulOp) -> str | None:

@@ -31,10 +31,6 @@ from celosia.sw.compiler.steps import Step
 __all__ = ["MAXIMUM"]
 
 
-def _verify(graph: Graph, op: MaximumOp) -> str | None:
-    return bad_operands(graph, op)
-
-
 def _ranges(graph: Graph, op: MaximumOp, sources: tuple[Ranges, ...]) -> Ranges:
     a, b = in_step(sources)
     extreme = np.minimum if op.least else np.maximum
@@ -110,7 +106,7 @@ def _together(whole: Range, pitches: list[int]) -> Iterator[Range]:
 MAXIMUM = Kind(
     op=MaximumOp,
     where="vector engine",
-    verify=_verify,
+    verify=bad_operands,
     channelwise=same_channels,
     ranges=_ranges,
     in_place=True,

@@ -6,6 +6,8 @@ may have one channel, which the vector engine takes for all.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.arithmetic.ranges import Ranges
@@ -14,7 +16,7 @@ from celosia.sw.compiler.ops.npu.checks import bad_broadcast
 from celosia.sw.compiler.ops.npu.job import VectorJob, elementwise_step
 from celosia.sw.compiler.steps import Step
 
-__all__ = ["bad_operands", "binary_step", "in_step", "same_channels"]
+__all__ = ["bad_operands", "binary_step", "corner_ranges", "in_step", "same_channels"]
 
 
 def bad_operands(graph: Graph, op: BinaryOp) -> str | None:
@@ -37,6 +39,20 @@ def in_step(sources: tuple[Ranges, ...]) -> tuple[Ranges, ...]:
         Ranges(np.broadcast_to(s.low, (channels,)), np.broadcast_to(s.high, (channels,)))
         for s in sources
     )
+
+
+def corner_ranges(function: Callable[[int, int], int], sources: tuple[Ranges, ...]) -> Ranges:
+    """Return the ranges of a function that is greatest and least where its operands are."""
+    a, b = in_step(sources)
+    corners = np.array(
+        [
+            [function(int(x), int(y)) for x, y in zip(ends_a, ends_b, strict=True)]
+            for ends_a in (a.low, a.high)
+            for ends_b in (b.low, b.high)
+        ],
+        np.int64,
+    )
+    return Ranges(corners.min(axis=0), corners.max(axis=0))
 
 
 def binary_step(op: BinaryOp, job: VectorJob, fields: dict[str, int], config: NpuConfig) -> Step:

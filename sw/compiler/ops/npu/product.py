@@ -8,8 +8,8 @@ the rescaling of the second operand.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
-import numpy as np
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import SQUARE_LEFT_SHIFT, VectorOp
 from celosia.sw.compiler.arithmetic.fixed import multiply_by_quantized_multiplier
@@ -21,7 +21,7 @@ from celosia.sw.compiler.ops.npu.kind import Kind, same_positions
 from celosia.sw.compiler.ops.npu.operands import (
     bad_operands,
     binary_step,
-    in_step,
+    corner_ranges,
     same_channels,
 )
 from celosia.sw.compiler.ops.npu.window import with_clamp
@@ -49,17 +49,7 @@ def multiplied(op: MulOp, a: int, b: int) -> int:
 
 
 def _ranges(graph: Graph, op: MulOp, sources: tuple[Ranges, ...]) -> Ranges:
-    """A product is greatest and least where both operands are."""
-    a, b = in_step(sources)
-    corners = np.array(
-        [
-            [multiplied(op, int(x), int(y)) for x, y in zip(ends_a, ends_b, strict=True)]
-            for ends_a in (a.low, a.high)
-            for ends_b in (b.low, b.high)
-        ],
-        np.int64,
-    )
-    return Ranges(corners.min(axis=0), corners.max(axis=0))
+    return corner_ranges(partial(multiplied, op), sources)
 
 
 def _mul_steps(op: MulOp, job: VectorJob, config: NpuConfig) -> Iterator[Step]:

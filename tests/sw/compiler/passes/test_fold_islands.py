@@ -181,3 +181,17 @@ def test_two_tensors_are_no_island() -> None:
     b.operator("QUANTIZE", [total], (1, 4), scale=0.1)
     with pytest.raises(UnsupportedError, match="computes in float32 in part"):
         load(b.finish())
+
+
+def test_a_variable_beside_an_island_is_assigned() -> None:
+    """Nothing is left of the file's operators but the table when the variable is copied."""
+    b = ModelBuilder()
+    x = b.input((1, 4), scale=0.1)
+    kept = b.variable(np.zeros((1, 4), np.int8), scale=0.1, zero_point=0)
+    value = b.operator("DEQUANTIZE", [b.read_variable(kept)], (1, 4), dtype=np.float32)
+    value = b.operator("SQUARE", [value], (1, 4), dtype=np.float32)
+    y = b.operator("QUANTIZE", [value], (1, 4), scale=0.5)
+    b.assign_variable(kept, x)
+    table, copy = lower(load(b.finish([y]))).ops
+    assert isinstance(table, TableOp)
+    assert copy.origin.name == "ASSIGN_VARIABLE"

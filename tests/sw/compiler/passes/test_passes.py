@@ -1025,6 +1025,17 @@ def test_two_constants_are_refused(operator: str) -> None:
         lower(load(b.finish()))
 
 
+def test_a_constant_is_quantised_as_the_reference_does(rng: np.random.Generator) -> None:
+    """Also one that leaves 32 bits, which the reference's conversion makes the least integer."""
+    b = ModelBuilder()
+    x = b.input((1, 5), scale=0.1)
+    constant = b.constant(np.array([1e30, -1e30, 0.25, -3.05, 60], np.float32))
+    codes = b.operator("QUANTIZE", [constant], (5,), scale=0.1, zero_point=2)
+    b.add(x, codes, scale=0.3)
+    (op,) = check(b.finish(), int8(rng, 1, 5)).npu_ops
+    assert isinstance(op, TableOp)
+
+
 def test_the_verifier_finds_a_constant_that_is_read_as_an_activation() -> None:
     b = ModelBuilder()
     x = b.input((1, 4), scale=0.1)

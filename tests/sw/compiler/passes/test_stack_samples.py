@@ -10,11 +10,12 @@ import celosia
 import numpy as np
 import numpy.typing as npt
 import pytest
-from celosia.errors import CompileError, InputError, ProgramError
+from celosia.errors import CompileError, InputError, ProgramError, UnsupportedError
 from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler.frontends.tflite.convert import load
 from celosia.sw.compiler.passes.one_sample import one_sample
 from celosia.sw.program.file import Program
+from celosia.sw.reference.golden import GoldenModel
 
 from tests.kit.command_line import run_cli
 from tests.kit.places import benchmark_model
@@ -173,3 +174,34 @@ def test_a_number_for_each_sample_is_no_row_of_one() -> None:
     b.mean(x, scale=0.1, axes=(1, 2, 3), keep_dims=False)
     assert one_sample(load(b.finish())) is None
     assert [info.shape for info in celosia.compile(b.finish()).outputs] == [(2,)]
+
+
+def test_axes_that_broadcast_onto_each_other_are_no_samples() -> None:
+    """The first axis of a tensor of lower rank is not that of the result, equal as they are."""
+    rng = np.random.default_rng(9)
+    b = ModelBuilder()
+    x, rows = b.input((2, 2, 4, 3), scale=0.1), b.input((2, 4, 3), scale=0.1)
+    y = b.conv2d(x, int8(rng, 3, 3, 3, 3), w_scales=0.01, scale=0.3, padding="SAME")
+    b.add(y, rows, scale=0.3)
+    model = b.finish()
+    assert one_sample(load(model)) is None
+    inputs = [int8(rng, *x.shape), int8(rng, *rows.shape)]
+    program = celosia.compile(model, "tiny")
+    with celosia.open("emu", "tiny") as device:
+        outputs = device.run(program, inputs).outputs
+    expected = GoldenModel(model).run(inputs)
+    assert all(np.array_equal(values, expected[name]) for name, values in outputs.items())
+
+
+def test_what_a_model_keeps_is_of_all_its_samples() -> None:
+    rng = np.random.default_rng(10)
+    b = ModelBuilder()
+    x = b.input((2, 4, 4, 3), scale=0.1)
+    kept = b.variable(int8(rng, *x.shape), scale=0.3, zero_point=0)
+    y = b.conv2d(x, int8(rng, 3, 3, 3, 3), w_scales=0.01, scale=0.3, padding="SAME")
+    total = b.add(y, b.read_variable(kept), scale=0.3)
+    b.assign_variable(kept, total)
+    model = b.finish([total])
+    assert one_sample(load(model)) is None
+    with pytest.raises(UnsupportedError, match="has a batch of 2"):
+        celosia.compile(model, "tiny", host="refuse")
