@@ -507,6 +507,27 @@ def test_the_version_is_shown_without_what_commands_need() -> None:
     assert "importlib.metadata" not in found
 
 
+READING_MODELS = {"celosia.sw.compiler.build", "flatbuffers", "tflite"}
+
+
+def test_commands_are_loaded_without_the_compiler_that_they_may_run() -> None:
+    found = loaded_by("from celosia.sw.cli import compile, run, tools")
+    assert "celosia.sw.report.host" in found
+    assert not READING_MODELS & found
+
+
+def test_a_program_is_run_without_the_compiler(cli: Cli) -> None:
+    assert cli("compile", "digits.tflite", "-o", "d.celosia").exit_code == 0
+    found = loaded_by(
+        "from celosia.sw.cli.app import main\n"
+        "sys.argv = ['celosia', 'run', 'd.celosia', '--device', 'emu']\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code"
+    )
+    assert "celosia.sw.runtime.session" in found
+    assert not READING_MODELS & found
+
+
 def test_the_package_is_imported_without_what_its_functions_need() -> None:
     found = loaded_by("import celosia")
     assert not HEAVY & found
