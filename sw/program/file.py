@@ -330,6 +330,11 @@ class Program:
         return state
 
     @property
+    def keeps_variables(self) -> bool:
+        """Whether its variables stay in the device's memory from run to run."""
+        return len(self.segments) == 1 and any(part.exchanges for part in self.npu_segments)
+
+    @property
     def inner(self) -> dict[str, TensorInfo]:
         """What inputs are converted to in the end, by their names; of several the last."""
         infos = {info.name: info for info in self.tensors}
