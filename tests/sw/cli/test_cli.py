@@ -407,6 +407,16 @@ def test_a_program_cannot_be_checked_without_its_model(cli: Cli) -> None:
     refused(cli("run", "d.celosia", "--check", "--device", "emu"), "--against")
 
 
+@pytest.mark.parametrize(("samples", "width"), [(1, 16), (1, 64), (2, 64)])
+def test_a_program_is_not_checked_against_another_model(cli: Cli, samples: int, width: int) -> None:
+    b = ModelBuilder()
+    x = b.input((samples, 1, 1, width), scale=0.1)
+    Path("other.tflite").write_bytes(b.finish([b.relu(x)]))
+    assert cli("compile", "digits.tflite", "-o", "d.celosia").exit_code == 0
+    options = ("--check", "--against", "other.tflite", "--device", "emu")
+    refused(cli("run", "d.celosia", *options), "'digits'", "other.tflite", "another model")
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
