@@ -125,7 +125,14 @@ def load_state(program: Program, path: Path) -> dict[str, Array]:
         raise InputError(
             f"state file {path}", "it holds one array", "give an .npz, as --state-out writes it"
         )
-    return prepare_inputs(program.persistent, arrays, what="variable")
+    try:
+        return prepare_inputs(program.persistent, arrays, what="variable")
+    except InputError as error:
+        raise InputError(
+            f"state file {path}",
+            f"{error.what}: {error.cause}",
+            f"give one that --state-out wrote for {program.model}",
+        ) from None
 
 
 def require_state(program: Program, what: str) -> None:
