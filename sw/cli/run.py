@@ -283,10 +283,10 @@ def _program(
     host: HostChoice,
 ) -> tuple[Program, str, Path]:
     """Return the program to run, the device, and the model that it is checked against."""
-    from celosia.sw.compiler.build import compile_model
-
     chosen: NpuConfig | None = None if config is None else resolve_config(config)
     if model.suffix != ".celosia":
+        from celosia.sw.compiler.build import compile_model
+
         if against is not None:
             raise CelosiaError("--against", f"{model} is the model itself", "leave --against out")
         device, config_found = find_device(device, chosen)
@@ -356,7 +356,6 @@ def _run(
     state: dict[str, Any] | None,
 ) -> tuple[dict[str, Any], list[Result], Mapping[str, Any]]:
     """Run all samples, with a source checked; return the variables behind the last, too."""
-    from celosia.sw.reference.check import check_model
     from celosia.sw.report.figures import check_figures, run_figures
     from celosia.sw.runtime.session import Session
 
@@ -378,6 +377,9 @@ def _run(
                 kept = session.state
             seconds = time.monotonic() - started
             return run_figures(program, kind, results, seconds), results, kept
+
+        from celosia.sw.reference.check import check_model
+
         report = check_model(
             source,
             program.config,

@@ -176,11 +176,11 @@ class Program:
                     f"tensor {info.name!r}", "it is an input, and persistent", _REBUILD
                 )
         self._check_conversions(tensors)
-        known |= self._converted(known)
+        self._add_converted(known)
         for segment in self.segments:
             self._require(segment.taken, known)
             known |= {tensor.name for tensor in segment.given}
-            known |= self._converted(known)
+            self._add_converted(known)
         self._require(self.outputs, known)
         size = sum(info.size_bytes for info in self.persistent)
         if len(self.initial_state) != size:
@@ -190,15 +190,15 @@ class Program:
                 _REBUILD,
             )
 
-    def _converted(self, known: set[str]) -> set[str]:
-        found = set(known)
+    def _add_converted(self, known: set[str]) -> None:
         for source, target in self.conversions:
-            found |= {target} if source in found else set()
-        return found
+            if source in known:
+                known.add(target)
 
     def _check_conversions(self, tensors: dict[str, TensorInfo]) -> None:
         made = {tensor.name for segment in self.segments for tensor in segment.given}
         made |= {info.name for info in self.inputs}
+        casts = frozenset(self.casts)
         for names in self.conversions:
             source, target = (tensors.get(name) for name in names)
             if source is None or target is None:
@@ -206,14 +206,15 @@ class Program:
             what = f"conversion of {source.name!r} to {target.name!r}"
             if source.shape != target.shape:
                 raise ProgramError(what, f"{source.shape} to {target.shape}", _REBUILD)
-            self._check_kinds(what, source, target)
+            self._check_kinds(what, source, target, cast=target.name in casts)
             if target.name in made:
                 raise ProgramError(what, "something else makes it, too", _REBUILD)
             made.add(target.name)
 
-    def _check_kinds(self, what: str, source: TensorInfo, target: TensorInfo) -> None:
+    @staticmethod
+    def _check_kinds(what: str, source: TensorInfo, target: TensorInfo, *, cast: bool) -> None:
         kinds = source.dtype, target.dtype
-        if target.name in self.casts:
+        if cast:
             if not set(kinds) <= CASTS:
                 raise ProgramError(what, f"{source.dtype} to {target.dtype}", _REBUILD)
             return
@@ -328,6 +329,11 @@ class Program:
             state[info.name] = np.frombuffer(content, info.item).reshape(info.shape).copy()
             position += info.size_bytes
         return state
+
+    @property
+    def keeps_variables(self) -> bool:
+        """Whether its variables stay in the device's memory from run to run."""
+        return len(self.segments) == 1 and any(part.exchanges for part in self.npu_segments)
 
     @property
     def inner(self) -> dict[str, TensorInfo]:

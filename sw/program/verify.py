@@ -23,7 +23,6 @@ from celosia.hw.contract.isa import (
 )
 from celosia.hw.contract.legal import LACKING_REMEDY, field_problem, lacking
 from celosia.hw.contract.needed import operations_of
-from celosia.sw.compiler.frontends.tflite.convert import load
 from celosia.sw.program.file import HostSegment, Program
 from celosia.sw.program.footprint import Access, OutOfRangeError, accesses
 from celosia.sw.program.limits import MAX_PAIR_EFFORT, MAX_PAIRS, MAX_SYSTEM_BYTES, check_limits
@@ -75,6 +74,9 @@ def check_program(program: Program, *, limits: bool = True) -> None:
 
 def _check_model(segment: HostSegment) -> None:
     """Refuse a host's segment whose model cannot be read, or has another interface."""
+    # Late: programs without such a segment are read and checked without the reader of models.
+    from celosia.sw.compiler.frontends.tflite.convert import load
+
     what = f"the host's segment {segment.name!r}"
     try:
         graph = load(segment.model, anything=True, follow=False)

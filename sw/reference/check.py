@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from celosia.errors import InputError
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.device import Device
@@ -163,18 +164,19 @@ def check_model(
     Raises
     ------
     CelosiaError
-        If the model cannot be compiled or checked, or the device fails.
+        If the model cannot be compiled or checked, is not the program's, or the device fails.
     """
     plain = program if program is not None else compile_model(path, config, fold=fold)
     with ExitStack() as stack:
         reference = stack.enter_context(ReferenceModel(path, interpreter=interpreter))
+        samples = reference.samples(plain.inputs[0].shape)
+        if not 1 <= samples <= plain.batch:
+            raise _another_model(path, plain)
         instrumented = compile_model(
-            path,
-            config,
-            keep_tensors=True,
-            fold=plain.folded_macs > 0,
-            batch=reference.samples(plain.inputs[0].shape),
+            path, config, keep_tensors=True, fold=plain.folded_macs > 0, batch=samples
         )
+        if _interface(instrumented) != _interface(plain):
+            raise _another_model(path, plain)
         # Two sessions: what a program keeps from run to run is its own.
         session = stack.enter_context(Session(plain, device))
         kept_session = stack.enter_context(Session(instrumented, device))
@@ -183,6 +185,22 @@ def check_model(
             session.restore(state)
             kept_session.restore(state)
         return _check(reference, session, kept_session, inputs, progress)
+
+
+def _interface(program: Program) -> list[list[tuple[str, tuple[int, ...], str]]]:
+    """Return what a program takes and gives."""
+    return [
+        [(info.name, info.shape, info.dtype) for info in infos]
+        for infos in (program.inputs, program.outputs)
+    ]
+
+
+def _another_model(path: Path, program: Program) -> InputError:
+    return InputError(
+        f"cannot check program {program.model!r} against {path}",
+        "their inputs or outputs differ: it was compiled from another model",
+        "name the model that it was compiled from",
+    )
 
 
 def _check(

@@ -576,19 +576,10 @@ def _batch_to_space(model: GoldenModel, op: GoldenOperator, values: Values) -> A
     )
 
 
-def _resize_nearest(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+def _resize(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
+    function = resize.resize_bilinear if op.name == "RESIZE_BILINEAR" else movement.resize_nearest
     _, height, width, _ = model.tensors[op.outputs[0]].shape
-    return movement.resize_nearest(
-        values[op.inputs[0]],
-        size=(height, width),
-        align_corners=bool(op.options["align_corners"]),
-        half_pixel_centers=bool(op.options["half_pixel_centers"]),
-    )
-
-
-def _resize_bilinear(model: GoldenModel, op: GoldenOperator, values: Values) -> Array:
-    _, height, width, _ = model.tensors[op.outputs[0]].shape
-    return resize.resize_bilinear(
+    return function(
         values[op.inputs[0]],
         size=(height, width),
         align_corners=bool(op.options["align_corners"]),
@@ -639,7 +630,7 @@ _MOVEMENTS: dict[str, _Evaluator] = {
     "RESHAPE": _reshape,
     "SQUEEZE": _reshape,
     "EXPAND_DIMS": _reshape,
-    "RESIZE_NEAREST_NEIGHBOR": _resize_nearest,
+    "RESIZE_NEAREST_NEIGHBOR": _resize,
     "REVERSE_V2": _reverse,
     "SHAPE": _shape,
     "SLICE": _slice,
@@ -658,7 +649,7 @@ _EVALUATORS: dict[str, _Evaluator] = {
     "DEPTHWISE_CONV_2D": _convolution,
     "FULLY_CONNECTED": _fully_connected,
     "TRANSPOSE_CONV": _transpose_conv,
-    "RESIZE_BILINEAR": _resize_bilinear,
+    "RESIZE_BILINEAR": _resize,
     "BATCH_MATMUL": _batch_matmul,
     "ADD": _binary,
     "SUB": _binary,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from celosia.sw.driver.result import Result
 from celosia.sw.program.file import Program, TensorInfo
-from celosia.sw.reference.check import CheckReport
+
+if TYPE_CHECKING:
+    from celosia.sw.reference.check import CheckReport
 
 __all__ = [
     "check_figures",

@@ -70,7 +70,8 @@ class Fit:
     host_milliseconds : float or None
         What they take on this machine, one by one; None if that has not been measured.
     link_bytes : int
-        What goes over the line in an inference: tensors that segments of the NPU take and give.
+        What goes over the line in an inference: tensors that segments of the NPU take and give, but
+        for variables that stay in the board's memory.
     reload_bytes : int
         Code and constants that go over it as well, because the segments do not fit into memory side
         by side.
@@ -148,6 +149,7 @@ def fit_program(
     memory: MemoryTiming,
     multipliers: tuple[int, int] = (0, 0),
     link_baud: int = 0,
+    measure: bool = True,
 ) -> Fit:
     """Return how a program does on a board.
 
@@ -163,6 +165,8 @@ def fit_program(
         What the NPU takes, what the FPGA has.
     link_baud : int
         Rate of the serial line; 0 if what the host hands over takes no time.
+    measure : bool
+        Whether to measure what operators on the host take.
     """
     layouts = _layouts(program)
     # The last command ends a segment; predictions are made without it.
@@ -173,7 +177,8 @@ def fit_program(
     side_by_side = max((layout.end for layout in layouts), default=0)
     largest = max((layout.end - layout[Region.CODE].base for layout in layouts), default=0)
     fits_together = side_by_side <= memory_bytes
-    times = measure_host(program)
+    times = measure_host(program) if measure else []
+    on_host = sum(len(segment.layers) for segment in program.host_segments)
     return Fit(
         model=program.model,
         config=program.config.name,
@@ -189,20 +194,27 @@ def fit_program(
         cycles=program.runs * cycles,
         macs=npu_macs(program),
         multipliers=multipliers,
-        host_operators=len(times),
+        host_operators=on_host,
         host_milliseconds=None
-        if any(time.milliseconds is None for time in times)
+        if len(times) < on_host or any(time.milliseconds is None for time in times)
         else sum(time.milliseconds or 0.0 for time in times),
-        link_bytes=sum(
-            info.size_bytes
-            for segment in program.npu_segments
-            for info in (*segment.taken, *segment.given)
-        ),
+        link_bytes=_link_bytes(program),
         reload_bytes=0
         if fits_together
         else sum(len(part.commands) + len(part.constants) for part in program.npu_segments),
         link_baud=link_baud,
     )
+
+
+def _link_bytes(program: Program) -> int:
+    """Return what goes over the line in an inference."""
+    of_a_run = program.runs * sum(
+        info.size_bytes
+        for segment in program.npu_segments
+        for info in (*segment.taken, *segment.given)
+        if not (info.persistent and program.keeps_variables)
+    )
+    return of_a_run // program.batch
 
 
 def _layouts(program: Program) -> list[Layout]:
@@ -271,7 +283,9 @@ def fit_model(
     )
 
 
-def fit_board(program: Program, board: Board, *, clock_hz: int, memory_bytes: int) -> Fit:
+def fit_board(
+    program: Program, board: Board, *, clock_hz: int, memory_bytes: int, measure: bool = True
+) -> Fit:
     """Return how a program does on a board with this clock and system memory."""
     # The boards are an extra.
     from celosia.boards.fpga import flows
@@ -291,6 +305,7 @@ def fit_board(program: Program, board: Board, *, clock_hz: int, memory_bytes: in
             board.capacity[flow.multiplier],
         ),
         link_baud=BAUD_RATES[0],
+        measure=measure,
     )
 
 
@@ -315,7 +330,13 @@ def boards_that_fit(
             )
         except (CompileError, UnsupportedError):
             continue
-        fit = fit_board(program, board, clock_hz=board.clock_hz, memory_bytes=board.memory.bytes)
+        fit = fit_board(
+            program,
+            board,
+            clock_hz=board.clock_hz,
+            memory_bytes=board.memory.bytes,
+            measure=False,  # the host's time is the same beside every board
+        )
         if fit.fits:
             found.append(board)
     return found

@@ -15,6 +15,8 @@ __all__ = ["fit_table"]
 def fit_table(title: str, fits: Sequence[Fit]) -> Table:
     """Return predicted inference times, and the published ones of the same tasks below each.
 
+    Where the host has a part, its time and the line's are in the time.
+
     Parameters
     ----------
     title : str
@@ -27,12 +29,14 @@ def fit_table(title: str, fits: Sequence[Fit]) -> Table:
         table.add_column(column, justify="right" if column == "ms" else "left", no_wrap=True)
     for fit in fits:
         verdict = "" if fit.fits else ", DOES NOT FIT"
+        on_host = fit.host_operators
+        more = f", {on_host} operators on the host, line" if on_host else ""
         table.add_row(
             fit.model,
             title,
-            f"{fit.config}, predicted at {fit.clock_hz / MHZ:g} MHz{verdict}",
+            f"{fit.config}, predicted at {fit.clock_hz / MHZ:g} MHz{more}{verdict}",
             "reference model",
-            _milliseconds(fit.milliseconds),
+            _milliseconds(fit.total_milliseconds if on_host else fit.milliseconds),
             "celosia fit",
         )
         for result in published_results():
@@ -48,5 +52,5 @@ def fit_table(title: str, fits: Sequence[Fit]) -> Table:
     return table
 
 
-def _milliseconds(value: float) -> str:
-    return f"{value:.3g}"
+def _milliseconds(value: float | None) -> str:
+    return "?" if value is None else f"{value:.3g}"

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from celosia.sw.compiler.frontends.tflite.cut import cut_operators
-from celosia.sw.compiler.frontends.tflite.reader import FlatModel
-from celosia.sw.compiler.frontends.tflite.schema import tensor_type
 from celosia.sw.program.file import HostSegment, LayerInfo, Program
 from celosia.sw.program.tensors import DTYPES
 from celosia.sw.runtime.interpreter import (
@@ -91,6 +88,11 @@ def _measured(
 
 def _single(segment: HostSegment) -> list[Opened | str]:
     """Return a model of each operator of a segment alone, or why it cannot be alone."""
+    # Late: commands import this module for their tables before there is anything to measure.
+    from celosia.sw.compiler.frontends.tflite.cut import cut_operators
+    from celosia.sw.compiler.frontends.tflite.reader import FlatModel
+    from celosia.sw.compiler.frontends.tflite.schema import tensor_type
+
     flat = FlatModel.open(segment.model, segment.name)
     graph = flat.model.Subgraphs(0)
     models: list[Opened | str] = []

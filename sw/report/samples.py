@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from celosia.sw.program.file import Program, TensorInfo
 
 __all__ = [
     "Sample",
+    "in_turn",
     "load_labels",
     "load_samples",
     "random_samples",
@@ -111,16 +112,36 @@ def load_samples(
         info.name: _split(info, arrays[info.name], path, quantize=quantize, batch=batch)
         for info in inputs
     }
-    counts = {name: len(values) for name, values in split.items()}
+    return in_turn(split, path, "samples")
+
+
+def in_turn(parts: Mapping[str, Sequence[Array]], path: Path, kind: str) -> list[Sample]:
+    """Return one entry a run of what each input has, one after the other.
+
+    Parameters
+    ----------
+    parts : mapping of str to sequence of ndarray
+        By input name.
+    path : Path
+        The file that they are from.
+    kind : str
+        What a run takes, in the plural.
+
+    Raises
+    ------
+    InputError
+        If there are none, or not equally many of each input.
+    """
+    counts = {name: len(values) for name, values in parts.items()}
     if len(set(counts.values())) != 1:
         listed = ", ".join(f"{name!r} has {count}" for name, count in counts.items())
         raise InputError(
-            f"input file {path}", f"different numbers of samples: {listed}", "give equally many"
+            f"input file {path}", f"different numbers of {kind}: {listed}", "give equally many"
         )
     number = next(iter(counts.values()))
     if number == 0:
-        raise InputError(f"input file {path}", "it has no samples", "give at least one")
-    return [{name: split[name][index] for name in split} for index in range(number)]
+        raise InputError(f"input file {path}", f"it has no {kind}", "give at least one")
+    return [{name: parts[name][index] for name in parts} for index in range(number)]
 
 
 def load_labels(path: Path, count: int) -> npt.NDArray[np.int64] | None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from celosia.errors import InputError
 from celosia.sw.driver.inputs import prepare_inputs
 from celosia.sw.program.file import Program, TensorInfo
-from celosia.sw.report.samples import Sample, read_arrays, read_file, typed
+from celosia.sw.report.samples import Sample, in_turn, read_arrays, read_file, typed
 
 __all__ = ["Stream", "load_state", "load_stream", "require_state"]
 
@@ -71,14 +71,7 @@ def load_stream(
     for info in inputs:
         values = typed(info, arrays[info.name], path, quantize=quantize)
         cut[info.name], left = _windows(info, values, path, hop)
-    counts = {name: len(windows) for name, windows in cut.items()}
-    if len(set(counts.values())) != 1:
-        listed = ", ".join(f"{name!r} has {count}" for name, count in counts.items())
-        raise InputError(
-            f"input file {path}", f"different numbers of windows: {listed}", "give equally many"
-        )
-    number = next(iter(counts.values()))
-    return Stream([{name: cut[name][index] for name in cut} for index in range(number)], left)
+    return Stream(in_turn(cut, path, "windows"), left)
 
 
 def _windows(
@@ -125,7 +118,14 @@ def load_state(program: Program, path: Path) -> dict[str, Array]:
         raise InputError(
             f"state file {path}", "it holds one array", "give an .npz, as --state-out writes it"
         )
-    return prepare_inputs(program.persistent, arrays, what="variable")
+    try:
+        return prepare_inputs(program.persistent, arrays, what="variable")
+    except InputError as error:
+        raise InputError(
+            f"state file {path}",
+            f"{error.what}: {error.cause}",
+            f"give one that --state-out wrote for {program.model}",
+        ) from None
 
 
 def require_state(program: Program, what: str) -> None:

@@ -16,7 +16,7 @@ from celosia.sw.driver.device import Device
 from celosia.sw.driver.inputs import Inputs, prepare_inputs
 from celosia.sw.driver.result import Result, SegmentResult
 from celosia.sw.program.file import HostSegment, Program
-from celosia.sw.program.segments import NpuSegment, Segment
+from celosia.sw.program.segments import Segment
 from celosia.sw.runtime.convert import convert
 from celosia.sw.runtime.host import HostRunner, require_host
 
@@ -54,7 +54,7 @@ class Session(Closing):
         self.program = program
         self.device = device
         self._infos = {info.name: info for info in program.tensors}
-        self._stays = _stay(program)
+        self._stays = program.keeps_variables
         self._state: dict[str, Array] = {}
         """The variables; outdated while they are in the device's memory."""
         self._host = HostRunner(program.host_segments)
@@ -221,13 +221,6 @@ class Session(Closing):
             tensors=tensors,
             segments=tuple(results),
         )
-
-
-def _stay(program: Program) -> bool:
-    """Whether the variables of a program stay in the device's memory from run to run."""
-    return all(isinstance(part, NpuSegment) and part.exchanges for part in program.segments) and (
-        len(program.segments) == 1
-    )
 
 
 def _joined(samples: list[dict[str, Array]]) -> dict[str, Array]:

@@ -20,12 +20,14 @@ from celosia.sw.compiler.build import compile_model
 from celosia.sw.compiler.cost.engines import MemoryTiming, predict
 from celosia.sw.driver.device import FIRST_ADDRESS
 from celosia.sw.driver.layout import Layout
+from celosia.sw.report import fit as fit_module
 from celosia.sw.report.build import record_report, recorded_reports, report_lines
 from celosia.sw.report.fit import fit_program
 from celosia.sw.report.fpga_results import published_results
 
 from tests.kit.command_line import run_cli
 from tests.kit.places import ROOT, benchmark_model, needs_benchmark
+from tests.kit.stateful_models import window_model
 
 REPORT = BuildReport(
     board="ulx3s",
@@ -146,6 +148,32 @@ def test_memory_is_what_a_device_would_take(tmp_path: Path) -> None:
         pytest.raises(DeviceError, match=str(fit.needed_bytes)),
     ):
         device.load(program.npu)
+
+
+def test_the_line_carries_an_inference_without_what_stays_on_the_board(tmp_path: Path) -> None:
+    def link_bytes(model: Path | bytes, batch: int = 1) -> int:
+        program = compile_model(model, preset("tiny"), batch=batch)
+        return fit_program(
+            program, memory_bytes=1 << 20, clock_hz=1, memory=MemoryTiming()
+        ).link_bytes
+
+    dense = dense_model(tmp_path / "m.tflite", units=24, depth=32)
+    assert [link_bytes(dense, batch) for batch in (1, 4, 8)] == [56, 56, 56]
+    program = compile_model(window_model(), preset("tiny"))
+    assert program.persistent
+    ends = sum(info.size_bytes for info in (*program.inputs, *program.outputs))
+    assert link_bytes(window_model()) == ends
+
+
+def test_the_host_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many other boards the model is held against."""
+    pytest.importorskip("amaranth_boards")
+    measured = []
+    monkeypatch.setattr(fit_module, "measure_host", lambda program: measured.append(program) or [])
+    model = dense_model(tmp_path / "large.tflite", units=2048, depth=2048)
+    result = run_cli("fit", str(model), "--board", "orangecrab", "--memory", "16")
+    assert "another board: ulx3s" in words_of(result.output)
+    assert len(measured) == 1
 
 
 def test_a_model_that_does_not_fit(tmp_path: Path) -> None:

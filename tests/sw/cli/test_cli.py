@@ -407,6 +407,16 @@ def test_a_program_cannot_be_checked_without_its_model(cli: Cli) -> None:
     refused(cli("run", "d.celosia", "--check", "--device", "emu"), "--against")
 
 
+@pytest.mark.parametrize(("samples", "width"), [(1, 16), (1, 64), (2, 64)])
+def test_a_program_is_not_checked_against_another_model(cli: Cli, samples: int, width: int) -> None:
+    b = ModelBuilder()
+    x = b.input((samples, 1, 1, width), scale=0.1)
+    Path("other.tflite").write_bytes(b.finish([b.relu(x)]))
+    assert cli("compile", "digits.tflite", "-o", "d.celosia").exit_code == 0
+    options = ("--check", "--against", "other.tflite", "--device", "emu")
+    refused(cli("run", "d.celosia", *options), "'digits'", "other.tflite", "another model")
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -505,6 +515,27 @@ def test_the_version_is_shown_without_what_commands_need() -> None:
     }
     # It would bring email, zipfile and sockets, a quarter of the time.
     assert "importlib.metadata" not in found
+
+
+READING_MODELS = {"celosia.sw.compiler.build", "flatbuffers", "tflite"}
+
+
+def test_commands_are_loaded_without_the_compiler_that_they_may_run() -> None:
+    found = loaded_by("from celosia.sw.cli import compile, run, tools")
+    assert "celosia.sw.report.host" in found
+    assert not READING_MODELS & found
+
+
+def test_a_program_is_run_without_the_compiler(cli: Cli) -> None:
+    assert cli("compile", "digits.tflite", "-o", "d.celosia").exit_code == 0
+    found = loaded_by(
+        "from celosia.sw.cli.app import main\n"
+        "sys.argv = ['celosia', 'run', 'd.celosia', '--device', 'emu']\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code"
+    )
+    assert "celosia.sw.runtime.session" in found
+    assert not READING_MODELS & found
 
 
 def test_the_package_is_imported_without_what_its_functions_need() -> None:

@@ -34,6 +34,8 @@ from celosia.sim.emulator.machine import Emulator, EmulatorError, EmulatorFault
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.program.file import HEADER_BYTES, MemoryPlan, NpuSegment, Program, Section
+from celosia.sw.program.segments import HostSegment
+from celosia.sw.program.tensors import TensorInfo
 from celosia.sw.program.verify import check_program
 from celosia.sw.report.example import load_digits
 
@@ -282,6 +284,24 @@ def test_a_command_of_any_size_is_refused_in_time(command: Command) -> None:
     assert time.monotonic() - started < 60
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 400 << 10
+
+
+def test_many_conversions_are_looked_at_in_time() -> None:
+    count = 13_500
+    sources, targets = (
+        tuple(TensorInfo(name=f"{kind}{i}", shape=(1,), dtype="int8") for i in range(count))
+        for kind in "ab"
+    )
+    started = time.monotonic()
+    Program(
+        config=NANO,
+        inputs=sources,
+        outputs=targets,
+        conversions=tuple((f"a{i}", f"b{i}") for i in range(count)),
+        casts=("b0",) * 50_000 + tuple(info.name for info in targets),
+        segments=(HostSegment(model=b"1234TFL3"),),
+    )
+    assert time.monotonic() - started < 5
 
 
 def test_the_emulator_has_a_watchdog() -> None:

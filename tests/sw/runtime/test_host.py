@@ -244,6 +244,22 @@ def test_the_commands_say_what_the_host_runs(model: Path, tmp_path: Path) -> Non
 
 
 @needs_interpreter
+def test_times_of_several_models_on_a_board_have_the_hosts_in_them(
+    model: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("amaranth_boards")
+    figures = tmp_path / "f.json"
+    arguments = ["fit", str(model), str(model), "--board", "ulx3s", "--json", str(figures)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    rows = [line for line in result.output.splitlines() if "1 operators on the host" in line]
+    fits = json.loads(figures.read_text())["fits"]
+    for row, fit in zip(rows, fits, strict=True):
+        assert fit["total_milliseconds"] > fit["milliseconds"] + fit["link_milliseconds"]
+        assert f" {fit['total_milliseconds']:.3g} " in row
+
+
+@needs_interpreter
 def test_an_operator_that_nobody_has_is_refused_when_it_runs(emu: Device) -> None:
     b = ModelBuilder()
     x = b.input((1, 4), scale=0.1)

@@ -283,7 +283,11 @@ def test_a_recording_is_run_window_by_window(folder: Path, expected: Outputs) ->
         (("--stream", "short.npy"), "it has 2 entries along time, a window of input 'input_0'"),
         (("--stream", "wide.npy"), "a window of input 'input_0' is [3, 10], the array [6, 11]"),
         (("--state-in", "short.npy"), "state file short.npy: it holds one array"),
-        (("--state-in", "other.npz"), "variable 'x': the model has no such variable"),
+        (
+            ("--state-in", "other.npz"),
+            "state file other.npz: variable 'x': the model has no such variable Give one that"
+            " --state-out wrote for m",
+        ),
         (("--state-in", "none.npz"), "there is no such file"),
     ],
 )

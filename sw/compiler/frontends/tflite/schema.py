@@ -98,6 +98,10 @@ COMPILED: dict[str, tuple[str, str]] = {
 _PADDING = OptionField("padding", "Padding", "padding")
 _STRIDES = (OptionField("stride_h", "StrideH"), OptionField("stride_w", "StrideW"))
 _ACTIVATION = OptionField("fused_activation_function", "FusedActivationFunction", "activation")
+_RESIZE = (
+    OptionField("align_corners", "AlignCorners", "bool"),
+    OptionField("half_pixel_centers", "HalfPixelCenters", "bool"),
+)
 _REDUCER = (OptionField("keep_dims", "KeepDims", "bool"),)
 _DILATIONS = (
     OptionField("dilation_h_factor", "DilationHFactor"),
@@ -162,22 +166,8 @@ OPTIONS: dict[str, tuple[str, bool, tuple[OptionField, ...]]] = {
     "MIRROR_PAD": ("MirrorPadOptions", False, (OptionField("mode", "Mode"),)),
     "SPACE_TO_DEPTH": ("SpaceToDepthOptions", True, (OptionField("block_size", "BlockSize"),)),
     "DEPTH_TO_SPACE": ("DepthToSpaceOptions", True, (OptionField("block_size", "BlockSize"),)),
-    "RESIZE_NEAREST_NEIGHBOR": (
-        "ResizeNearestNeighborOptions",
-        False,
-        (
-            OptionField("align_corners", "AlignCorners", "bool"),
-            OptionField("half_pixel_centers", "HalfPixelCenters", "bool"),
-        ),
-    ),
-    "RESIZE_BILINEAR": (
-        "ResizeBilinearOptions",
-        False,
-        (
-            OptionField("align_corners", "AlignCorners", "bool"),
-            OptionField("half_pixel_centers", "HalfPixelCenters", "bool"),
-        ),
-    ),
+    "RESIZE_NEAREST_NEIGHBOR": ("ResizeNearestNeighborOptions", False, _RESIZE),
+    "RESIZE_BILINEAR": ("ResizeBilinearOptions", False, _RESIZE),
     "TRANSPOSE_CONV": ("TransposeConvOptions", True, (_PADDING, *_STRIDES, _ACTIVATION)),
     "VAR_HANDLE": (
         "VarHandleOptions",
