@@ -25,10 +25,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from celosia.errors import CelosiaError, CompileError, ModelError, UnsupportedError
-from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.reference.golden import GoldenModel
+
+from tests.kit.machines import MACHINES
 
 Int8 = npt.NDArray[np.int8]
 Rng = np.random.Generator
@@ -36,13 +37,6 @@ Rng = np.random.Generator
 NAMES = ("x", "x/folded", "x/rows", "x'", "x/folded'", "y", "y/rows", "x#1", "tensor_1")
 """What the files' tensors are called, again and again: also what the compiler calls its own."""
 MAX_ELEMENTS = 40_000
-CONFIGS: dict[str, NpuConfig] = {
-    "small4": NpuConfig(
-        name="small4", rows=4, cols=4, bus_bits=32, act_bytes=1024, wgt_bytes=64, param_bytes=256,
-        acc_depth=16, queue_depth=2, max_outstanding=2,
-    ),
-    **{name: PRESETS[name] for name in ("tiny", "base", "large", "nano")},
-}  # fmt: skip
 MEMORY_BYTES = 1 << 22
 
 
@@ -378,7 +372,7 @@ def run_seeds(
     faults: list[str] = []
     end = time.monotonic() + seconds
     devices = {
-        name: celosia.open(kind, CONFIGS[name], memory_bytes=MEMORY_BYTES) for name in configs
+        name: celosia.open(kind, MACHINES[name], memory_bytes=MEMORY_BYTES) for name in configs
     }
     try:
         for seed in seeds:
@@ -414,7 +408,7 @@ def main() -> int:
     if options.show:
         for seed in range(*options.seeds):
             for name in options.config:
-                with celosia.open("emu", CONFIGS[name], memory_bytes=MEMORY_BYTES) as device:
+                with celosia.open("emu", MACHINES[name], memory_bytes=MEMORY_BYTES) as device:
                     print(seed, name, *run_wide(seed, device))
         return 0
     total, faults = run_seeds(range(*options.seeds), options.config, options.device)

@@ -66,7 +66,7 @@ Int8 = npt.NDArray[np.int8]
 
 
 def good_model() -> bytes:
-    """Return a network that uses every engine, every kind of command and most vector operations."""
+    """Return a network that uses every engine, kind of command and operation on vectors."""
     rng = np.random.default_rng(0)
 
     def weights(*shape: int) -> Int8:
@@ -84,7 +84,14 @@ def good_model() -> bytes:
         x, weights(1, 3, 3, 8), w_scales=0.01, scale=scale_of(9), zero_point=-5, padding="SAME"
     )
     x = builder.add(x, y, scale=0.5, zero_point=7)
-    x = builder.logistic(x, zero_point=-128)
+    y = builder.logistic(x, zero_point=-128)
+    x = builder.mul(x, y, scale=0.4, zero_point=9)
+    y = builder.max_pool2d(y, size=(3, 3), padding="SAME", strides=(1, 1))
+    axis = builder.constant(np.array([3], np.int32))
+    keep = ("ReducerOptions", {"KeepDims": True})
+    mean = builder.operator("MEAN", [x, axis], (1, 9, 9, 1), scale=0.4, options=keep)
+    x = builder.operator("SQUARED_DIFFERENCE", [x, mean], x.shape, scale=y.scale, zero_point=-128)
+    x = builder.operator("MINIMUM", [x, y], x.shape, scale=y.scale, zero_point=-128)
     x = builder.max_pool2d(x, size=(3, 3), strides=(2, 2), padding="VALID")
     x = builder.average_pool2d(x, size=(4, 4))
     x = builder.fully_connected(

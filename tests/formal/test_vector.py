@@ -1,13 +1,17 @@
-"""The vector engine's address generators go where their definition says."""
+"""The vector engine's addresses are those of its loops; a term is there when it is read."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from amaranth.hdl import Assert, Assume, Cover, Module, Mux, Signal
+from amaranth.hdl import Assert, Assume, Cat, Cover, Module, Mux, Signal
 from amaranth.lib.wiring import Component, In
-from celosia.hw.vector import walker
+from celosia.hw.contract.config import preset
+from celosia.hw.contract.isa import VectorOp
+from celosia.hw.vector import pipeline, planner, sequencer, walker
+from celosia.hw.vector.lane import Lane
+from celosia.hw.vector.uop import STAGE_SCRATCH, STAGE_TERM, Constants, Dest
 
 BITS = 2
 STRIDE_BITS = 3
@@ -140,3 +144,138 @@ def test_seeded_bug_is_found(formal: Any, bug: str) -> None:
     windowed, right, wrong = BUGS[bug]
     formal.seed_bug(walker, "Walker", right, wrong)
     formal.refute(WalkerHarness(windowed=windowed), "where the definition says")
+
+
+class MarkedLane(Lane):
+    """A lane that computes nothing: a bit of the accumulator's port, any one, becomes the term."""
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        mark = self.acc[0]
+        for stage in range(STAGE_SCRATCH + 1, STAGE_TERM + 1):
+            later = Signal(name=f"mark_{stage}")
+            m.d.sync += later.eq(mark)
+            mark = later
+        # To where the harness sees it.
+        m.d.comb += [self.term.eq(mark), self.table_index.eq(self.term_b[0])]
+        return m
+
+
+class ProductHarness(Component):
+    """Any small MUL, with any grants: follows the term of B in one place of a group.
+
+    Members
+    -------
+    n_oc, out_w : In
+        Of the command, which begins in the first cycle.
+    granted : In(1)
+        The activation SRAM.
+    place : In(2)
+        The place that is followed.
+    mark : In(1)
+        What the beat in stage 2 computes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {"n_oc": In(2), "out_w": In(2), "granted": In(1), "place": In(2), "mark": In(1)}
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.issuer = issuer = sequencer.Sequencer(MULTIPLIES)
+        m.submodules.dut = dut = pipeline.Pipeline(MULTIPLIES, lane=MarkedLane)
+        begun = Signal()
+        m.d.sync += begun.eq(1)
+        for name in ("n_oc", "out_w", "place"):
+            value = getattr(self, name)
+            before = Signal.like(value, name=f"before_{name}")
+            m.d.sync += before.eq(value)
+            m.d.comb += Assume(~begun | (value == before))
+        for command in (issuer.command, dut.command):
+            m.d.comb += [
+                command.op.eq(VectorOp.MUL),
+                command.n_oc.eq(self.n_oc),
+                command.out_w.eq(self.out_w),
+                *(command[name].eq(1) for name in ("out_h", "n_ky", "n_kx")),
+            ]
+        m.d.comb += [
+            Assume((self.n_oc != 0) & (self.out_w != 0)),
+            issuer.start.eq(~begun),
+            issuer.act.gnt.eq(self.granted),
+            dut.issue.eq(issuer.issue),
+            dut.uop.eq(issuer.uop),
+            dut.acc.eq(self.mark),
+        ]
+
+        # The beat in stage 2.
+        valid, uop = issuer.issue, issuer.uop
+        for stage in range(1, STAGE_SCRATCH + 1):
+            valid_later = Signal(name=f"issued_{stage}")
+            uop_later = Signal.like(issuer.uop, name=f"issued_uop_{stage}")
+            m.d.sync += [valid_later.eq(valid), uop_later.eq(uop)]
+            valid, uop = valid_later, uop_later
+        here = valid & (uop.index == self.place)
+
+        # The term of this group, once there is a beat that computes it.
+        there, term = Signal(), Signal()
+        with m.If(here & (uop.dest == Dest.TERM_B)):
+            m.d.sync += [there.eq(1), term.eq(self.mark)]
+        with m.Elif(here & (uop.constants == Constants.OUTPUT)):
+            m.d.sync += there.eq(0)
+
+        # The beat that is multiplied by it, until it is.
+        product = Cat(here & (uop.constants == Constants.PRODUCT), there, term)
+        for stage in range(STAGE_SCRATCH + 1, MarkedLane.OPERAND_STAGE + 1):
+            later = Signal.like(product, name=f"product_{stage}")
+            m.d.sync += later.eq(product)
+            product = later
+        multiplies, was_there, multiplier = product
+        m.d.comb += [
+            Assert(
+                ~multiplies | (was_there & (dut.table_index[0][0] == multiplier)),
+                "the term that multiplies is the one that was computed",
+            ),
+            Cover(multiplies & multiplier & (self.place == 1), "a product of the second place"),
+        ]
+        return m
+
+
+MULTIPLIES = preset("nano").with_(firmware=False, operations=("REQUANT", "MUL"))
+PRODUCT_CYCLES = 24
+"""From a command's begin to the products of its first group, with a stall or two."""
+
+
+def test_product(formal: Any) -> None:
+    formal.check(ProductHarness(), depth=PRODUCT_CYCLES, reduce=False)
+
+
+PRODUCT_BUGS = {
+    # name: module, class, right, wrong
+    "a product waits for nothing": (
+        planner,
+        "Planner",
+        "((self._phase != Phase.TERM_B) | self._is_mul)",
+        "(self._phase != Phase.TERM_B)",
+    ),
+    "what reads the SRAM does not wait": (
+        sequencer,
+        "Sequencer",
+        "rested | ~step.reads_scratch",
+        "rested | ~step.reads_scratch | step.reads_act",
+    ),
+    "the place of the beat behind": (
+        pipeline,
+        "Pipeline",
+        "self._uops[self._operands].index",
+        "self._uops[self._operands - 1].index",
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", list(PRODUCT_BUGS))
+def test_seeded_bug_of_products_is_found(formal: Any, bug: str) -> None:
+    module, name, right, wrong = PRODUCT_BUGS[bug]
+    formal.seed_bug(module, name, right, wrong)
+    formal.patch.setattr(sequencer, "Planner", planner.Planner)
+    formal.refute(ProductHarness(), "the term that multiplies", depth=PRODUCT_CYCLES)
