@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, ClassVar
 
 from celosia.errors import CelosiaError
@@ -227,11 +227,11 @@ class FieldSpec:
     whole_words: bool = False
     """A legal value is a multiple of the bus word, unless the command's space is ACT."""
 
-    @property
+    @cached_property
     def minimum(self) -> int:
         return -(1 << (self.width_bits - 1)) if self.signed else 0
 
-    @property
+    @cached_property
     def maximum(self) -> int:
         return (1 << (self.width_bits - int(self.signed))) - 1
 

@@ -219,6 +219,9 @@ def _turns(turns: Range, one_by_one: bool) -> Iterator[Range]:
 def _fitted_pieces(conv: Conv, most: int, config: NpuConfig) -> Iterator[tuple[Range, Conv]]:
     """Cut the passes of a command into commands that exist."""
     for passes, piece in _pieces(conv, most):
+        if not conv_limit(piece, config):
+            yield passes, piece
+            continue
         fitted = fitted_conv(piece, config)
         counts = piece.n_ky, piece.n_kx, piece.n_ic
         if not conv_limit(fitted, config) or max(counts) == 1:
