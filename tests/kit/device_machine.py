@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import celosia
+from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.regs import REGISTERS
+from celosia.hw.contract.uart import Identity
 from celosia.sw.driver.device import Device
+from celosia.sw.driver.emu import EmuDevice
 
-from tests.kit.board_model import WORD_BYTES, BusError
+from tests.kit.board_model import WORD_BYTES, BoardModel, BusError, PtyBoard
 
-__all__ = ["DeviceMachine"]
+__all__ = ["DeviceMachine", "emulated_board"]
 
 UNTIMED_CYCLES = 1
 """What a machine without a clock says that a program took: not 0, which is none at all."""
@@ -51,3 +58,17 @@ class DeviceMachine:
     def _check(self, address: int) -> None:
         if address + WORD_BYTES > self.device.memory_bytes:
             raise BusError
+
+
+@contextmanager
+def emulated_board(config: NpuConfig, memory_bytes: int = 1 << 20) -> Iterator[Device]:
+    """Open a board behind a pseudo-terminal, with the emulator as its NPU."""
+    identity = Identity(
+        board="model", clock_hz=48_000_000, memory_bytes=memory_bytes, silence_ms=300
+    )
+    machine = DeviceMachine(EmuDevice(config, memory_bytes=memory_bytes))
+    with (
+        PtyBoard(BoardModel(identity, machine)) as board,
+        celosia.open(f"uart:{board.path}") as device,
+    ):
+        yield device

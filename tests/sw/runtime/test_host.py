@@ -30,6 +30,7 @@ from celosia.sw.runtime.interpreter import interpreter_installed
 from celosia.sw.runtime.session import Session
 from typer.testing import CliRunner
 
+from tests.kit.device_machine import emulated_board
 from tests.kit.divided import divided_model
 
 MISSING = toolchain.missing_tools()
@@ -76,6 +77,17 @@ def test_every_tensor_is_right_across_segments(kind: str, model: Path) -> None:
     assert (host.milliseconds or 0) > 0
     if kind == "sim":
         assert report.results[0].cycles == (first.cycles or 0) + (second.cycles or 0)
+
+
+@needs_interpreter
+@pytest.mark.skipif(os.name != "posix", reason="there are no pseudo-terminals")
+def test_a_divided_model_runs_on_a_board(model: Path) -> None:
+    program = compile_model(model, NANO)
+    (sample,) = random_samples(program, 1, 1)
+    with emulated_board(NANO) as device:
+        report = check_model(model, NANO, device, [sample], program=program)
+    assert report.equal
+    assert [part.cycles is None for part in report.results[0].segments] == [False, True, False]
 
 
 @needs_interpreter

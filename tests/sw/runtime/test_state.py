@@ -15,7 +15,6 @@ import pytest
 from celosia.errors import CompileError, DeviceError, InputError
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import Region
-from celosia.hw.contract.uart import Identity
 from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.emu import EmuDevice
@@ -25,9 +24,8 @@ from celosia.sw.reference.check import check_model
 from celosia.sw.report.samples import Sample, random_samples
 from celosia.sw.runtime.session import Session
 
-from tests.kit.board_model import BoardModel, PtyBoard
 from tests.kit.command_line import run_cli
-from tests.kit.device_machine import DeviceMachine
+from tests.kit.device_machine import emulated_board
 from tests.kit.places import SHARED
 from tests.kit.stateful_models import STATEFUL, window_model
 from tests.kit.tools import needs_simulator
@@ -114,12 +112,7 @@ def test_the_gateware_keeps_variables(
 
 @pytest.mark.skipif(os.name != "posix", reason="there are no pseudo-terminals")
 def test_a_board_keeps_variables(program: Program, steps: list[Sample], expected: Outputs) -> None:
-    identity = Identity(board="model", clock_hz=48_000_000, memory_bytes=1 << 20, silence_ms=300)
-    machine = DeviceMachine(EmuDevice(CONFIG, memory_bytes=1 << 20))
-    with (
-        PtyBoard(BoardModel(identity, machine)) as board,
-        celosia.open(f"uart:{board.path}") as device,
-    ):
+    with emulated_board(CONFIG) as device:
         assert isinstance(device, UartDevice)
         session = Session(program, device)
         outputs = run(session, steps[:1])
