@@ -20,7 +20,8 @@ from celosia.sw.cli.common import (
     help_text,
     output_console,
 )
-from celosia.sw.program.file import HostSegment, Program
+from celosia.sw.program.file import Program
+from celosia.sw.program.segments import HostSegment
 from celosia.sw.report.figures import state_figures
 from celosia.sw.report.files import require_writable, write_bytes, write_json
 from celosia.sw.report.host import host_figures, measure_host, share_line

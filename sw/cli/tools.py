@@ -19,8 +19,8 @@ from celosia.hw.contract.named import resolve_config
 from celosia.install import install_advice
 from celosia.sw.cli.common import ConfigOption, JsonOption, help_text, output_console
 from celosia.sw.cli.opening import LATENCY_CYCLES
-from celosia.sw.program.file import NO_LAYER, HostSegment, LayerInfo, NpuSegment, Program
-from celosia.sw.program.segments import Segment
+from celosia.sw.program.file import Program
+from celosia.sw.program.segments import NO_LAYER, HostSegment, LayerInfo, NpuSegment, Segment
 from celosia.sw.report.files import require_writable, write_bytes, write_json
 from celosia.sw.report.labels import layer_label
 from celosia.sw.report.samples import load_samples, random_samples

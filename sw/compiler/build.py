@@ -45,7 +45,8 @@ from celosia.sw.compiler.schedule.prefetch import prefetch_loads
 from celosia.sw.compiler.schedule.schedule import Schedule, schedule_works
 from celosia.sw.compiler.schedule.tokens import place_tokens
 from celosia.sw.compiler.verify import verify
-from celosia.sw.program.file import MAX_BATCH, Program
+from celosia.sw.program.contents import MAX_BATCH
+from celosia.sw.program.file import Program
 from celosia.sw.program.tensors import PlacedTensor, TensorInfo, over_samples
 from celosia.sw.program.verify import check_program
 

@@ -16,9 +16,10 @@ from celosia.sw.compiler.place.limits import field_limit
 from celosia.sw.compiler.place.plan import MemoryPlan, WorkPlan
 from celosia.sw.compiler.place.works import Work
 from celosia.sw.compiler.schedule.schedule import Schedule
-from celosia.sw.program.file import MAX_COMMANDS, NO_LAYER, LayerInfo, NpuSegment, Program
-from celosia.sw.program.file import MemoryPlan as ProgramMemory
+from celosia.sw.program.file import Program
 from celosia.sw.program.origin import Origin
+from celosia.sw.program.segments import MAX_COMMANDS, NO_LAYER, LayerInfo, NpuSegment
+from celosia.sw.program.segments import MemoryPlan as ProgramMemory
 from celosia.sw.program.tensors import PlacedTensor, TensorInfo
 
 __all__ = ["emit_program", "encode_commands", "tensor_info"]

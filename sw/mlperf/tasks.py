@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from celosia.errors import InputError
 from celosia.sw.driver.inputs import quantize_array
-from celosia.sw.program.file import TensorInfo
+from celosia.sw.program.tensors import TensorInfo
 
 __all__ = ["TASKS", "Task"]
 

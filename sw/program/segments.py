@@ -13,6 +13,7 @@ from celosia.errors import ProgramError
 from celosia.hw.contract import isa
 from celosia.hw.contract.isa import COMMAND_BYTES, Command, IsaError, Region
 from celosia.sw.program.origin import Origin
+from celosia.sw.program.remedies import REBUILD
 from celosia.sw.program.tensors import PlacedTensor, TensorInfo
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "HostSegment",
     "KERNELS",
     "LayerInfo",
+    "MAX_COMMANDS",
     "MemoryPlan",
     "NO_LAYER",
     "NPU_DTYPES",
@@ -29,6 +31,8 @@ __all__ = [
     "Segment",
 ]
 
+MAX_COMMANDS = 1 << 16
+"""Of a segment: as many as there are tags."""
 NO_LAYER = -1
 """In `NpuSegment.command_layers`: the command works for no layer."""
 NPU_DTYPES = ("int8",)
@@ -39,8 +43,6 @@ KERNELS = (REFERENCE_KERNELS, DEFAULT_KERNELS)
 """What computes a segment of the host: TFLite's reference kernels, or its default ones where there
 is no reference kernel, or a wrong one."""
 MODEL_IDENTIFIER = b"TFL3"
-
-_REBUILD = "compile the model again"
 
 
 class ReservedError(ProgramError):
@@ -65,10 +67,10 @@ class MemoryPlan:
     def __post_init__(self) -> None:
         for name, size in self.region_bytes.items():
             if name not in Region.__members__:
-                raise ProgramError("the program's memory plan", f"no region {name!r}", _REBUILD)
+                raise ProgramError("the program's memory plan", f"no region {name!r}", REBUILD)
             if size < 0:
                 raise ProgramError(
-                    "the program's memory plan", f"region {name} has {size} bytes", _REBUILD
+                    "the program's memory plan", f"region {name} has {size} bytes", REBUILD
                 )
 
 
@@ -173,7 +175,7 @@ class NpuSegment:
                 raise ProgramError(
                     what,
                     f"it ends at byte {tensor.end} of region {tensor.region}, which has {size}",
-                    _REBUILD,
+                    REBUILD,
                 )
 
     @property
@@ -237,13 +239,13 @@ class NpuSegment:
             raise ProgramError(
                 "the program's command stream",
                 f"{len(self.commands)} bytes are no whole number of commands",
-                _REBUILD,
+                REBUILD,
             )
         try:
             return isa.disassemble(self.commands)
         except IsaError as error:
             raise ProgramError(
-                "the program's command stream", f"{error.what}: {error.cause}", _REBUILD
+                "the program's command stream", f"{error.what}: {error.cause}", REBUILD
             ) from None
 
     def region_bytes(self, region: Region) -> int:
@@ -286,9 +288,9 @@ class HostSegment:
     def __post_init__(self) -> None:
         what = f"the host's segment {self.name!r}"
         if self.model[4:8] != MODEL_IDENTIFIER:
-            raise ProgramError(what, "its model is no TensorFlow Lite model", _REBUILD)
+            raise ProgramError(what, "its model is no TensorFlow Lite model", REBUILD)
         if self.kernels not in KERNELS:
-            raise ProgramError(what, f"its kernels are {self.kernels[:40]!a}", _REBUILD)
+            raise ProgramError(what, f"its kernels are {self.kernels[:40]!a}", REBUILD)
 
     @property
     def infos(self) -> tuple[TensorInfo, ...]:

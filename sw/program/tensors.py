@@ -10,6 +10,7 @@ import numpy.typing as npt
 from celosia.errors import InputError, ProgramError
 from celosia.hw.contract.isa import Region
 from celosia.sw.program.origin import Origin
+from celosia.sw.program.remedies import REBUILD
 
 __all__ = ["PlacedTensor", "TensorInfo", "over_samples"]
 
@@ -30,7 +31,6 @@ DTYPES = (
 MAX_ELEMENTS = 1 << 31
 MAX_AXES = 16
 """numpy has room for 32."""
-_REBUILD = "compile the model again"
 
 
 def over_samples(shape: tuple[int, ...], samples: int) -> tuple[int, ...]:
@@ -88,19 +88,19 @@ class TensorInfo:
     def __post_init__(self) -> None:
         what = f"tensor {self.name!r}"
         if self.dtype not in DTYPES:
-            raise ProgramError(what, f"unknown dtype {self.dtype!r}", _REBUILD)
+            raise ProgramError(what, f"unknown dtype {self.dtype!r}", REBUILD)
         if len(self.shape) > MAX_AXES:
-            raise ProgramError(what, f"it has {len(self.shape)} axes", _REBUILD)
+            raise ProgramError(what, f"it has {len(self.shape)} axes", REBUILD)
         if any(size < 0 for size in self.shape):
-            raise ProgramError(what, "a size is negative", _REBUILD)
+            raise ProgramError(what, "a size is negative", REBUILD)
         # Axes of 0 left out, as numpy does when it looks whether it can count the elements.
         if math.prod(max(size, 1) for size in self.shape) > MAX_ELEMENTS:
-            raise ProgramError(what, "it has too many elements", _REBUILD)
+            raise ProgramError(what, "it has too many elements", REBUILD)
         channels, kept = self.extents[2], self.kept_channels
         if kept is not None and (
             len(kept) != channels or kept[:1] < (0,) or list(kept) != sorted(set(kept))
         ):
-            raise ProgramError(what, f"{channels} channels, kept are {list(kept)}", _REBUILD)
+            raise ProgramError(what, f"{channels} channels, kept are {list(kept)}", REBUILD)
 
     def over(self, samples: int) -> TensorInfo:
         """Return the tensor of several samples, of which this is one; `sample` undoes it."""
@@ -118,7 +118,7 @@ class TensorInfo:
         first = self.shape[0] if self.shape else 0
         if samples < 1 or first < 1 or first % samples:
             raise ProgramError(
-                f"tensor {self.name!r}", f"{self.shape} is not of {samples} samples", _REBUILD
+                f"tensor {self.name!r}", f"{self.shape} is not of {samples} samples", REBUILD
             )
         return replace(self, shape=(first // samples, *self.shape[1:]))
 
@@ -171,14 +171,14 @@ class PlacedTensor:
     def __post_init__(self) -> None:
         what = f"tensor {self.name!r}"
         if self.region not in Region.__members__:
-            raise ProgramError(what, f"unknown region {self.region!r}", _REBUILD)
+            raise ProgramError(what, f"unknown region {self.region!r}", REBUILD)
         rows, pixels, channels = self.info.extents
         if min(self.offset, self.row_pitch, self.pixel_pitch) < 0:
-            raise ProgramError(what, "its place is negative", _REBUILD)
+            raise ProgramError(what, "its place is negative", REBUILD)
         if pixels > 1 and self.pixel_pitch < channels * self.info.item.itemsize:
-            raise ProgramError(what, "pixels overlap", _REBUILD)
+            raise ProgramError(what, "pixels overlap", REBUILD)
         if rows > 1 and self.row_pitch < self._row_bytes:
-            raise ProgramError(what, "rows overlap", _REBUILD)
+            raise ProgramError(what, "rows overlap", REBUILD)
 
     @property
     def name(self) -> str:

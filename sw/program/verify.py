@@ -23,10 +23,12 @@ from celosia.hw.contract.isa import (
 )
 from celosia.hw.contract.legal import LACKING_REMEDY, field_problem, lacking
 from celosia.hw.contract.needed import operations_of
-from celosia.sw.program.file import HostSegment, Program
+from celosia.sw.program.contents import Contents
 from celosia.sw.program.footprint import Access, OutOfRangeError, accesses
 from celosia.sw.program.limits import MAX_PAIR_EFFORT, MAX_PAIRS, MAX_SYSTEM_BYTES, check_limits
 from celosia.sw.program.order import CommandOrder, command_name
+from celosia.sw.program.remedies import REBUILD
+from celosia.sw.program.segments import HostSegment
 
 __all__ = ["check_commands", "check_program"]
 
@@ -36,18 +38,17 @@ BLOCK_PAIRS = 1 << 18
 """Accesses held against others at a time."""
 PAIR_EFFORT = 100
 """Of telling two accesses apart, in intervals."""
-_REBUILD = "compile the model again"
 _REMEDY = "this is a defect of the compiler that wrote the program: report it"
 
 
-def check_program(program: Program, *, limits: bool = True) -> None:
+def check_program(program: Contents, *, limits: bool = True) -> None:
     """Refuse a program that could fault, get stuck, or give a result that depends on timing.
 
     Bus errors and time-outs are the system's, and the contents of constants are not looked at.
 
     Parameters
     ----------
-    program : Program
+    program : Contents
         What to check.
     limits : bool
         Also refuse what takes long or much memory to check or to run (`check_limits`): for files
@@ -81,7 +82,7 @@ def _check_model(segment: HostSegment) -> None:
     try:
         graph = load(segment.model, anything=True, follow=False)
     except ModelError as error:
-        raise ProgramError(what, f"its model is damaged: {error.cause}", _REBUILD) from None
+        raise ProgramError(what, f"its model is damaged: {error.cause}", REBUILD) from None
     for kind, names, infos in (
         ("input", graph.inputs, segment.inputs),
         ("output", graph.outputs, segment.outputs),
@@ -90,7 +91,7 @@ def _check_model(segment: HostSegment) -> None:
         wanted = [(info.shape, info.dtype) for info in infos]
         if found != wanted:
             raise ProgramError(
-                what, f"its model's {kind}s are {found}, the program's {wanted}", _REBUILD
+                what, f"its model's {kind}s are {found}, the program's {wanted}", REBUILD
             )
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from celosia.sw.driver.result import Result
-from celosia.sw.program.file import Program, TensorInfo
+from celosia.sw.program.file import Program
+from celosia.sw.program.tensors import TensorInfo
 
 if TYPE_CHECKING:
     from celosia.sw.reference.check import CheckReport

@@ -17,7 +17,8 @@ from celosia.sw.compiler.cost.engines import MemoryTiming, predict
 from celosia.sw.driver.device import FIRST_ADDRESS
 from celosia.sw.driver.layout import Layout
 from celosia.sw.driver.uart.session import BAUD_RATES
-from celosia.sw.program.file import LayerInfo, Program
+from celosia.sw.program.file import Program
+from celosia.sw.program.segments import LayerInfo
 from celosia.sw.report.figures import npu_macs
 from celosia.sw.report.host import measure_host
 from celosia.sw.report.labels import layer_label

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from celosia.sw.program.file import HostSegment, LayerInfo, Program
+from celosia.sw.program.file import Program
+from celosia.sw.program.segments import HostSegment, LayerInfo
 from celosia.sw.program.tensors import DTYPES
 from celosia.sw.runtime.interpreter import (
     InterpreterError,

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from celosia.errors import InputError
 from celosia.sw.driver.inputs import prepare_inputs
-from celosia.sw.program.file import Program, TensorInfo
+from celosia.sw.program.file import Program
+from celosia.sw.program.tensors import TensorInfo
 from celosia.sw.report.samples import Sample, in_turn, read_arrays, read_file, typed
 
 __all__ = ["Stream", "load_state", "load_stream", "require_state"]

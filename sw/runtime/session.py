@@ -15,8 +15,8 @@ from celosia.closing import Closing
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.inputs import Inputs, prepare_inputs
 from celosia.sw.driver.result import Result, SegmentResult
-from celosia.sw.program.file import HostSegment, Program
-from celosia.sw.program.segments import Segment
+from celosia.sw.program.file import Program
+from celosia.sw.program.segments import HostSegment, Segment
 from celosia.sw.runtime.convert import convert
 from celosia.sw.runtime.host import HostRunner, require_host
 

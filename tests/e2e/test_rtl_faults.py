@@ -42,7 +42,9 @@ from celosia.sw.driver.device import FIRST_ADDRESS, Device
 from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.driver.layout import Layout
 from celosia.sw.driver.sim import SimDevice
-from celosia.sw.program.file import MemoryPlan, NpuSegment, PlacedTensor, Program, TensorInfo
+from celosia.sw.program.file import Program
+from celosia.sw.program.segments import MemoryPlan, NpuSegment
+from celosia.sw.program.tensors import PlacedTensor, TensorInfo
 from celosia.sw.reference.golden import GoldenModel
 
 from tests.kit.broken_streams import FETCH, TAG, BrokenStreams, Case, used_bits, work_bytes

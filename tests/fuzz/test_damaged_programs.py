@@ -30,7 +30,9 @@ from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import COMMAND_BYTES, COMMANDS, Region, fields_of
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.emu import EmuDevice
-from celosia.sw.program.file import HEADER_BYTES, PlacedTensor, Program, Section, TensorInfo
+from celosia.sw.program.file import Program
+from celosia.sw.program.sections import HEADER_BYTES, Section
+from celosia.sw.program.tensors import PlacedTensor, TensorInfo
 from celosia.sw.program.verify import check_program
 from celosia.sw.report.example import load_digits
 

@@ -9,8 +9,8 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.emit import tensor_info
 from celosia.sw.compiler.ir import Graph, SourceOp
 from celosia.sw.compiler.partition.variables import Variables
-from celosia.sw.program.file import HostSegment, LayerInfo, NpuSegment, Program
-from celosia.sw.program.segments import Segment
+from celosia.sw.program.file import Program
+from celosia.sw.program.segments import HostSegment, LayerInfo, NpuSegment, Segment
 from celosia.sw.program.tensors import TensorInfo
 
 __all__ = ["assemble", "host_layer"]

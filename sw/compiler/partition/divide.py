@@ -32,8 +32,8 @@ from celosia.sw.compiler.partition.nodes import VARIABLES, SourceModel
 from celosia.sw.compiler.partition.price import Crossing
 from celosia.sw.compiler.partition.variables import Variables
 from celosia.sw.compiler.verify import verify_op
-from celosia.sw.program.file import HostSegment, Program
-from celosia.sw.program.segments import REFERENCE_KERNELS
+from celosia.sw.program.file import Program
+from celosia.sw.program.segments import REFERENCE_KERNELS, HostSegment
 from celosia.sw.program.tensors import DTYPES, TensorInfo
 
 __all__ = ["divide"]

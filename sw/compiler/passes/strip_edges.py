@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from celosia.sw.compiler.ir import DType, Graph, Op, SourceOp
+from celosia.sw.program.contents import MAX_RATIO, MIN_RATIO
 from celosia.sw.program.conversion import CASTS, DEQUANTISED, QUANTISED
-from celosia.sw.program.file import MAX_RATIO, MIN_RATIO
 
 __all__ = ["edge_tensors", "strip_edges"]
 

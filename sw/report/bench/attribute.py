@@ -35,7 +35,7 @@ import numpy.typing as npt
 from celosia.errors import ProgramError
 from celosia.hw.contract.isa import Command, Engine, Load, Space
 from celosia.hw.contract.trace import TRACE_STATES
-from celosia.sw.program.file import LayerInfo, NpuSegment
+from celosia.sw.program.segments import LayerInfo, NpuSegment
 
 __all__ = ["LayerProfile", "Reason", "attribute_cycles", "command_layers"]
 

@@ -16,7 +16,8 @@ from celosia.sw.compiler import build
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.faults import Fault, fault_error
 from celosia.sw.driver.layout import Layout
-from celosia.sw.program.file import NO_LAYER, Program
+from celosia.sw.program.file import Program
+from celosia.sw.program.segments import NO_LAYER
 from celosia.sw.report.example import load_digits
 
 from tests.kit.places import benchmark_model

@@ -30,7 +30,8 @@ from celosia.sw.compiler.schedule.constants import Ring
 from celosia.sw.compiler.schedule.prefetch import prefetch_loads
 from celosia.sw.compiler.schedule.tokens import place_tokens
 from celosia.sw.compiler.steps import Footprint, Place, Step, conflict
-from celosia.sw.program.file import LayerInfo, Program
+from celosia.sw.program.file import Program
+from celosia.sw.program.segments import LayerInfo
 from celosia.sw.program.verify import check_program
 from celosia.sw.reference.golden import GoldenModel
 

@@ -21,14 +21,9 @@ from celosia.hw.contract.isa import Command, Conv, End, Engine, Load, Region, Sp
 from celosia.hw.contract.regs import COUNTERS, ErrorCause
 from celosia.sw.driver.device import FIRST_ADDRESS, Device
 from celosia.sw.driver.inputs import prepare_inputs, quantize_array
-from celosia.sw.program.file import (
-    LayerInfo,
-    MemoryPlan,
-    NpuSegment,
-    PlacedTensor,
-    Program,
-    TensorInfo,
-)
+from celosia.sw.program.file import Program
+from celosia.sw.program.segments import LayerInfo, MemoryPlan, NpuSegment
+from celosia.sw.program.tensors import PlacedTensor, TensorInfo
 
 from tests.kit.tools import needs_simulator, skip_without_simulator
 

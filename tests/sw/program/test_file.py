@@ -13,17 +13,11 @@ import pytest
 from celosia.errors import InputError, ProgramError
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import End, Load, Region, Space
-from celosia.sw.program.file import (
-    HEADER_BYTES,
-    LayerInfo,
-    MemoryPlan,
-    NpuSegment,
-    PlacedTensor,
-    Program,
-    ReservedError,
-    TensorInfo,
-)
+from celosia.sw.program.file import Program
 from celosia.sw.program.origin import Origin
+from celosia.sw.program.sections import HEADER_BYTES
+from celosia.sw.program.segments import LayerInfo, MemoryPlan, NpuSegment, ReservedError
+from celosia.sw.program.tensors import PlacedTensor, TensorInfo
 
 
 def small_program() -> Program:

@@ -33,8 +33,9 @@ from celosia.schema import SchemaError, build, parse
 from celosia.sim.emulator.machine import Emulator, EmulatorError, EmulatorFault
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.emu import EmuDevice
-from celosia.sw.program.file import HEADER_BYTES, MemoryPlan, NpuSegment, Program, Section
-from celosia.sw.program.segments import HostSegment
+from celosia.sw.program.file import Program
+from celosia.sw.program.sections import HEADER_BYTES, Section
+from celosia.sw.program.segments import HostSegment, MemoryPlan, NpuSegment
 from celosia.sw.program.tensors import TensorInfo
 from celosia.sw.program.verify import check_program
 from celosia.sw.report.example import load_digits

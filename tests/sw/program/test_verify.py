@@ -25,7 +25,9 @@ from celosia.hw.contract.isa import (
     VectorOp,
 )
 from celosia.sim.emulator.machine import Emulator, EmulatorError
-from celosia.sw.program.file import MemoryPlan, NpuSegment, PlacedTensor, Program, TensorInfo
+from celosia.sw.program.file import Program
+from celosia.sw.program.segments import MemoryPlan, NpuSegment
+from celosia.sw.program.tensors import PlacedTensor, TensorInfo
 from celosia.sw.program.verify import check_commands, check_program
 
 from tests.kit.commands import ARRAY, CONV, LOAD, REQUANT, STORE, VECTOR

@@ -18,7 +18,8 @@ from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
 from celosia.sw.compiler.frontends.tflite.convert import load
 from celosia.sw.compiler.lower import lower
 from celosia.sw.program.conversion import CASTS
-from celosia.sw.program.file import Program, TensorInfo
+from celosia.sw.program.file import Program
+from celosia.sw.program.tensors import TensorInfo
 from celosia.sw.runtime.convert import convert
 
 from tests.kit.command_line import run_cli

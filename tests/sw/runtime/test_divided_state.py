@@ -13,7 +13,8 @@ import pytest
 from celosia.hw.contract.config import preset
 from celosia.sim.models.tflite_builder import ModelBuilder, TensorHandle
 from celosia.sw.compiler.build import compile_model
-from celosia.sw.program.file import HostSegment, Program
+from celosia.sw.program.file import Program
+from celosia.sw.program.segments import HostSegment
 from celosia.sw.reference.check import check_model
 from celosia.sw.report.samples import random_samples
 from celosia.sw.runtime.interpreter import interpreter_installed

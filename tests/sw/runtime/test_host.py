@@ -19,7 +19,8 @@ from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.cli.app import app
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.device import Device
-from celosia.sw.program.file import HostSegment, Program
+from celosia.sw.program.file import Program
+from celosia.sw.program.segments import HostSegment
 from celosia.sw.program.verify import check_program
 from celosia.sw.reference.check import check_model
 from celosia.sw.report import host as report_module

@@ -19,13 +19,9 @@ from celosia.hw.contract.isa import End, Engine, Load, Region, Space, Store
 from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.cli.app import app
 from celosia.sw.driver.device import Device
-from celosia.sw.program.file import (
-    MemoryPlan,
-    NpuSegment,
-    PlacedTensor,
-    Program,
-    TensorInfo,
-)
+from celosia.sw.program.file import Program
+from celosia.sw.program.segments import MemoryPlan, NpuSegment
+from celosia.sw.program.tensors import PlacedTensor, TensorInfo
 from celosia.sw.program.verify import check_program
 from celosia.sw.runtime.session import Session
 from typer.testing import CliRunner

@@ -13,7 +13,8 @@ from celosia.sw.compiler.build import compile_model
 from celosia.sw.compiler.frontends.tflite.convert import load
 from celosia.sw.compiler.partition.cluster import cluster
 from celosia.sw.compiler.partition.nodes import SourceModel, strongly_connected
-from celosia.sw.program.file import HostSegment, NpuSegment, Program
+from celosia.sw.program.file import Program
+from celosia.sw.program.segments import HostSegment, NpuSegment
 
 BASE = preset("base")
 

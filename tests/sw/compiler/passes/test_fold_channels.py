@@ -22,7 +22,9 @@ from celosia.sw.compiler.passes.fold_channels import fold_channels
 from celosia.sw.compiler.verify import verify
 from celosia.sw.driver.opening import open_device
 from celosia.sw.driver.result import SegmentResult
-from celosia.sw.program.file import NpuSegment, Program, TensorInfo
+from celosia.sw.program.file import Program
+from celosia.sw.program.segments import NpuSegment
+from celosia.sw.program.tensors import TensorInfo
 from celosia.sw.reference.check import check_model
 from celosia.sw.reference.golden import GoldenModel
 from celosia.sw.report.samples import random_samples

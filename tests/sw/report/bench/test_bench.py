@@ -22,7 +22,8 @@ from celosia.sw.compiler import build
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.docgen.text import table_text
 from celosia.sw.driver.emu import EmuDevice
-from celosia.sw.program.file import LayerInfo, NpuSegment, Program
+from celosia.sw.program.file import Program
+from celosia.sw.program.segments import LayerInfo, NpuSegment
 from celosia.sw.reference.interpreter import ReferenceModel
 from celosia.sw.report.bench import bench as bench_module
 from celosia.sw.report.bench.attribute import (
