@@ -10,10 +10,12 @@ from celosia.sw.compiler.ops import (
     elementwise,
     matmul,
     moves,
+    pad,
     pool,
     reduce,
     resize,
     softmax,
+    transpose_conv,
     weighted,
 )
 from celosia.sw.compiler.ops.operator import Lowered, Operator
@@ -23,7 +25,19 @@ __all__ = ["OPERATORS", "SUPPORTED", "lower_ops"]
 
 OPERATORS: dict[str, Operator] = {
     name: record
-    for kind in (weighted, matmul, binary, elementwise, pool, reduce, resize, softmax, moves)
+    for kind in (
+        weighted,
+        transpose_conv,
+        pad,
+        matmul,
+        binary,
+        elementwise,
+        pool,
+        reduce,
+        resize,
+        softmax,
+        moves,
+    )
     for record in kind.OPERATORS
     for name in record.names
 }
