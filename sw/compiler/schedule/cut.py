@@ -3,7 +3,7 @@
 A layer's command counts rows, columns, channel tiles or runs of bytes, and a field has room for so
 many. The parts of a command do what it would do, in its order, and touch what it would touch.
 Only convolutions, whose parts share accumulator tiles with other commands, are cut where they are
-made (`celosia.sw.compiler.schedule.conv`).
+made (`celosia.sw.compiler.schedule.blocks`, `pieces`).
 """
 
 from __future__ import annotations

@@ -13,12 +13,8 @@ from celosia.sw.compiler.place.mapping import shared_requantisation
 from celosia.sw.compiler.place.parts import KernelPart
 from celosia.sw.compiler.place.phases import Phase, PhaseMapping
 from celosia.sw.compiler.schedule.chunks import Chunk, ChunkLoader, WeightedLayer
-from celosia.sw.compiler.schedule.conv import (
-    ConvJob,
-    conv_steps,
-    split_reduction_steps,
-    summed_steps,
-)
+from celosia.sw.compiler.schedule.conv import conv_steps, split_reduction_steps, summed_steps
+from celosia.sw.compiler.schedule.conv_commands import ConvJob
 from celosia.sw.compiler.steps import Place, Step
 
 __all__ = ["PhasesJob", "phase_steps", "split_tile", "tile_by_tile"]

@@ -27,15 +27,11 @@ from celosia.sw.compiler.place.views import MovePlan
 from celosia.sw.compiler.place.works import Work
 from celosia.sw.compiler.schedule.chunks import Chunk, ChunkLoader, WeightedLayer
 from celosia.sw.compiler.schedule.constants import ConstantPool, constant_load
-from celosia.sw.compiler.schedule.conv import ConvJob, conv_steps
+from celosia.sw.compiler.schedule.conv import conv_steps
+from celosia.sw.compiler.schedule.conv_commands import ConvJob
 from celosia.sw.compiler.schedule.copy import copy_steps
 from celosia.sw.compiler.schedule.line_copy import line_copy_step
-from celosia.sw.compiler.schedule.phases import (
-    PhasesJob,
-    phase_steps,
-    split_tile,
-    tile_by_tile,
-)
+from celosia.sw.compiler.schedule.phases import PhasesJob, phase_steps, split_tile, tile_by_tile
 from celosia.sw.compiler.steps import Step
 
 __all__ = ["Schedule", "schedule_works"]
