@@ -15,7 +15,8 @@ from celosia.sw.compiler.arithmetic.boxes import Box
 from celosia.sw.compiler.ir import Graph, MoveOp
 from celosia.sw.compiler.ops.npu.kind import Placement
 from celosia.sw.compiler.place.storage import HomePlan, TensorTable
-from celosia.sw.compiler.place.views import Window, part_of, with_boxes
+from celosia.sw.compiler.place.views import with_boxes
+from celosia.sw.compiler.place.windows import Window, part_of
 from celosia.sw.compiler.place.works import Work
 
 __all__ = ["StoredParts", "stored_parts", "with_parts"]

@@ -10,7 +10,7 @@ from celosia.hw.contract.isa import Vector, VectorOp
 from celosia.sw.compiler.arithmetic.boxes import Box
 from celosia.sw.compiler.arithmetic.whole import ceil_div
 from celosia.sw.compiler.place.layout import Slab
-from celosia.sw.compiler.place.views import window_of
+from celosia.sw.compiler.place.windows import window_of
 from celosia.sw.compiler.steps import Step
 
 __all__ = ["line_copy_step"]
