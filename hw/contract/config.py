@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 
 from celosia.errors import CelosiaError
@@ -15,7 +15,15 @@ from celosia.hw.contract.operations import OPERATIONS, Operation
 from celosia.hw.contract.parts import COMPACT, FULL, Part
 from celosia.quantities import KIB
 
-__all__ = ["ACT_BANKS", "FIRMWARE_OPERATIONS", "ConfigError", "NpuConfig", "PRESETS", "preset"]
+__all__ = [
+    "ACT_BANKS",
+    "FIRMWARE_OPERATIONS",
+    "ConfigError",
+    "NpuConfig",
+    "PRESETS",
+    "differences",
+    "preset",
+]
 
 
 MAX_BEATS = 16
@@ -356,3 +364,34 @@ def preset(name: str) -> NpuConfig:
         raise ConfigError(
             "configuration", f"no preset {name!r}; there are {', '.join(PRESETS)}", "name one"
         ) from None
+
+
+def differences(found: NpuConfig, wanted: NpuConfig, instead: str = "not") -> list[str]:
+    """Say what a machine has otherwise than it should: the fields that differ, and no others.
+
+    Parameters
+    ----------
+    found, wanted : NpuConfig
+        Their names are no difference.
+    instead : str
+        Comes before what is wanted.
+
+    Returns
+    -------
+    list of str
+        For example ``bus_bits is 32, not 64``; of operations those that only one has.
+    """
+    texts = []
+    for field in fields(NpuConfig):
+        ours, theirs = getattr(found, field.name), getattr(wanted, field.name)
+        if field.name == "lanes":
+            ours, theirs = found.vector_lanes, wanted.vector_lanes
+        if field.name == "name" or ours == theirs:
+            continue
+        if field.name == "operations":
+            for word, some, others in (("lacks", theirs, ours), ("also has", ours, theirs)):
+                if only := [name for name in some if name not in others]:
+                    texts.append(f"it {word} {' and '.join(only)}")
+        else:
+            texts.append(f"{field.name} is {ours}, {instead} {theirs}")
+    return texts

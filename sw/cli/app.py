@@ -8,8 +8,9 @@ from types import FrameType, ModuleType
 from typing import Annotated, Any, NoReturn
 
 import typer
-from celosia.sw.cli.common import CommandGroup, help_text
+from celosia.sw.cli.common import CommandGroup, QuietOption, help_text
 from celosia.version import VERSION
+from typer.core import TyperCommand
 
 __all__ = ["app", "main"]
 
@@ -119,26 +120,42 @@ A module is imported when its command is asked for: the compiler alone takes hal
 class _Commands(CommandGroup):
     """The commands, each from its module."""
 
+    _names_only = False
+
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of the commands."""
         return list(COMMANDS)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Return the commands that begin so, without importing them for a line of help."""
+        self._names_only = True
+        try:
+            return super().shell_complete(ctx, incomplete)
+        finally:
+            self._names_only = False
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command, or None if there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
+        if self._names_only:
+            return TyperCommand(cmd_name)
         of_module = typer.Typer(rich_markup_mode="rich")
         # A group, even of one command.
         of_module.callback()(_options)
         COMMANDS[cmd_name]().register(of_module)
         group: Any = typer.main.get_group(of_module)
-        return group.commands[cmd_name]
+        command = group.commands[cmd_name]
+        # It may stand behind the command as well; only its callback has an effect.
+        (quiet,) = (option for option in group.params if option.name == "quiet")
+        quiet.expose_value = False
+        command.params.append(quiet)
+        return command
 
 
 app = typer.Typer(
     cls=_Commands,
     help=help_text(HELP),
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -160,6 +177,7 @@ def _options(
             "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
         ),
     ] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Options before the command."""
 

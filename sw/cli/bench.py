@@ -19,8 +19,9 @@ from celosia.sw.cli.common import (
     RecordOption,
     error_console,
     help_text,
-    output_console,
+    result_console,
 )
+from celosia.sw.cli.completing import complete_config
 from celosia.sw.report.bench.baselines import sources
 from celosia.sw.report.bench.bench import Bench, Conditions, Measurement, find_models
 from celosia.sw.report.bench.record import CycleRecord, preset_name, read_record, write_record
@@ -85,6 +86,7 @@ def bench_command(
         typer.Option(
             "--config",
             metavar="NAME|FILE.json",
+            autocompletion=complete_config,
             help="Hardware configuration; may be given several times. Default: base and large.",
         ),
     ] = None,
@@ -181,7 +183,7 @@ def bench_command(
                 for p in dict.fromkeys([0.0, stalls])
             ],
         )
-    console = output_console()
+    console = result_console()
     different = [run for run in session.runs if not run.equal]
     verdict = ("the outputs of each equal to the golden model's", "")
     if different:
@@ -227,7 +229,7 @@ class _Session:
 
     def show(self, table: Table) -> None:
         """Print a table."""
-        console = output_console()
+        console = result_console()
         console.print(table)
         console.print()
 

@@ -9,7 +9,8 @@ import typer
 from celosia.errors import CelosiaError
 from celosia.hw.contract.named import resolve_config
 from celosia.install import install_advice
-from celosia.sw.cli.common import error_console, help_text, output_console
+from celosia.sw.cli.common import error_console, help_text, result_console
+from celosia.sw.cli.completing import complete_board, complete_config
 
 __all__ = ["register", "serve_board"]
 
@@ -39,11 +40,21 @@ def register(app: typer.Typer) -> None:
 
 
 def board_sim_command(
-    board: Annotated[str, typer.Argument(metavar="BOARD", help="See 'celosia boards'.")],
+    board: Annotated[
+        str,
+        typer.Argument(
+            metavar="BOARD",
+            autocompletion=complete_board,
+            help="See 'celosia boards'.",
+        ),
+    ],
     config: Annotated[
         str | None,
         typer.Option(
-            "--config", metavar="NAME|FILE.json", help="Configuration. Default: the board's."
+            "--config",
+            metavar="NAME|FILE.json",
+            autocompletion=complete_config,
+            help="Configuration. Default: the board's.",
         ),
     ] = None,
     flip: Annotated[
@@ -68,6 +79,7 @@ def board_sim_command(
     """Serve a simulated board."""
     try:
         from celosia.sim.board import line_faults as faults
+        from celosia.sim.board.terminals import recorded
 
         rates = faults.FaultRates(
             flip=flip, drop=drop, duplicate=duplicate, truncate=truncate, stall=stall
@@ -79,8 +91,8 @@ def board_sim_command(
         raise CelosiaError(
             "board simulator", f"{error.name} is not installed", install_advice("sim")
         ) from None
-    out = output_console()
-    with served:
+    out = result_console()
+    with served, recorded(served.path, board):
         out.print(f"simulated {board}: {served.path}")
         out.print("end with Ctrl-C")
         try:

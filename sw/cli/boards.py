@@ -19,7 +19,9 @@ from celosia.sw.cli.common import (
     error_console,
     help_text,
     output_console,
+    result_console,
 )
+from celosia.sw.cli.completing import complete_board, complete_config
 from celosia.sw.report.files import require_writable, write_json
 from rich.table import Table
 from rich.text import Text
@@ -82,13 +84,19 @@ Examples:
 """
 
 BoardArgument = Annotated[
-    str, typer.Argument(metavar="BOARD", help="Name of a board; 'celosia boards' lists them.")
+    str,
+    typer.Argument(
+        metavar="BOARD",
+        autocompletion=complete_board,
+        help="Name of a board; 'celosia boards' lists them.",
+    ),
 ]
 BoardConfigOption = Annotated[
     str | None,
     typer.Option(
         "--config",
         metavar="NAME|FILE.json",
+        autocompletion=complete_config,
         help="Hardware configuration; by default the board's.",
     ),
 ]
@@ -142,7 +150,7 @@ def boards_command(json: JsonOption = None) -> None:
             f"{board.memory.bytes // KIB:,}",
             board.remark,
         )
-    output_console().print(table)
+    result_console().print(table)
     if json is not None:
         write_json(json, {"boards": [_board_figures(board) for board in boards]})
 
@@ -168,7 +176,13 @@ def fit_command(
         typer.Argument(metavar="MODEL.tflite...", help="Models, fully quantised to int8."),
     ],
     board: Annotated[
-        str, typer.Option("--board", metavar="BOARD", help="'celosia boards' lists them.")
+        str,
+        typer.Option(
+            "--board",
+            metavar="BOARD",
+            autocompletion=complete_board,
+            help="'celosia boards' lists them.",
+        ),
     ],
     config: BoardConfigOption = None,
     clock: ClockOption = None,
@@ -209,7 +223,7 @@ def fit_command(
         )
     if fit.fits:
         return
-    console = output_console()
+    console = result_console()
     console.print("What helps:")
     for line in remedies(chosen, fit, heaviest_layers(program), others, folded=fold):
         console.print(f"  - {line}", soft_wrap=True, markup=False)
@@ -220,7 +234,7 @@ def _report_fits(board: Board, fits: list[Fit], target: Path | None) -> None:
     """Print several models' times, and write them where they were asked for."""
     from celosia.sw.report.fit_table import fit_table
 
-    output_console().print(fit_table(board.title, fits))
+    result_console().print(fit_table(board.title, fits))
     if target is not None:
         write_json(target, {"board": board.name, "fits": [fit.figures() for fit in fits]})
     if not all(fit.fits for fit in fits):
@@ -228,7 +242,7 @@ def _report_fits(board: Board, fits: list[Fit], target: Path | None) -> None:
 
 
 def _print_fit(board: Board, fit: Fit) -> None:
-    console = output_console()
+    console = result_console()
     samples = f" of {fit.batch} in a run of" if fit.batch > 1 else ""
     verdict = ("fits", "bold green") if fit.fits else ("does not fit", "bold red")
     about = f"{fit.model} on {board.title}, configuration {fit.config}: "

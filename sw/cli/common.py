@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import PRESETS
+from celosia.sw.cli.completing import complete_config
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
@@ -25,10 +28,12 @@ __all__ = [
     "HostChoice",
     "HostOption",
     "JsonOption",
+    "QuietOption",
     "RecordOption",
     "error_console",
     "help_text",
     "output_console",
+    "result_console",
     "show_error",
 ]
 
@@ -38,6 +43,43 @@ COULD_NOT = 2
 """Exit code: the command could not do its work."""
 PIPE_WIDTH = 132
 """Columns of a table that is not written to a terminal."""
+
+
+@dataclass(frozen=True)
+class _Saying:
+    """What a command prints, and where.
+
+    Attributes
+    ----------
+    quiet : bool
+        No reports and no progress.
+    json_out : bool
+        Standard output is for JSON and nothing else; what is for people goes to standard error.
+    """
+
+    quiet: bool = False
+    json_out: bool = False
+
+
+_USUAL = _Saying()
+_saying: ContextVar[_Saying] = ContextVar("_saying", default=_USUAL)
+"""Of the command that is being run; its options set it while they are read."""
+
+
+def _be_quiet(wanted: bool) -> bool:
+    if wanted:
+        _saying.set(replace(_saying.get(), quiet=True))
+    return wanted
+
+
+def _json_target(path: Path | None) -> Path | None:
+    if path is not None:
+        # Late: it brings numpy, which takes longer to import than all of this.
+        from celosia.sw.report.files import STANDARD_OUTPUT
+
+        if path == STANDARD_OUTPUT:
+            _saying.set(replace(_saying.get(), json_out=True))
+    return path
 
 
 class HostChoice(StrEnum):
@@ -52,6 +94,7 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         metavar="NAME|FILE.json",
+        autocompletion=complete_config,
         help=f"Hardware configuration: {', '.join(PRESETS)}, or a JSON file with fields of"
         " NpuConfig ('celosia info' shows the presets).",
     ),
@@ -85,7 +128,22 @@ HostOption = Annotated[
 JsonOption = Annotated[
     Path | None,
     typer.Option(
-        "--json", metavar="FILE", dir_okay=False, help="Also write all figures to FILE as JSON."
+        "--json",
+        metavar="FILE|-",
+        dir_okay=False,
+        allow_dash=True,
+        callback=_json_target,
+        help="Also write all figures to FILE as JSON. '-' is standard output, which then has"
+        " nothing else: tables go to standard error.",
+    ),
+]
+QuietOption = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        callback=_be_quiet,
+        help="Print only errors and what was asked for: no reports, no progress.",
     ),
 ]
 RecordOption = Annotated[
@@ -114,22 +172,41 @@ def help_text(text: str) -> str:
 
 
 def output_console() -> Console:
-    """Return the console for results; made anew, since tests replace standard output.
+    """Return the console for reports; made anew, since tests replace standard output.
 
     Names of files, tensors and packages have brackets, which are no markup: what has a style is
-    `rich.text.Text`.
+    `rich.text.Text`. With ``--quiet`` it prints nothing; with ``--json -`` it is standard error.
     """
+    return _console(quiet=_saying.get().quiet)
+
+
+def result_console() -> Console:
+    """Return the console for what a command was asked for, which ``--quiet`` leaves.
+
+    That are the outputs of an inference, a listing, the path of a terminal. Beside ``--json -``,
+    which has them, ``--quiet`` leaves them out as well.
+    """
+    saying = _saying.get()
+    return _console(quiet=saying.quiet and saying.json_out)
+
+
+def _console(*, quiet: bool) -> Console:
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else PIPE_WIDTH
-    return Console(width=width, highlight=False, markup=False, emoji=False)
+    aside = _saying.get().json_out
+    width = None if (sys.stderr if aside else sys.stdout).isatty() else PIPE_WIDTH
+    return Console(
+        stderr=aside, quiet=quiet, width=width, highlight=False, markup=False, emoji=False
+    )
 
 
 def error_console() -> Console:
-    """Return the console for errors and progress; no markup, as `output_console`."""
+    """Return the console for progress and warnings; nothing with ``--quiet``."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+    return Console(
+        stderr=True, quiet=_saying.get().quiet, highlight=False, markup=False, emoji=False
+    )
 
 
 def show_error(error: CelosiaError) -> None:
@@ -137,6 +214,7 @@ def show_error(error: CelosiaError) -> None:
     from rich.text import Text
 
     console = error_console()
+    console.quiet = False
     text = f"{error.what}: {error.cause}" if error.cause else error.what
     console.print(Text.assemble(("error", "bold red"), f": {text}"), soft_wrap=True)
     if error.remedy:
@@ -146,6 +224,11 @@ def show_error(error: CelosiaError) -> None:
 
 class CommandGroup(TyperGroup):
     """Commands whose Celosia errors become messages."""
+
+    def make_context(self, *arguments: Any, **named: Any) -> Any:
+        """Begin: what an earlier command of this process was told is over."""
+        _saying.set(_USUAL)
+        return super().make_context(*arguments, **named)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; end with a message and an exit code instead of a traceback."""

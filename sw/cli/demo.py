@@ -17,7 +17,9 @@ from celosia.sw.cli.common import (
     error_console,
     help_text,
     output_console,
+    result_console,
 )
+from celosia.sw.cli.completing import complete_device
 from celosia.sw.cli.opening import open_device_for
 from celosia.sw.report.example import load_digits
 from celosia.sw.report.files import require_writable, write_json
@@ -56,7 +58,12 @@ def demo_command(
     config: ConfigOption = "base",
     device: Annotated[
         str,
-        typer.Option("--device", metavar="sim|emu|netlist", help="See celosia run."),
+        typer.Option(
+            "--device",
+            metavar="sim|emu|netlist",
+            autocompletion=complete_device,
+            help="See celosia run.",
+        ),
     ] = "sim",
     sample: Annotated[
         int, typer.Option("--sample", metavar="N", min=0, help=f"Image, 0 to {SAMPLES - 1}.")
@@ -93,12 +100,13 @@ def demo_command(
     label = int(digits.labels[sample])
     console.print(draw(digits.images[sample]), markup=False)
     console.print()
-    console.print(f"prediction: {prediction}   label: {label}")
+    result_console().print(f"prediction: {prediction}   label: {label}")
     for line in timing_lines(program, result, figures):
         console.print(line, soft_wrap=True)
     console.print()
     console.print(layer_table(program))
     console.print()
+    console = output_console() if report.equal else result_console()
     console.print(check_line(figures), soft_wrap=True, markup=False)
     if json is not None:
         write_json(json, figures | {"sample": sample, "prediction": prediction, "label": label})

@@ -8,7 +8,15 @@ import typer
 from celosia.hw.contract.named import resolve_config
 from celosia.hw.contract.uart import Identity
 from celosia.quantities import KIB, MHZ
-from celosia.sw.cli.common import CHECK_FAILED, JsonOption, error_console, help_text, output_console
+from celosia.sw.cli.common import (
+    CHECK_FAILED,
+    JsonOption,
+    error_console,
+    help_text,
+    output_console,
+    result_console,
+)
+from celosia.sw.cli.completing import complete_config, complete_device
 from celosia.sw.report.files import require_writable, write_json
 from rich.table import Table
 from rich.text import Text
@@ -19,8 +27,8 @@ DEVICES_HELP = """
 List the devices that programs can run on: the emulator, the simulator, and the boards at serial
 ports.
 
-Every serial port is asked whether a Celosia board is there; PORT names ports to ask besides, such
-as the terminals of simulated boards.
+Every serial port is asked whether a Celosia board is there, and so are the terminals of the boards
+that 'celosia board-sim' simulates just now; PORT names more ports to ask.
 
 Examples:
 
@@ -55,14 +63,19 @@ def devices_command(
     json: JsonOption = None,
 ) -> None:
     """List devices."""
+    from celosia.sim.board.terminals import simulated_terminals
     from celosia.sim.rtl.netlist import missing_netlist_tools
     from celosia.sw.driver.uart.find import probe_all, system_ports
     from celosia.toolchain import missing_tools
 
     require_writable(json)
     with error_console().status("asking at serial ports"):
-        wanted = [(path, "") for path in ports or ()]
-        found = probe_all([*system_ports(), *wanted])
+        asked = dict(system_ports())
+        for terminal in simulated_terminals():
+            asked[terminal.path] = f"celosia board-sim {terminal.board}, process {terminal.pid}"
+        for path in ports or ():
+            asked.setdefault(path, "")
+        found = probe_all(list(asked.items()))
     table = Table("device", "what it is", "clock", "memory", "build")
     table.add_row("emu", "bit-exact emulator, any configuration", "none", "16 MiB, or as asked", "")
     simulator = missing_tools() or "the gateware under Verilator, any configuration"
@@ -76,7 +89,7 @@ def devices_command(
             table.add_row(name, text, "", "", "")
         else:
             table.add_row(name, *_board_cells(port.board, port.config))
-    output_console().print(table)
+    result_console().print(table)
     if json is not None:
         boards: list[dict[str, Any]] = [
             {
@@ -107,13 +120,19 @@ def _board_cells(board: Identity, config: str) -> list[str]:
 def selftest_command(
     device: Annotated[
         str,
-        typer.Option("--device", metavar="uart:PORT|uart:auto|sim|emu", help="What to test."),
+        typer.Option(
+            "--device",
+            metavar="uart:PORT|uart:auto|sim|emu",
+            autocompletion=complete_device,
+            help="What to test.",
+        ),
     ] = "uart:auto",
     config: Annotated[
         str | None,
         typer.Option(
             "--config",
             metavar="NAME|FILE.json",
+            autocompletion=complete_config,
             help="Configuration. Default: what a board says it is, else base.",
         ),
     ] = None,
@@ -129,12 +148,12 @@ def selftest_command(
 
     require_writable(json)
     chosen = None if config is None else resolve_config(config)
-    console = output_console()
     results = []
     with open_device(device, chosen) as opened:
         with error_console().status("testing") as status:
             for result in self_test(opened, march_bytes=memory * KIB):
                 results.append(result)
+                console = output_console() if result.passed else result_console()
                 mark = ("ok", "green") if result.passed else ("FAILED", "red")
                 console.print(Text.assemble(f"{result.name:10} ", mark, "  "), end="")
                 console.print(result.detail, markup=False, soft_wrap=True)

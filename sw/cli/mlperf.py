@@ -9,7 +9,7 @@ import typer
 from celosia.errors import CelosiaError, InputError
 from celosia.hw.contract.named import resolve_config
 from celosia.quantities import MHZ
-from celosia.sw.cli.common import help_text, output_console
+from celosia.sw.cli.common import help_text, result_console
 from celosia.sw.cli.opening import open_device_for
 from celosia.sw.mlperf.tasks import TASKS, Task
 
@@ -89,7 +89,7 @@ def _serve(task: Task, path: Path, config: Any, kind: str, clock_hz: int) -> Non
 
     # The time that the protocol reports is the NPU's.
     program = compile_model(path, config, host="refuse")
-    out = output_console()
+    out = result_console()
     with open_device_for(program, kind) as opened, PtyLine() as line:
         session = Session(
             task,

@@ -11,7 +11,7 @@ from celosia.sw.cli.common import (
     JsonOption,
     RecordOption,
     help_text,
-    output_console,
+    result_console,
 )
 from celosia.sw.report.files import require_writable, write_json
 from celosia.sw.report.records import put_entry
@@ -68,7 +68,7 @@ def resources_command(
     from celosia.boards.fpga import resources
 
     found = resources.synthesise(chosen, family=family)
-    console = output_console()
+    console = result_console()
     console.print(Text.assemble((chosen.name, "bold"), f" on {family}, after synthesis"))
     table = Table(header_style="bold", box=None)
     table.add_column("resource")
@@ -112,7 +112,7 @@ def clock_command(
 
     found = clock.measure_clock(chosen, device=device, speed=speed, seed=seed)
     path = found.critical
-    console = output_console()
+    console = result_console()
     console.print(
         Text.assemble(
             (chosen.name, "bold"),

@@ -22,7 +22,9 @@ from celosia.sw.cli.common import (
     error_console,
     help_text,
     output_console,
+    result_console,
 )
+from celosia.sw.cli.completing import complete_config, complete_device
 from celosia.sw.cli.opening import (
     LATENCY_CYCLES,
     board_line,
@@ -141,6 +143,7 @@ def run_command(
         typer.Option(
             "--config",
             metavar="NAME|FILE.json",
+            autocompletion=complete_config,
             help="Hardware configuration: a preset or a JSON file with fields of NpuConfig."
             " Default: what the program was compiled for, or the board has, or base.",
         ),
@@ -150,6 +153,7 @@ def run_command(
         typer.Option(
             "--device",
             metavar="sim|emu|netlist|uart:PORT|uart:auto",
+            autocompletion=complete_device,
             help="The simulated gateware, the emulator, the simulated netlist, or a board ('celosia"
             " devices' lists them).",
         ),
@@ -248,14 +252,15 @@ def run_command(
         console.print(f"one inference: {board}", markup=False)
     right = _right(results, labels)
     if right is not None:
-        console.print(f"class equal to the label: {right} of {len(labels)}")
+        result_console().print(f"class equal to the label: {right} of {len(labels)}")
         figures |= {"right": right, "labelled": len(labels)}
     if counters and results[0].counters:
         from celosia.sw.report.tables import counter_table
 
         console.print(counter_table(results[0].counters, dict(COUNTERS)))
     if check:
-        console.print(check_line(figures), soft_wrap=True, markup=False)
+        verdict = result_console() if figures["equal"] is False else console
+        verdict.print(check_line(figures), soft_wrap=True, markup=False)
     figures |= more | {
         "program": str(model),
         "seed": seed,
@@ -413,7 +418,7 @@ def _print_results(
     for number, run in enumerate(figures["runs"][:most]):
         for name, text in run["outputs"].items():
             which = f"{word} {number}: " if len(results) > 1 else ""
-            console.print(f"{which}{name}: {text}", soft_wrap=True, markup=False)
+            result_console().print(f"{which}{name}: {text}", soft_wrap=True, markup=False)
     if len(results) > most:
         console.print(f"... {len(results) - most} more {word}s")
     for line in timing_lines(program, results[0], figures):

@@ -17,7 +17,13 @@ from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.hw.contract.isa import COMMAND_BYTES, Command, Engine, fields_of
 from celosia.hw.contract.named import resolve_config
 from celosia.install import install_advice
-from celosia.sw.cli.common import ConfigOption, JsonOption, help_text, output_console
+from celosia.sw.cli.common import (
+    ConfigOption,
+    JsonOption,
+    help_text,
+    output_console,
+    result_console,
+)
 from celosia.sw.cli.opening import LATENCY_CYCLES
 from celosia.sw.program.file import Program
 from celosia.sw.program.segments import NO_LAYER, HostSegment, LayerInfo, NpuSegment, Segment
@@ -232,7 +238,7 @@ def disasm_command(
             f"it has no layer {layer}",
             f"layers are 0 to {len(loaded.layers) - 1}",
         )
-    console = output_console()
+    console = result_console()
     figures: list[dict[str, Any]] = []
     first = 0
     for number, segment in enumerate(loaded.segments):
@@ -304,7 +310,7 @@ def info_command(json: JsonOption = None) -> None:
                 "cache": cache_folder(),
             },
         )
-    console = output_console()
+    console = result_console()
     for title, rows in (("versions", versions), ("tools", tools)):
         table = Table(box=None, show_header=False, title=title, title_justify="left")
         table.add_column(no_wrap=True)

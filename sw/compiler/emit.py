@@ -167,7 +167,7 @@ def encode_commands(commands: list[Command], layers: list[int], works: list[Work
     for command, layer in zip(commands, layers, strict=True):
         if limit := field_limit(command):
             raise CompileError(
-                works[layer].name,
+                works[layer].title,
                 f"it is too large for the NPU: {limit}",
                 "make the layer smaller, or divide it into several",
                 op_index=works[layer].op.origin.index,

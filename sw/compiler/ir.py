@@ -282,6 +282,12 @@ class Op:
         """How messages and reports call this operator, for example ``CONV_2D #3``."""
         return f"{self.origin.name} #{self.origin.index}"
 
+    @property
+    def title(self) -> str:
+        """The label and what it computes, for refusals: a number alone is found by no viewer."""
+        result = next(iter(self.outputs), "")
+        return f"{self.label} ({result!r})" if result else self.label
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SourceOp(Op):

@@ -40,14 +40,14 @@ def require_operations(
         more = f"; {len(others)} more cannot run either" if others else ""
         work = works[first]
         error = UnsupportedError(
-            work.name,
+            work.title,
             problems[first] + more,
             LACKING_REMEDY,
             op_index=work.op.origin.index,
             op_type=work.op.origin.name,
         )
         error.parts = tuple(
-            UnsupportedError(works[layer].name, problem, op_index=works[layer].op.origin.index)
+            UnsupportedError(works[layer].title, problem, op_index=works[layer].op.origin.index)
             for layer, problem in problems.items()
         )
         raise error

@@ -51,7 +51,7 @@ def verify(graph: Graph, file: str | None = None) -> None:
             if violation is not None:
                 raise DefectError(
                     f"cannot compile model {where}",
-                    f"internal error: {op.label} was lowered wrongly ({violation})",
+                    f"internal error: {op.title} was lowered wrongly ({violation})",
                     "please report this with the model",
                 )
 
@@ -125,12 +125,12 @@ def _check_order(graph: Graph, where: str) -> None:
     for op in graph.ops:
         for name in op.inputs:
             if name not in known:
-                _fail(where, f"{op.label} reads {name!r} before it is written", op, name)
+                _fail(where, f"{op.title} reads {name!r} before it is written", op, name)
         if not op.outputs and not (isinstance(op, SourceOp) and op.name in WITHOUT_OUTPUT):
-            _fail(where, f"{op.label} has no output", op)
+            _fail(where, f"{op.title} has no output", op)
         for name in op.outputs:
             if name in known and name not in graph.host_only:
-                _fail(where, f"{op.label} writes {name!r}, which already has a value", op, name)
+                _fail(where, f"{op.title} writes {name!r}, which already has a value", op, name)
             known.add(name)
     for name in graph.outputs:
         if name not in known:
@@ -168,10 +168,10 @@ def verify_op(graph: Graph, op: SourceOp, where: str) -> None:
     if record is not None:
         fewest, most = record.operands
         if not fewest <= len(op.operands) <= most or None in op.operands[:fewest]:
-            _fail(where, f"{op.label} has {len(op.inputs)} inputs", op)
+            _fail(where, f"{op.title} has {len(op.inputs)} inputs", op)
         fewest, most = record.results
         if not fewest <= len(op.results) <= most:
-            _fail(where, f"{op.label} has {len(op.results)} outputs", op)
+            _fail(where, f"{op.title} has {len(op.results)} outputs", op)
     if record is not None and record.weighted:
         _check_weighted(graph, op, where)
 
@@ -185,13 +185,13 @@ def _check_weighted(graph: Graph, op: SourceOp, where: str) -> None:
     if weights.zero_point != 0 and weights.is_constant and not op.arithmetic.unsigned:
         _refuse(
             where,
-            f"the weights of {op.label} have zero point {weights.zero_point}",
+            f"the weights of {op.title} have zero point {weights.zero_point}",
             "quantise the weights symmetrically (zero point 0), as TFLite's converter does",
             op,
             weights.name,
         )
     if weights.scale is None and weights.channel_scales is None:
-        _fail(where, f"the weights of {op.label} have no scale", op, weights.name)
+        _fail(where, f"the weights of {op.title} have no scale", op, weights.name)
     bias_name = op.operands[2] if len(op.operands) > 2 else None
     if bias_name is None or source.scale is None or result.scale is None:
         return
@@ -199,14 +199,14 @@ def _check_weighted(graph: Graph, op: SourceOp, where: str) -> None:
     if bias.dtype is DType.INT64:
         _refuse(
             where,
-            f"the bias of {op.label} is int64, which TFLite's int8 kernels either refuse or read "
+            f"the bias of {op.title} is int64, which TFLite's int8 kernels either refuse or read "
             "as if it were int32",
             "convert with int32 biases, which int8 activations have",
             op,
             bias.name,
         )
     if bias.dtype is not DType.INT32:
-        _fail(where, f"the bias of {op.label} is {bias.dtype}, expected int32", op, bias.name)
+        _fail(where, f"the bias of {op.title} is {bias.dtype}, expected int32", op, bias.name)
     # The kernels do not use the scale of the bias. The reference holds only that of a per-tensor
     # fully connected layer against the others' (GetQuantizedConvolutionMultipler).
     if op.name != "FULLY_CONNECTED" or weights.scale is None:
@@ -219,7 +219,7 @@ def _check_weighted(graph: Graph, op: SourceOp, where: str) -> None:
     if not isfinite(difference) or difference > BIAS_TOLERANCE:
         _fail(
             where,
-            f"the bias scale of {op.label} is not input scale times weight scale",
+            f"the bias scale of {op.title} is not input scale times weight scale",
             op,
             bias.name,
         )

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from celosia.closing import Closing
 from celosia.errors import DeviceError
-from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.config import PRESETS, NpuConfig, differences
 from celosia.hw.contract.isa import Region
 from celosia.hw.contract.regs import COUNTERS, IDENTITY, VERSION, capability_words, register
 from celosia.sw.driver.faults import Fault, fault_error
@@ -241,20 +241,27 @@ class Device(Closing):
             )
         found = self.read_register("config_hash")
         if found != self.config.hash:
-            different = []
-            for index, expected in enumerate(capability_words(self.config)):
-                name = f"capability{index}"
-                value = self.read_register(name)
-                for field in register(name).fields:
-                    got, wanted = (field_of(name, field.name, v) for v in (value, expected))
-                    if got != wanted:
-                        different.append(f"{field.name} is {got}, not {wanted}")
             raise DeviceError(
                 "device",
-                f"it is not of configuration {self.config.name!r}: "
-                + (", ".join(different) or f"its hash is 0x{found:08x}"),
+                f"it is not of configuration {self.config.name!r}: {self._differences(found)}",
                 "open it with the configuration it was built from",
             )
+
+    def _differences(self, found_hash: int) -> str:
+        """Say in what a device is another one than expected, as far as it can be asked."""
+        for config in PRESETS.values():
+            if config.hash == found_hash:
+                texts = differences(config, self.config)
+                return f"it is {config.name!r}, where {', '.join(texts)}"
+        different = []
+        for index, expected in enumerate(capability_words(self.config)):
+            name = f"capability{index}"
+            value = self.read_register(name)
+            for field in register(name).fields:
+                got, wanted = (field_of(name, field.name, v) for v in (value, expected))
+                if got != wanted:
+                    different.append(f"{field.name} is {got}, not {wanted}")
+        return ", ".join(different) or f"its hash is 0x{found_hash:08x}"
 
     def soft_reset(self) -> None:
         """Return the NPU to its start; registers and system memory keep their contents.

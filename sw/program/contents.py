@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 from celosia.errors import ProgramError
-from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig, differences
 from celosia.hw.contract.legal import LACKING_REMEDY, lacking
 from celosia.hw.contract.needed import operations_in
 from celosia.hw.contract.operations import OPERATIONS
@@ -304,15 +304,9 @@ class Contents:
         if config.hash == self.config.hash:
             self._require_operations(config)
             return
-        theirs, ours = asdict(config), asdict(self.config)
-        different = ", ".join(
-            f"{name} is {theirs[name]}, the program needs {ours[name]}"
-            for name in ours
-            if name != "name" and theirs[name] != ours[name]
-        )
         raise ProgramError(
             f"the program does not fit configuration {config.name!r}",
-            different,
+            ", ".join(differences(config, self.config, "the program needs")),
             f"compile the model for {config.name!r}",
         )
 

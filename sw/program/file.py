@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from celosia.errors import ProgramError
+from celosia.errors import ProgramError, printable
+from celosia.hw.contract.isa import COMMAND_BYTES
 from celosia.sw.program.contents import Contents
 from celosia.sw.program.decode import decode
 from celosia.sw.program.encode import encode
@@ -28,6 +29,21 @@ MAX_FILE_BYTES = 128 << 20
 @dataclass(frozen=True, kw_only=True)
 class Program(Contents):
     """A compiled program: what it is (`Contents`), to and from a file."""
+
+    def __repr__(self) -> str:
+        """Return one line: a program is megabytes."""
+        code, constants = (
+            sum(len(getattr(segment, part)) for segment in self.npu_segments)
+            for part in ("commands", "constants")
+        )
+        host = len(self.segments) - len(self.npu_segments)
+        parts = f"{len(self.segments)} segment{'s' * (len(self.segments) != 1)}"
+        return (
+            f"<Program {printable(self.model)} for {printable(self.config.name)}"
+            f"{f', batch {self.batch}' if self.batch > 1 else ''}: {parts}"
+            f"{f' ({host} on the host)' if host else ''}, {code // COMMAND_BYTES} commands,"
+            f" {constants:,} bytes of constants, {self.predicted_cycles:,} cycles predicted>"
+        )
 
     def to_bytes(self) -> bytes:
         """Return the file's bytes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from celosia.errors import CelosiaError
 
-__all__ = ["require_writable", "write_arrays", "write_bytes", "write_json"]
+__all__ = ["STANDARD_OUTPUT", "require_writable", "write_arrays", "write_bytes", "write_json"]
+
+STANDARD_OUTPUT = Path("-")
+"""As a target of JSON."""
 
 
 def require_writable(*paths: Path | None) -> None:
@@ -69,9 +73,16 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write `value` as JSON; numpy scalars and arrays become numbers and lists."""
+    """Write `value` as JSON; numpy scalars and arrays become numbers and lists.
+
+    `STANDARD_OUTPUT` is no file of that name.
+    """
     text = json.dumps(value, indent=2, default=_plain, allow_nan=False)
-    write_bytes(path, f"{text}\n".encode())
+    if path == STANDARD_OUTPUT:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    else:
+        write_bytes(path, f"{text}\n".encode())
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -97,14 +97,14 @@ def require_shape(graph: Graph, op: SourceOp, operand: int, expected: tuple[int,
 def unsupported(op: Op, cause: str, remedy: str = "") -> UnsupportedError:
     """Make the error for an operator the NPU does not run; the caller raises it."""
     return UnsupportedError(
-        op.label, cause, remedy, op_index=op.origin.index, op_type=op.origin.name
+        op.title, cause, remedy, op_index=op.origin.index, op_type=op.origin.name
     )
 
 
 def contradiction(op: Op, cause: str) -> ModelError:
     """Make the error for an operator whose fields contradict its tensors."""
     return ModelError(
-        op.label,
+        op.title,
         cause,
         "the file contradicts itself: convert the model again",
         op_index=op.origin.index,

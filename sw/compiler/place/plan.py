@@ -327,7 +327,7 @@ class _Planner:
 
     def _does_not_fit(self, work: Work, needed_bytes: int) -> CompileError:
         return CompileError(
-            work.name,
+            work.title,
             f"the smallest piece it can be cut into needs {needed_bytes} bytes of activation SRAM,"
             f" configuration {self.config.name!r} has {self.config.act_bytes}",
             "use a configuration with a larger act_bytes, or a narrower layer",
@@ -381,7 +381,7 @@ class _Planner:
         gaps = free_gaps(taken, self.config.act_bytes)
         if work.kind.placement is Placement.STORED and self._operands(work)[0] not in resident:
             raise CompileError(
-                work.name,
+                work.title,
                 f"{work.inputs[0]!r} is not on chip as a whole",
                 "use a configuration with a larger act_bytes",
             )

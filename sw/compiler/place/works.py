@@ -65,6 +65,11 @@ class Work:
         """What the report calls it."""
         return self.op.label if self.add is None else f"{self.op.label} + {self.add.label}"
 
+    @property
+    def title(self) -> str:
+        """What refusals call it: the name, with the tensors that its operators compute."""
+        return self.op.title if self.add is None else f"{self.op.title} + {self.add.title}"
+
     def input_rows(self, operand: int, height: int, rows: Range) -> Range:
         """Return the rows of an input of `height` rows that some output rows need; at least one."""
         if operand == 0:

@@ -212,6 +212,21 @@ def test_another_configuration_is_refused_by_its_differences() -> None:
     program.require(preset("nano").with_(name="renamed"))
     with pytest.raises(ProgramError, match="queue_depth is 8, the program needs 4"):
         program.require(preset("nano").with_(queue_depth=8))
+    # Of a list of operations, those that differ; of what follows from a field, nothing.
+    fewer = tuple(name for name in preset("nano").operations if name != "MIN")
+    with pytest.raises(ProgramError) as caught:
+        program.require(preset("nano").with_(operations=fewer, lanes=4))
+    assert caught.value.cause == "it lacks MIN"
+
+
+def test_a_program_is_one_line_to_people() -> None:
+    program = small_program()
+    text = repr(program)
+    assert "\n" not in text
+    assert len(text) < 160
+    commands = sum(len(segment.commands) for segment in program.npu_segments) // 64
+    for words in ("for nano", "1 segment,", f"{commands} commands", "cycles predicted"):
+        assert words in text
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

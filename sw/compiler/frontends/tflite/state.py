@@ -144,7 +144,7 @@ class _Variables:
         """Make the error for an operator that contradicts the others."""
         return ModelError(
             f"cannot compile model {self._file}",
-            f"{op.label}: {cause}",
+            f"{op.title}: {cause}",
             "the file contradicts itself: convert the model again",
             file=self._file,
             op_index=op.origin.index,
@@ -155,7 +155,7 @@ class _Variables:
         """Raise the error for an operator that is sound, and beyond what is followed here."""
         raise UnsupportedError(
             f"cannot compile model {self._file}",
-            f"{op.label}: {cause}",
+            f"{op.title}: {cause}",
             "set variables to constants before the first inference, and use them in the main"
             " subgraph only",
             file=self._file,

@@ -224,7 +224,7 @@ def test_what_no_convolution_computes_is_refused_in_words(model: bytes, message:
 
 def test_contradictions_are_told() -> None:
     both = resized((4, 4), (8, 8), AlignCorners=True, HalfPixelCenters=True)
-    with pytest.raises(ModelError, match="RESIZE_BILINEAR #0: it has both"):
+    with pytest.raises(ModelError, match="RESIZE_BILINEAR #0 .*: it has both"):
         lower(load(both))
 
 
@@ -236,7 +236,7 @@ def test_a_shape_that_is_not_the_outputs_is_a_contradiction(told: list[int]) -> 
     shape = b.constant(np.array(told, np.int32))
     options = ("TransposeConvOptions", {"StrideH": 2, "StrideW": 2, "Padding": 0})
     b.operator("TRANSPOSE_CONV", [shape, w, x], (1, 8, 8, 5), scale=0.1, options=options)
-    with pytest.raises(ModelError, match="TRANSPOSE_CONV #0: its size is"):
+    with pytest.raises(ModelError, match="TRANSPOSE_CONV #0 .*: its size is"):
         lower(load(b.finish()))
 
 
@@ -344,5 +344,5 @@ def test_a_sum_that_no_multiplier_rounds_is_refused() -> None:
     x = b.input((1, 250, 250, 1), scale=3e-5, zero_point=127)
     axes = b.constant(np.array([1, 2], np.int32))
     b.operator("SUM", [x, axes], (1, 1), scale=1.0, zero_point=0)
-    with pytest.raises(UnsupportedError, match="SUM #0: sums of 62500 .* single precision"):
+    with pytest.raises(UnsupportedError, match="SUM #0 .*: sums of 62500 .* single precision"):
         lower(load(b.finish()))

@@ -293,7 +293,7 @@ def test_float_interface_names_the_option() -> None:
 def test_operator_cycle() -> None:
     tensors = [((1, 4), INT8, QUANTISED)] * 3
     data = raw_model(tensors, [("ADD", (0, 2), (1,)), ("RELU", (1,), (2,))], outputs=(2,))
-    with pytest.raises(ModelError, match=r"ADD #0 reads 't2' before it is written"):
+    with pytest.raises(ModelError, match=r"ADD #0 .* reads 't2' before it is written"):
         load(data)
 
 
@@ -408,5 +408,5 @@ def test_one_output_of_several_is_a_constant(folded: bool) -> None:
 @pytest.mark.parametrize("code", ["RELU", "RELU_0_TO_1", "MEAN", "DEQUANTIZE"])
 def test_inputs_are_counted_also_where_an_operator_does_not_run(code: str) -> None:
     tensors = [((1, 4), INT8, QUANTISED)] * 4
-    with pytest.raises(ModelError, match=f"{code} #0 has 3 inputs"):
+    with pytest.raises(ModelError, match=f"{code} #0 .* has 3 inputs"):
         load(raw_model(tensors, [(code, (0, 1, 2), (3,))], inputs=(0, 1, 2), outputs=(3,)))

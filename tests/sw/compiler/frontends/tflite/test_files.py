@@ -71,7 +71,7 @@ def test_code_in_the_new_field_only_is_not_taken_for_add(name: str) -> None:
     x, y = (b.input((1, 4), scale=0.1) for _ in range(2))
     b.operator(name, [x, y], (1, 4), scale=0.1)
     for old_codes in (True, False):
-        with pytest.raises(UnsupportedError, match=rf"{name} #0: the NPU does not have"):
+        with pytest.raises(UnsupportedError, match=rf"{name} #0 .*: the NPU does not have"):
             lower(load(b.finish(old_codes=old_codes)))
 
 
@@ -154,13 +154,13 @@ def test_zero_point_of_a_bias_is_not_used(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("per_tensor", [True, False])
 def test_asymmetric_weights_are_unsupported(kind: str, per_tensor: bool) -> None:
-    with pytest.raises(UnsupportedError, match=f"weights of {kind} #0 have zero point -4"):
+    with pytest.raises(UnsupportedError, match=f"weights of {kind} #0 .* have zero point -4"):
         load(weighted(kind, weights_zero_point=-4, per_tensor=per_tensor))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_int64_bias_is_unsupported(kind: str) -> None:
-    with pytest.raises(UnsupportedError, match=f"bias of {kind} #0 is int64"):
+    with pytest.raises(UnsupportedError, match=f"bias of {kind} #0 .* is int64"):
         load(weighted(kind, bias=BIAS.astype(np.int64)))
 
 
@@ -251,7 +251,7 @@ def test_other_custom_operators_are_only_not_known() -> None:
     b = ModelBuilder()
     x = b.input((1, 4), scale=0.1)
     b.operator("CUSTOM:ethos-unknown", [x], (1, 4), scale=0.1)
-    with pytest.raises(UnsupportedError, match=r"CUSTOM\(ethos-unknown\) #0: the NPU does not"):
+    with pytest.raises(UnsupportedError, match=r"CUSTOM\(ethos-unknown\) #0 .*: the NPU does not"):
         lower(load(b.finish()))
 
 
