@@ -92,6 +92,12 @@ def _mlperf() -> ModuleType:
     return mlperf
 
 
+def _mlperf_run() -> ModuleType:
+    from celosia.sw.cli import mlperf_run
+
+    return mlperf_run
+
+
 COMMANDS: dict[str, Callable[[], ModuleType]] = {
     "demo": _demo,
     "compile": _compile,
@@ -110,6 +116,7 @@ COMMANDS: dict[str, Callable[[], ModuleType]] = {
     "program": _boards,
     "board-sim": _board_sim,
     "mlperf-dut": _mlperf,
+    "mlperf-run": _mlperf_run,
 }
 """The commands in the order of the help, with the module that each is in.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from celosia.errors import CelosiaError
 from celosia.sw.driver.device import Device
@@ -17,6 +19,8 @@ MAX_COMMAND_BYTES = 4096
 MAX_LOAD_BYTES = 1 << 20
 FIRMWARE = "ULPMark for tinyML Firmware V0.0.1"
 """What the runner expects to read before it goes on."""
+WARM_UP = 10
+"""Inferences to warm up with where a command does not say: versions of the runner leave out 0."""
 ALIVE_S = 2.0
 """At most so long nothing is said during an inference loop; the runner waits 5 s for a line."""
 
@@ -25,7 +29,8 @@ class Session:
     """Answers commands; one command after the other, each with lines that end in ``m-ready``.
 
     Time is the device's: clock cycles of the inferences so far, over its clock. Cycles of
-    transfers to the device are not in it.
+    transfers to the device are not in it. Of a device without a clock it is what its inferences
+    took on this machine, which says nothing of hardware.
 
     Parameters
     ----------
@@ -33,13 +38,21 @@ class Session:
     program : Program
         The task's model.
     device : Device
-        Has a clock (not the emulator).
-    clock_hz : int
-        Of the device.
+    clock_hz : int, optional
+        Of the device; None if it has none, as the emulator.
     name : str
         What ``name`` answers; says so if the device is simulated.
     send : callable
         Takes bytes for the host.
+
+    Attributes
+    ----------
+    cycles, inferences : int
+        All of them so far, those to warm up included.
+    scores : list of list of float
+        What each loop of inferences gave, the result of its last one.
+    problems : list of str
+        What has been answered with an error.
     """
 
     def __init__(
@@ -48,7 +61,7 @@ class Session:
         program: Program,
         device: Device,
         *,
-        clock_hz: int,
+        clock_hz: int | None,
         name: str,
         send: Callable[[bytes], None],
     ) -> None:
@@ -60,7 +73,12 @@ class Session:
         self._loaded = bytearray()
         self._results: str | None = None
         self._spoke = time.monotonic()
+        self._lock = threading.Lock()
+        self._host_s = 0.0
         self.cycles = 0
+        self.inferences = 0
+        self.scores: list[list[float]] = []
+        self.problems: list[str] = []
 
     def feed(self, data: bytes) -> None:
         """Take what has come from the host, and answer each command that is complete."""
@@ -89,6 +107,8 @@ class Session:
                     self._start_load(count)
                 case ["db", digits]:
                     self._load(digits)
+                case ["infer", count]:
+                    self._infer(_number(count, "count"), WARM_UP)
                 case ["infer", count, warm_up]:
                     self._infer(_number(count, "count"), _number(warm_up, "warm-up"))
                 case ["results"]:
@@ -97,7 +117,9 @@ class Session:
                     raise ValueError(f"unknown command: {command[:40]}")
         except (ValueError, CelosiaError) as error:
             # A reply is lines: a message must not make one of its own.
-            self._line(f"e-[{' '.join(str(error).split())}]")
+            problem = " ".join(str(error).split())
+            self.problems.append(problem)
+            self._line(f"e-[{problem}]")
         self._line("m-ready")
 
     def _start_load(self, count: str) -> None:
@@ -122,15 +144,19 @@ class Session:
 
         def run(times: int) -> None:
             for index in range(times):
-                result = self._device.run(self._program, [values])
-                if result.cycles is None:
+                started = time.monotonic()
+                with self._alive(f"m-info-[{index} of {times}]"):
+                    result = self._device.run(self._program, [values])
+                if self._clock_hz is None:
+                    self._host_s += time.monotonic() - started
+                elif result.cycles is None:
                     raise CelosiaError("device", "it has no clock", "use 'sim' or a board")
-                self.cycles += result.cycles
+                else:
+                    self.cycles += result.cycles
+                self.inferences += 1
                 self._results = self._task.results(
                     content, self._source, result.outputs[self._out.name], self._out
                 )
-                if time.monotonic() - self._spoke > ALIVE_S:
-                    self._line(f"m-info-[{index + 1} of {times}]")
 
         self._line(f"m-warmup-start-{warm_up}")
         run(warm_up)
@@ -139,15 +165,36 @@ class Session:
         self._lap()
         run(count)
         self._lap()
+        if self._results is not None:
+            self.scores.append([float(text) for text in self._results.split(",")])
         self._line("m-infer-done")
         self._line(f"m-results-[{self._results or ''}]")
 
     def _lap(self) -> None:
-        self._line(f"m-lap-us-{round(self.cycles * 1_000_000 / self._clock_hz)}")
+        seconds = self._host_s if self._clock_hz is None else self.cycles / self._clock_hz
+        self._line(f"m-lap-us-{round(seconds * 1_000_000)}")
+
+    @contextlib.contextmanager
+    def _alive(self, text: str) -> Iterator[None]:
+        """Say `text` now and then while a slow device, a simulated board, is at one inference."""
+        ended = threading.Event()
+
+        def speak() -> None:
+            while not ended.wait(max(0.0, self._spoke + ALIVE_S - time.monotonic())):
+                self._line(text)
+
+        thread = threading.Thread(target=speak, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def _line(self, text: str) -> None:
-        self._spoke = time.monotonic()
-        self._send(text.encode("ascii", errors="replace") + b"\n")
+        with self._lock:
+            self._spoke = time.monotonic()
+            self._send(text.encode("ascii", errors="replace") + b"\n")
 
 
 def _number(text: str, what: str) -> int:

@@ -99,7 +99,7 @@ def test_kws_result_and_time(device: Device) -> None:
     assert values.size == 490
     runner.load(values.astype(np.int8).tobytes())
     lines = runner.ask("infer 3 1")
-    assert [line for line in lines if line.startswith(("m-warm", "m-inf"))] == [
+    assert [line for line in lines if line.startswith(("m-warm", "m-infer"))] == [
         "m-warmup-start-1",
         "m-warmup-done",
         "m-infer-start-3",
@@ -209,7 +209,8 @@ def test_bad_options_end_with_an_error() -> None:
     from celosia.sw.cli.app import app
     from typer.testing import CliRunner
 
-    result = CliRunner().invoke(app, ["mlperf-dut", "--model", "kws", "--device", "emu"])
+    options = ["--device", "emu", "--clock", "50"]
+    result = CliRunner().invoke(app, ["mlperf-dut", "--model", "kws", *options])
     assert result.exit_code == 2
     result = CliRunner().invoke(app, ["mlperf-dut", "--model", "mnist"])
     assert result.exit_code == 2
