@@ -17,6 +17,7 @@ import celosia
 import numpy as np
 import pytest
 from celosia.hw.contract.config import PRESETS
+from celosia.sim.board.terminals import simulated_terminals
 from celosia.sw.driver.device import Device
 from celosia.sw.program.file import Program
 
@@ -64,6 +65,10 @@ def board() -> Iterator[ServedBoard]:
     served = ServedBoard()
     yield served
     served.close()
+
+
+def test_the_board_is_listed_while_it_runs(board: ServedBoard) -> None:
+    assert board.device in [f"uart:{terminal.path}" for terminal in simulated_terminals()]
 
 
 @pytest.fixture(scope="module")
