@@ -334,7 +334,7 @@ def test_device_of_another_identity_version_or_configuration_is_refused(
             emu.identify()
     monkeypatch.undo()
     emu.config = preset("tiny")
-    with pytest.raises(DeviceError, match="'tiny': rows is 4, not 8, cols is 4, not 8"):
+    with pytest.raises(DeviceError, match="'tiny': it is 'nano', where rows is 4, not 8, cols"):
         emu.identify()
 
 
