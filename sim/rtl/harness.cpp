@@ -15,9 +15,6 @@
 #include <vector>
 
 #include "harness.h"
-#ifdef CELOSIA_TRACE
-#include "verilated_vcd_c.h"
-#endif
 
 // Ports are bus__adr and so on in Verilog; Verilator spells the second underscore so.
 #define BUS(port) bus___05F##port
@@ -79,6 +76,10 @@ bool read_trace(const Top&, NpuSample&, long) {
 
 }  // namespace
 
+#ifdef CELOSIA_TRACE
+#include "waves.h"
+#endif
+
 // Read by celosia.sim.rtl.rtl: the order is part of the C interface.
 struct NpuStatistics {
   uint64_t cycles;
@@ -108,7 +109,7 @@ struct Npu {
   std::string message;
   std::vector<NpuSample> profile;
 #ifdef CELOSIA_TRACE
-  std::unique_ptr<VerilatedVcdC> trace;
+  std::unique_ptr<Waves> waves;
 #endif
 
   Npu(uint8_t* memory, uint64_t memory_bytes) : memory(memory), memory_bytes(memory_bytes) {
@@ -117,12 +118,15 @@ struct Npu {
     context.traceEverOn(true);
 #endif
     top = std::make_unique<Vnpu>(&context, "npu");
+#ifdef CELOSIA_TRACE
+    waves = std::make_unique<Waves>(*top);
+#endif
     reset();
   }
 
   ~Npu() {
 #ifdef CELOSIA_TRACE
-    if (trace) trace->close();
+    waves.reset();
 #endif
     top->final();
   }
@@ -155,8 +159,11 @@ struct Npu {
     lower_clocks(*top);
     top->eval();
 #ifdef CELOSIA_TRACE
-    // The falling edge and the settled inputs share the second half of the previous cycle.
-    if (trace) trace->dump(2 * now + 1);
+    NpuSample sample{0, 0, 1};
+    const bool asks = top->BUS(cyc) && top->BUS(stb);
+    waves->cycle(read_trace(*top, sample, 0) ? &sample : nullptr, now,
+                 (asks && !stall && !top->BUS(we)) | (asks && !stall && top->BUS(we)) << 1 |
+                     (asks && stall) << 2 | (top->BUS(ack) || top->BUS(err)) << 3);
 #endif
     if (top->BUS(cyc)) {
       if (top->BUS(stb)) {
@@ -219,9 +226,6 @@ struct Npu {
     raise_clocks(*top);
     top->eval();
     ++statistics.cycles;
-#ifdef CELOSIA_TRACE
-    if (trace) trace->dump(2 * statistics.cycles);
-#endif
   }
 
   void cycle() {
@@ -375,18 +379,14 @@ void npu_statistics(const Npu* npu, NpuStatistics* statistics) {
   statistics->in_flight = npu->pending_tail - npu->pending_head;
 }
 
-// Start (path) or stop (null) a VCD trace; kFatal in a build without tracing.
+// Start (path) or stop (null) to write every cycle to a file; kFatal in a build without tracing.
 int32_t npu_trace(Npu* npu, const char* path) {
 #ifdef CELOSIA_TRACE
   return guarded(npu, [&] {
-    if (npu->trace) npu->trace->close();
-    npu->trace.reset();
-    if (path) {
-      npu->trace = std::make_unique<VerilatedVcdC>();
-      npu->top->trace(npu->trace.get(), 99);
-      npu->trace->open(path);
-      if (!npu->trace->isOpen()) throw std::runtime_error(std::string("cannot write ") + path);
-    }
+    if (path)
+      npu->waves->start(path);
+    else
+      npu->waves->close();
     return kOk;
   });
 #else
@@ -395,4 +395,23 @@ int32_t npu_trace(Npu* npu, const char* path) {
   return kFatal;
 #endif
 }
+
+#ifdef CELOSIA_TRACE
+// Write the cycles of some commands; see class Waves. `names` has kNameBytes bytes a name.
+int32_t npu_trace_commands(Npu* npu, const char* path, const char* state_names,
+                           const NpuTraceLayer* layers, uint64_t layer_count,
+                           const NpuTraceCommand* commands, uint64_t command_count,
+                           const char* names, uint64_t name_count) {
+  return guarded(npu, [&] {
+    npu->waves->arm(path, state_names, layers, layer_count, commands, command_count, names,
+                    name_count);
+    return kOk;
+  });
+}
+
+void npu_trace_pause(Npu* npu) { npu->waves->disarm(); }
+
+// The declarations of the signals of the last file, as VCD has them.
+const char* npu_trace_header(const Npu* npu) { return npu->waves->header(); }
+#endif
 }

@@ -6,6 +6,7 @@ One :class:`RtlSimulator` is one NPU with a memory of its own; a process may hav
 from __future__ import annotations
 
 import ctypes
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +14,25 @@ import numpy as np
 import numpy.typing as npt
 from celosia.closing import Closing
 from celosia.errors import DeviceError
+from celosia.hw.contract.trace import TRACE_STATES
 from celosia.sim.rtl.library import Function, load_library
 from celosia.sim.rtl.verilator import Build
 
-__all__ = ["SAMPLE_DTYPE", "BusStatistics", "MemoryModel", "RtlSimulator"]
+__all__ = [
+    "NAME_BYTES",
+    "SAMPLE_DTYPE",
+    "TRACE_COMMAND_DTYPE",
+    "TRACE_LAYER_DTYPE",
+    "BusStatistics",
+    "CommandNames",
+    "MemoryModel",
+    "RtlSimulator",
+]
 
 OK, TIME_OUT, BUS_ERROR, FATAL = range(4)
 CSR_LIMIT_CYCLES = 1000
+TRACED_CYCLES = 10_000
+"""In one call of the library, of a build that can trace."""
 PROBABILITY_ONE = 0xFFFF_FFFF
 
 SAMPLE_DTYPE = np.dtype([("tags", np.uint16, 4), ("state", np.uint32), ("cycles", np.uint32)])
@@ -83,6 +96,50 @@ class MemoryModel:
                 raise ValueError(f"{name} must be (first, one past the last), not {bounds}")
 
 
+NAME_BYTES = 48
+"""Most bytes of a name in a waveform."""
+TRACE_LAYER_DTYPE = np.dtype([("number", np.int32), ("label", np.uint32), ("tensor", np.uint32)])
+"""Number of the operator in the model, names by index."""
+TRACE_COMMAND_DTYPE = np.dtype([("layer", np.int32), ("name", np.uint32), ("wanted", np.uint32)])
+"""Layer by index, -1: none; name by index; whether its cycles are to be seen."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CommandNames:
+    """What a waveform calls the commands of a program, and which of them are to be in it.
+
+    Attributes
+    ----------
+    layers : ndarray of TRACE_LAYER_DTYPE, shape [layers]
+        In the program's order.
+    commands : ndarray of TRACE_COMMAND_DTYPE, shape [commands]
+        By tag.
+    names : ndarray of bytes, shape [names]
+        Of `NAME_BYTES` each.
+    """
+
+    layers: npt.NDArray[np.void]
+    commands: npt.NDArray[np.void]
+    names: npt.NDArray[np.bytes_]
+
+    def __post_init__(self) -> None:
+        for name, array, dtype in (
+            ("layers", self.layers, TRACE_LAYER_DTYPE),
+            ("commands", self.commands, TRACE_COMMAND_DTYPE),
+            ("names", self.names, np.dtype(f"S{NAME_BYTES}")),
+        ):
+            if array.dtype != dtype or array.ndim != 1 or not array.flags.c_contiguous:
+                raise ValueError(f"{name} must be contiguous, of one dimension and of {dtype}")
+        for array, field, most in (
+            (self.layers, "label", len(self.names)),
+            (self.layers, "tensor", len(self.names)),
+            (self.commands, "name", len(self.names)),
+            (self.commands, "layer", len(self.layers)),
+        ):
+            if len(array) and int(array[field].max()) >= most:
+                raise ValueError(f"{field} {int(array[field].max())} of {most}")
+
+
 class BusStatistics(ctypes.Structure):
     """What the memory has counted since the simulator was made (fields: see ``harness.cpp``)."""
 
@@ -128,6 +185,21 @@ _FUNCTIONS: tuple[Function, ...] = (
     ("npu_statistics", None, _HANDLE, ctypes.POINTER(BusStatistics)),
     ("npu_trace", _I32, _HANDLE, ctypes.c_char_p),
 )
+_ARRAY = (ctypes.c_void_p, _U64)
+_WAVE_FUNCTIONS: tuple[Function, ...] = (
+    (
+        "npu_trace_commands",
+        _I32,
+        _HANDLE,
+        ctypes.c_char_p,
+        ctypes.c_char_p,
+        *_ARRAY,
+        *_ARRAY,
+        *_ARRAY,
+    ),
+    ("npu_trace_pause", None, _HANDLE),
+    ("npu_trace_header", ctypes.c_char_p, _HANDLE),
+)
 
 
 class RtlSimulator(Closing):
@@ -159,7 +231,8 @@ class RtlSimulator(Closing):
         self, build: Build, *, memory_bytes: int, memory_model: MemoryModel | None = None
     ) -> None:
         self._handle: int | None = None
-        self._library = load_library(build.library, _FUNCTIONS)
+        functions = (*_FUNCTIONS, *_WAVE_FUNCTIONS) if build.traced else _FUNCTIONS
+        self._library = load_library(build.library, functions)
         self._traced = build.traced
         self.bus_bytes = int(self._library.npu_bus_bytes())
         if memory_bytes <= 0 or memory_bytes % self.bus_bytes:
@@ -242,12 +315,19 @@ class RtlSimulator(Closing):
         int or None
             Cycles that were run; None when the interrupt did not come.
         """
-        cycles = ctypes.c_uint64()
-        status = self._library.npu_run_until_irq(self._open(), max_cycles, ctypes.byref(cycles))
-        if status == TIME_OUT:
-            return None
-        self._check(status, "simulation")
-        return cycles.value
+        # While cycles are written a signal of the terminal is not to wait for the end.
+        most = TRACED_CYCLES if self._traced else max(max_cycles, 1)
+        done = 0
+        while done < max_cycles:
+            cycles = ctypes.c_uint64()
+            status = self._library.npu_run_until_irq(
+                self._open(), min(most, max_cycles - done), ctypes.byref(cycles)
+            )
+            done += cycles.value
+            if status != TIME_OUT:
+                self._check(status, "simulation")
+                return done
+        return None
 
     def profile_until_irq(self, max_cycles: int) -> npt.NDArray[np.void] | None:
         """Run until the interrupt is high and return what the engines did in every cycle.
@@ -277,6 +357,11 @@ class RtlSimulator(Closing):
         return samples
 
     @property
+    def closed(self) -> bool:
+        """Whether the simulation has been ended."""
+        return self._handle is None
+
+    @property
     def irq(self) -> bool:
         """Whether the interrupt is high."""
         return bool(self._library.npu_irq(self._open()))
@@ -289,19 +374,67 @@ class RtlSimulator(Closing):
         return result
 
     def trace(self, path: Path | str | None) -> None:
-        """Write a VCD trace to `path` from now on, or stop (None).
+        """Write every cycle from now on to `path`, ``.vcd`` or ``.fst``, or stop (None).
 
         Raises
         ------
         DeviceError
             If the file cannot be written, or the build has no tracing.
         """
+        self._require_tracing()
+        name = None if path is None else os.fsencode(path)
+        self._check(self._library.npu_trace(self._open(), name), f"trace {path}")
+
+    def trace_commands(self, path: Path | str, names: CommandNames) -> None:
+        """Write the cycles of some commands to `path`, ``.vcd`` or ``.fst``, with signals for them.
+
+        The file is opened in the first cycle in which an engine has one of these commands, and is
+        complete when the last of them is; it is closed with the simulation, or by
+        ``trace(None)``. Until then a further call with the same path goes on in the same file.
+
+        Parameters
+        ----------
+        path : path
+        names : CommandNames
+            Of the program that runs next, from its start on.
+
+        Raises
+        ------
+        DeviceError
+            If the build has no tracing. That a file cannot be written is told by what runs the
+            clock.
+        """
+        self._require_tracing()
+        status = self._library.npu_trace_commands(
+            self._open(),
+            os.fsencode(path),
+            "\n".join(TRACE_STATES).encode(),
+            names.layers.ctypes.data,
+            len(names.layers),
+            names.commands.ctypes.data,
+            len(names.commands),
+            names.names.ctypes.data,
+            len(names.names),
+        )
+        self._check(status, f"trace {path}")
+
+    def trace_pause(self) -> None:
+        """Write no more cycles until the next call of `trace_commands`."""
+        self._require_tracing()
+        self._library.npu_trace_pause(self._open())
+
+    @property
+    def trace_header(self) -> str:
+        """The declarations of the signals in the last file, as VCD has them; empty before it."""
+        self._require_tracing()
+        text: bytes = self._library.npu_trace_header(self._open())
+        return text.decode(errors="replace")
+
+    def _require_tracing(self) -> None:
         if not self._traced:
             raise DeviceError(
                 "trace", "the simulator was built without tracing", "build it with trace=True"
             )
-        name = None if path is None else str(path).encode()
-        self._check(self._library.npu_trace(self._open(), name), f"trace {path}")
 
     def _open(self) -> int:
         if self._handle is None:

@@ -57,6 +57,11 @@ __all__ = [
 HARNESS = Path(__file__).with_name("harness.cpp")
 HARNESS_HEADER = Path(__file__).with_name("harness.h")
 """What all harnesses include."""
+WAVES = tuple(
+    Path(__file__).parent / name
+    for name in ("waves.h", "wave_file.h", "packing/lz4.h", "packing/zlib.h")
+)
+"""What builds that trace include besides."""
 LIBRARY = "libnpu.so"
 MANIFEST = "build.json"
 BESIDE_THE_NPU = ("uart", "system", "soc")
@@ -102,6 +107,9 @@ proc -nomux -norom
 memory_collect
 write_verilog -norename
 """
+KEEP_NAMES = " -norename"
+"""Of signals that only Yosys has named. Without it they have names with an underscore in front,
+which Verilator leaves out of waveforms: there are more of them than of all others."""
 
 _INITIAL_MEMORY = re.compile(
     r"^  initial begin\n(?P<body>(?:    \S+\[\d+\] = \S+;\n)+)  end\n", re.M
@@ -116,7 +124,7 @@ Step = Callable[[str], None]
 
 @dataclass(frozen=True)
 class _Kind:
-    """What is built around a model: its clock loop, VCD traces, gated clocks."""
+    """What is built around a model: its clock loop, waveforms, gated clocks."""
 
     harness: Path = HARNESS
     _: KW_ONLY
@@ -135,7 +143,7 @@ class Build:
     seconds : float
         What the build took; 0 when it came from the cache.
     traced : bool
-        Whether it can write VCD traces.
+        Whether it can write waveforms.
     """
 
     library: Path
@@ -164,7 +172,7 @@ def _processor() -> str:
     return "\n".join([platform.machine(), platform.processor(), *sorted(chosen)])
 
 
-def _tools_key(harness: Path = HARNESS) -> list[str]:
+def _tools_key(harness: Path = HARNESS, *, trace: bool = False) -> list[str]:
     """Return everything but the gateware that a build depends on."""
     versions = [
         f"{name} {distribution_version(name)}"
@@ -173,6 +181,8 @@ def _tools_key(harness: Path = HARNESS) -> list[str]:
     # This file and its neighbours hold every flag; comments that change cost a build, no more.
     here = Path(__file__)
     recipe = [harness, HARNESS_HEADER, here, here.with_name("sim_top.py"), Path(toolchain.__file__)]
+    if trace:
+        recipe += WAVES
     return [*versions, _processor(), *(path.read_text(encoding="utf-8") for path in recipe)]
 
 
@@ -191,7 +201,11 @@ def npu_key(config: NpuConfig, *, trace: bool = False) -> str:
         Whether the build can write traces.
     """
     return _digest(
-        [f"npu {config.hash:08x} trace={trace}", *_tools_key(), gateware_text(npu_only=True)]
+        [
+            f"npu {config.hash:08x} trace={trace}",
+            *_tools_key(trace=trace),
+            gateware_text(npu_only=True),
+        ]
     )
 
 
@@ -214,7 +228,7 @@ def build_npu(config: NpuConfig, *, trace: bool = False, console: Console | None
     config : NpuConfig
         The configuration.
     trace : bool
-        Whether it is to write VCD traces; such a build is slower. It has one clock and clock
+        Whether it is to write waveforms; such a build is slower. It has one clock and clock
         enables, as an FPGA has; builds that do not trace have gated clocks.
     console : rich.console.Console, optional
         Where progress is shown; without it, standard error when that is a terminal.
@@ -234,7 +248,7 @@ def build_npu(config: NpuConfig, *, trace: bool = False, console: Console | None
             raise BuildError(
                 "RTL simulator", "Amaranth is not installed", install_advice("sim")
             ) from None
-        return export_verilog(Npu(config), gated=not trace)
+        return export_verilog(Npu(config), gated=not trace, keep_names=not trace)
 
     title = f"RTL simulator of {config.name}"
     key = npu_key(config, trace=trace)
@@ -274,10 +288,11 @@ def build_component(
     BuildError
         If a tool is missing, fails or takes too long.
     """
-    digest = _digest([key, f"trace={trace}", *_tools_key(harness)])
+    digest = _digest([key, f"trace={trace}", *_tools_key(harness, trace=trace)])
 
     def verilog() -> str:
-        return export_verilog(component(), gated=not trace) + more_verilog
+        text = export_verilog(component(), gated=not trace, keep_names=not trace)
+        return text + more_verilog
 
     kind = _Kind(harness, trace=trace, gated=not trace)
     return _build(digest, verilog, kind, title=title, console=console)
@@ -309,7 +324,9 @@ def build_verilog(
     return _build(digest, verilog, _Kind(gated=False), title=title, console=console)
 
 
-def export_verilog(component: Any, name: str = "npu", *, gated: bool = False) -> str:
+def export_verilog(
+    component: Any, name: str = "npu", *, gated: bool = False, keep_names: bool = True
+) -> str:
     """Return a component as Verilog for simulation: inside a `SimTop`, reset one cycle late.
 
     Parameters
@@ -321,6 +338,9 @@ def export_verilog(component: Any, name: str = "npu", *, gated: bool = False) ->
     gated : bool
         Whether parts have gated clocks (see :class:`celosia.sim.rtl.sim_top.SimTop`): they are not
         evaluated while they stand still.
+    keep_names : bool
+        Whether signals without a name of their own have Yosys's, such as ``$12``, or one such as
+        ``_012_``.
 
     Raises
     ------
@@ -336,6 +356,8 @@ def export_verilog(component: Any, name: str = "npu", *, gated: bool = False) ->
     top = SimTop(component, gates)
     text: str = rtlil.convert(top, name=name, emit_src=False, platform=gates)
     script = YOSYS_SCRIPT.format(rtlil=text)
+    if not keep_names:
+        script = "".join(script.rsplit(KEEP_NAMES, 1))
     verilog = run_tool([*yosys, "-q", "-"], stdin=script, timeout_s=VERILOG_TIME_OUT_S)
     return _REPEATED_BIT.sub(_replication, _INITIAL_MEMORY.sub(_initial_loop, verilog))
 
@@ -521,6 +543,7 @@ def _compile(
         f"-I{verilator.include}",
         f"-I{verilator.include / 'vltstd'}",
         f"-I{HARNESS_HEADER.parent}",
+        f"-I{HARNESS_HEADER.parent / 'packing'}",
         "-DVERILATOR=1",
         "-DVL_USER_FATAL",
         *(

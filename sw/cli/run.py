@@ -32,6 +32,15 @@ from celosia.sw.cli.opening import (
     memory_options,
     open_device_for,
 )
+from celosia.sw.cli.tracing import (
+    FromOption,
+    ToOption,
+    TraceOption,
+    announce_trace,
+    check_trace_options,
+    plan_trace,
+    trace_figures,
+)
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.opening import SIMULATED
 from celosia.sw.driver.result import Result
@@ -70,6 +79,9 @@ kernels if ai-edge-litert is installed. If something differs, it names the first
 the element, and the layer, tile and command that computed it, and ends with exit code 1. Where
 TFLite's kernels refuse a model or crash, it says so: the golden model's comparison then decides.
 
+--trace writes what every signal of the gateware does, cycle by cycle, with the layer and the
+command of each engine by name, for GTKWave or Surfer: docs/looking_inside.md.
+
 Examples:
 
   celosia run kws_int8.tflite --input kws_int8.npy --check
@@ -87,6 +99,8 @@ Examples:
   celosia run wake_word.tflite --stream features.npy --check --state-out later.npz
 
   celosia run sww_int8.tflite --device netlist --config nano --check
+
+  celosia run kws_int8.tflite --trace kws.fst --from 3 --to "#4 CONV_2D"
 
   celosia run kws_int8.tflite --device uart:/dev/ttyUSB0
 """
@@ -209,13 +223,18 @@ def run_command(
     counters: Annotated[
         bool, typer.Option("--counters", help="Also print the performance counters.")
     ] = False,
+    trace: TraceOption = None,
+    first_layer: FromOption = None,
+    last_layer: ToOption = None,
 ) -> None:
     """Run inferences."""
     require_writable(save, json, state_out)
+    check_trace_options(device, trace, first_layer, last_layer)
     memory = memory_options(device, latency, stalls, seed)
     program, device, source = _program(
         model, config, against, device, check=check, fold=fold, batch=batch, host=host
     )
+    waveform = plan_trace(program, trace, first_layer, last_layer)
     console = output_console()
     state = None if state_in is None else load_state(program, state_in)
     if state_out is not None:
@@ -232,6 +251,9 @@ def run_command(
         cut = load_stream(program.inputs, stream, array=array, quantize=quantize, hop=hop)
         samples = cut.windows
         more["stream"] = {"file": str(stream), "windows": len(samples), "left": cut.left}
+    if waveform is not None:
+        announce_trace(console, program, waveform)
+        memory["trace"] = waveform
     with open_device_for(program, device, **memory) as opened:
         figures, results, kept = _run(
             program, source if check else None, opened, device, samples, state
@@ -258,6 +280,8 @@ def run_command(
         from celosia.sw.report.tables import counter_table
 
         console.print(counter_table(results[0].counters, dict(COUNTERS)))
+    if waveform is not None:
+        more["trace"] = trace_figures(console, waveform)
     if check:
         verdict = result_console() if figures["equal"] is False else console
         verdict.print(check_line(figures), soft_wrap=True, markup=False)

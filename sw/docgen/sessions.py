@@ -34,6 +34,8 @@ RECORDED = (
     "celosia run ad01_int8.tflite --random 1 --check --batch 16 --config large",
     "celosia run transformer_int8.tflite --random 1 --check",
     "celosia run transformer_int8.tflite --random 1 --check --config large",
+    "celosia run examples/digits/digits_int8.tflite --config tiny --random 1 --trace digits.fst"
+    " --from 1 --to 2",
 )
 """Sessions that `main` runs. That with a simulated board needs two terminals, and is recorded by
 hand."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +13,9 @@ from celosia.sw.driver.device import BUS_TIMEOUT_CYCLES, Device
 if TYPE_CHECKING:
     from celosia.sim.rtl.rtl import MemoryModel
     from celosia.sim.rtl.verilator import Build
+    from celosia.sw.driver.layout import Layout
+    from celosia.sw.program.segments import NpuSegment
+    from celosia.sw.report.waves import Waveform
     from rich.console import Console
 
 __all__ = ["SimDevice"]
@@ -30,8 +32,8 @@ class SimDevice(Device):
         System memory.
     memory_model : MemoryModel, optional
         How it behaves; by default 8 cycles of latency, then one word a cycle.
-    trace : path, optional
-        Write a VCD trace there.
+    trace : Waveform, optional
+        Write the waveform of some layers: of their first run.
     console : rich.console.Console, optional
         Where the progress of a build is shown.
     profile : bool
@@ -58,7 +60,7 @@ class SimDevice(Device):
         *,
         memory_bytes: int,
         memory_model: MemoryModel | None = None,
-        trace: str | Path | None = None,
+        trace: Waveform | None = None,
         console: Console | None = None,
         profile: bool = False,
         watchdog_cycles: int | None = None,
@@ -77,11 +79,14 @@ class SimDevice(Device):
             memory_bytes=memory_bytes,
             memory_model=memory_model,
         )
+        self.trace = trace
+        self._segment: NpuSegment | None = None
+        """That runs."""
+        self._traced: list[NpuSegment] = []
+        """Of a waveform: those that have run."""
         self.profile = profile
         self.samples: npt.NDArray[np.void] | None = None
         self.profiles: list[npt.NDArray[np.void]] = []
-        if trace is not None:
-            self.rtl.trace(trace)
 
     def _build(self, *, trace: bool, console: Console | None) -> Build:
         from celosia.sim.rtl.verilator import build_npu
@@ -95,7 +100,17 @@ class SimDevice(Device):
         self._check_register(name, value)
         self.rtl.write_csr(address_of(name), value)
 
+    def _execute(self, segment: NpuSegment, layout: Layout) -> None:
+        self._segment = segment
+        try:
+            super()._execute(segment, layout)
+        finally:
+            self._segment = None
+            if self.trace is not None:
+                self.rtl.trace_pause()
+
     def wait(self, timeout_cycles: int) -> bool:
+        self._trace_segment()
         if self.profile:
             self.samples = self.rtl.profile_until_irq(timeout_cycles)
             if self.samples is not None:
@@ -105,7 +120,22 @@ class SimDevice(Device):
 
     def close(self) -> None:
         self._end_session()
+        if self.trace is not None and not self.rtl.closed:
+            header = self.rtl.trace_header
+            self.rtl.close()
+            self.trace.finish(header)
         self.rtl.close()
+
+    def _trace_segment(self) -> None:
+        """Have the segment that runs in the waveform, if it is to be there and runs first."""
+        if self.trace is None or self._segment is None:
+            return
+        if any(segment is self._segment for segment in self._traced):
+            return
+        names = self.trace.names_of(self._segment)
+        if names is not None:
+            self._traced.append(self._segment)
+            self.rtl.trace_commands(self.trace.path, names)
 
     def _read_memory(self, address: int, count: int) -> npt.NDArray[np.uint8]:
         return self.rtl.memory[address : address + count].copy()

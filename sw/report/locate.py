@@ -20,12 +20,11 @@ from celosia.hw.contract.isa import (
     Store,
     Transfer,
     Vector,
-    VectorOp,
 )
 from celosia.sw.program.file import Program
 from celosia.sw.program.segments import HostSegment, LayerInfo, NpuSegment, Segment
 from celosia.sw.program.tensors import PlacedTensor
-from celosia.sw.report.labels import layer_label
+from celosia.sw.report.labels import command_label, layer_label
 
 __all__ = ["Origin", "find_origin"]
 
@@ -119,7 +118,7 @@ def find_origin(program: Program, name: str, index: Sequence[int], op_index: int
         found = Origin(
             layer=_layer(segment, op_index, position),
             command=position,
-            kind=_kind(command),
+            kind=command_label(command),
             store=store,
         )
         if isinstance(command, Vector) and command.reads_acc:
@@ -231,8 +230,3 @@ def _layer(segment: Segment, op_index: int, position: int | None) -> LayerInfo |
     if position is None or isinstance(segment, HostSegment):
         return None
     return segment.layer_of(position)
-
-
-def _kind(command: Command) -> str:
-    name = type(command).__name__
-    return f"{name} {VectorOp(command.op).name}" if isinstance(command, Vector) else name
