@@ -10,7 +10,7 @@ from celosia.hw.contract.addresses import (
     conv_passes,
     conv_stream,
 )
-from celosia.hw.contract.isa import ADDRESS_MASK, Conv, Engine, Mode
+from celosia.hw.contract.isa import ADDRESS_MASK, Conv, Engine, Mode, Space
 from celosia.hw.contract.regs import ErrorCause
 from celosia.sim.emulator.state import (
     MAX_COMMAND_ELEMENTS,
@@ -24,6 +24,8 @@ __all__ = ["conv_tile"]
 
 _CHUNK_BYTES = 1 << 22
 """Activations gathered at once: bounds the emulator's memory, has no effect on results."""
+_EXACT_PRODUCTS = 1 << 10
+"""Products of two int8 whose sum a float32 holds exactly, in whatever order they are added."""
 
 
 def conv_tile(state: MachineState, conv: Conv, oc: int, tile: int) -> AccTile:
@@ -50,20 +52,20 @@ def conv_tile(state: MachineState, conv: Conv, oc: int, tile: int) -> AccTile:
         sums = _windows(state, conv, stream, passes, weights)
     else:
         sums = _taps(state, conv, stream, passes, weights, conv_outputs(conv, rows))
-    # The accumulator is 32 bits wide and wraps.
-    return AccTile(sums.astype(np.int32), rows, conv.out_w)
+    return AccTile(sums, rows, conv.out_w)
 
 
 def _weights(state: MachineState, conv: Conv, oc: int) -> npt.NDArray[np.int8]:
-    """Return the weights of all passes of one channel tile, ``[passes, rows, cols]``."""
-    size = state.config.rows
+    """Return the weights of all passes of one tile, ``[passes, rows, cols, samples or 1]``."""
+    size, line_bytes = state.config.rows, state.config.line_bytes
     n_passes = conv.n_ky * conv.n_kx * conv.n_ic
     first = conv.wgt_addr + oc * n_passes * size
     last = first + n_passes * size
     if last > state.config.wgt_lines:
         line = max(first, state.config.wgt_lines)
-        raise EngineFault(ErrorCause.WGT_RANGE, line * state.config.line_bytes)
-    return state.wgt[first:last].reshape(n_passes, size, state.config.cols)
+        raise EngineFault(ErrorCause.WGT_RANGE, line * line_bytes)
+    lines = state.chip[Space.WGT][first * line_bytes : last * line_bytes]
+    return lines.view(np.int8).reshape(n_passes, size, state.config.cols, -1)
 
 
 def _windows(
@@ -72,31 +74,52 @@ def _windows(
     stream: ConvStream,
     passes: ConvStream,
     weights: npt.NDArray[np.int8],
-) -> npt.NDArray[np.int64]:
-    size = state.config.rows
-    byte = np.arange(size, dtype=np.int64)
+) -> npt.NDArray[np.int32]:
+    """Mode WINDOW: matrices of windows times matrices of weights, as many passes as fit at once."""
+    size, cols, samples = state.config.rows, state.config.cols, state.samples
+    byte = np.arange(size, dtype=np.int64)[:, None]
     n_windows, n_passes = len(stream.address), len(passes.address)
-    sums = np.zeros((n_windows, state.config.cols), np.int64)
-    chunk = max(1, _CHUNK_BYTES // (n_windows * size))
+    act = state.chip[Space.ACT].view(np.int8)
+    limit = len(act)
+    sums = np.zeros((cols, n_windows, samples), np.int32)
+    chunk = max(1, min(_CHUNK_BYTES // (n_windows * size * samples), _EXACT_PRODUCTS // size))
     for start in range(0, n_passes, chunk):
         part = slice(start, min(start + chunk, n_passes))
-        address = stream.address[:, None] + passes.address[part]
-        row = stream.row[:, None] + passes.row[part]
-        x = (stream.x[:, None] + passes.x[part])[..., None] + byte
-        inside = ((row >= 0) & (row < conv.in_h))[..., None] & (x >= 0) & (x < conv.row_bytes)
-        place = (address[..., None] + byte) & ADDRESS_MASK
-        limit = len(state.act)
-        # In the order in time: pass by pass.
-        bad = inside & (place >= limit)
-        _check_act(state, place.swapaxes(0, 1), bad.swapaxes(0, 1))
-        values = state.act.view(np.int8)[place % len(state.act)]
-        values = np.where(inside, values, np.int8(conv.zero_point))
-        # Doubles are exact here: a part sums fewer than 2^22 products of at most 2^14.
-        products = values.reshape(n_windows, -1).astype(np.float64) @ weights[part].reshape(
-            -1, state.config.cols
-        ).astype(np.float64)
-        sums += products.astype(np.int64)
-    return sums
+        # [pass, window], which is the order in time.
+        address = (passes.address[part, None] + stream.address) & ADDRESS_MASK
+        row = passes.row[part, None] + stream.row
+        x = passes.x[part, None] + stream.x
+        in_rows = (row >= 0) & (row < conv.in_h)
+        # [pass, byte of the window, window]
+        place = address[:, None] + byte
+        whole = in_rows.all() and x.min() >= 0 and x.max() + size <= conv.row_bytes
+        if whole and address.max() + size <= limit:
+            values = np.take(act, place, axis=0)
+        else:
+            place &= ADDRESS_MASK
+            byte_x = x[:, None] + byte
+            inside = in_rows[:, None] & (byte_x >= 0) & (byte_x < conv.row_bytes)
+            _check_act(state, place.swapaxes(1, 2), (inside & (place >= limit)).swapaxes(1, 2))
+            values = np.take(act, place % limit, axis=0)
+            values[~inside] = conv.zero_point
+        sums += _products(values.reshape(-1, n_windows, samples), weights[part])
+    return sums.swapaxes(0, 1)
+
+
+def _products(values: npt.NDArray[np.int8], weights: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
+    """Return ``[cols, windows, samples]`` from ``[k, windows, samples]`` and weights.
+
+    float32 is exact here: at most 2^10 products of at most 2^14.
+    """
+    depth, n_windows, samples = values.shape
+    flat = weights.reshape(depth, weights.shape[2], -1).astype(np.float32)
+    if flat.shape[2] == 1:
+        sums = flat[..., 0].T @ values.reshape(depth, -1).astype(np.float32)
+        return sums.astype(np.int32).reshape(-1, n_windows, samples)
+    # Every sample has weights of its own.
+    left = np.ascontiguousarray(flat.transpose(2, 1, 0))
+    right = np.ascontiguousarray(values.transpose(2, 0, 1), np.float32)
+    return (left @ right).astype(np.int32).transpose(1, 2, 0)
 
 
 def _taps(
@@ -106,13 +129,14 @@ def _taps(
     passes: ConvStream,
     weights: npt.NDArray[np.int8],
     outputs: npt.NDArray[np.int64],
-) -> npt.NDArray[np.int64]:
+) -> npt.NDArray[np.int32]:
     """Modes TAPS and ROWS: one channel a column, FIR segments of taps along the stream."""
     if conv.mode == Mode.TAPS:
         segments, taps = 1, state.config.rows
     else:
         segments, taps = state.config.dw_segments, 3
-    sums = np.zeros((len(outputs), state.config.cols), np.int64)
+    # The accumulator is 32 bits wide and wraps, as this does.
+    sums = np.zeros((len(outputs), state.config.cols, state.samples), np.int32)
     for index in range(len(passes.address)):
         segment = np.arange(segments)
         address = stream.address[:, None] + passes.address[index] + segment * conv.row_pitch
@@ -122,9 +146,10 @@ def _taps(
         pixels = _pixels(state, conv, address, inside)
         for s in range(segments):
             for k in range(taps):
-                weight = weights[index, taps * s + k].astype(np.int64)
+                weight = weights[index, taps * s + k]
                 if weight.any():
-                    sums += weight * pixels[outputs + k, s]
+                    # A product of two int8 fits 16 bits.
+                    sums += weight.astype(np.int16) * pixels[outputs + k, s]
     return sums
 
 
@@ -133,8 +158,8 @@ def _pixels(
     conv: Conv,
     address: npt.NDArray[np.int64],
     inside: npt.NDArray[np.bool_],
-) -> npt.NDArray[np.int64]:
-    """Return the lines at ``[position, segment]``, ``[position + rows, segment, cols]``.
+) -> npt.NDArray[np.int16]:
+    """Return the lines at ``[position, segment]``, ``[position + rows, segment, cols, samples]``.
 
     The positions after the end of the stream read as 0: only taps of weight 0 may meet them.
     """
@@ -149,12 +174,11 @@ def _pixels(
     if conflict.any():
         where = int(conflict.argmax())
         raise EngineFault(ErrorCause.BANK_CONFLICT, int(address[where, 0]) & ADDRESS_MASK)
-    lines = state.act.view(np.int8).reshape(-1, config.line_bytes)
-    values = np.where(
-        inside[..., None], lines[line % config.act_lines], np.int8(conv.zero_point)
-    ).astype(np.int64)
-    tail = np.zeros((config.rows, *values.shape[1:]), np.int64)
-    return np.concatenate([values, tail])
+    lines = state.lines()
+    values = np.zeros((len(line) + config.rows, *line.shape[1:], *lines.shape[1:]), np.int16)
+    values[: len(line)] = np.take(lines, line % config.act_lines, axis=0)
+    values[: len(line)][~inside] = conv.zero_point
+    return values
 
 
 def _check_act(

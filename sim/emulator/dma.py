@@ -10,7 +10,7 @@ import numpy.typing as npt
 from celosia.hw.contract.addresses import transfer_runs
 from celosia.hw.contract.isa import Engine, Load, Region, Space, Transfer
 from celosia.hw.contract.regs import ErrorCause
-from celosia.sim.emulator.state import Bytes, EngineFault, MachineState
+from celosia.sim.emulator.state import Bytes, EmulatorError, EngineFault, MachineState
 
 __all__ = ["transfer"]
 
@@ -38,7 +38,8 @@ def transfer(state: MachineState, command: Transfer) -> int:
     """
     base, size = state.regions[Region(command.region)]
     space = Space(command.space)
-    target = _flat_memory(state, space)
+    memory, first = state.window(Region(command.region))
+    target = state.chip[space]
     length = command.row_bytes
     words = max(1, length // state.config.bus_bytes)
     engine = Engine.LOAD if isinstance(command, Load) else Engine.STORE
@@ -53,20 +54,32 @@ def transfer(state: MachineState, command: Transfer) -> int:
                 raise EngineFault(ErrorCause.MEM_WINDOW, (base + int(offsets[run])) & _BUS_MASK)
             raise EngineFault(_RANGE_CAUSE[space], int(chip_starts[run]))
         state.charge(engine, words * len(offsets))
+    if isinstance(command, Load):
+        if memory.shape[1] > target.shape[1]:
+            target = state.widen(space)
+    elif target.shape[1] > memory.shape[1]:
+        raise EmulatorError(f"command tag {command.tag} stores into memory that samples share")
     moved = 0
-    byte = np.arange(length, dtype=np.int64)
     for offsets, chip_starts in _pieces(command, length):
-        memory = (base + offsets[:, None] + byte).ravel()
-        chip = (chip_starts[:, None] + byte).ravel()
-        bad = memory >= len(state.memory)
+        starts = base - first + offsets
+        bad = starts + length > len(memory)
         if bad.any():
-            raise EngineFault(ErrorCause.BUS_ERROR, int(memory[int(bad.argmax())]) & _BUS_MASK)
+            where = max(int(starts[int(bad.argmax())]), len(memory))
+            raise EngineFault(ErrorCause.BUS_ERROR, (first + where) & _BUS_MASK)
         if isinstance(command, Load):
-            target[chip] = state.memory[memory]
+            _runs(target, length)[chip_starts] = _runs(memory, length)[starts]
         else:
-            state.memory[memory] = target[chip]
-        moved += len(chip)
+            _runs(memory, length)[starts] = _runs(target, length)[chip_starts]
+        moved += length * len(starts)
     return moved
+
+
+def _runs(memory: Bytes, length: int) -> Bytes:
+    """Return the `length` bytes from every address, ``[address, length, samples]``; a view."""
+    count, samples = memory.shape
+    byte, sample = memory.strides
+    shape = (max(0, count - length + 1), length, samples)
+    return np.lib.stride_tricks.as_strided(memory, shape, (byte, byte, sample))
 
 
 def _pieces(command: Transfer, length: int) -> Iterator[tuple[Ints, Ints]]:
@@ -87,13 +100,3 @@ def _pieces(command: Transfer, length: int) -> Iterator[tuple[Ints, Ints]]:
                 + first * command.sram_stride1,
             )
             yield transfer_runs(piece)
-
-
-def _flat_memory(state: MachineState, space: Space) -> Bytes:
-    if space == Space.ACT:
-        return state.act
-    if space == Space.WGT:
-        return state.wgt.view(np.uint8).reshape(-1)
-    if space == Space.PARAM:
-        return state.param
-    return state.table.reshape(-1)

@@ -64,12 +64,31 @@ class Emulator(MachineState):
 
     Attributes
     ----------
-    memory, regions, act, wgt, param, table
+    memory, regions, act, wgt, param, table, own_memory
         See :class:`celosia.sim.emulator.state.MachineState`; free to read and write between runs.
     """
 
     def __init__(self, config: NpuConfig, memory_bytes: int = 1 << 20) -> None:
         super().__init__(config, np.zeros(memory_bytes, np.uint8))
+
+    def for_samples(self, samples: int, own: range) -> Emulator:
+        """Return a machine that runs a program for several samples at once.
+
+        What it does for each is what this one would do: it is this one, with more than one entry
+        along the last axis of its memories.
+
+        Parameters
+        ----------
+        samples : int
+            How many.
+        own : range
+            Bus addresses that each sample has for itself (`own_memory`), zero at first. The rest
+            of system memory is this machine's, and is only read.
+        """
+        machine = Emulator(self.config, 0)
+        MachineState.__init__(machine, self.config, self.memory, samples, own)
+        machine.regions = dict(self.regions)
+        return machine
 
     def set_region(self, region: Region, base: int, size: int) -> None:
         """Place a region in system memory.

@@ -12,6 +12,7 @@ from celosia.hw.contract.isa import (
     SQUARE_LEFT_SHIFT,
     Engine,
     Rounding,
+    Space,
     Vector,
     VectorOp,
 )
@@ -34,13 +35,18 @@ def wrap32(values: Ints) -> Ints:
     return values.astype(np.int32).astype(np.int64)
 
 
-def requantise(values: Ints, multiplier: Ints | int, shift: Ints | int, rounding: Rounding) -> Ints:
+def requantise(
+    values: Ints | npt.NDArray[np.int32],
+    multiplier: Ints | int,
+    shift: Ints | int,
+    rounding: Rounding,
+) -> Ints:
     """Return ``values * multiplier * 2^(shift - 31)``, rounded as `rounding` says.
 
     Parameters
     ----------
     values : numpy.ndarray
-        int32 values, as int64.
+        int32 values, perhaps as int64.
     multiplier : numpy.ndarray or int
         Q31; broadcast against `values`.
     shift : numpy.ndarray or int
@@ -49,37 +55,43 @@ def requantise(values: Ints, multiplier: Ints | int, shift: Ints | int, rounding
         DOUBLE (twice, convolutions) or SINGLE (once, fully connected).
     """
     amount = np.asarray(shift, np.int64)
-    right = np.maximum(-amount, 0)
-    shifted = wrap32(values << np.maximum(amount, 0))
-    product = (shifted * np.asarray(multiplier, np.int64)) >> 30
-    result: Ints
+    left, right = np.maximum(amount, 0), np.maximum(-amount, 0)
+    shifted = wrap32(values.astype(np.int64) << left) if left.any() else values
+    # One array is worked on in place: with many samples, memory is what takes the time.
+    result: Ints = np.multiply(shifted, multiplier, dtype=np.int64)
+    result >>= 30
     if rounding == Rounding.SINGLE:
-        result = (product + (np.int64(1) << right)) >> (right + 1)
+        result += np.int64(1) << right
+        result >>= right + 1
         return result
-    high = (product + 1) >> 1
-    nudge = np.where(right == 0, 0, (np.int64(1) << right) >> 1) - ((high < 0) & (right > 0))
-    result = (high + nudge) >> right
+    result += 1
+    result >>= 1
+    nudged = (result < 0) & (right > 0)
+    result += (np.int64(1) << right) >> 1
+    result -= nudged
+    result >>= right
     return result
 
 
 def _clamp(state: MachineState, values: Ints, low: int, high: int) -> npt.NDArray[np.int8]:
     # It shows which bound wins if a program has them the wrong way round: the vector engine looks
     # at the lower one first, the firmware has the upper one last.
-    if state.config.firmware:
-        return np.clip(values, low, high).astype(np.int8)
+    if state.config.firmware or low <= high:
+        bounded = np.maximum(values, low)
+        return np.minimum(bounded, high, out=bounded).astype(np.int8)
     return np.where(values < low, low, np.minimum(values, high)).astype(np.int8)
 
 
 def _read(state: MachineState, lines: Ints) -> Ints:
+    """Return lines of the activation SRAM, with axes ``[..., cols, samples]`` behind theirs."""
     _check(state, lines)
-    memory = state.act.view(np.int8).reshape(-1, state.config.line_bytes)
-    return memory[lines].astype(np.int64)
+    return np.take(state.lines(), lines, axis=0).astype(np.int64)
 
 
 def _write(state: MachineState, lines: Ints, values: npt.NDArray[np.int8]) -> None:
     _check(state, lines)
-    memory = state.act.view(np.int8).reshape(-1, state.config.line_bytes)
-    memory[lines.ravel()] = values.reshape(-1, state.config.line_bytes)
+    memory = state.lines().reshape(state.config.act_lines, -1)
+    memory[lines.ravel()] = values.reshape(-1, memory.shape[1])
 
 
 def _check(state: MachineState, lines: Ints) -> None:
@@ -142,7 +154,7 @@ def _of_two(state: MachineState, command: Vector, a: Ints, b: Ints) -> npt.NDArr
 def _read_b(state: MachineState, command: Vector) -> Ints:
     """Return the second tensor, of which one channel may be there for all."""
     values = _read(state, vector_lines(command, "b"))
-    return np.broadcast_to(values[..., :1], values.shape) if command.b_oc else values
+    return np.broadcast_to(values[..., :1, :], values.shape) if command.b_oc else values
 
 
 def _extreme(state: MachineState, command: Vector, a: Ints) -> npt.NDArray[np.int8]:
@@ -192,8 +204,12 @@ def vector_whole(state: MachineState, command: Vector) -> None:
         result = _extreme(state, command, a)
     else:
         assert op == VectorOp.TABLE, f"{op.name} takes its A from the accumulator"
-        lane = np.arange(state.config.cols)
-        result = state.table[a[:, :, :, 0, 0] & 255, lane].view(np.int8)
+        table = state.chip[Space.TABLE]
+        lane = np.arange(state.config.cols)[:, None]
+        entry = (a[:, :, :, 0, 0] & 255) * state.config.cols + lane
+        # Of every sample's own table, or of the one of all.
+        place = entry * table.shape[1] + np.arange(table.shape[1])
+        result = np.take(table.view(np.int8).reshape(-1), place)
     _write(state, vector_lines(command, "d"), result)
 
 
@@ -224,8 +240,11 @@ def requant_tile(state: MachineState, command: Vector, oc: int, tile: int, sums:
         b_addr=command.b_addr + (0 if command.b_oc else oc) + first * command.b_y,
         d_addr=command.d_addr + oc + first * command.d_y,
     )
-    total = wrap32(sums.sums.reshape(rows, command.out_w, -1).astype(np.int64) + bias)
-    value = requantise(total, multiplier, shift, Rounding(command.rounding)) + command.zero_a
+    shape = (rows, command.out_w, *sums.sums.shape[1:])
+    # int32 addition wraps, as the engine's does.
+    total = sums.sums.reshape(shape) + bias
+    value = requantise(total, multiplier, shift, Rounding(command.rounding))
+    value += command.zero_a
     if command.op == VectorOp.REQUANT:
         result = _clamp(state, value, command.act_min, command.act_max)
     else:
@@ -234,24 +253,29 @@ def requant_tile(state: MachineState, command: Vector, oc: int, tile: int, sums:
     _write(state, vector_lines(part, "d")[0], result)
 
 
-def _parameters(state: MachineState, command: Vector, oc: int) -> tuple[Ints, Ints, Ints]:
+def _parameters(
+    state: MachineState, command: Vector, oc: int
+) -> tuple[npt.NDArray[np.int32], Ints, Ints]:
+    """Return biases, multipliers and shifts of a channel tile, ``[cols, samples or 1]`` each."""
     config = state.config
     line = command.param_addr + command.block_lines * oc
     if line + command.block_lines > config.param_lines:
         beyond = max(line, config.param_lines)
         raise EngineFault(ErrorCause.PARAM_RANGE, beyond * config.line_bytes)
     start = line * config.line_bytes
-    block = state.param[start : start + command.block_lines * config.line_bytes]
+    # [samples or 1, bytes]: a sample's words are one after the other.
+    block = state.chip[Space.PARAM][start : start + command.block_lines * config.line_bytes].T
+    block = np.ascontiguousarray(block)
     words = 4 * config.cols
     if command.shared:
-        ones = np.ones(config.cols, np.int64)
-        bias = block.view("<i4").astype(np.int64)
+        ones = np.ones((config.cols, 1), np.int64)
+        bias = block.view("<i4").T
         return bias, command.mult_a * ones, -command.shift_a * ones
-    shift = block[2 * words :].view(np.int8).astype(np.int64)
+    shift = block[:, 2 * words :].view(np.int8).astype(np.int64)
     if (np.abs(shift) > 31).any():
         raise EmulatorError(f"command tag {command.tag}: a shift parameter is beyond 31")
     return (
-        block[:words].view("<i4").astype(np.int64),
-        block[words : 2 * words].view("<i4").astype(np.int64),
-        shift,
+        block[:, :words].view("<i4").T,
+        block[:, words : 2 * words].view("<i4").astype(np.int64).T,
+        shift.T,
     )

@@ -441,6 +441,36 @@ class Device(Closing):
             self._loaded = segment, layout.exchanged()
         return result
 
+    def samples_at_once(self, segment: NpuSegment) -> int:
+        """Return how many samples of a segment this device runs together."""
+        return 1
+
+    def run_samples(
+        self, segment: NpuSegment, samples: Sequence[Mapping[str, npt.NDArray[Any]]]
+    ) -> list[SegmentResult]:
+        """Run one segment for each of several samples, which do not depend on one another.
+
+        Parameters
+        ----------
+        segment : NpuSegment
+            Compiled for this device's configuration, without variables.
+        samples : sequence of mapping
+            The inputs of each, as `run_segment` takes them.
+
+        Returns
+        -------
+        list of SegmentResult
+            Of each, equal to what `run_segment` gives.
+
+        Raises
+        ------
+        InputError
+            If an array is of the wrong shape or dtype.
+        DeviceError
+            As of `run`.
+        """
+        return [self.run_segment(segment, sample) for sample in samples]
+
     # Variables in memory ----------------------------------------------------------------------
 
     def keep(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from celosia.hw.contract.config import NpuConfig
@@ -16,8 +19,12 @@ from celosia.hw.contract.regs import (
     register,
 )
 from celosia.hw.contract.units import Unit
+from celosia.sim.emulator.groups import samples_at_once
 from celosia.sim.emulator.machine import Emulator, EmulatorError, EmulatorFault, Order
 from celosia.sw.driver.device import BUS_TIMEOUT_CYCLES, Device, field_of
+from celosia.sw.driver.result import SegmentResult
+from celosia.sw.program.segments import NpuSegment
+from celosia.sw.program.tensors import PlacedTensor
 
 __all__ = ["EmuDevice"]
 
@@ -66,6 +73,7 @@ class EmuDevice(Device):
             bus_timeout_cycles=bus_timeout_cycles,
         )
         self.emulator = Emulator(config, memory_bytes)
+        self._running = self.emulator
         self._order = order
         self._seed = seed
         self._detail = ""
@@ -102,6 +110,61 @@ class EmuDevice(Device):
     def close(self) -> None:
         self._end_session()
 
+    def samples_at_once(self, segment: NpuSegment) -> int:
+        if any(tensor.info.persistent for tensor in segment.inputs):
+            return 1
+        own_bytes = segment.region_bytes(Region.IO) + segment.region_bytes(Region.SCRATCH)
+        return samples_at_once(self.config, segment.commands, own_bytes)
+
+    def run_samples(
+        self, segment: NpuSegment, samples: Sequence[Mapping[str, npt.NDArray[Any]]]
+    ) -> list[SegmentResult]:
+        most = 1 if len(samples) == 1 else self.samples_at_once(segment)
+        if most == 1:
+            return super().run_samples(segment, samples)
+        results: list[SegmentResult] = []
+        for first in range(0, len(samples), most):
+            results += self._run_group(segment, samples[first : first + most])
+        return results
+
+    def _run_group(
+        self, segment: NpuSegment, samples: Sequence[Mapping[str, npt.NDArray[Any]]]
+    ) -> list[SegmentResult]:
+        """Run a segment on a machine whose IO and SCRATCH each sample has for itself."""
+        self.load(segment)
+        assert self._loaded is not None
+        layout = self._loaded[1]
+        own = range(layout[Region.IO].base, layout.end)
+        machine = self.emulator.for_samples(len(samples), own)
+        for tensor in segment.inputs:
+            at_start, place = self._span(tensor, layout)
+            for number, sample in enumerate(samples):
+                content = np.zeros(at_start.end, np.uint8)
+                at_start.scatter(content, sample[tensor.name])
+                machine.own_memory[place - own.start :, number][: content.size] = content
+        self._running = machine
+        try:
+            self._execute(segment, layout)
+        finally:
+            self._running = self.emulator
+
+        def read(tensors: Sequence[PlacedTensor], number: int) -> dict[str, npt.NDArray[Any]]:
+            values = {}
+            for tensor in tensors:
+                at_start, place = self._span(tensor, layout)
+                content = machine.own_memory[place - own.start :, number][: at_start.end]
+                values[tensor.name] = at_start.gather(np.ascontiguousarray(content))
+            return values
+
+        return [
+            SegmentResult(
+                name=segment.name,
+                outputs=read(segment.outputs, number),
+                tensors=read(segment.intermediates, number),
+            )
+            for number in range(len(samples))
+        ]
+
     def fault_detail(self) -> str:
         return self._detail
 
@@ -116,9 +179,9 @@ class EmuDevice(Device):
         self._registers |= {"status": 0, "error_cause": 0, "error_address": 0}
         for region in Region:
             base = self._registers[f"region{region.value}_base"]
-            self.emulator.set_region(region, base, self._registers[f"region{region.value}_size"])
+            self._running.set_region(region, base, self._registers[f"region{region.value}_size"])
         try:
-            self.emulator.run(
+            self._running.run(
                 self._order, self._seed, work_limit=self._registers["watchdog"] or None
             )
         except EmulatorFault as fault:

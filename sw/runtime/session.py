@@ -5,8 +5,9 @@ Those of the NPU run on the device, those of the host in a process of the interp
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -143,15 +144,22 @@ class Session(Closing):
                     infos[source], infos[target], values[source], cast=target in self.program.casts
                 )
 
-    def _run_segment(self, segment: Segment, values: Mapping[str, Array]) -> SegmentResult:
-        taken = {info.name: values[info.name] for info in segment.taken if info.name in values}
+    def _run_segment(
+        self, segment: Segment, samples: Sequence[Mapping[str, Array]]
+    ) -> list[SegmentResult]:
+        """Run a segment for each of some samples that do not depend on one another."""
+        taken = [
+            {info.name: values[info.name] for info in segment.taken if info.name in values}
+            for values in samples
+        ]
         if isinstance(segment, HostSegment):
-            return self._host.run(segment, taken)
+            return [self._host.run(segment, values) for values in taken]
         beside = self.program.npu_segments
         if len(beside) > 1:
             self.device.load(segment, beside)
-        keeper = self if self._stays else None
-        return self.device.run_segment(segment, taken, keeper=keeper)
+        if self._stays:
+            return [self.device.run_segment(segment, values, keeper=self) for values in taken]
+        return self.device.run_samples(segment, taken)
 
     def run(self, inputs: Inputs, *, quantize: bool = False) -> Result:
         """Run one inference, or one of each sample if the program is of several.
@@ -178,36 +186,95 @@ class Session(Closing):
             If the device stops with a fault or does not end, or the host's interpreter does. The
             variables are then what they were before the run.
         """
+        return self._run([inputs], quantize)[0]
+
+    def run_many(self, inputs: Iterable[Inputs], *, quantize: bool = False) -> Iterator[Result]:
+        """Run one inference after the other, or several at once where the device can.
+
+        Results are those of `run`. A program with variables is run in order, one at a time.
+
+        Parameters
+        ----------
+        inputs : iterable of Inputs
+            Of each inference. No more of them are taken than the device runs at once.
+        quantize : bool
+            As of `run`.
+
+        Yields
+        ------
+        Result
+            Of each, in order, as soon as it is there.
+
+        Raises
+        ------
+        InputError, DeviceError
+            As of `run`; of inferences that were to be run at once, none is yielded then.
+        """
         program = self.program
-        values = prepare_inputs(program.inputs, inputs, quantize=quantize)
+        at_once = 1
+        if not program.persistent:
+            # Those on the host take one at a time; between two on the NPU they wait for a group.
+            segments = program.npu_segments
+            most = min((self.device.samples_at_once(segment) for segment in segments), default=1)
+            at_once = max(1, most // program.runs)
+        source = iter(inputs)
+        while group := list(itertools.islice(source, at_once)):
+            yield from self._run(group, quantize)
+
+    def _run(self, group: Sequence[Inputs], quantize: bool) -> list[Result]:
+        """Run some inferences, several of them only if there are no variables."""
+        program = self.program
+        taken = [prepare_inputs(program.inputs, one, quantize=quantize) for one in group]
         if self._stays:
             self._settle()
-        else:
-            values |= self._state
-        self._convert(values)
-        results: list[SegmentResult] = []
-        kept: list[dict[str, Array]] = []
+        for values in taken:
+            if not self._stays:
+                values |= self._state
+            self._convert(values)
+        runs = [run for values in taken for run in self._samples(values)]
+        results: list[list[SegmentResult]] = [[] for _ in runs]
+        kept: list[dict[str, Array]] = [{} for _ in runs]
         after: dict[str, Array] = {}
-        samples = self._samples(values)
-        for sample in samples:
-            kept.append({})
+        numbers = range(len(runs))
+        # With variables, a run begins when the one before it is complete.
+        for together in [[number] for number in numbers] if program.persistent else [numbers]:
             for segment in program.segments:
-                results.append(self._run_segment(segment, sample))
-                # A variable's new value is for the next run: segments behind read the old one.
-                given = results[-1].outputs
-                after |= {name: values for name, values in given.items() if name in self._state}
-                given = {name: values for name, values in given.items() if name not in after}
-                sample |= given
-                # What one segment hands to another can be looked at, too.
-                kept[-1] |= {**results[-1].tensors, **given}
-                self._convert(sample)
+                parts = self._run_segment(segment, [runs[number] for number in together])
+                for number, part in zip(together, parts, strict=True):
+                    results[number].append(part)
+                    # A variable's new value is for the next run: segments behind read the old one.
+                    given = part.outputs
+                    after |= {name: new for name, new in given.items() if name in self._state}
+                    given = {name: new for name, new in given.items() if name not in after}
+                    runs[number] |= given
+                    # What one segment hands to another can be looked at, too.
+                    kept[number] |= {**part.tensors, **given}
+                    self._convert(runs[number])
+        if not self._stays:
+            self._state |= after
+        each = program.runs
+        return [
+            self._result(
+                runs[first : first + each],
+                kept[first : first + each],
+                [part for parts in results[first : first + each] for part in parts],
+            )
+            for first in range(0, len(runs), each)
+        ]
+
+    def _result(
+        self,
+        samples: list[dict[str, Array]],
+        kept: list[dict[str, Array]],
+        results: list[SegmentResult],
+    ) -> Result:
+        """Return what one inference gives, from the runs of its samples."""
+        program = self.program
         values, tensors = _joined(samples), _joined(kept)
         # What is between a conversion and the NPU can be looked at like an intermediate tensor.
         made = {name for names in program.conversions for name in names}
         made -= {info.name for info in (*program.inputs, *program.outputs)}
         tensors |= {name: values[name] for name in made}
-        if not self._stays:
-            self._state |= after
         cycles = [result.cycles for result in results if result.cycles is not None]
         counters: Counter[str] = Counter()
         for result in results:

@@ -37,7 +37,7 @@ def accumulators(emulator: Emulator, conv: Conv) -> npt.NDArray[np.int64]:
     channels = []
     for oc in range(conv.n_oc):
         tiles = [conv_tile(emulator, conv, oc, tile) for tile in range(conv_tiles(conv))]
-        sums = np.concatenate([tile.sums for tile in tiles])
+        sums = np.concatenate([tile.sums[..., 0] for tile in tiles])
         channels.append(sums.reshape(conv.out_h, conv.out_w, -1))
     return np.concatenate(channels, axis=2).astype(np.int64)
 
