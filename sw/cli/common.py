@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -33,6 +35,7 @@ __all__ = [
     "error_console",
     "help_text",
     "output_console",
+    "progress_bar",
     "result_console",
     "show_error",
 ]
@@ -207,6 +210,31 @@ def error_console() -> Console:
     return Console(
         stderr=True, quiet=_saying.get().quiet, highlight=False, markup=False, emoji=False
     )
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show how many of `total` are done, on standard error, if it is a terminal.
+
+    Yields
+    ------
+    callable
+        Takes the number that are done.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = error_console()
+    with Progress(
+        "[progress.description]{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def show_error(error: CelosiaError) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+import numpy.typing as npt
 import typer
 from celosia.errors import CelosiaError, InputError
 from celosia.hw.contract.config import NpuConfig
@@ -19,9 +22,9 @@ from celosia.sw.cli.common import (
     HostChoice,
     HostOption,
     JsonOption,
-    error_console,
     help_text,
     output_console,
+    progress_bar,
     result_console,
 )
 from celosia.sw.cli.completing import complete_config, complete_device
@@ -42,13 +45,13 @@ from celosia.sw.cli.tracing import (
     trace_figures,
 )
 from celosia.sw.driver.device import Device
-from celosia.sw.driver.opening import SIMULATED
+from celosia.sw.driver.opening import SIMULATED, UART
 from celosia.sw.driver.result import Result
 from celosia.sw.program.file import Program
 from celosia.sw.report.files import require_writable, write_arrays, write_json
 from celosia.sw.report.host import host_figures, measure_host, share_line
 from celosia.sw.report.lines import check_line, timing_lines
-from celosia.sw.report.samples import Sample, load_labels, load_samples, random_samples
+from celosia.sw.report.samples import Sample, load_labels, random_samples
 from celosia.sw.report.stream import load_state, load_stream, require_state
 from rich.console import Console
 
@@ -66,13 +69,21 @@ slow, so for --config nano.
 model is compiled for what the board has.
 
 Inputs are int8 arrays of the model's input shape; one more dimension in front (or a longer batch
-dimension) is as many samples, run one after the other. Without --input and --random one random
-input is used. With --batch N a run is of N samples, along the first axis of inputs and outputs.
+dimension) is as many samples. A folder has a file for each: .npy, or .bin of the input's bytes. The
+emulator runs many samples at once, with equal results; --jobs N runs them in N processes. Without
+--input and --random one random input is used. With --batch N a run is of N samples, along the first
+axis of inputs and outputs.
 
 A model with variables (a streaming wake word, say) keeps them from one inference to the next, so
 samples are steps in time. --stream cuts a long recording into the model's windows along time and
 runs them one after the other; --state-out writes the variables behind the last one, --state-in
 begins with them.
+
+--labels gives the class of each sample: .npy, .npz, text with one class a line, or, for a folder, a
+.csv of file names and classes (MLPerf Tiny's y_labels.csv is one). Printed are the share of right
+answers (the highest score), which classes are taken for which, and the area under the ROC curve. An
+output of one value is a score for class 1 against class 0. An output like the input, with labels 0
+and 1, is a reconstruction: its mean squared error is the score of an anomaly, class 1.
 
 --check compares every tensor of the network with the golden model, and with TFLite's reference
 kernels if ai-edge-litert is installed. If something differs, it names the first tensor that does,
@@ -90,6 +101,10 @@ Examples:
 
   celosia run ad01_int8.tflite --input windows_float.npy --quantize --save out.npz
 
+  celosia run kws_int8.tflite --input kws01 --labels kws01/y_labels.csv --device emu
+
+  celosia run vww_96_int8.tflite --input vww01 --pixels --labels vww.csv --jobs 2
+
   celosia run vww_96_int8.tflite --fold --check
 
   celosia run ad01_int8.tflite --batch 8 --check --device emu
@@ -105,6 +120,11 @@ Examples:
   celosia run kws_int8.tflite --device uart:/dev/ttyUSB0
 """
 MAX_LISTED_SAMPLES = 50
+MAX_LABELLED_SAMPLES = 3
+"""Listed of those whose accuracy is what is asked for."""
+MOST_JOBS = 64
+
+Labels = npt.NDArray[np.int64]
 
 
 def register(app: typer.Typer) -> None:
@@ -118,8 +138,32 @@ def run_command(
     ],
     input_: Annotated[
         Path | None,
-        typer.Option("--input", "-i", metavar="X.npy|X.npz", help="Inputs, one sample or many."),
+        typer.Option(
+            "--input", "-i", metavar="X.npy|X.npz|DIR", help="Inputs, one sample or many."
+        ),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels", metavar="FILE", help="The class of each sample of --input, from 0."
+        ),
+    ] = None,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs",
+            metavar="N",
+            min=1,
+            max=MOST_JOBS,
+            help="Processes of a simulated device, for models without variables.",
+        ),
+    ] = 1,
+    pixels: Annotated[
+        bool,
+        typer.Option(
+            "--pixels", help="The bytes of .bin files are uint8 pixels; int8 inputs get them - 128."
+        ),
+    ] = False,
     stream: Annotated[
         Path | None,
         typer.Option(
@@ -240,28 +284,38 @@ def run_command(
     if state_out is not None:
         require_state(program, "--state-out")
     more: dict[str, Any] = {}
-    labels: list[int] = []
+    known: list[int] = []
+    classes = None
+    _require_fitting(program, device, labels, input_, random, stream, jobs, check, stalls)
     if stream is None:
         if hop is not None:
             raise InputError("--hop", "it is about the windows of a --stream", "add one")
-        samples, labels = _samples(console, program, input_, array, random, seed, quantize=quantize)
+        samples, known, classes = _samples(
+            console, program, input_, labels, array, random, seed, quantize=quantize, pixels=pixels
+        )
     elif input_ is not None or random:
         raise InputError("--stream", "it is the input", "leave --input and --random out")
     else:
         cut = load_stream(program.inputs, stream, array=array, quantize=quantize, hop=hop)
         samples = cut.windows
         more["stream"] = {"file": str(stream), "windows": len(samples), "left": cut.left}
+    if waveform is not None and jobs > 1:
+        raise InputError("--trace", "one process writes it", "leave --jobs out")
     if waveform is not None:
         announce_trace(console, program, waveform)
         memory["trace"] = waveform
     with open_device_for(program, device, **memory) as opened:
-        figures, results, kept = _run(
-            program, source if check else None, opened, device, samples, state
-        )
+        if jobs > 1:
+            figures, results, kept = _run_jobs(program, device, memory, samples, jobs)
+        else:
+            figures, results, kept = _run(
+                program, source if check else None, opened, device, samples, state
+            )
         board = board_line(opened, results[0].cycles)
     times = measure_host(program)
     figures |= host_figures(program, times)
-    _print_results(console, program, results, figures, listed=stream is not None)
+    most = MAX_LABELLED_SAMPLES if labels is not None else MAX_LISTED_SAMPLES
+    _print_results(console, program, results, figures, most, listed=stream is not None)
     if stream is not None and cut.left:
         console.print(f"{cut.left} at the end of {stream} make no window", markup=False)
     if times:
@@ -272,10 +326,20 @@ def run_command(
         )
     if board:
         console.print(f"one inference: {board}", markup=False)
-    right = _right(results, labels)
+    right = _right(results, known)
     if right is not None:
-        result_console().print(f"class equal to the label: {right} of {len(labels)}")
-        figures |= {"right": right, "labelled": len(labels)}
+        result_console().print(f"class equal to the label: {right} of {len(known)}")
+        figures |= {"right": right, "labelled": len(known)}
+    if classes is not None:
+        from celosia.sw.accuracy.figures import measure
+        from celosia.sw.accuracy.table import accuracy_lines
+
+        # A check ends at the first difference.
+        count = len(results) * program.batch
+        accuracy = measure(program, samples[: len(results)], results, classes[:count])
+        for line in accuracy_lines(accuracy):
+            result_console().print(line, soft_wrap=True)
+        figures["accuracy"] = accuracy.figures() | {"labels": str(labels)}
     if counters and results[0].counters:
         from celosia.sw.report.tables import counter_table
 
@@ -351,29 +415,83 @@ def _samples(
     console: Console,
     program: Program,
     path: Path | None,
+    labels: Path | None,
     array: str | None,
     count: int,
     seed: int,
     *,
     quantize: bool,
-) -> tuple[list[Sample], list[int]]:
-    """Return the inputs, and the labels of the first of them if the file has any."""
+    pixels: bool,
+) -> tuple[list[Sample], list[int], Labels | None]:
+    """Return the inputs, the labels of the first of them if their file has any, and --labels."""
     samples: list[Sample] = []
-    labels: list[int] = []
+    known: list[int] = []
+    classes: Labels | None = None
     if path is not None:
-        samples += load_samples(
-            program.inputs, path, array=array, quantize=quantize, batch=program.batch
+        from celosia.sw.accuracy.figures import kind_of
+        from celosia.sw.accuracy.inputs import labelled_samples
+
+        samples, classes = labelled_samples(
+            program, path, labels, array=array, quantize=quantize, pixels=pixels
         )
-        found = load_labels(path, len(samples))
-        labels = [] if found is None else [int(label) for label in found]
-    elif array is not None or quantize:
-        raise InputError(
-            "--array" if array is not None else "--quantize", "it needs an --input", "add one"
-        )
+        if classes is not None:
+            kind_of(program, classes)  # refuses what is meaningless before anything runs
+        elif path.is_file():
+            found = load_labels(path, len(samples))
+            known = [] if found is None else [int(label) for label in found]
+    elif array is not None or quantize or pixels:
+        option = "--array" if array is not None else "--quantize" if quantize else "--pixels"
+        raise InputError(option, "it needs an --input", "add one")
     elif count == 0:
         console.print(f"no --input given: one random input, seed {seed}")
         count = 1
-    return samples + random_samples(program, count, seed), labels
+    return samples + random_samples(program, count, seed), known, classes
+
+
+def _require_fitting(
+    program: Program,
+    device: str,
+    labels: Path | None,
+    input_: Path | None,
+    random: int,
+    stream: Path | None,
+    jobs: int,
+    check: bool,
+    stalls: float | None,
+) -> None:
+    """Refuse options that contradict one another."""
+    if labels is not None and (input_ is None or random or stream is not None):
+        raise InputError(
+            "--labels", "they are of the samples of an --input", "give it alone, without --random"
+        )
+    if jobs == 1:
+        return
+    if device.startswith(UART) or check or stalls:
+        cause = (
+            f"{device} is one device"
+            if device.startswith(UART)
+            else "a check is one process"
+            if check
+            else "with --stalls, cycles depend on what was run before"
+        )
+        raise InputError("--jobs", cause, "leave it out")
+    from celosia.sw.accuracy.workers import require_independent
+
+    require_independent(program)
+
+
+def _run_jobs(
+    program: Program, kind: str, memory: dict[str, Any], samples: list[Sample], jobs: int
+) -> tuple[dict[str, Any], list[Result], Mapping[str, Any]]:
+    """Run all samples in several processes; a simulator that they need is built already."""
+    from celosia.sw.accuracy.workers import run_in_processes
+    from celosia.sw.report.figures import run_figures
+
+    started = time.monotonic()
+    opener = partial(open_device_for, program, kind, **memory)
+    with progress_bar("running", len(samples)) as progress:
+        results = run_in_processes(program, opener, samples, jobs, progress)
+    return run_figures(program, kind, results, time.monotonic() - started), results, {}
 
 
 def _run(
@@ -389,19 +507,14 @@ def _run(
     from celosia.sw.runtime.session import Session
 
     started = time.monotonic()
-    status_console = error_console()
-    with status_console.status("running") as status:
-
-        def progress(done: int) -> None:
-            status.update(f"running: {done} of {len(samples)} done")
-
+    with progress_bar("running", len(samples)) as progress:
         if source is None:
             results = []
             with Session(program, device) as session:
                 if state is not None:
                     session.restore(state)
-                for sample in samples:
-                    results.append(session.run(sample))
+                for result in session.run_many(samples):
+                    results.append(result)
                     progress(len(results))
                 kept = session.state
             seconds = time.monotonic() - started
@@ -428,12 +541,13 @@ def _print_results(
     program: Program,
     results: list[Result],
     figures: dict[str, Any],
+    most: int,
     *,
     listed: bool,
 ) -> None:
-    """Print what the inferences gave; `listed`: of every one, they are steps in time."""
+    """Print what `most` inferences gave; `listed`: of every one, they are steps in time."""
     word = "step" if listed or program.persistent else "sample"
-    most = len(results) if listed else MAX_LISTED_SAMPLES
+    most = len(results) if listed else most
     console.print(
         f"{program.model} on {figures['device']}, configuration {program.config.name}",
         soft_wrap=True,
@@ -455,6 +569,8 @@ def _print_results(
         if figures["device"] in SIMULATED:
             seconds = f"{figures['seconds']:.3g} s: {speed / 1e6:.2f} M cycles/s"
             console.print(f"simulated in {seconds}")
+    elif len(results) > 1 and figures["device"] == "emu" and figures["equal"] is None:
+        console.print(f"emulated {len(results):,} inferences in {figures['seconds']:.3g} s")
 
 
 def _right(results: list[Result], labels: list[int]) -> int | None:
@@ -469,8 +585,6 @@ def _right(results: list[Result], labels: list[int]) -> int | None:
 
 def _stacked(results: list[Result]) -> dict[str, Any]:
     """Return the outputs by name; with several samples, those along a new first dimension."""
-    import numpy as np
-
     if len(results) == 1:
         return dict(results[0].outputs)
     return {

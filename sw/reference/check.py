@@ -214,10 +214,11 @@ def _check(
     compared: set[str] = set()
     difference: Difference | None = None
     plain, instrumented = session.program, kept_session.program
-    for number, sample in enumerate(inputs):
+    # Both take turns on the device, and keep their variables apart.
+    runs = zip(inputs, session.run_many(inputs), kept_session.run_many(inputs), strict=True)
+    for number, (sample, result, kept) in enumerate(runs):
         expected = reference.run(sample)
-        results.append(session.run(sample))
-        kept = kept_session.run(sample)
+        results.append(result)
         compare = _Comparison(expected, reference.operators, number)
         # The instrumented program first: it knows which layer went wrong, not only that one did.
         difference = compare.first_difference(

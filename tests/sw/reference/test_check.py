@@ -40,6 +40,9 @@ class DamagedDevice(EmuDevice):
         super().__init__(CONFIG, memory_bytes=1 << 20)
         self.damage = damage
 
+    def samples_at_once(self, segment: NpuSegment) -> int:
+        return 1  # so that a defect can strike one run and not the next
+
     def run_segment(self, segment: NpuSegment, inputs: Any, **options: Any) -> SegmentResult:
         return super().run_segment(self.damage(segment), inputs, **options)
 
