@@ -24,6 +24,10 @@ __all__ = ["conv_tile"]
 
 _CHUNK_BYTES = 1 << 22
 """Activations gathered at once: bounds the emulator's memory, has no effect on results."""
+_SERIAL_PRODUCTS = 1 << 18
+"""Of a matrix product: OpenBLAS divides larger ones among threads, which wait for one another by
+spinning. On a machine with other work that took three times as long."""
+_LEAST_COLUMNS = 64
 _EXACT_PRODUCTS = 1 << 10
 """Products of two int8 whose sum a float32 holds exactly, in whatever order they are added."""
 
@@ -114,8 +118,13 @@ def _products(values: npt.NDArray[np.int8], weights: npt.NDArray[np.int8]) -> np
     depth, n_windows, samples = values.shape
     flat = weights.reshape(depth, weights.shape[2], -1).astype(np.float32)
     if flat.shape[2] == 1:
-        sums = flat[..., 0].T @ values.reshape(depth, -1).astype(np.float32)
-        return sums.astype(np.int32).reshape(-1, n_windows, samples)
+        left, right = np.ascontiguousarray(flat[..., 0].T), values.reshape(depth, -1)
+        sums = np.empty((len(left), right.shape[1]), np.int32)
+        step = max(_LEAST_COLUMNS, _SERIAL_PRODUCTS // left.size)
+        for first in range(0, right.shape[1], step):
+            part = slice(first, first + step)
+            sums[:, part] = left @ right[:, part].astype(np.float32)
+        return sums.reshape(-1, n_windows, samples)
     # Every sample has weights of its own.
     left = np.ascontiguousarray(flat.transpose(2, 1, 0))
     right = np.ascontiguousarray(values.transpose(2, 0, 1), np.float32)
