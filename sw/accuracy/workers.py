@@ -110,13 +110,13 @@ def run_in_processes(
                     "look at what it printed, and at the memory that is free",
                 )
     finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join(_END_S)
-            if process.is_alive():
-                process.kill()
-                process.join()
+        for child in processes:
+            child.terminate()
+        for child in processes:
+            child.join(_END_S)
+            if child.is_alive():
+                child.kill()
+                child.join()
     return [result for results in found for result in results]
 
 

@@ -569,7 +569,9 @@ def _print_results(
         if figures["device"] in SIMULATED:
             seconds = f"{figures['seconds']:.3g} s: {speed / 1e6:.2f} M cycles/s"
             console.print(f"simulated in {seconds}")
-    elif len(results) > 1 and figures["device"] == "emu" and figures["equal"] is None:
+    # Of a few it says nothing, and a page that shows a run would change with every run.
+    many = len(results) > MAX_LISTED_SAMPLES and figures["equal"] is None
+    if many and figures["device"] == "emu":
         console.print(f"emulated {len(results):,} inferences in {figures['seconds']:.3g} s")
 
 
