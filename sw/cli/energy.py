@@ -17,7 +17,9 @@ from celosia.sw.cli.common import (
     error_console,
     help_text,
     output_console,
+    result_console,
 )
+from celosia.sw.cli.completing import complete_config
 
 __all__ = ["register"]
 
@@ -81,6 +83,7 @@ def energy_command(
         typer.Option(
             "--config",
             metavar="NAME|FILE.json",
+            autocompletion=complete_config,
             help="Hardware configuration: a preset or a JSON file with fields of NpuConfig."
             " Default: what the program was compiled for, or base.",
         ),
@@ -152,8 +155,12 @@ def energy_command(
             latency_cycles=latency,
             console=errors if errors.is_terminal else None,
         )
+    result_console().print(
+        f"{energy.model} on {energy.config}: {energy.chip} uJ on the chip, {energy.total} uJ with"
+        f" {memory.upper()}",
+        soft_wrap=True,
+    )
     console = output_console()
-    console.print(f"{energy.model} on {energy.config}, {energy.macs:,} MACs")
     console.print(account_table(energy))
     if layers:
         console.print()
