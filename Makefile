@@ -64,6 +64,7 @@ figures: $(DEV_STAMP)
 	$(BIN)/celosia bench --config tiny --config nano --record $(CYCLES)
 	$(BIN)/celosia bench --config nano --config tiny --config base --config large \
 		--model examples/digits/digits_int8.tflite --record $(CYCLES)
+	$(BIN)/python -m celosia.sw.docgen.energies
 	$(BIN)/python -m celosia.sw.docgen.sessions
 	$(BIN)/python -m celosia.sw.docgen.pages
 

@@ -23,6 +23,7 @@ ALLOWED = {
     "build": "sw/celosia/__init__.py",
     "check": "sw/celosia/__init__.py",
     "compile": "sw/celosia/__init__.py",
+    "energy": "sw/celosia/__init__.py",
     "fit": "sw/celosia/__init__.py",
     "load_program": "sw/celosia/__init__.py",
     "open": "sw/celosia/__init__.py",

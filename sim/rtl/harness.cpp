@@ -15,6 +15,9 @@
 #include <vector>
 
 #include "harness.h"
+#ifdef CELOSIA_ACTIVITY
+#include "verilated_saif_c.h"
+#endif
 
 // Ports are bus__adr and so on in Verilog; Verilator spells the second underscore so.
 #define BUS(port) bus___05F##port
@@ -111,10 +114,13 @@ struct Npu {
 #ifdef CELOSIA_TRACE
   std::unique_ptr<Waves> waves;
 #endif
+#ifdef CELOSIA_ACTIVITY
+  std::unique_ptr<VerilatedSaifC> activity;
+#endif
 
   Npu(uint8_t* memory, uint64_t memory_bytes) : memory(memory), memory_bytes(memory_bytes) {
     model.window_last = memory_bytes;
-#ifdef CELOSIA_TRACE
+#if defined(CELOSIA_TRACE) || defined(CELOSIA_ACTIVITY)
     context.traceEverOn(true);
 #endif
     top = std::make_unique<Vnpu>(&context, "npu");
@@ -127,6 +133,9 @@ struct Npu {
   ~Npu() {
 #ifdef CELOSIA_TRACE
     waves.reset();
+#endif
+#ifdef CELOSIA_ACTIVITY
+    if (activity) activity->close();
 #endif
     top->final();
   }
@@ -164,6 +173,11 @@ struct Npu {
     waves->cycle(read_trace(*top, sample, 0) ? &sample : nullptr, now,
                  (asks && !stall && !top->BUS(we)) | (asks && !stall && top->BUS(we)) << 1 |
                      (asks && stall) << 2 | (top->BUS(ack) || top->BUS(err)) << 3);
+#endif
+#ifdef CELOSIA_ACTIVITY
+    // Once a cycle, when all has settled: a change is one from cycle to cycle, without glitches,
+    // and the time for which a bit is high is the number of cycles.
+    if (activity) activity->dump(now);
 #endif
     if (top->BUS(cyc)) {
       if (top->BUS(stb)) {
@@ -414,4 +428,26 @@ void npu_trace_pause(Npu* npu) { npu->waves->disarm(); }
 // The declarations of the signals of the last file, as VCD has them.
 const char* npu_trace_header(const Npu* npu) { return npu->waves->header(); }
 #endif
+
+// Count from now on (path), or stop and write what was counted to that path as SAIF (null); kFatal
+// in a build that cannot.
+int32_t npu_activity(Npu* npu, const char* path) {
+#ifdef CELOSIA_ACTIVITY
+  return guarded(npu, [&] {
+    if (npu->activity) npu->activity->close();
+    npu->activity.reset();
+    if (path) {
+      npu->activity = std::make_unique<VerilatedSaifC>();
+      npu->top->trace(npu->activity.get(), 99);
+      npu->activity->open(path);
+      if (!npu->activity->isOpen()) throw std::runtime_error(std::string("cannot write ") + path);
+    }
+    return kOk;
+  });
+#else
+  (void)path;
+  npu->message = "the model was built without toggle counts";
+  return kFatal;
+#endif
+}
 }

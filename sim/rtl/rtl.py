@@ -184,6 +184,7 @@ _FUNCTIONS: tuple[Function, ...] = (
     ("npu_set_memory_model", None, _HANDLE, _U64, _U64, _U32, _U32, *(_U64,) * 5, _I32),
     ("npu_statistics", None, _HANDLE, ctypes.POINTER(BusStatistics)),
     ("npu_trace", _I32, _HANDLE, ctypes.c_char_p),
+    ("npu_activity", _I32, _HANDLE, ctypes.c_char_p),
 )
 _ARRAY = (ctypes.c_void_p, _U64)
 _WAVE_FUNCTIONS: tuple[Function, ...] = (
@@ -435,6 +436,19 @@ class RtlSimulator(Closing):
             raise DeviceError(
                 "trace", "the simulator was built without tracing", "build it with trace=True"
             )
+
+    def count_activity(self, path: Path | str | None) -> None:
+        """Count how often every net changes from now on, or stop and write it to the path (None).
+
+        The file is SAIF; its unit of time is a cycle (see :mod:`celosia.sim.rtl.activity`).
+
+        Raises
+        ------
+        DeviceError
+            If the file cannot be written, or the build does not count.
+        """
+        name = None if path is None else str(path).encode()
+        self._check(self._library.npu_activity(self._open(), name), f"activity {path}")
 
     def _open(self) -> int:
         if self._handle is None:

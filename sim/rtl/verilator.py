@@ -69,6 +69,8 @@ BESIDE_THE_NPU = ("uart", "system", "soc")
 KEPT_BUILDS = 12
 COMPILE_JOBS = 2
 FAST_UNIT, SLOW_UNIT = "unit_fast_", "unit_slow_"
+SAIF_RUNTIME = "verilated_saif_c"
+"""Counts toggles: the only part of Verilator's runtime that works in every cycle."""
 UNIT_BYTES = 1_000_000
 """C++ source of a translation unit."""
 LOCK_WAIT_S = 900.0
@@ -124,11 +126,12 @@ Step = Callable[[str], None]
 
 @dataclass(frozen=True)
 class _Kind:
-    """What is built around a model: its clock loop, waveforms, gated clocks."""
+    """What is built around a model: its clock loop, waveforms, toggle counts, gated clocks."""
 
     harness: Path = HARNESS
     _: KW_ONLY
     trace: bool = False
+    activity: bool = False
     gated: bool
 
 
@@ -190,23 +193,18 @@ def _digest(parts: list[str]) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 
-def npu_key(config: NpuConfig, *, trace: bool = False) -> str:
+def npu_key(config: NpuConfig, *, trace: bool = False, activity: bool = False) -> str:
     """Return the name of the NPU's build: a hash of all it is made from.
 
     Parameters
     ----------
     config : NpuConfig
         The configuration; its name does not count.
-    trace : bool
-        Whether the build can write traces.
+    trace, activity : bool
+        Whether the build can write traces, and count toggles.
     """
-    return _digest(
-        [
-            f"npu {config.hash:08x} trace={trace}",
-            *_tools_key(trace=trace),
-            gateware_text(npu_only=True),
-        ]
-    )
+    kind = f"npu {config.hash:08x} trace={trace}{' activity' if activity else ''}"
+    return _digest([kind, *_tools_key(trace=trace), gateware_text(npu_only=True)])
 
 
 def gateware_text(*, npu_only: bool = False) -> str:
@@ -220,7 +218,13 @@ def gateware_text(*, npu_only: bool = False) -> str:
     return "\0".join(parts)
 
 
-def build_npu(config: NpuConfig, *, trace: bool = False, console: Console | None = None) -> Build:
+def build_npu(
+    config: NpuConfig,
+    *,
+    trace: bool = False,
+    activity: bool = False,
+    console: Console | None = None,
+) -> Build:
     """Return the simulator of an NPU, from the cache or newly built.
 
     Parameters
@@ -230,6 +234,8 @@ def build_npu(config: NpuConfig, *, trace: bool = False, console: Console | None
     trace : bool
         Whether it is to write waveforms; such a build is slower. It has one clock and clock
         enables, as an FPGA has; builds that do not trace have gated clocks.
+    activity : bool
+        Whether it is to count how often each net changes; slower by far, with gated clocks.
     console : rich.console.Console, optional
         Where progress is shown; without it, standard error when that is a terminal.
 
@@ -248,11 +254,12 @@ def build_npu(config: NpuConfig, *, trace: bool = False, console: Console | None
             raise BuildError(
                 "RTL simulator", "Amaranth is not installed", install_advice("sim")
             ) from None
-        return export_verilog(Npu(config), gated=not trace, keep_names=not trace)
+        return export_verilog(Npu(config), gated=gated, keep_names=not trace)
 
-    title = f"RTL simulator of {config.name}"
-    key = npu_key(config, trace=trace)
-    kind = _Kind(trace=trace, gated=not trace)
+    gated = not trace
+    title = f"RTL simulator of {config.name}{', counting toggles' if activity else ''}"
+    key = npu_key(config, trace=trace, activity=activity)
+    kind = _Kind(trace=trace, activity=activity, gated=gated)
     return _build(key, verilog, kind, title=title, console=console)
 
 
@@ -467,6 +474,7 @@ def _make(work: Path, verilog: Callable[[], str], kind: _Kind, root: Path, step:
                 verilator.script,
                 *VERILATOR_FLAGS,
                 *(["--trace-vcd"] if kind.trace else []),
+                *(["--trace-saif"] if kind.activity else []),
                 "--Mdir",
                 generated,
                 source,
@@ -536,6 +544,8 @@ def _compile(
     runtime = ["verilated.cpp", "verilated_threads.cpp"]
     if kind.trace:
         runtime.append("verilated_vcd_c.cpp")
+    if kind.activity:
+        runtime.append(f"{SAIF_RUNTIME}.cpp")
     sources = [*_units(generated), kind.harness, *(verilator.include / name for name in runtime)]
     options = [
         *compiler.flags,
@@ -546,13 +556,12 @@ def _compile(
         f"-I{HARNESS_HEADER.parent / 'packing'}",
         "-DVERILATOR=1",
         "-DVL_USER_FATAL",
-        *(
-            f"-D{name}=0"
-            for name in ("VM_COVERAGE", "VM_SC", "VM_TIMING", "VM_TRACE_FST", "VM_TRACE_SAIF")
-        ),
-        f"-DVM_TRACE={int(kind.trace)}",
+        *(f"-D{name}=0" for name in ("VM_COVERAGE", "VM_SC", "VM_TIMING", "VM_TRACE_FST")),
+        f"-DVM_TRACE={int(kind.trace or kind.activity)}",
         f"-DVM_TRACE_VCD={int(kind.trace)}",
+        f"-DVM_TRACE_SAIF={int(kind.activity)}",
         *(["-DCELOSIA_TRACE"] if kind.trace else []),
+        *(["-DCELOSIA_ACTIVITY"] if kind.activity else []),
         "-DCELOSIA_GATES(X)=" + " ".join(f"X({name})" for name in CLOCKS if kind.gated),
     ]
 
@@ -561,7 +570,8 @@ def _compile(
         output = generated / f"{source.stem}.o"
         if source.parent == verilator.include:
             # The same for every model: zig finds it in the cache that is kept.
-            extra, local_cache = [*SLOW_FLAGS], environment["ZIG_GLOBAL_CACHE_DIR"]
+            level = FAST_FLAGS if source.stem == SAIF_RUNTIME else SLOW_FLAGS
+            extra, local_cache = [*level], environment["ZIG_GLOBAL_CACHE_DIR"]
         else:
             level = SLOW_FLAGS if source.stem.startswith(SLOW_UNIT) else FAST_FLAGS
             extra, local_cache = [f"-I{generated}", *level], environment["ZIG_LOCAL_CACHE_DIR"]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from celosia.sw.compiler.build import Host
     from celosia.sw.driver.device import Device
     from celosia.sw.driver.result import Result
+    from celosia.sw.energy.model import Energy
     from celosia.sw.program.file import Program
     from celosia.sw.reference.check import CheckReport
     from celosia.sw.report.bench.bench import Measurement
@@ -52,6 +53,7 @@ __all__ = [
     "build",
     "check",
     "compile",
+    "energy",
     "fit",
     "load_program",
     "open",
@@ -239,6 +241,33 @@ def bench(
     return Bench(seed=seed, host=host).measure(
         Path(model), resolve_config(config), conditions, resident=resident, fold=fold, batch=batch
     )
+
+
+def energy(
+    model: str | os.PathLike[str] | bytes | Program,
+    config: str | os.PathLike[str] | NpuConfig = "base",
+    **options: Any,
+) -> Energy:
+    """Say what energy an inference takes: an estimate, as a range, from a run on the RTL.
+
+    Parameters
+    ----------
+    model : path, bytes or Program
+        The ``.tflite`` file, its contents, or a compiled program.
+    config : str, path or NpuConfig
+        Preset, JSON file of a configuration, or a configuration; a program has its own.
+    **options
+        See `celosia.sw.energy.measure.energy_of`.
+
+    Raises
+    ------
+    CelosiaError
+        If the model cannot be compiled or there is no account for the machine, or the simulator
+        cannot be built.
+    """
+    from celosia.sw.energy.measure import energy_of
+
+    return energy_of(model, config, **options)
 
 
 def fit(

@@ -56,6 +56,12 @@ def _bench() -> ModuleType:
     return bench
 
 
+def _energy() -> ModuleType:
+    from celosia.sw.cli import energy
+
+    return energy
+
+
 def _tools() -> ModuleType:
     from celosia.sw.cli import tools
 
@@ -103,6 +109,7 @@ COMMANDS: dict[str, Callable[[], ModuleType]] = {
     "compile": _compile,
     "run": _run,
     "bench": _bench,
+    "energy": _energy,
     "verilog": _tools,
     "disasm": _tools,
     "info": _tools,

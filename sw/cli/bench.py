@@ -22,6 +22,9 @@ from celosia.sw.cli.common import (
     result_console,
 )
 from celosia.sw.cli.completing import complete_config
+from celosia.sw.energy.measure import measure_energy, require_measurable
+from celosia.sw.energy.model import Energy
+from celosia.sw.energy.tables import energy_table
 from celosia.sw.report.bench.baselines import sources
 from celosia.sw.report.bench.bench import Bench, Conditions, Measurement, find_models
 from celosia.sw.report.bench.record import CycleRecord, preset_name, read_record, write_record
@@ -37,6 +40,7 @@ from celosia.sw.report.bench.tables import (
     sweep_table,
 )
 from celosia.sw.report.files import require_writable, write_json
+from celosia.sw.report.samples import random_samples
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -73,6 +77,7 @@ SCHEMA = 1
 MODELS = Path("../shared/mlperf_tiny")
 DEFAULT_CONFIGS = ("base", "large")
 DEFAULT = Conditions()
+ENERGY_MEMORY = "dram"
 
 
 def register(app: typer.Typer) -> None:
@@ -110,6 +115,12 @@ def bench_command(
     fold: Annotated[
         bool,
         typer.Option("--fold", help="Also with constant channels removed from the networks."),
+    ] = False,
+    energy: Annotated[
+        bool,
+        typer.Option(
+            "--energy", help="Also microjoules of an inference, of the same random input."
+        ),
     ] = False,
     batch: BatchOption = 1,
     latency: Annotated[
@@ -156,8 +167,8 @@ def bench_command(
             raise CelosiaError(f"model {path}", "there is no such file", "check the path")
     errors = error_console()
     bench = Bench(seed=seed, console=errors if errors.is_terminal else None, host=host.value)
-    if batch > 1 and (resident or record is not None):
-        option = "--resident" if resident else "--record"
+    if batch > 1 and (resident or energy or record is not None):
+        option = "--resident" if resident else "--energy" if energy else "--record"
         raise CelosiaError(f"--batch with {option}", "that is of single inferences", "give one")
     session = _Session(bench, configs, paths, errors, batch)
     main = session.measure_all()
@@ -166,6 +177,8 @@ def bench_command(
     session.show(operator_table(main))
     for run in main if layers else ():
         session.show(layer_table(run))
+    if energy:
+        session.show(energy_table(session.energies(seed)))
     if resident:
         session.show(resident_table(session.residents()))
     if fold:
@@ -221,6 +234,7 @@ class _Session:
         self._batch = batch
         self._known: dict[tuple[Path, NpuConfig, Conditions, bool, bool], Measurement] = {}
         self.impossible: list[dict[str, Any]] = []
+        self._energies: list[Energy] = []
 
     @property
     def runs(self) -> list[Measurement]:
@@ -258,6 +272,24 @@ class _Session:
                     )
                     pairs.append((cold, error.cause))
         return pairs
+
+    def energies(self, seed: int) -> list[Energy]:
+        """Account for an inference of every model on every configuration."""
+        for config in self._configs:
+            require_measurable(config, ENERGY_MEMORY)
+        for path in self._paths:
+            for config in self._configs:
+                program = self._bench.program(path, config)
+                with self._console.status(Text(printable(f"energy: {path.stem} on {config.name}"))):
+                    self._energies.append(
+                        measure_energy(
+                            program,
+                            random_samples(program, 1, seed),
+                            f"random, seed {seed}",
+                            memory=ENERGY_MEMORY,
+                        )
+                    )
+        return self._energies
 
     def folded(self) -> list[tuple[Measurement, Measurement]]:
         """Measure everything plain and with constant channels removed."""
@@ -328,6 +360,7 @@ class _Session:
             "equal": all(run.equal for run in self.runs),
             "runs": [run.figures() for run in self.runs],
             "impossible": self.impossible,
+            **({"energies": [e.figures() for e in self._energies]} if self._energies else {}),
         }
 
 

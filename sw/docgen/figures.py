@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from celosia.sw.docgen.cycles import cycle_figure, cycle_table
+from celosia.sw.docgen.energy import energy_block, energy_figure
 from celosia.sw.docgen.fpga import fpga_figure, fpga_table
 from celosia.sw.docgen.marks import FigureError, NotHereError
 from celosia.sw.docgen.sessions import recorded_session, run_session
@@ -48,6 +49,8 @@ class Figures:
         kind, _, rest = name.partition(" ")
         if kind == "cycles":
             return cycle_table(self.sources.cycles, rest)
+        if kind == "energy":
+            return energy_block(self.sources, rest)
         if kind == "walk":
             return walk_block(self.sources, rest)
         if name == "session":
@@ -64,5 +67,7 @@ class Figures:
             raise FigureError("a figure's mark", "it has no name")
         if words[0] in FROM_CYCLES:
             return cycle_figure(self.sources.cycles, words)
+        if words[0] == "energy":
+            return energy_figure(self.sources, words)
         with _extras():
             return fpga_figure(self.sources, words)

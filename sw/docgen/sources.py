@@ -8,6 +8,7 @@ from pathlib import Path
 from celosia.hw.contract.config import preset
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.docgen.marks import NotHereError
+from celosia.sw.energy.record import RecordedEnergy, find_energy
 from celosia.sw.program.file import Program
 from celosia.sw.report.bench.record import CycleRecord, read_record
 
@@ -42,6 +43,16 @@ class Sources:
     def cycles(self) -> CycleRecord:
         """Cycles on the RTL."""
         return read_record(self.records / "cycles.json")
+
+    def energy(self, model: str, config: str) -> RecordedEnergy:
+        """Return a recorded energy, with DRAM.
+
+        Raises
+        ------
+        CelosiaError
+            If it is not recorded.
+        """
+        return find_energy(self.records / "energy.json", model, config)
 
     def model(self, name: str) -> Path:
         """Return a model's file, by its stem.
