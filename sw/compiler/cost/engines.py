@@ -66,17 +66,26 @@ def transfer_cycles(transfer: Transfer, config: NpuConfig, memory: MemoryTiming)
     return TRANSFER_SETUP_CYCLES + memory.latency_cycles + words * memory.interval_cycles
 
 
+def conv_tile_positions(conv: Conv) -> list[int]:
+    """Windows that a pass takes, for each tile of one tile of output channels."""
+    extra = conv.extra if conv.mode != Mode.WINDOW else 0
+    return [
+        min(conv.tile_rows, conv.out_h - first) * conv.row_len + extra
+        for first in range(0, conv.out_h, conv.tile_rows)
+    ]
+
+
+def pass_count(conv: Conv) -> int:
+    """Passes over the windows of a tile."""
+    return conv.n_ky * conv.n_kx * conv.n_ic
+
+
 def conv_tile_cycles(conv: Conv, config: NpuConfig) -> list[int]:
     """Cycles of the array for each tile of one tile of output channels."""
-    passes = conv.n_ky * conv.n_kx * conv.n_ic
-    cycles = []
-    for first in range(0, conv.out_h, conv.tile_rows):
-        rows = min(conv.tile_rows, conv.out_h - first)
-        positions = rows * conv.row_len
-        if conv.mode != Mode.WINDOW:
-            positions += conv.extra
-        cycles.append(passes * max(positions, config.min_pass_cycles) + TILE_SETUP_CYCLES)
-    return cycles
+    return [
+        pass_count(conv) * max(positions, config.min_pass_cycles) + TILE_SETUP_CYCLES
+        for positions in conv_tile_positions(conv)
+    ]
 
 
 def vector_cycles(vector: Vector, config: NpuConfig) -> int:

@@ -6,7 +6,7 @@ measured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,13 @@ import numpy.typing as npt
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.build import Host, compile_model
+from celosia.sw.compiler.cost.times import MemoryTiming
 from celosia.sw.driver.opening import open_device
-from celosia.sw.driver.result import Result
 from celosia.sw.driver.sim import SimDevice
+from celosia.sw.profile.attribute import LayerProfile, Reason
+from celosia.sw.profile.profile import Profile, measured_profile
 from celosia.sw.program.file import Program
 from celosia.sw.reference.interpreter import ReferenceModel
-from celosia.sw.report.bench.attribute import LayerProfile, Reason, attribute_cycles
 from celosia.sw.report.bench.baselines import Baseline, baseline_of
 from celosia.sw.report.bench.resident import make_resident
 from celosia.sw.report.figures import npu_macs
@@ -89,6 +90,8 @@ class Measurement:
         How many operators ran on the host.
     host_milliseconds : float
         What they took there, on the machine that measured; not among the cycles.
+    profile : Profile or None
+        The same run by layer and by command; None of one that was read from a record.
     """
 
     model: str
@@ -108,6 +111,7 @@ class Measurement:
     counters: Mapping[str, int] = field(default_factory=dict)
     host_operators: int = 0
     host_milliseconds: float = 0.0
+    profile: Profile | None = None
 
     @property
     def utilisation(self) -> float:
@@ -323,7 +327,8 @@ class Bench:
                 result = device.run(measured, reference.sample)
                 equal = equal and reference.equals(result.outputs)
             assert result.cycles is not None
-            layers = _profiles(measured, device.profiles, result)
+            timing = MemoryTiming(latency_cycles=chosen.latency_cycles)
+            profile = measured_profile(measured, device.profiles, result, timing)
         macs = npu_macs(measured)
         return Measurement(
             model=path.stem,
@@ -338,7 +343,8 @@ class Bench:
             predicted_cycles=sum(layer.predicted_cycles for layer in measured.layers),
             words_read=result.counters["bus_read"],
             words_written=result.counters["bus_write"],
-            layers=layers,
+            layers=_layers(profile),
+            profile=profile,
             baseline=baseline_of(reference.content, macs // program.batch, config),
             counters=result.counters,
             host_operators=sum(len(part.layers) for part in measured.host_segments),
@@ -358,21 +364,17 @@ class Bench:
         return self._references[key]
 
 
-def _profiles(
-    program: Program, samples: Sequence[npt.NDArray[np.void]], result: Result
-) -> list[LayerProfile]:
-    """Return the profiles of all segments of the NPU, and one for all their ends."""
-    layers: list[LayerProfile] = []
-    ends: list[LayerProfile] = []
-    cycles = [part.cycles for part in result.segments if part.cycles is not None]
-    for segment, taken, total in zip(program.npu_segments, samples, cycles, strict=True):
-        *own, end = attribute_cycles(segment, taken, total)
-        layers += own
-        ends.append(end)
-    reasons = {why: sum(end.reasons[why] for end in ends) for why in Reason}
+def _layers(profile: Profile) -> list[LayerProfile]:
+    """Return the cycles of the NPU's layers, and those of all segments' ends."""
+    ends = dict.fromkeys(Reason, 0)
+    ends[Reason.IDLE] = sum(segment.end_cycles for segment in profile.segments)
     return [
-        *layers,
-        LayerProfile(layer=None, cycles=sum(end.cycles for end in ends), reasons=reasons),
+        *(
+            LayerProfile(layer=view.info, cycles=view.cycles, reasons=dict(view.reasons))
+            for view in profile.layers
+            if view.on_npu
+        ),
+        LayerProfile(layer=None, cycles=ends[Reason.IDLE], reasons=ends),
     ]
 
 

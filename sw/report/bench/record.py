@@ -15,9 +15,9 @@ from typing import Any
 
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import PRESETS, NpuConfig
+from celosia.sw.profile.attribute import LayerProfile, Reason
 from celosia.sw.program.origin import Origin
 from celosia.sw.program.segments import LayerInfo
-from celosia.sw.report.bench.attribute import LayerProfile, Reason
 from celosia.sw.report.bench.baselines import Baseline
 from celosia.sw.report.bench.bench import Conditions, Measurement
 from celosia.sw.report.files import write_bytes

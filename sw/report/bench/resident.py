@@ -17,11 +17,11 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Command, Conv, Engine, Load, Space, Vector
 from celosia.quantities import KIB
 from celosia.sw.compiler.cost.engines import predict
+from celosia.sw.profile.attribute import command_layers
 from celosia.sw.program.file import Program
 from celosia.sw.program.footprint import Access, accesses
 from celosia.sw.program.segments import NO_LAYER, LayerInfo
 from celosia.sw.program.verify import check_program
-from celosia.sw.report.bench.attribute import command_layers
 
 __all__ = ["NotResidentError", "ResidentPrograms", "make_resident"]
 

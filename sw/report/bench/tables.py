@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from celosia.quantities import KIB
-from celosia.sw.report.bench.attribute import LayerProfile, Reason
+from celosia.sw.profile.attribute import LayerProfile, Reason
 from celosia.sw.report.bench.bench import Measurement
 from celosia.sw.report.labels import layer_label
 from rich.table import Table

@@ -22,16 +22,16 @@ from celosia.sw.compiler import build
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.docgen.text import table_text
 from celosia.sw.driver.emu import EmuDevice
-from celosia.sw.program.file import Program
-from celosia.sw.program.segments import LayerInfo, NpuSegment
-from celosia.sw.reference.interpreter import ReferenceModel
-from celosia.sw.report.bench import bench as bench_module
-from celosia.sw.report.bench.attribute import (
+from celosia.sw.profile.attribute import (
     LayerProfile,
     Reason,
     attribute_cycles,
     command_layers,
 )
+from celosia.sw.program.file import Program
+from celosia.sw.program.segments import LayerInfo, NpuSegment
+from celosia.sw.reference.interpreter import ReferenceModel
+from celosia.sw.report.bench import bench as bench_module
 from celosia.sw.report.bench.baselines import baseline_of, sources
 from celosia.sw.report.bench.bench import Bench, Conditions, Measurement
 from celosia.sw.report.bench.record import CycleRecord, preset_name, read_record, write_record
