@@ -38,6 +38,12 @@ def _demo() -> ModuleType:
     return demo
 
 
+def _analyze() -> ModuleType:
+    from celosia.sw.cli import analyze
+
+    return analyze
+
+
 def _compile() -> ModuleType:
     from celosia.sw.cli import compile
 
@@ -106,6 +112,7 @@ def _mlperf_run() -> ModuleType:
 
 COMMANDS: dict[str, Callable[[], ModuleType]] = {
     "demo": _demo,
+    "analyze": _analyze,
     "compile": _compile,
     "run": _run,
     "bench": _bench,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from celosia.boards.board import Board
     from celosia.boards.fpga.report import BuildReport
     from celosia.sw.report.fit import Fit
+    from celosia.sw.report.places import Compile
 
 __all__ = ["register"]
 
@@ -45,10 +46,12 @@ Say before any synthesis whether a model fits a board, and how long an inference
 
 The model is compiled for the board's configuration; memory is counted as the driver lays it out,
 cycles are predicted for the board's memory and clock. If it does not fit, the exit code is 1 and
-the message says what to change. Several models make a table, with what others have published of the
-tasks of MLPerf Tiny on FPGAs.
+the message says what to change. Without --board all boards make a table. Several models make a
+table, with what others have published of the tasks of MLPerf Tiny on FPGAs.
 
 Examples:
+
+  celosia fit kws_int8.tflite
 
   celosia fit kws_int8.tflite --board ulx3s
 
@@ -176,14 +179,14 @@ def fit_command(
         typer.Argument(metavar="MODEL.tflite...", help="Models, fully quantised to int8."),
     ],
     board: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--board",
             metavar="BOARD",
             autocompletion=complete_board,
-            help="'celosia boards' lists them.",
+            help="'celosia boards' lists them. Default: all of them.",
         ),
-    ],
+    ] = None,
     config: BoardConfigOption = None,
     clock: ClockOption = None,
     memory: MemoryOption = None,
@@ -198,6 +201,20 @@ def fit_command(
     from celosia.sw.report.fit import boards_that_fit, fit_board, heaviest_layers, remedies
 
     require_writable(json)
+    if board is None:
+        if len(models) > 1 or any(option is not None for option in (config, clock, memory)):
+            raise CelosiaError(
+                "fit",
+                "without --board it is one model on all boards, as they are",
+                "give --board, or leave out --config, --clock, --memory and other models",
+            )
+        _fit_everywhere(
+            lambda machine: compile_model(
+                models[0], machine, fold=fold, batch=batch, host=host.value
+            ),
+            json,
+        )
+        return
     request = request_of(board, config, clock_mhz=clock, memory_kib=memory)
     chosen, identity = request.board, request.identity
     programs = [
@@ -228,6 +245,21 @@ def fit_command(
     for line in remedies(chosen, fit, heaviest_layers(program), others, folded=fold):
         console.print(f"  - {line}", soft_wrap=True, markup=False)
     raise typer.Exit(CHECK_FAILED)
+
+
+def _fit_everywhere(compile_for: Compile, target: Path | None) -> None:
+    """Print how a model does on every board."""
+    from celosia.sw.report.places import board_lines, fits_everywhere, place_figures
+
+    with error_console().status("") as status:
+        _, places = fits_everywhere(compile_for, presets=False, progress=status.update)
+    console = output_console()
+    for line in board_lines(places, console.width):
+        console.print(line, soft_wrap=True)
+    if target is not None:
+        write_json(target, place_figures([], places))
+    if all(place.lacking for place in places):
+        raise typer.Exit(CHECK_FAILED)
 
 
 def _report_fits(board: Board, fits: list[Fit], target: Path | None) -> None:

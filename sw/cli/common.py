@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -197,7 +198,9 @@ def _console(*, quiet: bool) -> Console:
     from rich.console import Console
 
     aside = _saying.get().json_out
-    width = None if (sys.stderr if aside else sys.stdout).isatty() else PIPE_WIDTH
+    # A width that is asked for holds for a pipe, too.
+    asked = os.environ.get("COLUMNS", "").isdecimal()
+    width = None if asked or (sys.stderr if aside else sys.stdout).isatty() else PIPE_WIDTH
     return Console(
         stderr=aside, quiet=quiet, width=width, highlight=False, markup=False, emoji=False
     )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from celosia.hw.contract.isa import Engine
+from celosia.sw.compiler.cost.engines import predict
 from celosia.sw.compiler.cost.times import MemoryTiming
 from celosia.sw.driver.result import Result
 from celosia.sw.profile.attribute import LayerProfile, Reason, attribute_cycles
@@ -23,6 +24,7 @@ __all__ = [
     "SegmentView",
     "Source",
     "measured_profile",
+    "predicted_cycles",
     "predicted_profile",
 ]
 
@@ -207,10 +209,11 @@ class Profile:
             "utilisation": self.utilisation,
             "reasons": {why.value: count for why, count in self.reasons.items()},
             "counters": dict(self.counters),
-            "layers": [self._layer_figures(layer) for layer in self.layers],
+            "layers": [self.layer_figures(layer) for layer in self.layers],
         }
 
-    def _layer_figures(self, layer: LayerView) -> dict[str, Any]:
+    def layer_figures(self, layer: LayerView) -> dict[str, Any]:
+        """Return one entry of `figures`."""
         info = layer.info
         slots = layer.cycles * self.program.config.macs_per_cycle
         return {
@@ -269,6 +272,22 @@ def predicted_profile(program: Program, memory: MemoryTiming | None = None) -> P
         samples, spans, cycles = predicted_samples(segment, program.config, timing)
         traces.append(_Trace(spans, attribute_cycles(segment, samples, cycles)))
     return _profile(program, Source.PREDICTION, timing, traces, {})
+
+
+def predicted_cycles(program: Program, memory: MemoryTiming | None = None) -> int:
+    """Return the cycles of a run, of all samples, from the doorbells to the interrupts.
+
+    Parameters
+    ----------
+    program : Program
+    memory : MemoryTiming, optional
+        System memory; by default the one that programs are made for.
+    """
+    # The last command ends a segment; predictions are made without it.
+    return program.runs * sum(
+        predict(segment.decode()[:-1], program.config, memory=memory).cycles
+        for segment in program.npu_segments
+    )
 
 
 def measured_profile(

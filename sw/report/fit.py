@@ -13,10 +13,11 @@ from celosia.hw.contract.isa import Region
 from celosia.hw.contract.named import resolve_config
 from celosia.quantities import KIB
 from celosia.sw.compiler.build import Host, compile_model
-from celosia.sw.compiler.cost.engines import MemoryTiming, predict
+from celosia.sw.compiler.cost.times import MemoryTiming
 from celosia.sw.driver.device import FIRST_ADDRESS
 from celosia.sw.driver.layout import Layout
 from celosia.sw.driver.uart.session import BAUD_RATES
+from celosia.sw.profile.profile import predicted_cycles
 from celosia.sw.program.file import Program
 from celosia.sw.program.segments import LayerInfo
 from celosia.sw.report.figures import npu_macs
@@ -170,11 +171,6 @@ def fit_program(
         Whether to measure what operators on the host take.
     """
     layouts = _layouts(program)
-    # The last command ends a segment; predictions are made without it.
-    cycles = sum(
-        predict(segment.decode()[:-1], program.config, memory=memory).cycles
-        for segment in program.npu_segments
-    )
     side_by_side = max((layout.end for layout in layouts), default=0)
     largest = max((layout.end - layout[Region.CODE].base for layout in layouts), default=0)
     fits_together = side_by_side <= memory_bytes
@@ -192,7 +188,7 @@ def fit_program(
         memory=replace(memory),
         clock_hz=clock_hz,
         batch=program.batch,
-        cycles=program.runs * cycles,
+        cycles=predicted_cycles(program, memory),
         macs=npu_macs(program),
         multipliers=multipliers,
         host_operators=on_host,
