@@ -113,7 +113,10 @@ def analyze_command(
         show("Operators", analysis.operator_lines(profile, width, most=most, blocks=blocks))
         graph = None if batch > 1 or program.host_segments else _lowered(model, fold=fold)
         advice = advise(profile, graph, checks=0 if quick else None, progress=status.update)
-        lines = analysis.advice_lines(advice, profile, width)
+        untried = "--quick leaves that out" if quick else ""
+        if graph is None:
+            untried = "a run is of several samples" if batch > 1 else "the NPU has not all of it"
+        lines = analysis.advice_lines(advice, profile, width, untried)
         show("What to change, and the cycles it saves", lines)
         alone: list[PresetPlace] = []
         boards: list[Place] = []

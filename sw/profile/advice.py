@@ -15,10 +15,9 @@ __all__ = ["Advice", "advise"]
 
 LEAST_SHARE = 0.01
 """Of all cycles: advice that saves less is left out."""
-MOST_CHECKS = 8
-COMMANDS_TO_CHECK = 800
-"""A program of so many commands takes long to compile: one change is tried, more of shorter ones.
-"""
+LEAST_CHECKS, MOST_CHECKS = 2, 8
+COMMANDS_TO_CHECK = 1600
+"""Of all changes together: a long program takes long to compile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +93,7 @@ def advise(
     proposals.sort(key=lambda entry: -(entry[1].guess or 0))
     commands = sum(len(segment.commands) for segment in profile.segments)
     if checks is None:
-        checks = min(MOST_CHECKS, max(1, COMMANDS_TO_CHECK // max(commands, 1)))
+        checks = min(MOST_CHECKS, max(LEAST_CHECKS, COMMANDS_TO_CHECK // max(commands, 1)))
     what_if = graph and WhatIf(graph, profile.program.config, profile.memory, checks)
     savings: list[Advice] = []
     for name, proposal in proposals:

@@ -196,8 +196,20 @@ def operator_lines(
     return lines
 
 
-def advice_lines(advice: Sequence[Advice], profile: Profile, width: int) -> list[str]:
-    """Return what to change, with the savings in front."""
+def advice_lines(
+    advice: Sequence[Advice], profile: Profile, width: int, untried: str = ""
+) -> list[str]:
+    """Return what to change, with the savings in front.
+
+    Parameters
+    ----------
+    advice : sequence of Advice
+    profile : Profile
+    width : int
+        Of the terminal.
+    untried : str
+        Why no change has been compiled; empty if that has been done.
+    """
     on_host = [entry for entry in advice if entry.saved_cycles is None]
     savings = [entry for entry in advice if entry.saved_cycles is not None]
     lines: list[str] = []
@@ -212,7 +224,9 @@ def advice_lines(advice: Sequence[Advice], profile: Profile, width: int) -> list
     for text, entry in zip(figures, savings, strict=True):
         lines += _indented(f"  {text.rjust(column)}", entry.text, width, column + 4)
     if not lines and profile.cycles:
-        return ["  nothing that saves 1 % of the cycles"]
+        lines = ["  nothing was found that saves 1 % of the cycles"]
+    if untried and profile.cycles:
+        lines += _indented("  -", f"changes have not been tried: {untried}", width, 4)
     return lines
 
 
