@@ -15,7 +15,7 @@ __all__ = ["Advice", "advise"]
 
 LEAST_SHARE = 0.01
 """Of all cycles: advice that saves less is left out."""
-LEAST_CHECKS, MOST_CHECKS = 2, 8
+LEAST_CHECKS, MOST_CHECKS = 3, 8
 COMMANDS_TO_CHECK = 1600
 """Of all changes together: a long program takes long to compile."""
 

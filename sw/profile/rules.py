@@ -327,6 +327,7 @@ def _machine(case: Case) -> Iterator[Proposal]:
     if case.graph is None:
         return
     loaded = sum(layer.cycles for layer in case.profile.layers if layer.bound == "bus")
+    waiting = reasons[Reason.WEIGHTS_BUS] + reasons[Reason.ACTIVATIONS] + reasons[Reason.DMA]
     vector = reasons[Reason.VECTOR] + reasons[Reason.ACCUMULATORS]
     moved = sum(layer.read_bytes + layer.written_bytes for layer in case.profile.layers)
     own = sum(
@@ -334,14 +335,14 @@ def _machine(case: Case) -> Iterator[Proposal]:
         for segment in case.profile.program.npu_segments
     )
     if moved > own:
-        again = f"{moved - own:,} bytes cross the bus more than once"
+        again = f"{moved - own:,} of {moved:,} bytes on the bus are stored aside or loaded again"
         for field, what in (("act_bytes", "activation"), ("wgt_bytes", "weight")):
             size = 2 * getattr(config, field)
             yield from _resized(
                 {field: size},
                 f"{size // KIB} KiB of {what} SRAM ({field}) instead of {size // 2 // KIB}:"
                 f" {again}",
-                case.profile.cycles * (moved - own) // moved,
+                waiting * (moved - own) // moved,
                 config,
             )
     if not config.firmware:
