@@ -216,9 +216,11 @@ def _leading_reshape(case: Case) -> Iterator[Proposal]:
         if not isinstance(op, ReshapeOp) or op.input not in graph.inputs:
             continue
         readers = graph.consumers(op.output)
-        if len(graph.consumers(op.input)) > 1 or not isinstance(readers[0], ConvOp):
+        if len(graph.consumers(op.input)) > 1 or len(readers) != 1:
             continue
-        first = readers[0]
+        (first,) = readers
+        if not isinstance(first, ConvOp):
+            continue
 
         def change(op: NpuOp = op) -> Change:
             assert graph is not None
@@ -301,7 +303,7 @@ def _activations(case: Case) -> Iterator[Proposal]:
         count = f"{name} ({_named([op.origin.index for op in ops])})"
         yield Proposal(
             text=f"{count} goes over its tensor once more, by a table: RELU or RELU6 as the"
-            " convolution's own activation takes no cycles",
+            " own activation of the layer before it takes no cycles",
             layers=_numbers(case.layers(ops)),
             guess=case.cycles(*ops),
             change=change,
@@ -314,8 +316,8 @@ def _batch(case: Case) -> Iterator[Proposal]:
         return
     weights = reasons[Reason.WEIGHTS] + reasons[Reason.WEIGHTS_BUS]
     yield Proposal(
-        text=f"--batch {BATCH}, if several samples are there at a time: weights are loaded and"
-        " shifted in once for all of them (cycles of a sample)",
+        text=f"--batch {BATCH}, if several samples are there at a time: loading weights, filling"
+        " and starting are done once for all of them (cycles of a sample)",
         guess=weights * (BATCH - 1) // BATCH,
         change=lambda: Change(samples=BATCH),
     )

@@ -227,3 +227,10 @@ def test_what_the_host_runs_comes_first_with_its_reason() -> None:
     first = advise(profile, None)[0]
     assert (first.rule, first.layers, first.saved_cycles) == ("host", (1,), None)
     assert profile.layers[1].info.reason in first.text
+
+
+def test_a_reshape_that_nothing_reads_is_no_reason() -> None:
+    b = ModelBuilder()
+    x = b.input((1, 8, 8, 16), scale=0.1, zero_point=-3)
+    model = b.finish([b.reshape(x, (1, 1024)), b.logistic(x)])
+    assert not [a for a in advice_for(model) if a.rule == "leading-reshape"]
