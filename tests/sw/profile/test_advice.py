@@ -232,5 +232,6 @@ def test_what_the_host_runs_comes_first_with_its_reason() -> None:
 def test_a_reshape_that_nothing_reads_is_no_reason() -> None:
     b = ModelBuilder()
     x = b.input((1, 8, 8, 16), scale=0.1, zero_point=-3)
-    model = b.finish([b.reshape(x, (1, 1024)), b.logistic(x)])
+    other = b.input((1, 64), scale=0.1, zero_point=-3)
+    model = b.finish([b.reshape(x, (1, 1024)), b.logistic(other)])
     assert not [a for a in advice_for(model) if a.rule == "leading-reshape"]
