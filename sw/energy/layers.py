@@ -9,8 +9,8 @@ import numpy.typing as npt
 from celosia.hw.contract.isa import Engine, Load, Space, Transfer
 from celosia.hw.contract.trace import TRACE_STATES
 from celosia.sw.energy.model import LayerEnergy, Part, Range
+from celosia.sw.profile.attribute import attribute_cycles, command_layers
 from celosia.sw.program.segments import NpuSegment
-from celosia.sw.report.bench.attribute import attribute_cycles, command_layers
 from celosia.sw.report.labels import layer_label
 
 __all__ = ["LayerWork", "layer_energies", "work_of"]
@@ -28,7 +28,7 @@ class LayerWork:
     Attributes
     ----------
     cycles, windows, vectors : ndarray of int64, shape [layers + 1]
-        As `celosia.sw.report.bench.attribute` lays cycles to layers; cycles in which the array took
+        As `celosia.sw.profile.attribute` lays cycles to layers; cycles in which the array took
         a window, and in which the vector engine issued a vector, for a command of the layer.
     weight_bytes, bus_bytes : ndarray of int64, shape [layers + 1]
         Weights and parameters that it loads, and all that it loads and stores.
