@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 DEMO_STAMP := $(VENV)/.installed-demo
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: help demo quick test campaign lint format docs figures clean
+.PHONY: help demo quick test campaign lint format docs figures screenshots clean
 
 help:
 	@echo "make demo    compile the digit classifier, run it on the RTL, check every tensor"
@@ -22,6 +22,7 @@ help:
 	@echo "make format  let ruff rewrite the sources"
 	@echo "make docs    write what is generated: pages, header, picture, figures in README.md and docs/"
 	@echo "make figures  measure on the RTL what README.md and docs/ cite, and write it (minutes)"
+	@echo "make screenshots  take the pictures of the report in docs/ (needs chromium)"
 	@echo "make clean   remove build products (not $(VENV), not the simulator cache)"
 
 demo: $(DEMO_STAMP)
@@ -67,6 +68,9 @@ figures: $(DEV_STAMP)
 	$(BIN)/python -m celosia.sw.docgen.energies
 	$(BIN)/python -m celosia.sw.docgen.sessions
 	$(BIN)/python -m celosia.sw.docgen.pages
+
+screenshots: $(DEV_STAMP)
+	$(BIN)/python -m celosia.sw.docgen.screenshots
 
 clean:
 	rm -rf build sim_build results.xml .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -56,6 +56,12 @@ def _run() -> ModuleType:
     return run
 
 
+def _report() -> ModuleType:
+    from celosia.sw.cli import report
+
+    return report
+
+
 def _bench() -> ModuleType:
     from celosia.sw.cli import bench
 
@@ -115,6 +121,7 @@ COMMANDS: dict[str, Callable[[], ModuleType]] = {
     "analyze": _analyze,
     "compile": _compile,
     "run": _run,
+    "report": _report,
     "bench": _bench,
     "energy": _energy,
     "verilog": _tools,

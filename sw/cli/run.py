@@ -35,6 +35,7 @@ from celosia.sw.cli.opening import (
     memory_options,
     open_device_for,
 )
+from celosia.sw.cli.profiling import TimelineOption, check_timeline, write_timeline
 from celosia.sw.cli.tracing import (
     FromOption,
     ToOption,
@@ -93,6 +94,8 @@ TFLite's kernels refuse a model or crash, it says so: the golden model's compari
 --trace writes what every signal of the gateware does, cycle by cycle, with the layer and the
 command of each engine by name, for GTKWave or Surfer: docs/looking_inside.md.
 
+--timeline writes when each layer and each command ran, for Perfetto or Chrome: docs/report.md.
+
 Examples:
 
   celosia run kws_int8.tflite --input kws_int8.npy --check
@@ -112,6 +115,8 @@ Examples:
   celosia run kws.celosia --device emu
 
   celosia run wake_word.tflite --stream features.npy --check --state-out later.npz
+
+  celosia run kws_int8.tflite --timeline kws_timeline.json
 
   celosia run sww_int8.tflite --device netlist --config nano --check
 
@@ -270,10 +275,12 @@ def run_command(
     trace: TraceOption = None,
     first_layer: FromOption = None,
     last_layer: ToOption = None,
+    timeline: TimelineOption = None,
 ) -> None:
     """Run inferences."""
-    require_writable(save, json, state_out)
+    require_writable(save, json, state_out, timeline)
     check_trace_options(device, trace, first_layer, last_layer)
+    check_timeline(timeline, device)
     memory = memory_options(device, latency, stalls, seed)
     program, device, source = _program(
         model, config, against, device, check=check, fold=fold, batch=batch, host=host
@@ -346,6 +353,9 @@ def run_command(
         console.print(counter_table(results[0].counters, dict(COUNTERS)))
     if waveform is not None:
         more["trace"] = trace_figures(console, waveform)
+    if timeline is not None:
+        written = write_timeline(timeline, program, device, samples[0], memory, latency)
+        console.print(written, soft_wrap=True, markup=False)
     if check:
         verdict = result_console() if figures["equal"] is False else console
         verdict.print(check_line(figures), soft_wrap=True, markup=False)

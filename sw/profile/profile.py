@@ -172,8 +172,8 @@ class Profile:
 
     @property
     def predicted_cycles(self) -> int:
-        """By the compiler, for the memory that programs are made for."""
-        return self.program.predicted_cycles
+        """By the compiler, for the memory that programs are made for; of one run."""
+        return sum(layer.info.predicted_cycles for layer in self.layers)
 
     @property
     def utilisation(self) -> float:

@@ -1,0 +1,213 @@
+"""``celosia report``: an inference as a page."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from celosia.errors import CelosiaError, InputError
+from celosia.hw.contract.named import resolve_config
+from celosia.sw.cli.common import (
+    BatchOption,
+    FoldOption,
+    HostChoice,
+    HostOption,
+    JsonOption,
+    error_console,
+    help_text,
+    output_console,
+)
+from celosia.sw.cli.opening import LATENCY_CYCLES, memory_options
+from celosia.sw.cli.profiling import measure, predict
+from celosia.sw.program.file import Program
+from celosia.sw.report.files import require_writable, write_bytes, write_json
+from celosia.sw.report.samples import Sample, load_samples, random_samples
+
+__all__ = ["register"]
+
+HELP = """
+Write a page that shows where every cycle and byte of an inference goes.
+
+One HTML file without any other: headline figures, a timeline of layers, engines and bus, the
+contents of the on-chip memories over time, a roofline, a table of layers with what each waits for,
+what runs on the host and why, and the conditions. Any browser shows it, without a network.
+
+By default the inference is run on the gateware itself, simulated cycle by cycle, and the compiler's
+prediction stands beside it. --device none, and a machine without the tools for the simulator, give
+the prediction alone, and the page says so. Without --input the input is random. Of several samples
+the first is run.
+
+Examples:
+
+  celosia report kws_int8.tflite -o report.html
+
+  celosia report kws_int8.tflite -o report.html --config large --json report.json
+
+  celosia report kws_int8.tflite -o report.html --input kws_int8.npy --latency 32
+
+  celosia report kws.celosia -o report.html --device none
+"""
+
+
+class Times(StrEnum):
+    """Values of ``--device``."""
+
+    SIM = "sim"
+    NONE = "none"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("report", help=help_text(HELP))(report_command)
+
+
+def report_command(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A .tflite model or a .celosia program.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="R.html", dir_okay=False, help="Where to write the page."
+        ),
+    ],
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config",
+            metavar="NAME|FILE.json",
+            help="Hardware configuration: a preset or a JSON file with fields of NpuConfig."
+            " Default: what the program was compiled for, or base.",
+        ),
+    ] = None,
+    device: Annotated[
+        Times | None,
+        typer.Option(
+            "--device",
+            help="Where the times are from: the simulated gateware, or the prediction alone."
+            " Default: sim, if its tools are there.",
+        ),
+    ] = None,
+    input_: Annotated[
+        Path | None,
+        typer.Option("--input", "-i", metavar="X.npy|X.npz", help="The input."),
+    ] = None,
+    array: Annotated[
+        str | None,
+        typer.Option("--array", metavar="NAME", help="The array of X.npz to use."),
+    ] = None,
+    quantize: Annotated[
+        bool,
+        typer.Option("--quantize", help="Quantise float inputs with the model's parameters."),
+    ] = False,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="S", min=0, help="Of the random input and the stalls.")
+    ] = 0,
+    fold: FoldOption = False,
+    batch: BatchOption = 1,
+    host: HostOption = HostChoice.ALLOW,
+    latency: Annotated[
+        int | None,
+        typer.Option(
+            "--latency",
+            metavar="CYCLES",
+            min=1,
+            help=f"Latency of system memory. Default: {LATENCY_CYCLES}.",
+        ),
+    ] = None,
+    stalls: Annotated[
+        float | None,
+        typer.Option(
+            "--stalls",
+            metavar="P",
+            min=0.0,
+            max=0.99,
+            help="Chance, each cycle, that the simulated memory refuses or delays. Default: 0.",
+        ),
+    ] = None,
+    json: JsonOption = None,
+) -> None:
+    """Write the page."""
+    from celosia.sw.report.host import measure_host
+    from celosia.sw.report.html.figures import report_figures
+    from celosia.sw.report.html.page import report_page
+
+    require_writable(output, json)
+    times = _times(device)
+    if times is Times.NONE and (stalls is not None or input_ is not None):
+        option = "--stalls" if stalls is not None else "--input"
+        raise CelosiaError(
+            f"{option} without a run", "a prediction knows of neither", "use --device sim"
+        )
+    memory = memory_options("sim", latency, stalls, seed)
+    program = _program(model, config, fold=fold, batch=batch, host=host)
+    conditions: dict[str, Any] = {
+        "model_file": model.name,
+        "fold": fold,
+        "batch": program.batch,
+        "stall_probability": stalls or 0.0,
+    }
+    runs = times is Times.SIM and bool(program.npu_segments)
+    if runs:
+        sample = _sample(program, input_, array, seed, quantize=quantize)
+        conditions["input"] = "random" if input_ is None else input_.name
+        conditions["seed"] = seed
+        with error_console().status("running on the RTL"):
+            profile = measure(program, sample, memory, latency)
+    else:
+        profile = predict(program, latency)
+    figures = report_figures(profile, measure_host(program), conditions=conditions)
+    page = report_page(figures).encode()
+    write_bytes(output, page)
+    if json is not None:
+        write_json(json, figures)
+    how = "measured on the RTL" if runs else "predicted, nothing was run"
+    output_console().print(
+        f"{output}: {len(page):,} bytes; {profile.cycles:,} cycles on {program.config.name}, {how}",
+        soft_wrap=True,
+    )
+
+
+def _times(asked: Times | None) -> Times:
+    """Return where times are from; without the simulator's tools, and unless asked, nowhere."""
+    if asked is not None:
+        return asked
+    from celosia.toolchain import missing_tools
+
+    missing = missing_tools()
+    if missing:
+        error_console().print(f"no simulator, so the times are predicted: {missing}")
+    return Times.NONE if missing else Times.SIM
+
+
+def _program(
+    model: Path, config: str | None, *, fold: bool, batch: int, host: HostChoice
+) -> Program:
+    if model.suffix != ".celosia":
+        from celosia.sw.compiler.build import compile_model
+
+        chosen = resolve_config("base" if config is None else config)
+        return compile_model(model, chosen, fold=fold, batch=batch, host=host.value)
+    if fold or batch > 1:
+        option = "--fold" if fold else "--batch"
+        raise CelosiaError(option, f"{model} is compiled already", "give it to celosia compile")
+    program = Program.load(model)
+    if config is not None:
+        program.require(resolve_config(config))
+    return program
+
+
+def _sample(
+    program: Program, path: Path | None, array: str | None, seed: int, *, quantize: bool
+) -> Sample:
+    if path is not None:
+        found = load_samples(
+            program.inputs, path, array=array, quantize=quantize, batch=program.batch
+        )
+        return found[0]
+    if array is not None or quantize:
+        option = "--array" if array is not None else "--quantize"
+        raise InputError(option, "it needs an --input", "add one")
+    return random_samples(program, 1, seed)[0]

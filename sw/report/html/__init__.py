@@ -1,0 +1,1 @@
+"""The page that shows an inference: its figures as one object, and what draws them."""
