@@ -147,6 +147,7 @@ def report_command(
         "model_file": model.name,
         "fold": fold,
         "batch": program.batch,
+        "one_by_one": program.one_by_one,
         "stall_probability": stalls or 0.0,
     }
     runs = times is Times.SIM and bool(program.npu_segments)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from celosia.hw.contract.isa import Engine
-from celosia.sw.profile.profile import Profile, SegmentView, Source
+from celosia.sw.profile.profile import LayerView, Profile, SegmentView, Source
 from celosia.sw.report.labels import layer_label
 from celosia.version import VERSION
 
@@ -173,20 +173,12 @@ def _counters(profile: Profile) -> Iterator[dict[str, Any]]:
         [(b + s.start, b + s.end, s.end - s.start) for b, s in spans if s.engine is Engine.ARRAY],
         edges,
     )
-    macs, at = [], 0
-    for segment in profile.segments:
-        for layer in profile.layers[segment.first_layer :]:
-            if layer.segment != segment.number:
-                break
-            if layer.cycles:
-                macs.append((at, at + layer.cycles, layer.computed_macs))
-            at += layer.cycles
-        at += segment.end_cycles
-    worked = _summed(macs, edges) / profile.program.config.macs_per_cycle
+    macs = _summed([part for layer in profile.layers for part in _macs(profile, layer)], edges)
+    worked = macs / profile.program.config.macs_per_cycle
     tracks = {
         f"bus bytes in {window} cycles": moved,
         "array busy, %": 100 * busy / lengths,
-        "utilisation of the layer, %": 100 * worked / lengths,
+        "utilisation, %": 100 * worked / lengths,
     }
     for name, values in tracks.items():
         for begin, amount in zip(edges[:-1], values, strict=True):
@@ -194,11 +186,22 @@ def _counters(profile: Profile) -> Iterator[dict[str, Any]]:
         yield _counter(name, cycles, 0)
 
 
+def _macs(profile: Profile, layer: LayerView) -> Iterator[tuple[int, int, float]]:
+    """Yield a layer's MACs, spread evenly over its commands of the array."""
+    segment = profile.segments[layer.segment]
+    own = [s for s in segment.commands if segment.first_layer + s.layer == layer.number]
+    own = [span for span in own if span.engine is Engine.ARRAY] or own
+    whole = sum(span.end - span.start for span in own)
+    for span in own if layer.computed_macs else ():
+        share = (span.end - span.start) / whole
+        yield segment.begin + span.start, segment.begin + span.end, share * layer.computed_macs
+
+
 def _counter(name: str, at: int, value: float) -> dict[str, Any]:
     return {"ph": "C", "name": name, "pid": PROCESS, "ts": at, "args": {"value": value}}
 
 
-def _summed(parts: Sequence[tuple[int, int, int]], edges: np.ndarray[Any, Any]) -> Any:
+def _summed(parts: Sequence[tuple[int, int, float]], edges: np.ndarray[Any, Any]) -> Any:
     """Return how much of some amounts, each spread evenly over a time, falls between edges."""
     rates: dict[int, float] = {0: 0.0}
     for begin, end, amount in parts:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celosia.hw.contract.isa import Engine
+from celosia.sw.compiler.cost.times import MemoryTiming
 from celosia.sw.profile.occupancy import Occupancy, occupancies
 from celosia.sw.profile.profile import LayerView, Profile
 from celosia.sw.report.host import HostTime, host_figures
@@ -56,6 +57,8 @@ def report_figures(
     return {
         "schema": SCHEMA,
         **figures,
+        # Of samples that run one after the other, the profile is of one.
+        "batch": profile.program.batch // profile.program.runs,
         "segments": _segments(profile),
         "commands": _commands(profile),
         "memories": [_memory(memory, profile.cycles) for memory in occupancies(profile)],
@@ -66,6 +69,7 @@ def report_figures(
         "conditions": {
             **conditions,
             "memory_latency_cycles": profile.memory.latency_cycles,
+            "predicted_latency_cycles": MemoryTiming().latency_cycles,
             "celosia": VERSION,
             "python": platform.python_version(),
         },

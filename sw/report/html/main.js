@@ -32,7 +32,10 @@ function summary() {
   const { macs, operators } = figures.split.npu_share;
   const cards = [];
   if (figures.cycles) {
-    const error = measured
+    const { memory_latency_cycles: latency, predicted_latency_cycles: expected } = figures.conditions;
+    const error = measured && latency !== expected
+      ? `${whole(figures.predicted_cycles)} predicted for a latency of ${expected}, not ${latency}`
+      : measured
       ? `${whole(figures.predicted_cycles)} predicted, ${signed(figures.predicted_cycles / figures.cycles - 1)}`
       : "by the compiler's model of the machine";
     cards.push(card(measured ? "cycles" : "cycles, predicted", "cycles", whole(figures.cycles), error));
@@ -130,7 +133,7 @@ function energy() {
 function conditions() {
   const pairs = (entries) => Object.entries(entries).map(([key, value]) => [
     key.replaceAll("_", " "),
-    Array.isArray(value) ? value.join(", ") : value === null ? "none" : String(value),
+    Array.isArray(value) ? value.join(", ") : value === null || value === "" ? "none" : String(value),
   ]);
   rows(byId("conditions-table"), ["condition", ""], [
     ["times", measured ? "measured on the simulated RTL" : "predicted by the compiler"],

@@ -57,7 +57,7 @@ def check_trace(trace: dict[str, Any], profile: Profile) -> None:
     assert sum(e["args"]["value"] for e in counters[bus]) == pytest.approx(moved, abs=1)
     for share in shares:
         assert all(0 <= event["args"]["value"] <= 100.1 for event in counters[share])
-    last = counters["utilisation of the layer, %"]
+    last = counters["utilisation, %"]
     mean = sum(
         event["args"]["value"] * (following["ts"] - event["ts"])
         for event, following in zip(last, last[1:], strict=False)
