@@ -119,7 +119,7 @@ function energy() {
   byId("energy").hidden = false;
   const { parts, chip, total, sources = {}, not_modelled: left = [] } = figures.energy;
   const line = (name, value) => [name, plain(value.low_uj), plain(value.high_uj)];
-  let note = "An estimate: what happened in the run, times published energies. The truth is within the range if the machine is built as they were.";
+  let note = "An estimate: what happened in the run, times published energies. The range is that of the published figures.";
   if (left.length) note += ` Not in it: ${left.join("; ")}.`;
   const named = Object.values(sources).map((source) => source.title || source.text || source.name).filter(Boolean);
   if (named.length) note += ` Sources: ${named.join("; ")}.`;

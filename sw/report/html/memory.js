@@ -79,7 +79,7 @@ function drawBlocks(context, chart, lane, paint, fg, mark) {
     if (end[n] < view.begin || begin[n] > view.end) continue;
     const { x0, width, y, height } = place(chart, lane, n);
     const own = chosen !== null && first[n] <= chosen && chosen <= last[n];
-    context.globalAlpha = own ? 0.95 : chosen === null ? (n % 2 ? 0.42 : 0.6) : 0.2;
+    context.globalAlpha = own ? 0.72 : chosen === null ? (n % 2 ? 0.42 : 0.6) : 0.2;
     context.fillStyle = paint;
     context.fillRect(x0, y, width > 3 ? width - 1 : width, height > 3 ? height - 1 : height);
     context.globalAlpha = 1;
