@@ -511,6 +511,7 @@ def test_the_version_is_shown_without_what_commands_need() -> None:
         "celosia.sw.cli",
         "celosia.sw.cli.app",
         "celosia.sw.cli.common",
+        "celosia.sw.cli.completing",
         "celosia.version",
     }
     # It would bring email, zipfile and sockets, a quarter of the time.

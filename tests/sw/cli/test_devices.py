@@ -13,6 +13,7 @@ import pytest
 from celosia.hw.contract.config import preset
 from celosia.hw.contract.uart import Identity
 from celosia.sw.driver.emu import EmuDevice
+from celosia.sw.program.segments import NpuSegment
 from celosia.sw.report.example import load_digits
 from celosia.sw.report.selftest import STEPS, self_test
 from serial.tools import list_ports
@@ -121,6 +122,9 @@ class Broken(EmuDevice):
     def __init__(self, part: str) -> None:
         super().__init__(preset(CONFIG), memory_bytes=1 << 20)
         self._part = part
+
+    def samples_at_once(self, segment: NpuSegment) -> int:
+        return 1  # what is spoiled is the memory of a single run
 
     def write_register(self, name: str, value: int) -> None:
         if self._part == "register bit" and name == "scratch":
