@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from celosia.errors import CelosiaError
 from celosia.sw.cli.common import (
     BatchOption,
     ConfigOption,
@@ -22,7 +21,6 @@ from celosia.sw.report.files import require_writable, write_json
 
 if TYPE_CHECKING:
     from celosia.hw.contract.config import NpuConfig
-    from celosia.sw.compiler.ir import Graph
     from celosia.sw.program.file import Program
     from celosia.sw.report.places import Place, PresetPlace
 
@@ -80,9 +78,9 @@ def analyze_command(
 ) -> None:
     """Analyse a model."""
     from celosia.hw.contract.named import resolve_config
+    from celosia.sw.cli.profiling import advice_of
     from celosia.sw.compiler.build import compile_model
     from celosia.sw.compiler.cost.times import MemoryTiming
-    from celosia.sw.profile.advice import advise
     from celosia.sw.profile.profile import predicted_profile
     from celosia.sw.report import analysis, places
 
@@ -111,11 +109,7 @@ def analyze_command(
         show("", analysis.headline(profile, fit, whose, width))
         most = None if all_ else analysis.MOST_LAYERS
         show("Operators", analysis.operator_lines(profile, width, most=most, blocks=blocks))
-        graph = None if batch > 1 or program.host_segments else _lowered(model, fold=fold)
-        advice = advise(profile, graph, checks=0 if quick else None, progress=status.update)
-        untried = "--quick leaves that out" if quick else ""
-        if graph is None:
-            untried = "a run is of several samples" if batch > 1 else "the NPU has not all of it"
+        advice, untried = advice_of(profile, model, fold=fold, quick=quick, progress=status.update)
         lines = analysis.advice_lines(advice, profile, width, untried)
         show("What to change, and the cycles it saves", lines)
         alone: list[PresetPlace] = []
@@ -127,17 +121,3 @@ def analyze_command(
     if json is not None:
         figures = places.place_figures(alone, boards)
         write_json(json, analysis.analysis_figures(profile, fit, whose, advice, figures))
-
-
-def _lowered(model: Path, *, fold: bool) -> Graph | None:
-    """Return the model as the compiler lowers it as a whole, if it does."""
-    from celosia.sw.compiler.frontends.tflite import convert as frontend
-    from celosia.sw.compiler.lower import lower
-    from celosia.sw.compiler.passes.fold_channels import fold_channels
-
-    try:
-        graph = lower(frontend.load(model))
-    except CelosiaError:
-        # It has samples that are computed one by one.
-        return None
-    return fold_channels(graph) if fold else graph

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from celosia.errors import CelosiaError
 from celosia.sw.cli.opening import LATENCY_CYCLES, open_device_for
 from celosia.sw.compiler.cost.times import MemoryTiming
+from celosia.sw.profile.advice import Advice, advise
 from celosia.sw.profile.profile import Profile, measured_profile, predicted_profile
 from celosia.sw.program.file import Program
 from celosia.sw.report.files import write_json
 from celosia.sw.report.samples import Sample
 
-__all__ = ["TimelineOption", "check_timeline", "measure", "predict", "write_timeline"]
+if TYPE_CHECKING:
+    from celosia.sw.compiler.ir import Graph
+
+__all__ = ["TimelineOption", "advice_of", "check_timeline", "measure", "predict", "write_timeline"]
 
 TimelineOption = Annotated[
     Path | None,
@@ -77,6 +81,55 @@ def measure(
         # The counters are of all samples.
         result = replace(result, segments=result.segments[: len(program.segments)], counters={})
     return measured_profile(program, samples, result, timing)
+
+
+def advice_of(
+    profile: Profile,
+    model: Path,
+    *,
+    fold: bool,
+    quick: bool,
+    progress: Callable[[str], object] = lambda text: None,
+) -> tuple[list[Advice], str]:
+    """Say what to change about a model, and why no change of it was tried, if none was.
+
+    Parameters
+    ----------
+    profile : Profile
+        Predicted.
+    model : Path
+        The file it was compiled from.
+    fold : bool
+        Whether channels that are constant were removed.
+    quick : bool
+        Whether to leave out what compiles a changed model.
+    progress : callable
+        Is given a few words before something that takes time.
+    """
+    program = profile.program
+    whole = program.batch == 1 and not program.host_segments and model.suffix != ".celosia"
+    graph = _lowered(model, fold=fold) if whole else None
+    untried = "--quick leaves that out" if quick else ""
+    if model.suffix == ".celosia":
+        untried = "a program does not contain the model"
+    elif graph is None:
+        several = program.batch > 1
+        untried = "a run is of several samples" if several else "the NPU has not all of it"
+    return advise(profile, graph, checks=0 if quick else None, progress=progress), untried
+
+
+def _lowered(model: Path, *, fold: bool) -> Graph | None:
+    """Return the model as the compiler lowers it as a whole, if it does."""
+    from celosia.sw.compiler.frontends.tflite import convert as frontend
+    from celosia.sw.compiler.lower import lower
+    from celosia.sw.compiler.passes.fold_channels import fold_channels
+
+    try:
+        graph = lower(frontend.load(model))
+    except CelosiaError:
+        # It has samples that are computed one by one.
+        return None
+    return fold_channels(graph) if fold else graph
 
 
 def check_timeline(path: Path | None, device: str) -> None:

@@ -20,7 +20,8 @@ from celosia.sw.cli.common import (
     output_console,
 )
 from celosia.sw.cli.opening import LATENCY_CYCLES, memory_options
-from celosia.sw.cli.profiling import measure, predict
+from celosia.sw.cli.profiling import advice_of, measure, predict
+from celosia.sw.profile.advice import Advice
 from celosia.sw.program.file import Program
 from celosia.sw.report.files import require_writable, write_bytes, write_json
 from celosia.sw.report.samples import Sample, load_samples, random_samples
@@ -46,6 +47,8 @@ Examples:
   celosia report kws_int8.tflite -o report.html --config large --json report.json
 
   celosia report kws_int8.tflite -o report.html --input kws_int8.npy --latency 32
+
+  celosia report kws_int8.tflite -o report.html --energy
 
   celosia report kws.celosia -o report.html --device none
 """
@@ -127,17 +130,30 @@ def report_command(
             help="Chance, each cycle, that the simulated memory refuses or delays. Default: 0.",
         ),
     ] = None,
+    energy: Annotated[
+        bool,
+        typer.Option(
+            "--energy",
+            help="Also microjoules, as a range: the run once more, in a simulator that counts what"
+            " changes (built the first time).",
+        ),
+    ] = False,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Advice without trying changes of the model."),
+    ] = False,
     json: JsonOption = None,
 ) -> None:
     """Write the page."""
+    from celosia.sw.energy.measure import energy_of, require_measurable
     from celosia.sw.report.host import measure_host
     from celosia.sw.report.html.figures import report_figures
     from celosia.sw.report.html.page import report_page
 
     require_writable(output, json)
     times = _times(device)
-    if times is Times.NONE and (stalls is not None or input_ is not None):
-        option = "--stalls" if stalls is not None else "--input"
+    if times is Times.NONE and (stalls is not None or input_ is not None or energy):
+        option = "--stalls" if stalls is not None else "--energy" if energy else "--input"
         raise CelosiaError(
             f"{option} without a run", "a prediction knows of neither", "use --device sim"
         )
@@ -151,6 +167,9 @@ def report_command(
         "stall_probability": stalls or 0.0,
     }
     runs = times is Times.SIM and bool(program.npu_segments)
+    sample = None
+    if energy:
+        require_measurable(program.config, "dram")
     if runs:
         sample = _sample(program, input_, array, seed, quantize=quantize)
         conditions["input"] = "random" if input_ is None else input_.name
@@ -159,7 +178,20 @@ def report_command(
             profile = measure(program, sample, memory, latency)
     else:
         profile = predict(program, latency)
-    figures = report_figures(profile, measure_host(program), conditions=conditions)
+    with error_console().status("looking for what to change") as status:
+        expected = predict(program, latency)
+        advice, _ = advice_of(expected, model, fold=fold, quick=quick, progress=status.update)
+    joules = None
+    if energy:
+        assert sample is not None
+        joules = energy_of(program, inputs=[sample], console=error_console()).figures()
+    figures = report_figures(
+        profile,
+        measure_host(program),
+        conditions=conditions,
+        advice=[_entry(advised) for advised in advice],
+        energy=joules,
+    )
     page = report_page(figures).encode()
     write_bytes(output, page)
     if json is not None:
@@ -169,6 +201,16 @@ def report_command(
         f"{output}: {len(page):,} bytes; {profile.cycles:,} cycles on {program.config.name}, {how}",
         soft_wrap=True,
     )
+
+
+def _entry(advice: Advice) -> dict[str, Any]:
+    """Return an advice as the page takes it."""
+    return {
+        "title": advice.rule.replace("-", " "),
+        "text": advice.text,
+        "layer": advice.layers[0] if advice.layers else None,
+        "cycles": advice.saved_cycles,
+    }
 
 
 def _times(asked: Times | None) -> Times:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from celosia.hw.contract.config import preset
+from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.profile.profile import predicted_profile
 from celosia.sw.program.file import Program
@@ -150,7 +151,8 @@ def test_the_browser_shows_what_was_measured(tmp_path: Path) -> None:
     ]
 
     seen = probed(text, tmp_path)
-    expected = ["summary", "timeline", "memory", "roofline", "layers", "split", "conditions"]
+    expected = ["summary", "timeline", "memory", "roofline", "layers", "split", "advice"]
+    expected.append("conditions")
     assert seen["sections"] == expected
     assert min(seen["ink"]) > 20
     assert seen["wide"] == 0
@@ -260,3 +262,25 @@ def test_nothing_is_written_if_it_cannot_be(tmp_path: Path) -> None:
         assert result.exit_code == 2, result.output
         assert words in " ".join(result.stderr.split())
         assert {path.name for path in tmp_path.iterdir()} == {"digits.tflite"}
+
+
+def test_the_page_has_the_advice_of_analyze(tmp_path: Path) -> None:
+    builder = ModelBuilder()
+    rng = np.random.default_rng(0)
+    x = builder.input((1, 8, 8, 8), scale=0.1)
+    for shape in ((65, 3, 3, 8), (8, 3, 3, 65)):
+        weights = rng.integers(-127, 128, shape, np.int8)
+        x = builder.conv2d(x, weights, w_scales=0.01, scale=0.2)
+    model = tmp_path / "odd.tflite"
+    model.write_bytes(builder.finish([x]))
+    page, report, analysis = (tmp_path / name for name in ("p.html", "p.json", "a.json"))
+    asked = (["report", "-o", str(page), "--device", "none", "--json", str(report)],)
+    for command, *more in (*asked, ["analyze", "--json", str(analysis)]):
+        assert run_cli(command, str(model), *more).exit_code == 0
+    shown = json.loads(report.read_text(encoding="utf-8"))["advice"]
+    wanted = json.loads(analysis.read_text(encoding="utf-8"))["advice"]
+    assert [(entry["text"], entry["cycles"]) for entry in shown] == [
+        (entry["text"], entry["saved_cycles"]) for entry in wanted
+    ]
+    assert "last tile" in {entry["title"] for entry in shown}
+    assert wanted[0]["text"].split(":")[0] in page.read_text(encoding="utf-8")
