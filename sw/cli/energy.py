@@ -111,9 +111,9 @@ def energy_command(
     from celosia.sw.energy.measure import measure_energy, require_measurable
     from celosia.sw.energy.record import put_energy
     from celosia.sw.energy.tables import (
-        account_table,
+        account_lines,
         condition_lines,
-        layer_energy_table,
+        layer_energy_lines,
         summary_lines,
     )
     from celosia.sw.program.file import Program
@@ -161,13 +161,11 @@ def energy_command(
         soft_wrap=True,
     )
     console = output_console()
-    console.print(account_table(energy))
+    tables = account_lines(energy, console.width)
     if layers:
-        console.print()
-        console.print(layer_energy_table(energy))
-    console.print()
-    for line in [*summary_lines(energy, clock), *condition_lines(energy)]:
-        console.print(line, soft_wrap=True)
+        tables += ["", *layer_energy_lines(energy, console.width)]
+    for line in [*tables, "", *summary_lines(energy, clock), *condition_lines(energy)]:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
     if json is not None:
         write_json(json, energy.figures())
     if record is not None:

@@ -8,13 +8,14 @@ from celosia.errors import printable
 from celosia.sw.energy.model import NOT_MODELLED, Energy, Item, Part, Range, pair_text
 from celosia.sw.energy.published import sources
 from celosia.sw.energy.record import RecordedEnergy
+from celosia.sw.report.columns import Column, table_lines
 from rich.table import Table
 
 __all__ = [
-    "account_table",
+    "account_lines",
     "condition_lines",
     "energy_table",
-    "layer_energy_table",
+    "layer_energy_lines",
     "summary_lines",
 ]
 
@@ -50,21 +51,42 @@ def _percent(shares: tuple[float, float]) -> str:
     return " to ".join(dict.fromkeys(f"{share:.0%}" for share in sorted(shares)))
 
 
-def account_table(energy: Energy) -> Table:
-    """Return each event with its count and its energy, and the parts."""
-    numbers = ["events", "activity", "pJ each", "uJ", "of chip"]
-    table = _table(f"energy of an inference: {UNITS}", "part", numbers)
+def account_lines(energy: Energy, width: int) -> list[str]:
+    """Return each event with its count and its energy, and the parts, as a table.
+
+    Parameters
+    ----------
+    energy : Energy
+    width : int
+        Of the terminal: columns go by their importance, no number is cut.
+    """
+    rows: list[tuple[str, ...]] = []
     for part, whole in energy.parts.items():
         share = "" if part is Part.MEMORY else _share(whole, energy.chip)
-        table.add_row(part.value, "", "", "", str(whole), share, style="bold")
+        rows.append((part.value, "", "", "", str(whole), share))
         for item in (item for item in energy.items if item.part is part):
-            table.add_row(
-                f"  {item.name}", _count(item), _activity(item), _each(item), str(item.energy), ""
-            )
-    table.add_section()
-    table.add_row("chip", "", "", "", str(energy.chip), "", style="bold")
-    table.add_row("chip and memory", "", "", "", str(energy.total), "", style="bold")
-    return table
+            texts = (_count(item), _activity(item), _each(item), str(item.energy), "")
+            rows.append((f"  {item.name}", *texts))
+    rows.append(("chip", "", "", "", str(energy.chip), ""))
+    rows.append(("chip and memory", "", "", "", str(energy.total), ""))
+    names = ("part", "events", "activity", "pJ each", "uJ", "of chip")
+    return _lines(f"energy of an inference: {UNITS}", names, (0, 2, 4, 3, 0, 1), rows, width)
+
+
+def _lines(
+    title: str,
+    names: Sequence[str],
+    importances: Sequence[int],
+    rows: Sequence[tuple[str, ...]],
+    width: int,
+) -> list[str]:
+    columns = [
+        Column(title=name, cells=cells, importance=importance, right=index > 0)
+        for index, (name, importance, cells) in enumerate(
+            zip(names, importances, zip(*rows, strict=True), strict=True)
+        )
+    ]
+    return [title, *table_lines(columns, width)]
 
 
 def _count(item: Item) -> str:
@@ -81,18 +103,23 @@ def _each(item: Item) -> str:
     return " to ".join(dict.fromkeys(f"{bound:{digits}}" for bound in (low, high)))
 
 
-def layer_energy_table(energy: Energy) -> Table:
-    """Return the layers: what each takes of every part, in nanojoules."""
-    numbers = ["cycles", *SHORT.values(), "chip", "memory"]
-    table = _table("layers: nanojoules, at least and at most", "layer", numbers)
+def layer_energy_lines(energy: Energy, width: int) -> list[str]:
+    """Return the layers as a table: what each takes of every part, in nanojoules.
+
+    Parameters
+    ----------
+    energy : Energy
+    width : int
+        Of the terminal, as for `account_lines`.
+    """
+    rows = []
     for layer in energy.layers:
-        ranges = [*(layer.parts[part] for part in SHORT), layer.chip, layer.parts[Part.MEMORY]]
-        table.add_row(
-            printable(layer.name),
-            f"{layer.cycles:,}",
-            *(str(own.times(NJ_A_UJ)) if own.high_uj else "" for own in ranges),
-        )
-    return table
+        ranges = [layer.chip, layer.parts[Part.MEMORY], *(layer.parts[part] for part in SHORT)]
+        texts = (str(own.times(NJ_A_UJ)) if own.high_uj else "" for own in ranges)
+        rows.append((printable(layer.name), f"{layer.cycles:,}", *texts))
+    names = ("layer", "cycles", "chip", "memory", *SHORT.values())
+    importances = (0, 1, 0, 2, 3, 3, 3, 3, 3, 3)
+    return _lines("layers: nanojoules, at least and at most", names, importances, rows, width)
 
 
 def energy_table(energies: Iterable[Energy | RecordedEnergy]) -> Table:
