@@ -17,8 +17,8 @@ __all__ = ["BENCHMARK", "DIGITS", "Sources"]
 BENCHMARK = ("ad01_int8", "kws_int8", "resnet8_int8", "sww_int8", "vww_96_int8")
 """Models of MLPerf Tiny, in the order of the tables."""
 DIGITS = "digits_int8"
-BESIDE = "models/keras"
-"""Folder of models beside the source tree, in ``shared``: layers as Keras converts them."""
+BESIDE = ("models/keras", "mlperf_tiny/inputs")
+"""Folders beside the source tree, in ``shared``: layers as Keras converts them, real inputs."""
 
 
 class Sources:
@@ -60,19 +60,20 @@ class Sources:
         return self.root / "examples" / folder / f"{name}.tflite"
 
     def beside(self, name: str) -> Path:
-        """Return a file of the layers that Keras converts.
+        """Return a file of the layers that Keras converts, or of the benchmark's real inputs.
 
         Raises
         ------
         NotHereError
             If it is not there.
         """
-        path = self.root.parent / "shared" / BESIDE / name
-        if path.is_file():
-            return path
+        for folder in BESIDE:
+            path = self.root.parent / "shared" / folder / name
+            if path.is_file():
+                return path
         raise NotHereError(
             f"figures made of {name}",
-            f"it is not in ../shared/{BESIDE}, beside the source tree",
+            f"it is not in ../shared/{{{','.join(BESIDE)}}}, beside the source tree",
             "they stay as they are",
         )
 
