@@ -25,6 +25,7 @@ ALLOWED = {
     "compile": "sw/celosia/__init__.py",
     "energy": "sw/celosia/__init__.py",
     "fit": "sw/celosia/__init__.py",
+    "from_keras": "sw/celosia/__init__.py",
     "load_program": "sw/celosia/__init__.py",
     "open": "sw/celosia/__init__.py",
     # What docs/own_model.md promises of a device: the variables of the program that it has run.
