@@ -9,6 +9,7 @@ celosia.sw.docgen.sessions`` runs it and records what it prints.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -96,9 +97,13 @@ def _run(sources: Sources, command: str, folder: Path) -> list[str]:
     for word in words:
         if re.fullmatch(r"\w+\.tflite", word) and not (folder / word).exists():
             shutil.copyfile(sources.beside(word), folder / word)
+    # As wide as a pipe is. GNU readline, where it is loaded, puts a width behind Python's back into
+    # what children inherit; an environment that is given does not have it.
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     result = subprocess.run(
         [str(program), *words[1:]],
         cwd=folder,
+        env=environment,
         capture_output=True,
         text=True,
         timeout=TIME_OUT_S,
