@@ -10,8 +10,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # Stamps: an extra is installed again only when pyproject.toml has changed.
 DEMO_STAMP := $(VENV)/.installed-demo
 DEV_STAMP := $(VENV)/.installed-dev
+SITE_STAMP := $(VENV)/.installed-site
 
-.PHONY: help demo quick test campaign lint format docs figures screenshots clean
+.PHONY: help demo quick test campaign lint format docs site figures screenshots clean
 
 help:
 	@echo "make demo    compile the digit classifier, run it on the RTL, check every tensor"
@@ -21,6 +22,7 @@ help:
 	@echo "make lint    ruff, mypy, codespell"
 	@echo "make format  let ruff rewrite the sources"
 	@echo "make docs    write what is generated: pages, header, picture, figures in README.md and docs/"
+	@echo "make site    the documentation as web pages, in build/site"
 	@echo "make figures  measure on the RTL what README.md and docs/ cite, and write it (minutes)"
 	@echo "make screenshots  take the pictures of the report in docs/ (needs chromium)"
 	@echo "make clean   remove build products (not $(VENV), not the simulator cache)"
@@ -57,6 +59,12 @@ format: $(DEV_STAMP)
 docs: $(DEV_STAMP)
 	$(BIN)/python -m celosia.sw.docgen.pages
 
+# Strict: a link or an anchor that leads nowhere is an error.
+site: $(SITE_STAMP)
+	$(BIN)/python -m celosia.sw.docgen.site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file build/mkdocs.yml
+	@echo "build/site/index.html"
+
 # The records of cycles. Those of builds and syntheses: celosia build, resources, clock --record.
 CYCLES := docs/figures/cycles.json
 figures: $(DEV_STAMP)
@@ -90,4 +98,9 @@ $(DEMO_STAMP): pyproject.toml | $(BIN)/python
 $(DEV_STAMP): pyproject.toml | $(BIN)/python
 	@echo "installing celosia[dev] into $(VENV)"
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(SITE_STAMP): pyproject.toml | $(BIN)/python
+	@echo "installing celosia[site] into $(VENV)"
+	@$(PIP) --editable '.[site]'
 	@touch $@

@@ -165,7 +165,11 @@ def test_no_machine_paths() -> None:
 def test_examples_are_shipped() -> None:
     patterns = SETUPTOOLS["package-data"]["celosia.examples"]
     shipped = {path for pattern in patterns for path in (ROOT / "examples").glob(pattern)}
-    assert {path.name for path in shipped} >= {"digits_int8.tflite", "samples.npz"}
+    models = set((ROOT / "examples").rglob("*_int8.tflite"))
+    inputs = {*(ROOT / "examples").rglob("*.np[yz]")}
+    # A licence goes wherever what it is of goes.
+    assert shipped >= models | inputs | set((ROOT / "examples").rglob("LICENSE"))
+    assert len(models) >= 6
 
 
 def test_readme_names_the_operators_that_are_supported() -> None:

@@ -55,6 +55,7 @@ __all__ = [
     "compile",
     "energy",
     "fit",
+    "from_keras",
     "load_program",
     "open",
 ]
@@ -139,6 +140,45 @@ def compile(
     from celosia.sw.compiler.build import compile_model
 
     return compile_model(model, resolve_config(config), **options)
+
+
+def from_keras(model: Any, samples: Any, path: str | os.PathLike[str] | None = None) -> bytes:
+    """Convert a Keras model to the ``.tflite`` file that the NPU wants: int8 throughout.
+
+    Parameters
+    ----------
+    model : keras.Model
+        With the shapes of its inputs known, all but the batch.
+    samples : array, [count, ...], or sequence of arrays
+        Typical inputs, a few hundred, from which the ranges of activations are taken; for a model
+        with several inputs one array for each.
+    path : path, optional
+        Where to write the file as well.
+
+    Returns
+    -------
+    bytes
+        The file's contents, as `compile` takes them.
+
+    Raises
+    ------
+    CelosiaError
+        If TensorFlow is not installed (``pip install "celosia[keras]"``), or the file cannot be
+        written.
+    ModelError
+        If it is no Keras model, a shape is not known, or the converter refuses it.
+    InputError
+        If the samples are not those of the model's inputs.
+    """
+    from celosia.sw.compiler.frontends.keras import convert_keras
+    from celosia.sw.report.files import require_writable, write_bytes
+
+    target = None if path is None else Path(path)
+    require_writable(target)
+    content = convert_keras(model, samples)
+    if target is not None:
+        write_bytes(target, content)
+    return content
 
 
 def check(

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from celosia.errors import CelosiaError, printable
+from celosia.examples import MLPERF_TINY
 from celosia.hw.contract.config import ConfigError, NpuConfig
 from celosia.hw.contract.named import resolve_config
 from celosia.sw.cli.common import (
@@ -74,7 +75,6 @@ Examples:
 """
 SCHEMA = 1
 """Version of the JSON file's keys."""
-MODELS = Path("../shared/mlperf_tiny")
 DEFAULT_CONFIGS = ("base", "large")
 DEFAULT = Conditions()
 ENERGY_MEMORY = "dram"
@@ -98,7 +98,9 @@ def bench_command(
     models: Annotated[
         Path | None,
         typer.Option(
-            "--models", metavar="DIR", help=f"Folder of .tflite models. Default: {MODELS}."
+            "--models",
+            metavar="DIR",
+            help="Folder of .tflite models. Default: those of MLPerf Tiny (examples/mlperf_tiny).",
         ),
     ] = None,
     model: Annotated[
@@ -161,7 +163,7 @@ def bench_command(
     widths = _numbers("--bus", bus, low=1)
     paths = list(model or [])
     if models is not None or not paths:
-        paths += find_models(models or MODELS)
+        paths += find_models(models or MLPERF_TINY)
     for path in paths:
         if not path.is_file():
             raise CelosiaError(f"model {path}", "there is no such file", "check the path")

@@ -57,7 +57,7 @@ Examples:
 
   celosia fit kws_int8.tflite --board orangecrab --clock 60 --json fit.json
 
-  celosia fit ../shared/mlperf_tiny/*.tflite --board ulx3s
+  celosia fit examples/mlperf_tiny/*.tflite --board ulx3s
 """
 BUILD_HELP = """
 Build a board's bitstream, and say what it takes of the FPGA and how fast it can be clocked.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from celosia.errors import CelosiaError, InputError
+from celosia.examples import MLPERF_TINY
 from celosia.hw.contract.named import resolve_config
 from celosia.hw.contract.uart import Identity
 from celosia.quantities import MHZ
@@ -55,7 +56,6 @@ Examples:
 
   celosia mlperf-dut --model ic --device uart:auto
 """
-MODELS = Path("../shared/mlperf_tiny")
 WAIT_S = 0.2
 CLOCK_MHZ = 80.0
 """Of a simulated device, unless the command says otherwise."""
@@ -65,7 +65,7 @@ TaskOption = Annotated[
 ]
 ModelFileOption = Annotated[
     Path | None,
-    typer.Option("--file", metavar="M.tflite", help=f"Its model. Default: the one in {MODELS}."),
+    typer.Option("--file", metavar="M.tflite", help="Its model. Default: in examples/mlperf_tiny."),
 ]
 DutConfigOption = Annotated[
     str | None,
@@ -212,7 +212,7 @@ def served_dut(
 
 
 def _model_path(task: Task, file: Path | None) -> Path:
-    path = file or MODELS / task.file
+    path = file or MLPERF_TINY / task.file
     if not path.is_file():
         raise InputError(
             f"model of {task.profile}",

@@ -43,7 +43,7 @@ INPUTS: dict[str, tuple[str, str, Callable[[Any], Floats]]] = {
     ),
     "vww_96_int8": ("vww_gray_float.npy", "a grey photograph", _photograph),
 }
-"""Of each model of MLPerf Tiny: a file of ``inputs`` beside it, what it is, and what to take."""
+"""Of each model of MLPerf Tiny: a file of real inputs, what it is, and what to take."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -55,10 +55,10 @@ def main(arguments: list[str] | None = None) -> None:
     sources = Sources(ROOT)
     for model in chosen.models:
         name, about, take = INPUTS[model]
-        path = sources.model(model)
+        path = sources.beside(name)
         program = sources.program(model, chosen.config)
         (info,) = program.inputs
-        values = take(np.load(path.parent / "inputs" / name, allow_pickle=False))
+        values = take(np.load(path, allow_pickle=False))
         if values.dtype != info.item:
             values = quantize_array(info, values)
         sample = {info.name: values.reshape(info.shape)}

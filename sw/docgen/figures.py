@@ -10,6 +10,7 @@ from celosia.sw.docgen.cycles import cycle_figure, cycle_table
 from celosia.sw.docgen.energy import energy_block, energy_figure
 from celosia.sw.docgen.fpga import fpga_figure, fpga_table
 from celosia.sw.docgen.marks import FigureError, NotHereError
+from celosia.sw.docgen.navigation import page_table
 from celosia.sw.docgen.sessions import recorded_session, run_session
 from celosia.sw.docgen.sources import Sources
 from celosia.sw.docgen.walk import walk_block
@@ -53,6 +54,8 @@ class Figures:
             return energy_block(self.sources, rest)
         if kind == "walk":
             return walk_block(self.sources, rest)
+        if name == "pages":
+            return page_table(self.sources.root)
         if name == "session":
             return run_session(self.sources, old)
         if name == "recorded session":

@@ -9,6 +9,7 @@ celosia.sw.docgen.sessions`` runs it and records what it prints.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -27,11 +28,12 @@ __all__ = ["main", "recorded_session", "run_session"]
 TIME_OUT_S = 600
 PROMPT = "$ "
 LEFT_OUT = "..."
+TINY = "examples/mlperf_tiny"
 RECORDED = (
     "celosia demo",
-    "celosia run kws_int8.tflite --input kws_int8.npy --check",
-    "celosia run ad01_int8.tflite --random 1 --check --batch 8",
-    "celosia run ad01_int8.tflite --random 1 --check --batch 16 --config large",
+    f"celosia run {TINY}/kws_int8.tflite --input {TINY}/kws_int8.npy --check",
+    f"celosia run {TINY}/ad01_int8.tflite --random 1 --check --batch 8",
+    f"celosia run {TINY}/ad01_int8.tflite --random 1 --check --batch 16 --config large",
     "celosia run transformer_int8.tflite --random 1 --check",
     "celosia run transformer_int8.tflite --random 1 --check --config large",
     "celosia run examples/digits/digits_int8.tflite --config tiny --random 1 --trace digits.fst"
@@ -93,13 +95,15 @@ def _run(sources: Sources, command: str, folder: Path) -> list[str]:
     if not (folder / "examples").exists():
         (folder / "examples").symlink_to(sources.root / "examples")
     for word in words:
-        target = folder / word
-        if re.fullmatch(r"\w+\.(tflite|npy)", word) and not target.exists():
-            inside = "inputs/" if word.endswith(".npy") else ""
-            shutil.copyfile(sources.beside(f"{inside}{word}"), target)
+        if re.fullmatch(r"\w+\.tflite", word) and not (folder / word).exists():
+            shutil.copyfile(sources.beside(word), folder / word)
+    # As wide as a pipe is. GNU readline, where it is loaded, puts a width behind Python's back into
+    # what children inherit; an environment that is given does not have it.
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     result = subprocess.run(
         [str(program), *words[1:]],
         cwd=folder,
+        env=environment,
         capture_output=True,
         text=True,
         timeout=TIME_OUT_S,

@@ -17,8 +17,8 @@ __all__ = ["BENCHMARK", "DIGITS", "Sources"]
 BENCHMARK = ("ad01_int8", "kws_int8", "resnet8_int8", "sww_int8", "vww_96_int8")
 """Models of MLPerf Tiny, in the order of the tables."""
 DIGITS = "digits_int8"
-BESIDE = ("mlperf_tiny", "models/keras")
-"""Folders of models beside the source tree, from ``shared``."""
+BESIDE = ("models/keras", "mlperf_tiny/inputs")
+"""Folders beside the source tree, in ``shared``: layers as Keras converts them, real inputs."""
 
 
 class Sources:
@@ -55,19 +55,12 @@ class Sources:
         return find_energy(self.records / "energy.json", model, config)
 
     def model(self, name: str) -> Path:
-        """Return a model's file, by its stem.
-
-        Raises
-        ------
-        NotHereError
-            If it is not there: the benchmark's models are beside the source tree.
-        """
-        if name == DIGITS:
-            return self.root / f"examples/digits/{DIGITS}.tflite"
-        return self.beside(f"{name}.tflite")
+        """Return a model's file, by its stem."""
+        folder = "digits" if name == DIGITS else "mlperf_tiny"
+        return self.root / "examples" / folder / f"{name}.tflite"
 
     def beside(self, name: str) -> Path:
-        """Return a file of the benchmark, or of the layers that Keras converts.
+        """Return a file of the layers that Keras converts, or of the benchmark's real inputs.
 
         Raises
         ------

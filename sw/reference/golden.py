@@ -2,7 +2,7 @@
 
 Every intermediate tensor is returned, so that a test can say which layer went wrong::
 
-    model = GoldenModel("../shared/mlperf_tiny/kws_int8.tflite")
+    model = GoldenModel("examples/mlperf_tiny/kws_int8.tflite")
     tensors = model.run([window])              # {name: int8 array}
     result = tensors[model.outputs[0].name]
     by_index = model.run_by_index([window])    # {index: array}, when names repeat

@@ -21,7 +21,7 @@ from celosia.sim.board.terminals import simulated_terminals
 from celosia.sw.driver.device import Device
 from celosia.sw.program.file import Program
 
-from tests.kit.places import BENCHMARK, DIGITS, benchmark_model
+from tests.kit.places import DIGITS, KWS_INPUT, benchmark_model
 from tests.kit.tools import needs_simulator
 
 BOARD = "ulx3s"
@@ -105,7 +105,7 @@ def test_models_on_a_board_equal_the_simulator(
 
 def test_the_keyword_is_recognised(board: ServedBoard) -> None:
     program = model("kws")
-    values = np.load(BENCHMARK / "inputs" / "kws_int8.npy").reshape(program.inputs[0].shape)
+    values = np.load(KWS_INPUT).reshape(program.inputs[0].shape)
     with celosia.open(board.device, CONFIG) as device:
         output = device.run(program, [values]).output.ravel()
     assert int(output[5]) == 127

@@ -33,7 +33,7 @@ from celosia.sw.report.samples import Sample, random_samples
 from celosia.toolchain import BuildError
 from typer.testing import CliRunner
 
-from tests.kit.places import BENCHMARK, DIGITS, SAMPLES
+from tests.kit.places import DIGITS, SAMPLES, benchmark_model
 
 CONFIG = "nano"
 SEED = 2026
@@ -169,7 +169,7 @@ def main() -> int:
         assert isinstance(gates, NetlistDevice)
         assert isinstance(rtl, SimDevice)
         for name in options.models:
-            path = BENCHMARK / f"{name}_int8.tflite"
+            path = benchmark_model(name)
             program = compile_model(path, preset(CONFIG))
             started = time.monotonic()
             samples = random_samples(program, options.random, SEED)

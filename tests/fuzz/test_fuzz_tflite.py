@@ -90,7 +90,7 @@ def bases() -> list[bytes]:
     for folder in (ROOT / "examples", SHARED):
         files += sorted(folder.rglob("*.tflite")) if folder.is_dir() else []
     small = [path for path in files if path.stat().st_size <= LARGEST_BASE]
-    return [*built(), *(path.read_bytes() for path in small)]
+    return [*built(), *dict.fromkeys(path.read_bytes() for path in small)]
 
 
 # ---------------------------------------------------------------------- mutations

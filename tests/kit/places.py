@@ -6,29 +6,52 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["BENCHMARK", "DIGITS", "ROOT", "SAMPLES", "SHARED", "benchmark_model", "needs_benchmark"]
+__all__ = [
+    "BENCHMARK",
+    "DIGITS",
+    "FLOAT_INPUTS",
+    "KWS_INPUT",
+    "ROOT",
+    "SAMPLES",
+    "SHARED",
+    "benchmark_input",
+    "benchmark_model",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
 """Beside the checkout; may be missing."""
-BENCHMARK = SHARED / "mlperf_tiny"
+BENCHMARK = ROOT / "examples/mlperf_tiny"
+KWS_INPUT = BENCHMARK / "kws_int8.npy"
+FLOAT_INPUTS = SHARED / "mlperf_tiny/inputs"
+"""Real inputs of the other models; may be missing."""
 DIGITS = ROOT / "examples/digits/digits_int8.tflite"
 SAMPLES = ROOT / "examples/digits/samples.npz"
 
-_MISSING = "needs ../shared/mlperf_tiny"
-needs_benchmark = pytest.mark.skipif(not BENCHMARK.is_dir(), reason=_MISSING)
-
 
 def benchmark_model(name: str) -> Path:
-    """Return the file of a model of MLPerf Tiny, ``kws`` for instance, or skip without them.
+    """Return the file of a model of MLPerf Tiny, ``kws`` for instance.
 
     Raises
     ------
     AssertionError
-        If the models are there, and there is none of that name.
+        If there is none of that name.
     """
-    if not BENCHMARK.is_dir():
-        pytest.skip(_MISSING)
     path = BENCHMARK / f"{name}_int8.tflite"
+    assert path.is_file(), f"{path} is not there"
+    return path
+
+
+def benchmark_input(name: str) -> Path:
+    """Return a file of real float inputs of MLPerf Tiny, or skip without them.
+
+    Raises
+    ------
+    AssertionError
+        If the inputs are there, and there is none of that name.
+    """
+    if not FLOAT_INPUTS.is_dir():
+        pytest.skip("needs ../shared/mlperf_tiny/inputs")
+    path = FLOAT_INPUTS / name
     assert path.is_file(), f"{path} is not there"
     return path

@@ -129,7 +129,7 @@ class Measurement:
         return {why: sum(layer.reasons[why] for layer in self.layers) for why in Reason}
 
     def figures(self) -> dict[str, Any]:
-        """Return everything as plain values, for JSON; the keys are in ``docs/performance.md``."""
+        """Return everything as plain values, for JSON; the keys are in ``docs/bench_json.md``."""
         word_bytes = self.config.bus_bytes
         return {
             "model": self.model,

@@ -60,7 +60,7 @@ class CycleRecord:
             self.entries[_key(entry)] = entry
 
     def add_impossible(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        """Put in what was asked for and cannot be; see ``impossible`` in docs/performance.md."""
+        """Put in what was asked for and cannot be; see ``impossible`` in docs/bench_json.md."""
         for entry in entries:
             self.entries[_key(entry)] = dict(entry)
 

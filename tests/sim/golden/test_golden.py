@@ -23,11 +23,11 @@ from celosia.sw.compiler.ops.registry import SUPPORTED
 from celosia.sw.reference.golden import OPERATORS as KNOWN
 from celosia.sw.reference.golden import GoldenModel, UnsupportedModelError
 
-from tests.kit.places import BENCHMARK, needs_benchmark
+from tests.kit.places import KWS_INPUT, benchmark_input, benchmark_model
 from tests.kit.random_models import OPERATORS, random_network, random_operator
 from tests.kit.references import assert_every_tensor_equal
 
-MODELS = ("ad01_int8", "kws_int8", "resnet8_int8", "sww_int8", "vww_96_int8")
+MODELS = ("ad01", "kws", "resnet8", "sww", "vww_96")
 
 Array = npt.NDArray[Any]
 
@@ -136,10 +136,9 @@ def test_grouped_convolution_equals_reference() -> None:
 # ---------------------------------------------------------------------- whole models
 
 
-@needs_benchmark
 @pytest.mark.parametrize("name", MODELS)
 def test_mlperf_tiny_model_on_random_inputs(name: str) -> None:
-    model = (BENCHMARK / f"{name}.tflite").read_bytes()
+    model = benchmark_model(name).read_bytes()
     rng = np.random.default_rng(6)
     shape = GoldenModel(model).inputs[0].shape
     batches = [[rng.integers(-128, 128, shape, dtype=np.int8)] for _ in range(3)]
@@ -154,11 +153,10 @@ def quantised(real: Array, model: GoldenModel) -> Array:
     return result
 
 
-@needs_benchmark
 def test_kws_on_a_real_input() -> None:
-    model = (BENCHMARK / "kws_int8.tflite").read_bytes()
+    model = benchmark_model("kws").read_bytes()
     golden_model = GoldenModel(model)
-    window = np.load(BENCHMARK / "inputs" / "kws_int8.npy").reshape(golden_model.inputs[0].shape)
+    window = np.load(KWS_INPUT).reshape(golden_model.inputs[0].shape)
     assert_every_tensor_equal(model, [window], what="kws")
     result = golden_model.run([window])[golden_model.outputs[0].name]
     expected = np.full((1, 12), -128, np.int8)
@@ -166,27 +164,24 @@ def test_kws_on_a_real_input() -> None:
     np.testing.assert_array_equal(result, expected)
 
 
-@needs_benchmark
 def test_vww_on_a_real_input() -> None:
-    model = (BENCHMARK / "vww_96_int8.tflite").read_bytes()
-    grey = np.load(BENCHMARK / "inputs" / "vww_gray_float.npy").reshape(96, 96, 1)
+    model = benchmark_model("vww_96").read_bytes()
+    grey = np.load(benchmark_input("vww_gray_float.npy")).reshape(96, 96, 1)
     image = quantised((np.repeat(grey, 3, axis=2) + 1) / 2, GoldenModel(model))
     assert_every_tensor_equal(model, [image], what="vww")
 
 
-@needs_benchmark
 def test_ad01_on_real_inputs() -> None:
-    model = (BENCHMARK / "ad01_int8.tflite").read_bytes()
-    windows = np.load(BENCHMARK / "inputs" / "ad_windows_float.npy")
+    model = benchmark_model("ad01").read_bytes()
+    windows = np.load(benchmark_input("ad_windows_float.npy"))
     batches = [[quantised(window, GoldenModel(model))] for window in windows]
     assert_every_tensor_equal(model, *batches, what="ad01")
 
 
-@needs_benchmark
 def test_sww_on_real_inputs() -> None:
-    model = (BENCHMARK / "sww_int8.tflite").read_bytes()
+    model = benchmark_model("sww").read_bytes()
     golden_model = GoldenModel(model)
-    with np.load(BENCHMARK / "inputs" / "sww_specs_float.npz") as archive:
+    with np.load(benchmark_input("sww_specs_float.npz")) as archive:
         specs, labels = archive["specs"], archive["labels"]
     batches = [[quantised(spec, golden_model)] for spec in specs]
     assert_every_tensor_equal(model, *batches, what="sww")

@@ -26,7 +26,7 @@ from celosia.sw.report.fit import fit_program
 from celosia.sw.report.fpga_results import published_results
 
 from tests.kit.command_line import run_cli
-from tests.kit.places import ROOT, benchmark_model, needs_benchmark
+from tests.kit.places import ROOT, benchmark_model
 from tests.kit.stateful_models import window_model
 
 REPORT = BuildReport(
@@ -209,7 +209,6 @@ def test_an_npu_that_does_not_fit(tmp_path: Path) -> None:
     assert "a smaller model" not in text
 
 
-@needs_benchmark
 @pytest.mark.parametrize("name", ["ad01", "kws", "resnet8", "sww", "vww_96"])
 def test_every_benchmark_fits_the_ulx3s(name: str) -> None:
     result = run_cli("fit", benchmark_model(name), "--board", "ulx3s")

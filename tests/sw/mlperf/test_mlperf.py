@@ -21,14 +21,13 @@ from celosia.sw.mlperf.session import Session
 from celosia.sw.mlperf.tasks import TASKS
 from celosia.sw.program.file import Program
 
-from tests.kit.places import BENCHMARK, needs_benchmark
+from tests.kit.places import BENCHMARK, KWS_INPUT, benchmark_input
 from tests.kit.tools import needs_simulator
 
 CLOCK_HZ = 50_000_000
 LINE_S = 120.0
 
 pytestmark = [
-    needs_benchmark,
     needs_simulator,
     pytest.mark.xdist_group("rtl-base"),
 ]
@@ -95,7 +94,7 @@ def test_identification(device: Device) -> None:
 
 def test_kws_result_and_time(device: Device) -> None:
     runner = Runner("kws", device)
-    values = np.load(BENCHMARK / "inputs" / "kws_int8.npy").reshape(-1)
+    values = np.load(KWS_INPUT).reshape(-1)
     assert values.size == 490
     runner.load(values.astype(np.int8).tobytes())
     lines = runner.ask("infer 3 1")
@@ -129,9 +128,7 @@ def test_pixels_become_signed(device: Device) -> None:
 
 def test_anomaly_score_is_the_reconstruction_error(device: Device) -> None:
     runner = Runner("ad", device)
-    window = (
-        np.load(BENCHMARK / "inputs" / "ad_windows_float.npy").astype("<f4").reshape(-1, 640)[0]
-    )
+    window = np.load(benchmark_input("ad_windows_float.npy")).astype("<f4").reshape(-1, 640)[0]
     runner.load(window.tobytes())
     (got,) = scores(runner.ask("infer 1 0"))
     out = runner.program.outputs[0]
@@ -170,7 +167,7 @@ def test_garbage_without_an_end_is_dropped(device: Device) -> None:
 def test_command_on_a_terminal() -> None:
     """The runner opens the terminal, closes it and opens it again."""
     script = Path(sys.executable).with_name("celosia")
-    command = [script, "mlperf-dut", "--model", "kws", "--file", BENCHMARK / TASKS["kws"].file]
+    command = [script, "mlperf-dut", "--model", "kws"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -23,7 +23,7 @@ from celosia.sw.mlperf.tasks import TASKS
 from tests.kit.board_model import BoardModel, PtyBoard
 from tests.kit.command_line import run_cli
 from tests.kit.device_machine import DeviceMachine
-from tests.kit.places import BENCHMARK, ROOT, needs_benchmark
+from tests.kit.places import BENCHMARK, KWS_INPUT, ROOT, benchmark_input
 from tests.kit.tools import needs_simulator
 
 RUNNER = ROOT / "tests/kit/mlperf_runner"
@@ -40,7 +40,6 @@ ad01:
 """
 
 pytestmark = [
-    needs_benchmark,
     pytest.mark.skipif(os.name != "posix", reason="there are no pseudo-terminals"),
 ]
 
@@ -64,7 +63,7 @@ def write_data(folder: Path, profile: str, rows: list[tuple[bytes, int, str]]) -
 def test_accuracy_is_the_runners_and_ours(tmp_path: Path) -> None:
     program = celosia.compile(BENCHMARK / TASKS["kws"].file, config="base")
     values = np.random.default_rng(5).integers(-128, 128, (6, 490), np.int8)
-    values[0] = np.load(BENCHMARK / "inputs" / "kws_int8.npy").reshape(-1)
+    values[0] = np.load(KWS_INPUT).reshape(-1)
     with celosia.open("emu", "base") as emulator:
         shape = program.inputs[0].shape
         classes = [int(emulator.run(program, [v.reshape(shape)]).output.argmax()) for v in values]
@@ -91,7 +90,7 @@ def test_accuracy_is_the_runners_and_ours(tmp_path: Path) -> None:
 @needs_simulator
 @pytest.mark.xdist_group("rtl-base")
 def test_performance_is_that_of_the_cycles(tmp_path: Path) -> None:
-    window = np.load(BENCHMARK / "inputs" / "ad_windows_float.npy").astype("<f4").reshape(-1, 640)
+    window = np.load(benchmark_input("ad_windows_float.npy")).astype("<f4").reshape(-1, 640)
     # Files of two windows; performance takes the first of each.
     content = window[:2].tobytes()
     write_data(tmp_path, "ad01", [(content, index % 2, ",2560,2560") for index in range(5)])
