@@ -74,8 +74,8 @@ LEFT_OUT = {
         "python -m celosia.sim.board.sdram_figures *",
         "python -m tests.*",
     ),
-    "it needs a Verilog simulator; tests/e2e/test_verilog_export.py does it": (
-        "celosia verilog * --testbench *",
+    "it takes long, or needs a Verilog simulator; tests/e2e/test_verilog_export.py does it": (
+        "celosia verilog *",
         "cd bench && *",
     ),
     "it needs the public runner and its data; tests/sw/mlperf does it with a runner of its own": (
