@@ -11,7 +11,6 @@ import typer
 from celosia.errors import CelosiaError
 from celosia.sw.cli.opening import LATENCY_CYCLES, open_device_for
 from celosia.sw.compiler.cost.times import MemoryTiming
-from celosia.sw.profile.advice import Advice, advise
 from celosia.sw.profile.profile import Profile, measured_profile, predicted_profile
 from celosia.sw.program.file import Program
 from celosia.sw.report.files import write_json
@@ -19,6 +18,7 @@ from celosia.sw.report.samples import Sample
 
 if TYPE_CHECKING:
     from celosia.sw.compiler.ir import Graph
+    from celosia.sw.profile.advice import Advice
 
 __all__ = ["TimelineOption", "advice_of", "check_timeline", "measure", "predict", "write_timeline"]
 
@@ -106,6 +106,8 @@ def advice_of(
     progress : callable
         Is given a few words before something that takes time.
     """
+    from celosia.sw.profile.advice import advise
+
     program = profile.program
     whole = program.batch == 1 and not program.host_segments and model.suffix != ".celosia"
     graph = _lowered(model, fold=fold) if whole else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from celosia.errors import CelosiaError, InputError
@@ -21,10 +21,12 @@ from celosia.sw.cli.common import (
 )
 from celosia.sw.cli.opening import LATENCY_CYCLES, memory_options
 from celosia.sw.cli.profiling import advice_of, measure, predict
-from celosia.sw.profile.advice import Advice
 from celosia.sw.program.file import Program
 from celosia.sw.report.files import require_writable, write_bytes, write_json
 from celosia.sw.report.samples import Sample, load_samples, random_samples
+
+if TYPE_CHECKING:
+    from celosia.sw.profile.advice import Advice
 
 __all__ = ["register"]
 

@@ -10,6 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from celosia.hw.contract.config import ConfigError, NpuConfig
 from celosia.quantities import KIB
@@ -44,6 +45,9 @@ ACTIVATIONS = (
     *("RELU_0_TO_1", "RELU_N1_TO_1", "TANH"),
 )
 """Functions that a convolution has no activation of its own for, or that the file has apart."""
+
+
+Kind = TypeVar("Kind", bound=NpuOp)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,11 +128,21 @@ def _one(op: NpuOp) -> str:
     return f"#{op.origin.index} {op.origin.name}"
 
 
+def _all(graph: Graph, kind: type[Kind]) -> list[Kind]:
+    """Return the operators of the kind that a rule is about, in order."""
+    return [op for op in graph.npu_ops if isinstance(op, kind)]
+
+
+def _outputs(graph: Graph, kind: type[NpuOp]) -> set[str]:
+    """Return the tensors that operators of one kind write."""
+    return {op.output for op in _all(graph, kind)}
+
+
 def _fixed_outputs(graph: Graph) -> set[str]:
     """Return tensors whose channels the model's user counts: outputs, and what leads there."""
-    fixed = set(graph.outputs)
+    fixed, chosen = set(graph.outputs), _outputs(graph, ConvOp)
     for op in reversed(graph.npu_ops):
-        if op.output in fixed and not isinstance(op, ConvOp):
+        if op.output in fixed - chosen:
             fixed.update(op.inputs)
     return fixed
 
@@ -153,9 +167,9 @@ def _last_tile(case: Case) -> Iterator[Proposal]:
     graph, cols = case.graph, case.config.cols
     if graph is None:
         return
-    fixed = _fixed_outputs(graph)
-    for op in graph.npu_ops:
-        if not isinstance(op, ConvOp) or op.depthwise or op.output in fixed:
+    fixed, views = _fixed_outputs(graph), _outputs(graph, ReshapeOp)
+    for op in _all(graph, ConvOp):
+        if op.depthwise or op.output in fixed:
             continue
         extra = op.cout % cols
         if not 0 < extra <= cols // FEW or op.cout < cols:
@@ -163,8 +177,8 @@ def _last_tile(case: Case) -> Iterator[Proposal]:
         tiles = ceil_div(op.cout, cols)
         readers = [
             reader
-            for reader in graph.consumers(op.output)
-            if isinstance(reader, NpuOp) and not isinstance(reader, ReshapeOp)
+            for reader in graph.npu_ops
+            if op.output in reader.inputs and reader.output not in views
         ]
         layers = case.layers([op])
 
@@ -187,8 +201,8 @@ def _input_channels(case: Case) -> Iterator[Proposal]:
     graph, rows = case.graph, case.config.rows
     if graph is None:
         return
-    for op in graph.npu_ops:
-        if not isinstance(op, ConvOp) or op.depthwise or op.input not in graph.inputs:
+    for op in _all(graph, ConvOp):
+        if op.depthwise or op.input not in graph.inputs:
             continue
         extra = op.cin % rows
         if not 0 < extra <= rows // FEW or op.cin < rows or len(graph.consumers(op.input)) > 1:
@@ -212,14 +226,13 @@ def _leading_reshape(case: Case) -> Iterator[Proposal]:
     graph = case.graph
     if graph is None:
         return
-    for op in graph.npu_ops:
-        if not isinstance(op, ReshapeOp) or op.input not in graph.inputs:
+    for op in _all(graph, ReshapeOp):
+        if op.input not in graph.inputs:
             continue
-        readers = graph.consumers(op.output)
-        if len(graph.consumers(op.input)) > 1 or len(readers) != 1:
+        if len(graph.consumers(op.input)) > 1 or len(graph.consumers(op.output)) != 1:
             continue
-        (first,) = readers
-        if not isinstance(first, ConvOp):
+        first = next((conv for conv in _all(graph, ConvOp) if op.output in conv.inputs), None)
+        if first is None:
             continue
 
         def change(op: NpuOp = op) -> Change:
@@ -240,16 +253,17 @@ def _last_function(case: Case) -> Iterator[Proposal]:
     graph = case.graph
     if graph is None:
         return
+    reasons = dict.fromkeys(_outputs(graph, SoftmaxOp), "the largest score stays the largest")
+    for table in _all(graph, TableOp):
+        if table.origin.name in MONOTONE:
+            reasons[table.output] = "it is monotone, so a threshold can be one of its input"
     for op in graph.npu_ops:
         if op.output not in graph.outputs or graph.consumers(op.output):
             continue
-        if isinstance(op, SoftmaxOp):
-            why = "the largest score stays the largest"
-        elif isinstance(op, TableOp) and op.origin.name in MONOTONE:
-            why = "it is monotone, so a threshold can be one of its input"
-        else:
+        if op.output not in reasons:
             continue
-        if graph.tensors[op.input].shape != graph.tensors[op.output].shape:
+        why = reasons[op.output]
+        if graph.tensors[op.inputs[0]].shape != graph.tensors[op.output].shape:
             continue
 
         def change(op: NpuOp = op) -> Change:
@@ -269,8 +283,8 @@ def _softmax_rows(case: Case) -> Iterator[Proposal]:
     graph = case.graph
     if graph is None:
         return
-    for op in graph.npu_ops:
-        if isinstance(op, SoftmaxOp) and op.rows > 1:
+    for op in _all(graph, SoftmaxOp):
+        if op.rows > 1:
             yield Proposal(
                 text=f"{_one(op)} has {op.rows:,} rows of {op.channels}, and each row takes"
                 f" {SOFTMAX_ROW_CYCLES} cycles besides its channels': half as many rows (of an"
@@ -286,13 +300,11 @@ def _activations(case: Case) -> Iterator[Proposal]:
     if graph is None:
         return
     groups: dict[str, list[NpuOp]] = defaultdict(list)
-    for op in graph.npu_ops:
-        if not isinstance(op, TableOp) or op.origin.name not in ACTIVATIONS:
+    convolved = _outputs(graph, ConvOp)
+    for op in _all(graph, TableOp):
+        if op.origin.name not in ACTIVATIONS or op.output in graph.outputs:
             continue
-        if op.output in graph.outputs:
-            continue
-        before = graph.producer(op.input)
-        if isinstance(before, ConvOp) and len(graph.consumers(op.input)) == 1:
+        if op.input in convolved and len(graph.consumers(op.input)) == 1:
             groups[op.origin.name].append(op)
     for name, ops in groups.items():
 
@@ -383,8 +395,8 @@ def _orders(case: Case) -> Iterator[Proposal]:
         return
     state = {name for variable in graph.state for name in (variable.before, variable.after)}
     groups: dict[str, list[MoveOp]] = defaultdict(list)
-    for op in graph.npu_ops:
-        if not isinstance(op, MoveOp) or len(op.sources) != 1 or op.constants:
+    for op in _all(graph, MoveOp):
+        if len(op.sources) != 1 or op.constants:
             continue
         before, after = graph.tensors[op.sources[0]], graph.tensors[op.output]
         if before.elements == after.elements and not state & {before.name, after.name}:
