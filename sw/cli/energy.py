@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from celosia.errors import CelosiaError, InputError
 from celosia.hw.contract.named import resolve_config
 from celosia.sw.cli.common import (
     FoldOption,
@@ -19,7 +18,15 @@ from celosia.sw.cli.common import (
     output_console,
     result_console,
 )
-from celosia.sw.cli.completing import complete_config
+from celosia.sw.cli.options import (
+    LATENCY_CYCLES,
+    ArrayOption,
+    ProgramArgument,
+    ProgramConfigOption,
+    QuantizeOption,
+    RandomOption,
+)
+from celosia.sw.cli.programs import PROGRAM_SUFFIX, program_of
 
 __all__ = ["register"]
 
@@ -53,24 +60,14 @@ def register(app: typer.Typer) -> None:
 
 
 def energy_command(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A .tflite model or a .celosia program.")
-    ],
+    model: ProgramArgument,
     input_: Annotated[
         Path | None,
         typer.Option("--input", "-i", metavar="X.npy|X.npz", help="Inputs, one sample or many."),
     ] = None,
-    array: Annotated[
-        str | None,
-        typer.Option("--array", metavar="NAME", help="The array of X.npz to use."),
-    ] = None,
-    quantize: Annotated[
-        bool,
-        typer.Option("--quantize", help="Quantise float inputs with the model's parameters."),
-    ] = False,
-    random: Annotated[
-        int, typer.Option("--random", metavar="N", min=0, help="Also run N random inputs.")
-    ] = 0,
+    array: ArrayOption = None,
+    quantize: QuantizeOption = False,
+    random: RandomOption = 0,
     seed: Annotated[
         int, typer.Option("--seed", metavar="S", min=0, help="Seed of random inputs.")
     ] = 0,
@@ -78,16 +75,7 @@ def energy_command(
         int,
         typer.Option("--limit", metavar="N", min=1, help="Take the first N samples of --input."),
     ] = 1,
-    config: Annotated[
-        str | None,
-        typer.Option(
-            "--config",
-            metavar="NAME|FILE.json",
-            autocompletion=complete_config,
-            help="Hardware configuration: a preset or a JSON file with fields of NpuConfig."
-            " Default: what the program was compiled for, or base.",
-        ),
-    ] = None,
+    config: ProgramConfigOption = None,
     fold: FoldOption = False,
     host: HostOption = HostChoice.ALLOW,
     memory: Annotated[
@@ -97,7 +85,7 @@ def energy_command(
     latency: Annotated[
         int,
         typer.Option("--latency", metavar="CYCLES", min=1, help="Of the simulated memory."),
-    ] = 8,
+    ] = LATENCY_CYCLES,
     clock: Annotated[
         float,
         typer.Option("--clock", metavar="MHZ", min=0.001, help="For GOPS and milliwatts."),
@@ -107,7 +95,7 @@ def energy_command(
     json: JsonOption = None,
 ) -> None:
     """Account for an inference."""
-    from celosia.sw.compiler.build import compile_model
+    from celosia.sw.cli.samples import check_input_options
     from celosia.sw.energy.measure import measure_energy, require_measurable
     from celosia.sw.energy.record import put_energy
     from celosia.sw.energy.tables import (
@@ -116,32 +104,22 @@ def energy_command(
         layer_energy_lines,
         summary_lines,
     )
-    from celosia.sw.program.file import Program
     from celosia.sw.report.files import require_writable, write_json
     from celosia.sw.report.samples import load_samples, random_samples
 
     require_writable(json, record)
     chosen = None if config is None else resolve_config(config)
-    if model.suffix == ".celosia":
-        if fold:
-            raise CelosiaError(
-                "--fold", f"{model} is compiled already", "give --fold to celosia compile"
-            )
-        program = Program.load(model)
-        if chosen is not None:
-            program.require(chosen)
-        require_measurable(program.config, memory)
-    else:
+    if model.suffix != PROGRAM_SUFFIX:
         chosen = chosen or resolve_config("base")
-        require_measurable(chosen, memory)
-        program = compile_model(model, chosen, fold=fold, host=host.value)
+        require_measurable(chosen, memory)  # before it is compiled
+    program = program_of(model, chosen, fold=fold, host=host)
+    check_input_options(input_, array=array, quantize=quantize)
     about, samples = [], []
     if input_ is not None:
-        samples += load_samples(program.inputs, input_, array=array, quantize=quantize)[:limit]
+        samples += load_samples(
+            program.inputs, input_, array=array, quantize=quantize, batch=program.batch
+        )[:limit]
         about.append(input_.name)
-    elif array is not None or quantize:
-        option = "--array" if array is not None else "--quantize"
-        raise InputError(option, "it needs an --input", "add one")
     if random or not samples:
         samples += random_samples(program, random or 1, seed)
         about.append(f"random, seed {seed}")

@@ -10,16 +10,15 @@ from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.uart import Identity
 from celosia.sw.cli.common import error_console
+from celosia.sw.cli.options import LATENCY_CYCLES
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.opening import SIMULATED, UART
 from celosia.sw.program.file import Program
 from rich.progress import BarColumn, DownloadColumn, Progress
 
-__all__ = ["LATENCY_CYCLES", "board_line", "find_device", "memory_options", "open_device_for"]
+__all__ = ["board_line", "find_device", "memory_options", "open_device_for"]
 
 MEMORY_BYTES = 16 * 1024 * 1024
-LATENCY_CYCLES = 8
-"""Of the simulated memory, unless a command says otherwise."""
 
 
 def memory_options(

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from celosia.errors import CelosiaError
-from celosia.sw.cli.opening import LATENCY_CYCLES, open_device_for
+from celosia.sw.cli.opening import open_device_for
+from celosia.sw.cli.options import LATENCY_CYCLES
+from celosia.sw.cli.programs import PROGRAM_SUFFIX
 from celosia.sw.compiler.cost.times import MemoryTiming
 from celosia.sw.profile.profile import Profile, measured_profile, predicted_profile
 from celosia.sw.program.file import Program
@@ -109,10 +111,10 @@ def advice_of(
     from celosia.sw.profile.advice import advise
 
     program = profile.program
-    whole = program.batch == 1 and not program.host_segments and model.suffix != ".celosia"
+    whole = program.batch == 1 and not program.host_segments and model.suffix != PROGRAM_SUFFIX
     graph = _lowered(model, fold=fold) if whole else None
     untried = "--quick leaves that out" if quick else ""
-    if model.suffix == ".celosia":
+    if model.suffix == PROGRAM_SUFFIX:
         untried = "a program does not contain the model"
     elif graph is None:
         several = program.batch > 1

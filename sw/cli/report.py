@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from celosia.errors import CelosiaError, InputError
+from celosia.errors import CelosiaError
 from celosia.hw.contract.named import resolve_config
 from celosia.sw.cli.common import (
     BatchOption,
@@ -19,8 +19,19 @@ from celosia.sw.cli.common import (
     help_text,
     output_console,
 )
-from celosia.sw.cli.opening import LATENCY_CYCLES, memory_options
+from celosia.sw.cli.opening import memory_options
+from celosia.sw.cli.options import (
+    LATENCY_CYCLES,
+    ArrayOption,
+    LatencyOption,
+    ProgramArgument,
+    ProgramConfigOption,
+    QuantizeOption,
+    StallsOption,
+)
 from celosia.sw.cli.profiling import advice_of, measure, predict
+from celosia.sw.cli.programs import program_of
+from celosia.sw.cli.samples import check_input_options
 from celosia.sw.program.file import Program
 from celosia.sw.report.files import require_writable, write_bytes, write_json
 from celosia.sw.report.samples import Sample, load_samples, random_samples
@@ -69,24 +80,14 @@ def register(app: typer.Typer) -> None:
 
 
 def report_command(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A .tflite model or a .celosia program.")
-    ],
+    model: ProgramArgument,
     output: Annotated[
         Path,
         typer.Option(
             "--output", "-o", metavar="R.html", dir_okay=False, help="Where to write the page."
         ),
     ],
-    config: Annotated[
-        str | None,
-        typer.Option(
-            "--config",
-            metavar="NAME|FILE.json",
-            help="Hardware configuration: a preset or a JSON file with fields of NpuConfig."
-            " Default: what the program was compiled for, or base.",
-        ),
-    ] = None,
+    config: ProgramConfigOption = None,
     device: Annotated[
         Times | None,
         typer.Option(
@@ -99,39 +100,16 @@ def report_command(
         Path | None,
         typer.Option("--input", "-i", metavar="X.npy|X.npz", help="The input."),
     ] = None,
-    array: Annotated[
-        str | None,
-        typer.Option("--array", metavar="NAME", help="The array of X.npz to use."),
-    ] = None,
-    quantize: Annotated[
-        bool,
-        typer.Option("--quantize", help="Quantise float inputs with the model's parameters."),
-    ] = False,
+    array: ArrayOption = None,
+    quantize: QuantizeOption = False,
     seed: Annotated[
         int, typer.Option("--seed", metavar="S", min=0, help="Of the random input and the stalls.")
     ] = 0,
     fold: FoldOption = False,
     batch: BatchOption = 1,
     host: HostOption = HostChoice.ALLOW,
-    latency: Annotated[
-        int | None,
-        typer.Option(
-            "--latency",
-            metavar="CYCLES",
-            min=1,
-            help=f"Latency of system memory. Default: {LATENCY_CYCLES}.",
-        ),
-    ] = None,
-    stalls: Annotated[
-        float | None,
-        typer.Option(
-            "--stalls",
-            metavar="P",
-            min=0.0,
-            max=0.99,
-            help="Chance, each cycle, that the simulated memory refuses or delays. Default: 0.",
-        ),
-    ] = None,
+    latency: LatencyOption = None,
+    stalls: StallsOption = None,
     energy: Annotated[
         bool,
         typer.Option(
@@ -147,7 +125,7 @@ def report_command(
     json: JsonOption = None,
 ) -> None:
     """Write the page."""
-    from celosia.sw.energy.measure import energy_of, require_measurable
+    from celosia.sw.energy.measure import measure_energy, require_measurable
     from celosia.sw.report.host import measure_host
     from celosia.sw.report.html.figures import report_figures
     from celosia.sw.report.html.page import report_page
@@ -160,7 +138,8 @@ def report_command(
             f"{option} without a run", "a prediction knows of neither", "use --device sim"
         )
     memory = memory_options("sim", latency, stalls, seed)
-    program = _program(model, config, fold=fold, batch=batch, host=host)
+    chosen = None if config is None else resolve_config(config)
+    program = program_of(model, chosen, fold=fold, batch=batch, host=host)
     conditions: dict[str, Any] = {
         "model_file": model.name,
         "fold": fold,
@@ -168,25 +147,25 @@ def report_command(
         "one_by_one": program.one_by_one,
         "stall_probability": stalls or 0.0,
     }
+    expected = predict(program, latency)
     runs = times is Times.SIM and bool(program.npu_segments)
-    sample = None
     if energy:
         require_measurable(program.config, "dram")
+    about = "random" if input_ is None else input_.name
+    sample = _sample(program, input_, array, seed, quantize=quantize)
+    profile = expected
     if runs:
-        sample = _sample(program, input_, array, seed, quantize=quantize)
-        conditions["input"] = "random" if input_ is None else input_.name
-        conditions["seed"] = seed
+        conditions |= {"input": about, "seed": seed}
         with error_console().status("running on the RTL"):
             profile = measure(program, sample, memory, latency)
-    else:
-        profile = predict(program, latency)
     with error_console().status("looking for what to change") as status:
-        expected = predict(program, latency)
         advice, _ = advice_of(expected, model, fold=fold, quick=quick, progress=status.update)
     joules = None
     if energy:
-        assert sample is not None
-        joules = energy_of(program, inputs=[sample], console=error_console()).figures()
+        cycles = latency or LATENCY_CYCLES
+        errors = error_console()
+        accounted = measure_energy(program, [sample], about, latency_cycles=cycles, console=errors)
+        joules = accounted.figures()
     figures = report_figures(
         profile,
         measure_host(program),
@@ -227,23 +206,6 @@ def _times(asked: Times | None) -> Times:
     return Times.NONE if missing else Times.SIM
 
 
-def _program(
-    model: Path, config: str | None, *, fold: bool, batch: int, host: HostChoice
-) -> Program:
-    if model.suffix != ".celosia":
-        from celosia.sw.compiler.build import compile_model
-
-        chosen = resolve_config("base" if config is None else config)
-        return compile_model(model, chosen, fold=fold, batch=batch, host=host.value)
-    if fold or batch > 1:
-        option = "--fold" if fold else "--batch"
-        raise CelosiaError(option, f"{model} is compiled already", "give it to celosia compile")
-    program = Program.load(model)
-    if config is not None:
-        program.require(resolve_config(config))
-    return program
-
-
 def _sample(
     program: Program, path: Path | None, array: str | None, seed: int, *, quantize: bool
 ) -> Sample:
@@ -252,7 +214,5 @@ def _sample(
             program.inputs, path, array=array, quantize=quantize, batch=program.batch
         )
         return found[0]
-    if array is not None or quantize:
-        option = "--array" if array is not None else "--quantize"
-        raise InputError(option, "it needs an --input", "add one")
+    check_input_options(path, array=array, quantize=quantize)
     return random_samples(program, 1, seed)[0]

@@ -29,13 +29,28 @@ from celosia.sw.cli.common import (
 )
 from celosia.sw.cli.completing import complete_config, complete_device
 from celosia.sw.cli.opening import (
-    LATENCY_CYCLES,
     board_line,
     find_device,
     memory_options,
     open_device_for,
 )
+from celosia.sw.cli.options import (
+    ArrayOption,
+    LatencyOption,
+    ProgramArgument,
+    QuantizeOption,
+    RandomOption,
+    StallsOption,
+)
 from celosia.sw.cli.profiling import TimelineOption, check_timeline, write_timeline
+from celosia.sw.cli.programs import PROGRAM_SUFFIX, program_of
+from celosia.sw.cli.results import (
+    MAX_LISTED_SAMPLES,
+    answered_right,
+    print_results,
+    stacked_outputs,
+)
+from celosia.sw.cli.samples import check_jobs, check_labels, chosen_samples
 from celosia.sw.cli.tracing import (
     FromOption,
     ToOption,
@@ -46,15 +61,13 @@ from celosia.sw.cli.tracing import (
     trace_figures,
 )
 from celosia.sw.driver.device import Device
-from celosia.sw.driver.opening import SIMULATED, UART
 from celosia.sw.driver.result import Result
 from celosia.sw.program.file import Program
 from celosia.sw.report.files import require_writable, write_arrays, write_json
 from celosia.sw.report.host import host_figures, measure_host, share_line
-from celosia.sw.report.lines import check_line, timing_lines
-from celosia.sw.report.samples import Sample, load_labels, random_samples
+from celosia.sw.report.lines import check_line
+from celosia.sw.report.samples import Sample
 from celosia.sw.report.stream import load_state, load_stream, require_state
-from rich.console import Console
 
 __all__ = ["register"]
 
@@ -124,7 +137,6 @@ Examples:
 
   celosia run kws_int8.tflite --device uart:/dev/ttyUSB0
 """
-MAX_LISTED_SAMPLES = 50
 MAX_LABELLED_SAMPLES = 3
 """Listed of those whose accuracy is what is asked for."""
 MOST_JOBS = 64
@@ -138,9 +150,7 @@ def register(app: typer.Typer) -> None:
 
 
 def run_command(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A .tflite model or a .celosia program.")
-    ],
+    model: ProgramArgument,
     input_: Annotated[
         Path | None,
         typer.Option(
@@ -186,18 +196,9 @@ def run_command(
             help="Steps in time from one window of --stream to the next. Default: its length.",
         ),
     ] = None,
-    array: Annotated[
-        str | None,
-        typer.Option("--array", metavar="NAME", help="The array of X.npz to use."),
-    ] = None,
-    quantize: Annotated[
-        bool,
-        typer.Option("--quantize", help="Quantise float inputs with the model's parameters."),
-    ] = False,
-    random: Annotated[
-        int,
-        typer.Option("--random", metavar="N", min=0, help="Also run N random inputs."),
-    ] = 0,
+    array: ArrayOption = None,
+    quantize: QuantizeOption = False,
+    random: RandomOption = 0,
     seed: Annotated[
         int, typer.Option("--seed", metavar="S", min=0, help="Seed of random inputs and stalls.")
     ] = 0,
@@ -250,25 +251,8 @@ def run_command(
         ),
     ] = None,
     json: JsonOption = None,
-    latency: Annotated[
-        int | None,
-        typer.Option(
-            "--latency",
-            metavar="CYCLES",
-            min=1,
-            help=f"Latency of the simulated memory. Default: {LATENCY_CYCLES}.",
-        ),
-    ] = None,
-    stalls: Annotated[
-        float | None,
-        typer.Option(
-            "--stalls",
-            metavar="P",
-            min=0.0,
-            max=0.99,
-            help="Chance, each cycle, that the simulated memory refuses or delays. Default: 0.",
-        ),
-    ] = None,
+    latency: LatencyOption = None,
+    stalls: StallsOption = None,
     counters: Annotated[
         bool, typer.Option("--counters", help="Also print the performance counters.")
     ] = False,
@@ -293,11 +277,12 @@ def run_command(
     more: dict[str, Any] = {}
     known: list[int] = []
     classes = None
-    _require_fitting(program, device, labels, input_, random, stream, jobs, check, stalls)
+    check_labels(labels, input_, random, stream)
+    check_jobs(program, device, jobs, check=check, stalls=stalls)
     if stream is None:
         if hop is not None:
             raise InputError("--hop", "it is about the windows of a --stream", "add one")
-        samples, known, classes = _samples(
+        samples, known, classes = chosen_samples(
             console, program, input_, labels, array, random, seed, quantize=quantize, pixels=pixels
         )
     elif input_ is not None or random:
@@ -322,7 +307,7 @@ def run_command(
     times = measure_host(program)
     figures |= host_figures(program, times)
     most = MAX_LABELLED_SAMPLES if labels is not None else MAX_LISTED_SAMPLES
-    _print_results(console, program, results, figures, most, listed=stream is not None)
+    print_results(console, program, results, figures, most, listed=stream is not None)
     if stream is not None and cut.left:
         console.print(f"{cut.left} at the end of {stream} make no window", markup=False)
     if times:
@@ -333,7 +318,7 @@ def run_command(
         )
     if board:
         console.print(f"one inference: {board}", markup=False)
-    right = _right(results, known)
+    right = answered_right(results, known)
     if right is not None:
         result_console().print(f"class equal to the label: {right} of {len(known)}")
         figures |= {"right": right, "labelled": len(known)}
@@ -365,7 +350,7 @@ def run_command(
         "input": str(input_) if input_ else None,
     }
     if save is not None:
-        write_arrays(save, _stacked(results))
+        write_arrays(save, stacked_outputs(results))
     if state_out is not None:
         write_arrays(state_out, kept)
     if json is not None:
@@ -387,31 +372,14 @@ def _program(
 ) -> tuple[Program, str, Path]:
     """Return the program to run, the device, and the model that it is checked against."""
     chosen: NpuConfig | None = None if config is None else resolve_config(config)
-    if model.suffix != ".celosia":
-        from celosia.sw.compiler.build import compile_model
-
+    compiled = model.suffix == PROGRAM_SUFFIX
+    if not compiled:
         if against is not None:
             raise CelosiaError("--against", f"{model} is the model itself", "leave --against out")
-        device, config_found = find_device(device, chosen)
-        return (
-            compile_model(model, config_found, fold=fold, batch=batch, host=host.value),
-            device,
-            model,
-        )
-    for option, given in (("--fold", fold), ("--batch", batch > 1)):
-        if given:
-            raise CelosiaError(
-                option, f"{model} is compiled already", f"give {option} to celosia compile"
-            )
-    program = Program.load(model)
-    if host is HostChoice.REFUSE and program.host_segments:
-        raise CelosiaError(
-            "--host refuse",
-            f"{len(program.host_segments)} parts of {model} run on the host",
-            "leave --host out, or compile the model with --host refuse to see why",
-        )
-    if chosen is not None:
-        program.require(chosen)
+        device, chosen = find_device(device, chosen)
+    program = program_of(model, chosen, fold=fold, batch=batch, host=host)
+    if not compiled:
+        return program, device, model
     if check and against is None:
         raise CelosiaError(
             f"cannot check {model}",
@@ -419,75 +387,6 @@ def _program(
             "name the model with --against MODEL.tflite",
         )
     return program, find_device(device, program.config)[0], against or model
-
-
-def _samples(
-    console: Console,
-    program: Program,
-    path: Path | None,
-    labels: Path | None,
-    array: str | None,
-    count: int,
-    seed: int,
-    *,
-    quantize: bool,
-    pixels: bool,
-) -> tuple[list[Sample], list[int], Labels | None]:
-    """Return the inputs, the labels of the first of them if their file has any, and --labels."""
-    samples: list[Sample] = []
-    known: list[int] = []
-    classes: Labels | None = None
-    if path is not None:
-        from celosia.sw.accuracy.figures import kind_of
-        from celosia.sw.accuracy.inputs import labelled_samples
-
-        samples, classes = labelled_samples(
-            program, path, labels, array=array, quantize=quantize, pixels=pixels
-        )
-        if classes is not None:
-            kind_of(program, classes)  # refuses what is meaningless before anything runs
-        elif path.is_file():
-            found = load_labels(path, len(samples))
-            known = [] if found is None else [int(label) for label in found]
-    elif array is not None or quantize or pixels:
-        option = "--array" if array is not None else "--quantize" if quantize else "--pixels"
-        raise InputError(option, "it needs an --input", "add one")
-    elif count == 0:
-        console.print(f"no --input given: one random input, seed {seed}")
-        count = 1
-    return samples + random_samples(program, count, seed), known, classes
-
-
-def _require_fitting(
-    program: Program,
-    device: str,
-    labels: Path | None,
-    input_: Path | None,
-    random: int,
-    stream: Path | None,
-    jobs: int,
-    check: bool,
-    stalls: float | None,
-) -> None:
-    """Refuse options that contradict one another."""
-    if labels is not None and (input_ is None or random or stream is not None):
-        raise InputError(
-            "--labels", "they are of the samples of an --input", "give it alone, without --random"
-        )
-    if jobs == 1:
-        return
-    if device.startswith(UART) or check or stalls:
-        cause = (
-            f"{device} is one device"
-            if device.startswith(UART)
-            else "a check is one process"
-            if check
-            else "with --stalls, cycles depend on what was run before"
-        )
-        raise InputError("--jobs", cause, "leave it out")
-    from celosia.sw.accuracy.workers import require_independent
-
-    require_independent(program)
 
 
 def _run_jobs(
@@ -544,61 +443,3 @@ def _run(
     seconds = time.monotonic() - started
     figures = run_figures(program, kind, report.results, seconds) | check_figures(report)
     return figures, report.results, report.state
-
-
-def _print_results(
-    console: Console,
-    program: Program,
-    results: list[Result],
-    figures: dict[str, Any],
-    most: int,
-    *,
-    listed: bool,
-) -> None:
-    """Print what `most` inferences gave; `listed`: of every one, they are steps in time."""
-    word = "step" if listed or program.persistent else "sample"
-    most = len(results) if listed else most
-    console.print(
-        f"{program.model} on {figures['device']}, configuration {program.config.name}",
-        soft_wrap=True,
-        markup=False,
-    )
-    for number, run in enumerate(figures["runs"][:most]):
-        for name, text in run["outputs"].items():
-            which = f"{word} {number}: " if len(results) > 1 else ""
-            result_console().print(f"{which}{name}: {text}", soft_wrap=True, markup=False)
-    if len(results) > most:
-        console.print(f"... {len(results) - most} more {word}s")
-    for line in timing_lines(program, results[0], figures):
-        console.print(line, soft_wrap=True)
-    cycles = [result.cycles for result in results if result.cycles is not None]
-    if len(set(cycles)) > 1:
-        console.print(f"over all samples: {min(cycles):,} to {max(cycles):,} cycles")
-    if cycles and figures["equal"] is None:  # a check takes time of its own
-        speed = sum(cycles) / figures["seconds"]
-        if figures["device"] in SIMULATED:
-            seconds = f"{figures['seconds']:.3g} s: {speed / 1e6:.2f} M cycles/s"
-            console.print(f"simulated in {seconds}")
-    # Of a few it says nothing, and a page that shows a run would change with every run.
-    many = len(results) > MAX_LISTED_SAMPLES and figures["equal"] is None
-    if many and figures["device"] == "emu":
-        console.print(f"emulated {len(results):,} inferences in {figures['seconds']:.3g} s")
-
-
-def _right(results: list[Result], labels: list[int]) -> int | None:
-    """Return how many of the labelled samples got the highest score for their label."""
-    if not labels or len(results) < len(labels) or len(results[0].outputs) != 1:
-        return None
-    scores = [result.output.reshape(-1) for result in results[: len(labels)]]
-    if not all(0 <= label < scores[0].size for label in labels):
-        return None
-    return sum(int(s.argmax()) == label for s, label in zip(scores, labels, strict=True))
-
-
-def _stacked(results: list[Result]) -> dict[str, Any]:
-    """Return the outputs by name; with several samples, those along a new first dimension."""
-    if len(results) == 1:
-        return dict(results[0].outputs)
-    return {
-        name: np.stack([result.outputs[name] for result in results]) for name in results[0].outputs
-    }

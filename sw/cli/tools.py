@@ -24,7 +24,7 @@ from celosia.sw.cli.common import (
     output_console,
     result_console,
 )
-from celosia.sw.cli.opening import LATENCY_CYCLES
+from celosia.sw.cli.options import LATENCY_CYCLES
 from celosia.sw.program.file import Program
 from celosia.sw.program.segments import NO_LAYER, HostSegment, LayerInfo, NpuSegment, Segment
 from celosia.sw.report.files import require_writable, write_bytes, write_json

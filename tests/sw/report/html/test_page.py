@@ -284,3 +284,15 @@ def test_the_page_has_the_advice_of_analyze(tmp_path: Path) -> None:
     ]
     assert "last tile" in {entry["title"] for entry in shown}
     assert wanted[0]["text"].split(":")[0] in page.read_text(encoding="utf-8")
+
+
+def test_energy_of_a_model_that_is_all_on_the_host_is_refused_in_words(tmp_path: Path) -> None:
+    builder = ModelBuilder()
+    x = builder.input((1, 8), scale=0.1)
+    y = builder.operator("LOG_SOFTMAX", [x], x.shape, scale=16 / 256, zero_point=127)
+    model, page = tmp_path / "host.tflite", tmp_path / "p.html"
+    model.write_bytes(builder.finish([y]))
+    result = run_cli("report", model, "-o", page, "--device", "sim", "--energy")
+    assert result.exit_code == 2
+    assert "all of it runs on the host" in result.output
+    assert not page.exists()
