@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from celosia.sw.docgen.navigation import navigation
 
-from tests.kit.places import ROOT
+from tests.kit.places import ROOT, tracked_files
 from tests.kit.tools import needs_simulator
 
 TIME_OUT_S = 300
@@ -153,21 +153,11 @@ def reason_of(command: str) -> str | None:
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of the files that git knows."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    if listed.returncode:
-        pytest.skip("not a git checkout")
     folder = tmp_path_factory.mktemp("clone")
-    for name in listed.stdout.split("\0"):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, folder / name)
+    for path in tracked_files():
+        copy = folder / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
     return folder
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from celosia.version import VERSION
 
+from tests.kit.places import tracked_files
+
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SETUPTOOLS = PROJECT["tool"]["setuptools"]
@@ -25,18 +27,7 @@ TEXT_SUFFIXES = {".py", ".md", ".toml", ".yaml", ".yml", ".cpp", ".h", ".txt", "
 
 def sources() -> list[Path]:
     """Return the project's files, without what tools leave behind."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    if listed.returncode:
-        pytest.skip("not a git checkout")
-    files = [ROOT / line for line in listed.stdout.splitlines()]
-    return [path for path in files if path.is_file() and path.suffix in TEXT_SUFFIXES]
+    return [path for path in tracked_files() if path.suffix in TEXT_SUFFIXES]
 
 
 def packages_in_tree() -> set[str]:

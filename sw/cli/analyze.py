@@ -15,7 +15,7 @@ from celosia.sw.cli.common import (
     JsonOption,
     error_console,
     help_text,
-    output_console,
+    result_console,
 )
 from celosia.sw.report.files import require_writable, write_json
 
@@ -87,7 +87,7 @@ def analyze_command(
     require_writable(json)
     chosen = resolve_config(config)
     memory = MemoryTiming() if latency is None else MemoryTiming(latency_cycles=latency)
-    console = output_console()
+    console = result_console()
     width = console.width
     blocks = console.encoding.lower().startswith("utf")
 

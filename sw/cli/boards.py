@@ -253,7 +253,7 @@ def _fit_everywhere(compile_for: Compile, target: Path | None) -> None:
 
     with error_console().status("") as status:
         _, places = fits_everywhere(compile_for, presets=False, progress=status.update)
-    console = output_console()
+    console = result_console()
     for line in board_lines(places, console.width):
         console.print(line, soft_wrap=True)
     if target is not None:

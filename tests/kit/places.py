@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ __all__ = [
     "SHARED",
     "benchmark_input",
     "benchmark_model",
+    "tracked_files",
 ]
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,3 +57,19 @@ def benchmark_input(name: str) -> Path:
     path = FLOAT_INPUTS / name
     assert path.is_file(), f"{path} is not there"
     return path
+
+
+def tracked_files() -> list[Path]:
+    """Return the project's files, without what tools leave behind; skip outside a git checkout."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    files = [ROOT / name for name in listed.stdout.split("\0")]
+    return [path for path in files if path.is_file()]

@@ -54,6 +54,8 @@ def test_quiet_leaves_what_was_asked_for_and_errors() -> None:
     # A report is left out, a listing is what the command is for.
     assert run_cli("compile", "digits.tflite", "-o", "d.celosia", "-q").output == ""
     assert "ulx3s" in run_cli("boards", "-q").stdout
+    assert "ulx3s" in run_cli("fit", "digits.tflite", "-q").stdout
+    assert "CONV_2D" in run_cli("analyze", "digits.tflite", "--quick", "-q").stdout
     failed = run_cli("-q", "run", "none.tflite")
     assert failed.exit_code == 2
     assert "none.tflite" in failed.stderr

@@ -14,19 +14,12 @@ from celosia.sw.profile.profile import Profile, Source, predicted_profile
 from celosia.sw.profile.spans import SAMPLE
 from celosia.sw.program.segments import NpuSegment
 from celosia.sw.report.bench.bench import Bench
-from celosia.sw.report.example import load_digits
 
 from tests.kit.divided import divided_model
+from tests.kit.places import DIGITS
 from tests.kit.tools import needs_simulator
 
 BASE = preset("base")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model") / "digits.tflite"
-    path.write_bytes(load_digits().model)
-    return path
 
 
 def test_a_sample_is_the_simulators() -> None:
@@ -58,8 +51,8 @@ def check_sums(profile: Profile) -> None:
 
 @needs_simulator
 @pytest.mark.xdist_group("rtl-base")
-def test_the_prediction_looks_like_the_rtl(model: Path) -> None:
-    run = Bench().measure(model, BASE)
+def test_the_prediction_looks_like_the_rtl() -> None:
+    run = Bench().measure(DIGITS, BASE)
     measured = run.profile
     assert measured is not None
     predicted = predicted_profile(measured.program)
