@@ -135,7 +135,7 @@ def report_command(
     if times is Times.NONE and (stalls is not None or input_ is not None or energy):
         option = "--stalls" if stalls is not None else "--energy" if energy else "--input"
         raise CelosiaError(
-            f"{option} without a run", "a prediction knows of neither", "use --device sim"
+            f"{option} without a run", "a prediction knows nothing of it", "use --device sim"
         )
     memory = memory_options("sim", latency, stalls, seed)
     chosen = None if config is None else resolve_config(config)

@@ -253,7 +253,7 @@ def test_nothing_is_written_if_it_cannot_be(tmp_path: Path) -> None:
     model.write_bytes(load_digits().model)
     for words, options in (
         ("there is no folder", ["-o", tmp_path / "none/r.html"]),
-        ("a prediction knows of neither", ["--device", "none", "--stalls", "0.5"]),
+        ("a prediction knows nothing of it", ["--device", "none", "--stalls", "0.5"]),
         ("it needs an --input", ["--array", "x"]),
         ("there is no such file", ["--input", tmp_path / "x.npy"]),
     ):
