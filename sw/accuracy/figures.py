@@ -9,15 +9,15 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 from celosia.errors import InputError
+from celosia.sw.accuracy.labels import Labels
 from celosia.sw.driver.result import Result
 from celosia.sw.program.file import Program
 from celosia.sw.program.tensors import TensorInfo
 from celosia.sw.report.samples import Sample
 
-__all__ = ["Accuracy", "Kind", "auc", "kind_of", "measure"]
+__all__ = ["Accuracy", "Kind", "auc", "kind_of", "measure", "measure_classes"]
 
 Reals = npt.NDArray[np.float64]
-Labels = npt.NDArray[np.int64]
 TWO = 2
 _THRESHOLD = 0.5
 """Of a probability: from here on the answer is class 1."""
@@ -141,7 +141,7 @@ def measure(
     )
     assert len(raw) == len(labels), "one label a sample"
     if kind is Kind.CLASSES:
-        return _classes(raw, labels)
+        return measure_classes(raw, labels)
     if kind is Kind.SCORE:
         return _score(out, raw[:, 0], labels)
     given = np.concatenate(
@@ -178,17 +178,26 @@ def auc(scores: Reals, positive: npt.NDArray[np.bool_]) -> float | None:
     return float(above / (wanted * others))
 
 
-def _classes(raw: npt.NDArray[np.generic], labels: Labels) -> Accuracy:
-    scores = raw.astype(np.float64)
-    classes = scores.shape[1]
-    answers = scores.argmax(axis=1)
-    highest = scores == scores.max(axis=1, keepdims=True)
+def measure_classes(scores: npt.NDArray[np.generic], labels: Labels) -> Accuracy:
+    """Compare a score of each class with the labels.
+
+    Parameters
+    ----------
+    scores : ndarray, shape [samples, classes]
+        The greatest is the answer.
+    labels : ndarray of int64, shape [samples]
+        Class of each sample.
+    """
+    values = scores.astype(np.float64)
+    classes = values.shape[1]
+    answers = values.argmax(axis=1)
+    highest = values == values.max(axis=1, keepdims=True)
     confusion = np.zeros((classes, classes), np.int64)
     np.add.at(confusion, (labels, answers), 1)
     if classes == TWO:
-        found = [auc(scores[:, 1] - scores[:, 0], labels == 1)]
+        found = [auc(values[:, 1] - values[:, 0], labels == 1)]
     else:
-        found = [auc(scores[:, one], labels == one) for one in range(classes)]
+        found = [auc(values[:, one], labels == one) for one in range(classes)]
     areas = [area for area in found if area is not None]
     return Accuracy(
         kind=Kind.CLASSES,

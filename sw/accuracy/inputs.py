@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from celosia.errors import InputError
 from celosia.sw.accuracy.folder import load_file, sample_files
-from celosia.sw.accuracy.labels import labels_by_name, labels_in_order, names_samples
+from celosia.sw.accuracy.labels import Labels, labels_by_name, labels_in_order, names_samples
 from celosia.sw.program.file import Program
 from celosia.sw.report.samples import Sample, load_samples
 
 __all__ = ["labelled_samples"]
 
-Labels = npt.NDArray[np.int64]
 _NAMED = 3
 """Files that a message names."""
 

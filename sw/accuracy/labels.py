@@ -11,19 +11,26 @@ import numpy.typing as npt
 from celosia.errors import InputError
 from celosia.sw.report.samples import read_file
 
-__all__ = ["labels_by_name", "labels_in_order", "names_samples"]
+__all__ = [
+    "CLASS_COLUMN",
+    "Labels",
+    "labels_by_name",
+    "labels_in_order",
+    "names_samples",
+    "text_rows",
+]
 
 Labels = npt.NDArray[np.int64]
 MAX_BYTES = 1 << 26
 _ARRAYS = (".npy", ".npz")
-_CLASS_COLUMN = 2
+CLASS_COLUMN = 2
 """Of MLPerf Tiny's ``y_labels.csv``: file name, number of classes, class, and more."""
 _MOST_CLASS = 1 << 31
 
 
 def names_samples(path: Path) -> bool:
     """Whether a file of labels says which sample each is of: a CSV of two columns or more."""
-    return path.suffix.lower() == ".csv" and any(len(row) > 1 for _, row in _rows(path))
+    return path.suffix.lower() == ".csv" and any(len(row) > 1 for _, row in text_rows(path))
 
 
 def labels_by_name(path: Path) -> dict[str, int]:
@@ -41,11 +48,11 @@ def labels_by_name(path: Path) -> dict[str, int]:
         If it cannot be read, a class is no number, or a name is there twice.
     """
     found: dict[str, int] = {}
-    rows = _rows(path)
+    rows = text_rows(path)
     for index, (line, row) in enumerate(rows):
         if len(row) < 2:
             raise _wrong(path, line, f"it has {len(row)} columns", "give file name and class")
-        column = min(len(row) - 1, _CLASS_COLUMN)
+        column = min(len(row) - 1, CLASS_COLUMN)
         if index == 0 and not _is_number(row[column]) and len(rows) > 1:
             continue
         name = row[0]
@@ -69,7 +76,7 @@ def labels_in_order(path: Path) -> Labels:
         If it cannot be read, or does not hold whole numbers from 0 along one axis.
     """
     if path.suffix.lower() not in _ARRAYS:
-        return np.array([_class(path, line, row[0]) for line, row in _rows(path)], np.int64)
+        return np.array([_class(path, line, row[0]) for line, row in text_rows(path)], np.int64)
     content = read_file(path)
     what = f"labels {path}"
     if isinstance(content, dict):
@@ -92,8 +99,14 @@ def labels_in_order(path: Path) -> Labels:
     return content.astype(np.int64)
 
 
-def _rows(path: Path) -> list[tuple[int, Sequence[str]]]:
-    """Return the rows of a text that are not empty, with the numbers of their lines."""
+def text_rows(path: Path) -> list[tuple[int, Sequence[str]]]:
+    """Return the rows of a text that are not empty, with the numbers of their lines.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:

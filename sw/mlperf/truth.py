@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
+from celosia.errors import InputError
+from celosia.sw.accuracy.figures import auc, measure_classes
+from celosia.sw.accuracy.labels import CLASS_COLUMN, text_rows
 
 __all__ = ["OwnAccuracy", "own_accuracy"]
 
 TRUTH = "y_labels.csv"
-FIELDS = ("file", "classes", "class", "bytes_to_send", "stride")
+_BYTES_COLUMN, _STRIDE_COLUMN = 3, 4
+"""Of a file that is of several inferences: the bytes of one, and from one to the next."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class OwnAccuracy:
     top1_percent : float, optional
         Share of the files whose class has the highest score; None where there is one score.
     auc : float
-        Area below the ROC curve, of several classes the mean over each against all others.
+        Area below the ROC curve, as `celosia run --labels` has it (`Accuracy.auc`).
     """
 
     inputs: int
@@ -51,37 +54,30 @@ def own_accuracy(folder: Path, scores: list[list[float]]) -> OwnAccuracy | None:
         None if the data set cannot be read, has one class, or another number of inferences.
     """
     try:
-        with open(folder / TRUTH, newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file, fieldnames=FIELDS) if row["file"]]
-        labels = np.array([int(row["class"]) for row in rows])
+        rows = [row for _, row in text_rows(folder / TRUTH)]
+        labels = np.array([int(row[CLASS_COLUMN]) for row in rows], np.int64)
         counts = [_inferences(folder, row) for row in rows]
         values = np.array(scores, np.float64)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (InputError, OSError, ValueError, IndexError, OverflowError):
         return None
     if values.ndim != 2 or sum(counts) != len(values) or len(set(labels)) < 2 or 0 in counts:
         return None
     ends = np.cumsum(counts)
     means = np.array([values[e - n : e].mean(axis=0) for e, n in zip(ends, counts, strict=True)])
     if means.shape[1] == 1:
-        return OwnAccuracy(len(rows), None, _auc(means[:, 0], labels == 1))
+        area = auc(means[:, 0], labels == 1)
+        return None if area is None else OwnAccuracy(len(rows), None, area)
     if not 0 <= labels.min() <= labels.max() < means.shape[1]:
         return None
-    areas = [_auc(means[:, label], labels == label) for label in sorted(set(labels))]
-    right = int(np.sum(means.argmax(axis=1) == labels))
-    return OwnAccuracy(len(rows), 100 * right / len(rows), float(np.mean(areas)))
+    found = measure_classes(means, labels)
+    assert found.right is not None
+    assert found.auc is not None, "there are two classes"
+    return OwnAccuracy(len(rows), 100 * found.right / len(rows), found.auc)
 
 
-def _inferences(folder: Path, row: dict[str, str]) -> int:
+def _inferences(folder: Path, row: Sequence[str]) -> int:
     """Return how many windows the runner makes of a file."""
-    if not row.get("stride"):
+    if len(row) <= _STRIDE_COLUMN or not row[_STRIDE_COLUMN]:
         return 1
-    size = (folder / row["file"]).stat().st_size
-    return max(0, (size - int(row["bytes_to_send"])) // int(row["stride"]) + 1)
-
-
-def _auc(values: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> float:
-    """Return the chance that a positive value exceeds another one (Mann-Whitney's U)."""
-    others = np.sort(values[~positive])
-    below = np.searchsorted(others, values[positive], "left")
-    equal = np.searchsorted(others, values[positive], "right") - below
-    return float(np.mean((below + equal / 2) / len(others)))
+    size = (folder / row[0]).stat().st_size
+    return max(0, (size - int(row[_BYTES_COLUMN])) // int(row[_STRIDE_COLUMN]) + 1)
