@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from celosia.errors import InputError
-from celosia.sw.driver.inputs import quantize_array
+from celosia.sw.driver.inputs import centre_pixels
 from celosia.sw.program.tensors import TensorInfo
-from celosia.sw.report.samples import Sample, load_samples
+from celosia.sw.report.samples import Sample, load_samples, typed
 
 __all__ = ["SUFFIXES", "load_file", "sample_files"]
 
 SUFFIXES = (".npy", ".bin")
 _PICTURES = (".png", ".jpg", ".jpeg")
-PIXEL_OFFSET = 128
-"""From uint8 pixels to the int8 inputs of models that were trained on pixels."""
 
 
 def sample_files(folder: Path) -> list[Path]:
@@ -84,7 +82,7 @@ def _raw(inputs: Sequence[TensorInfo], path: Path, *, quantize: bool, pixels: bo
         )
     info = inputs[0]
     count = int(np.prod(info.shape))
-    kinds: list[Any] = [np.dtype(np.uint8) if pixels else np.dtype(info.item).newbyteorder("<")]
+    kinds: list[Any] = [np.dtype(np.uint8) if pixels else info.item]
     if quantize and not pixels:
         kinds.append(np.dtype("<f4"))
     try:
@@ -101,20 +99,17 @@ def _raw(inputs: Sequence[TensorInfo], path: Path, *, quantize: bool, pixels: bo
             "write the input's elements and nothing else"
             + ("" if quantize or pixels else "; for float32 add --quantize"),
         )
-    values = np.frombuffer(content, kind)
-    return {info.name: _typed(info, values, pixels=pixels, what=what).reshape(info.shape)}
+    values: npt.NDArray[Any] = np.frombuffer(content, kind)
+    if pixels:
+        values = _of_pixels(info, values, what)
+    return {info.name: typed(info, values, path, quantize=quantize).reshape(info.shape)}
 
 
-def _typed(
-    info: TensorInfo, values: npt.NDArray[Any], *, pixels: bool, what: str
-) -> npt.NDArray[Any]:
-    item = np.dtype(info.item)
-    if pixels and item == np.int8:
-        return (values.astype(np.int16) - PIXEL_OFFSET).astype(np.int8)
-    if pixels and item != np.uint8:
+def _of_pixels(info: TensorInfo, values: npt.NDArray[Any], what: str) -> npt.NDArray[Any]:
+    if info.item == np.int8:
+        return centre_pixels(values)
+    if info.item != np.uint8:
         raise InputError(
             what, f"pixels are uint8, the model's input is {info.dtype}", "leave --pixels out"
         )
-    if values.dtype == np.dtype("<f4") and item.kind in "iu":
-        return quantize_array(info, values)
-    return values.astype(item)
+    return values

@@ -10,11 +10,12 @@ import numpy.typing as npt
 from celosia.errors import InputError
 from celosia.sw.program.tensors import TensorInfo
 
-__all__ = ["Inputs", "prepare_inputs", "quantize_array"]
+__all__ = ["Inputs", "centre_pixels", "prepare_inputs", "quantize_array"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Inputs: TypeAlias = Mapping[str, Array] | Sequence[Array] | Array
 """Arrays by tensor name, or in the model's order; one array alone for a model with one input."""
+PIXEL_OFFSET = 128
 
 
 def prepare_inputs(
@@ -78,6 +79,11 @@ def quantize_array(tensor: TensorInfo, values: Array) -> Array:
     whole = np.trunc(wide + np.copysign(0.5, wide)) + tensor.zero_point
     quantized: Array = np.clip(whole, limits.min, limits.max).astype(tensor.item)
     return quantized
+
+
+def centre_pixels(values: Array) -> npt.NDArray[np.int8]:
+    """Return uint8 pixels less 128, as int8 models that were trained on pixels take them."""
+    return (values.astype(np.int16) - PIXEL_OFFSET).astype(np.int8)
 
 
 def _by_name(tensors: Sequence[TensorInfo], inputs: Inputs, kind: str) -> dict[str, Array]:

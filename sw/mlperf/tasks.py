@@ -9,14 +9,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from celosia.errors import InputError
-from celosia.sw.driver.inputs import quantize_array
+from celosia.sw.driver.inputs import centre_pixels, quantize_array
 from celosia.sw.program.tensors import TensorInfo
 
 __all__ = ["TASKS", "Task"]
 
 Array: TypeAlias = npt.NDArray[Any]
-RGB_OFFSET = 128
-"""From uint8 pixels to the int8 inputs of models that were trained on pixels in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def _as_is(elements: Array, tensor: TensorInfo) -> Array:
 
 
 def _pixels(elements: Array, tensor: TensorInfo) -> Array:
-    return (elements.astype(np.int16) - RGB_OFFSET).astype(np.int8)
+    return centre_pixels(elements)
 
 
 def _real(values: Array, tensor: TensorInfo) -> Array:
