@@ -464,10 +464,8 @@ class Device(Closing):
 
         Raises
         ------
-        InputError
-            If an array is of the wrong shape or dtype.
-        DeviceError
-            As of `run`.
+        InputError, DeviceError
+            As of `run_segment`.
         """
         return [self.run_segment(segment, sample) for sample in samples]
 
