@@ -52,7 +52,10 @@ def recorded(path: str, board: str) -> Iterator[None]:
     record = _folder() / f"{terminal.pid}-{path.strip('/').replace('/', '-')}.json"
     with contextlib.suppress(OSError):
         record.parent.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps(asdict(terminal)), encoding="utf-8")
+        # Who looks meanwhile would drop a record that is half written.
+        part = record.with_suffix(".part")
+        part.write_text(json.dumps(asdict(terminal)), encoding="utf-8")
+        part.replace(record)
     try:
         yield
     finally:
