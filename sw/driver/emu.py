@@ -28,6 +28,9 @@ from celosia.sw.program.tensors import PlacedTensor
 
 __all__ = ["EmuDevice"]
 
+_OWN = (Region.IO, Region.SCRATCH)
+"""Regions that each sample of a group has for itself: the last ones of a layout."""
+
 DONE, ERROR = 1, 2
 """Bits of the interrupt registers."""
 STATUS_DONE, STATUS_ERROR = 2, 4
@@ -111,9 +114,11 @@ class EmuDevice(Device):
         self._end_session()
 
     def samples_at_once(self, segment: NpuSegment) -> int:
-        if any(tensor.info.persistent for tensor in segment.inputs):
+        names = {region.name for region in _OWN}
+        # A tensor in another region is one for all samples: each would find that of the last.
+        if any(place.info.persistent or place.region not in names for place in segment.placed):
             return 1
-        own_bytes = segment.region_bytes(Region.IO) + segment.region_bytes(Region.SCRATCH)
+        own_bytes = sum(segment.region_bytes(region) for region in _OWN)
         return samples_at_once(self.config, segment.commands, own_bytes)
 
     def run_samples(

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import celosia
 import numpy as np
 import pytest
 from celosia.errors import CompileError, UnsupportedError
+from celosia.hw.contract.isa import Region
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.result import Result
 from celosia.sw.program.file import Program
+from celosia.sw.program.verify import check_program
 from celosia.sw.report.samples import random_samples
 from celosia.sw.runtime.interpreter import interpreter_installed
 from celosia.sw.runtime.session import Session
@@ -99,6 +102,19 @@ def test_what_runs_together_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert 1 <= device.samples_at_once(segment) <= 3
         monkeypatch.setattr("celosia.sim.emulator.groups.GROUP_BYTES", 1)
         assert device.samples_at_once(segment) == 1
+
+
+def test_a_tensor_beside_the_constants_is_found_there() -> None:
+    """No compiler writes such a program; a file may hold it, and it passes the check."""
+    program = compile_model(benchmark_model("kws"), MACHINES["base"])
+    output = replace(program.npu.outputs[0], region=Region.CONST.name, offset=0)
+    program = program.with_npu(outputs=(output,))
+    check_program(program)
+    samples = random_samples(program, 3, 0)
+    with celosia.open("emu", program.config) as device:
+        single = one_by_one(program, device, samples)
+        with Session(program, device) as session:
+            assert_same(list(session.run_many(samples)), single, "sample")
 
 
 @pytest.mark.skipif(not interpreter_installed(), reason="needs TFLite's interpreter")
