@@ -14,7 +14,7 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.named import resolve_config
 from celosia.sw.compiler.build import Host, compile_model
 from celosia.sw.energy.events import count_events
-from celosia.sw.energy.layers import LayerWork, layer_energies, work_of
+from celosia.sw.energy.layers import layer_energies, no_work, work_of
 from celosia.sw.energy.model import Conditions, Energy, items_of
 from celosia.sw.energy.published import MEMORIES
 from celosia.sw.program.file import Program
@@ -52,8 +52,9 @@ def energy_of(
     config : str, path or NpuConfig
         Preset, JSON file of a configuration, or a configuration; a program has its own.
     inputs : sequence of mapping, optional
-        One entry an inference: arrays by input name; the result is their mean. By default one of
-        uniformly random values, which change more than real ones.
+        One entry a run: arrays by input name; the result is the mean of an inference, of which a
+        run of a program with a batch has several. By default one of uniformly random values, which
+        change more than real ones.
     seed : int
         Of the random input.
     memory : str
@@ -126,7 +127,7 @@ def measure_energy(
     ----------
     program : Program
     samples : sequence of mapping
-        Inputs of each inference.
+        Inputs of each run.
     about : str
         What they are, in words.
     memory, latency_cycles, console
@@ -148,13 +149,14 @@ def measure_energy(
     from celosia.sim.rtl.rtl import MemoryModel
     from celosia.sw.energy.device import ActivityDevice
 
+    segments = program.npu_segments
     needed = sum(
         len(segment.commands) + len(segment.constants) + sum(segment.memory.region_bytes.values())
-        for segment in program.npu_segments
+        for segment in segments
     )
     mib = 1 << 20
     counters: Counter[str] = Counter()
-    works: list[LayerWork] = []
+    works = [no_work(segment) for segment in segments]
     with ActivityDevice(
         config,
         memory_bytes=max(MEMORY_BYTES, -(-2 * needed // mib) * mib),
@@ -168,19 +170,20 @@ def measure_energy(
                 result = session.run(sample)
                 counters.update(result.counters)
                 taken = [part.cycles for part in result.segments if part.cycles is not None]
-                # One sample after the other, or all at once: the segments in turn.
-                segments = program.npu_segments * program.runs
-                works += map(work_of, segments, device.profiles, taken)
+                for number, (trace, cycles) in enumerate(zip(device.profiles, taken, strict=True)):
+                    # One sample after the other, or all at once: the segments in turn.
+                    place = number % len(segments)
+                    works[place] += work_of(segments[place], trace, cycles)
         events = count_events(config, device.activity, device.structure, counters)
-    items = items_of(events, memory, len(samples))
+    inferences = len(samples) * program.batch
     energy = Energy(
         model=program.model,
         config=config.name,
-        macs=npu_macs(program),
+        macs=npu_macs(program) // program.batch,
         conditions=Conditions(
-            input=about, memory=memory, latency_cycles=latency_cycles, samples=len(samples)
+            input=about, memory=memory, latency_cycles=latency_cycles, samples=inferences
         ),
         events=events,
-        items=items,
+        items=items_of(events, memory, inferences),
     )
-    return replace(energy, layers=layer_energies(works, energy.parts))
+    return replace(energy, layers=layer_energies(segments, works, energy.parts, inferences))

@@ -127,7 +127,7 @@ class Conditions:
     latency_cycles : int
         Of the simulated memory.
     samples : int
-        Runs that the range is the mean of.
+        Inferences that the range is the mean of; all samples of a batch count.
     """
 
     input: str
@@ -138,11 +138,11 @@ class Conditions:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerEnergy:
-    """What a layer takes: each part by the events of the layer among those of all."""
+    """What a layer takes of an inference: each part by its events among those of all layers."""
 
     name: str
     op: str
-    cycles: int
+    cycles: float
     parts: Mapping[Part, Range]
 
     @property
@@ -178,7 +178,7 @@ class Energy:
         Multiply-accumulates of the model's definition that the NPU does.
     conditions : Conditions
     events : Events
-        What happened; of several runs the sum.
+        What happened; of several inferences the sum.
     items : tuple of Item
         The account, for one inference.
     layers : tuple of LayerEnergy

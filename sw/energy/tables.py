@@ -116,7 +116,7 @@ def layer_energy_lines(energy: Energy, width: int) -> list[str]:
     for layer in energy.layers:
         ranges = [layer.chip, layer.parts[Part.MEMORY], *(layer.parts[part] for part in SHORT)]
         texts = (str(own.times(NJ_A_UJ)) if own.high_uj else "" for own in ranges)
-        rows.append((printable(layer.name), f"{layer.cycles:,}", *texts))
+        rows.append((printable(layer.name), f"{layer.cycles:,.0f}", *texts))
     names = ("layer", "cycles", "chip", "memory", *SHORT.values())
     importances = (0, 1, 0, 2, 3, 3, 3, 3, 3, 3)
     return _lines("layers: nanojoules, at least and at most", names, importances, rows, width)

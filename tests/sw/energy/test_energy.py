@@ -175,10 +175,41 @@ def test_several_inputs_give_the_mean(
 ) -> None:
     once, twice = energy, celosia.energy(program, inputs=[random, random], memory="sram")
     assert twice.cycles == once.cycles
+    assert [layer.cycles for layer in twice.layers] == [layer.cycles for layer in once.layers]
     assert twice.parts[Part.ACCUMULATOR].low_uj == pytest.approx(
         once.parts[Part.ACCUMULATOR].low_uj, rel=0.02
     )
     assert twice.parts[Part.MEMORY].high_uj < once.parts[Part.MEMORY].low_uj, "no DRAM"
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_each_sample_of_a_batch_is_an_inference(model: bytes, together: bool) -> None:
+    skip_without_simulator()
+    content = model
+    if together:  # rows of the same tensor
+        rng = np.random.default_rng(4)
+        b = ModelBuilder()
+        x = b.input((1, 24), scale=0.1, zero_point=ZERO_POINT)
+        w = rng.integers(-127, 128, (9, 24), dtype=np.int8)
+        content = b.finish([b.fully_connected(x, w, None, w_scales=0.01, scale=0.5)])
+    one, several = (celosia.compile(content, CONFIG, batch=batch) for batch in (1, 3))
+    assert (several.one_by_one == "") is together
+    (info,) = several.inputs
+    values = np.random.default_rng(6).integers(-128, 128, info.shape, dtype=np.int8)
+    single = [sample(one, values[n : n + 1]) for n in range(3)]
+    mean = measure_energy(one, single, "random")
+    batch = measure_energy(several, [sample(several, values)], "random")
+    assert (batch.macs, batch.conditions.samples) == (mean.macs, 3)
+    assert sum(layer.cycles for layer in batch.layers) == pytest.approx(batch.cycles)
+    if together:
+        assert mean.cycles / 3 < batch.cycles < mean.cycles
+        assert mean.total.low_uj / 3 < batch.total.low_uj < mean.total.low_uj, "weights come once"
+    else:
+        assert batch.cycles == pytest.approx(mean.cycles, rel=0.02)
+        assert batch.total.high_uj == pytest.approx(mean.total.high_uj, rel=0.02)
+        assert [layer.cycles for layer in batch.layers] == pytest.approx(
+            [layer.cycles for layer in mean.layers], rel=0.02
+        )
 
 
 def test_every_number_has_a_source() -> None:
