@@ -447,7 +447,7 @@ class RtlSimulator(Closing):
         DeviceError
             If the file cannot be written, or the build does not count.
         """
-        name = None if path is None else str(path).encode()
+        name = None if path is None else os.fsencode(path)
         self._check(self._library.npu_activity(self._open(), name), f"activity {path}")
 
     def _open(self) -> int:

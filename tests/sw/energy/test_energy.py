@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,6 +136,16 @@ def test_events_are_what_the_commands_ask_for(
     found = [r.width_bits for r in device.structure.registers if r.path in device.activity.high]
     assert sum(found) > 0.98 * events.register_bits > 10_000
     assert 0 < events.changed_bits < events.clocked_bits < events.register_bits * events.cycles
+
+
+def test_counts_go_to_a_path_that_is_no_utf8(
+    counted: tuple[Events, ActivityDevice], tmp_path: Path
+) -> None:
+    _, device = counted
+    path = tmp_path / os.fsdecode(b"\xff.saif")
+    device.rtl.count_activity(path)
+    device.rtl.count_activity(None)
+    assert path.is_file()
 
 
 def test_parts_and_layers_add_up(energy: Energy, program: Program) -> None:
