@@ -8,7 +8,7 @@ from celosia.sw.docgen.sources import BENCHMARK, Sources
 from celosia.sw.docgen.text import markdown_table, table_text
 from celosia.sw.energy.measured import measured_energies
 from celosia.sw.energy.model import Part, pair_text
-from celosia.sw.energy.tables import energy_table
+from celosia.sw.energy.tables import energy_table, percent_text
 
 __all__ = ["energy_block", "energy_figure"]
 
@@ -59,8 +59,7 @@ def energy_figure(sources: Sources, words: list[str]) -> str:
     """
     match words:
         case ["energy", "share", model, config]:
-            shares = sorted(sources.energy(model, config).accumulator_memory_share)
-            return f"{shares[0]:.0%} to {shares[1]:.0%}"
+            return percent_text(sources.energy(model, config).accumulator_memory_share)
         case ["energy", "mac", model, config]:
             return pair_text(sources.energy(model, config).pj_a_mac)
         case ["energy", "chip", model, config]:

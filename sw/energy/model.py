@@ -9,7 +9,7 @@ from typing import Any
 
 from celosia.quantities import MHZ
 from celosia.sw.energy.events import VECTOR_ADDS, VECTOR_BITS, Events, MemoryUse
-from celosia.sw.energy.published import Bounds, event, sources, sram
+from celosia.sw.energy.published import Bounds, Source, event, sources, sram
 
 __all__ = [
     "NOT_MODELLED",
@@ -148,12 +148,12 @@ class LayerEnergy:
     @property
     def chip(self) -> Range:
         """All parts but system memory."""
-        return _sum(energy for part, energy in self.parts.items() if part is not Part.MEMORY)
+        return _chip(self.parts)
 
     @property
     def total(self) -> Range:
         """All parts."""
-        return _sum(self.parts.values())
+        return sum(self.parts.values(), Range())
 
     def figures(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -202,23 +202,26 @@ class Energy:
     def parts(self) -> dict[Part, Range]:
         """Energy by part; all parts are there."""
         return {
-            part: _sum(item.energy for item in self.items if item.part is part) for part in Part
+            part: sum((item.energy for item in self.items if item.part is part), Range())
+            for part in Part
         }
 
     @property
     def chip(self) -> Range:
         """All parts but system memory."""
-        return _sum(energy for part, energy in self.parts.items() if part is not Part.MEMORY)
+        return _chip(self.parts)
 
     @property
     def total(self) -> Range:
         """All parts."""
-        return _sum(self.parts.values())
+        return sum(self.parts.values(), Range())
 
     @property
     def accumulator_memory_share(self) -> tuple[float, float]:
         """Share of the accumulator's memory in the chip's energy, at either end of the range."""
-        own = _sum(i.energy for i in self.items if i.part is Part.ACCUMULATOR and i.memory_cells)
+        own = sum(
+            (i.energy for i in self.items if i.part is Part.ACCUMULATOR and i.memory_cells), Range()
+        )
         return own.low_uj / self.chip.low_uj, own.high_uj / self.chip.high_uj
 
     @property
@@ -244,9 +247,14 @@ class Energy:
         per_uj = 1e-3 * clock_mhz * MHZ / self.cycles
         return per_uj * self.chip.low_uj, per_uj * self.chip.high_uj
 
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Where the account's energies were published, by name."""
+        named = {name for item in self.items for name in item.bounds.sources}
+        return {name: source for name, source in sources().items() if name in named}
+
     def figures(self) -> dict[str, Any]:
         """Return everything as plain values, for JSON; the keys are in ``docs/energy.md``."""
-        named = {name for item in self.items for name in item.bounds.sources}
         return {
             "model": self.model,
             "config": self.config,
@@ -264,7 +272,7 @@ class Energy:
             "layers": [layer.figures() for layer in self.layers],
             "events": asdict(self.events),
             "not_modelled": list(NOT_MODELLED),
-            "sources": {name: asdict(sources()[name]) for name in sources() if name in named},
+            "sources": {name: asdict(source) for name, source in self.sources.items()},
         }
 
 
@@ -372,11 +380,8 @@ def items_of(events: Events, memory: str, samples: int = 1) -> tuple[Item, ...]:
     )
 
 
-def _sum(ranges: Any) -> Range:
-    total = Range()
-    for energy in ranges:
-        total = total + energy
-    return total
+def _chip(parts: Mapping[Part, Range]) -> Range:
+    return sum((energy for part, energy in parts.items() if part is not Part.MEMORY), Range())
 
 
 def _short(value: float) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 
 from celosia.errors import printable
 from celosia.sw.energy.model import NOT_MODELLED, Energy, Item, Part, Range, pair_text
-from celosia.sw.energy.published import sources
 from celosia.sw.energy.record import RecordedEnergy
 from celosia.sw.report.columns import Column, table_lines
 from rich.table import Table
@@ -16,6 +15,7 @@ __all__ = [
     "condition_lines",
     "energy_table",
     "layer_energy_lines",
+    "percent_text",
     "summary_lines",
 ]
 
@@ -34,21 +34,18 @@ SHORT = {
 """The parts on the chip, as columns."""
 
 
-def _table(title: str, first: str, numbers: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", header_style="bold", box=None)
-    table.add_column(first, no_wrap=True)
-    for name in numbers:
-        # Where there is no room a range becomes two lines: a number is never cut.
-        table.add_column(name, justify="right")
-    return table
+def percent_text(shares: tuple[float, float]) -> str:
+    """Return two shares as a range in words, the smaller one first."""
+    return _range(f"{share:.0%}" for share in sorted(shares))
+
+
+def _range(ends: Iterable[str]) -> str:
+    """Return a range in words; of ends that look alike one."""
+    return " to ".join(dict.fromkeys(ends))
 
 
 def _share(own: Range, whole: Range) -> str:
-    return _percent((own.low_uj / whole.low_uj, own.high_uj / whole.high_uj))
-
-
-def _percent(shares: tuple[float, float]) -> str:
-    return " to ".join(dict.fromkeys(f"{share:.0%}" for share in sorted(shares)))
+    return percent_text((own.low_uj / whole.low_uj, own.high_uj / whole.high_uj))
 
 
 def account_lines(energy: Energy, width: int) -> list[str]:
@@ -90,7 +87,7 @@ def _lines(
 
 
 def _count(item: Item) -> str:
-    return " to ".join(dict.fromkeys(f"{n:,.0f}" for n in (item.low_count, item.high_count)))
+    return _range(f"{count:,.0f}" for count in (item.low_count, item.high_count))
 
 
 def _activity(item: Item) -> str:
@@ -100,7 +97,7 @@ def _activity(item: Item) -> str:
 def _each(item: Item) -> str:
     low, high = item.bounds.low_pj, item.bounds.high_pj
     digits = ",.0f" if high >= 100 else ".3g"
-    return " to ".join(dict.fromkeys(f"{bound:{digits}}" for bound in (low, high)))
+    return _range(f"{bound:{digits}}" for bound in (low, high))
 
 
 def layer_energy_lines(energy: Energy, width: int) -> list[str]:
@@ -124,15 +121,19 @@ def layer_energy_lines(energy: Energy, width: int) -> list[str]:
 
 def energy_table(energies: Iterable[Energy | RecordedEnergy]) -> Table:
     """Return one line for each of several models."""
-    numbers = ["config", "chip", "and memory", "acc. memory", "pJ a MAC", "GOPS/W"]
-    table = _table(f"energy of an inference: {UNITS}", "model", numbers)
+    title = f"energy of an inference: {UNITS}"
+    table = Table(title=title, title_justify="left", header_style="bold", box=None)
+    table.add_column("model", no_wrap=True)
+    for name in ("config", "chip", "and memory", "acc. memory", "pJ a MAC", "GOPS/W"):
+        # Where there is no room a range becomes two lines: a number is never cut.
+        table.add_column(name, justify="right")
     for energy in energies:
         table.add_row(
             printable(energy.model),
             energy.config,
             str(energy.chip),
             str(energy.total),
-            _percent(energy.accumulator_memory_share),
+            percent_text(energy.accumulator_memory_share),
             pair_text(energy.pj_a_mac),
             pair_text(energy.gops_a_watt),
         )
@@ -141,10 +142,8 @@ def energy_table(energies: Iterable[Energy | RecordedEnergy]) -> Table:
 
 def summary_lines(energy: Energy, clock_mhz: float) -> list[str]:
     """Return what follows from the energy, in words."""
-    lines = [
-        f"the accumulator's memory takes {_percent(energy.accumulator_memory_share)} of the chip's"
-        " energy"
-    ]
+    share = percent_text(energy.accumulator_memory_share)
+    lines = [f"the accumulator's memory takes {share} of the chip's energy"]
     if energy.macs:
         power = energy.milliwatts(clock_mhz)
         lines += [
@@ -160,7 +159,6 @@ def condition_lines(energy: Energy) -> list[str]:
     """Return what the range holds for, what is not in it, and the sources."""
     conditions = energy.conditions
     mean = f", mean of {conditions.samples}" if conditions.samples > 1 else ""
-    named = {name for item in energy.items for name in item.bounds.sources}
     kib = energy.events.small_memory_bits / 8192
     lines = [
         f"conditions: input {conditions.input}{mean}; RTL of {energy.config},"
@@ -171,9 +169,8 @@ def condition_lines(energy: Energy) -> list[str]:
         f"not in it: {'; '.join(NOT_MODELLED)}; accesses to {kib:.3g} KiB of queues and tables",
         "sources:",
     ]
-    for name, source in sources().items():
-        if name in named:
-            node = "" if source.node_nm is None else f", {source.node_nm} nm"
-            volts = "" if source.voltage_v is None else f", {source.voltage_v:g} V"
-            lines.append(f"  {name}{node}{volts}: {source.text}; {source.url}")
+    for name, source in energy.sources.items():
+        node = "" if source.node_nm is None else f", {source.node_nm} nm"
+        volts = "" if source.voltage_v is None else f", {source.voltage_v:g} V"
+        lines.append(f"  {name}{node}{volts}: {source.text}; {source.url}")
     return lines
