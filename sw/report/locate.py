@@ -28,8 +28,6 @@ from celosia.sw.report.labels import command_label, layer_label
 
 __all__ = ["Origin", "find_origin"]
 
-"""On-chip byte addresses wrap."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:

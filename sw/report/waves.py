@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from celosia.errors import CelosiaError
+from celosia.errors import CelosiaError, ProgramError
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.program.file import Program
 from celosia.sw.program.segments import NO_LAYER, LayerInfo, NpuSegment
@@ -123,7 +123,7 @@ def plan_waveform(
             "exchange them",
         )
     wanted = places[begin : end + 1]
-    if not any(set(segment.command_layers) & {index} for segment, index in wanted):
+    if not any(index in segment.command_layers for segment, index in wanted):
         raise CelosiaError(
             f"layer {layer_label(layers[begin])}",
             "it has no commands: it takes no time",
@@ -133,13 +133,12 @@ def plan_waveform(
     cycles = sum(layer.predicted_cycles for layer in chosen)
     size = expected_bytes(program.config, cycles, path.suffix)
     _require_room(path, size, cycles)
-    segments = [segment for segment in program.npu_segments if segment.layers]
     return Waveform(
         path=path,
         layers=chosen,
         names=tuple(
             (segment, _names(segment, {index for own, index in wanted if own is segment}))
-            for segment in segments
+            for segment in program.npu_segments
             if any(own is segment for own, _ in wanted)
         ),
         expected_cycles=cycles,
@@ -239,7 +238,7 @@ def _places(program: Program) -> list[tuple[NpuSegment, int]]:
     """Return the layers of the NPU in the program's order: segment, index."""
     for segment in program.npu_segments:
         if not segment.command_layers:
-            raise CelosiaError(
+            raise ProgramError(
                 f"program {segment.name!r}",
                 "it does not say which layers its commands are for",
                 "take a program that the compiler made",
