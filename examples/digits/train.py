@@ -1,8 +1,8 @@
 """Train the digit classifier, quantise it to int8 and write the example's files.
 
-Needs ``tensorflow``, ``scikit-learn`` and ``ai-edge-litert``. The first two are no dependencies of
-Celosia, so give the three a virtual environment of their own. scikit-learn carries the images
-inside its wheel: nothing is downloaded. Two processor cores take half a minute.
+Needs ``celosia[keras,check]`` and ``scikit-learn``; TensorFlow is large, so give them a virtual
+environment of their own. scikit-learn carries the images inside its wheel: nothing is downloaded.
+Two processor cores take half a minute.
 
 The network has the parts of a real TinyML one at a size that a simulator runs in moments::
 
@@ -16,10 +16,10 @@ The network has the parts of a real TinyML one at a size that a simulator runs i
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import celosia
 import keras  # type: ignore[import-not-found,import-untyped,unused-ignore]
 import numpy as np
 import numpy.typing as npt
@@ -212,21 +212,10 @@ def quantise(model: Any, calibration: F32) -> bytes:
     bytes
         The model file: int8 input and output, weights per channel, biases int32.
     """
-
-    def representative() -> Iterator[list[F32]]:
-        for one in calibration:
-            yield [one[None]]
-
     # Of fixed shape throughout, so that the converter has no batch size to compute at run time.
     single = build_model(batch=1)
     single.set_weights(model.get_weights())
-    converter = tf.lite.TFLiteConverter.from_keras_model(single)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = representative
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = tf.int8
-    converter.inference_output_type = tf.int8
-    return bytes(converter.convert())
+    return celosia.from_keras(single, calibration)
 
 
 def save_images(path: Path, quantised: Quantised, images: U8, labels: I64) -> None:
