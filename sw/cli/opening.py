@@ -18,8 +18,6 @@ from rich.progress import BarColumn, DownloadColumn, Progress
 
 __all__ = ["board_line", "find_device", "memory_options", "open_device_for"]
 
-MEMORY_BYTES = 16 * 1024 * 1024
-
 
 def memory_options(
     device: str, latency_cycles: int | None, stalls: float | None, seed: int
@@ -103,7 +101,7 @@ def open_device_for(program: Program, device: str, **options: Any) -> Device:
     DeviceError
         If there is no such device, or operators run on the host and what runs them is missing.
     """
-    from celosia.sw.driver.opening import open_device
+    from celosia.sw.driver.opening import memory_for, open_device
     from celosia.sw.runtime.host import require_host
 
     require_host(program)  # before a simulator is built
@@ -113,13 +111,7 @@ def open_device_for(program: Program, device: str, **options: Any) -> Device:
     if device in SIMULATED:
         console = error_console()
         options["console"] = console if console.is_terminal else None
-    needed = sum(
-        len(segment.commands) + len(segment.constants) + sum(segment.memory.region_bytes.values())
-        for segment in program.npu_segments
-    )
-    # Twice: the instrumented program of a check keeps every tensor.
-    memory_bytes = max(MEMORY_BYTES, _whole_mib(2 * needed))
-    return open_device(device, program.config, memory_bytes=memory_bytes, **options)
+    return open_device(device, program.config, memory_bytes=memory_for(program), **options)
 
 
 def board_line(device: Device, cycles: int | None) -> str:
@@ -160,8 +152,3 @@ def _upload_bar() -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(
             task, completed=done, total=total, visible=done < total
         )
-
-
-def _whole_mib(size: int) -> int:
-    mib = 1024 * 1024
-    return -(-size // mib) * mib

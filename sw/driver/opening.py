@@ -11,15 +11,32 @@ from celosia.errors import DeviceError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.named import resolve_config
 from celosia.sw.driver.device import Device
+from celosia.sw.program.file import Program
 
-__all__ = ["KINDS", "SIMULATED", "UART", "open_device"]
+__all__ = ["KINDS", "SIMULATED", "UART", "memory_for", "open_device"]
 
 UART = "uart:"
 KINDS = ("emu", "sim", "netlist", "uart:PORT", "uart:auto")
 SIMULATED = ("sim", "netlist")
 """Those that have a clock and a memory which are simulated."""
-MEMORY_BYTES = 16 * 1024 * 1024
+MIB = 1024 * 1024
+MEMORY_BYTES = 16 * MIB
 DEFAULT_CONFIG = "base"
+
+
+def memory_for(program: Program) -> int:
+    """Return the bytes of system memory that a device which has no size of its own gets.
+
+    Parameters
+    ----------
+    program : Program
+        What it is to run; also the program of a check, which keeps every tensor.
+    """
+    needed = sum(
+        len(segment.commands) + len(segment.constants) + sum(segment.memory.region_bytes.values())
+        for segment in program.npu_segments
+    )
+    return max(MEMORY_BYTES, -(-2 * needed // MIB) * MIB)
 
 
 def open_device(

@@ -13,6 +13,7 @@ from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.named import resolve_config
 from celosia.sw.compiler.build import Host, compile_model
+from celosia.sw.driver.opening import memory_for
 from celosia.sw.energy.events import count_events
 from celosia.sw.energy.layers import layer_energies, no_work, work_of
 from celosia.sw.energy.model import Conditions, Energy, items_of
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LATENCY_CYCLES", "energy_of", "measure_energy"]
 
-MEMORY_BYTES = 16 * 1024 * 1024
 LATENCY_CYCLES = 8
 
 
@@ -150,16 +150,11 @@ def measure_energy(
     from celosia.sw.energy.device import ActivityDevice
 
     segments = program.npu_segments
-    needed = sum(
-        len(segment.commands) + len(segment.constants) + sum(segment.memory.region_bytes.values())
-        for segment in segments
-    )
-    mib = 1 << 20
     counters: Counter[str] = Counter()
     works = [no_work(segment) for segment in segments]
     with ActivityDevice(
         config,
-        memory_bytes=max(MEMORY_BYTES, -(-2 * needed // mib) * mib),
+        memory_bytes=memory_for(program),
         memory_model=MemoryModel(latency_cycles=latency_cycles),
         console=console,
     ) as device:
