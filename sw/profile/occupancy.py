@@ -177,10 +177,13 @@ def _loaded(
                     if load.access.overlaps(access):
                         load.spans.append(span)
                 continue
-            over = [load for load in held[name] if load.access.overlaps(access)]
-            yield from ((name, block(load)) for load in over)
-            held[name] = [load for load in held[name] if load not in over]
-            held[name].append(_Load(access, [span]))
+            left = [_Load(access, [span])]
+            for load in held[name]:
+                if load.access.overlaps(access):
+                    yield name, block(load)
+                else:
+                    left.append(load)
+            held[name] = left
     for name, loads in held.items():
         yield from ((name, block(load)) for load in loads)
 
