@@ -17,6 +17,7 @@ from celosia.sw.report.fit import fit_model
 
 from tests.kit.command_line import run_cli
 from tests.kit.divided import divided_model
+from tests.kit.places import benchmark_model
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,19 @@ def test_the_host_has_its_part(tmp_path: Path) -> None:
     assert "#1 LOG_SOFTMAX runs on the host: " in result.stdout
     refused = run_cli("analyze", model, "--quick", "--host", "refuse")
     assert refused.exit_code == 2
+
+
+def test_what_is_folded_away_is_of_all_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the multiplications beside it, also where samples run one after the other."""
+    monkeypatch.setenv("COLUMNS", "200")
+    model = benchmark_model("vww_96")
+    program = compile_model(model, preset("base"), fold=True, batch=3)
+    assert program.runs == 3
+    assert program.folded_macs
+    result = run_cli("analyze", model, "--fold", "--batch", 3, "--quick")
+    macs = sum(layer.macs for layer in program.layers)
+    work = f"{3 * macs:,} MACs; {3 * program.folded_macs:,} of them folded away"
+    assert work in result.stdout
 
 
 def test_nothing_on_the_npu_is_no_error(tmp_path: Path) -> None:
