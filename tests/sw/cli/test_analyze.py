@@ -11,9 +11,13 @@ from celosia.hw.contract.config import PRESETS, preset
 from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.profile.profile import predicted_cycles
+from celosia.sw.program.file import Program
+from celosia.sw.report import programs
 from celosia.sw.report.columns import Column, bar, table_lines
 from celosia.sw.report.example import load_digits
 from celosia.sw.report.fit import fit_model
+from celosia.sw.report.host import HostTime
+from celosia.sw.report.places import fits_everywhere
 
 from tests.kit.command_line import run_cli
 from tests.kit.divided import divided_model
@@ -149,6 +153,23 @@ def test_fit_without_a_board_is_of_all_boards(digits: Path, tmp_path: Path) -> N
     assert [row.split()[0] for row in rows[: len(BOARDS)]] == list(BOARDS)
     assert [entry["name"] for entry in json.loads(target.read_text())["boards"]] == list(BOARDS)
     assert run_cli("fit", digits, "--clock", 10).exit_code == 2
+
+
+def test_what_the_host_runs_for_every_board_is_measured_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured: list[Program] = []
+
+    def measure(program: Program) -> list[HostTime]:
+        measured.append(program)
+        return [HostTime(program.host_segments[0].layers[0], milliseconds=2.5)]
+
+    monkeypatch.setattr(programs, "measure_host", measure)
+    model = divided_model()
+    _, places = fits_everywhere(lambda config: compile_model(model, config), presets=False)
+    assert len({place.fit.config for place in places if place.fit}) > 1
+    assert [place.fit.host_milliseconds for place in places if place.fit] == [2.5] * len(BOARDS)
+    assert len(measured) == 1
 
 
 def test_columns_go_by_importance() -> None:
