@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 from celosia.hw.contract.isa import Command, Engine, Space
+from celosia.sw.profile.attribute import engine_commands
 from celosia.sw.profile.profile import Profile, SegmentView
 from celosia.sw.profile.spans import CommandSpan
 from celosia.sw.program.footprint import Access, accesses, memory_bytes
@@ -94,7 +95,7 @@ def occupancies(profile: Profile) -> list[Occupancy]:
     for view, segment in zip(profile.segments, profile.program.segments, strict=True):
         if not isinstance(segment, NpuSegment):
             continue
-        commands = [command for command in segment.decode() if command.engine is not None]
+        commands = engine_commands(segment)
         touched = [accesses(command, config) for command in commands]
         blocks[Space.ACT.name] += _planned(segment, view, touched)
         for memory, block in _loaded(view, commands, touched):
