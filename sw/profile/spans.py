@@ -144,7 +144,8 @@ def predicted_samples(
         assert engine is not None
         name = engine.name.lower()
         active, busy = _BIT[f"{name}_active"], _BIT[f"{name}_busy"]
-        if free[engine] < time.start:
+        # Firmware runs one command after the other: none of them waits while another runs.
+        if free[engine] < time.start and not config.firmware:
             events.append((free[engine], time.start, engine, active, tag))
         at = time.start
         for state, cycles in _parts(command, config, time.end - time.start):
