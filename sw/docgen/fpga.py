@@ -119,19 +119,11 @@ def _board(sources: Sources, board: str) -> str:
 
 def _fit(sources: Sources, name: str) -> str:
     from celosia.boards.registry import find_board
-    from celosia.sw.report.fit import fit_board
+    from celosia.sw.report.fit import fit_usual
     from celosia.sw.report.fit_table import fit_table
 
     board = find_board(name)
-    fits = [
-        fit_board(
-            sources.program(model, board.config),
-            board,
-            clock_hz=board.clock_hz,
-            memory_bytes=board.memory.bytes,
-        )
-        for model in BENCHMARK
-    ]
+    fits = [fit_usual(sources.program(model, board.config), board) for model in BENCHMARK]
     return table_text(fit_table(board.title, fits))
 
 

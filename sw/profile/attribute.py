@@ -37,7 +37,7 @@ from celosia.hw.contract.isa import Command, Engine, Load, Space
 from celosia.hw.contract.trace import TRACE_STATES
 from celosia.sw.program.segments import LayerInfo, NpuSegment
 
-__all__ = ["LayerProfile", "Reason", "attribute_cycles", "command_layers"]
+__all__ = ["LayerProfile", "Reason", "attribute_cycles", "command_layers", "engine_commands"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -83,6 +83,11 @@ class LayerProfile:
     reasons: dict[Reason, int]
 
 
+def engine_commands(segment: NpuSegment) -> list[Command]:
+    """Return the commands of a segment, `End` excluded."""
+    return [command for command in segment.decode() if command.engine is not None]
+
+
 def command_layers(segment: NpuSegment) -> Ints:
     """Return the layer of each command, `End` excluded, as the compiler has noted it.
 
@@ -120,7 +125,7 @@ def attribute_cycles(
     list of LayerProfile
         One entry a layer, in order, and one for the end of the program.
     """
-    commands = [command for command in segment.decode() if command.engine is not None]
+    commands = engine_commands(segment)
     cycles = samples["cycles"].astype(np.int64)
     ends = np.cumsum(cycles)
     done = _completion(samples, ends, len(commands))

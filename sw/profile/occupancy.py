@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 from celosia.hw.contract.isa import Command, Engine, Space
+from celosia.sw.profile.attribute import engine_commands
 from celosia.sw.profile.profile import Profile, SegmentView
 from celosia.sw.profile.spans import CommandSpan
 from celosia.sw.program.footprint import Access, accesses, memory_bytes
@@ -94,7 +95,7 @@ def occupancies(profile: Profile) -> list[Occupancy]:
     for view, segment in zip(profile.segments, profile.program.segments, strict=True):
         if not isinstance(segment, NpuSegment):
             continue
-        commands = [command for command in segment.decode() if command.engine is not None]
+        commands = engine_commands(segment)
         touched = [accesses(command, config) for command in commands]
         blocks[Space.ACT.name] += _planned(segment, view, touched)
         for memory, block in _loaded(view, commands, touched):
@@ -177,10 +178,13 @@ def _loaded(
                     if load.access.overlaps(access):
                         load.spans.append(span)
                 continue
-            over = [load for load in held[name] if load.access.overlaps(access)]
-            yield from ((name, block(load)) for load in over)
-            held[name] = [load for load in held[name] if load not in over]
-            held[name].append(_Load(access, [span]))
+            left = [_Load(access, [span])]
+            for load in held[name]:
+                if load.access.overlaps(access):
+                    yield name, block(load)
+                else:
+                    left.append(load)
+            held[name] = left
     for name, loads in held.items():
         yield from ((name, block(load)) for load in loads)
 

@@ -113,6 +113,15 @@ class Proposal:
 Rule = Callable[[Case], Iterator[Proposal]]
 
 
+def _of_graph(rule: Callable[[Case, Graph], Iterator[Proposal]]) -> Rule:
+    """Return a rule that has nothing to say where there is no graph."""
+
+    def checked(case: Case) -> Iterator[Proposal]:
+        return iter(()) if case.graph is None else rule(case, case.graph)
+
+    return checked
+
+
 def _numbers(layers: Sequence[LayerView]) -> tuple[int, ...]:
     return tuple(layer.number for layer in layers)
 
@@ -147,9 +156,9 @@ def _fixed_outputs(graph: Graph) -> set[str]:
     return fixed
 
 
-def _constant_channels(case: Case) -> Iterator[Proposal]:
-    graph = case.graph
-    if graph is None or any(op.folded_macs for op in graph.npu_ops):
+@_of_graph
+def _constant_channels(case: Case, graph: Graph) -> Iterator[Proposal]:
+    if any(op.folded_macs for op in graph.npu_ops):
         return
     folded = fold_channels(graph)
     if folded is graph:
@@ -163,10 +172,9 @@ def _constant_channels(case: Case) -> Iterator[Proposal]:
     )
 
 
-def _last_tile(case: Case) -> Iterator[Proposal]:
-    graph, cols = case.graph, case.config.cols
-    if graph is None:
-        return
+@_of_graph
+def _last_tile(case: Case, graph: Graph) -> Iterator[Proposal]:
+    cols = case.config.cols
     fixed, views = _fixed_outputs(graph), _outputs(graph, ReshapeOp)
     for op in _all(graph, ConvOp):
         if op.depthwise or op.output in fixed:
@@ -183,7 +191,6 @@ def _last_tile(case: Case) -> Iterator[Proposal]:
         layers = case.layers([op])
 
         def change(op: ConvOp = op, extra: int = extra) -> Change | None:
-            assert graph is not None
             narrow = without_channels(graph, op, extra)
             return None if narrow is None else Change(graph=narrow)
 
@@ -197,10 +204,9 @@ def _last_tile(case: Case) -> Iterator[Proposal]:
         )
 
 
-def _input_channels(case: Case) -> Iterator[Proposal]:
-    graph, rows = case.graph, case.config.rows
-    if graph is None:
-        return
+@_of_graph
+def _input_channels(case: Case, graph: Graph) -> Iterator[Proposal]:
+    rows = case.config.rows
     for op in _all(graph, ConvOp):
         if op.depthwise or op.input not in graph.inputs:
             continue
@@ -210,7 +216,6 @@ def _input_channels(case: Case) -> Iterator[Proposal]:
         passes = ceil_div(op.cin, rows)
 
         def change(op: ConvOp = op, extra: int = extra) -> Change:
-            assert graph is not None
             return Change(graph=without_input_channels(graph, op, extra))
 
         yield Proposal(
@@ -222,10 +227,8 @@ def _input_channels(case: Case) -> Iterator[Proposal]:
         )
 
 
-def _leading_reshape(case: Case) -> Iterator[Proposal]:
-    graph = case.graph
-    if graph is None:
-        return
+@_of_graph
+def _leading_reshape(case: Case, graph: Graph) -> Iterator[Proposal]:
     for op in _all(graph, ReshapeOp):
         if op.input not in graph.inputs:
             continue
@@ -236,7 +239,6 @@ def _leading_reshape(case: Case) -> Iterator[Proposal]:
             continue
 
         def change(op: NpuOp = op) -> Change:
-            assert graph is not None
             return Change(graph=without_first_op(graph, op))
 
         shape = "x".join(str(size) for size in graph.tensors[op.output].shape)
@@ -249,10 +251,8 @@ def _leading_reshape(case: Case) -> Iterator[Proposal]:
         )
 
 
-def _last_function(case: Case) -> Iterator[Proposal]:
-    graph = case.graph
-    if graph is None:
-        return
+@_of_graph
+def _last_function(case: Case, graph: Graph) -> Iterator[Proposal]:
     reasons = dict.fromkeys(_outputs(graph, SoftmaxOp), "the largest score stays the largest")
     for table in _all(graph, TableOp):
         if table.origin.name in MONOTONE:
@@ -267,7 +267,6 @@ def _last_function(case: Case) -> Iterator[Proposal]:
             continue
 
         def change(op: NpuOp = op) -> Change:
-            assert graph is not None
             return Change(graph=without_ops(graph, [op]))
 
         yield Proposal(
@@ -279,10 +278,8 @@ def _last_function(case: Case) -> Iterator[Proposal]:
         )
 
 
-def _softmax_rows(case: Case) -> Iterator[Proposal]:
-    graph = case.graph
-    if graph is None:
-        return
+@_of_graph
+def _softmax_rows(case: Case, graph: Graph) -> Iterator[Proposal]:
     for op in _all(graph, SoftmaxOp):
         if op.rows > 1:
             yield Proposal(
@@ -295,10 +292,8 @@ def _softmax_rows(case: Case) -> Iterator[Proposal]:
             )
 
 
-def _activations(case: Case) -> Iterator[Proposal]:
-    graph = case.graph
-    if graph is None:
-        return
+@_of_graph
+def _activations(case: Case, graph: Graph) -> Iterator[Proposal]:
     groups: dict[str, list[NpuOp]] = defaultdict(list)
     convolved = _outputs(graph, ConvOp)
     for op in _all(graph, TableOp):
@@ -309,7 +304,6 @@ def _activations(case: Case) -> Iterator[Proposal]:
     for name, ops in groups.items():
 
         def change(ops: list[NpuOp] = ops) -> Change:
-            assert graph is not None
             return Change(graph=without_ops(graph, ops))
 
         count = f"{name} ({_named([op.origin.index for op in ops])})"
@@ -322,9 +316,10 @@ def _activations(case: Case) -> Iterator[Proposal]:
         )
 
 
-def _batch(case: Case) -> Iterator[Proposal]:
-    graph, reasons = case.graph, case.profile.reasons
-    if graph is None or graph.state:
+@_of_graph
+def _batch(case: Case, graph: Graph) -> Iterator[Proposal]:
+    reasons = case.profile.reasons
+    if graph.state:
         return
     weights = reasons[Reason.WEIGHTS] + reasons[Reason.WEIGHTS_BUS]
     yield Proposal(
@@ -388,11 +383,9 @@ def _resized(
     )
 
 
-def _orders(case: Case) -> Iterator[Proposal]:
+@_of_graph
+def _orders(case: Case, graph: Graph) -> Iterator[Proposal]:
     """Propose another order of elements where one tensor is copied to have it."""
-    graph = case.graph
-    if graph is None:
-        return
     state = {name for variable in graph.state for name in (variable.before, variable.after)}
     groups: dict[str, list[MoveOp]] = defaultdict(list)
     for op in _all(graph, MoveOp):

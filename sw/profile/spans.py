@@ -17,7 +17,7 @@ from celosia.sw.compiler.cost.engines import (
     predict,
 )
 from celosia.sw.compiler.cost.times import CommandTimes, MemoryTiming
-from celosia.sw.profile.attribute import LEAD_OUT_CYCLES, command_layers
+from celosia.sw.profile.attribute import LEAD_OUT_CYCLES, command_layers, engine_commands
 from celosia.sw.program.segments import NpuSegment
 
 __all__ = ["CommandSpan", "command_bytes", "measured_spans", "predicted_samples", "spans_of"]
@@ -63,16 +63,12 @@ def command_bytes(command: Command) -> int:
     return command.n1 * command.n2 * command.row_bytes
 
 
-def _commands(segment: NpuSegment) -> list[Command]:
-    return [command for command in segment.decode() if command.engine is not None]
-
-
 def spans_of(segment: NpuSegment, times: Sequence[CommandTimes]) -> list[CommandSpan]:
     """Return the commands of a segment with these times, one entry a command but `End`."""
     spans = []
     layers = command_layers(segment)
     for index, (command, layer, time) in enumerate(
-        zip(_commands(segment), layers, times, strict=True)
+        zip(engine_commands(segment), layers, times, strict=True)
     ):
         engine = command.engine
         assert engine is not None
@@ -102,7 +98,7 @@ def measured_spans(segment: NpuSegment, samples: npt.NDArray[np.void]) -> list[C
     """
     ends = np.cumsum(samples["cycles"].astype(np.int64))
     starts = ends - samples["cycles"]
-    count = len(_commands(segment))
+    count = len(engine_commands(segment))
     first = np.full(count, np.iinfo(np.int64).max)
     last = np.zeros(count, np.int64)
     for engine in Engine:
@@ -139,7 +135,7 @@ def predicted_samples(
     cycles : int
         From the doorbell to the interrupt.
     """
-    commands = _commands(segment)
+    commands = engine_commands(segment)
     prediction = predict(commands, config, memory=memory)
     events: list[tuple[int, int, Engine, int, int]] = []  # begin, end, engine, state, tag
     free = dict.fromkeys(Engine, 0)
@@ -148,7 +144,8 @@ def predicted_samples(
         assert engine is not None
         name = engine.name.lower()
         active, busy = _BIT[f"{name}_active"], _BIT[f"{name}_busy"]
-        if free[engine] < time.start:
+        # Firmware runs one command after the other: none of them waits while another runs.
+        if free[engine] < time.start and not config.firmware:
             events.append((free[engine], time.start, engine, active, tag))
         at = time.start
         for state, cycles in _parts(command, config, time.end - time.start):

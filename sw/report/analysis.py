@@ -58,7 +58,8 @@ def headline(profile: Profile, fit: Fit, clock: str, width: int) -> list[str]:
         where += f", {len(program.segments) - 1} changes between the two"
     if on_host == len(layers):
         where = "all of them on the host"
-    folded = f"; {program.folded_macs:,} of them folded away" if program.folded_macs else ""
+    gone = program.runs * program.folded_macs
+    folded = f"; {gone:,} of them folded away" if gone else ""
     batch = f" for {program.batch} samples, {fit.cycles / program.batch:,.0f} each"
     cycles = f"{fit.cycles:,} cycles{batch if program.batch > 1 else ''}"
     each = f"{milliseconds(fit.milliseconds)} ms an inference"

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from celosia.errors import CompileError, UnsupportedError
-from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.isa import Region
-from celosia.hw.contract.named import resolve_config
 from celosia.quantities import KIB
 from celosia.sw.compiler.build import Host, compile_model
 from celosia.sw.compiler.cost.times import MemoryTiming
@@ -21,8 +19,9 @@ from celosia.sw.profile.profile import predicted_cycles
 from celosia.sw.program.file import Program
 from celosia.sw.program.segments import LayerInfo
 from celosia.sw.report.figures import npu_macs
-from celosia.sw.report.host import measure_host
+from celosia.sw.report.host import measure_host, total_milliseconds
 from celosia.sw.report.labels import layer_label
+from celosia.sw.report.programs import Programs
 
 if TYPE_CHECKING:
     from celosia.boards.board import Board
@@ -33,6 +32,7 @@ __all__ = [
     "fit_board",
     "fit_model",
     "fit_program",
+    "fit_usual",
     "heaviest_layers",
     "remedies",
 ]
@@ -192,9 +192,7 @@ def fit_program(
         macs=npu_macs(program),
         multipliers=multipliers,
         host_operators=on_host,
-        host_milliseconds=None
-        if len(times) < on_host or any(time.milliseconds is None for time in times)
-        else sum(time.milliseconds or 0.0 for time in times),
+        host_milliseconds=None if len(times) < on_host else total_milliseconds(times),
         link_bytes=_link_bytes(program),
         reload_bytes=0
         if fits_together
@@ -306,6 +304,13 @@ def fit_board(
     )
 
 
+def fit_usual(program: Program, board: Board) -> Fit:
+    """Return how a program does on a board as it is; what the host takes is not measured."""
+    return fit_board(
+        program, board, clock_hz=board.clock_hz, memory_bytes=board.memory.bytes, measure=False
+    )
+
+
 def boards_that_fit(
     model: str | os.PathLike[str] | bytes,
     unlike: Board,
@@ -317,24 +322,15 @@ def boards_that_fit(
     """Return the other boards that a model fits."""
     from celosia.boards import registry
 
+    programs = Programs(
+        lambda config: compile_model(model, config, fold=fold, batch=batch, host=host)
+    )
     found = []
     for board in registry.BOARDS.values():
         if board.name == unlike.name:
             continue
-        try:
-            program = compile_model(
-                model, resolve_config(board.config), fold=fold, batch=batch, host=host
-            )
-        except (CompileError, UnsupportedError):
-            continue
-        fit = fit_board(
-            program,
-            board,
-            clock_hz=board.clock_hz,
-            memory_bytes=board.memory.bytes,
-            measure=False,  # the host's time is the same beside every board
-        )
-        if fit.fits:
+        program = programs.of(preset(board.config))
+        if isinstance(program, Program) and fit_usual(program, board).fits:
             found.append(board)
     return found
 

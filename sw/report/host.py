@@ -16,7 +16,14 @@ from celosia.sw.runtime.interpreter import (
     interpreter_installed,
 )
 
-__all__ = ["HostTime", "host_figures", "measure_host", "share_line", "shares"]
+__all__ = [
+    "HostTime",
+    "host_figures",
+    "measure_host",
+    "share_line",
+    "shares",
+    "total_milliseconds",
+]
 
 NOT_INSTALLED = "ai-edge-litert is not installed"
 
@@ -69,6 +76,12 @@ def measure_host(program: Program) -> list[HostTime]:
             found[index] = time
             left.remove(index)
     return [found[index] for index in range(len(layers))]
+
+
+def total_milliseconds(times: Sequence[HostTime]) -> float | None:
+    """Return what all operators take, one after the other; None if one was not measured."""
+    known = [time.milliseconds for time in times if time.milliseconds is not None]
+    return sum(known) if len(known) == len(times) else None
 
 
 def _measured(
@@ -141,10 +154,9 @@ def host_figures(program: Program, times: Sequence[HostTime]) -> dict[str, Any]:
         From `measure_host`.
     """
     macs, operators = shares(program)
-    known = [time.milliseconds for time in times if time.milliseconds is not None]
     return {
         "host_operators": len(times),
-        "host_milliseconds": sum(known) if len(known) == len(times) else None,
+        "host_milliseconds": total_milliseconds(times),
         "npu_share": {"macs": macs, "operators": operators},
         "host": [
             {

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from celosia.errors import CelosiaError, CompileError, UnsupportedError
+from celosia.errors import CelosiaError
 from celosia.hw.contract.config import PRESETS, NpuConfig, preset
 from celosia.quantities import KIB, MHZ
 from celosia.sw.compiler.cost.times import MemoryTiming
 from celosia.sw.program.file import Program
 from celosia.sw.report.columns import Column, milliseconds, table_lines
-from celosia.sw.report.fit import ENDLESS, Fit, fit_board, fit_program
-from celosia.sw.report.host import measure_host
+from celosia.sw.report.fit import ENDLESS, Fit, fit_program, fit_usual
+from celosia.sw.report.programs import Compile, Programs
 
 __all__ = [
     "Compile",
@@ -27,8 +27,6 @@ __all__ = [
     "place_figures",
     "preset_lines",
 ]
-
-Compile = Callable[[NpuConfig], Program]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,52 +88,15 @@ def clock_of(config: NpuConfig) -> tuple[int, str]:
     return fastest.clock_hz, f"no board has it; {fastest.name}'s clock"
 
 
-def fit_alone(
-    program: Program, clock_hz: int, memory: MemoryTiming | None = None, *, measure: bool = False
-) -> Fit:
-    """Return how a program does with endless memory."""
+def fit_alone(program: Program, clock_hz: int, memory: MemoryTiming | None = None) -> Fit:
+    """Return how a program does with endless memory; what the host takes is not measured."""
     return fit_program(
         program,
         memory_bytes=ENDLESS,
         clock_hz=clock_hz,
         memory=memory or MemoryTiming(),
-        measure=measure,
+        measure=False,
     )
-
-
-class _Programs:
-    """Programs by configuration, each compiled once, with what its host operators take."""
-
-    def __init__(
-        self, compile_for: Compile, known: Sequence[Program], progress: Callable[[str], object]
-    ) -> None:
-        self._compile = compile_for
-        self._progress = progress
-        self._programs: dict[int, Program | CelosiaError] = {
-            program.config.hash: program for program in known
-        }
-        self._host: dict[int, float | None] = {}
-
-    def of(self, config: NpuConfig) -> Program | CelosiaError:
-        found = self._programs.get(config.hash)
-        if found is None:
-            self._progress(f"compiling for {config.name}")
-            try:
-                found = self._compile(config)
-            except (CompileError, UnsupportedError) as error:
-                found = error
-            self._programs[config.hash] = found
-        return found
-
-    def host_milliseconds(self, program: Program) -> float | None:
-        key = program.config.hash
-        if key not in self._host:
-            if program.host_segments:
-                self._progress("measuring the host's operators")
-            times = [time.milliseconds for time in measure_host(program)]
-            known = [time for time in times if time is not None]
-            self._host[key] = sum(known) if len(known) == len(times) else None
-        return self._host[key]
 
 
 def fits_everywhere(
@@ -160,7 +121,7 @@ def fits_everywhere(
     """
     from celosia.boards import registry
 
-    programs = _Programs(compile_for, known, progress)
+    programs = Programs(compile_for, known, progress)
     alone: list[PresetPlace] = []
     for name in PRESETS if presets else ():
         program = programs.of(preset(name))
@@ -171,22 +132,16 @@ def fits_everywhere(
         alone.append(PresetPlace(name=name, fit=fit_alone(program, clock_hz), clock=whose))
     places: list[Place] = []
     for board in registry.BOARDS.values():
-        program = programs.of(preset(board.config))
         about: dict[str, str] = {
             "name": board.name,
             "title": board.title,
             "remark": board.remark,
         }
+        program = programs.of(preset(board.config))
         if isinstance(program, CelosiaError):
             places.append(Place(fit=None, lacking=str(program), **about))
             continue
-        fit = fit_board(
-            program,
-            board,
-            clock_hz=board.clock_hz,
-            memory_bytes=board.memory.bytes,
-            measure=False,
-        )
+        fit = fit_usual(program, board)
         fit = replace(fit, host_milliseconds=programs.host_milliseconds(program))
         places.append(Place(fit=fit, lacking=lacking(fit), **about))
     return alone, places

@@ -131,8 +131,7 @@ def moved(
     arrange : callable
         From the numbers of the source's elements, in its shape, those of the result.
     """
-    if source.elements > MAX_MOVED:
-        raise unsupported(op, f"{source.name!r} is too large to move", "use smaller tensors")
+    _require_movable(op, source)
     elements = Elements(graph, op, [source.name])
     return _move(graph, op, elements, arrange(elements.arrays[0]), result)
 
@@ -145,10 +144,12 @@ def _require(graph: Graph, op: SourceOp, operands: list[str]) -> None:
                     op, f"{source.name!r} and the output differ in quantisation", "convert again"
                 )
         for tensor in (result, *(graph.tensors[name] for name in operands)):
-            if tensor.elements > MAX_MOVED:
-                raise unsupported(
-                    op, f"{tensor.name!r} is too large to move", "use smaller tensors"
-                )
+            _require_movable(op, tensor)
+
+
+def _require_movable(op: SourceOp, tensor: Tensor) -> None:
+    if tensor.elements > MAX_MOVED:
+        raise unsupported(op, f"{tensor.name!r} is too large to move", "use smaller tensors")
 
 
 def _move(

@@ -18,7 +18,6 @@ __all__ = ["conv_limit", "fitted_conv"]
 
 MOST_X = 1 << 20
 """Bytes from the beginning of a row that the array can count."""
-MOST_ROWS = most(Conv, "in_h")
 
 
 def conv_limit(conv: Conv, config: NpuConfig) -> str:

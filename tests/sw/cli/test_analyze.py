@@ -11,12 +11,17 @@ from celosia.hw.contract.config import PRESETS, preset
 from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.profile.profile import predicted_cycles
+from celosia.sw.program.file import Program
+from celosia.sw.report import programs
 from celosia.sw.report.columns import Column, bar, table_lines
 from celosia.sw.report.example import load_digits
 from celosia.sw.report.fit import fit_model
+from celosia.sw.report.host import HostTime
+from celosia.sw.report.places import fits_everywhere
 
 from tests.kit.command_line import run_cli
 from tests.kit.divided import divided_model
+from tests.kit.places import benchmark_model
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +110,19 @@ def test_the_host_has_its_part(tmp_path: Path) -> None:
     assert refused.exit_code == 2
 
 
+def test_what_is_folded_away_is_of_all_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the multiplications beside it, also where samples run one after the other."""
+    monkeypatch.setenv("COLUMNS", "200")
+    model = benchmark_model("vww_96")
+    program = compile_model(model, preset("base"), fold=True, batch=3)
+    assert program.runs == 3
+    assert program.folded_macs
+    result = run_cli("analyze", model, "--fold", "--batch", 3, "--quick")
+    macs = sum(layer.macs for layer in program.layers)
+    work = f"{3 * macs:,} MACs; {3 * program.folded_macs:,} of them folded away"
+    assert work in result.stdout
+
+
 def test_nothing_on_the_npu_is_no_error(tmp_path: Path) -> None:
     b = ModelBuilder()
     x = b.input((1, 16), scale=0.1, zero_point=-3)
@@ -135,6 +153,23 @@ def test_fit_without_a_board_is_of_all_boards(digits: Path, tmp_path: Path) -> N
     assert [row.split()[0] for row in rows[: len(BOARDS)]] == list(BOARDS)
     assert [entry["name"] for entry in json.loads(target.read_text())["boards"]] == list(BOARDS)
     assert run_cli("fit", digits, "--clock", 10).exit_code == 2
+
+
+def test_what_the_host_runs_for_every_board_is_measured_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured: list[Program] = []
+
+    def measure(program: Program) -> list[HostTime]:
+        measured.append(program)
+        return [HostTime(program.host_segments[0].layers[0], milliseconds=2.5)]
+
+    monkeypatch.setattr(programs, "measure_host", measure)
+    model = divided_model()
+    _, places = fits_everywhere(lambda config: compile_model(model, config), presets=False)
+    assert len({place.fit.config for place in places if place.fit}) > 1
+    assert [place.fit.host_milliseconds for place in places if place.fit] == [2.5] * len(BOARDS)
+    assert len(measured) == 1
 
 
 def test_columns_go_by_importance() -> None:

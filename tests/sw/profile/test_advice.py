@@ -235,3 +235,9 @@ def test_a_reshape_that_nothing_reads_is_no_reason() -> None:
     other = b.input((1, 64), scale=0.1, zero_point=-3)
     model = b.finish([b.reshape(x, (1, 1024)), b.logistic(other)])
     assert not [a for a in advice_for(model) if a.rule == "leading-reshape"]
+
+
+def test_nobody_is_told_to_leave_out_the_only_operator() -> None:
+    b = ModelBuilder()
+    x = b.input((1, 64), scale=0.1, zero_point=-3)
+    assert not [a for a in advice_for(b.finish([b.softmax(x)])) if a.rule == "last-function"]

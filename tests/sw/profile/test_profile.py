@@ -70,6 +70,16 @@ def test_the_prediction_looks_like_the_rtl() -> None:
     assert {"array", "weights", "vector"} <= set(bounds)
 
 
+def test_firmware_that_runs_one_command_at_a_time_waits_for_none() -> None:
+    """What a cycle goes on is what runs in it, as the trace port of such a machine shows it."""
+    profile = predicted_profile(compile_model(DIGITS, preset("nano")))
+    check_sums(profile)
+    assert profile.reasons[Reason.WEIGHTS_BUS] == profile.reasons[Reason.ACTIVATIONS] == 0
+    busy = {engine: sum(n.engine_cycles[engine] for n in profile.layers) for engine in Engine}
+    assert profile.reasons[Reason.VECTOR] == busy[Engine.VECTOR]
+    assert profile.reasons[Reason.DMA] == busy[Engine.LOAD] + busy[Engine.STORE]
+
+
 def test_a_host_segment_takes_no_cycles(tmp_path: Path) -> None:
     path = tmp_path / "divided.tflite"
     path.write_bytes(divided_model())
