@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from celosia.sw.report.html.page import report_page
 from tests.kit.browser import needs_browser, open_page
 from tests.kit.command_line import run_cli
 from tests.kit.divided import divided_model
+from tests.kit.pages import embedded, texts
 from tests.kit.tools import needs_simulator
 
 BASE = preset("base")
@@ -79,35 +79,13 @@ document.body.append(result);
 """
 
 
-class _Texts(HTMLParser):
-    """The text of the elements that have an id."""
-
-    def __init__(self, document: str) -> None:
-        super().__init__()
-        self.found: dict[str, str] = {}
-        self._at = ""
-        self.feed(document)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._at = dict(attrs).get("id") or ""
-
-    def handle_data(self, data: str) -> None:
-        self.found[self._at] = self.found.get(self._at, "") + data
-
-
-def embedded(page: str) -> dict[str, Any]:
-    """Return the figures in a page."""
-    content: dict[str, Any] = json.loads(_Texts(page).found["figures"])
-    return content
-
-
 def probed(page: str, folder: Path) -> dict[str, Any]:
     """Open a page in the browser, use it, and return what was seen; the console must be silent."""
     file = folder / "probe.html"
     file.write_text(page.replace("</body>", f"<script>{PROBE}</script></body>"), encoding="utf-8")
     opened = open_page(file, folder / "browser")
     assert opened.complaints == []
-    found: dict[str, Any] = json.loads(_Texts(opened.document).found["probe"])
+    found: dict[str, Any] = json.loads(texts(opened.document)["probe"])
     return found
 
 
