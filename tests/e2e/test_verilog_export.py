@@ -14,6 +14,7 @@ pytest.importorskip("amaranth")
 
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig, preset
+from celosia.sim.rtl.verilator import FAST_FLAGS, cache_folder
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.export.bench import make_bench
 from celosia.sw.export.verilog import check_module_name, npu_verilog, run_at_time_zero
@@ -99,12 +100,21 @@ def verilator(folder: Path) -> list[str]:
     coroutines = ["-fcoroutines"] if compiler.name == "g++" else []
     options = [*compiler.flags, "-std=c++20", *coroutines, "-DVERILATOR=1", "-DVM_TIMING=1"]
     options += [f"-DVM_{feature}=0" for feature in ("COVERAGE", "SC", "TRACE")]
-    includes = [f"-I{path}" for path in (folder / "obj", tool.include, tool.include / "vltstd")]
+    options += [f"-I{path}" for path in (folder / "obj", tool.include, tool.include / "vltstd")]
+    # With the options and the cache of the simulators, zig has its C++ library already.
+    environment = {"ZIG_GLOBAL_CACHE_DIR": str(cache_folder() / "zig")}
+    compile_ = [*compiler.command, *options]
+    for source in sources:
+        run_tool(
+            [*compile_, "-c", source, "-o", folder / f"{source.stem}.o"],
+            timeout_s=300,
+            environment=environment,
+        )
+    objects = [folder / f"{source.stem}.o" for source in sources]
+    link = [*compiler.command, *compiler.flags, *FAST_FLAGS, "-fPIC", "-s", *objects, "-pthread"]
     run_tool(
-        [*compiler.command, *options, *includes, *sources, "-pthread", "-o", folder / "tb",
-         *compiler.link_flags],
-        timeout_s=300,
-    )  # fmt: skip
+        [*link, "-o", folder / "tb", *compiler.link_flags], timeout_s=300, environment=environment
+    )
     return run_tool([folder / "tb"], timeout_s=300, cwd=folder).splitlines()
 
 

@@ -1,7 +1,7 @@
 """What is shown of an inference is what `celosia bench` measures of it, for every model.
 
-Page, timeline, accuracy and, if asked for, energy of a model come from the commands that users call,
-and are held against the JSON of `celosia bench`. More models than those of the examples::
+Page, timeline, accuracy and, if asked for, energy of a model come from the commands that users
+call, and are held against the JSON of `celosia bench`. More models than those of the examples::
 
     python -m tests.e2e.test_views --models FOLDER --energy
 """
@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,8 @@ def main() -> int:
                     found = check_views(model, config, Path(folder), energy=options.energy)
                 except AssertionError as error:
                     failed += 1
-                    found = f"NOT EQUAL: {str(error)[:2000]}"
+                    where = traceback.extract_tb(error.__traceback__)[-1]
+                    found = f"NOT EQUAL: line {where.lineno}, {where.line} {str(error)[:2000]}"
             seconds = time.monotonic() - started
             print(f"{model.stem:40} {config:6} {found} ({seconds:.0f} s)", flush=True)
     return 1 if failed else 0
