@@ -66,7 +66,7 @@ LIBRARY = "libnpu.so"
 MANIFEST = "build.json"
 BESIDE_THE_NPU = ("uart", "system", "soc")
 """Folders and files of the gateware that are no part of the NPU."""
-KEPT_BUILDS = 12
+KEPT_BUILDS = 64
 COMPILE_JOBS = 2
 FAST_UNIT, SLOW_UNIT = "unit_fast_", "unit_slow_"
 SAIF_RUNTIME = "verilated_saif_c"
