@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from celosia.errors import CompileError, DefectError, ModelError, UnsupportedError
 from celosia.hw.contract.config import NpuConfig
@@ -42,7 +42,7 @@ from celosia.sw.compiler.place.views import Sharing
 from celosia.sw.compiler.place.works import Fusion, Work, works_of
 from celosia.sw.compiler.schedule.cut import cut_steps
 from celosia.sw.compiler.schedule.prefetch import prefetch_loads
-from celosia.sw.compiler.schedule.schedule import Schedule, schedule_works
+from celosia.sw.compiler.schedule.schedule import Manner, Schedule, schedule_works
 from celosia.sw.compiler.schedule.tokens import place_tokens
 from celosia.sw.compiler.verify import verify
 from celosia.sw.program.contents import MAX_BATCH
@@ -55,8 +55,14 @@ __all__ = ["Host", "compile_graph", "compile_model"]
 Host = Literal["allow", "refuse"]
 """What happens to operators that the NPU does not run."""
 
-WEIGHT_CHUNKS = (2, 3, 4, 8, 16)
-"""Sizes of weight chunks to try, as parts of the weight memory; the fastest by prediction wins."""
+CHANGES: tuple[tuple[dict[str, Any], ...], ...] = (
+    tuple({"weight_chunks": count} for count in (3, 4, 8, 16)),
+    ({"overlap": True},),
+    ({"postpone": True},),
+    ({"fine": True},),
+    ({"ramp": True},),
+)
+"""Other manners to try, one after the other; the fastest by prediction wins."""
 MAX_COMMANDS_FOR_SEARCH = 600
 """Longer programs are built once: they are long because memories are small, not for chunks."""
 
@@ -272,6 +278,7 @@ class _Variant:
     commands: list[Command]
     layers: list[int]
     prediction: Prediction
+    manner: Manner
     code: bytes = b""
     """The commands encoded; of the schedule that was chosen."""
 
@@ -301,11 +308,15 @@ def _best_schedule(
     """
     problem: CompileError | None = None
     plans = _distinct_plans(graph, works, config, keep_tensors=keep_tensors)
-    variants = [_build(graph, plan, config, WEIGHT_CHUNKS[0]) for plan in plans]
+    variants = [_build(graph, plan, config, Manner()) for plan in plans]
     for best in sorted(variants, key=lambda variant: variant.prediction.cycles):
         if len(best.commands) <= MAX_COMMANDS_FOR_SEARCH:
-            others = (_build(graph, best.plan, config, count) for count in WEIGHT_CHUNKS[1:])
-            best = min((best, *others), key=lambda variant: variant.prediction.cycles)
+            for changes in CHANGES:
+                others = (
+                    _build(graph, best.plan, config, replace(best.manner, **change))
+                    for change in changes
+                )
+                best = min((best, *others), key=lambda variant: variant.prediction.cycles)
         require_operations(best.commands, best.layers, works, config)
         try:
             # Before another way to place the graph is given up for this one: do its commands exist?
@@ -330,9 +341,9 @@ def _distinct_plans(
     return plans
 
 
-def _build(graph: Graph, plan: MemoryPlan, config: NpuConfig, weight_chunks: int) -> _Variant:
-    schedule = schedule_works(graph, plan, config, weight_chunks=weight_chunks)
+def _build(graph: Graph, plan: MemoryPlan, config: NpuConfig, manner: Manner) -> _Variant:
+    schedule = schedule_works(graph, plan, config, manner)
     steps = prefetch_loads(cut_steps(schedule.steps), config.queue_depth)
     commands = place_tokens(steps, config.queue_depth)
     layers = [step.layer for step in steps]
-    return _Variant(graph, plan, schedule, commands, layers, predict(commands, config))
+    return _Variant(graph, plan, schedule, commands, layers, predict(commands, config), manner)

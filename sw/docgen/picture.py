@@ -69,8 +69,8 @@ def _stages(walk: Walk) -> list[_Stage]:
     conv, tensor, program = walk.conv, walk.tensor, walk.program
     record = OPERATORS[walk.op.origin.name]
     assert record.lower is not None
-    index, array = walk.only(Conv)
-    vector_index, vector = walk.only(Vector)
+    index, array = walk.first(Conv)
+    vector_index, vector = walk.first(Vector)
     place = next(e for e in walk.places("ACT") if e["what"] == conv.output)
     options = walk.op.options
     start = index * COMMAND_BYTES

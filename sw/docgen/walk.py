@@ -89,10 +89,9 @@ class Walk:
         """The commands of its layer, with their numbers."""
         return [(i, c) for i, c in enumerate(self.decoded) if self.owners[i] == LAYER]
 
-    def only(self, kind: type[Command]) -> tuple[int, Any]:
-        """Return the one command of a kind, with its number."""
-        (found,) = [(i, c) for i, c in self.commands if isinstance(c, kind)]
-        return found
+    def first(self, kind: type[Command]) -> tuple[int, Any]:
+        """Return the first command of a kind, with its number."""
+        return next((i, c) for i, c in self.commands if isinstance(c, kind))
 
     def places(self, memory: str) -> list[dict[str, int | str]]:
         """Return what the memory plan says of the tensor and of the model's input."""
@@ -255,7 +254,7 @@ def _place(walk: Walk) -> str:
             f"{entry['memory']:4} bytes {first:5} to {first + size - 1:5}"
             f"  {short(str(entry['what']))}{life}"
         )
-    line, vector = walk.program.config.line_bytes, walk.only(Vector)[1]
+    line, vector = walk.program.config.line_bytes, walk.first(Vector)[1]
     lines.append(
         f"a line is {line} bytes; pixels are {vector.d_x} lines apart, rows {vector.d_y} lines"
     )
@@ -276,7 +275,7 @@ def _commands(walk: Walk) -> str:
 
 
 def _bytes(walk: Walk) -> str:
-    index, _ = walk.only(Conv)
+    index, _ = walk.first(Conv)
     start = index * COMMAND_BYTES
     code = walk.code[start : start + COMMAND_BYTES]
     return "\n".join(

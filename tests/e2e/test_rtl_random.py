@@ -13,6 +13,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import celosia
@@ -32,6 +33,7 @@ from celosia.sw.program.file import Program
 from celosia.sw.reference.golden import GoldenModel
 
 from tests.kit.machines import MACHINES, random_memory
+from tests.kit.manners import EAGER, forced
 from tests.kit.random_joins import random_joined_network
 from tests.kit.random_models import OPERATORS, RandomModel, random_network, random_operator
 from tests.kit.random_moves import MOVES, random_move
@@ -82,8 +84,11 @@ def compiled(seed: int, config: NpuConfig) -> tuple[str, RandomModel, Program] |
     for attempt in range(ATTEMPTS):
         kind, model = random_model(seed, attempt)
         keep = bool(np.random.default_rng(seed).random() < 0.6)
+        manner = forced(EAGER) if seed % 3 == 0 else nullcontext()
         try:
-            return kind, model, compile_model(model.model, config, keep_tensors=keep, host="refuse")
+            with manner:
+                program = compile_model(model.model, config, keep_tensors=keep, host="refuse")
+            return kind, model, program
         except (CompileError, UnsupportedError):
             continue
     return None

@@ -40,8 +40,9 @@ __all__ = ["CommandTimes", "MemoryTiming", "Prediction", "predict"]
 FIRST_COMMAND_CYCLES = 28
 """From the doorbell to the first command at its engine."""
 TRANSFER_SETUP_CYCLES = 12
-ARRAY_SETUP_CYCLES = 8
-TILE_SETUP_CYCLES = 2
+ARRAY_SETUP_CYCLES = 5
+NEXT_COMMAND_CYCLES = 1
+"""From the end of a command of the array to the beginning of the next."""
 VECTOR_SETUP_CYCLES = 11
 VECTOR_PIPELINE_CYCLES = 15
 TOKEN_CYCLES = 2
@@ -83,7 +84,7 @@ def pass_count(conv: Conv) -> int:
 def conv_tile_cycles(conv: Conv, config: NpuConfig) -> list[int]:
     """Cycles of the array for each tile of one tile of output channels."""
     return [
-        pass_count(conv) * max(positions, config.min_pass_cycles) + TILE_SETUP_CYCLES
+        pass_count(conv) * max(positions, config.min_pass_cycles)
         for positions in conv_tile_positions(conv)
     ]
 
@@ -160,7 +161,10 @@ class _Simulation:
             engine = command.engine
             assert engine is not None, "End is not simulated"
             self.fetched = max(self.fetched, index + 1)
-            self.dispatched = max(self.dispatched + self.fetch_cycles, self._queue_space(engine))
+            # A load and the fetch take turns on the bus.
+            shared = 2 if self.free[Engine.LOAD] > self.dispatched else 1
+            fetched = self.dispatched + shared * self.fetch_cycles
+            self.dispatched = max(fetched, self._queue_space(engine))
             shown = max(self.dispatched, self.free[engine]) + self._parts_cycles(command)
             start = max(shown, self._tokens(command, engine))
             self.times.append(CommandTimes(start, start))
@@ -214,7 +218,7 @@ class _Simulation:
         engine = command.engine
         assert engine is not None
         self.times[index] = CommandTimes(start, end)
-        self.free[engine] = end
+        self.free[engine] = end + (NEXT_COMMAND_CYCLES if engine is Engine.ARRAY else 0)
         self.queues[engine].append(end)
         for other in Engine:
             if command.signal >> other & 1:
@@ -253,6 +257,6 @@ class _Simulation:
                 array = max(array, self.halves.popleft()) + tile_cycles
                 drain = max(drain, array + self.config.rows) + rows * conv.out_w * cycles
                 self.halves.append(drain)
-        self._complete(conv_index, conv, conv_start, array + self.config.rows)
+        self._complete(conv_index, conv, conv_start, array)
         self._complete(index, vector, start, drain + VECTOR_PIPELINE_CYCLES)
         self.convs.clear()

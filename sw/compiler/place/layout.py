@@ -97,7 +97,7 @@ def act_layout(
 
 @dataclass(frozen=True)
 class Grid:
-    """The pixels of a storage that windows are cut from, in bytes.
+    """The pixels of a tensor, or of a storage that windows are cut from, in bytes.
 
     Attributes
     ----------
@@ -132,7 +132,8 @@ class Slab:
     x_first : int
         First column that is here.
     grid : Grid or None
-        Of a window, or of what windows are cut from.
+        What tells its bytes from those of other parts of the same tensor; None for what is not
+        there as a whole, and where pixels are no whole lines.
     """
 
     base: int
@@ -169,12 +170,22 @@ class Slab:
         assert self.y_first <= y_first < y_end <= self.y_end, "rows that are not on chip"
         return replace(self, base=self.address(y_first), y_first=y_first, y_end=y_end)
 
+    def channels(self, first: int, end: int) -> Slab:
+        """Return the part with fewer channels; those behind the last one are left out."""
+        end = min(end, self.channel_first + self.layout.channels)
+        assert self.channel_first <= first < end, "channels that are not on chip"
+        layout = replace(self.layout, channels=end - first)
+        base = self.address(self.y_first, self.x_first, first)
+        return replace(self, base=base, channel_first=first, layout=layout)
+
     @property
     def footprint(self) -> Footprint:
         """The bytes it covers, up to the end of the last line."""
-        end = self.base + self.size_bytes
         if self.grid is None:
-            return Footprint(Place.ACT, self.base, end)
+            return Footprint(Place.ACT, self.base, self.base + self.size_bytes)
+        # Behind the channels of the last pixel is what belongs to others.
+        last = self.address(self.y_end - 1, self.x_end - 1)
+        end = last + round_up(self.layout.pixel_bytes, self.grid.line_bytes)
         return Footprint(Place.ACT, self.base, end, self._part(self.grid))
 
     def _part(self, grid: Grid) -> Part | None:

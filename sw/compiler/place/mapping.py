@@ -27,7 +27,6 @@ from celosia.sw.compiler.place.limits import MAX_STRIDE, most
 
 __all__ = [
     "Axis",
-    "LONG_KERNEL",
     "ConvMapping",
     "ROWS_TAPS",
     "conv_axes",
@@ -39,9 +38,6 @@ __all__ = [
 
 ROWS_TAPS = 3
 """Taps of a segment in mode ROWS."""
-LONG_KERNEL = 64
-"""Of a longer kernel along the stream each pass streams what its own taps need, not all positions
-of the kernel: rows then share no padding."""
 STREAM_POSITIONS = 64
 """What a command costs, in positions of a stream; only to choose a mapping."""
 FAR_STREAM = 1000
@@ -77,6 +73,10 @@ class Axis:
         # The last output must begin inside the row.
         shared = min(shared, full - 1 - (count - 1) * self.stride)
         return full - shared, shared
+
+    def of_taps(self, count: int, taps: int) -> int:
+        """Return the positions that some of the kernel's taps need for `count` outputs."""
+        return (count - 1) * self.stride + taps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,16 +210,16 @@ def map_conv(
         lines, stream = (axes[1], axes[0]) if swapped else axes
         pitch = layout.pixel_pitch if swapped else layout.row_pitch
         length, extra = stream.stream(0, stream.out_size)
-        positions = lines.out_size * length + extra
+        positions = of_taps = lines.out_size * length + extra
+        if stream.kernel > size:
+            of_taps = min(positions, lines.out_size * stream.of_taps(stream.out_size, size))
         stream_pitch = layout.row_pitch if swapped else layout.pixel_pitch
         if stream.stride > MAX_STRIDE and stream.out_size > 1:
             # A stream for each output.
-            positions = lines.out_size * stream.out_size * (stream.kernel + STREAM_POSITIONS)
-        if stream.kernel > LONG_KERNEL:
-            length = (stream.out_size - 1) * stream.stride + size
-            positions = lines.out_size * length
+            alone = lines.out_size * stream.out_size * (stream.kernel + STREAM_POSITIONS)
+            positions = of_taps = alone
         if size * stream_pitch > most(Conv, "x0"):
-            positions *= FAR_STREAM
+            positions, of_taps = positions * FAR_STREAM, of_taps * FAR_STREAM
         taps = ConvMapping(
             op=op,
             mode=Mode.TAPS,
@@ -230,7 +230,8 @@ def map_conv(
             ky_rows=op.dilation_h if lines.kernel > 1 else 1,
             reach_bytes=ceil_div(stream.kernel, size) * size * stream_pitch,
         )
-        candidates.append((taps.passes * max(positions, config.min_pass_cycles), swapped, 1, taps))
+        cycles = taps.passes * max(of_taps, config.min_pass_cycles)
+        candidates.append((cycles, swapped, 1, taps))
         segments = config.dw_segments
         if (
             stream.kernel <= ROWS_TAPS

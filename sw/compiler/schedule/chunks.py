@@ -94,7 +94,7 @@ class ChunkLoader:
         return (chunk.tiles[1] - chunk.tiles[0]) * tile_bytes
 
     def cut(
-        self, layer: WeightedLayer, group: Range, *, parts: int, taper: bool
+        self, layer: WeightedLayer, group: Range, *, parts: int, taper: bool, ramp: bool = False
     ) -> list[Chunk] | None:
         """Cut a group of channel tiles into chunks; None when not even one tile is a command.
 
@@ -109,6 +109,8 @@ class ChunkLoader:
         taper : bool
             Make the last chunks smaller and smaller: the array lags behind the bus by a chunk,
             and once the last weights of a program have come, nothing hides what it still does.
+        ramp : bool
+            Make the first chunk a tile: the array has nothing to do until it is there.
         """
         tile_bytes = layer.mapping.tile_weight_bytes(self.config)
         if tile_bytes > self.config.wgt_bytes or not layer.mapping.fits_command:
@@ -123,6 +125,8 @@ class ChunkLoader:
             if taper
             else (list(split(total, size)))
         )
+        if ramp and ranges[0][1] > 1:
+            ranges[:1] = [(0, 1), (1, ranges[0][1])]
         chunks: list[Chunk] = []
         section_end = 0
         for first, end in ranges:

@@ -17,15 +17,23 @@ from celosia.sw.compiler.schedule.conv_commands import (
     ConvJob,
     conv_command,
     conv_step,
+    parameter_tile_bytes,
     vector_step,
 )
+from celosia.sw.compiler.schedule.overlap import Edges, units_of
 from celosia.sw.compiler.schedule.pieces import MAX_PASSES, fitted_pieces, shifted
 from celosia.sw.compiler.steps import Footprint, Place, Step
 
 __all__ = ["conv_steps", "split_reduction_steps", "summed_steps"]
 
 
-def conv_steps(job: ConvJob, wgt_addr: int, param_addr: int, config: NpuConfig) -> Iterator[Step]:
+def conv_steps(
+    job: ConvJob,
+    wgt_addr: int,
+    param_addr: int,
+    config: NpuConfig,
+    edges: Edges = Edges(),  # noqa: B008 - frozen
+) -> Iterator[Step]:
     """Yield the commands; weights and parameters of the job's tiles are loaded.
 
     Parameters
@@ -36,16 +44,38 @@ def conv_steps(job: ConvJob, wgt_addr: int, param_addr: int, config: NpuConfig) 
         Byte addresses of the weights and parameters of the first channel tile.
     config : NpuConfig
         The machine.
+    edges : Edges
+        Where it is to overlap with other layers.
     """
-    n_oc = job.tiles[1] - job.tiles[0]
-    weights = Footprint(
-        Place.WGT, wgt_addr, wgt_addr + n_oc * job.mapping.tile_weight_bytes(config)
-    )
-    for block in blocks_of(job, config):
-        fitted = fitted_conv(block.conv, config)
-        conv = replace(fitted, wgt_addr=wgt_addr // config.line_bytes)
-        yield conv_step(job, conv, weights)
-        yield vector_step(job, block, param_addr, config)
+    matrix_bytes = config.rows * config.line_bytes
+    blocks = list(blocks_of(job, config))
+    for number, block in enumerate(blocks):
+        of_block = edges.of_chunk(number, len(blocks))
+        for unit in units_of(job, block, of_block, config):
+            before = unit.job.tiles[0] - job.tiles[0]
+            tile_bytes = job.mapping.tile_weight_bytes(config)
+            begin = wgt_addr + before * tile_bytes
+            for depth in unit.depths:
+                last = depth[1] == unit.block.conv.n_ic
+                conv = unit.block.conv
+                address, end = begin, begin + (unit.job.tiles[1] - unit.job.tiles[0]) * tile_bytes
+                if len(unit.depths) > 1:
+                    conv = shifted(conv, (0, conv.n_ky), (0, conv.n_kx), depth)
+                    address, end = (begin + lines * matrix_bytes for lines in depth)
+                conv = replace(
+                    fitted_conv(conv, config),
+                    wgt_addr=address // config.line_bytes,
+                    accumulate=int(depth[0] > 0),
+                    hold=int(not last),
+                )
+                weights = Footprint(Place.WGT, address, end)
+                yield conv_step(unit.job, conv, weights, unit.block, depth)
+            yield vector_step(
+                unit.job,
+                unit.block,
+                param_addr + before * parameter_tile_bytes(job, config),
+                config,
+            )
 
 
 def split_reduction_steps(

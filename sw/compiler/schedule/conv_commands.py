@@ -11,17 +11,24 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import ADDRESS_MASK, Conv, Mode, Vector, VectorOp
 from celosia.sw.compiler.arithmetic.whole import Range, ceil_div
 from celosia.sw.compiler.ir import AddOp, ConvOp
+from celosia.sw.compiler.ops.npu.registry import kind_of
 from celosia.sw.compiler.place.layout import Slab
 from celosia.sw.compiler.place.limits import most
 from celosia.sw.compiler.place.mapping import (
-    LONG_KERNEL,
     ConvMapping,
     conv_axes,
     shared_requantisation,
 )
 from celosia.sw.compiler.steps import Footprint, Place, Step
 
-__all__ = ["Block", "ConvJob", "conv_command", "conv_step", "vector_step"]
+__all__ = [
+    "Block",
+    "ConvJob",
+    "conv_command",
+    "conv_step",
+    "parameter_tile_bytes",
+    "vector_step",
+]
 
 TILE_OVERHEAD_CYCLES = 8
 """Guess of what starting an accumulator tile costs; only used to choose the size of tiles."""
@@ -149,9 +156,11 @@ def _depthwise_conv(job: ConvJob, lines: Range, along: Range, config: NpuConfig)
     y0, x0 = (stream0, line0) if mapping.swapped else (line0, stream0)
     out_w = along[1] - along[0]
     row_len, extra = stream_axis.stream(along[0], out_w)
-    if stream_axis.kernel > LONG_KERNEL or not mapping.fits_command:
-        # A pass streams what its own taps need.
-        row_len, extra = (out_w - 1) * stream_axis.stride + config.rows, 0
+    own = stream_axis.of_taps(out_w, config.rows)
+    several = mapping.mode == Mode.TAPS and mapping.n_kx > 1
+    if not mapping.fits_command or (several and own <= row_len):
+        # A pass streams what its own taps need; rows then share no padding.
+        row_len, extra = own, 0
     return Conv(
         mode=int(mapping.mode),
         zero_point=op.input_zero_point,
@@ -203,9 +212,45 @@ def _tile_rows(job: ConvJob, out_h: int, out_w: int, row_len: int, config: NpuCo
     return min((rows for rows in heights if rows <= most), key=lambda rows: (cost(rows), -rows))
 
 
-def conv_step(job: ConvJob, conv: Conv, weights: Footprint) -> Step:
-    """Return the step of a command of a job that reads these weights."""
-    return Step(command=conv, reads=(job.source.footprint, weights), writes=(), layer=job.layer)
+def conv_step(
+    job: ConvJob,
+    conv: Conv,
+    weights: Footprint,
+    block: Block | None = None,
+    depth: Range | None = None,
+) -> Step:
+    """Return the step of a command of a job that reads these weights.
+
+    Parameters
+    ----------
+    job : ConvJob
+    conv : Conv
+        The command.
+    weights : Footprint
+        What it reads of them.
+    block : Block, optional
+        Its outputs; by default all of the job's.
+    depth : (int, int), optional
+        Lines of a pixel's channels that it reads; by default all.
+    """
+    source = job.source
+    if source.grid is not None:
+        line = source.grid.line_bytes
+        if conv.mode != Mode.WINDOW:
+            source = source.channels(job.tiles[0] * line, job.tiles[1] * line)
+        elif depth is not None and not job.mapping.packed:
+            source = source.channels(depth[0] * line, depth[1] * line)
+        if block is not None and not job.mapping.swapped:
+            kind = kind_of(job.op)
+            rows = kind.rows(job.op, job.in_size[0], (block.line_first, block.line_end))
+            source = source.rows(max(rows[0], source.y_first), min(rows[1], source.y_end))
+    return Step(command=conv, reads=(source.footprint, weights), writes=(), layer=job.layer)
+
+
+def parameter_tile_bytes(job: ConvJob, config: NpuConfig) -> int:
+    """Return the bytes of the parameters of a tile of output channels."""
+    shared = job.add is None and shared_requantisation(job.op)
+    return Vector(shared=int(shared)).block_lines * config.line_bytes
 
 
 def vector_step(job: ConvJob, block: Block, param_addr: int, config: NpuConfig) -> Step:
@@ -237,20 +282,31 @@ def vector_step(job: ConvJob, block: Block, param_addr: int, config: NpuConfig) 
     fields |= _without_idle(_operand("d", job, job.target, block, line), conv)
     if job.add is None and shared_requantisation(op):
         fields |= {"shared": 1, "mult_a": int(op.multiplier[0]), "shift_a": -int(op.shift[0])}
-    param_bytes = n_oc * Vector(shared=fields.get("shared", 0)).block_lines * line
+    param_bytes = n_oc * parameter_tile_bytes(job, config)
     reads = [Footprint(Place.PARAM, param_addr, param_addr + param_bytes)]
     if job.add is not None:
         assert job.other is not None, "a fused ADD has another operand"
         fields |= _fused_add(op, job.add) | _without_idle(
             _operand("b", job, job.other, block, line), conv
         )
-        reads.append(job.other.footprint)
+        reads.append(_part_of(job.other, job, block))
     return Step(
         command=Vector(**fields),
         reads=tuple(reads),
-        writes=(job.target.footprint,),
+        writes=(_part_of(job.target, job, block),),
         layer=job.layer,
     )
+
+
+def _part_of(slab: Slab, job: ConvJob, block: Block) -> Footprint:
+    """Return what a block has of a slab with the output's pixels."""
+    if slab.grid is None:
+        return slab.footprint
+    line = slab.grid.line_bytes
+    part = slab.channels(job.tiles[0] * line, job.tiles[1] * line)
+    if not job.mapping.swapped:
+        part = part.rows(block.line_first, block.line_end)
+    return part.footprint
 
 
 def _operand(name: str, job: ConvJob, slab: Slab, block: Block, line: int) -> dict[str, int]:

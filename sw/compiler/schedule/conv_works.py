@@ -18,10 +18,14 @@ from celosia.sw.compiler.schedule.chunks import Chunk, ChunkLoader, WeightedLaye
 from celosia.sw.compiler.schedule.conv import conv_steps
 from celosia.sw.compiler.schedule.conv_commands import ConvJob
 from celosia.sw.compiler.schedule.on_chip import OnChip
+from celosia.sw.compiler.schedule.overlap import Edges
 from celosia.sw.compiler.schedule.phases import PhasesJob, phase_steps, split_tile, tile_by_tile
 from celosia.sw.compiler.steps import Step
 
 __all__ = ["ConvWorks"]
+
+FIRST_LAYERS = 2
+"""Layers whose weights the array waits for: nothing before them gives the bus time."""
 
 
 class ConvWorks:
@@ -33,6 +37,8 @@ class ConvWorks:
         Where tensors are.
     chunks : ChunkLoader
         Loads weights.
+    ramp : bool
+        As of `Manner`.
 
     Attributes
     ----------
@@ -40,10 +46,11 @@ class ConvWorks:
         As of `Schedule`.
     """
 
-    def __init__(self, on_chip: OnChip, chunks: ChunkLoader) -> None:
+    def __init__(self, on_chip: OnChip, chunks: ChunkLoader, *, ramp: bool) -> None:
         self.on_chip, self.chunks = on_chip, chunks
         self.plan, self.config = on_chip.plan, on_chip.config
         weighted = [p.work.index for p in self.plan.works if p.work.kind.map is not None]
+        self._first_weighted = frozenset(weighted[:FIRST_LAYERS] if ramp else ())
         self._last_weighted = max(weighted, default=-1)
         self.weight_bytes = [0] * len(self.plan.works)
 
@@ -83,6 +90,7 @@ class ConvWorks:
             group,
             parts=parts,
             taper=work.index == self._last_weighted and stripes == 1,
+            ramp=work.index in self._first_weighted,
         )
 
     def reserve(self, work: Work, tiling: Tiling, group: Range) -> None:
@@ -100,6 +108,7 @@ class ConvWorks:
         chunks: list[Chunk] | None,
         *,
         load: bool,
+        edges: Edges,
         then: Callable[[Range], None] | None,
     ) -> None:
         """Compute a part of a convolution's output.
@@ -116,6 +125,8 @@ class ConvWorks:
             From `cut`.
         load : bool
             Whether the chunks' weights are to be loaded.
+        edges : Edges
+            Where it is to overlap with other layers.
         then : callable, optional
             Called with channel tiles as soon as they are computed.
         """
@@ -154,12 +165,12 @@ class ConvWorks:
             if then is not None:
                 then(group)
             return
-        for chunk in chunks:
+        for number, chunk in enumerate(chunks):
             weights = [self.chunks.weight_parts(layer, t, None) for t in range(*chunk.tiles)]
             if any(len(part) > 1 for part in weights):
                 self.on_chip.steps.extend(self.chunks.load_section(layer, chunk))
-                for number, tile in enumerate(range(*chunk.tiles)):
-                    block = number * layer.parameter_tile_bytes(self.config)
+                for turn, tile in enumerate(range(*chunk.tiles)):
+                    block = turn * layer.parameter_tile_bytes(self.config)
                     self.on_chip.steps.extend(
                         split_tile(
                             job((tile, tile + 1)),
@@ -173,7 +184,13 @@ class ConvWorks:
                 if load:
                     self.on_chip.steps.extend(self.chunks.load(layer, chunk))
                 self.on_chip.steps.extend(
-                    conv_steps(job(chunk.tiles), chunk.wgt_addr, chunk.param_addr, self.config)
+                    conv_steps(
+                        job(chunk.tiles),
+                        chunk.wgt_addr,
+                        chunk.param_addr,
+                        self.config,
+                        edges.of_chunk(number, len(chunks)),
+                    )
                 )
             if then is not None:
                 then(chunk.tiles)

@@ -86,6 +86,16 @@ class LoadWorks:
             elif work.output in self.plan.home_plan.homes:
                 self.on_chip.transfer(Store, target, work.output, work.index)
 
+    def postpone(self, work: Work) -> None:
+        """Let a work's output be loaded as its rows are needed."""
+        whole = self.on_chip.whole(work.output)
+        columns, channels = (0, whole.x_end), (0, whole.layout.channels)
+
+        def loader(rows: Range) -> None:
+            self._load_boxes(work, work.op, whole.rows(*rows), rows, columns, channels)
+
+        self.on_chip.postpone(work.output, loader)
+
     def store(self, work: Work) -> None:
         """Store rows and columns of a tensor that is on chip."""
         assert work.kind.part is not None, "the store engine makes its output"

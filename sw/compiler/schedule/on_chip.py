@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Load, Store
 from celosia.sw.compiler.arithmetic.whole import Range, ceil_div
 from celosia.sw.compiler.ir import Graph
-from celosia.sw.compiler.place.layout import ActLayout, Slab, transfer_step
+from celosia.sw.compiler.place.layout import ActLayout, Grid, Slab, transfer_step
 from celosia.sw.compiler.place.plan import MemoryPlan, WorkPlan
 from celosia.sw.compiler.steps import Step
 
@@ -37,11 +38,20 @@ class OnChip:
         self.graph, self.plan, self.config = graph, plan, config
         self.steps: list[Step] = []
         self._loaded_rows: dict[str, int] = {}
+        self._loaders: dict[str, Callable[[Range], None]] = {}
+
+    def postpone(self, name: str, loader: Callable[[Range], None]) -> None:
+        """Let a resident tensor be loaded as its rows are needed, as a graph input is."""
+        self._loaders[name] = loader
+
+    def is_postponed(self, name: str) -> bool:
+        """Whether a tensor that is no graph input is loaded as its rows are needed."""
+        return name in self._loaders
 
     def waits(self, name: str) -> bool:
-        """Whether a graph input has a place on chip, and nothing of it is loaded yet."""
+        """Whether a tensor that is loaded has a place on chip, and nothing of it is there yet."""
         return (
-            name in self.graph.inputs
+            (name in self.graph.inputs or name in self._loaders)
             and name in self.plan.addresses
             and name not in self._loaded_rows
         )
@@ -50,13 +60,16 @@ class OnChip:
         """Return the slab of a resident tensor."""
         tensor = self.plan.table.tensors[name]
         base = self.plan.addresses[name]
+        layout, line = tensor.layout, self.config.line_bytes
         grid = tensor.grid
+        if grid is None and layout.pixel_pitch % line == 0:
+            grid = Grid(layout.row_pitch, layout.pixel_pitch, line)
         return Slab(
             base=base,
             y_first=0,
             y_end=tensor.height,
             channel_first=0,
-            layout=tensor.layout,
+            layout=layout,
             grid=grid and replace(grid, base=base - tensor.offset),
         )
 
@@ -70,7 +83,8 @@ class OnChip:
         Parameters
         ----------
         name : str
-            A resident tensor; nothing happens unless it is a graph input or a view of one.
+            A resident tensor; nothing happens unless it is a graph input, a view of one, or a
+            tensor that has been postponed.
         layer : int
             The work that needs it.
         end : int, optional
@@ -78,7 +92,7 @@ class OnChip:
         """
         view = self.plan.table.tensors[name]
         storage = view.chip
-        if storage not in self.graph.inputs:
+        if storage not in self.graph.inputs and storage not in self._loaders:
             return
         whole = self.whole(storage)
         first = self._loaded_rows.get(storage, 0)
@@ -90,7 +104,10 @@ class OnChip:
             end = min(rows, whole.y_end)
         if end > first:
             self._loaded_rows[storage] = end
-            self.transfer(Load, whole.rows(first, end), storage, layer)
+            if storage in self._loaders:
+                self._loaders[storage]((first, end))
+            else:
+                self.transfer(Load, whole.rows(first, end), storage, layer)
 
     def source(
         self,

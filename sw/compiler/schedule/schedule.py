@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import pairwise, product
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Store
@@ -27,15 +27,20 @@ from celosia.sw.compiler.schedule.constants import ConstantPool
 from celosia.sw.compiler.schedule.conv_works import ConvWorks
 from celosia.sw.compiler.schedule.load_works import LoadWorks
 from celosia.sw.compiler.schedule.on_chip import OnChip
+from celosia.sw.compiler.schedule.overlap import Edges
 from celosia.sw.compiler.schedule.vector_works import VectorWorks
 from celosia.sw.compiler.steps import Step
 
-__all__ = ["Schedule", "schedule_works"]
+__all__ = ["Manner", "Schedule", "schedule_works"]
 
 INPUT_STRIPE_CYCLES = 400
 """A graph input whose load takes longer is loaded in parts, to begin with the first ones."""
+FINE_STRIPE_CYCLES = 100
+"""The same of `Manner.fine`."""
 MAX_INPUT_STRIPES = 8
-POOL_CHUNKS = 4
+POSTPONED_STRIPES = 3
+"""Parts that another form of a graph input is loaded in: each takes several commands."""
+POOL_CHUNKS = 8
 """Parts of a convolution between which the pooling behind it is done."""
 
 
@@ -58,8 +63,39 @@ class Schedule:
     weight_bytes: list[int]
 
 
+@dataclass(frozen=True)
+class Manner:
+    """What may be done in one way or another; which is faster depends on the model.
+
+    Attributes
+    ----------
+    weight_chunks : int
+        A part of a layer whose weights are loaded together takes at most the weight memory
+        divided by this (a tile of output channels at least). Many small parts keep the bus busy
+        where weights come slower than they are used; few large ones take fewer commands.
+    overlap : bool
+        A convolution begins while the outputs of the one before it are still being finished; that
+        takes more commands.
+    postpone : bool
+        A graph input that is loaded in another form comes in parts, to begin with the first ones.
+    fine : bool
+        A graph input comes in more and smaller parts than else.
+    ramp : bool
+        The first layers' first chunk of weights is a single tile.
+    """
+
+    weight_chunks: int = 2
+    overlap: bool = False
+    postpone: bool = False
+    fine: bool = False
+    ramp: bool = False
+
+
 def schedule_works(
-    graph: Graph, plan: MemoryPlan, config: NpuConfig, *, weight_chunks: int = 2
+    graph: Graph,
+    plan: MemoryPlan,
+    config: NpuConfig,
+    manner: Manner = Manner(),
 ) -> Schedule:
     """Return the steps of all works.
 
@@ -71,44 +107,48 @@ def schedule_works(
         From `plan_memory`.
     config : NpuConfig
         The machine.
-    weight_chunks : int
-        A part of a layer whose weights are loaded together takes at most the weight memory
-        divided by this (a tile of output channels at least). Many small parts keep the bus busy
-        where weights come slower than they are used; few large ones take fewer commands.
+    manner : Manner
+        How.
     """
-    return _Scheduler(graph, plan, config, weight_chunks).run()
+    return _Scheduler(graph, plan, config, manner).run()
 
 
 class _Scheduler:
-    def __init__(
-        self, graph: Graph, plan: MemoryPlan, config: NpuConfig, weight_chunks: int
-    ) -> None:
+    def __init__(self, graph: Graph, plan: MemoryPlan, config: NpuConfig, manner: Manner) -> None:
+        self.manner = manner
+        self.graph = graph
         self.plan = plan
         self.config = config
         self.pool = ConstantPool(config.bus_bytes)
-        self.chunks = ChunkLoader(config, self.pool, weight_chunks)
+        self.chunks = ChunkLoader(config, self.pool, manner.weight_chunks)
         self.on_chip = OnChip(graph, plan, config)
         self.loads = LoadWorks(self.on_chip, self.pool)
-        self.convs = ConvWorks(self.on_chip, self.chunks)
+        self.convs = ConvWorks(self.on_chip, self.chunks, ramp=manner.ramp)
         self.vectors = VectorWorks(self.on_chip, self.pool)
 
     def run(self) -> Schedule:
         done_early: set[int] = set()
-        for work_plan, successor in zip(self.plan.works, [*self.plan.works[1:], None], strict=True):
+        works = self.plan.works
+        for around in zip([None, *works[:-1]], works, [*works[1:], None], strict=True):
+            before, work_plan, successor = around
             if work_plan.work.index in done_early:
                 continue
             placement = work_plan.work.kind.placement
             if placement is Placement.VIEW:
                 self.loads.view(work_plan)
+            elif placement is Placement.LOADED and self._can_postpone(work_plan, successor):
+                self.loads.postpone(work_plan.work)
             elif placement is Placement.LOADED:
                 self.loads.load(work_plan)
             elif placement is Placement.STORED:
                 self.loads.store(work_plan.work)
             elif successor is not None and self._can_interleave(work_plan, successor):
-                self._work(work_plan, pool=successor.work)
+                head = self._can_overlap(before, work_plan)
+                self._work(work_plan, Edges(head=head), pool=successor.work)
                 done_early.add(successor.work.index)
             else:
-                self._work(work_plan)
+                head, tail = (self._can_overlap(*pair) for pair in pairwise(around))
+                self._work(work_plan, Edges(head, tail))
         return Schedule(self.on_chip.steps, self.pool.data, self.convs.weight_bytes)
 
     def _input_stripes(self, work: Work, tiling: Tiling) -> tuple[Range, ...]:
@@ -127,7 +167,10 @@ class _Scheduler:
             return tiling.stripes
         rows = tiling.stripes[0][1]
         cycles = tensor.height * tensor.layout.row_pitch // self.config.bus_bytes
-        count = min(rows, MAX_INPUT_STRIPES, max(1, cycles // INPUT_STRIPE_CYCLES))
+        least = FINE_STRIPE_CYCLES if self.manner.fine else INPUT_STRIPE_CYCLES
+        count = min(rows, MAX_INPUT_STRIPES, max(1, cycles // least))
+        if self.on_chip.is_postponed(name):
+            count = min(rows, POSTPONED_STRIPES)
         return split(rows, ceil_div(rows, count))
 
     def _can_interleave(self, work_plan: WorkPlan, successor: WorkPlan) -> bool:
@@ -153,7 +196,36 @@ class _Scheduler:
             )
         )
 
-    def _work(self, work_plan: WorkPlan, pool: Work | None = None) -> None:
+    def _can_overlap(self, work_plan: WorkPlan | None, successor: WorkPlan | None) -> bool:
+        """Whether a work is a convolution that can begin before the one ahead of it has ended."""
+        if not self.manner.overlap or work_plan is None or successor is None:
+            return False
+        tilings = work_plan.tiling, successor.tiling
+        return (
+            all(tiling is not None and tiling.mapping is not None for tiling in tilings)
+            and successor.work.inputs[0] == work_plan.work.output
+            and work_plan.work.output in self.plan.addresses
+        )
+
+    def _can_postpone(self, work_plan: WorkPlan, successor: WorkPlan | None) -> bool:
+        """Whether a loaded tensor's rows can come while the next work, a convolution, runs."""
+        work = work_plan.work
+        return (
+            self.manner.postpone
+            and successor is not None
+            and successor.tiling is not None
+            and successor.tiling.mapping is not None
+            and work_plan.tiling is None
+            and work.index not in self.plan.table.moves
+            and work.index not in self.plan.stored
+            and work.output in self.plan.addresses
+            and work.output not in self.plan.home_plan.homes
+            and self.plan.table.tensors[work.output].chip == work.output
+            and all(name in self.graph.inputs for name in work.inputs)
+            and successor.work.inputs[0] == work.output
+        )
+
+    def _work(self, work_plan: WorkPlan, edges: Edges, pool: Work | None = None) -> None:
         work, tiling = work_plan.work, work_plan.tiling
         assert tiling is not None, "this kind of work is not cut"
         if not work.kind.table_per_tile(work.op):
@@ -190,6 +262,7 @@ class _Scheduler:
                         group,
                         chunks,
                         load=load,
+                        edges=edges.of_chunk(unit, len(pieces) * len(tiling.groups)),
                         then=None if pool is None else partial(self._pool_part, pool, target),
                     )
                 elif tiling.phases is not None:

@@ -126,9 +126,10 @@ def test_any_bytes_at_any_address(link: Link) -> None:
     write_anywhere(link, 3, 60)
 
 
-@pytest.mark.parametrize("memory_bits", [64, 128])
-def test_wider_memory(memory_bits: int) -> None:
+def test_wider_memory() -> None:
+    """The widest; boards that are simulated whole have one of 64 bits."""
     skip_without_simulator()
+    memory_bits = 128
     build = build_component(
         lambda: LinkBoard(identity=IDENTITY, memory_bits=memory_bits),
         f"{sources()} {memory_bits}",
@@ -401,14 +402,14 @@ def random_request(rng: random.Random, expected: int) -> bytes:
     return DELIMITER + bytes(frame) + DELIMITER
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_model_answers_as_the_bridge_does(board: UartRtl, seed: int) -> None:
     rng = random.Random(seed)
     model = BoardModel(IDENTITY, LinkMachine())
     begin = request(Kind.READ_MEMORY, 1, 0) + request(Kind.HELLO, 0, 5)
     requests = [begin]
     model.feed(begin)
-    for _ in range(250):
+    for _ in range(150):
         requests.append(random_request(rng, model._expected))
         model.feed(requests[-1])
     model = BoardModel(IDENTITY, LinkMachine())

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from celosia.hw.contract.isa import Load, Region, Space
-from celosia.sw.compiler.arithmetic.whole import ceil_div
+from celosia.sw.compiler.arithmetic.whole import Range, ceil_div
 from celosia.sw.compiler.ir import Graph, NpuOp
 from celosia.sw.compiler.ops.npu.checks import is_int8
 from celosia.sw.compiler.ops.npu.job import LoadJob
@@ -81,7 +81,7 @@ class Run:
     height: int
 
 
-def fold_runs(op: FoldOp, image: tuple[int, int, int]) -> Iterator[Run]:
+def fold_runs(op: FoldOp, image: tuple[int, int, int], rows: Range | None = None) -> Iterator[Run]:
     """Yield the transfers of a fold; what they leave out is padding.
 
     Parameters
@@ -90,13 +90,16 @@ def fold_runs(op: FoldOp, image: tuple[int, int, int]) -> Iterator[Run]:
         The fold.
     image : tuple of int
         Height, width and channels of the input.
+    rows : (int, int), optional
+        Folded rows to load; by default all.
     """
     folding = op.folding
     height, width, channels = image
+    begin, limit = rows or (0, folding.height)
     for r in range(folding.rows):
         # Folded rows whose image row s * F - pad_top + r exists.
-        first = max(0, ceil_div(op.pad_top - r, folding.row_step))
-        end = min(folding.height, ceil_div(height + op.pad_top - r, folding.row_step))
+        first = max(begin, ceil_div(op.pad_top - r, folding.row_step))
+        end = min(limit, ceil_div(height + op.pad_top - r, folding.row_step))
         if first >= end:
             continue
         y = first * folding.row_step - op.pad_top + r
@@ -131,37 +134,38 @@ def _columns(folding: Folding, pad_left: int, width: int) -> Iterator[tuple[int,
 
 
 def _load(op: FoldOp, job: LoadJob, constants: ConstantPool) -> Iterator[Step]:
-    """Yield the commands: the whole target filled with the zero point, then the image."""
+    """Yield the commands: the target filled with the zero point, then the image."""
     (image,), (home,), target, layer = job.images, job.homes, job.target, job.layer
     size_bytes = op.folding.size_bytes
     fill_offset, _ = constants.place(
         ("fill", layer), lambda: bytes([op.zero_point & 0xFF]) * size_bytes
     )
     folding, channels = op.folding, image[2]
+    pitch = folding.width * folding.channels
     fill = Load(
         region=int(Region.CONST),
         space=int(Space.ACT),
         mem_addr=fill_offset,
         sram_addr=target.base,
-        row_bytes=folding.size_bytes,
+        row_bytes=(job.rows[1] - job.rows[0]) * pitch,
     )
     yield Step(command=fill, reads=(), writes=(target.footprint,), layer=layer)
     row_bytes = image[1] * channels
     place = Place.of_region(home.region)
     memory = Footprint(place, home.offset, home.offset + image[0] * row_bytes)
-    for run in fold_runs(op, image):
+    for run in fold_runs(op, image, job.rows):
         command = Load(
             region=int(home.region),
             space=int(Space.ACT),
             mem_addr=home.offset + run.source,
-            sram_addr=target.base + run.target,
+            sram_addr=target.base + run.target - job.rows[0] * pitch,
             row_bytes=run.size_bytes,
             n1=run.count,
             mem_stride1=folding.pixels * channels,
             sram_stride1=folding.channels,
             n2=run.height,
             mem_stride2=folding.row_step * row_bytes,
-            sram_stride2=folding.width * folding.channels,
+            sram_stride2=pitch,
         )
         yield Step(command=command, reads=(memory,), writes=(target.footprint,), layer=layer)
 

@@ -1,0 +1,84 @@
+"""Layers that overlap: every output is computed once, early, and is right in any order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from celosia.errors import CompileError, UnsupportedError
+from celosia.hw.contract.config import preset
+from celosia.hw.contract.isa import Conv, Engine
+from celosia.sim.models.tflite_builder import ModelBuilder
+from celosia.sw.compiler.build import compile_model
+from celosia.sw.compiler.schedule.schedule import Manner
+from celosia.sw.profile.profile import predicted_profile
+from celosia.sw.program.file import Program
+from celosia.sw.reference.golden import GoldenModel
+
+from tests.kit.emulated import run
+from tests.kit.machines import MACHINES
+from tests.kit.manners import EAGER, forced
+from tests.kit.random_joins import random_joined_network
+from tests.kit.random_models import random_network
+
+BASE = preset("base")
+CODES = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "MAX_POOL_2D", "AVERAGE_POOL_2D")
+
+
+def separable(layers: int, channels: int) -> bytes:
+    """Return pixel and depthwise convolutions in turn, 25 by 5 pixels."""
+    rng = np.random.default_rng(layers)
+    b = ModelBuilder()
+    x = b.input((1, 25, 5, channels), scale=0.1, zero_point=3)
+    for index in range(layers):
+        if index % 2:
+            w = rng.integers(-127, 128, (1, 3, 3, channels), dtype=np.int8)
+            x = b.depthwise_conv2d(x, w, w_scales=0.01, scale=0.1, zero_point=-4)
+        else:
+            w = rng.integers(-127, 128, (channels, 1, 1, channels), dtype=np.int8)
+            x = b.conv2d(x, w, w_scales=0.01, scale=0.1, zero_point=-4)
+    return b.finish([x])
+
+
+def waits(program: Program) -> list[int]:
+    """Return the cycles that the array stands between two layers, by prediction."""
+    (segment,) = predicted_profile(program).segments
+    array = [span for span in segment.commands if span.engine is Engine.ARRAY]
+    pairs = zip(array, array[1:], strict=False)
+    return [after.start - before.end for before, after in pairs if before.layer != after.layer]
+
+
+def test_the_array_goes_on_with_the_next_layer() -> None:
+    model = separable(6, 64)
+    plain, best = Manner(weight_chunks=2), compile_model(model, BASE)
+    with forced(plain):
+        apart = compile_model(model, BASE)
+    assert min(waits(apart)) > 80
+    assert max(waits(best)) <= 2
+    assert best.predicted_cycles < apart.predicted_cycles - 5 * 80
+    convs = [command for command in best.npu.decode() if isinstance(command, Conv)]
+    assert any(conv.hold for conv in convs)
+
+
+@pytest.mark.parametrize("name", ["small4", "small8", "tiny", "base", "large"])
+def test_random_networks_are_right_in_any_order(name: str) -> None:
+    config, ran = MACHINES[name], 0
+    for seed in range(12):
+        rng = np.random.default_rng((seed, 77))
+        if seed % 2:
+            model = random_network(rng, depth=6, size=(12, 9), codes=CODES)
+        else:
+            model = random_joined_network(rng, depth=8)
+        try:
+            with forced(EAGER):
+                program = compile_model(model.model, config, host="refuse")
+        except (CompileError, UnsupportedError):
+            continue
+        want = GoldenModel(model.model).run(model.inputs)
+        for order in range(3):
+            got = run(program, model.inputs, "random", order)
+            for tensor, values in got.items():
+                np.testing.assert_array_equal(
+                    values.ravel(), want[tensor].ravel(), err_msg=f"seed {seed}, {tensor}"
+                )
+        ran += 1
+    assert ran >= 8
