@@ -58,8 +58,10 @@ differs, the exit code is 1.
 
 The tables give utilisation (MACs / (cycles x multipliers)), the compiler's prediction and its
 error, what crossed the bus, and the ratio to the ideal (all multipliers always busy), to the
-roofline (memory ports as wide as the bus) and to an Ethos-U55 with as many multipliers, for models
-of MLPerf Tiny. Every cycle belongs to one layer and to one reason; docs/performance.md says how.
+roofline (memory ports as wide as the bus), and how much faster it is than an Ethos-U55, U65 or U85
+with as many multipliers: known of a few models, and of any where Arm's compiler Vela is installed
+(pip install celosia[vela]). Every cycle belongs to one layer and to one reason; docs/performance.md
+says how.
 
 Examples:
 

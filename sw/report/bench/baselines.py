@@ -1,18 +1,24 @@
-"""What a model is compared with: cycles of an Ethos-U55, the ideal and the roofline.
+"""What a model is compared with: the ideal, the roofline, and cycles of an Ethos.
 
-The numbers and where they come from are in ``baselines.json`` beside this file.
+Ideal and roofline are worked out for any model. What is known of an Ethos and where it comes from
+is in ``baselines.json`` beside this file; where Vela is installed, it is asked for the rest.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import Any
 
 from celosia.hw.contract.config import NpuConfig
+from celosia.sw.compiler.arithmetic.whole import ceil_div
+from celosia.sw.compiler.frontends.tflite import convert
+from celosia.sw.report.bench.roofline import roofline_cycles
+from celosia.sw.report.bench.vela import FAMILIES, vela_cycles
 
 __all__ = ["Baseline", "baseline_of", "sources"]
 
@@ -26,14 +32,17 @@ class Baseline:
     ideal_cycles : int
         MACs divided by the multipliers; known for every model.
     roofline_cycles : int or None
-        With memory ports as wide as the configuration's bus; None if the model is not in the file.
-    ethos_u55_cycles : int or None
-        None if the model is not in the file, or there is no Ethos-U55 with as many multipliers.
+        With memory ports as wide as the configuration's bus; None if it was not worked out.
+    ethos_u55_cycles, ethos_u65_cycles, ethos_u85_cycles : int or None
+        None if there is no such Ethos with as many multipliers, or if the model is not in the file
+        and Vela cannot be asked, or refuses it.
     """
 
     ideal_cycles: int
     roofline_cycles: int | None = None
     ethos_u55_cycles: int | None = None
+    ethos_u65_cycles: int | None = None
+    ethos_u85_cycles: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,9 @@ def sources() -> dict[str, str]:
     return dict(_data().sources)
 
 
-def baseline_of(model: bytes, macs: int, config: NpuConfig) -> Baseline:
+def baseline_of(
+    model: bytes, macs: int, config: NpuConfig, without: Collection[int] = ()
+) -> Baseline:
     """Return what a model on a configuration is compared with.
 
     Parameters
@@ -69,15 +80,20 @@ def baseline_of(model: bytes, macs: int, config: NpuConfig) -> Baseline:
         Its multiplications.
     config : NpuConfig
         The configuration.
+    without : collection of int
+        Numbers of the file's operators that the host runs.
     """
     multipliers = config.macs_per_cycle
-    ideal = -(-macs // multipliers)
-    known = _data().by_digest.get(hashlib.sha256(model).hexdigest())
-    if known is None:
-        return Baseline(ideal_cycles=ideal)
-    rooflines = known["roofline_cycles"].get(str(multipliers), {})
+    known = _data().by_digest.get(hashlib.sha256(model).hexdigest(), {})
+    ethos = {}
+    for family in FAMILIES:
+        cycles = known.get(f"{family}_cycles", {}).get(str(multipliers))
+        if cycles is None and not without:
+            cycles = vela_cycles(model, family, multipliers)
+        ethos[f"{family}_cycles"] = cycles
+    graph = convert.load(model, anything=True)
     return Baseline(
-        ideal_cycles=ideal,
-        roofline_cycles=rooflines.get(str(config.bus_bytes)),
-        ethos_u55_cycles=known["ethos_u55_cycles"].get(str(multipliers)),
+        ideal_cycles=ceil_div(macs, multipliers),
+        roofline_cycles=roofline_cycles(graph, multipliers, config.bus_bytes, without),
+        **ethos,
     )

@@ -345,7 +345,12 @@ class Bench:
             words_written=result.counters["bus_write"],
             layers=_layers(profile),
             profile=profile,
-            baseline=baseline_of(reference.content, macs // program.batch, config),
+            baseline=baseline_of(
+                reference.content,
+                macs // program.batch,
+                config,
+                {layer.origin.index for part in measured.host_segments for layer in part.layers},
+            ),
             counters=result.counters,
             host_operators=sum(len(part.layers) for part in measured.host_segments),
             host_milliseconds=result.host_milliseconds,

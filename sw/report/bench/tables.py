@@ -35,6 +35,8 @@ HEADINGS = {
     Reason.IDLE: "idle",
 }
 
+NEWER_ETHOS = {"ethos_u65_cycles": "than\nU65", "ethos_u85_cycles": "than\nU85"}
+"""How much faster than these, where anything is known of them."""
 SweepRow = tuple[str, str, dict[str, "Measurement | str"]]
 """Model, configuration, and for each condition a measurement or why there is none."""
 
@@ -51,6 +53,10 @@ def _ratio(cycles: int, other: int | None) -> str:
     return f"{cycles / other:.2f}" if other else ""
 
 
+def _faster(cycles: int, other: int | None) -> str:
+    return f"{other / cycles:.2f}" if other else ""
+
+
 def _yes(equal: bool) -> Text:
     return Text("yes") if equal else Text("NO", style="bold red")
 
@@ -61,10 +67,17 @@ def main_table(measurements: Sequence[Measurement]) -> Table:
     if any(run.batch > 1 for run in measurements):
         title = "cycles of one inference, of several samples in one run where that is possible"
     with_host = any(run.host_operators for run in measurements)
+    newer = [
+        (family, heading)
+        for family, heading in NEWER_ETHOS.items()
+        if any(getattr(run.baseline, family) for run in measurements)
+    ]
     table = _table(
         title,
         *("model", "config", "cycles", "MACs", "util.", "predicted", "error", "read\nKiB"),
-        *("written\nKiB", "times\nideal", "times\nroofline", "Ethos-\nU55", "faster\nby", "equal"),
+        *("written\nKiB", "times\nideal", "times\nroofline", "Ethos-\nU55", "faster\nby"),
+        *(heading for _, heading in newer),
+        "equal",
         *(["host\nops", "host\nms"] if with_host else []),
         texts=2,
     )
@@ -84,7 +97,8 @@ def main_table(measurements: Sequence[Measurement]) -> Table:
             _ratio(cycles, baseline.ideal_cycles),
             _ratio(cycles, baseline.roofline_cycles),
             f"{u55:,}" if u55 else "",
-            f"{u55 / cycles:.2f}" if u55 else "",
+            _faster(cycles, u55),
+            *(_faster(cycles, getattr(baseline, family)) for family, _ in newer),
             _yes(run.equal),
             *([str(run.host_operators), f"{run.host_milliseconds:.3g}"] if with_host else []),
         )
