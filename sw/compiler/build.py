@@ -33,6 +33,7 @@ from celosia.sw.compiler.partition.variables import VariablesError
 from celosia.sw.compiler.passes.copy_operands import copy_operands
 from celosia.sw.compiler.passes.fold_channels import fold_channels
 from celosia.sw.compiler.passes.fold_input import fold_input
+from celosia.sw.compiler.passes.fold_output import fold_output
 from celosia.sw.compiler.passes.one_sample import one_sample
 from celosia.sw.compiler.passes.shorten_moves import shorten_moves
 from celosia.sw.compiler.passes.split_large import split_large
@@ -231,9 +232,13 @@ def compile_graph(
     """Compile a lowered graph; see `compile_model`."""
     graph = split_large(copy_operands(graph, config), config)
     verify(graph)
-    folded = fold_input(graph, config)
-    verify(folded)
-    graphs = list(dict.fromkeys([graph, folded]))
+    graphs = [graph]
+    if not keep_tensors:
+        graphs.append(fold_output(graph, config))
+    graphs += [fold_input(one, config) for one in graphs]
+    graphs = list({id(one): one for one in graphs}.values())
+    for one in graphs[1:]:
+        verify(one)
     for longer in list(graphs):
         shorter = shorten_moves(longer)
         verify(shorter)
