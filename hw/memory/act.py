@@ -267,7 +267,10 @@ class SharedActSram(ActSram):
 
     The store engine's window takes those of the array's window, and the vector engine the third. So
     the store engine is granted its window in a cycle in which the array reads neither line 0 nor
-    line 1, and the vector engine its line in one in which the array does not read line 2.
+    line 1, and the vector engine its line in one in which the array does not read line 2. A bus word
+    that is a part of a line, as nearly all are, may also take the third way when nobody else does:
+    an array that is busy with windows for a long time does not keep the store engine waiting. Of
+    such a window there are only the bytes of the word.
     """
 
     def _elaborate_reads(self, m: Module) -> None:
@@ -275,28 +278,33 @@ class SharedActSram(ActSram):
         config = self._config
         banks = config.act_banks
         bank_bits = (banks - 1).bit_length()
+        word_bits = (config.bus_bytes - 1).bit_length()
         store_line, store_offset = self._split(self.store.addr)
         of_window = Signal(banks)
         windows, third = Signal(), Signal()  # the array reads a window; a third line
+        as_window, as_word = Signal(), Signal()  # the store engine's ways
+        in_word, word = store_offset[:word_bits], store_offset[word_bits:]
+        others = self.array.bank[2] | self.vector.bank
         m.d.comb += [
             of_window.eq(self.array.bank[0] | self.array.bank[1]),
             windows.eq(of_window.any()),
             third.eq(self.array.bank[2].any()),
             self.vector.gnt.eq(~third & ~(self.vector.bank & of_window).any()),
-            self.store.gnt.eq(
-                self.store.req
-                & ~windows
-                & ~(self.store.banks & (self.array.bank[2] | self.vector.bank)).any()
+            as_window.eq(~windows & ~(self.store.banks & others).any()),
+            as_word.eq(
+                windows & ~in_word.any() & ~others.any() & ~(self.store.banks & of_window).any()
             ),
+            self.store.gnt.eq(self.store.req & (as_window | as_word)),
         ]
         lines = [
             Mux(windows, self.array.line[0], store_line),
             Mux(windows, self.array.line[1], store_line + 1),
-            Mux(third, self.array.line[2], self.vector.line),
+            Mux(third, self.array.line[2], Mux(as_word, store_line, self.vector.line)),
         ]
         # The bank that each is read from. What nobody has asked for, or been granted, may be read.
         first = Mux(windows, self.array.bank[0], bank_of(store_line))
-        others = Mux(third, self.array.bank[2], self.vector.bank & ~of_window)
+        alone = self.vector.bank | Mux(as_word, self.store.banks, 0)
+        others = Mux(third, self.array.bank[2], alone & ~of_window)
         for b, port in enumerate(self._banks):
             chosen = Mux(others[b], lines[2], Mux(first[b], lines[0], lines[1]))
             m.d.comb += port.read_addr.eq(chosen >> bank_bits)
@@ -308,9 +316,18 @@ class SharedActSram(ActSram):
         of_array = self._late(m, windows, "windows")
         offset = Mux(of_array, self.array.offset, self._late(m, store_offset, "store_offset"))
         window = self._cut(m, Cat(self.array.data[0], self.array.data[1]), offset, "window")
+        # A line is there a cycle earlier than a window.
+        word_data = Signal(config.bus_bits, reset_less=True)
+        is_word = Signal(reset_less=True)
+        number = self._late(m, word, "store_word")
+        m.d[self._read_clock] += [
+            word_data.eq(self.array.data[2].word_select(number, config.bus_bits)),
+            is_word.eq(self._late(m, as_word, "as_word")),
+        ]
+        of_store = Mux(is_word, word_data, window[: config.bus_bits])
         m.d.comb += [
             self.array.window.eq(window),
-            self.store.data.eq(window),
+            self.store.data.eq(Cat(of_store, window[config.bus_bits :])),
             self.vector.data.eq(self.array.data[2]),
         ]
 

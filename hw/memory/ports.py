@@ -113,7 +113,8 @@ class WindowRead(_MemoryPort):
     gnt : In(1)
         Granted; a cycle of ``req & gnt`` is one read.
     data : In(8 * line_bytes)
-        The window, exactly 3 cycles after the grant (and only then).
+        The window, exactly 3 cycles after the grant (and only then); at least as many of its bytes
+        as the bus has.
     """
 
     def __init__(self, config: NpuConfig) -> None:

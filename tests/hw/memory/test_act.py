@@ -34,6 +34,8 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
         late: list[tuple[Any, Any]] = []  # bytes written a cycle ago: not to be read yet
         result: tuple[int, Any] | None = None  # of a cycle ago: it is now that it takes its bank
         seen = {"vector refused": 0, "store refused": 0, "load refused": 0, "granted": 0}
+        if config.compact:
+            seen["store beside a window"] = 0
         for cycle in range(CYCLES):
             for at, data, value in due:
                 if at == cycle:
@@ -72,6 +74,7 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
                 busy.add(number % banks)  # a refused request keeps the store engine out as well
 
             asks_store, addr = bool(rng.random() < 0.5), int(rng.integers(0, config.act_bytes))
+            addr -= addr % config.bus_bytes if rng.random() < 0.5 else 0
             ctx.set(dut.store.req, asks_store)
             ctx.set(dut.store.addr, addr)
             needed = {addr // size % banks}
@@ -79,10 +82,15 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
                 needed.add((addr // size + 1) % banks)
             ctx.set(dut.store.banks, sum(1 << bank for bank in needed))
             store_granted = asks_store and not needed & busy
-            if config.compact:
-                store_granted &= asked[:2] == [None, None]
+            beside = False
+            if config.compact and asked[:2] != [None, None]:
+                # A bus word may take the third way, if nobody else wants it.
+                beside = addr % config.bus_bytes == 0 and asked[2] is None and not asks
+                store_granted &= beside
+                seen["store beside a window"] += store_granted
             if store_granted:
-                due.append((cycle + 3, dut.store.data, window(addr)))
+                word = dut.store.data[: config.bus_bits]
+                due.append((cycle + 3, word, window(addr) & (1 << config.bus_bits) - 1))
 
             writes, target = bool(rng.random() < 0.4), int(rng.integers(0, lines))
             value = rng.integers(0, 256, size).astype(np.uint8)
