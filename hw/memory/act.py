@@ -267,10 +267,10 @@ class SharedActSram(ActSram):
 
     The store engine's window takes those of the array's window, and the vector engine the third. So
     the store engine is granted its window in a cycle in which the array reads neither line 0 nor
-    line 1, and the vector engine its line in one in which the array does not read line 2. A bus word
-    that is a part of a line, as nearly all are, may also take the third way when nobody else does:
-    an array that is busy with windows for a long time does not keep the store engine waiting. Of
-    such a window there are only the bytes of the word.
+    line 1, and the vector engine its line in one in which the array does not read line 2. A bus
+    word that is a part of a line, as nearly all are, may also take the third way when nobody else
+    does: an array that is busy with windows for a long time does not keep the store engine waiting.
+    Of such a window there are only the bytes of the word.
     """
 
     def _elaborate_reads(self, m: Module) -> None:
