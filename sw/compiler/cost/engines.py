@@ -47,6 +47,8 @@ VECTOR_SETUP_CYCLES = 11
 VECTOR_PIPELINE_CYCLES = 15
 TOKEN_CYCLES = 2
 PART_BITS = 32
+SHARED_STORE_FACTOR = 1.6
+"""A store waits where the array reads the same bank of the activation SRAM, mostly beside it."""
 PARTS_SETUP_CYCLES = 3
 """With shared queues a command is put together, 32 bits a cycle, when its engine is free."""
 SOFTMAX_ROW_CYCLES = 75
@@ -235,7 +237,9 @@ class _Simulation:
             self.fetched += fetched
             return cycles + fetched * self.fetch_cycles
         if isinstance(command, Store):
-            return transfer_cycles(command, self.config, self.memory)
+            cycles = transfer_cycles(command, self.config, self.memory)
+            shared = Part.SHARED_ACT_PORTS in self.config.parts
+            return int(SHARED_STORE_FACTOR * cycles) if shared else cycles
         if isinstance(command, Softmax):
             lines = ceil_div(command.channels, self.config.line_bytes)
             per_row = SOFTMAX_ROW_CYCLES + SOFTMAX_PASSES * (command.channels + 3 * lines)
