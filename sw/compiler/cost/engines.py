@@ -66,7 +66,8 @@ def transfer_cycles(transfer: Transfer, config: NpuConfig, memory: MemoryTiming)
         outer = np.arange(transfer.n2) * transfer.mem_stride2
         inside = (first + inner[None, :] + outer[:, None]) % bus_bytes
         words = int(((inside + transfer.row_bytes + bus_bytes - 1) // bus_bytes).sum())
-    return TRANSFER_SETUP_CYCLES + memory.latency_cycles + words * memory.interval_cycles
+    word_cycles = memory.word_cycles(config.max_outstanding)
+    return TRANSFER_SETUP_CYCLES + memory.latency_cycles + int(words * word_cycles)
 
 
 def conv_tile_positions(conv: Conv) -> list[int]:
@@ -141,7 +142,8 @@ class _Simulation:
     def __init__(self, config: NpuConfig, memory: MemoryTiming) -> None:
         self.config = config
         self.memory = memory
-        self.fetch_cycles = COMMAND_BYTES // config.bus_bytes * memory.interval_cycles
+        word_cycles = memory.word_cycles(config.max_outstanding)
+        self.fetch_cycles = int(COMMAND_BYTES // config.bus_bytes * word_cycles)
         self.free = dict.fromkeys(Engine, 0)
         self.tokens: dict[tuple[int, Engine], deque[int]] = {}
         self.queues: dict[Engine, deque[int]] = {engine: deque() for engine in Engine}

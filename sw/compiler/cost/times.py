@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 __all__ = ["CommandTimes", "MemoryTiming", "Prediction"]
 
+ARBITER_CYCLES = 1
+"""From an answer to the request that it makes room for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryTiming:
@@ -22,6 +25,17 @@ class MemoryTiming:
 
     latency_cycles: int = 8
     interval_cycles: int = 1
+
+    def word_cycles(self, max_outstanding: int) -> float:
+        """Return the cycles from one word of a long transfer to the next.
+
+        Parameters
+        ----------
+        max_outstanding : int
+            Requests that may be unanswered at a time, of which each takes the latency and the way
+            through the arbiter.
+        """
+        return max(self.interval_cycles, (self.latency_cycles + ARBITER_CYCLES) / max_outstanding)
 
 
 @dataclass(frozen=True)

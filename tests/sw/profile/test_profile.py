@@ -9,14 +9,15 @@ from celosia.hw.contract.config import preset
 from celosia.hw.contract.isa import Engine, Transfer
 from celosia.sim.rtl.rtl import SAMPLE_DTYPE
 from celosia.sw.compiler.build import compile_model
+from celosia.sw.compiler.cost.times import MemoryTiming
 from celosia.sw.profile.attribute import Reason
-from celosia.sw.profile.profile import Profile, Source, predicted_profile
+from celosia.sw.profile.profile import Profile, Source, predicted_cycles, predicted_profile
 from celosia.sw.profile.spans import SAMPLE
 from celosia.sw.program.segments import NpuSegment
-from celosia.sw.report.bench.bench import Bench
+from celosia.sw.report.bench.bench import Bench, Conditions
 
 from tests.kit.divided import divided_model
-from tests.kit.places import DIGITS
+from tests.kit.places import DIGITS, benchmark_model
 from tests.kit.tools import needs_simulator
 
 BASE = preset("base")
@@ -93,3 +94,18 @@ def test_a_host_segment_takes_no_cycles(tmp_path: Path) -> None:
     figures = profile.figures()
     assert figures["cycles"] == first.cycles + last.cycles
     assert [layer["runs_on"] for layer in figures["layers"]] == ["npu", "host", "npu"]
+
+
+@needs_simulator
+@pytest.mark.xdist_group("rtl-base")
+def test_a_slow_memory_is_predicted_by_what_may_be_unanswered() -> None:
+    """16 requests under way: beyond 16 cycles the latency, not the bus, sets the pace."""
+    path = benchmark_model("ad01")
+    for latency in (16, 64):
+        run = Bench().measure(path, BASE, Conditions(latency_cycles=latency))
+        assert run.profile is not None
+        timing = MemoryTiming(latency_cycles=latency)
+        predicted = predicted_cycles(run.profile.program, timing)
+        assert abs(predicted / run.cycles - 1) < 0.03
+    assert MemoryTiming(latency_cycles=63).word_cycles(16) == 4
+    assert MemoryTiming(latency_cycles=8, interval_cycles=4).word_cycles(16) == 4
