@@ -22,7 +22,7 @@ from celosia.sw.report.bench.tables import (
     sweep_table,
 )
 
-__all__ = ["cycle_figure", "cycle_table"]
+__all__ = ["cycle_figure", "cycle_table", "field_table"]
 
 CONFIGS = ("base", "large")
 LATENCIES_CYCLES = (1, 8, 32, 100)
@@ -37,6 +37,8 @@ KINDS = {
     "sww_int8": "sww (1-D DS-CNN)",
 }
 """The models as README.md calls them, in its order."""
+ETHOS = (("base", ("u55",)), ("large", ("u55", "u85")))
+"""What networks of the field are compared with: there is no U85 of 64 multipliers."""
 
 
 def cycle_table(record: CycleRecord, name: str) -> str:
@@ -145,6 +147,25 @@ def _summary(record: CycleRecord) -> str:
     for config in CONFIGS:
         macs = preset(config).macs_per_cycle
         heads += [f"`{config}`, {macs} MACs", f"Ethos-U55-{macs}"]
+    return markdown_table(heads, rows, texts=1)
+
+
+def field_table(record: CycleRecord) -> str:
+    """Return all models of a record, and how much faster they are than on an Ethos."""
+    models = sorted({entry["model"] for entry in record.entries.values()})
+    rows = []
+    for model in models:
+        cells = [f"`{model}`"]
+        for config, families in ETHOS:
+            run = measured(record, model, config)
+            cells.append(f"{run.cycles:,}")
+            others = [getattr(run.baseline, f"ethos_{family}_cycles") for family in families]
+            cells += [f"{other / run.cycles:.2f}" if other else "" for other in others]
+        rows.append(cells)
+    heads = ["model"]
+    for config, families in ETHOS:
+        macs = preset(config).macs_per_cycle
+        heads += [f"`{config}`", *(f"times {family.upper()}-{macs}" for family in families)]
     return markdown_table(heads, rows, texts=1)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from celosia.sw.docgen.cycles import cycle_figure, cycle_table
+from celosia.sw.docgen.cycles import cycle_figure, cycle_table, field_table
 from celosia.sw.docgen.energy import energy_block, energy_figure
 from celosia.sw.docgen.fpga import fpga_figure, fpga_table
 from celosia.sw.docgen.marks import FigureError, NotHereError
@@ -54,6 +54,8 @@ class Figures:
             return energy_block(self.sources, rest)
         if kind == "walk":
             return walk_block(self.sources, rest)
+        if name == "field":
+            return field_table(self.sources.field)
         if name == "pages":
             return page_table(self.sources.root)
         if name == "session":

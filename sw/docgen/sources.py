@@ -44,6 +44,11 @@ class Sources:
         """Cycles on the RTL."""
         return read_record(self.records / "cycles.json")
 
+    @cached_property
+    def field(self) -> CycleRecord:
+        """Cycles on the RTL of public networks that are not in the source tree."""
+        return read_record(self.records / "field.json")
+
     def energy(self, model: str, config: str) -> RecordedEnergy:
         """Return a recorded energy, with DRAM.
 

@@ -202,7 +202,7 @@ def test_random_models_are_exact(pair: tuple[SimDevice, EmuDevice], seeds: range
     "pair",
     [
         pytest.param(name, marks=pytest.mark.xdist_group(f"rtl-{name}"), id=name)
-        for name in ("small8", "tiny")
+        for name in ("small4", "tiny")
     ],
     indirect=True,
 )

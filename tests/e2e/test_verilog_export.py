@@ -61,6 +61,8 @@ def test_programs_run_in_icarus(name: str, tmp_path: Path) -> None:
     (tmp_path / "npu.v").write_text(verilog, encoding="utf-8")
     last = icarus(tmp_path)
     assert re.fullmatch(r"PASS: 10 bytes of outputs, \d+ cycles", last), last
+    if name != "tiny":
+        return
     # The testbench notices: an interrupt that is x.
     broken = verilog.replace(".irq(irq)", ".irq()")
     assert broken != verilog

@@ -331,7 +331,9 @@ def random_vector(config: NpuConfig, op: VectorOp, rng: np.random.Generator) -> 
     pair = flag("pair", there=op == VectorOp.MAX)
     windowed = op in (VectorOp.AVERAGE, VectorOp.MAX) and not pair
     n_ky, n_kx = (pick(1, 4), pick(1, 4)) if windowed else (1, 1)
-    out_w, out_h, n_oc = pick(1, 9), pick(1, 7), pick(1, 3)
+    # A vector is a window's elements: few of them where windows are large.
+    most_w, most_h = (5, 3) if windowed else (9, 7)
+    out_w, out_h, n_oc = pick(1, most_w), pick(1, most_h), pick(1, 3)
     low, high = sorted((pick(-128, 127), pick(-128, 127)))
     n = n_ky * n_kx
     shift_o = (n - 1).bit_length()
