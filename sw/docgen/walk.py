@@ -262,8 +262,10 @@ def _place(walk: Walk) -> str:
 
 
 def _commands(walk: Walk) -> str:
+    """Say what the commands are up to the first ones of the array and the vector engine."""
     lines = []
-    for index, command in walk.commands:
+    shown = [index for index, _ in walk.commands].index(walk.first(Vector)[0]) + 1
+    for index, command in walk.commands[:shown]:
         engine = command.engine.name if command.engine is not None else ""
         head = f"{index:4}  {engine:6} {type(command).__name__:6} "
         for text in (fields_text(command), tokens_text(command)):
@@ -271,7 +273,8 @@ def _commands(walk: Walk) -> str:
                 text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head)
             )
             head = " " * len(head)
-    return "\n".join(lines)
+    more = len(walk.commands) - shown
+    return "\n".join([*lines, f"and {more} more, of other rows and channels"] if more else lines)
 
 
 def _bytes(walk: Walk) -> str:
