@@ -9,7 +9,7 @@ A block is a comment line with a code block or a table behind it; what is behind
 
 A figure within a sentence or a cell stands between two comments, which no reader of the page sees::
 
-    kws takes <!--= cycles kws_int8 base -->48,399<!--/--> cycles
+    kws takes <!--= cycles kws_int8 base -->46,777<!--/--> cycles
 
 Such a mark must not begin a line: in Markdown a comment there ends the paragraph.
 """

@@ -72,10 +72,10 @@ def test_a_run_gives_what_was_measured(tmp_path: Path) -> None:
     model.write_bytes(load_digits().model)
     result = run_cli("run", model, "--timeline", file)
     assert result.exit_code == 0, result.output
-    assert "measured, 5,159 cycles" in result.output
     trace = json.loads(file.read_text(encoding="utf-8"))
     measured = Bench().measure(model, BASE).profile
     assert measured is not None
+    assert f"measured, {measured.cycles:,} cycles" in result.output
     check_trace(trace, measured)
     assert trace["otherData"]["source"] == "rtl"
     assert trace["otherData"]["clock"] == "1 us = 1 cycle"
