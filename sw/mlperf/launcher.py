@@ -3,7 +3,7 @@
 This file is run in a process of its own, by its path: it imports nothing of Celosia. The runner
 looks for its device among the serial ports by USB vendor and product, and among USB devices. Both
 questions are answered here: with the one port that is given, which may be a pseudo-terminal, and
-with no device.
+with no device. An energy meter, whose package it imports in every mode, is not there either.
 
 Arguments: the port, vendor and product in hexadecimal, the runner's ``main.py``, and its own.
 """
@@ -26,6 +26,7 @@ def main() -> None:
     port, vendor, product, script = sys.argv[1:5]
     _offer_port(port, int(vendor, 16), int(product, 16))
     _offer_no_usb()
+    _offer_no_meter()
     sys.argv = [script, *sys.argv[5:]]
     # In place of the folder of this file.
     sys.path[0] = str(Path(script).parent)
@@ -58,6 +59,16 @@ def _offer_no_usb() -> None:
         package.__dict__["core"] = core
         sys.modules |= {"usb": package, "usb.core": core}
     core.__dict__["find"] = find
+
+
+def _offer_no_meter() -> None:
+    """Answer ``joulescope.scan`` where the package is missing."""
+    try:
+        importlib.import_module("joulescope")
+    except ImportError:
+        meter = ModuleType("joulescope")
+        meter.__dict__["scan"] = list
+        sys.modules["joulescope"] = meter
 
 
 if __name__ == "__main__":

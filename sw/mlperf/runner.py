@@ -38,7 +38,7 @@ LOOPS = 5
 """That the benchmark wants in performance mode."""
 PACKAGES = {"yaml": "PyYAML", "sklearn": "scikit-learn", "serial": "pyserial"}
 """What pip calls modules that have another name."""
-ANSWERED = frozenset({"usb"})
+ANSWERED = frozenset({"usb", "joulescope"})
 """Modules that the launcher answers for, where they are missing."""
 SILENCE_S = 180.0
 """A runner that neither prints nor sends anything for so long has come to a stand."""
@@ -209,6 +209,8 @@ def run_runner(
     environment = os.environ | {
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
+        # The runner prints each part of a traceback as a line: no lines of '^' alone.
+        "PYTHONNODEBUGRANGES": "1",
         "MPLBACKEND": "Agg",
     }
     process = subprocess.Popen(

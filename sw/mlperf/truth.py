@@ -57,8 +57,10 @@ def own_accuracy(folder: Path, scores: list[list[float]]) -> OwnAccuracy | None:
         rows = [row for _, row in text_rows(folder / TRUTH)]
         labels = np.array([int(row[CLASS_COLUMN]) for row in rows], np.int64)
         counts = [_inferences(folder, row) for row in rows]
-        values = np.array(scores, np.float64)
-    except (InputError, OSError, ValueError, IndexError, OverflowError):
+        # As the runner has them: of several scores, shares of their sum.
+        shares = [[s / sum(row) for s in row] if len(row) > 1 else row for row in scores]
+        values = np.array(shares, np.float64)
+    except (InputError, OSError, ValueError, IndexError, ArithmeticError):
         return None
     if values.ndim != 2 or sum(counts) != len(values) or len(set(labels)) < 2 or 0 in counts:
         return None

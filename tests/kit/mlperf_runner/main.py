@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+import joulescope  # type: ignore[import-not-found,unused-ignore]
 import serial
 import usb.core  # type: ignore[import-not-found,unused-ignore]
 from serial.tools import list_ports
@@ -28,6 +29,7 @@ def find_port(devices: str) -> str:
     for port in list_ports.comports(True):
         if port.vid and (port.vid, port.pid) == (int(vendor, 16), int(product, 16)):
             assert list(usb.core.find(find_all=True)) == []
+            assert list(joulescope.scan()) == []
             return str(port.device)
     raise RuntimeError("No interface or DUT detected. One must be present to run test")
 
@@ -94,7 +96,8 @@ def main() -> None:
                 dut.load(data)
                 text = "\n".join(dut.ask(f"infer {count} {warm_up}"))
                 (results,) = re.findall(r"^m-results-\[(.+)\]$", text, re.M)
-                scores.append([float(score) for score in results.split(",")])
+                values = [float(score) for score in results.split(",")]
+                scores.append([v / sum(values) for v in values] if len(values) > 1 else values)
                 first, last = (int(lap) for lap in re.findall(r"^m-lap-us-(\d+)$", text, re.M))
                 speeds.append(int(count) * 1e6 / max(1, last - first))
                 print(f"0101.000000 ulp-mlperf:   Throughput   : {speeds[-1]:>10.3f} inf./sec.")
