@@ -14,10 +14,12 @@ read are zero.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 from celosia.hw.contract.config import NpuConfig
-from celosia.sw.compiler.ir import ConvOp, Graph, Int8Array, Op, made_like
+from celosia.sw.compiler.ir import ConvOp, Graph, Int8Array, NpuOp, Op, made_like
+from celosia.sw.compiler.ops.npu.registry import kind_of
 
 __all__ = ["fold_output"]
 
@@ -36,19 +38,19 @@ def fold_output(graph: Graph, config: NpuConfig) -> Graph:
     tensors = dict(graph.tensors)
     readers: dict[int, ConvOp] = {}
     for op in graph.ops:
-        reader = _reader(graph, op, config)
+        conv = _convolution(op)
+        reader = None if conv is None else _reader(graph, conv, config)
         if id(op) in readers:
-            op = readers[id(op)]
-        if reader is not None:
-            assert isinstance(op, ConvOp), "it has a reader"
-            height, width, channels = graph.hwc(op.output)
+            op = conv = readers[id(op)]
+        if conv is not None and reader is not None:
+            height, width, channels = graph.hwc(conv.output)
             fold = _fold(width, channels, config)
             shape = (1, height, width // fold, channels * fold)
-            output = graph.tensors[op.output]
+            output = graph.tensors[conv.output]
             folded = made_like(output, tensors, f"{output.name}/folded", shape)
             tensors[folded.name] = folded
             readers[id(reader)] = _reading(reader, folded.name, fold)
-            op = _folded(op, folded.name, fold)
+            op = _folded(conv, folded.name, fold)
         ops.append(op)
     return replace(graph, tensors=tensors, ops=ops) if readers else graph
 
@@ -59,11 +61,15 @@ def _fold(width: int, channels: int, config: NpuConfig) -> int:
     return max((f for f in range(1, most + 1) if width % f == 0), default=1)
 
 
-def _reader(graph: Graph, op: Op, config: NpuConfig) -> ConvOp | None:
+def _convolution(op: Op) -> ConvOp | None:
+    """Return an operator that the array computes with constant weights, as it is."""
+    return cast(ConvOp, op) if kind_of(cast(NpuOp, op)).map is not None else None
+
+
+def _reader(graph: Graph, op: ConvOp, config: NpuConfig) -> ConvOp | None:
     """Return the dense layer that alone reads a convolution's output, if that can be folded."""
     if (
-        not isinstance(op, ConvOp)
-        or op.depthwise
+        op.depthwise
         or op.dilation_w > 1
         or op.output in graph.outputs
         or any(op.output in (state.before, state.after) for state in graph.state)
@@ -73,8 +79,8 @@ def _reader(graph: Graph, op: Op, config: NpuConfig) -> ConvOp | None:
     consumers = graph.consumers(op.output)
     if _fold(width, channels, config) == 1 or len(consumers) != 1:
         return None
-    (reader,) = consumers
-    if not isinstance(reader, ConvOp) or reader.depthwise or max(_pads(reader)) > 0:
+    reader = _convolution(consumers[0])
+    if reader is None or reader.depthwise or max(_pads(reader)) > 0:
         return None
     whole = (reader.kernel_h, reader.kernel_w) == graph.hwc(op.output)[:2]
     return reader if whole and max(reader.dilation_h, reader.dilation_w) == 1 else None
