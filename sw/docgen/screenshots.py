@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = Path(name)
         page = folder / "report.html"
         celosia = str(Path(sys.executable).with_name("celosia"))
-        source = model or Sources(root).beside("kws_int8.tflite")
+        source = model or Sources(root).model("kws_int8")
         _run([celosia, "report", str(source), "-o", str(page)])
         for picture in PICTURES:
             target = root / "docs" / picture.name
