@@ -236,7 +236,7 @@ def compile_graph(
     if not keep_tensors:
         graphs.append(fold_output(graph, config))
     graphs += [fold_input(one, config) for one in graphs]
-    graphs = list({id(one): one for one in graphs}.values())
+    graphs = list(dict.fromkeys(graphs))
     for one in graphs[1:]:
         verify(one)
     for longer in list(graphs):

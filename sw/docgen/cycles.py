@@ -17,6 +17,7 @@ from celosia.sw.report.bench.tables import (
     layer_table,
     main_table,
     operator_table,
+    ratio_text,
     reason_table,
     resident_table,
     sweep_table,
@@ -160,7 +161,7 @@ def field_table(record: CycleRecord) -> str:
             run = measured(record, model, config)
             cells.append(f"{run.cycles:,}")
             others = [getattr(run.baseline, f"ethos_{family}_cycles") for family in families]
-            cells += [f"{other / run.cycles:.2f}" if other else "" for other in others]
+            cells += [ratio_text(other, run.cycles) for other in others]
         rows.append(cells)
     heads = ["model"]
     for config, families in ETHOS:

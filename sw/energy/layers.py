@@ -8,9 +8,13 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 from celosia.hw.contract.isa import Engine, Load, Space
-from celosia.hw.contract.trace import TRACE_STATES
 from celosia.sw.energy.model import LayerEnergy, Part, Range
-from celosia.sw.profile.attribute import attribute_cycles, command_layers
+from celosia.sw.profile.attribute import (
+    attribute_cycles,
+    command_layers,
+    engine_commands,
+    state_of,
+)
 from celosia.sw.profile.spans import command_bytes
 from celosia.sw.program.segments import NpuSegment
 from celosia.sw.report.labels import layer_label
@@ -78,10 +82,9 @@ def work_of(segment: NpuSegment, samples: npt.NDArray[np.void], total_cycles: in
         (Engine.ARRAY, "array_stream", Work.WINDOWS),
         (Engine.VECTOR, "vector_stream", Work.VECTORS),
     ):
-        busy = (samples["state"] >> TRACE_STATES.index(state) & 1).astype(bool)
+        busy = state_of(samples, state)
         np.add.at(work[kind], layers[samples["tags"][busy, engine]], cycles[busy])
-    # Without `End`, which belongs to no layer.
-    for command, layer in zip(segment.decode()[:-1], layers, strict=True):
+    for command, layer in zip(engine_commands(segment), layers, strict=True):
         work[Work.BUS_BYTES, layer] += command_bytes(command)
         if isinstance(command, Load) and command.space in (Space.WGT, Space.PARAM):
             work[Work.WEIGHT_BYTES, layer] += command_bytes(command)

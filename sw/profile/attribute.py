@@ -37,7 +37,14 @@ from celosia.hw.contract.isa import Command, Engine, Load, Space
 from celosia.hw.contract.trace import TRACE_STATES
 from celosia.sw.program.segments import LayerInfo, NpuSegment
 
-__all__ = ["LayerProfile", "Reason", "attribute_cycles", "command_layers", "engine_commands"]
+__all__ = [
+    "LayerProfile",
+    "Reason",
+    "attribute_cycles",
+    "command_layers",
+    "engine_commands",
+    "state_of",
+]
 
 Ints = npt.NDArray[np.int64]
 
@@ -154,7 +161,8 @@ def attribute_cycles(
     ]
 
 
-def _state(samples: npt.NDArray[np.void], name: str) -> npt.NDArray[np.bool_]:
+def state_of(samples: npt.NDArray[np.void], name: str) -> npt.NDArray[np.bool_]:
+    """Return in which samples a state of the trace port, of `TRACE_STATES`, was there."""
     return (samples["state"] >> TRACE_STATES.index(name) & 1).astype(bool)
 
 
@@ -162,7 +170,7 @@ def _completion(samples: npt.NDArray[np.void], ends: Ints, count: int) -> Ints:
     """Return when each command was complete, in cycles from the first sample."""
     done = np.full(count, -1, np.int64)
     for engine in Engine:
-        busy = _state(samples, f"{engine.name.lower()}_busy")
+        busy = state_of(samples, f"{engine.name.lower()}_busy")
         np.maximum.at(done, samples["tags"][busy, engine].astype(np.int64), ends[busy])
     assert (done >= 0).all(), "every command has run"
     return done
@@ -199,7 +207,7 @@ def _wait_reason(giver: Command) -> Reason:
 
 def _reasons(samples: npt.NDArray[np.void], waits: npt.NDArray[np.int64]) -> Ints:
     def state(name: str) -> npt.NDArray[np.bool_]:
-        return _state(samples, name)
+        return state_of(samples, name)
 
     array_busy = state("array_busy")
     waiting = state("array_active") & ~array_busy

@@ -17,7 +17,7 @@ from celosia.sw.compiler.cost.engines import (
     predict,
 )
 from celosia.sw.compiler.cost.times import CommandTimes, MemoryTiming
-from celosia.sw.profile.attribute import LEAD_OUT_CYCLES, command_layers, engine_commands
+from celosia.sw.profile.attribute import LEAD_OUT_CYCLES, command_layers, engine_commands, state_of
 from celosia.sw.program.segments import NpuSegment
 
 __all__ = ["CommandSpan", "command_bytes", "measured_spans", "predicted_samples", "spans_of"]
@@ -102,7 +102,7 @@ def measured_spans(segment: NpuSegment, samples: npt.NDArray[np.void]) -> list[C
     first = np.full(count, np.iinfo(np.int64).max)
     last = np.zeros(count, np.int64)
     for engine in Engine:
-        busy = (samples["state"] & _BIT[f"{engine.name.lower()}_busy"]).astype(bool)
+        busy = state_of(samples, f"{engine.name.lower()}_busy")
         tags = samples["tags"][busy, engine].astype(np.int64)
         np.minimum.at(first, tags, starts[busy])
         np.maximum.at(last, tags, ends[busy])

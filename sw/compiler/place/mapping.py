@@ -78,6 +78,16 @@ class Axis:
         """Return the positions that some of the kernel's taps need for `count` outputs."""
         return (count - 1) * self.stride + taps
 
+    def of_pass(self, first: int, count: int, taps: int) -> tuple[int, int]:
+        """Return what a pass over `taps` of the kernel's taps streams, as `stream` does.
+
+        Where the kernel takes several passes, each streams what its own taps need if that is no
+        more; rows then share nothing.
+        """
+        length, extra = self.stream(first, count)
+        own = self.of_taps(count, taps)
+        return (own, 0) if self.kernel > taps and own <= length else (length, extra)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConvMapping:
@@ -210,9 +220,9 @@ def map_conv(
         lines, stream = (axes[1], axes[0]) if swapped else axes
         pitch = layout.pixel_pitch if swapped else layout.row_pitch
         length, extra = stream.stream(0, stream.out_size)
-        positions = of_taps = lines.out_size * length + extra
-        if stream.kernel > size:
-            of_taps = min(positions, lines.out_size * stream.of_taps(stream.out_size, size))
+        positions = lines.out_size * length + extra
+        length, extra = stream.of_pass(0, stream.out_size, size)
+        of_taps = lines.out_size * length + extra
         stream_pitch = layout.row_pitch if swapped else layout.pixel_pitch
         if stream.stride > MAX_STRIDE and stream.out_size > 1:
             # A stream for each output.

@@ -17,10 +17,9 @@ from celosia.sw.compiler.schedule.conv_commands import (
     ConvJob,
     conv_command,
     conv_step,
-    parameter_tile_bytes,
     vector_step,
 )
-from celosia.sw.compiler.schedule.overlap import Edges, units_of
+from celosia.sw.compiler.schedule.overlap import Edges, Unit, units_of
 from celosia.sw.compiler.schedule.pieces import MAX_PASSES, fitted_pieces, shifted
 from celosia.sw.compiler.steps import Footprint, Place, Step
 
@@ -47,35 +46,38 @@ def conv_steps(
     edges : Edges
         Where it is to overlap with other layers.
     """
-    matrix_bytes = config.rows * config.line_bytes
+    tile_bytes, block_bytes = job.mapping.tile_weight_bytes(config), job.parameter_bytes(config)
     blocks = list(blocks_of(job, config))
     for number, block in enumerate(blocks):
         of_block = edges.of_chunk(number, len(blocks))
         for unit in units_of(job, block, of_block, config):
             before = unit.job.tiles[0] - job.tiles[0]
-            tile_bytes = job.mapping.tile_weight_bytes(config)
-            begin = wgt_addr + before * tile_bytes
-            for depth in unit.depths:
-                last = depth[1] == unit.block.conv.n_ic
-                conv = unit.block.conv
-                address, end = begin, begin + (unit.job.tiles[1] - unit.job.tiles[0]) * tile_bytes
-                if len(unit.depths) > 1:
-                    conv = shifted(conv, (0, conv.n_ky), (0, conv.n_kx), depth)
-                    address, end = (begin + lines * matrix_bytes for lines in depth)
-                conv = replace(
-                    fitted_conv(conv, config),
-                    wgt_addr=address // config.line_bytes,
-                    accumulate=int(depth[0] > 0),
-                    hold=int(not last),
-                )
-                weights = Footprint(Place.WGT, address, end)
-                yield conv_step(unit.job, conv, weights, unit.block, depth)
-            yield vector_step(
-                unit.job,
-                unit.block,
-                param_addr + before * parameter_tile_bytes(job, config),
-                config,
-            )
+            yield from _unit_steps(unit, wgt_addr + before * tile_bytes, config)
+            yield vector_step(unit.job, unit.block, param_addr + before * block_bytes, config)
+
+
+def _unit_steps(unit: Unit, wgt_addr: int, config: NpuConfig) -> Iterator[Step]:
+    """Yield what fills the accumulator for a unit: one command, or one for each of its depths."""
+    job, conv = unit.job, unit.block.conv
+    matrix_bytes = config.rows * config.line_bytes
+    for index, depth in enumerate(unit.depths):
+        # A convolution that is cut has its passes one behind the other along the depth alone.
+        address = wgt_addr + depth[0] * matrix_bytes
+        passes = conv.n_oc * conv.n_ky * conv.n_kx * (depth[1] - depth[0])
+        part = conv if len(unit.depths) == 1 else shifted(conv, (0, conv.n_ky), ic=depth)
+        command = _summand(fitted_conv(part, config), address, index, len(unit.depths), config)
+        weights = Footprint(Place.WGT, address, address + passes * matrix_bytes)
+        yield conv_step(job, command, weights, unit.block, depth)
+
+
+def _summand(conv: Conv, wgt_addr: int, index: int, count: int, config: NpuConfig) -> Conv:
+    """Return the command of one of several parts of a sum: where its weights are, what it keeps."""
+    return replace(
+        conv,
+        wgt_addr=wgt_addr // config.line_bytes,
+        accumulate=int(index > 0),
+        hold=int(index < count - 1),
+    )
 
 
 def split_reduction_steps(
@@ -120,12 +122,7 @@ def split_reduction_steps(
                     yield load_input
                 loads, address = load_piece(passes, weights)
                 yield from loads
-                conv = replace(
-                    piece,
-                    wgt_addr=address // config.line_bytes,
-                    accumulate=int(index > 0),
-                    hold=int(index < len(pieces) - 1),
-                )
+                conv = _summand(piece, address, index, len(pieces), config)
                 size = (passes[1] - passes[0]) * matrix_bytes
                 yield conv_step(part_job, conv, Footprint(Place.WGT, address, address + size))
             yield vector_step(job, tile, param_addr, config)
@@ -216,12 +213,8 @@ def summed_steps(
             for index, job in enumerate(jobs):
                 loads, address = load(index)
                 yield from loads
-                conv = replace(
-                    fitted_conv(part.conv, config),
-                    wgt_addr=address // config.line_bytes,
-                    accumulate=int(index > 0),
-                    hold=int(index < len(jobs) - 1),
-                )
+                fitted = fitted_conv(part.conv, config)
+                conv = _summand(fitted, address, index, len(jobs), config)
                 end = address + job.mapping.tile_weight_bytes(config)
                 yield conv_step(job, conv, Footprint(Place.WGT, address, end))
             yield vector_step(jobs[0], part, param_addr, config)

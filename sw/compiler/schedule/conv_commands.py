@@ -21,14 +21,7 @@ from celosia.sw.compiler.place.mapping import (
 )
 from celosia.sw.compiler.steps import Footprint, Place, Step
 
-__all__ = [
-    "Block",
-    "ConvJob",
-    "conv_command",
-    "conv_step",
-    "parameter_tile_bytes",
-    "vector_step",
-]
+__all__ = ["Block", "ConvJob", "conv_command", "conv_step", "vector_step"]
 
 TILE_OVERHEAD_CYCLES = 8
 """Guess of what starting an accumulator tile costs; only used to choose the size of tiles."""
@@ -70,6 +63,15 @@ class ConvJob:
     def op(self) -> ConvOp:
         """The operator."""
         return self.mapping.op
+
+    @property
+    def shared(self) -> bool:
+        """Whether parameter blocks are biases only; see `Vector.shared`."""
+        return self.add is None and shared_requantisation(self.op)
+
+    def parameter_bytes(self, config: NpuConfig) -> int:
+        """Bytes of the parameters of a tile of output channels."""
+        return Vector(shared=int(self.shared)).block_lines * config.line_bytes
 
 
 @dataclass(frozen=True)
@@ -155,12 +157,10 @@ def _depthwise_conv(job: ConvJob, lines: Range, along: Range, config: NpuConfig)
     stream0 = along[0] * stream_axis.stride - stream_axis.pad_before
     y0, x0 = (stream0, line0) if mapping.swapped else (line0, stream0)
     out_w = along[1] - along[0]
-    row_len, extra = stream_axis.stream(along[0], out_w)
-    own = stream_axis.of_taps(out_w, config.rows)
-    several = mapping.mode == Mode.TAPS and mapping.n_kx > 1
-    if not mapping.fits_command or (several and own <= row_len):
-        # A pass streams what its own taps need; rows then share no padding.
-        row_len, extra = own, 0
+    row_len, extra = stream_axis.of_pass(along[0], out_w, config.rows)
+    if not mapping.fits_command:
+        # Each pass has commands of its own.
+        row_len, extra = stream_axis.of_taps(out_w, config.rows), 0
     return Conv(
         mode=int(mapping.mode),
         zero_point=op.input_zero_point,
@@ -247,12 +247,6 @@ def conv_step(
     return Step(command=conv, reads=(source.footprint, weights), writes=(), layer=job.layer)
 
 
-def parameter_tile_bytes(job: ConvJob, config: NpuConfig) -> int:
-    """Return the bytes of the parameters of a tile of output channels."""
-    shared = job.add is None and shared_requantisation(job.op)
-    return Vector(shared=int(shared)).block_lines * config.line_bytes
-
-
 def vector_step(job: ConvJob, block: Block, param_addr: int, config: NpuConfig) -> Step:
     """Return the command that empties a block's accumulator tiles.
 
@@ -280,9 +274,9 @@ def vector_step(job: ConvJob, block: Block, param_addr: int, config: NpuConfig) 
         "act_max": op.act_max,
     }
     fields |= _without_idle(_operand("d", job, job.target, block, line), conv)
-    if job.add is None and shared_requantisation(op):
+    if job.shared:
         fields |= {"shared": 1, "mult_a": int(op.multiplier[0]), "shift_a": -int(op.shift[0])}
-    param_bytes = n_oc * parameter_tile_bytes(job, config)
+    param_bytes = n_oc * Vector(shared=fields.get("shared", 0)).block_lines * line
     reads = [Footprint(Place.PARAM, param_addr, param_addr + param_bytes)]
     if job.add is not None:
         assert job.other is not None, "a fused ADD has another operand"

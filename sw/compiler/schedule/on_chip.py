@@ -44,6 +44,9 @@ class OnChip:
         """Let a resident tensor be loaded as its rows are needed, as a graph input is."""
         self._loaders[name] = loader
 
+    def _comes_by_rows(self, name: str) -> bool:
+        return name in self.graph.inputs or name in self._loaders
+
     def is_postponed(self, name: str) -> bool:
         """Whether a tensor that is no graph input is loaded as its rows are needed."""
         return name in self._loaders
@@ -51,7 +54,7 @@ class OnChip:
     def waits(self, name: str) -> bool:
         """Whether a tensor that is loaded has a place on chip, and nothing of it is there yet."""
         return (
-            (name in self.graph.inputs or name in self._loaders)
+            self._comes_by_rows(name)
             and name in self.plan.addresses
             and name not in self._loaded_rows
         )
@@ -92,7 +95,7 @@ class OnChip:
         """
         view = self.plan.table.tensors[name]
         storage = view.chip
-        if storage not in self.graph.inputs and storage not in self._loaders:
+        if not self._comes_by_rows(storage):
             return
         whole = self.whole(storage)
         first = self._loaded_rows.get(storage, 0)

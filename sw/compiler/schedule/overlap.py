@@ -85,18 +85,15 @@ def units_of(job: ConvJob, block: Block, edges: Edges, config: NpuConfig) -> Ite
         return
     tiles, lines = job.tiles, (0, conv.out_h)
     first_lines, last_lines = conv.tile_rows, (conv.out_h - 1) // conv.tile_rows * conv.tile_rows
-    if edges.head and conv.n_ic > 1 and _is_pixel(job):
-        yield _unit(job, block, (tiles[0], tiles[0] + 1), (0, first_lines), config, cut=True)
-        if first_lines < lines[1]:
-            rest = first_lines, lines[1]
-            yield _unit(job, block, (tiles[0], tiles[0] + 1), rest, config)
-        tiles = tiles[0] + 1, tiles[1]
-    elif edges.head and conv.mode == Mode.WINDOW and first_lines < lines[1]:
+    several = first_lines < lines[1]
+    pixel = conv.n_ic > 1 and _is_pixel(job)
+    if edges.head and conv.mode == Mode.WINDOW and (pixel or several):
         one = tiles[0], tiles[0] + 1
-        yield _unit(job, block, one, (0, first_lines), config)
-        yield _unit(job, block, one, (first_lines, lines[1]), config)
+        yield _unit(job, block, one, (0, first_lines), config, cut=pixel)
+        if several:
+            yield _unit(job, block, one, (first_lines, lines[1]), config)
         tiles = tiles[0] + 1, tiles[1]
-    elif edges.head and conv.mode != Mode.WINDOW and conv.n_oc == 1 and first_lines < lines[1]:
+    elif edges.head and conv.n_oc == 1 and several:
         yield _unit(job, block, tiles, (0, first_lines), config)
         lines = first_lines, lines[1]
     count = tiles[1] - tiles[0]

@@ -10,13 +10,14 @@ import hashlib
 import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.arithmetic.whole import ceil_div
 from celosia.sw.compiler.frontends.tflite import convert
+from celosia.sw.compiler.ir import Graph
 from celosia.sw.report.bench.roofline import roofline_cycles
 from celosia.sw.report.bench.vela import FAMILIES, vela_cycles
 
@@ -91,9 +92,14 @@ def baseline_of(
         if cycles is None and not without:
             cycles = vela_cycles(model, family, multipliers)
         ethos[f"{family}_cycles"] = cycles
-    graph = convert.load(model, anything=True)
     return Baseline(
         ideal_cycles=ceil_div(macs, multipliers),
-        roofline_cycles=roofline_cycles(graph, multipliers, config.bus_bytes, without),
+        roofline_cycles=roofline_cycles(_graph(model), multipliers, config.bus_bytes, without),
         **ethos,
     )
+
+
+@lru_cache(maxsize=16)
+def _graph(model: bytes) -> Graph:
+    """Return a model as the reader makes it: a run under each condition asks for it."""
+    return convert.load(model, anything=True)

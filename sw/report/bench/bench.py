@@ -17,7 +17,7 @@ from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.build import Host, compile_model
 from celosia.sw.compiler.cost.times import MemoryTiming
-from celosia.sw.driver.opening import open_device
+from celosia.sw.driver.opening import memory_for, open_device
 from celosia.sw.driver.sim import SimDevice
 from celosia.sw.profile.attribute import LayerProfile, Reason
 from celosia.sw.profile.profile import Profile, measured_profile
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["Bench", "Conditions", "Measurement", "find_models"]
-
-MEMORY_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,7 +314,7 @@ class Bench:
         with open_device(
             "sim",
             config,
-            memory_bytes=MEMORY_BYTES,
+            memory_bytes=memory_for(program),
             memory_model=memory,
             profile=True,
             console=self._console,

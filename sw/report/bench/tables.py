@@ -17,6 +17,7 @@ __all__ = [
     "layer_table",
     "main_table",
     "operator_table",
+    "ratio_text",
     "reason_table",
     "resident_table",
     "sweep_table",
@@ -49,12 +50,9 @@ def _table(title: str, *columns: str, texts: int) -> Table:
     return table
 
 
-def _ratio(cycles: int, other: int | None) -> str:
-    return f"{cycles / other:.2f}" if other else ""
-
-
-def _faster(cycles: int, other: int | None) -> str:
-    return f"{other / cycles:.2f}" if other else ""
+def ratio_text(cycles: int | None, other: int | None) -> str:
+    """Return one number of cycles over another; empty if one is not known."""
+    return f"{cycles / other:.2f}" if cycles and other else ""
 
 
 def _yes(equal: bool) -> Text:
@@ -94,11 +92,11 @@ def main_table(measurements: Sequence[Measurement]) -> Table:
             f"{run.prediction_error:+.1%}",
             f"{run.words_read * word_kib:.1f}",
             f"{run.words_written * word_kib:.1f}",
-            _ratio(cycles, baseline.ideal_cycles),
-            _ratio(cycles, baseline.roofline_cycles),
+            ratio_text(cycles, baseline.ideal_cycles),
+            ratio_text(cycles, baseline.roofline_cycles),
             f"{u55:,}" if u55 else "",
-            _faster(cycles, u55),
-            *(_faster(cycles, getattr(baseline, family)) for family, _ in newer),
+            ratio_text(u55, cycles),
+            *(ratio_text(getattr(baseline, family), cycles) for family, _ in newer),
             _yes(run.equal),
             *([str(run.host_operators), f"{run.host_milliseconds:.3g}"] if with_host else []),
         )

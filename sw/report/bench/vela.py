@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -42,14 +41,7 @@ def vela_cycles(model: bytes, family: str, macs: int) -> int | None:
     tool = _tool()
     if tool is None or macs not in FAMILIES[family][2]:
         return None
-    digest = hashlib.sha256(model).hexdigest()
-    if (digest, family, macs) not in _known:
-        _known[digest, family, macs] = _estimate(tool, model, family, macs)
-    return _known[digest, family, macs]
-
-
-_known: dict[tuple[str, str, int], int | None] = {}
-"""Of this process: a run takes seconds."""
+    return _estimate(tool, model, family, macs)
 
 
 @cache
@@ -59,6 +51,7 @@ def _tool() -> Path | None:
     return None if found is None else Path(found)
 
 
+@cache
 def _estimate(tool: Path, model: bytes, family: str, macs: int) -> int | None:
     name, system, _ = FAMILIES[family]
     with tempfile.TemporaryDirectory(prefix="celosia-") as folder:

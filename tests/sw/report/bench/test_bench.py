@@ -457,7 +457,6 @@ def test_vela_is_asked_where_it_is_installed(
     tool.write_text(FAKE_VELA, encoding="utf-8")
     tool.chmod(0o755)
     monkeypatch.setattr(vela, "_tool", lambda: tool)
-    monkeypatch.setattr(vela, "_known", {})
     found = baseline_of(model.read_bytes(), 1000, preset("large"))
     assert (found.ethos_u55_cycles, found.ethos_u65_cycles) == (1234, 1234)
     assert found.ethos_u85_cycles is None, "it has refused the model"
