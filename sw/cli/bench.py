@@ -32,6 +32,7 @@ from celosia.sw.report.bench.record import CycleRecord, preset_name, read_record
 from celosia.sw.report.bench.resident import NotResidentError
 from celosia.sw.report.bench.tables import (
     SweepRow,
+    fit_columns,
     fold_table,
     layer_table,
     main_table,
@@ -246,9 +247,13 @@ class _Session:
         return list(self._known.values())
 
     def show(self, table: Table) -> None:
-        """Print a table."""
+        """Print a table, without the columns for which there is no room."""
         console = result_console()
+        left_out = fit_columns(table, console)
         console.print(table)
+        if left_out:
+            text = f" wider terminals and --json also have: {', '.join(left_out)}"
+            console.print(text, style="dim", markup=False)
         console.print()
 
     def measure_all(self) -> list[Measurement]:

@@ -8,11 +8,14 @@ from celosia.quantities import KIB
 from celosia.sw.profile.attribute import LayerProfile, Reason
 from celosia.sw.report.bench.bench import Measurement
 from celosia.sw.report.labels import layer_label
-from rich.table import Table
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Column, Table
 from rich.text import Text
 
 __all__ = [
     "SweepRow",
+    "fit_columns",
     "fold_table",
     "layer_table",
     "main_table",
@@ -36,6 +39,14 @@ HEADINGS = {
     Reason.IDLE: "idle",
 }
 
+EQUAL = "equal"
+LEAST_FIRST = (
+    *("than\nU65", "read\nKiB", "written\nKiB", "times\nideal", "MACs", "than\nU85"),
+    *("Ethos-\nU55", "idle", "start", "dma", "accum.", "error", "predicted"),
+)
+"""Columns that go first where a terminal has no room; then the last ones."""
+LEAST_TEXT = 16
+"""Characters of a column that wraps."""
 NEWER_ETHOS = {"ethos_u65_cycles": "than\nU65", "ethos_u85_cycles": "than\nU85"}
 """How much faster than these, where anything is known of them."""
 SweepRow = tuple[str, str, dict[str, "Measurement | str"]]
@@ -48,6 +59,37 @@ def _table(title: str, *columns: str, texts: int) -> Table:
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index < texts else "right", no_wrap=True)
     return table
+
+
+def fit_columns(table: Table, console: Console) -> list[str]:
+    """Leave out columns of numbers until none is cut on a console; return their headings.
+
+    Parameters
+    ----------
+    table : Table
+        Of this module; columns of others, which wrap, stay.
+    console : Console
+        Whose width it is to fit.
+    """
+    left_out: list[str] = []
+    while sum(map(_width, table.columns)) > console.width:
+        headings = [str(column.header) for column in table.columns]
+        choice = next((name for name in LEAST_FIRST if name in headings), None)
+        index = len(headings) - 1 if choice is None else headings.index(choice)
+        while index > 0 and (headings[index] == EQUAL or not table.columns[index].no_wrap):
+            index -= 1
+        if table.columns[index].justify == "left":
+            break  # what a row is of
+        left_out.append(headings[index].replace("-\n", "-").replace("\n", " "))
+        table.columns.pop(index)
+    return left_out
+
+
+def _width(column: Column) -> int:
+    """Return the characters that a column takes at least, with a blank on each side."""
+    texts = (str(cell) for cell in (column.header, *column.cells))
+    widest = max(cell_len(line) for text in texts for line in text.split("\n"))
+    return 2 + (widest if column.no_wrap else min(widest, LEAST_TEXT))
 
 
 def ratio_text(cycles: int | None, other: int | None) -> str:
@@ -75,7 +117,7 @@ def main_table(measurements: Sequence[Measurement]) -> Table:
         *("model", "config", "cycles", "MACs", "util.", "predicted", "error", "read\nKiB"),
         *("written\nKiB", "times\nideal", "times\nroofline", "Ethos-\nU55", "faster\nby"),
         *(heading for _, heading in newer),
-        "equal",
+        EQUAL,
         *(["host\nops", "host\nms"] if with_host else []),
         texts=2,
     )
@@ -221,7 +263,7 @@ def resident_table(pairs: Sequence[tuple[Measurement, Measurement | str]]) -> Ta
         *("model", "config", "cold", "resident", "of cold", "util.", "read KiB", "equal", ""),
         texts=2,
     )
-    table.columns[-1].justify = "left"
+    table.columns[-1].justify, table.columns[-1].no_wrap = "left", False
     for cold, resident in pairs:
         cells = [cold.model, cold.config.name, f"{cold.cycles:,}"]
         if isinstance(resident, str):

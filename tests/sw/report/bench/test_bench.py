@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -41,6 +42,7 @@ from celosia.sw.report.bench.record import CycleRecord, preset_name, read_record
 from celosia.sw.report.bench.resident import NotResidentError, make_resident
 from celosia.sw.report.bench.roofline import roofline_cycles
 from celosia.sw.report.bench.tables import (
+    fit_columns,
     layer_table,
     main_table,
     operator_table,
@@ -49,9 +51,10 @@ from celosia.sw.report.bench.tables import (
 )
 from celosia.sw.report.example import load_digits
 from celosia.sw.report.samples import random_samples
+from rich.console import Console
 from typer.testing import CliRunner
 
-from tests.kit.places import SHARED, benchmark_model
+from tests.kit.places import ROOT, SHARED, benchmark_model
 from tests.kit.tools import needs_simulator, skip_without_simulator
 
 MLPERF_TINY = ("ad01", "kws", "resnet8", "sww", "vww_96")
@@ -531,6 +534,35 @@ def test_a_record_is_of_presets_only(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "presets only" in " ".join(result.output.split())
     assert not record.exists()
+
+
+def test_a_narrow_terminal_gets_fewer_columns_and_whole_numbers() -> None:
+    record = read_record(ROOT / "docs/figures/cycles.json")
+    runs = [record.find(f"{name}_int8", "large") for name in MLPERF_TINY]
+    measured = [run for run in runs if isinstance(run, Measurement)]
+    assert len(measured) == len(MLPERF_TINY)
+    rows = [(run.model, run.config.name, dict.fromkeys("abcd", run)) for run in measured]
+    for width in (80, 100, 200):
+        console = Console(width=width, file=io.StringIO())
+        for table in (
+            main_table(measured),
+            reason_table(measured),
+            operator_table(measured),
+            layer_table(measured[0]),
+            sweep_table("a sweep", list("abcd"), rows),
+        ):
+            headings = [str(column.header) for column in table.columns]
+            left_out = fit_columns(table, console)
+            with console.capture() as capture:
+                console.print(table)
+            lines = capture.get().splitlines()
+            assert max(map(len, lines)) <= width
+            assert not any("\N{HORIZONTAL ELLIPSIS}" in line for line in lines)
+            shown = [str(column.header) for column in table.columns]
+            assert len(shown) + len(left_out) == len(headings)
+            assert shown[0] == headings[0]
+            assert ("equal" in shown) == ("equal" in headings)
+            assert width < 200 or not left_out
 
 
 def _measurement(*, cycles: int, config: NpuConfig = BASE) -> Measurement:
