@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 from dataclasses import dataclass, field, replace
@@ -11,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from amaranth.back import rtlil
-from amaranth.hdl import Const, ResetInserter, Signal
-from amaranth.sim import Simulator
+from amaranth.hdl import Cat, Const, ResetInserter, Signal
 from celosia.hw.contract.config import NpuConfig, preset
 from celosia.hw.contract.isa import Command, Conv, Rounding, Softmax, Vector, VectorOp
 from celosia.hw.contract.legal import field_problem
@@ -24,6 +24,8 @@ from celosia.sim.emulator.machine import Emulator
 from celosia.sim.emulator.vector import vector_whole
 from celosia.sim.golden import fixed as golden_fixed
 from celosia.sim.golden import softmax as golden_softmax
+
+from tests.kit.reused import ReusedDesign
 
 Int64 = npt.NDArray[np.int64]
 
@@ -181,6 +183,21 @@ def to_int(values: npt.NDArray[Any]) -> int:
     return int.from_bytes(values.tobytes(), "little")
 
 
+@dataclass(frozen=True)
+class Made:
+    """An engine that benches of one configuration share."""
+
+    engine: VectorEngine
+    reset: Signal
+    design: ReusedDesign
+
+
+@functools.lru_cache(maxsize=4)
+def made(config: NpuConfig) -> Made:
+    engine, reset = VectorEngine(config), Signal()
+    return Made(engine, reset, ReusedDesign(ResetInserter(reset)(engine)))
+
+
 class Bench:
     """One engine, with random refusals and random delays of the accumulator's halves."""
 
@@ -190,8 +207,8 @@ class Bench:
         self.machine = machine
         self.random = random.Random(seed)
         self.grant, self.avail = grant, avail
-        self.engine = VectorEngine(machine.config)
-        self.reset = Signal()
+        shared = made(machine.config)
+        self.engine, self.reset, self.design = shared.engine, shared.reset, shared.design
 
     async def _load_table(self, ctx: Any) -> None:
         port, config = self.engine.table, self.machine.config
@@ -210,8 +227,6 @@ class Bench:
     def run(
         self, commands: list[Command], *, load_table: bool = False, limit_cycles: int = 20_000
     ) -> Result:
-        simulator = Simulator(ResetInserter(self.reset)(self.engine))
-        simulator.add_clock(1e-6)
         result = Result([], [], 0, 0, 0, None)
 
         async def testbench(ctx: Any) -> None:
@@ -219,8 +234,7 @@ class Bench:
                 await self._load_table(ctx)
             await self._execute(ctx, commands, result, limit_cycles)
 
-        simulator.add_testbench(testbench)
-        simulator.run()
+        self.design.run(testbench)
         return result
 
     async def _execute(
@@ -234,7 +248,7 @@ class Bench:
         act_next: int | None = None
         acc_next: int | None = None
         param_next: int | None = None
-        released = False
+        tile = released = False
         cycles = busy = 0
         issued_at = -1
         now = 0
@@ -242,11 +256,13 @@ class Bench:
         ctx.set(e.cmd.valid, 1)
         ctx.set(e.cmd.payload, int.from_bytes(pending[0].encode(), "little"))
         for now in range(limit_cycles):
-            ctx.set(e.act.gnt, rnd.random() < self.grant)
+            granted = rnd.random() < self.grant
             # A half that is there stays there until it is released.
-            if released or not ctx.get(e.acc.avail):
-                ctx.set(e.acc.avail, bool(machine.tiles) and rnd.random() < self.avail)
+            if released or not tile:
+                tile = bool(machine.tiles) and rnd.random() < self.avail
                 released = False
+            # Each `set` is a step of the whole design: one for all that changes together.
+            ctx.set(Cat(e.act.gnt, e.acc.avail), granted | tile << 1)
             _, _, *sample = await ctx.tick().sample(
                 e.cmd.ready,
                 e.fault.valid,
@@ -279,9 +295,11 @@ class Bench:
                 issued_at = now
 
             # Data of what was asked for one cycle before this one; garbage else.
-            ctx.set(e.act.data, rnd.getrandbits(act_bits) if act_next is None else act_next)
-            ctx.set(e.acc.data, rnd.getrandbits(acc_bits) if acc_next is None else acc_next)
-            ctx.set(e.param.data, rnd.getrandbits(act_bits) if param_next is None else param_next)
+            act_data = rnd.getrandbits(act_bits) if act_next is None else act_next
+            acc_data = rnd.getrandbits(acc_bits) if acc_next is None else acc_next
+            param_data = rnd.getrandbits(act_bits) if param_next is None else param_next
+            read = param_data << acc_bits | acc_data
+            ctx.set(Cat(e.act.data, e.acc.data, e.param.data), read << act_bits | act_data)
             act_next = to_int(machine.act[act_line]) if act_hit else None
             param_next = to_int(machine.param[param_line]) if param_req else None
             acc_next = None
@@ -737,10 +755,7 @@ def test_reset_recovers_from_a_fault() -> None:
         outcome.fault = None
         await bench._execute(ctx, [good], outcome, 2000)
 
-    simulator = Simulator(ResetInserter(bench.reset)(bench.engine))
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(testbench)
-    simulator.run()
+    bench.design.run(testbench)
     assert outcome.fault is None
     first, count = good.d_addr, good.out_h * good.out_w
     np.testing.assert_array_equal(
