@@ -26,6 +26,7 @@ from celosia.sim.rtl.rtl import MemoryModel
 from celosia.sw.cli.app import app
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.driver.netlist import NetlistDevice
+from celosia.sw.driver.result import Result
 from celosia.sw.driver.sim import SimDevice
 from celosia.sw.program.file import Program
 from celosia.sw.reference.check import check_model
@@ -55,8 +56,8 @@ def devices() -> Iterator[tuple[NetlistDevice, SimDevice]]:
 
 def compare(
     path: Path, program: Program, devices: tuple[NetlistDevice, SimDevice], samples: list[Sample]
-) -> int:
-    """Assert that nothing differs; return the cycles."""
+) -> Result:
+    """Assert that nothing differs; return what the netlist made of the first sample."""
     gates, rtl = devices
     report = check_model(path, preset(CONFIG), gates, samples, program=program)
     assert report.equal, str(report.difference)
@@ -67,7 +68,7 @@ def compare(
         for name, values in expected.outputs.items():
             np.testing.assert_array_equal(found.outputs[name], values)
     assert gates.rtl.statistics.violations == 0
-    return report.results[0].cycles or 0
+    return report.results[0]
 
 
 @needs_tools
@@ -78,8 +79,7 @@ def test_shipped_example_is_exact(devices: tuple[NetlistDevice, SimDevice]) -> N
     with np.load(SAMPLES) as content:
         images, labels = content["inputs"], content["labels"]
     samples: list[Sample] = [{info.name: images[0].reshape(info.shape)}]
-    compare(DIGITS, program, devices, samples)
-    output = devices[0].run(program, samples[0]).output
+    output = compare(DIGITS, program, devices, samples).output
     assert int(output.argmax()) == int(labels[0])
 
 
@@ -103,12 +103,14 @@ def small(tmp_path: Path) -> Path:
 def test_memory_that_stalls(devices: tuple[NetlistDevice, SimDevice], small: Path) -> None:
     program = compile_model(small, preset(CONFIG))
     samples = random_samples(program, 2, SEED)
-    steady = compare(small, program, devices, samples)
+    steady = compare(small, program, devices, samples).cycles
     for device in devices:
         device.rtl.set_memory_model(UNSTEADY)
-    unsteady = compare(small, program, devices, samples)
+    unsteady = compare(small, program, devices, samples).cycles
     for device in devices:
         device.rtl.set_memory_model(MemoryModel())
+    assert steady is not None
+    assert unsteady is not None
     assert unsteady > steady
 
 
@@ -175,7 +177,7 @@ def main() -> int:
             program = compile_model(path, preset(CONFIG))
             started = time.monotonic()
             samples = random_samples(program, options.random, SEED)
-            cycles = compare(path, program, (gates, rtl), samples)
+            cycles = compare(path, program, (gates, rtl), samples).cycles or 0
             seconds = time.monotonic() - started
             print(f"{name:8} {cycles:,} cycles, all equal ({seconds:.0f} s)", flush=True)
     return 0
