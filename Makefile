@@ -47,6 +47,7 @@ campaign: $(DEV_STAMP)
 	$(BIN)/python -m tests.e2e.test_random_graphs --seeds 0 1000
 	$(BIN)/python -m tests.e2e.test_random_graphs --seeds 0 200 --device sim
 	$(BIN)/python -m tests.e2e.test_rtl_faults --seeds 1000 3000
+	$(BIN)/python -m tests.e2e.test_prediction --seeds 0 20
 	$(BIN)/python -m tests.e2e.test_views --energy
 
 lint: $(DEV_STAMP)

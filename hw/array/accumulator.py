@@ -34,6 +34,9 @@ class Accumulator(Component):
     :attr:`LEAD_CYCLES` later; the new vector is written at t + 3, so the same vector may come again
     4 cycles later.
 
+    The first tag of a half comes more than N cycles after the half is taken, as waves go through N
+    rows. So the half of a steady reader is free again up to N cycles before its last read.
+
     Members
     -------
     tag : In(tag_layout)
@@ -134,7 +137,7 @@ class Accumulator(Component):
     ) -> None:
         """Count free and full halves, and let the reader read the oldest full one."""
         free, full = Signal(2, init=2), Signal(2)
-        given = Signal()
+        given, returned = Signal(), Signal()
         m.d.comb += [
             given.eq(tags[-1].give),
             self.reader.avail.eq(full.any()),
@@ -144,7 +147,8 @@ class Accumulator(Component):
         m.d.comb += self.idle.eq(~Cat((tag.valid | tag.give for tag in tags), avail).any())
         free_next, full_next = Signal(2), Signal(2)
         m.d.comb += [
-            free_next.eq(free + self.reader.release - self.take),
+            returned.eq(self._returned(m, tags[-1], reader_half)),
+            free_next.eq(free + returned - self.take),
             full_next.eq(full + given - self.reader.release),
         ]
         m.d.sync += [
@@ -159,6 +163,28 @@ class Accumulator(Component):
         with m.If(self.reader.release):
             m.d.sync += reader_half.eq(~reader_half)
 
+    def _returned(self, m: Module, tag: Signal, reader_half: Signal) -> Value:
+        """Return whether a half becomes free: once for each, before its last vectors are read."""
+        reader, config = self.reader, self._config
+        ahead = config.rows // config.vector_beats - 1
+        near = [Signal.like(reader.index, name=f"near_{half}") for half in range(2)]
+        # A position that is no output, but padding behind the last one, has the index after it.
+        last = Signal.like(reader.index)
+        m.d.comb += last.eq(tag.index - ~tag.valid)
+        with m.If(tag.give):
+            for half in range(2):
+                with m.If(tag.half == half):
+                    m.d.sync += near[half].eq(Mux(last > ahead, last - ahead, 0))
+        early, is_free = Signal(), Signal()
+        m.d.comb += early.eq(
+            reader.req & reader.steady & (reader.index == Mux(reader_half, near[1], near[0]))
+        )
+        with m.If(reader.release):
+            m.d.sync += is_free.eq(0)
+        with m.Elif(early):
+            m.d.sync += is_free.eq(1)
+        return (early | reader.release) & ~is_free
+
 
 class MirroredAccumulator(Accumulator):
     """Two memories of both halves with the same contents.
@@ -166,10 +192,13 @@ class MirroredAccumulator(Accumulator):
     The array reads one of them, the vector engine the other, so that neither has to be chosen. They
     take no more block RAMs as long as both halves fit the depth of one, which is 512 words of 32
     bits. What is overwritten is read as zeros, and all is a cycle earlier, as the old vector is in
-    no other register than the memory's.
+    no other register than the memory's. A half is free when its last vector is read.
     """
 
     LEAD_CYCLES = 1
+
+    def _returned(self, m: Module, tag: Signal, reader_half: Signal) -> Value:
+        return self.reader.release
 
     def _elaborate_memories(
         self, m: Module, tags: list[Signal], reader_half: Signal, reading: Signal

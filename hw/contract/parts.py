@@ -94,7 +94,8 @@ class Part(Enum):
         does="Two memories hold both halves of the accumulator: the array reads one of them, the"
         " vector engine the other.",
         saves="The choice between the halves for either reader, and two registers of a vector.",
-        costs="Twice the depth: more block RAM where both halves do not fit the depth of one.",
+        costs="Twice the depth: more block RAM where both halves do not fit the depth of one. A"
+        " half is free when its last vector is read, not before.",
     )
     ONE_SEGMENT = Variant(
         does="A pass of a depthwise convolution covers one kernel row.",

@@ -214,6 +214,9 @@ class AccRead(_MemoryPort):
         Read a vector of it.
     index : Out(range(acc_depth))
         Which one.
+    steady : Out(1)
+        Of this half the vectors are asked for from 0 up, and none waits once the first is asked
+        for. The half may then be filled again from before its last vectors are read.
     beat : Out(range(vector_beats))
         Which part of the vector, of ``vector_lanes`` channels; of no width where there is one.
     data : In(32 * vector_lanes)
@@ -228,6 +231,7 @@ class AccRead(_MemoryPort):
                 "avail": In(1),
                 "req": Out(1),
                 "index": Out(range(config.acc_depth)),
+                "steady": Out(1),
                 "beat": Out(range(config.vector_beats)),
                 "data": In(32 * config.vector_lanes),
                 "release": Out(1),

@@ -82,6 +82,8 @@ class Planner(Component):
         Begin; the counts of the command have been checked.
     o : Out(stream of step_layout)
         In order; the first one in the cycle after the start.
+    grouped : Out(1)
+        Groups of vectors of this command go through several phases.
     """
 
     def __init__(self, config: NpuConfig) -> None:
@@ -91,6 +93,7 @@ class Planner(Component):
                 "command": In(command_layout(Vector)),
                 "start": In(1),
                 "o": Out(stream.Signature(step_layout(config))),
+                "grouped": Out(1),
             }
         )
 
@@ -100,7 +103,6 @@ class Planner(Component):
         m.submodules.walker_b = self._walker_b = parts.second_walker(self._config)
 
         # What kind of command it is, decoded once.
-        self._grouped = Signal()
         self._from_acc = Signal()
         # In MUL terms of A are products with those of B; a pair takes turns reading A and B.
         self._is_mul, self._is_square = Signal(), Signal()
@@ -108,7 +110,7 @@ class Planner(Component):
         op = self.command.op
         with m.If(self.start):
             m.d.sync += [
-                self._grouped.eq(is_any(op, lambda op: op.has_b)),
+                self.grouped.eq(is_any(op, lambda op: op.has_b)),
                 self._from_acc.eq(is_any(op, lambda op: op.reads_acc)),
             ]
             m.d.sync += self._is_pair.eq(flag(self.command, "pair", self._config))
@@ -195,7 +197,7 @@ class Planner(Component):
             # A short group must wait before what it has just written is read; with 16 vectors the
             # pipeline is shorter than the phase.
             step.sets_pause.eq(
-                self._grouped & self._phase_end & ((self._phase != Phase.TERM_B) | self._is_mul),
+                self.grouped & self._phase_end & ((self._phase != Phase.TERM_B) | self._is_mul),
             ),
             step.no_pause.eq(beats_less_1 >= HAZARD - 1),
             step.pause.eq(Mux(step.no_pause, 0, HAZARD - 1 - beats_less_1)),
@@ -278,7 +280,7 @@ class Planner(Component):
                 self._ends_command.eq(self._phase_end & group_ends_command),
             ]
 
-        with m.If(self._grouped & self._step):
+        with m.If(self.grouped & self._step):
             m.d.sync += [self._place.eq(self._place + 1), left.eq(left - 1)]
             with m.If(self._master):
                 m.d.sync += [
@@ -330,7 +332,7 @@ class Planner(Component):
             m.d.sync += [self._in_a.eq(~self._in_a), self._in_b.eq(self._in_a)]
 
         self._is_final = Signal()
-        m.d.comb += self._is_final.eq(~self._grouped | (self._phase == Phase.TOTAL))
+        m.d.comb += self._is_final.eq(~self.grouped | (self._phase == Phase.TOTAL))
         with m.If(self._vector_done & self._is_final & self._ends_command):
             m.d.sync += self._running.eq(0)
 
@@ -346,7 +348,7 @@ class Planner(Component):
         with m.Switch(self._phase):
             with m.Case(Phase.MIDDLE):
                 m.d.comb += [uop.source.eq(Source.ACC), uop.constants.eq(Constants.CHANNEL)]
-                with m.If(self._grouped):
+                with m.If(self.grouped):
                     m.d.comb += uop.dest.eq(Dest.MIDDLE)
             with m.Case(Phase.TERM_B):
                 m.d.comb += [
@@ -356,7 +358,7 @@ class Planner(Component):
                 ]
             with m.Case(Phase.TERM_A):
                 m.d.comb += uop.source.eq(Mux(self._from_acc, Source.MIDDLE, Source.ACT))
-                with m.If(self._grouped):
+                with m.If(self.grouped):
                     m.d.comb += [
                         uop.constants.eq(
                             Mux(self._is_mul, Constants.PRODUCT, Constants.TERM_A),

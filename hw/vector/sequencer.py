@@ -113,6 +113,7 @@ class Sequencer(Component):
             steps.o.ready.eq(self.issue & last),
             # The half is read from 0 up and given back with its last vector.
             self.acc.index.eq(index),
+            self.acc.steady.eq(~planner.grouped),
             self.acc.release.eq(self.acc.req & step.tile_end & last),
             self.params_taken.eq(self.acc.req & step.uop.new_oc & first),
             self.params_reload.eq(self.acc.req & step.reload & first),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from amaranth.hdl import Assert, Assume, Cat, Const, Cover, Module, Mux, Signal
+from amaranth.hdl import Assert, Assume, Cat, Const, Cover, Module, Mux, Signal, Value
 from amaranth.lib.wiring import Component, In
 from celosia.hw.array import accumulator, passes, streamer
 from celosia.hw.contract.config import NpuConfig
@@ -16,6 +16,7 @@ SMALL = NpuConfig(
 )  # fmt: skip
 """The smallest machine with engines."""
 CONFIG = SMALL.with_(acc_depth=16)
+FAST = CONFIG.with_(compact=False, lanes=None)
 
 
 class AccumulatorHarness(Component):
@@ -23,7 +24,8 @@ class AccumulatorHarness(Component):
 
     Members
     -------
-    take, give, release, valid, half : In(1)
+    take, give, release, valid, req, steady : In(1)
+    tag_index, index : In(4)
 
     Parameters
     ----------
@@ -33,30 +35,54 @@ class AccumulatorHarness(Component):
 
     def __init__(self, kind: str = "Accumulator") -> None:
         self.kind = kind
-        super().__init__({name: In(1) for name in ("take", "give", "release", "valid", "half")})
+        self.config = CONFIG if kind == "MirroredAccumulator" else FAST
+        names = ("take", "give", "release", "valid", "req", "steady")
+        index = range(self.config.acc_depth)
+        super().__init__(
+            {name: In(1) for name in names} | {"tag_index": In(index), "index": In(index)}
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.dut = dut = getattr(accumulator, self.kind)(CONFIG, sum_bits=20)
+        m.submodules.dut = dut = getattr(accumulator, self.kind)(self.config, sum_bits=20)
         # Halves in use by the array, on their way to the reader, full, free.
         used, moving, full, free = Signal(2), Signal(2), Signal(2), Signal(2, init=2)
         given = [Signal(name=f"given_{stage}") for stage in range(dut.LEAD_CYCLES + 1)]
+        filled, read = Signal(), Signal()  # the half that the array fills, that the reader reads
+        returned, early = Signal(), Signal()
         m.d.comb += [
             dut.take.eq(self.take),
             dut.tag.give.eq(self.give),
             dut.tag.valid.eq(self.valid),
-            dut.tag.half.eq(self.half),
+            dut.tag.index.eq(self.tag_index),
+            dut.tag.half.eq(filled),
             dut.reader.release.eq(self.release),
+            dut.reader.req.eq(self.req),
+            dut.reader.steady.eq(self.steady),
+            dut.reader.index.eq(self.index),
             Assume(~self.take | dut.free),
-            Assume(~self.give | (used != 0)),
-            Assume(~self.release | dut.reader.avail),
+            Assume(~(self.give | self.valid) | (used != 0)),
+            Assume(~(self.release | self.req) | dut.reader.avail),
         ]
+        filled_next, read_next = filled ^ self.give, read ^ self.release
+        m.d.sync += [filled.eq(filled_next), read.eq(read_next)]
+        self._waves(m, used)
+        last = self._tiles(m, filled)
+        left = self._reader(m, Mux(read, last[1], last[0]))
+        if self.kind == "Accumulator":
+            rows = self.config.rows
+            m.d.comb += early.eq(
+                self.req & self.steady & ((left == rows - 1) | ((left < rows) & (self.index == 0)))
+            )
+        again = Signal()  # the half that is read is free already
+        m.d.comb += returned.eq((early | self.release) & ~again)
         m.d.sync += [
+            again.eq((again | early) & ~self.release),
             Cat(given).eq(Cat(self.give, given)),
             used.eq(used + self.take - self.give),
             moving.eq(moving + self.give - given[-1]),
             full.eq(full + given[-1] - self.release),
-            free.eq(free + self.release - self.take),
+            free.eq(free + returned - self.take),
         ]
         busy = Cat(self.valid, self.give, *given).any()
         m.d.comb += [
@@ -67,14 +93,76 @@ class AccumulatorHarness(Component):
                 & (moving <= 2)
                 & (full <= 2)
                 & (free <= 2)
-                & (Const(0, 4) + used + moving + full + free == 2),
+                & (Const(0, 4) + used + moving + full + free == Const(2, 4) + again),
                 "there are always two halves",
+            ),
+            Assert(
+                ~(self.valid & dut.reader.avail & (filled == read)),
+                "no half is filled while it is read",
             ),
             Assert(~dut.idle | ~(busy | dut.reader.avail), "idle only with nothing under way"),
             Cover((full == 2) & self.release, "both halves full"),
             Cover((used == 1) & (full == 1), "one is filled while the other is read"),
         ]
+        if self.kind == "Accumulator":
+            m.d.comb += Cover(again & (used == 2), "a half is taken while it is read")
         return m
+
+    def _waves(self, m: Module, used: Signal) -> None:
+        """Tags of a half come more than N cycles after it was taken."""
+        ripe = self.config.rows + 1
+        ages = [Signal(range(ripe + 1), name=f"age_{turn}") for turn in range(2)]
+        for age in ages:
+            m.d.sync += age.eq(Mux(age == ripe, ripe, age + 1))
+        with m.If(self.give):
+            m.d.sync += ages[0].eq(Mux(ages[1] == ripe, ripe, ages[1] + 1))
+        with m.If(self.take):
+            # Of the oldest that is left, or of the one behind it.
+            with m.If(used - self.give == 0):
+                m.d.sync += ages[0].eq(1)
+            with m.Else():
+                m.d.sync += ages[1].eq(1)
+        m.d.comb += Assume(~(self.valid | self.give) | (ages[0] == ripe))
+
+    def _tiles(self, m: Module, filled: Signal) -> list[Signal]:
+        """A tile has vectors; the last pass ends with the last one, or with positions behind it."""
+        last = [Signal.like(self.index, name=f"last_{half}") for half in range(2)]
+        some = Signal()
+        m.d.sync += some.eq((some | self.valid) & ~self.give)
+        before = Mux(filled, last[1], last[0])
+        for half in range(2):
+            with m.If(self.valid & (filled == half)):
+                m.d.sync += last[half].eq(self.tag_index)
+        m.d.comb += Assume(
+            ~self.give
+            | self.valid
+            | (some & (self.tag_index == (before + 1)[: len(self.tag_index)]))
+        )
+        return last
+
+    def _reader(self, m: Module, last: Value) -> Value:
+        """A steady reader reads a tile from 0 up, in one go; any other one as it likes."""
+        at = Signal.like(self.index)
+        beat = Signal(range(self.config.vector_beats))
+        was_steady = Signal()
+        in_tile = (at != 0) | (beat != 0)
+        ends = beat == self.config.vector_beats - 1
+        m.d.sync += was_steady.eq(self.steady)
+        with m.If(self.release):
+            m.d.sync += [at.eq(0), beat.eq(0)]
+        with m.Elif(self.req):
+            m.d.sync += beat.eq(beat + 1)
+            with m.If(ends):
+                m.d.sync += at.eq(at + 1)
+        m.d.comb += [
+            Assume(~in_tile | (self.steady == was_steady)),
+            Assume(~self.steady | ~in_tile | self.req),
+            Assume(~(self.req & self.steady) | (self.index == at)),
+            Assume(
+                ~self.steady | (self.release == (self.req & (at == last) & ends)),
+            ),
+        ]
+        return (last - self.index)[: len(self.index)]
 
 
 class StreamerHarness(Component):
@@ -324,6 +412,20 @@ BUGS = {
         "given.eq(tags[-1].give)",
         "given.eq(tags[-2].give)",
         "handed over",
+    ),
+    "free before its reader is near its end": (
+        accumulator,
+        "Accumulator",
+        "ahead = config.rows // config.vector_beats - 1",
+        "ahead = config.rows // config.vector_beats + 1",
+        "free iff",
+    ),
+    "the place behind the last vector": (
+        accumulator,
+        "Accumulator",
+        "last.eq(tag.index - ~tag.valid)",
+        "last.eq(tag.index)",
+        "free iff",
     ),
     "overflow of the last output": (
         streamer,

@@ -18,6 +18,7 @@ import numpy as np
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import (
     ACC_HALVES,
+    COMMAND_BITS,
     COMMAND_BYTES,
     Command,
     Conv,
@@ -28,6 +29,7 @@ from celosia.hw.contract.isa import (
     Store,
     Transfer,
     Vector,
+    VectorOp,
     fields_of,
 )
 from celosia.hw.contract.parts import Part
@@ -40,13 +42,22 @@ __all__ = ["CommandTimes", "MemoryTiming", "Prediction", "predict"]
 FIRST_COMMAND_CYCLES = 28
 """From the doorbell to the first command at its engine."""
 TRANSFER_SETUP_CYCLES = 12
+PLACE_CYCLES = 6
+"""One engine for loads and stores has a place for each word that may be unanswered, and one more:
+a place is taken for so many cycles beside the memory's latency."""
 ARRAY_SETUP_CYCLES = 5
 NEXT_COMMAND_CYCLES = 1
 """From the end of a command of the array to the beginning of the next."""
 VECTOR_SETUP_CYCLES = 11
 VECTOR_PIPELINE_CYCLES = 15
+ACCUMULATOR_CYCLES = 6
+"""From a window's way through the rows of the array to the read of its sums."""
+REQUANT_PIPELINE_CYCLES = VECTOR_PIPELINE_CYCLES - ACCUMULATOR_CYCLES
 TOKEN_CYCLES = 2
+QUEUE_BITS = 64
+"""Of a command that goes into its engine's queue, a cycle."""
 PART_BITS = 32
+"""The same of shared queues, and of a command that is put together from them."""
 SHARED_STORE_FACTOR = 1.6
 """A store waits where the array reads the same bank of the activation SRAM, mostly beside it."""
 PARTS_SETUP_CYCLES = 3
@@ -67,6 +78,9 @@ def transfer_cycles(transfer: Transfer, config: NpuConfig, memory: MemoryTiming)
         inside = (first + inner[None, :] + outer[:, None]) % bus_bytes
         words = int(((inside + transfer.row_bytes + bus_bytes - 1) // bus_bytes).sum())
     word_cycles = memory.word_cycles(config.max_outstanding)
+    if Part.SINGLE_TRANSFERS in config.parts:
+        places = config.max_outstanding + 1
+        word_cycles = max(word_cycles, (memory.latency_cycles + PLACE_CYCLES) / places)
     return TRANSFER_SETUP_CYCLES + memory.latency_cycles + int(words * word_cycles)
 
 
@@ -144,6 +158,8 @@ class _Simulation:
         self.memory = memory
         word_cycles = memory.word_cycles(config.max_outstanding)
         self.fetch_cycles = int(COMMAND_BYTES // config.bus_bytes * word_cycles)
+        shared_queues = Part.SHARED_QUEUES in config.parts
+        self.dispatch_cycles = COMMAND_BITS // (PART_BITS if shared_queues else QUEUE_BITS)
         self.free = dict.fromkeys(Engine, 0)
         self.tokens: dict[tuple[int, Engine], deque[int]] = {}
         self.queues: dict[Engine, deque[int]] = {engine: deque() for engine in Engine}
@@ -156,8 +172,9 @@ class _Simulation:
         self.times: list[CommandTimes] = []
         self.fetched = 0
         self.ahead: list[int] = []
-        # What one engine for loads and stores does, from and to.
+        # What one engine for loads and stores does, from and to; what two do.
         self.transfers: list[tuple[int, int]] = []
+        self.on_bus: dict[Engine, list[tuple[int, int]]] = {Engine.LOAD: [], Engine.STORE: []}
 
     def run(self, commands: Sequence[Command]) -> Prediction:
         self.ahead = _fetched_ahead(commands, self.config.queue_depth)
@@ -167,7 +184,7 @@ class _Simulation:
             self.fetched = max(self.fetched, index + 1)
             # A load and the fetch take turns on the bus.
             shared = 2 if self.free[Engine.LOAD] > self.dispatched else 1
-            fetched = self.dispatched + shared * self.fetch_cycles
+            fetched = self.dispatched + max(shared * self.fetch_cycles, self.dispatch_cycles)
             self.dispatched = max(fetched, self._queue_space(engine))
             shown = max(self.dispatched, self.free[engine]) + self._parts_cycles(command)
             start = max(shown, self._tokens(command, engine))
@@ -182,15 +199,19 @@ class _Simulation:
                 self._requantise(index, command, start)
             else:
                 cycles = self._cycles(index, command)
-                if Part.SINGLE_TRANSFERS in self.config.parts and isinstance(command, Transfer):
-                    start = self._transfer_start(start, cycles)
+                if isinstance(command, Transfer):
+                    if Part.SINGLE_TRANSFERS in self.config.parts:
+                        start = self._transfer_start(start, cycles)
+                    else:
+                        cycles = self._shared_cycles(engine, start, cycles)
                 self._complete(index, command, start, start + cycles)
         end = max((times.end for times in self.times), default=0)
         return Prediction(self.times, end + self.fetch_cycles)
 
     def _queue_space(self, engine: Engine) -> int:
+        """Return when there is room: for so many commands beside the one at the engine."""
         queue = self.queues[engine]
-        return queue.popleft() if len(queue) >= self.config.queue_depth else 0
+        return queue.popleft() if len(queue) > self.config.queue_depth else 0
 
     def _parts_cycles(self, command: Command) -> int:
         if Part.SHARED_QUEUES not in self.config.parts:
@@ -210,6 +231,22 @@ class _Simulation:
             start = max(start, end)
         insort(self.transfers, (start, start + cycles))
         return start
+
+    def _shared_cycles(self, engine: Engine, start: int, cycles: int) -> int:
+        """Return what a transfer takes beside those of the other engine: they share the bus.
+
+        What the other one moves meanwhile is added; its own end, found before, stays.
+        """
+        others = self.on_bus[Engine.STORE if engine is Engine.LOAD else Engine.LOAD]
+        end = start + cycles
+        for begin, other_end in islice(
+            others, bisect_right(others, start, key=itemgetter(1)), None
+        ):
+            if begin >= end:
+                break
+            end += min(other_end, end) - max(begin, start)
+        self.on_bus[engine].append((start, end))
+        return end - start
 
     def _tokens(self, command: Command, engine: Engine) -> int:
         ready = 0
@@ -256,13 +293,18 @@ class _Simulation:
         array = conv_start + ARRAY_SETUP_CYCLES
         drain = start + VECTOR_SETUP_CYCLES
         cycles = vector.beats * self.config.vector_beats
+        # A half is free again before its last vectors are read, as waves go through the rows first.
+        steady = vector.op == VectorOp.REQUANT
+        mirrored = Part.MIRRORED_ACCUMULATOR in self.config.parts
+        early = self.config.rows if steady and not mirrored else 0
         for _ in range(conv.n_oc):
             for tile, tile_cycles in enumerate(per_oc):
                 rows = min(conv.tile_rows, conv.out_h - tile * conv.tile_rows)
                 # A half that is held has been waited for already.
                 array = max(array, self.halves.popleft()) + tile_cycles
-                drain = max(drain, array + self.config.rows) + rows * conv.out_w * cycles
-                self.halves.append(drain)
+                first = max(drain, array + self.config.rows + ACCUMULATOR_CYCLES)
+                drain = first + rows * conv.out_w * cycles
+                self.halves.append(max(first + 1, drain - early))
         self._complete(conv_index, conv, conv_start, array)
-        self._complete(index, vector, start, drain + VECTOR_PIPELINE_CYCLES)
+        self._complete(index, vector, start, drain + REQUANT_PIPELINE_CYCLES)
         self.convs.clear()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from amaranth.hdl import Elaboratable, Module
+from amaranth.hdl import Cat, Elaboratable, Module
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import connect
 from amaranth.sim import Simulator
@@ -103,20 +103,28 @@ def simulate(
                         await ctx.tick()
                     for _ in range(int(rng.integers(0, pause + 1))):
                         await ctx.tick()
-                    tile = []
-                    for index in range(rows * command.out_w):
-                        ctx.set(port.index, index)
-                        data = b""
-                        for beat in range(config.vector_beats):
+                    # A read a cycle, and the half may be filled again meanwhile.
+                    ctx.set(Cat(port.steady, port.req), 0b11)
+                    asked = [
+                        (index, beat)
+                        for index in range(rows * command.out_w)
+                        for beat in range(config.vector_beats)
+                    ]
+                    parts_read = []
+                    for turn in range(len(asked) + 2):
+                        if turn < len(asked):
+                            index, beat = asked[turn]
+                            ctx.set(port.index, index)
                             if config.vector_beats > 1:
                                 ctx.set(port.beat, beat)
-                            await ctx.tick().repeat(2)
-                            data += ctx.get(port.data).to_bytes(4 * config.vector_lanes, "little")
-                        tile.append(np.frombuffer(data, "<i4"))
-                    ctx.set(port.release, 1)
-                    await ctx.tick()
-                    ctx.set(port.release, 0)
-                    tiles.append(np.array(tile))
+                            ctx.set(port.release, turn == len(asked) - 1)
+                        else:
+                            ctx.set(Cat(port.req, port.release), 0)
+                        if turn >= 2:
+                            part = ctx.get(port.data)
+                            parts_read.append(part.to_bytes(4 * config.vector_lanes, "little"))
+                        await ctx.tick()
+                    tiles.append(np.frombuffer(b"".join(parts_read), "<i4").reshape(-1, size))
 
     simulator = Simulator(top)
     simulator.add_clock(1e-6)

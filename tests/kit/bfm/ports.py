@@ -396,12 +396,14 @@ class WindowWriter:
 class AccReader:
     """Takes tiles from an ``AccRead`` that the design offers, with random pauses.
 
+    Every other tile is taken steadily, and the design told so.
+
     Parameters
     ----------
     max_pause : int
         Greatest number of cycles between a full half and its first read.
     gap : float
-        Chance of a cycle without a read.
+        Chance of a cycle without a read of the other tiles.
 
     Attributes
     ----------
@@ -416,7 +418,8 @@ class AccReader:
         self.max_pause, self.gap = max_pause, gap
         self._cycles = cycles
         self._random = random.Random(seed)
-        self._pins = Pins(dut, prefix, ("avail", "req", "index", "data", "release"))
+        self._pins = Pins(dut, prefix, ("avail", "req", "index", "steady", "data", "release"))
+        self._steady = False
         self._sizes: deque[int] = deque()
         self._pause: int | None = None
         self._next = 0
@@ -456,6 +459,7 @@ class AccReader:
             self._pause = None
             self._next = 0
             self._sizes.popleft()
+            self._steady = not self._steady
         elif self._pause is None and self._sizes and self._pins.get("avail"):
             self._pause = self._random.randint(0, self.max_pause)
 
@@ -463,16 +467,18 @@ class AccReader:
         self._asked = self._released = False
         if self._pause:
             self._pause -= 1
-        elif self._pause == 0 and self._random.random() >= self.gap:
+        elif self._pause == 0 and (self._steady or self._random.random() >= self.gap):
             size = self._sizes[0]
             if self._next < size:
                 self._asked = True
                 self._pins.set("index", self._next)
                 self._next += 1
                 # The half may be given back with the last read or later.
-                self._released = self._next == size and self._random.random() < 0.5
+                last = self._next == size
+                self._released = last and (self._steady or self._random.random() < 0.5)
             else:
                 self._released = True
+        self._pins.set("steady", self._steady)
         self._pins.set("req", self._asked)
         self._pins.set("release", self._released)
 
