@@ -195,7 +195,8 @@ def make(name: str, verilog: str, target: Path, *, waves: bool) -> None:
     shutil.rmtree(work, ignore_errors=True)  # of a build that was ended
     work.mkdir()
     runtime = BUILD / f"runtime-{tool_key(waves)}"
-    if runtime.exists():
+    kept = runtime.exists()
+    if kept:
         # Make holds them against the makefile, which is yet to be written.
         later = time.time() + NEWER_S
         for file in runtime.iterdir():
@@ -217,6 +218,8 @@ def make(name: str, verilog: str, target: Path, *, waves: bool) -> None:
         if log.exists():
             print(log.read_text(encoding="utf-8", errors="replace")[-8000:])
         raise
+    again = "-o verilated.o" in log.read_text(encoding="utf-8", errors="replace")
+    assert not (kept and again), "Verilator's runtime was compiled again, though it is kept"
     keep_runtime(work, runtime)
     # The executable stands alone; objects and C++ would be many megabytes.
     made = BUILD / f"made-{name}"

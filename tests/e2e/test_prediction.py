@@ -158,13 +158,12 @@ def main() -> int:
         rng = np.random.default_rng(seed)
         config = random_config(rng, f"random{seed}")
         memories = [MemoryTiming(), *(random_timing(rng) for _ in range(MEMORIES))]
-        parts = config.compact if isinstance(config.compact, tuple) else config.compact
         print(
             f"seed {seed}: {config.rows}x{config.cols}, bus {config.bus_bits},"
             f" act {config.act_bytes // KIB}, wgt {config.wgt_bytes // KIB},"
             f" param {config.param_bytes // KIB}, acc {config.acc_depth},"
             f" queue {config.queue_depth}, outstanding {config.max_outstanding},"
-            f" lanes {config.lanes}, compact {parts}",
+            f" lanes {config.lanes}, compact {config.compact}",
             flush=True,
         )
         with celosia.open("sim", config) as device:

@@ -7,7 +7,7 @@ from typing import Any
 
 from amaranth.sim import Simulator
 
-__all__ = ["Bench", "simulate"]
+__all__ = ["PERIOD_SECONDS", "Bench", "simulate"]
 
 Bench = Callable[[Any], Coroutine[Any, Any, None]]
 

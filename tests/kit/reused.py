@@ -9,11 +9,9 @@ from typing import Any
 
 from amaranth.sim import Simulator
 
-from tests.kit.clocked import Bench
+from tests.kit.clocked import PERIOD_SECONDS, Bench
 
 __all__ = ["ReusedDesign"]
-
-PERIOD_SECONDS = 1e-6
 
 
 class ReusedDesign:
