@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 
 import numpy as np
@@ -53,6 +52,20 @@ VECTOR_PIPELINE_CYCLES = 15
 ACCUMULATOR_CYCLES = 6
 """From a window's way through the rows of the array to the read of its sums."""
 REQUANT_PIPELINE_CYCLES = VECTOR_PIPELINE_CYCLES - ACCUMULATOR_CYCLES
+GROUP_BEATS = 16
+"""Beats that go through the phases of an operation together."""
+PHASE_CYCLES = 14
+"""From a beat to the first one that may use its result in the next phase."""
+REFUSED_CYCLES = 1
+"""That a line of a tensor which is added is refused: the array reads the same bank, often for a
+whole pass."""
+PHASE_WAITS = {
+    VectorOp.ADD: 1,
+    VectorOp.REQUANT_ADD: 2,
+    VectorOp.MUL: 2,
+    VectorOp.SQUARED_DIFFERENCE: 3,
+}
+"""Phases that use what the one before them has written."""
 TOKEN_CYCLES = 2
 QUEUE_BITS = 64
 """Of a command that goes into its engine's queue, a cycle."""
@@ -106,10 +119,25 @@ def conv_tile_cycles(conv: Conv, config: NpuConfig) -> list[int]:
     ]
 
 
+def vectors_cycles(vector: Vector, count: int, config: NpuConfig) -> int:
+    """Cycles of the vector engine for vectors of a tile, or of a line of channels.
+
+    Those that go through phases do so in groups. The last group may be shorter than the pipeline;
+    then a phase waits for what the one before it has written.
+    """
+    beats = count * config.vector_beats
+    wait = max(0, PHASE_CYCLES - beats % GROUP_BEATS) if beats % GROUP_BEATS else 0
+    waits = PHASE_WAITS.get(VectorOp(vector.op), 0) * wait
+    if vector.op == VectorOp.REQUANT_ADD:
+        # Between its first two phases there is another one, which waits for nothing.
+        waits -= min(wait, beats % GROUP_BEATS)
+    return beats * vector.beats + waits
+
+
 def vector_cycles(vector: Vector, config: NpuConfig) -> int:
-    """Cycles of the vector engine for all vectors of a command."""
-    count = vector.n_oc * vector.out_h * vector.out_w * vector.n_ky * vector.n_kx
-    return count * vector.beats * config.vector_beats
+    """Cycles of the vector engine for all vectors of a command that reads no accumulator."""
+    count = vector.out_h * vector.out_w * vector.n_ky * vector.n_kx
+    return vector.n_oc * vectors_cycles(vector, count, config)
 
 
 def predict(
@@ -131,7 +159,7 @@ def predict(
     return _Simulation(config, memory or MemoryTiming()).run(commands)
 
 
-def _fetched_ahead(commands: Sequence[Command], queue_depth: int) -> list[int]:
+def _fetched_ahead(commands: Sequence[Command], room: int) -> list[int]:
     """Return, for each command, how many are fetched when it is the oldest one unfinished."""
     counts = dict.fromkeys(Engine, 0)
     ahead: list[int] = []
@@ -140,7 +168,7 @@ def _fetched_ahead(commands: Sequence[Command], queue_depth: int) -> list[int]:
         while end < len(commands):
             engine = commands[end].engine
             assert engine is not None, "End is not simulated"
-            if counts[engine] == queue_depth and end > index:
+            if counts[engine] == room and end > index:
                 break
             counts[engine] += 1
             end += 1
@@ -148,6 +176,12 @@ def _fetched_ahead(commands: Sequence[Command], queue_depth: int) -> list[int]:
         assert command.engine is not None
         counts[command.engine] -= 1
     return ahead
+
+
+def _over_after(intervals: Sequence[tuple[int, int]], time: int) -> Iterator[tuple[int, int]]:
+    """Yield those of intervals in order, apart from one another, that are not over at `time`."""
+    for index in range(bisect_right(intervals, time, key=itemgetter(1)), len(intervals)):
+        yield intervals[index]
 
 
 class _Simulation:
@@ -158,6 +192,8 @@ class _Simulation:
         self.memory = memory
         word_cycles = memory.word_cycles(config.max_outstanding)
         self.fetch_cycles = int(COMMAND_BYTES // config.bus_bytes * word_cycles)
+        # For commands of an engine: the one that it has, and those that wait.
+        self.room = config.queue_depth + 1
         shared_queues = Part.SHARED_QUEUES in config.parts
         self.dispatch_cycles = COMMAND_BITS // (PART_BITS if shared_queues else QUEUE_BITS)
         self.free = dict.fromkeys(Engine, 0)
@@ -177,7 +213,7 @@ class _Simulation:
         self.on_bus: dict[Engine, list[tuple[int, int]]] = {Engine.LOAD: [], Engine.STORE: []}
 
     def run(self, commands: Sequence[Command]) -> Prediction:
-        self.ahead = _fetched_ahead(commands, self.config.queue_depth)
+        self.ahead = _fetched_ahead(commands, self.room)
         for index, command in enumerate(commands):
             engine = command.engine
             assert engine is not None, "End is not simulated"
@@ -209,9 +245,8 @@ class _Simulation:
         return Prediction(self.times, end + self.fetch_cycles)
 
     def _queue_space(self, engine: Engine) -> int:
-        """Return when there is room: for so many commands beside the one at the engine."""
         queue = self.queues[engine]
-        return queue.popleft() if len(queue) > self.config.queue_depth else 0
+        return queue.popleft() if len(queue) >= self.room else 0
 
     def _parts_cycles(self, command: Command) -> int:
         if Part.SHARED_QUEUES not in self.config.parts:
@@ -224,8 +259,7 @@ class _Simulation:
 
         One that comes later in the program may go first: the other one waits for its tokens.
         """
-        later = bisect_right(self.transfers, start, key=itemgetter(1))
-        for begin, end in islice(self.transfers, later, None):
+        for begin, end in _over_after(self.transfers, start):
             if start + cycles <= begin:
                 break
             start = max(start, end)
@@ -239,9 +273,7 @@ class _Simulation:
         """
         others = self.on_bus[Engine.STORE if engine is Engine.LOAD else Engine.LOAD]
         end = start + cycles
-        for begin, other_end in islice(
-            others, bisect_right(others, start, key=itemgetter(1)), None
-        ):
+        for begin, other_end in _over_after(others, start):
             if begin >= end:
                 break
             end += min(other_end, end) - max(begin, start)
@@ -286,25 +318,33 @@ class _Simulation:
         assert isinstance(command, Vector)
         return VECTOR_SETUP_CYCLES + VECTOR_PIPELINE_CYCLES + vector_cycles(command, self.config)
 
+    def _early_cycles(self, vector: Vector, count: int) -> int:
+        """Return how long before a tile's last vector is through its half may be filled again."""
+        mirrored = Part.MIRRORED_ACCUMULATOR in self.config.parts
+        if vector.op == VectorOp.REQUANT and not mirrored:
+            # Before the last reads: waves go through the rows first.
+            return self.config.rows
+        # The last group has been read when it goes on to its other phases.
+        group = count * self.config.vector_beats % GROUP_BEATS or GROUP_BEATS
+        return (vector.beats - 1) * group
+
     def _requantise(self, index: int, vector: Vector, start: int) -> None:
         """Let the array fill halves and the vector engine empty them, tile by tile."""
         conv_index, conv_start, conv = self.convs[-1]
         per_oc = conv_tile_cycles(conv, self.config)
         array = conv_start + ARRAY_SETUP_CYCLES
         drain = start + VECTOR_SETUP_CYCLES
-        cycles = vector.beats * self.config.vector_beats
-        # A half is free again before its last vectors are read, as waves go through the rows first.
-        steady = vector.op == VectorOp.REQUANT
-        mirrored = Part.MIRRORED_ACCUMULATOR in self.config.parts
-        early = self.config.rows if steady and not mirrored else 0
         for _ in range(conv.n_oc):
             for tile, tile_cycles in enumerate(per_oc):
                 rows = min(conv.tile_rows, conv.out_h - tile * conv.tile_rows)
                 # A half that is held has been waited for already.
                 array = max(array, self.halves.popleft()) + tile_cycles
+                count = rows * conv.out_w
                 first = max(drain, array + self.config.rows + ACCUMULATOR_CYCLES)
-                drain = first + rows * conv.out_w * cycles
-                self.halves.append(max(first + 1, drain - early))
+                drain = first + vectors_cycles(vector, count, self.config)
+                if vector.op == VectorOp.REQUANT_ADD:
+                    drain += REFUSED_CYCLES * count
+                self.halves.append(max(first + 1, drain - self._early_cycles(vector, count)))
         self._complete(conv_index, conv, conv_start, array)
         self._complete(index, vector, start, drain + REQUANT_PIPELINE_CYCLES)
         self.convs.clear()

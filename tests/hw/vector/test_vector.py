@@ -24,6 +24,7 @@ from celosia.sim.emulator.machine import Emulator
 from celosia.sim.emulator.vector import vector_whole
 from celosia.sim.golden import fixed as golden_fixed
 from celosia.sim.golden import softmax as golden_softmax
+from celosia.sw.compiler.cost.engines import vectors_cycles
 
 from tests.kit.reused import ReusedDesign
 
@@ -608,6 +609,26 @@ def test_averages_are_the_emulators_for_every_half(
     result = Bench(machine, seed=half).run([command])
     assert result.fault is None
     np.testing.assert_array_equal(machine.act.reshape(-1).view(np.uint8), emulator.act)
+
+
+@pytest.mark.parametrize(
+    "op",
+    [VectorOp.ADD, VectorOp.MUL, VectorOp.SQUARED_DIFFERENCE, VectorOp.REQUANT_ADD],
+    ids=lambda op: op.name,
+)
+@pytest.mark.parametrize("count", [1, 3, 9, 16, 20])
+def test_short_groups_wait_as_predicted(op: VectorOp, count: int) -> None:
+    """What a line of channels more takes, with a last group of any length."""
+    rng = np.random.default_rng(1)
+    cycles = []
+    for n_oc in (2, 5):
+        machine = Machine.random(SMALL, rng)
+        command = plain(op, n_oc=n_oc, out_h=1, out_w=count, tile_rows=1, d_y=32)
+        if op == VectorOp.REQUANT_ADD:
+            random_blocks(machine, command, rng)
+            machine.tiles = random_accumulators(machine, command, rng)[1]
+        cycles += Bench(machine, seed=1).run([command]).cycles
+    assert cycles[1] - cycles[0] == 3 * vectors_cycles(command, count, SMALL)
 
 
 def test_channel_tiles_follow_without_draining() -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from celosia.hw.contract.config import preset
-from celosia.hw.contract.isa import Engine, Transfer
+from celosia.hw.contract.isa import Engine, Load, Transfer
 from celosia.sim.rtl.rtl import SAMPLE_DTYPE
 from celosia.sw.compiler.build import compile_model
+from celosia.sw.compiler.cost.engines import TRANSFER_SETUP_CYCLES, transfer_cycles
 from celosia.sw.compiler.cost.times import MemoryTiming
 from celosia.sw.profile.attribute import Reason
 from celosia.sw.profile.profile import Profile, Source, predicted_cycles, predicted_profile
@@ -62,8 +63,7 @@ def test_the_prediction_looks_like_the_rtl() -> None:
         check_sums(profile)
     assert measured.cycles == run.cycles
     assert measured.reasons[Reason.ARRAY] == predicted.reasons[Reason.ARRAY]
-    # The prediction leaves out that a fused addition's short last groups wait for the pipeline.
-    assert abs(predicted.cycles / measured.cycles - 1) < 0.07
+    assert abs(predicted.cycles / measured.cycles - 1) < 0.06
     for seen, expected in zip(measured.layers, predicted.layers, strict=True):
         assert expected.cycles == expected.info.predicted_cycles
         assert abs(seen.cycles - expected.cycles) <= max(0.2 * seen.cycles, 60)
@@ -110,3 +110,14 @@ def test_a_slow_memory_is_predicted_by_what_may_be_unanswered() -> None:
         assert abs(predicted / run.cycles - 1) < 0.03
     assert MemoryTiming(latency_cycles=63).word_cycles(16) == 4
     assert MemoryTiming(latency_cycles=8, interval_cycles=4).word_cycles(16) == 4
+
+
+def test_places_of_a_single_transfer_engine_bound_its_pace() -> None:
+    """A place is taken for longer than a request is unanswered: 14 cycles for each of 5 words."""
+    load = Load(sram_addr=0, row_bytes=8000)
+    memory = MemoryTiming(latency_cycles=8)
+    two = BASE.with_(max_outstanding=4)
+    one = two.with_(compact=("SINGLE_TRANSFERS",))
+    extra = TRANSFER_SETUP_CYCLES + 8
+    assert transfer_cycles(load, two, memory) == extra + 1000 * 9 // 4
+    assert transfer_cycles(load, one, memory) == extra + 1000 * 14 // 5
