@@ -153,6 +153,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--seeds", type=int, nargs=2, default=(0, 20), metavar=("A", "B"))
     options = parser.parse_args()
+    if options.seeds[0] >= options.seeds[1]:
+        parser.error(f"seeds {options.seeds[0]} to {options.seeds[1]} are none: give A below B")
     found: list[Point] = []
     for seed in range(*options.seeds):
         rng = np.random.default_rng(seed)
