@@ -113,11 +113,17 @@ class ArrayEngine(Component):
 
         # Looked at once a command, and one cycle late, so that it is on the way to nothing: it is
         # reported before the command has asked for anything.
+        refused = conv.mode > Mode.ROWS
+        if config.joins_rows:
+            # The four lines of a joined window are in different banks; it is known how long it is.
+            lines = conv.row_pitch[: (config.act_banks * config.line_bytes - 1).bit_length()]
+            apart = lines == config.act_banks * config.line_bytes // 2
+            refused &= ~(apart & conv.step_kx.any())
         illegal = Signal()
         m.d.sync += illegal.eq(
             start
             & (
-                (conv.mode > Mode.ROWS)
+                refused
                 | conv.wgt_addr[0]
                 | ~Cat(getattr(conv, name).any() for name in counts_of(Conv)).all()
             )

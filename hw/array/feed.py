@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.array.accumulator import tag_layout
@@ -12,7 +12,7 @@ from celosia.hw.array.streamer import wave_layout
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Mode
 from celosia.hw.fabric.delay import delays, memory_delay
-from celosia.hw.memory.act import SEGMENTS, ArrayRead
+from celosia.hw.memory.act import SEGMENTS, ArrayRead, array_lines
 from celosia.hw.memory.ports import ADDR_BITS
 
 __all__ = ["Feed", "MemoryFeed"]
@@ -68,7 +68,7 @@ class Feed(Component):
         config = self._config
         offset_bits = (config.line_bytes - 1).bit_length()
         wave = self.wave
-        for s in range(SEGMENTS):
+        for s in range(array_lines(config)):
             m.d.comb += [
                 self.act.bank[s].eq(wave.bank[s]),
                 self.act.line[s].eq(wave.addr[s] >> offset_bits),
@@ -111,30 +111,44 @@ class Feed(Component):
             lines.append(line)
 
         wave = waves[3]
-        inside = Signal(size)
+        in_row = Signal(size)
         for i in range(size):
-            m.d.comb += inside[i].eq((wave.left <= i) & (wave.right > i))
+            m.d.comb += in_row[i].eq((wave.left <= i) & (wave.right > i))
+        inside = in_row & wave.inside[0].replicate(size)
+        if config.joins_rows:
+            self._elaborate_below(m, waves)
+            below = Cat((wave.left_below <= i) & (wave.right_below > i) for i in range(size))
+            inside |= below & wave.inside[1].replicate(size)
         for i in range(size):
             byte = slice(8 * i, 8 * i + 8)
-            first = Mux(
-                inside[i] & wave.inside[0], self.act.window[byte].as_signed(), self.zero_point
-            )
+            first = Mux(inside[i], self.act.window[byte].as_signed(), self.zero_point)
             m.d.sync += [self.window[i].eq(first), self.pixels[0][i].eq(first)]
             for s in range(1, SEGMENTS):
                 m.d.sync += self.pixels[s][i].eq(
                     Mux(
-                        inside[i] & wave.inside[s],
+                        in_row[i] & wave.inside[s],
                         lines[s - 1][byte].as_signed(),
                         self.zero_point,
                     )
                 )
+
+    def _elaborate_below(self, m: Module, waves: list[Any]) -> None:
+        """Say which bytes of a window's lines come from the row below: those behind its own."""
+        size = self._config.line_bytes
+        offset_bits = (size - 1).bit_length()
+        wave = waves[1]
+        end = Signal(range(2 * size + 1))
+        m.d.comb += end.eq(wave.addr[0][:offset_bits] + wave.own)
+        m.d.sync += self.act.below.eq(Cat(end <= i for i in range(2 * size)))
 
     def _elaborate_checks(self, m: Module, waves: list[Any]) -> None:
         """Report reads that matter and lie beyond the memory, and lines of the same bank."""
         config = self._config
         size = config.line_bytes
         offset_bits = (size - 1).bit_length()
-        banks = [self.act.bank[s] for s in range(SEGMENTS)]
+        count = array_lines(config)
+        banks = [self.act.bank[s] for s in range(count)]
+        # The fourth line is that behind the third.
         clash = [(banks[a] & banks[b]).any() for a in range(SEGMENTS) for b in range(a)]
         m.d.comb += self.bank_conflict.eq(Cat(clash).any())
 
@@ -145,18 +159,25 @@ class Feed(Component):
         window = wave.mode == Mode.WINDOW
         # With one segment only a window has a second line.
         of_window = window if config.dw_segments > 1 else 1
+        below = wave.left_below < wave.right_below if config.joins_rows else Const(0)
         used = [
             some & wave.inside[0] & (~window | (wave.left < in_first)),
             some & Mux(of_window, wave.inside[0] & (wave.right > in_first), wave.inside[1]),
-            some & wave.inside[2],
+            Mux(
+                window, wave.inside[1] & below & (wave.left_below < in_first), some & wave.inside[2]
+            )
+            if config.joins_rows
+            else some & wave.inside[2],
         ]
+        if config.joins_rows:
+            used.append(wave.inside[1] & below & (wave.right_below > in_first))
         fetched = []
-        for s in range(SEGMENTS):
+        for s in range(count):
             request = Signal(name=f"request_{s}")
             m.d.sync += request.eq(banks[s].any())
             fetched.append(request)
         m.d.sync += self.act_range.eq(0)
-        for s in range(SEGMENTS):
+        for s in range(count):
             line = wave.addr[s] >> offset_bits
             # The size is a power of two.
             beyond = line[(config.act_lines - 1).bit_length() :].any()

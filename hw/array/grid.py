@@ -232,7 +232,7 @@ class SystolicArray(Component):
                     m.d.sync += late_mode.eq(rows_mode)
                     rows_mode = late_mode
                 cycles = TAPS_A_SEGMENT * s
-                pixel = delays(m, pixel, cycles, name=f"pixel_{s}", reset_less=True)[-1]
+                pixel = self._skew.late(m, pixel, cycles, f"pixel_{s}")
                 pixel = Mux(rows_mode, pixel, self.pixels[0].as_value())
             buses.append([pixel.word_select(c, 8).as_signed() for c in range(size)])
         return buses

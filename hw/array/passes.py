@@ -8,33 +8,39 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.contract.config import NpuConfig
-from celosia.hw.contract.isa import Conv
+from celosia.hw.contract.isa import Conv, Mode
 from celosia.hw.control.decode import command_layout
 from celosia.hw.memory.ports import ADDR_BITS, LINE_BITS
 
-__all__ = ["PASS", "LinePassWalker", "PassWalker", "X_BITS", "Y_BITS"]
+__all__ = ["LinePassWalker", "PassWalker", "X_BITS", "Y_BITS", "pass_layout"]
 
 X_BITS = 21
 Y_BITS = 14
 
-PASS = data.StructLayout(
-    {
-        "addr": unsigned(ADDR_BITS),  # byte address of the first window
-        "x": signed(X_BITS),  # its byte in its row
-        "y": signed(Y_BITS),  # its input row
-        "rows": unsigned(12),  # output rows
-        "line": unsigned(LINE_BITS + 1),  # first line of its weights; see LinePassWalker
-        "overwrite": unsigned(1),  # write the accumulator instead of adding
-        "take": unsigned(1),  # a free accumulator half is needed
-        "give": unsigned(1),  # hand the half over afterwards
-        "last": unsigned(1),  # last pass of the command
-    }
-)
-"""One pass."""
+
+def pass_layout(config: NpuConfig) -> data.StructLayout:
+    """Return what is known of a pass."""
+    return data.StructLayout(
+        {
+            "addr": unsigned(ADDR_BITS),  # byte address of the first window
+            "x": signed(X_BITS),  # its byte in its row
+            "y": signed(Y_BITS),  # its input row
+            "own": unsigned(config.rows.bit_length()),  # bytes of a window that are of its row
+            "rows": unsigned(12),  # output rows
+            "line": unsigned(LINE_BITS + 1),  # first line of its weights; see LinePassWalker
+            "overwrite": unsigned(1),  # write the accumulator instead of adding
+            "take": unsigned(1),  # a free accumulator half is needed
+            "give": unsigned(1),  # hand the half over afterwards
+            "last": unsigned(1),  # last pass of the command
+        }
+    )
 
 
 class PassWalker(Component):
     """Walks the loops of a Conv from oc down to ic, a pass every two cycles or more.
+
+    In mode JOINED a pass that would begin behind its kernel row begins in the next one: two cycles
+    to look, and two for each such row.
 
     Addresses are found by adding steps, never by multiplying. The address of the next tile is
     found by adding step_y once for each of the tile's rows, while the tile's passes stream.
@@ -45,7 +51,7 @@ class PassWalker(Component):
         Stable while the command runs.
     start : In(1)
         First cycle of a command.
-    passes : Out(stream of PASS)
+    passes : Out(stream of pass_layout)
     """
 
     def __init__(self, config: NpuConfig) -> None:
@@ -54,7 +60,7 @@ class PassWalker(Component):
             {
                 "conv": In(command_layout(Conv)),
                 "start": In(1),
-                "passes": Out(stream.Signature(PASS)),
+                "passes": Out(stream.Signature(pass_layout(config))),
             }
         )
 
@@ -99,6 +105,9 @@ class PassWalker(Component):
         )
 
         out = self.passes.payload
+        joined = self._config.joins_rows and (conv.mode == Mode.JOINED)
+        own = Signal.like(out.own, init=self._config.rows)
+        behind = Signal(signed(X_BITS + 1))  # bytes from the end of the kernel row
         first = Signal()
         final = Signal()
         offered = Signal()  # a register of its own: many wait for it
@@ -107,6 +116,7 @@ class PassWalker(Component):
             out.addr.eq(ky_addr + offset),
             out.x.eq(conv.x0 + offset),
             out.y.eq(y),
+            out.own.eq(own),
             out.rows.eq(rows),
             out.overwrite.eq(first & ~conv.accumulate),
             out.take.eq(first & ~conv.accumulate),
@@ -117,14 +127,14 @@ class PassWalker(Component):
         # One adder for the steps of two loops.
         next_ic, next_kx = ~ic_end, ic_end & ~kx_end
         next_ky = ic_end & kx_end & ~ky_end
+        joining = Signal()
+        below = next_ky | joining
         moved_addr, moved_offset = Signal(ADDR_BITS), Signal(X_BITS)
         m.d.comb += [
             moved_offset.eq(
                 Mux(next_ic, offset, kx_offset) + Mux(next_ic, conv.step_ic, conv.step_kx)
             ),
-            moved_addr.eq(
-                Mux(next_ky, ky_addr, oc_addr) + Mux(next_ky, conv.step_ky, conv.step_oc)
-            ),
+            moved_addr.eq(Mux(below, ky_addr, oc_addr) + Mux(below, conv.step_ky, conv.step_oc)),
         ]
 
         self._count_lines(
@@ -133,6 +143,12 @@ class PassWalker(Component):
             ~(next_ic | next_kx | next_ky | last_tile),
             ic_end & kx_end & ky_end & last_tile,
         )
+
+        def prepare() -> None:
+            m.next = "PREPARE_PASS"
+            if self._config.joins_rows:
+                with m.If(joined):
+                    m.next = "MEASURE_ROW"
 
         def enter_row(at: Signal) -> list[Any]:
             return [ky_addr.eq(at), kx_offset.eq(0), offset.eq(0), ic.eq(0), kx.eq(0)]
@@ -146,6 +162,7 @@ class PassWalker(Component):
                     oc.eq(0),
                     oc_addr.eq(conv.act_addr),
                     rows_left.eq(conv.out_h),
+                    own.eq(own.init),
                     *enter_tile(conv.act_addr, conv.y0),
                 ]
                 with m.If(self.start):
@@ -159,7 +176,23 @@ class PassWalker(Component):
                 ]
                 with m.If(is_last_tile):
                     m.d.sync += rows.eq(rows_left)
-                m.next = "PREPARE_PASS"
+                prepare()
+            if self._config.joins_rows:
+                with m.State("MEASURE_ROW"):
+                    m.d.sync += behind.eq(offset - conv.step_kx)
+                    m.next = "JOIN_ROWS"
+                with m.State("JOIN_ROWS"):
+                    with m.If(behind < 0):
+                        m.d.sync += own.eq(Mux(behind > -self._config.rows, -behind, own.init))
+                        m.next = "PREPARE_PASS"
+                    with m.Else():
+                        m.d.comb += joining.eq(1)
+                        m.d.sync += [
+                            offset.eq(behind),
+                            ky_addr.eq(moved_addr),
+                            y.eq(y + conv.ky_rows),
+                        ]
+                        m.next = "MEASURE_ROW"
             with m.State("PREPARE_PASS"):
                 m.d.sync += [
                     first.eq(~ic.any() & ~kx.any() & ~ky.any()),
@@ -173,7 +206,7 @@ class PassWalker(Component):
             with m.State("OFFER_PASS"):
                 with m.If(self.passes.ready):
                     m.d.sync += offered.eq(0)
-                    m.next = "PREPARE_PASS"
+                    prepare()
                     with m.If(next_ic):
                         m.d.sync += [ic.eq(ic + 1), offset.eq(moved_offset)]
                     with m.Elif(next_kx):

@@ -6,11 +6,11 @@ from amaranth.hdl import Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.array.accumulator import tag_layout
-from celosia.hw.array.passes import PASS, X_BITS, Y_BITS
+from celosia.hw.array.passes import X_BITS, Y_BITS, pass_layout
 from celosia.hw.contract.config import ACT_BANKS, NpuConfig
 from celosia.hw.contract.isa import Conv, Mode
 from celosia.hw.control.decode import command_layout
-from celosia.hw.memory.act import SEGMENTS
+from celosia.hw.memory.act import SEGMENTS, array_lines
 from celosia.hw.memory.ports import ADDR_BITS, LINE_BITS, bank_of
 
 __all__ = ["Streamer", "wave_layout"]
@@ -19,7 +19,9 @@ __all__ = ["Streamer", "wave_layout"]
 def wave_layout(config: NpuConfig) -> data.StructLayout:
     """Return a wave as it is asked of the activation SRAM.
 
-    Bytes `left` to `right` - 1 of the window are inside the input row; the others are padding.
+    Bytes `left` to `right` - 1 of the window are inside the input row, and in a machine that joins
+    rows bytes `left_below` to `right_below` - 1 inside the row below, which `own` bytes and more
+    are of; the others are padding.
     """
     count = unsigned(config.line_bytes.bit_length())
     return data.StructLayout(
@@ -27,11 +29,16 @@ def wave_layout(config: NpuConfig) -> data.StructLayout:
             "valid": unsigned(1),
             "swap": unsigned(1),
             "mode": unsigned(2),
-            "addr": data.ArrayLayout(unsigned(ADDR_BITS), SEGMENTS),
+            "addr": data.ArrayLayout(unsigned(ADDR_BITS), array_lines(config)),
             "inside": data.ArrayLayout(unsigned(1), SEGMENTS),  # input row of each segment exists
-            "bank": data.ArrayLayout(unsigned(ACT_BANKS), SEGMENTS),  # of lines that are to be read
+            "bank": data.ArrayLayout(unsigned(ACT_BANKS), array_lines(config)),  # of wanted lines
             "left": count,
             "right": count,
+            **(
+                {"own": count, "left_below": count, "right_below": count}
+                if config.joins_rows
+                else {}
+            ),
             "tag": tag_layout(config),
         }
     )
@@ -43,7 +50,7 @@ class Streamer(Component):
     Members
     -------
     conv : In(command_layout(Conv))
-    passes : In(stream of PASS)
+    passes : In(stream of pass_layout)
     weights_ready : In(1)
         The weights of the pass at hand are on their way.
     acc_free : In(1)
@@ -66,7 +73,7 @@ class Streamer(Component):
         super().__init__(
             {
                 "conv": In(command_layout(Conv)),
-                "passes": In(stream.Signature(PASS)),
+                "passes": In(stream.Signature(pass_layout(config))),
                 "weights_ready": In(1),
                 "acc_free": In(1),
                 "take_weights": Out(1),
@@ -85,7 +92,7 @@ class Streamer(Component):
         m = Module()
         conv = self.conv
         config = self._config
-        at = Signal(PASS)  # the pass at hand; addr, x, y are of the current position
+        at = Signal(pass_layout(config))  # the pass at hand; addr, x, y are of the current position
         active, begin, in_extra = Signal(), Signal(), Signal()
         begin_takes = Signal()  # the next position begins a pass that needs a half
         row_addr, first_x = Signal(ADDR_BITS), Signal(signed(X_BITS))
@@ -201,49 +208,80 @@ class Streamer(Component):
         """Register what the memory and the array need to know of the position."""
         conv, wave = self.conv, self.wave
         line_bytes = self._config.line_bytes
-        window = conv.mode == Mode.WINDOW
+        rows_mode = conv.mode == Mode.ROWS
+        joins = self._config.joins_rows
+        joined = joins and (conv.mode == Mode.JOINED)
+        window = (conv.mode == Mode.WINDOW) | joined
         segments = self._config.dw_segments
-        addrs = [Signal(ADDR_BITS, name=f"addr_{s}") for s in range(SEGMENTS)]
+        addrs = [Signal(ADDR_BITS, name=f"addr_{s}") for s in range(array_lines(self._config))]
         m.d.comb += [
             addrs[0].eq(at.addr),
             # With one segment only a window has a second line.
             addrs[1].eq(
                 at.addr + (Mux(window, line_bytes, conv.row_pitch) if segments > 1 else line_bytes)
             ),
-            addrs[2].eq(at.addr + (conv.row_pitch << 1)),
+            addrs[2].eq(at.addr + Mux(joined, conv.row_pitch, conv.row_pitch << 1)),
         ]
+        if joins:
+            m.d.comb += addrs[3].eq(addrs[2] + line_bytes)
         to_end = Signal(signed(X_BITS + 1))
         m.d.comb += to_end.eq(conv.row_bytes - at.x)
+        own = at.own if joins else line_bytes
         m.d.sync += [
             wave.valid.eq(go),
             wave.swap.eq(go & begin),
-            wave.mode.eq(conv.mode),
+            wave.mode.eq(Mux(joined, Mode.WINDOW, conv.mode)),
             *(wave.addr[s].eq(addr) for s, addr in enumerate(addrs)),
             wave.left.eq(Mux(at.x >= 0, 0, Mux(at.x <= -line_bytes, line_bytes, -at.x))),
-            wave.right.eq(Mux(to_end <= 0, 0, Mux(to_end >= line_bytes, line_bytes, to_end))),
+            wave.right.eq(Mux(to_end <= 0, 0, Mux(to_end >= own, own, to_end))),
             wave.tag.valid.eq(go & output),
             wave.tag.index.eq(index),
             wave.tag.overwrite.eq(at.overwrite),
             wave.tag.half.eq(half),
             wave.tag.give.eq(go & pass_end & at.give),
         ]
-        # Row y + s exists: at least -s, and more than s rows from the last one's end.
+        # Row y + s exists: at least -s, and more than s rows from the last one's end. A pass of
+        # mode ROWS is fed from as many rows as it goes on by.
         rows_below = Signal(signed(Y_BITS + 1))
         m.d.comb += rows_below.eq(conv.in_h - at.y)
         inside = []
         for s in range(SEGMENTS):
             row_exists = Signal(name=f"inside_{s}")
-            m.d.comb += row_exists.eq((at.y >= -s) & (rows_below > s))
+            fed = ~rows_mode | (conv.ky_rows > s) if s else 1
+            m.d.comb += row_exists.eq((at.y >= -s) & (rows_below > s) & fed)
             m.d.sync += wave.inside[s].eq(row_exists)
             inside.append(row_exists)
-        # A window is one line, or two where it is not aligned; otherwise a line for each segment.
+        # A window is one line, or two where it is not aligned, of each of its rows; otherwise there
+        # is a line for each segment.
         offset_bits = (line_bytes - 1).bit_length()
         unaligned = at.addr[:offset_bits].any()
-        rows_mode = conv.mode == Mode.ROWS
-        reads = (
+        reads = [
             inside[0],
             Mux(window, inside[0] & unaligned, rows_mode & inside[1] & int(segments > 1)),
             rows_mode & inside[2] & int(segments > 2),
-        )
+        ]
+        if joins:
+            below = joined & (at.own != line_bytes) & inside[1]
+            reads = [*reads[:2], reads[2] | below, below & unaligned]
+            self._elaborate_below(m, at, to_end)
         for s, read in enumerate(reads):
             m.d.sync += wave.bank[s].eq(Mux(go & read, bank_of(addrs[s][offset_bits:]), 0))
+
+    def _elaborate_below(self, m: Module, at: data.View, to_end: Signal) -> None:
+        """Register which bytes of a window are inside the row below."""
+        conv, wave = self.conv, self.wave
+        line_bytes = self._config.line_bytes
+        # Its first byte would be that many bytes before its row, and its end be as far.
+        before, below_end = Signal(signed(X_BITS + 1)), Signal(signed(X_BITS + 2))
+        m.d.comb += [
+            before.eq(conv.step_kx - at.x),
+            below_end.eq(to_end + conv.step_kx),
+        ]
+        far = before >= line_bytes
+        m.d.sync += [
+            wave.own.eq(at.own),
+            wave.left_below.eq(Mux(far, line_bytes, Mux(before > at.own, before, at.own))),
+            wave.right_below.eq(
+                Mux(below_end <= 0, 0, Mux(below_end >= line_bytes, line_bytes, below_end))
+            ),
+        ]

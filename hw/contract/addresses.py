@@ -15,6 +15,7 @@ from celosia.hw.contract.isa import ADDRESS_MASK, Conv, Mode, Softmax, Transfer,
 __all__ = [
     "ConvStream",
     "conv_outputs",
+    "conv_own_bytes",
     "conv_passes",
     "conv_stream",
     "conv_tiles",
@@ -50,7 +51,7 @@ def conv_stream(conv: Conv, oc: int, tile: int) -> ConvStream:
     rows = min(conv.tile_rows, conv.out_h - first)
     y = np.repeat(np.arange(first, first + rows, dtype=np.int64), conv.row_len)
     position = np.tile(np.arange(conv.row_len, dtype=np.int64), rows)
-    if conv.mode != Mode.WINDOW:
+    if not Mode(conv.mode).windows:
         y = np.append(y, np.full(conv.extra, first + rows))
         position = np.append(position, np.arange(conv.extra))
     return ConvStream(
@@ -72,7 +73,16 @@ def conv_passes(conv: Conv) -> ConvStream:
         )
     )
     along_row = kx * conv.step_kx + ic * conv.step_ic
+    if conv.mode == Mode.JOINED:
+        ky, along_row = np.divmod(ic * conv.step_ic, conv.step_kx)
     return ConvStream(address=ky * conv.step_ky + along_row, row=ky * conv.ky_rows, x=along_row)
+
+
+def conv_own_bytes(conv: Conv, passes: ConvStream, size: int) -> Ints:
+    """Return how many bytes each pass's windows, of `size` bytes, have of their own row."""
+    if conv.mode != Mode.JOINED:
+        return np.full(len(passes.x), size, np.int64)
+    return np.minimum(conv.step_kx - passes.x, size)
 
 
 def conv_outputs(conv: Conv, rows: int) -> Ints:

@@ -280,12 +280,24 @@ class NpuConfig:
 
     @property
     def dw_segments(self) -> int:
-        """Kernel rows of a depthwise convolution that one pass covers (3 taps each).
+        """Kernel rows of a depthwise convolution that one pass covers: :meth:`segment_taps` each.
 
         One in a compact machine: the ways for more are a thirtieth of it, and images whose rows
         may have any length need less memory.
         """
-        return 1 if Part.ONE_SEGMENT in self.parts else min(3, self.rows // 3)
+        return 1 if Part.ONE_SEGMENT in self.parts else min(3, (self.rows + 1) // 3)
+
+    def segment_taps(self, segment: int) -> int:
+        """Return the taps of a kernel row in mode ROWS: three, or what rows of the array are left.
+
+        With 8 rows the third kernel row has two: a tap of every second pixel and one behind.
+        """
+        return min(3, self.rows - 3 * segment)
+
+    @property
+    def joins_rows(self) -> bool:
+        """Whether a window may end in the next input row (mode JOINED): it takes four lines."""
+        return not self.firmware and not self.parts & {Part.ONE_SEGMENT, Part.SHARED_ACT_PORTS}
 
     @property
     def macs_per_cycle(self) -> int:

@@ -133,7 +133,15 @@ class Mode(IntEnum):
     TAPS = 1
     """All rows of column c get channel c of one pixel; row r holds tap r of one kernel row."""
     ROWS = 2
-    """As TAPS, but rows 3s, 3s+1, 3s+2 belong to kernel row s, fed from input row y + s."""
+    """As TAPS, but rows 3s, 3s+1, 3s+2 belong to kernel row s, fed from input row y + s, if there
+    is one: s is below ky_rows. The third kernel row has two rows in an array of 8."""
+    JOINED = 3
+    """As WINDOW, but what a window has beyond its kernel row is the beginning of the next one."""
+
+    @property
+    def windows(self) -> bool:
+        """Whether row r gets byte r of a window."""
+        return self in (Mode.WINDOW, Mode.JOINED)
 
 
 class Rounding(IntEnum):
@@ -432,6 +440,12 @@ class Conv(Command):
     In modes TAPS and ROWS a row is a stream of row_len positions, one pixel each; position p
     is the start of an output's window when p is a multiple of stride_x and p / stride_x is below
     out_w. After the last row of a pass `extra` more positions are streamed.
+
+    In mode JOINED kernel rows of step_kx bytes follow one another, and pass ic begins at byte
+    ic * step_ic of them all, that is in kernel row k = ic * step_ic // step_kx, step_ky bytes and
+    one input row below the one before it. Bytes of a window from step_kx on, counted in kernel row
+    k, are those from 0 on of the input row below, and lie row_pitch bytes further than they would
+    in their own row.
     """
 
     OPCODE = Opcode.CONV
@@ -446,22 +460,24 @@ class Conv(Command):
     x0: int = _f(18, "Byte of the first window in its row", signed=True)
     in_h: int = _f(12, "Input rows there are")
     row_bytes: int = _f(17, "Bytes of an input row there are")
-    row_pitch: int = _f(17, "Bytes from input row to input row")
+    row_pitch: int = _f(17, "Bytes from input row to input row (JOINED: 2 lines, modulo 4 lines)")
     out_w: int = _f(12, "Outputs of a row", least=1)
     out_h: int = _f(12, "Output rows of the command", least=1)
     tile_rows: int = _f(12, "Output rows of a tile; tile_rows * out_w <= acc_depth", least=1)
-    row_len: int = _f(12, "Positions streamed for a row (WINDOW: out_w)", least=1)
-    extra: int = _f(4, "Positions streamed after the last row (WINDOW: 0)")
-    stride_x: int = _f(4, "Positions from output to output (WINDOW: 1)", least=1)
+    row_len: int = _f(12, "Positions streamed for a row (WINDOW, JOINED: out_w)", least=1)
+    extra: int = _f(4, "Positions streamed after the last row (WINDOW, JOINED: 0)")
+    stride_x: int = _f(4, "Positions from output to output (WINDOW, JOINED: 1)", least=1)
     stride_y: int = _f(4, "Input rows from output row to output row, for the bounds")
     step_x: int = _f(17, "Bytes from position to position")
     step_y: int = _f(20, "Bytes from output row to output row (modulo 2^20)")
-    n_ky: int = _f(8, "Passes over kernel rows", least=1)
-    ky_rows: int = _f(4, "Input rows from ky to ky, for the bounds")
-    step_ky: int = _f(20, "Bytes from ky to ky (modulo 2^20)")
-    n_kx: int = _f(8, "Passes along a kernel row", least=1)
-    step_kx: int = _f(18, "Bytes from kx to kx")
-    n_ic: int = _f(12, "Passes over input channels", least=1)
+    n_ky: int = _f(8, "Passes over kernel rows (JOINED: 1)", least=1)
+    ky_rows: int = _f(4, "Input rows from ky to ky, for the bounds (ROWS: kernel rows of a pass)")
+    step_ky: int = _f(
+        20, "Bytes from ky to ky (modulo 2^20; JOINED: from kernel row to kernel row)"
+    )
+    n_kx: int = _f(8, "Passes along a kernel row (JOINED: 1)", least=1)
+    step_kx: int = _f(18, "Bytes from kx to kx (JOINED: of a kernel row)")
+    n_ic: int = _f(12, "Passes over input channels (JOINED: over all bytes)", least=1)
     step_ic: int = _f(17, "Bytes from ic to ic")
     n_oc: int = _f(12, "Tiles of output channels", least=1)
     step_oc: int = _f(17, "Bytes from oc to oc (depthwise: one line; else 0)")

@@ -82,12 +82,15 @@ def _value_problem(command: Command, config: NpuConfig) -> str:
 
 
 def _conv_problem(command: Conv, config: NpuConfig) -> Problem | None:
-    if command.mode == Mode.WINDOW:
+    mode = Mode(command.mode)
+    if mode.windows:
         if (command.row_len, command.extra, command.stride_x) != (command.out_w, 0, 1):
             return (
                 ErrorCause.ILLEGAL_FIELD,
-                "WINDOW needs row_len = out_w, extra = 0 and stride_x = 1",
+                f"{mode.name} needs row_len = out_w, extra = 0 and stride_x = 1",
             )
+        if mode is Mode.JOINED and (problem := _joined_problem(command, config)):
+            return ErrorCause.ILLEGAL_FIELD, problem
     elif (command.out_w - 1) * command.stride_x >= command.row_len:
         return ErrorCause.ILLEGAL_FIELD, "row_len positions do not reach the last output"
     if (command.hold or command.accumulate) and (
@@ -101,6 +104,19 @@ def _conv_problem(command: Conv, config: NpuConfig) -> Problem | None:
             f"a tile of {vectors} vectors in a half of {config.acc_depth}",
         )
     return None
+
+
+def _joined_problem(command: Conv, config: NpuConfig) -> str:
+    if not config.joins_rows:
+        return "this machine has no mode JOINED"
+    if (command.n_ky, command.n_kx, command.ky_rows) != (1, 1, 1):
+        return "JOINED needs n_ky = n_kx = ky_rows = 1"
+    if command.step_kx == 0:
+        return "JOINED needs kernel rows of a byte at least"
+    stride_bytes = config.act_banks * config.line_bytes
+    if command.row_pitch % stride_bytes != stride_bytes // 2:
+        return f"JOINED needs a row_pitch of 2 lines, modulo {config.act_banks}"
+    return ""
 
 
 def _vector_problem(command: Vector) -> Problem | None:

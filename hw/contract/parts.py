@@ -98,9 +98,12 @@ class Part(Enum):
         " half is free when its last vector is read, not before.",
     )
     ONE_SEGMENT = Variant(
-        does="A pass of a depthwise convolution covers one kernel row.",
-        saves="The ways of the second and third kernel row into the array, and their delays.",
-        costs="Depthwise convolutions take up to three times as many passes.",
+        does="A pass of a depthwise convolution covers one kernel row, and no window ends in the"
+        " next one (mode JOINED).",
+        saves="The ways of the second and third kernel row into the array, and their delays; the"
+        " bounds of a window's second row.",
+        costs="Depthwise convolutions take up to three times as many passes, first layers of three"
+        " channels one and a half times.",
     )
     PLAIN_LOOPS = Variant(
         does="Whether a loop of the vector engine is in its last turn is seen from its count.",
@@ -112,7 +115,8 @@ class Part(Enum):
         " of the banks, and one register feeds the writes of all banks.",
         saves="The ways of two readers out of four banks, and the write registers of three banks.",
         costs="The vector engine waits while the array reads three lines; a store waits while it"
-        " reads a window, unless the word is in a line of another bank.",
+        " reads a window, unless the word is in a line of another bank. There is no mode JOINED,"
+        " whose windows take four lines.",
     )
     PLAIN_OUTPUTS = Variant(
         does="The output registers of the weight and parameter memories have no reset.",

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.wiring import Component, In, Out, Signature
-from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.config import ACT_BANKS, NpuConfig
 from celosia.hw.fabric.block import BlockMemory
 from celosia.hw.fabric.delay import delays
 from celosia.hw.fabric.gating import clock, runs
 from celosia.hw.memory.ports import LINE_BITS, BankRead, LineWrite, WindowRead, WindowWrite, bank_of
 
-__all__ = ["ActSram", "ArrayRead", "SEGMENTS", "SharedActSram"]
+__all__ = ["ActSram", "ArrayRead", "SEGMENTS", "SharedActSram", "array_lines"]
 
 SEGMENTS = 3
-"""Lines that the array may ask for in one cycle."""
+"""Lines that the array may ask for in one cycle, if they are not of a joined window."""
 
 
 READ_CYCLES = 3
@@ -24,18 +27,28 @@ WRITE_CYCLES = 2
 """Cycles that a result takes before the one in which the memory takes it."""
 
 
+def array_lines(config: NpuConfig) -> int:
+    """Return how many lines the array may ask for in one cycle."""
+    return ACT_BANKS if config.joins_rows else SEGMENTS
+
+
 class ArrayRead(Signature):
-    """The array's read port: up to three lines of three different banks, never refused.
+    """The array's read port: lines of different banks, never refused.
+
+    There are three, or four in a machine that joins rows (:func:`array_lines`).
 
     Members
     -------
-    bank : Out(act_banks) x 3
+    bank : Out(act_banks) x lines
         One bit: the bank of line s, which is wanted. None: it is not. Two wanted lines of one bank
         are the requester's error.
-    line : Out(16) x 3
+    line : Out(16) x lines
         Its address.
     offset : Out(range(line_bytes))
         Byte of line 0 at which the window begins. It is looked at 2 cycles after the request.
+    below : Out(2 * line_bytes)
+        Which bytes of lines 0 and 1 come from lines 2 and 3 instead, which are then two banks
+        further. It is looked at with `offset`. In a machine that joins rows only.
     data : In(8 * line_bytes) x 3
         The line, exactly 2 cycles after the request.
     window : In(8 * line_bytes)
@@ -45,9 +58,10 @@ class ArrayRead(Signature):
     def __init__(self, config: NpuConfig) -> None:
         super().__init__(
             {
-                "bank": Out(config.act_banks).array(SEGMENTS),
-                "line": Out(LINE_BITS).array(SEGMENTS),
+                "bank": Out(config.act_banks).array(array_lines(config)),
+                "line": Out(LINE_BITS).array(array_lines(config)),
                 "offset": Out(range(config.line_bytes)),
+                **({"below": Out(2 * config.line_bytes)} if config.joins_rows else {}),
                 "data": In(8 * config.line_bytes).array(SEGMENTS),
                 "window": In(8 * config.line_bytes),
             }
@@ -140,6 +154,17 @@ class ActSram(Component):
         m.d[self._read_clock] += window.eq(lines)
         return window
 
+    def _of_window(self, s: int, outputs: Array, bank: Value) -> list[Value]:
+        """Return the bytes of line s of a window's two, each from its own row."""
+        if not self._config.joins_rows:
+            return [self.array.data[s]]
+        size = self._config.line_bytes
+        found = []
+        for i in range(size):
+            own = bank ^ Cat(Const(0, 1), self.array.below[s * size + i])
+            found.append(outputs[own][8 * i : 8 * i + 8])
+        return found
+
     def _elaborate_reads(self, m: Module) -> None:
         """Give everyone ways of their own out of the banks."""
         config = self._config
@@ -150,7 +175,7 @@ class ActSram(Component):
         by_array, by_others = Signal(banks), Signal(banks)
         m.d.comb += [
             store_next.eq(store_line + 1),
-            by_array.eq(self.array.bank[0] | self.array.bank[1] | self.array.bank[2]),
+            by_array.eq(reduce(or_, self.array.bank)),
             by_others.eq(by_array | self.vector.bank),
             self.vector.gnt.eq(~(self.vector.bank & by_array).any()),
             self.store.gnt.eq(self.store.req & ~(self.store.banks & by_others).any()),
@@ -161,18 +186,20 @@ class ActSram(Component):
             of_store = Array([store_line, store_next])[store_next[:bank_bits] == b] >> bank_bits
             chosen = Mux(by_others[b], 0, of_store)
             chosen |= Mux(self.vector.bank[b] & ~by_array[b], self.vector.line >> bank_bits, 0)
-            for s in range(SEGMENTS):
+            for s in range(array_lines(config)):
                 chosen |= Mux(self.array.bank[s][b], self.array.line[s] >> bank_bits, 0)
             m.d.comb += port.read_addr.eq(chosen[:row])
 
         outputs = self._outputs(m)
+        pair: list[Value] = []
         for s in range(SEGMENTS):
             bank = self._late(m, self.array.line[s][:bank_bits], f"array_bank{s}")
             m.d.comb += self.array.data[s].eq(outputs[bank])
-        pair = Cat(self.array.data[0], self.array.data[1])
+            if s < 2:
+                pair += self._of_window(s, outputs, bank)
         bank = self._late(m, self.vector.line[:bank_bits], "vector_bank")
         m.d.comb += [
-            self.array.window.eq(self._cut(m, pair, self.array.offset, "array_window")),
+            self.array.window.eq(self._cut(m, Cat(pair), self.array.offset, "array_window")),
             self.vector.data.eq(outputs[bank]),
         ]
 

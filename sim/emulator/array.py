@@ -7,6 +7,7 @@ import numpy.typing as npt
 from celosia.hw.contract.addresses import (
     ConvStream,
     conv_outputs,
+    conv_own_bytes,
     conv_passes,
     conv_stream,
 )
@@ -52,7 +53,7 @@ def conv_tile(state: MachineState, conv: Conv, oc: int, tile: int) -> AccTile:
         )
     stream = conv_stream(conv, oc, tile)
     passes = conv_passes(conv)
-    if conv.mode == Mode.WINDOW:
+    if Mode(conv.mode).windows:
         sums = _windows(state, conv, stream, passes, weights)
     else:
         sums = _taps(state, conv, stream, passes, weights, conv_outputs(conv, rows))
@@ -79,12 +80,13 @@ def _windows(
     passes: ConvStream,
     weights: npt.NDArray[np.int8],
 ) -> npt.NDArray[np.int32]:
-    """Mode WINDOW: matrices of windows times matrices of weights, as many passes as fit at once."""
+    """Modes WINDOW and JOINED: matrices of windows times those of weights, many passes at once."""
     size, cols, samples = state.config.rows, state.config.cols, state.samples
     byte = np.arange(size, dtype=np.int64)[:, None]
     n_windows, n_passes = len(stream.address), len(passes.address)
     act = state.chip[Space.ACT].view(np.int8)
     limit = len(act)
+    own = conv_own_bytes(conv, passes, size)
     sums = np.zeros((cols, n_windows, samples), np.int32)
     chunk = max(1, min(_CHUNK_BYTES // (n_windows * size * samples), _EXACT_PRODUCTS // size))
     for start in range(0, n_passes, chunk):
@@ -96,13 +98,20 @@ def _windows(
         in_rows = (row >= 0) & (row < conv.in_h)
         # [pass, byte of the window, window]
         place = address[:, None] + byte
-        whole = in_rows.all() and x.min() >= 0 and x.max() + size <= conv.row_bytes
+        joined = own[part].min() < size
+        whole = in_rows.all() and x.min() >= 0 and x.max() + size <= conv.row_bytes and not joined
         if whole and address.max() + size <= limit:
             values = np.take(act, place, axis=0)
         else:
+            byte_x, byte_row = x[:, None] + byte, row[:, None]
+            if joined:
+                below = byte >= own[part, None, None]
+                place += below * conv.row_pitch
+                byte_x = byte_x - below * conv.step_kx
+                byte_row = byte_row + below
             place &= ADDRESS_MASK
-            byte_x = x[:, None] + byte
-            inside = in_rows[:, None] & (byte_x >= 0) & (byte_x < conv.row_bytes)
+            inside = (byte_row >= 0) & (byte_row < conv.in_h)
+            inside = inside & (byte_x >= 0) & (byte_x < conv.row_bytes)
             _check_act(state, place.swapaxes(1, 2), (inside & (place >= limit)).swapaxes(1, 2))
             values = np.take(act, place % limit, axis=0)
             values[~inside] = conv.zero_point
@@ -140,10 +149,11 @@ def _taps(
     outputs: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int32]:
     """Modes TAPS and ROWS: one channel a column, FIR segments of taps along the stream."""
+    config = state.config
+    taps_of = [config.segment_taps(segment) for segment in range(config.dw_segments)]
     if conv.mode == Mode.TAPS:
-        segments, taps = 1, state.config.rows
-    else:
-        segments, taps = state.config.dw_segments, 3
+        taps_of = [config.rows]
+    segments = len(taps_of)
     # The accumulator is 32 bits wide and wraps, as this does.
     sums = np.zeros((len(outputs), state.config.cols, state.samples), np.int32)
     for index in range(len(passes.address)):
@@ -152,10 +162,11 @@ def _taps(
         row = stream.row[:, None] + passes.row[index] + segment
         x = (stream.x + passes.x[index])[:, None]
         inside = (row >= 0) & (row < conv.in_h) & (x >= 0) & (x < conv.row_bytes)
+        inside[:, conv.ky_rows if segments > 1 else 1 :] = False
         pixels = _pixels(state, conv, address, inside)
         for s in range(segments):
-            for k in range(taps):
-                weight = weights[index, taps * s + k]
+            for k in range(taps_of[s]):
+                weight = weights[index, taps_of[0] * s + k]
                 if weight.any():
                     # A product of two int8 fits 16 bits.
                     sums += weight.astype(np.int16) * pixels[outputs + k, s]

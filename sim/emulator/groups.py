@@ -47,7 +47,7 @@ def _step_bytes(config: NpuConfig, command: Command) -> int:
     """Return what a step of a command lists of one sample."""
     if isinstance(command, Conv):
         positions = command.tile_rows * command.row_len + command.extra
-        if command.mode == Mode.WINDOW:
+        if Mode(command.mode).windows:
             return positions * config.rows * _WINDOW_BYTES
         segments = 1 if command.mode == Mode.TAPS else config.dw_segments
         return positions * segments * config.cols * _PIXEL_BYTES

@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 import numpy.typing as npt
 from celosia.hw.contract.addresses import (
+    conv_own_bytes,
     conv_passes,
     conv_stream,
     conv_tiles,
@@ -160,6 +161,7 @@ def _conv(conv: Conv, config: NpuConfig) -> Iterator[Access]:
 def _conv_reads(conv: Conv, config: NpuConfig) -> Access:
     """Return what a `Conv` reads of ACT."""
     passes = conv_passes(conv)
+    own = conv_own_bytes(conv, passes, config.rows)
     touched = _Touched(config.act_bytes)
     for tile in range(conv_tiles(conv)):
         stream = conv_stream(conv, 0, tile)
@@ -169,8 +171,12 @@ def _conv_reads(conv: Conv, config: NpuConfig) -> Access:
             address = np.add.outer(passes.address[some], stream.address).ravel()
             row = np.add.outer(passes.row[some], stream.row).ravel()
             x = np.add.outer(passes.x[some], stream.x).ravel()
-            if conv.mode == Mode.WINDOW:
-                _touch_windows(touched, conv, config, address, row, x)
+            if Mode(conv.mode).windows:
+                ends = np.repeat(own[some], len(stream.address))
+                _touch_windows(touched, conv, config, (address, row, x), 0, ends)
+                if conv.mode == Mode.JOINED:
+                    below = address + conv.row_pitch, row + 1, x - conv.step_kx
+                    _touch_windows(touched, conv, config, below, ends, config.rows)
             else:
                 _touch_pixels(touched, conv, config, address, row, x)
     bytes_read = touched.repeated(conv.n_oc, conv.step_oc)
@@ -235,11 +241,18 @@ class _Touched:
 
 
 def _touch_windows(
-    touched: _Touched, conv: Conv, config: NpuConfig, address: Ints, row: Ints, x: Ints
+    touched: _Touched,
+    conv: Conv,
+    config: NpuConfig,
+    windows: tuple[Ints, Ints, Ints],
+    begin: Ints | int,
+    end: Ints | int,
 ) -> None:
+    """Touch bytes `begin` to `end` - 1 of windows that have an address, a row and an x."""
+    address, row, x = windows
     inside = (row >= 0) & (row < conv.in_h)
-    first = np.maximum(x, 0)
-    length = np.where(inside, np.minimum(x + config.rows, conv.row_bytes) - first, 0)
+    first = np.maximum(x + begin, 0)
+    length = np.where(inside, np.minimum(x + end, conv.row_bytes) - first, 0)
     begins = address + first - x
     for size in range(1, config.rows + 1):
         touched.add(begins[length == size], size)
@@ -249,7 +262,7 @@ def _touch_pixels(
     touched: _Touched, conv: Conv, config: NpuConfig, address: Ints, row: Ints, x: Ints
 ) -> None:
     inside_row = (x >= 0) & (x < conv.row_bytes)
-    segments = 1 if conv.mode == Mode.TAPS else config.dw_segments
+    segments = 1 if conv.mode == Mode.TAPS else min(config.dw_segments, max(conv.ky_rows, 1))
     banks: list[tuple[Ints, npt.NDArray[np.bool_]]] = []
     for segment in range(segments):
         inside = inside_row & (row + segment >= 0) & (row + segment < conv.in_h)

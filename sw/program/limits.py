@@ -97,7 +97,7 @@ def _sizes(command: Command, config: NpuConfig) -> tuple[int, int, int]:
         positions = rows * command.row_len + command.extra
         cycles = command.n_oc * tiles * passes * positions
         loops = tiles * -(-passes * positions // BLOCK_POSITIONS)
-        segments = config.dw_segments if command.mode == Mode.ROWS else 1
+        segments = {Mode.ROWS: config.dw_segments, Mode.JOINED: 2}.get(Mode(command.mode), 1)
         effort = loops * _LOOP_EFFORT + segments * tiles * passes * positions + _MASK_EFFORT
         if command.step_oc:
             effort += command.n_oc * _ROLL_EFFORT

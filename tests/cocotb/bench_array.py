@@ -23,7 +23,7 @@ from tests.kit.bfm.ports import (
     WindowWriter,
 )
 from tests.kit.designs import DESIGNS
-from tests.kit.layers import Layer, assemble, convolution, depthwise
+from tests.kit.layers import Layer, assemble, convolution, depthwise, joined, phased
 
 CONFIG: NpuConfig = DESIGNS[os.environ["CELOSIA_DESIGN"]].config
 LINE = CONFIG.line_bytes
@@ -126,6 +126,23 @@ async def window(dut: Any, packed: bool) -> None:
         await rig.check(layer, times=pick(1, 2))
 
 
+@cocotb.test(skip=not CONFIG.joins_rows)
+async def joined_rows(dut: Any) -> None:
+    rig = await start(dut)
+    pick = rig.random.randint
+    for _ in range(8):
+        layer = joined(
+            CONFIG,
+            rig.numpy,
+            size=(pick(5, 8), pick(5, 9), pick(1, CONFIG.rows)),
+            out_channels=pick(1, 2 * CONFIG.cols + 2),
+            kernel=(pick(1, 5), pick(1, 5)),
+            strides=(pick(1, 2), pick(1, 2)),
+            padding=rig.random.choice(("SAME", "VALID", 1, 2)),
+        )
+        await rig.check(layer, times=pick(1, 2))
+
+
 @cocotb.test()
 @cocotb.parametrize(mode=[Mode.TAPS, Mode.ROWS])
 async def depthwise_modes(dut: Any, mode: Mode) -> None:
@@ -142,6 +159,24 @@ async def depthwise_modes(dut: Any, mode: Mode) -> None:
             strides=(pick(1, 2), pick(1, 2)),
             padding=rig.random.choice(("SAME", "VALID")),
             mode=mode,
+        )
+        await rig.check(layer, times=pick(1, 2))
+
+
+@cocotb.test(skip=CONFIG.dw_segments == 1)
+async def depthwise_phases(dut: Any) -> None:
+    rig = await start(dut)
+    pick = rig.random.randint
+    for _ in range(6):
+        stride = pick(1, 3)
+        kernel = (pick(1, 5), pick(1, 3 * stride))
+        layer = phased(
+            CONFIG,
+            rig.numpy,
+            size=(pick(kernel[0], 7), pick(kernel[1], 13), pick(1, 2 * CONFIG.cols)),
+            kernel=kernel,
+            strides=(pick(1, 2), stride),
+            padding=rig.random.choice(("SAME", "VALID")),
         )
         await rig.check(layer, times=pick(1, 2))
 
@@ -197,7 +232,8 @@ async def faults_and_what_follows_a_reset(dut: Any) -> None:
     )  # fmt: skip
     await rig.fill(layer)
     faulty: list[tuple[dict[str, int], ErrorCause]] = [
-        ({"mode": 3}, ErrorCause.ILLEGAL_FIELD),
+        ({"mode": 3, "row_pitch": 3 * LINE}, ErrorCause.ILLEGAL_FIELD),
+        ({"mode": 3, "row_pitch": 2 * LINE, "step_kx": 0}, ErrorCause.ILLEGAL_FIELD),
         ({"n_ic": 0}, ErrorCause.ILLEGAL_FIELD),
         ({"act_addr": CONFIG.act_bytes - 2}, ErrorCause.ACT_RANGE),
         ({"wgt_addr": 1}, ErrorCause.ILLEGAL_FIELD),
@@ -205,7 +241,7 @@ async def faults_and_what_follows_a_reset(dut: Any) -> None:
         ({"tile_rows": 100, "out_h": 100, "in_h": 600}, ErrorCause.ACC_OVERFLOW),
     ]
     if CONFIG.dw_segments > 1:
-        two_in_a_bank = {"mode": 2, "row_pitch": 8 * LINE, "step_x": LINE}
+        two_in_a_bank = {"mode": 2, "row_pitch": 8 * LINE, "step_x": LINE, "ky_rows": 2}
         faulty.append((two_in_a_bank, ErrorCause.BANK_CONFLICT))
     rig.random.shuffle(faulty)
     for changes, cause in faulty:

@@ -9,6 +9,7 @@ from amaranth.hdl import Assert, Assume, Cat, Const, Cover, Module, Mux, Signal,
 from amaranth.lib.wiring import Component, In
 from celosia.hw.array import accumulator, passes, streamer
 from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import Mode
 
 SMALL = NpuConfig(
     rows=4, cols=4, bus_bits=32, act_bytes=8192, wgt_bytes=2048, param_bytes=1024, acc_depth=128,
@@ -17,6 +18,9 @@ SMALL = NpuConfig(
 """The smallest machine with engines."""
 CONFIG = SMALL.with_(acc_depth=16)
 FAST = CONFIG.with_(compact=False, lanes=None)
+JOINED_DEPTH = 22
+PITCH = 40
+"""Bytes from kernel row to kernel row."""
 
 
 class AccumulatorHarness(Component):
@@ -293,16 +297,24 @@ class StreamerHarness(Component):
 class PassHarness(Component):
     """Any small command: counts its passes and tiles.
 
+    Parameters
+    ----------
+    joined : bool
+        Commands are of mode JOINED, and where passes begin is claimed.
+
     Members
     -------
-    n_oc, n_ic, n_kx, n_ky, out_h, tile_rows, accumulate, hold : In
+    n_oc, n_ic, n_kx, n_ky, out_h, tile_rows, step_kx, step_ic, accumulate, hold : In
         Fields of the command.
     start, ready : In(1)
     """
 
-    NAMES = ("n_oc", "n_ic", "n_kx", "n_ky", "out_h", "tile_rows")
+    NAMES: tuple[str, ...] = ("n_oc", "n_ic", "n_kx", "n_ky", "out_h", "tile_rows")
 
-    def __init__(self) -> None:
+    def __init__(self, *, joined: bool = False) -> None:
+        self.joined = joined
+        if joined:
+            self.NAMES = (*self.NAMES, "step_kx", "step_ic")
         super().__init__(
             {name: In(2) for name in self.NAMES}
             | {name: In(1) for name in ("accumulate", "hold", "start", "ready")}
@@ -310,7 +322,14 @@ class PassHarness(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.dut = dut = passes.PassWalker(CONFIG)
+        m.submodules.dut = dut = passes.PassWalker(FAST if self.joined else CONFIG)
+        if self.joined:
+            m.d.comb += [
+                dut.conv.mode.eq(Mode.JOINED),
+                dut.conv.step_ky.eq(PITCH),
+                dut.conv.ky_rows.eq(1),
+                Assume((self.n_ky == 1) & (self.n_kx == 1)),
+            ]
         begun, running = Signal(), Signal()
         m.d.sync += begun.eq(1)
         for name in (*self.NAMES, "accumulate", "hold"):
@@ -378,10 +397,35 @@ class PassHarness(Component):
             Assert(~valid | (out.give == (ends_tile & ~self.hold)), "the last pass gives"),
             Assert(~(plain & valid & out.take) | ~taken, "no half is taken twice"),
             Assert(~(plain & valid & out.give) | taken | out.take, "what is given was taken"),
-            Assert(quiet < 8, "a pass comes in time"),
+            Assert(quiet < (20 if self.joined else 8), "a pass comes in time"),
             Cover(moved & out.last & (oc == 1) & ~first & (rows == 1), "the end of a command"),
         ]
+        if self.joined:
+            self._claim_places(m, out, moved, ends_tile)
         return m
+
+    def _claim_places(self, m: Module, out: Any, moved: Signal, ends_tile: Value) -> None:
+        """A pass begins step_ic bytes behind the one before it, of all kernel rows together."""
+        at, row = Signal(3), Signal(3)
+        further = [(at + self.step_ic, row)]
+        for _ in range(5):
+            at_, row_ = further[-1]
+            over = at_ >= self.step_kx
+            further.append((Mux(over, at_ - self.step_kx, at_), Mux(over, row_ + 1, row_)))
+        with m.If(moved):
+            m.d.sync += [at.eq(further[-1][0]), row.eq(further[-1][1])]
+            with m.If(ends_tile):
+                m.d.sync += [at.eq(0), row.eq(0)]
+        m.d.comb += [
+            Assert(~moved | (out.x == at), "a joined pass begins in its kernel row"),
+            Assert(~moved | (out.y == row), "a joined pass begins in its input row"),
+            Assert(~moved | (out.addr == row * PITCH + at), "a joined pass begins at its byte"),
+            Assert(
+                ~moved | (out.own == self.step_kx - at), "what is behind the row is of the next one"
+            ),
+            Cover(moved & (row == 1) & (at == 1), "a part of the second kernel row"),
+            Cover(moved & (row == 2), "the third kernel row"),
+        ]
 
 
 @pytest.mark.parametrize("kind", ["Accumulator", "MirroredAccumulator"])
@@ -394,8 +438,10 @@ def test_streamer(formal: Any, small: bool) -> None:
     formal.check(StreamerHarness(small=small))
 
 
-def test_pass_walker(formal: Any) -> None:
-    formal.check(PassHarness())
+@pytest.mark.parametrize("joined", [False, True])
+def test_pass_walker(formal: Any, joined: bool) -> None:
+    # Where joined passes begin is claimed of several passes, not of any number.
+    formal.check(PassHarness(joined=joined), depth=JOINED_DEPTH if joined else None)
 
 
 BUGS = {
@@ -455,6 +501,20 @@ BUGS = {
         "rows.eq(conv.tile_rows)",
         "rows of its tile",
     ),
+    "a joined row that ends with a pass": (
+        passes,
+        "PassWalker",
+        "with m.If(behind < 0):",
+        "with m.If(behind <= 0):",
+        "of the next one",
+    ),
+    "the input row of a joined pass": (
+        passes,
+        "PassWalker",
+        "ky_addr.eq(moved_addr),\n                            y.eq(y + conv.ky_rows),",
+        "ky_addr.eq(moved_addr),",
+        "a joined pass begins in its input row",
+    ),
     "last tile of all": (
         passes,
         "PassWalker",
@@ -475,5 +535,5 @@ def test_seeded_bug_is_found(formal: Any, bug: str) -> None:
     elif module is streamer:
         harness = StreamerHarness(small="position" in bug)
     else:
-        harness = PassHarness()
+        harness = PassHarness(joined="joined" in bug)
     formal.refute(harness, claim)

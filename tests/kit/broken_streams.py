@@ -129,6 +129,7 @@ class BrokenStreams:
             step_y=5 * line,
             row_len=5,
             extra=2,
+            ky_rows=2,
         )
 
     def cases(self) -> list[Case]:

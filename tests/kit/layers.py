@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from celosia.sim.golden.operators import (
     window_geometry,
 )
 
-__all__ = ["Layer", "assemble", "convolution", "depthwise"]
+__all__ = ["Layer", "assemble", "convolution", "depthwise", "joined", "phased"]
 
 ADDRESS_SPACE = 1 << 20
 
@@ -182,6 +182,62 @@ def convolution(
     return Layer(command, act, weights.reshape(-1), expected, x, w, base)
 
 
+def joined(
+    config: NpuConfig,
+    rng: np.random.Generator,
+    *,
+    size: tuple[int, int, int],
+    out_channels: int,
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    padding: Padding,
+) -> Layer:
+    """Return a convolution of a packed image in mode JOINED on random data.
+
+    Parameters are those of :func:`convolution`. A pass takes as many bytes as it can of two kernel
+    rows.
+    """
+    layer = convolution(
+        config, rng, size=size, out_channels=out_channels, kernel=kernel, strides=strides,
+        padding=padding, packed=True,
+    )  # fmt: skip
+    lanes, (kh, kw), (height, width, pixel) = config.rows, kernel, size
+    row = kw * pixel
+    taken = next(
+        taken
+        for taken in range(lanes, 0, -1)
+        if all(
+            row - at % row + row >= min(taken, kh * row - at) for at in range(0, kh * row, taken)
+        )
+    )
+    pitch = width * pixel + (row + 2 * lanes - width * pixel) % (4 * lanes)
+    pitch += 4 * lanes * int(rng.integers(0, 2))
+    act = rng.integers(-128, 128, config.act_bytes).astype(np.int8)
+    for y in range(height):
+        at = layer.base + y * pitch
+        act[at : at + width * pixel] = layer.image[y].reshape(-1)
+    n_ic, n_oc = -(-kh * row // taken), layer.command.n_oc
+    flat = np.zeros((n_ic * taken, n_oc * lanes), np.int8)
+    flat[: kh * row, :out_channels] = layer.weights.transpose(1, 2, 3, 0).reshape(kh * row, -1)
+    weights = rng.integers(-128, 128, (n_oc, n_ic, lanes, lanes)).astype(np.int8)
+    weights[:, :, taken:] = 0
+    weights[:, :, :taken] = flat.reshape(n_ic, taken, n_oc, lanes).transpose(2, 0, 1, 3)
+    command = replace(
+        layer.command,
+        mode=Mode.JOINED,
+        act_addr=(layer.base + layer.command.y0 * pitch + layer.command.x0) % ADDRESS_SPACE,
+        row_pitch=pitch - row,
+        step_y=strides[0] * pitch,
+        n_ky=1,
+        step_ky=pitch,
+        n_kx=1,
+        step_kx=row,
+        n_ic=n_ic,
+        step_ic=taken,
+    )
+    return replace(layer, command=command, act=act, wgt=weights.reshape(-1))
+
+
 def depthwise(
     config: NpuConfig,
     rng: np.random.Generator,
@@ -210,7 +266,8 @@ def depthwise(
     out_h, out_w, top, left = _geometry(size, kernel, strides, padding)
     base = lanes * int(rng.integers(0, 9))
     act, pixel, row = _place(config, x, base, False, rng)
-    ky_rows = config.dw_segments if mode is Mode.ROWS else 1
+    whole = sum(config.segment_taps(s) >= kw for s in range(config.dw_segments))
+    ky_rows = whole if mode is Mode.ROWS else 1
     n_ky, n_oc = -(-kh // ky_rows), -(-channels // lanes)
     n_kx = 1 if mode is Mode.ROWS else -(-kw // lanes)
     weights = np.zeros((n_oc, n_ky, n_kx, lanes, lanes), np.int8)
@@ -254,6 +311,50 @@ def depthwise(
         step_oc=lanes,
     )
     return Layer(command, act, weights.reshape(-1), expected, x, w, base)
+
+
+def phased(
+    config: NpuConfig,
+    rng: np.random.Generator,
+    *,
+    size: tuple[int, int, int],
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    padding: Padding,
+) -> Layer:
+    """Return a depthwise convolution (mode ROWS) that streams only pixels where windows begin.
+
+    Parameters are those of :func:`depthwise`. Pass p takes taps p, p + stride, p + 2 * stride, ...
+    of each kernel row: three at most.
+    """
+    layer = depthwise(
+        config, rng, size=size, kernel=kernel, strides=strides, padding=padding, mode=Mode.TAPS
+    )
+    (kh, kw), stride, lanes, plain = kernel, strides[1], config.rows, layer.command
+    taps = -(-kw // stride)
+    ky_rows = sum(config.segment_taps(s) >= taps for s in range(config.dw_segments))
+    n_ky, n_oc, channels = -(-kh // ky_rows), plain.n_oc, size[2]
+    weights = np.zeros((n_oc, n_ky, stride, lanes, lanes), np.int8)
+    for i in range(kh):
+        for j in range(kw):
+            tap = np.zeros(n_oc * lanes, np.int8)
+            tap[:channels] = layer.weights[0, i, j]
+            row = 3 * (i % ky_rows) + j // stride
+            weights[:, i // ky_rows, j % stride, row] = tap.reshape(n_oc, -1)
+    command = replace(
+        plain,
+        mode=Mode.ROWS,
+        row_len=plain.out_w - 1 + taps,
+        extra=0,
+        stride_x=1,
+        step_x=stride * plain.step_x,
+        n_ky=n_ky,
+        ky_rows=ky_rows,
+        step_ky=ky_rows * plain.row_pitch,
+        n_kx=stride,
+        step_kx=plain.step_x,
+    )
+    return replace(layer, command=command, wgt=weights.reshape(-1))
 
 
 def assemble(tiles: list[Any], command: Conv, channels: int) -> Int64:

@@ -11,7 +11,8 @@ P divides the horizontal stride; F is how far folded rows are apart: the greates
 R and the vertical stride, or that stride where one group of R rows is the whole kernel. Rows are
 there R / F times. The convolution becomes one of a smaller
 kernel without padding, with the same products. The price is a load of many short runs of P * C
-bytes instead of one long one; the pass folds only where the array gains clearly more.
+bytes instead of one long one. The pass folds where that may pay; which of both graphs is faster the
+prediction says (`celosia.sw.compiler.build`).
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.arithmetic.whole import ceil_div
 from celosia.sw.compiler.ir import ConvOp, Graph, Int8Array, Op, Origin, made_like
 from celosia.sw.compiler.ops.npu.fold import Folding, FoldOp, Run, fold_runs
+from celosia.sw.compiler.place.mapping import joined_run, may_join
 
 __all__ = ["fold_input"]
 
 TRANSFER_CYCLES = 20
 """Estimate of what a command of the load engine costs beside its runs, in cycles."""
-LEAST_GAIN_CYCLES = 500
-"""Folding has to save at least this much."""
+LEAST_SAVING_CYCLES = 500
+"""Of the array, that folding has to save."""
+MOST_PRICE = 2
+"""How often as many cycles the load may take, at most: other loads hide a part of it."""
 LARGEST_PART_OF_MEMORY = 4
 """The folded image takes at most one of so many parts of the activation SRAM."""
 
@@ -77,8 +81,11 @@ def _best_folding(graph: Graph, op: ConvOp, config: NpuConfig) -> Folding | None
     out_h, out_w, _ = graph.hwc(op.output)
     size = config.rows
     plain = op.kernel_h * ceil_div(op.kernel_w * op.cin, size)
+    if op.cin % size and may_join(op, op.cin, config):
+        run = joined_run(op.kernel_h, op.kernel_w * op.cin, size)
+        plain = ceil_div(op.kernel_h * op.kernel_w * op.cin, run)
     pass_cycles = max(out_h * out_w, size) * ceil_div(op.cout, size)
-    best, best_gain = None, float(LEAST_GAIN_CYCLES)
+    best, best_gain = None, float("-inf")
     for pixels in (p for p in range(1, op.stride_w + 1) if op.stride_w % p == 0):
         for rows in range(2, op.kernel_h + 1):
             folding = _folding(op, rows, pixels, out_h, out_w)
@@ -87,7 +94,7 @@ def _best_folding(graph: Graph, op: ConvOp, config: NpuConfig) -> Folding | None
             windows = ceil_div(op.kernel_w, pixels) * folding.channels
             passes = ceil_div(op.kernel_h, rows) * ceil_div(windows, size)
             saved = (plain - passes) * pass_cycles
-            if saved <= best_gain:
+            if saved <= max(best_gain, LEAST_SAVING_CYCLES):
                 continue
             fold = FoldOp(
                 origin=Origin("", -1, "FOLD_INPUT"),
@@ -102,7 +109,7 @@ def _best_folding(graph: Graph, op: ConvOp, config: NpuConfig) -> Folding | None
             spent = folding.size_bytes // config.bus_bytes + sum(
                 TRANSFER_CYCLES + _run_words(run, config) * run.count * run.height for run in runs
             )
-            if saved - spent > best_gain:
+            if spent <= MOST_PRICE * saved and saved - spent > best_gain:
                 best, best_gain = folding, saved - spent
     return best
 

@@ -4,7 +4,8 @@ On chip a tensor is NHWC. Its pixels take whole lines (channels padded to a mult
 size; what the padding holds does not matter, since the weights for it are zero), except for
 *packed* tensors, which only convolutions in mode WINDOW read, at any byte address. Rows may be a
 line further apart than their pixels need: mode ROWS reads three rows at once from different banks,
-which takes a row pitch of an odd number of lines.
+which takes a row pitch of an odd number of lines. In mode JOINED a window has bytes of two rows of
+a packed tensor; for that they are two lines further apart than a kernel row is long, modulo four.
 
 A `Slab` is the part of a tensor that is on chip: a range of rows, where rows are too long a range
 of columns, and for operators that treat every channel alone a range of channel tiles.
@@ -14,11 +15,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from celosia.hw.contract.config import ACT_BANKS
 from celosia.hw.contract.isa import Load, Region, Space, Store
 from celosia.sw.compiler.arithmetic.whole import round_up
 from celosia.sw.compiler.steps import Footprint, Part, Place, Step
 
-__all__ = ["ActLayout", "Grid", "MemoryHome", "Slab", "act_layout", "transfer_step"]
+__all__ = ["ActLayout", "Grid", "MemoryHome", "Slab", "act_layout", "joins", "transfer_step"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def act_layout(
     packed: bool = False,
     odd_rows: bool = False,
     odd_pixels: bool = False,
+    joined_bytes: int = 0,
     element_bytes: int = 1,
 ) -> ActLayout:
     """Return the layout of a tensor on chip.
@@ -80,12 +83,18 @@ def act_layout(
         The row pitch shall be an odd number of lines: for mode ROWS along the image's rows.
     odd_pixels : bool
         The pixel pitch shall be an odd number of lines: for mode ROWS along its columns.
+    joined_bytes : int
+        Bytes of the kernel rows for which a packed tensor's rows shall be apart; 0: for none.
     element_bytes : int
         Bytes of a channel of a pixel.
     """
     pixel_bytes = channels * element_bytes
     if packed:
-        return ActLayout(width, channels, pixel_bytes, width * pixel_bytes, element_bytes)
+        row_pitch = width * pixel_bytes
+        if joined_bytes:
+            row_pitch = max(row_pitch, joined_bytes)
+            row_pitch += -(row_pitch - joined_gap(joined_bytes, line_bytes)) % _turn(line_bytes)
+        return ActLayout(width, channels, pixel_bytes, row_pitch, element_bytes)
     pixel_pitch = round_up(pixel_bytes, line_bytes)
     if odd_pixels and pixel_pitch // line_bytes % 2 == 0:
         pixel_pitch += line_bytes
@@ -93,6 +102,22 @@ def act_layout(
     if odd_rows and row_pitch // line_bytes % 2 == 0:
         row_pitch += line_bytes
     return ActLayout(width, channels, pixel_pitch, row_pitch, element_bytes)
+
+
+def _turn(line_bytes: int) -> int:
+    """Return the bytes after which a row begins in the same bank again."""
+    return ACT_BANKS * line_bytes
+
+
+def joined_gap(joined_bytes: int, line_bytes: int) -> int:
+    """Return how far rows are apart for windows that join them, modulo a line of each bank."""
+    return (joined_bytes + _turn(line_bytes) // 2) % _turn(line_bytes)
+
+
+def joins(layout: ActLayout, joined_bytes: int, line_bytes: int) -> bool:
+    """Whether a window may join kernel rows of so many bytes of a packed tensor."""
+    apart = layout.row_pitch % _turn(line_bytes) == joined_gap(joined_bytes, line_bytes)
+    return apart and layout.row_pitch > joined_bytes
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,16 @@
 """How a convolution is laid onto the array: mode, passes and the order of the weights.
 
-Three ways (see docs/machine.md):
+Four ways (see docs/machine.md):
 
 * ``WINDOW``: dense convolutions. A pass takes `rows` bytes of every window. In a packed tensor,
   whose pixels follow one another without padding, a kernel row is one run of bytes and a pass
   takes any `rows` of them; otherwise a pass takes `rows` channels of one tap.
+* ``JOINED``: as ``WINDOW`` with packed tensors, but a pass takes bytes of two kernel rows, so that
+  27 bytes of a 3x3 kernel of three channels are four passes of 8, not six.
 * ``TAPS``: depthwise, `rows` taps along the stream at a time.
-* ``ROWS``: depthwise, up to three taps along the stream of up to three kernel rows at a time.
+* ``ROWS``: depthwise, up to three taps along the stream of up to three kernel rows at a time. The
+  stream may go by strides, in a pass for each *phase*: the even pixels meet taps 0 and 2 of a
+  kernel row, the odd ones tap 1, and no position is streamed that is no output.
 
 Depthwise streams run along the image's rows, or (*swapped*) along its columns: a 15 x 1 kernel
 has its taps there, and a long narrow image wastes less on padding.
@@ -22,7 +26,7 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Conv, Mode
 from celosia.sw.compiler.arithmetic.whole import ceil_div, round_up
 from celosia.sw.compiler.ir import ConvOp, MatmulOp
-from celosia.sw.compiler.place.layout import ActLayout
+from celosia.sw.compiler.place.layout import ActLayout, joins
 from celosia.sw.compiler.place.limits import MAX_STRIDE, most
 
 __all__ = [
@@ -30,7 +34,9 @@ __all__ = [
     "ConvMapping",
     "ROWS_TAPS",
     "conv_axes",
+    "joined_run",
     "map_conv",
+    "may_join",
     "pack_parameters",
     "shared_requantisation",
     "pack_weights",
@@ -40,6 +46,8 @@ ROWS_TAPS = 3
 """Taps of a segment in mode ROWS."""
 STREAM_POSITIONS = 64
 """What a command costs, in positions of a stream; only to choose a mapping."""
+LEAST_TILES = 4
+"""As many tiles' weights fit on chip at least where rows are joined."""
 FAR_STREAM = 1000
 """How much worse a stream is whose positions are too far apart for commands."""
 
@@ -100,7 +108,7 @@ class ConvMapping:
     mode : Mode
         How the array's rows are fed.
     packed : bool
-        A kernel row is one run of bytes (WINDOW).
+        A kernel row is one run of bytes (WINDOW, JOINED).
     swapped : bool
         The stream runs along the columns (TAPS, ROWS).
     n_ky, n_kx, n_ic : int
@@ -110,6 +118,10 @@ class ConvMapping:
         pass.
     reach_bytes : int
         Bytes of a row of the input from the first to the last that a window takes.
+    run_bytes : int
+        Bytes of the kernel that a pass takes (JOINED).
+    phases : int
+        Passes along the stream that take every so-manieth pixel each (ROWS); 1: all of them.
     """
 
     op: ConvOp
@@ -121,6 +133,8 @@ class ConvMapping:
     n_ic: int
     ky_rows: int = 1
     reach_bytes: int = 0
+    run_bytes: int = 0
+    phases: int = 1
 
     @property
     def passes(self) -> int:
@@ -151,11 +165,14 @@ class ConvMapping:
         kernel = f"{op.kernel_h}x{op.kernel_w}"
         if not folded_input and max(op.dilation_h, op.dilation_w) > 1:
             kernel += f" dilated {op.dilation_h}x{op.dilation_w}"
-        if self.mode == Mode.WINDOW:
+        if self.mode == Mode.JOINED:
+            how = f"window {kernel}, rows joined"
+        elif self.mode == Mode.WINDOW:
             folded = " of the folded input" if folded_input else ""
             how = f"window {kernel}{folded}, {'packed kx*C' if self.packed else 'channels'}"
         else:
             kind = f"rows x{self.ky_rows}" if self.mode == Mode.ROWS else "taps"
+            kind += f" by {self.phases} phases" if self.phases > 1 else ""
             how = f"depthwise {kernel}, {kind}{', along columns' if self.swapped else ''}"
         return f"{how}, {self.passes} passes"
 
@@ -193,6 +210,23 @@ def map_conv(
     size = config.rows
     if not op.depthwise:
         packed = layout.pixel_pitch % size != 0
+        row_bytes = op.kernel_w * layout.pixel_pitch
+        if (
+            packed
+            and may_join(op, layout.pixel_pitch, config)
+            and _fits_joined(layout, row_bytes, in_height, config)
+        ):
+            run = joined_run(op.kernel_h, row_bytes, size)
+            return ConvMapping(
+                op=op,
+                mode=Mode.JOINED,
+                packed=True,
+                n_ky=1,
+                n_kx=1,
+                n_ic=ceil_div(op.kernel_h * row_bytes, run),
+                reach_bytes=row_bytes,
+                run_bytes=run,
+            )
         if packed:
             return ConvMapping(
                 op=op,
@@ -200,9 +234,9 @@ def map_conv(
                 packed=True,
                 n_ky=op.kernel_h,
                 n_kx=1,
-                n_ic=ceil_div(op.kernel_w * layout.pixel_pitch, size),
+                n_ic=ceil_div(row_bytes, size),
                 ky_rows=op.dilation_h if op.kernel_h > 1 else 1,
-                reach_bytes=op.kernel_w * layout.pixel_pitch,
+                reach_bytes=row_bytes,
             )
         return ConvMapping(
             op=op,
@@ -242,28 +276,74 @@ def map_conv(
         )
         cycles = taps.passes * max(of_taps, config.min_pass_cycles)
         candidates.append((cycles, swapped, 1, taps))
-        segments = config.dw_segments
-        if (
-            stream.kernel <= ROWS_TAPS
-            and lines.kernel > 1
-            and segments > 1
-            and op.dilation_h == 1
-            and pitch // size % 2 == 1
-        ):
+        if lines.kernel == 1 or op.dilation_h > 1 or pitch // size % 2 == 0:
+            continue
+        for phases in dict.fromkeys((1, stream.stride)):
+            of_phase = ceil_div(stream.kernel, phases)
+            segments = range(config.dw_segments)
+            ky_rows = sum(config.segment_taps(segment) >= of_phase for segment in segments)
+            far = phases * stream_pitch > most(Conv, "step_x")
+            if of_phase > ROWS_TAPS or ky_rows < 2 or (far and phases > 1):
+                continue
+            if phases > 1:
+                positions = lines.out_size * (stream.out_size - 1 + of_phase)
             rows = ConvMapping(
                 op=op,
                 mode=Mode.ROWS,
                 swapped=swapped,
-                n_ky=ceil_div(lines.kernel, segments),
-                n_kx=1,
+                n_ky=ceil_div(lines.kernel, ky_rows),
+                n_kx=phases,
                 n_ic=1,
-                ky_rows=segments,
-                reach_bytes=ROWS_TAPS * stream_pitch,
+                ky_rows=ky_rows,
+                reach_bytes=ROWS_TAPS * phases * stream_pitch,
+                phases=phases,
             )
             candidates.append(
                 (rows.passes * max(positions, config.min_pass_cycles), swapped, 0, rows)
             )
     return min(candidates, key=lambda candidate: candidate[:3])[3]
+
+
+def joined_run(kernel_h: int, row_bytes: int, size: int) -> int:
+    """Return how many bytes of a kernel a pass can take that has bytes of two kernel rows.
+
+    Parameters
+    ----------
+    kernel_h, row_bytes : int
+        Rows of the kernel, and bytes of one.
+    size : int
+        Rows of the array.
+    """
+    whole = kernel_h * row_bytes
+
+    def reaches(run: int) -> bool:
+        return all(
+            2 * row_bytes - at % row_bytes >= min(run, whole - at) for at in range(0, whole, run)
+        )
+
+    return next(run for run in range(size, 0, -1) if reaches(run))
+
+
+def may_join(op: ConvOp, pixel_bytes: int, config: NpuConfig) -> bool:
+    """Whether a dense convolution of a packed tensor takes fewer passes in mode JOINED."""
+    row_bytes = op.kernel_w * pixel_bytes
+    if not config.joins_rows or op.kernel_h == 1 or max(op.dilation_h, op.dilation_w) > 1:
+        return False
+    plain = op.kernel_h * ceil_div(row_bytes, config.rows)
+    passes = ceil_div(op.kernel_h * row_bytes, joined_run(op.kernel_h, row_bytes, config.rows))
+    # The weights of a tile are loaded as a whole, by one command.
+    kept = passes * config.rows * config.cols <= config.wgt_bytes // LEAST_TILES
+    return passes < plain and passes <= most(Conv, "n_ic") and kept
+
+
+def _fits_joined(layout: ActLayout, row_bytes: int, in_height: int, config: NpuConfig) -> bool:
+    """Whether rows lie as mode JOINED needs them, and a command has room for any part of them."""
+    return (
+        joins(layout, row_bytes, config.line_bytes)
+        and in_height <= most(Conv, "y0")
+        and layout.width * layout.pixel_pitch <= most(Conv, "x0")
+        and layout.row_pitch <= most(Conv, "row_pitch")
+    )
 
 
 def pack_weights(mapping: ConvMapping, pixel_pitch: int, size: int) -> npt.NDArray[np.int8]:
@@ -288,7 +368,15 @@ def pack_weights(mapping: ConvMapping, pixel_pitch: int, size: int) -> npt.NDArr
         return _pack_depthwise(mapping, size)
     kh, kw, cin, cout = op.weights.shape
     n_oc = ceil_div(cout, size)
-    if mapping.packed:
+    if mapping.mode == Mode.JOINED:
+        run = mapping.run_bytes
+        flat = np.zeros((mapping.n_ic * run, n_oc * size), np.int8)
+        kernel = np.zeros((kh, kw, pixel_pitch, cout), np.int8)
+        kernel[:, :, :cin] = op.weights
+        flat[: kh * kw * pixel_pitch, :cout] = kernel.reshape(-1, cout)
+        runs = np.zeros((mapping.n_ic, size, n_oc * size), np.int8)
+        runs[:, :run] = flat.reshape(mapping.n_ic, run, -1)
+    elif mapping.packed:
         runs = np.zeros((kh, mapping.n_ic * size, n_oc * size), np.int8)
         padded = np.zeros((kh, kw, pixel_pitch, cout), np.int8)
         padded[:, :, :cin] = op.weights
@@ -306,11 +394,12 @@ def _pack_depthwise(mapping: ConvMapping, size: int) -> npt.NDArray[np.int8]:
     lines, taps, channels = kernel.shape
     n_oc = ceil_div(channels, size)
     if mapping.mode == Mode.ROWS:
-        padded = np.zeros((mapping.n_ky * mapping.ky_rows, ROWS_TAPS, n_oc * size), np.int8)
-        padded[:lines, :taps, :channels] = kernel
-        used = mapping.ky_rows * ROWS_TAPS
-        matrices = np.zeros((mapping.n_ky, size, n_oc * size), np.int8)
-        matrices[:, :used] = padded.reshape(mapping.n_ky, used, n_oc * size)
+        matrices = np.zeros((mapping.n_ky, mapping.phases, size, n_oc * size), np.int8)
+        for line in range(lines):
+            for tap in range(taps):
+                row = ROWS_TAPS * (line % mapping.ky_rows) + tap // mapping.phases
+                place = matrices[line // mapping.ky_rows, tap % mapping.phases, row]
+                place[:channels] = kernel[line, tap]
     else:
         matrices = np.zeros((lines, mapping.n_kx * size, n_oc * size), np.int8)
         matrices[:, :taps, :channels] = kernel

@@ -76,12 +76,13 @@ def _part(
 ) -> KernelPart:
     op, size = mapping.op, config.rows
     rows, columns, channels = ky, kx, (0, 0)
+    assert mapping.mode != Mode.JOINED, "rows of a kernel that comes in parts are not joined"
     if mapping.mode != Mode.WINDOW:
         lines = ky
         taps = (kx[0] * size, kx[1] * size)
         if mapping.mode == Mode.ROWS:
             lines = (ky[0] * mapping.ky_rows, ky[1] * mapping.ky_rows)
-            taps = (0, ROWS_TAPS)
+            taps = (0, ROWS_TAPS * mapping.phases)
         rows, columns = (taps, lines) if mapping.swapped else (lines, taps)
     elif mapping.packed:
         # Bytes of a kernel row, pixel after pixel.

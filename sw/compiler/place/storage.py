@@ -170,6 +170,8 @@ def layout_tensors(
     }
     packed |= {work.output for work in works if work.kind.packed}
 
+    joined = {name: _joined_bytes(graph, name, consumers[name], config) for name in packed}
+
     def natural(name: str, odd_rows: bool) -> ActLayout:
         _, width, channels = graph.hwc(name)
         return act_layout(
@@ -179,6 +181,7 @@ def layout_tensors(
             packed=name in packed,
             odd_rows=odd_rows,
             odd_pixels=name in columns,
+            joined_bytes=joined.get(name, 0),
             element_bytes=graph.tensors[name].element_bytes,
         )
 
@@ -366,6 +369,16 @@ def _wants_odd_pixels(graph: Graph, name: str, consumers: list[Work], config: Np
         rows_cost += costs[0]
         columns_cost += costs[1]
     return columns_cost < COLUMNS_GAIN * rows_cost
+
+
+def _joined_bytes(graph: Graph, name: str, consumers: list[Work], config: NpuConfig) -> int:
+    """Return the bytes of the kernel rows that readers of a loaded tensor would join; 0: none."""
+    wanted = {
+        wishes.joined_bytes(work.op, graph.hwc(name)[2], config)
+        for work in consumers
+        if (wishes := work.kind.input_layout) is not None
+    }
+    return wanted.pop() if name in graph.inputs and len(wanted) == 1 else 0
 
 
 def _may_pack(name: str, consumers: list[Work], graph: Graph) -> bool:

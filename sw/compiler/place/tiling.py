@@ -168,10 +168,24 @@ def _with_parts(
     for columns in dict.fromkeys((width, 1)):
         for tiles in _group_sizes(work, n_oc):
             one = _tiling(work, inputs, output, resident, config, 1, tiles, 1, columns)
+            one = replace(one, mapping=_dense_mapping(work, inputs[0], output, columns, config))
             assert one.mapping is not None, "the array computes it"
             for parts in kernel_parts(one.mapping, inputs[0].layout.pixel_pitch, config):
                 found.append(_in_parts(inputs[0], one, parts, config))
     return found
+
+
+def _dense_mapping(
+    work: Work, source: TensorLayout, output: TensorLayout, columns: int, config: NpuConfig
+) -> ConvMapping:
+    """Return the mapping of a kernel that comes in parts: its rows are not joined."""
+    layout = source.layout
+    if layout.pixel_pitch % config.line_bytes:
+        layout = replace(layout, row_pitch=layout.width * layout.pixel_pitch)
+    mapping: ConvMapping = work.kind.map(
+        work.op, layout, source.height, (output.height, columns), config
+    )
+    return mapping
 
 
 def _in_parts(
@@ -334,7 +348,10 @@ def _stripe_layout(
 ) -> ActLayout:
     packed = tensor.pixel_pitch % config.line_bytes != 0
     if packed:
-        return replace(tensor, width=width, row_pitch=width * tensor.pixel_pitch)
+        # Rows that are apart for windows that join them stay so, modulo a line of each bank.
+        apart = 0 if tensor.is_dense else tensor.row_pitch - width * tensor.pixel_pitch
+        apart %= config.act_banks * config.line_bytes
+        return replace(tensor, width=width, row_pitch=width * tensor.pixel_pitch + apart)
     channels = tensor.channels if group_channels is None else min(group_channels, tensor.channels)
     odd = tensor.row_pitch > tensor.width * tensor.pixel_pitch
     wants_odd = odd or tensor.row_pitch // config.line_bytes % 2 == 1

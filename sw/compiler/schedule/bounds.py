@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import ADDRESS_MASK, Conv, Mode
+from celosia.sw.compiler.arithmetic.whole import ceil_div
 from celosia.sw.compiler.place.limits import field_limit, most
 
 __all__ = ["conv_limit", "fitted_conv"]
@@ -49,7 +50,8 @@ def _without_idle(conv: Conv) -> Conv:
         "step_y": conv.step_y & ADDRESS_MASK,
         "step_ky": conv.step_ky & ADDRESS_MASK,
     }
-    if conv.mode != Mode.ROWS and conv.row_pitch > most(Conv, "row_pitch"):
+    of_passes = conv.mode != Mode.JOINED  # else distances are those of kernel rows
+    if not _several_rows(conv) and conv.row_pitch > most(Conv, "row_pitch"):
         changes["row_pitch"] = 0
     if conv.out_h == 1:
         changes |= {"stride_y": 0, "step_y": 0 if conv.extra == 0 else changes["step_y"]}
@@ -57,25 +59,35 @@ def _without_idle(conv: Conv) -> Conv:
         changes["stride_x"] = 1
     if conv.row_len == 1 and conv.extra == 0:
         changes["step_x"] = 0
-    if conv.n_ky == 1:
+    if conv.n_ky == 1 and of_passes:
         changes["step_ky"] = 0
-        if conv.mode != Mode.ROWS:
+        if not _several_rows(conv):
             changes["ky_rows"] = 0
-    if conv.n_kx == 1:
+    if conv.n_kx == 1 and of_passes:
         changes["step_kx"] = 0
     if conv.n_ic == 1:
         changes["step_ic"] = 0
     return replace(conv, **changes)
 
 
+def _several_rows(conv: Conv) -> bool:
+    """Whether a pass has bytes of several rows; then ky_rows says more than where passes are."""
+    return conv.mode in (Mode.ROWS, Mode.JOINED)
+
+
 def _fit_rows(conv: Conv) -> Conv:
-    segments = conv.ky_rows if conv.mode == Mode.ROWS else 1
+    rows, ky_rows = (conv.n_ky - 1) * conv.ky_rows + 1, 0
+    if _several_rows(conv):
+        rows, ky_rows = conv.n_ky * conv.ky_rows, conv.ky_rows
+    if conv.mode == Mode.JOINED:
+        rows = ceil_div(conv.n_ic * conv.step_ic, conv.step_kx)
     first = conv.y0
-    last = first + (conv.out_h - 1) * conv.stride_y + (conv.n_ky - 1) * conv.ky_rows + segments - 1
+    last = first + (conv.out_h - 1) * conv.stride_y + rows - 1
     if first >= 0 and last < conv.in_h:
-        return replace(conv, y0=0, in_h=segments, stride_y=0, ky_rows=0)
+        inside = rows if ky_rows else 1
+        return replace(conv, y0=0, in_h=inside, stride_y=0, ky_rows=ky_rows)
     if last < 0 or first >= conv.in_h:
-        return replace(conv, y0=-1 - segments, in_h=0, stride_y=0, ky_rows=0)
+        return replace(conv, y0=-1 - rows, in_h=0, stride_y=0, ky_rows=ky_rows)
     before = max(first, 0)
     return replace(conv, y0=first - before, in_h=min(conv.in_h, last + 1) - before)
 
@@ -83,6 +95,8 @@ def _fit_rows(conv: Conv) -> Conv:
 def _fit_columns(conv: Conv, config: NpuConfig) -> Conv:
     end = conv.x0 + _reach(conv, config)
     if end <= 0 or conv.x0 >= conv.row_bytes:
+        if conv.mode == Mode.JOINED:
+            return replace(conv, x0=0, row_bytes=0, step_x=0)
         line = config.line_bytes
         return replace(conv, x0=-line, row_bytes=0, step_x=0, step_kx=0, step_ic=0)
     before = max(conv.x0, 0)
@@ -91,9 +105,8 @@ def _fit_columns(conv: Conv, config: NpuConfig) -> Conv:
 
 def _reach(conv: Conv, config: NpuConfig) -> int:
     """Bytes of a row from the first window's first byte to the last one's end."""
-    return (
-        (max(conv.row_len, conv.extra) - 1) * conv.step_x
-        + (conv.n_kx - 1) * conv.step_kx
-        + (conv.n_ic - 1) * conv.step_ic
-        + config.line_bytes
-    )
+    positions = (max(conv.row_len, conv.extra) - 1) * conv.step_x
+    if conv.mode == Mode.JOINED:
+        return positions + conv.step_kx + config.line_bytes
+    passes = (conv.n_kx - 1) * conv.step_kx + (conv.n_ic - 1) * conv.step_ic
+    return positions + passes + config.line_bytes

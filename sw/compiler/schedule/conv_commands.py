@@ -5,7 +5,7 @@ Both see outputs as lines of vectors, which are rows, or columns where the mappi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import ADDRESS_MASK, Conv, Mode, Vector, VectorOp
@@ -100,6 +100,8 @@ def conv_command(job: ConvJob, lines: Range, along: Range, config: NpuConfig) ->
 
     Its fields may be larger than they have room for: what is computed of it is cut.
     """
+    if job.mapping.mode == Mode.JOINED:
+        return _joined_conv(job, _window_conv(job, lines, along, config))
     if job.mapping.mode == Mode.WINDOW:
         return _window_conv(job, lines, along, config)
     return _depthwise_conv(job, lines, along, config)
@@ -141,6 +143,20 @@ def _window_conv(job: ConvJob, rows: Range, columns: Range, config: NpuConfig) -
     )
 
 
+def _joined_conv(job: ConvJob, conv: Conv) -> Conv:
+    """Return the command whose passes take bytes of two kernel rows."""
+    mapping = job.mapping
+    row_bytes, pitch = mapping.reach_bytes, job.source.layout.row_pitch
+    return replace(
+        conv,
+        mode=int(Mode.JOINED),
+        row_pitch=pitch - row_bytes,
+        step_ky=pitch,
+        step_kx=row_bytes,
+        step_ic=mapping.run_bytes,
+    )
+
+
 def _depthwise_conv(job: ConvJob, lines: Range, along: Range, config: NpuConfig) -> Conv:
     op, source, mapping = job.op, job.source, job.mapping
     layout = source.layout
@@ -161,6 +177,9 @@ def _depthwise_conv(job: ConvJob, lines: Range, along: Range, config: NpuConfig)
     if not mapping.fits_command:
         # Each pass has commands of its own.
         row_len, extra = stream_axis.of_taps(out_w, config.rows), 0
+    phases = mapping.phases
+    if phases > 1:
+        row_len, extra = out_w - 1 + ceil_div(stream_axis.kernel, phases), 0
     return Conv(
         mode=int(mapping.mode),
         zero_point=op.input_zero_point,
@@ -175,15 +194,15 @@ def _depthwise_conv(job: ConvJob, lines: Range, along: Range, config: NpuConfig)
         tile_rows=_tile_rows(job, lines[1] - lines[0], out_w, row_len, config),
         row_len=row_len,
         extra=extra,
-        stride_x=stream_axis.stride,
+        stride_x=stream_axis.stride // phases,
         stride_y=line_axis.stride,
-        step_x=stream_pitch,
+        step_x=phases * stream_pitch,
         step_y=line_axis.stride * line_pitch,
         n_ky=mapping.n_ky,
         ky_rows=mapping.ky_rows,
         step_ky=mapping.ky_rows * line_pitch,
         n_kx=mapping.n_kx,
-        step_kx=config.rows * stream_pitch,
+        step_kx=stream_pitch if phases > 1 else config.rows * stream_pitch,
         n_ic=1,
         step_ic=0,
         n_oc=job.tiles[1] - job.tiles[0],
@@ -236,7 +255,7 @@ def conv_step(
     source = job.source
     if source.grid is not None:
         line = source.grid.line_bytes
-        if conv.mode != Mode.WINDOW:
+        if not Mode(conv.mode).windows:
             source = source.channels(job.tiles[0] * line, job.tiles[1] * line)
         elif depth is not None and not job.mapping.packed:
             source = source.channels(depth[0] * line, depth[1] * line)

@@ -87,7 +87,8 @@ def units_of(job: ConvJob, block: Block, edges: Edges, config: NpuConfig) -> Ite
     first_lines, last_lines = conv.tile_rows, (conv.out_h - 1) // conv.tile_rows * conv.tile_rows
     several = first_lines < lines[1]
     pixel = conv.n_ic > 1 and _is_pixel(job)
-    if edges.head and conv.mode == Mode.WINDOW and (pixel or several):
+    windows = Mode(conv.mode).windows
+    if edges.head and windows and (pixel or several):
         one = tiles[0], tiles[0] + 1
         yield _unit(job, block, one, (0, first_lines), config, cut=pixel)
         if several:
@@ -99,7 +100,7 @@ def units_of(job: ConvJob, block: Block, edges: Edges, config: NpuConfig) -> Ite
     count = tiles[1] - tiles[0]
     if count == 0:
         return
-    at_end = edges.tail or (edges.head and conv.mode != Mode.WINDOW)
+    at_end = edges.tail or (edges.head and not windows)
     if at_end and count > 1:
         yield _unit(job, block, (tiles[0], tiles[1] - 1), lines, config)
         tiles = tiles[1] - 1, tiles[1]

@@ -16,7 +16,7 @@ from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.hw.contract.isa import Conv, Mode
 from celosia.hw.contract.regs import ErrorCause
 
-from tests.kit.layers import Layer, assemble, convolution, depthwise
+from tests.kit.layers import Layer, assemble, convolution, depthwise, joined, phased
 
 
 class ArrayTop(Elaboratable):
@@ -141,6 +141,9 @@ CONFIGS = [
 ]
 
 
+JOINING = [CONFIGS[0].with_(compact=False, lanes=None), *CONFIGS[1:]]
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.rows}x{c.cols}")
 @pytest.mark.parametrize("seed", range(5))
 def test_convolution_equals_the_definition(config: NpuConfig, seed: int) -> None:
@@ -159,6 +162,25 @@ def test_convolution_equals_the_definition(config: NpuConfig, seed: int) -> None
         strides=(stride, stride),
         padding=int(rng.integers(0, 2)),
         packed=bool(rng.integers(0, 2)),
+    )
+    tiles, _, cause = simulate(config, [layer.command], layer, rng, pause=20)
+    assert cause == 0
+    got = assemble(tiles, layer.command, layer.expected.shape[2])
+    np.testing.assert_array_equal(got, layer.expected)
+
+
+@pytest.mark.parametrize("config", JOINING, ids=lambda c: f"{c.rows}x{c.cols}")
+@pytest.mark.parametrize("seed", range(5))
+def test_joined_rows_equal_the_definition(config: NpuConfig, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    layer = joined(
+        config,
+        rng,
+        size=(int(rng.integers(5, 8)), int(rng.integers(5, 9)), int(rng.integers(1, 6))),
+        out_channels=int(rng.integers(1, 2 * config.cols + 2)),
+        kernel=(int(rng.integers(1, 6)), int(rng.integers(1, 6))),
+        strides=(int(rng.integers(1, 3)), int(rng.integers(1, 3))),
+        padding=int(rng.integers(0, 3)),
     )
     tiles, _, cause = simulate(config, [layer.command], layer, rng, pause=20)
     assert cause == 0
@@ -223,6 +245,28 @@ def test_depthwise_equals_the_definition(
     np.testing.assert_array_equal(got, layer.expected)
 
 
+@pytest.mark.parametrize("config", CONFIGS[1:], ids=lambda c: f"{c.rows}x{c.cols}")
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pad"), [((3, 3), 2, 1), ((5, 5), 2, 2), ((3, 4), 3, 0), ((3, 2), 1, 0)]
+)
+def test_depthwise_by_phases_equals_the_definition(
+    config: NpuConfig, kernel: tuple[int, int], stride: int, pad: int
+) -> None:
+    rng = np.random.default_rng(sum(kernel) + stride)
+    layer = phased(
+        config,
+        rng,
+        size=(7, 11, config.cols + 3),
+        kernel=kernel,
+        strides=(stride, stride),
+        padding=pad,
+    )
+    tiles, _, cause = simulate(config, [layer.command], layer, rng, pause=20)
+    assert cause == 0
+    got = assemble(tiles, layer.command, layer.expected.shape[2])
+    np.testing.assert_array_equal(got, layer.expected)
+
+
 def test_reduction_split_over_commands_accumulates() -> None:
     config = CONFIGS[1]
     rng = np.random.default_rng(5)
@@ -278,13 +322,14 @@ def test_passes_follow_one_another_without_a_gap() -> None:
 @pytest.mark.parametrize(
     ("changes", "cause"),
     [
-        ({"mode": 3}, ErrorCause.ILLEGAL_FIELD),
+        ({"mode": 3, "row_pitch": 32 + 8}, ErrorCause.ILLEGAL_FIELD),
+        ({"mode": 3, "row_pitch": 32 + 16, "step_kx": 0}, ErrorCause.ILLEGAL_FIELD),
         ({"n_ic": 0}, ErrorCause.ILLEGAL_FIELD),
         ({"wgt_addr": 1}, ErrorCause.ILLEGAL_FIELD),
         ({"act_addr": 8190}, ErrorCause.ACT_RANGE),
         ({"wgt_addr": 2046}, ErrorCause.WGT_RANGE),
         ({"tile_rows": 500, "out_h": 500, "in_h": 600}, ErrorCause.ACC_OVERFLOW),
-        ({"mode": 2, "row_pitch": 64}, ErrorCause.BANK_CONFLICT),
+        ({"mode": 2, "row_pitch": 64, "ky_rows": 2}, ErrorCause.BANK_CONFLICT),
     ],
 )
 def test_illegal_commands_are_reported(changes: dict[str, int], cause: ErrorCause) -> None:

@@ -9,7 +9,7 @@ import pytest
 from amaranth.sim import Simulator
 from celosia.hw import parts
 from celosia.hw.contract.config import PRESETS, NpuConfig
-from celosia.hw.memory.act import SEGMENTS
+from celosia.hw.memory.act import SEGMENTS, array_lines
 
 CYCLES = 1500
 
@@ -24,16 +24,24 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
     def line(number: int) -> int:
         return int.from_bytes(memory[number * size : (number + 1) * size].tobytes(), "little")
 
+    def pair(first: int | None, second: int | None) -> Any:
+        assert first is not None
+        assert second is not None
+        return np.concatenate([memory[n * size : (n + 1) * size] for n in (first, second)])
+
     def window(addr: int) -> int:
         index = (addr + np.arange(size)) % config.act_bytes
         return int.from_bytes(memory[index].tobytes(), "little")
 
     async def bench(ctx: Any) -> None:
+        belows: list[Any] = [np.zeros(2 * size, int)] * 2  # as `offsets`
         offsets = [0, 0]  # of the array's windows, from this cycle on
         due: list[tuple[int, Any, int]] = []  # cycle, port's data, value
         late: list[tuple[Any, Any]] = []  # bytes written a cycle ago: not to be read yet
         result: tuple[int, Any] | None = None  # of a cycle ago: it is now that it takes its bank
         seen = {"vector refused": 0, "store refused": 0, "load refused": 0, "granted": 0}
+        if config.joins_rows:
+            seen["joined"] = 0
         if config.compact:
             seen["store beside a window"] = 0
         for cycle in range(CYCLES):
@@ -42,23 +50,37 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
                     assert ctx.get(data) == value, f"cycle {cycle}"
             due = [entry for entry in due if entry[0] > cycle]
 
-            wanted = rng.permutation(banks)[:SEGMENTS]
+            wanted = rng.permutation(banks)[: array_lines(config)]
+            joined = config.joins_rows and bool(rng.random() < 0.3)
+            if joined:
+                # Lines 2 and 3 are two banks further than 0 and 1.
+                wanted = (rng.integers(0, banks) + np.array([0, 1, 2, 3])) % banks
             busy = set()
             asked: list[int | None] = []
-            for s in range(SEGMENTS):
-                asks = bool(rng.random() < 0.4)
+            for s in range(array_lines(config)):
+                asks = joined or (s < SEGMENTS and bool(rng.random() < 0.4))
                 number = int(rng.integers(0, lines // banks)) * banks + int(wanted[s])
                 ctx.set(dut.array.bank[s], asks << number % banks)
                 ctx.set(dut.array.line[s], number)
                 asked.append(number if asks else None)
                 if asks:
                     busy.add(number % banks)
-                    due.append((cycle + 2, dut.array.data[s], line(number)))
+                    if s < SEGMENTS and not joined:
+                        due.append((cycle + 2, dut.array.data[s], line(number)))
+            belows.append(rng.integers(0, 2, 2 * size) * joined)
+            if config.joins_rows:
+                ctx.set(dut.array.below, sum(int(bit) << i for i, bit in enumerate(belows.pop(0))))
             offsets.append(int(rng.integers(0, size)))
             ctx.set(dut.array.offset, offsets.pop(0))
             begin, end = asked[:2]
             if begin is not None and end is not None:
                 window_lines = line(begin) | line(end) << 8 * size
+                if joined:
+                    own = pair(begin, end)
+                    under = pair(asked[2], asked[3])
+                    both = np.where(belows[-1] == 1, under, own).astype(np.uint8)
+                    window_lines = int.from_bytes(both.tobytes(), "little")
+                    seen["joined"] += 1
                 expected = window_lines >> 8 * offsets[-1] & (1 << 8 * size) - 1
                 due.append((cycle + 3, dut.array.window, expected))
 

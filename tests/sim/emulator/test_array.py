@@ -23,11 +23,13 @@ from celosia.hw.contract.isa import (
     Vector,
     VectorOp,
 )
+from celosia.hw.contract.legal import field_problem
+from celosia.hw.contract.regs import ErrorCause
 from celosia.sim.emulator.array import conv_tile
 from celosia.sim.emulator.machine import Emulator, EmulatorFault
 from celosia.sim.golden import operators as golden
 
-from tests.kit.layers import convolution
+from tests.kit.layers import convolution, joined
 
 Int8 = npt.NDArray[np.int8]
 
@@ -99,6 +101,60 @@ def test_window_mode_equals_the_definition(name: str, packed: bool, case: dict[s
         np.testing.assert_array_equal(sums[..., :out_channels], layer.expected)
 
 
+JOINED_CASES: list[dict[str, Any]] = [
+    {"shape": (9, 9, 3), "kernel": (8, 3, 3), "strides": (2, 2), "padding": "SAME"},
+    {"shape": (9, 8, 1), "kernel": (9, 5, 4), "strides": (1, 2), "padding": "SAME"},
+    {"shape": (12, 6, 1), "kernel": (4, 10, 4), "strides": (2, 2), "padding": 3},
+    {"shape": (7, 6, 5), "kernel": (17, 3, 2), "strides": (1, 1), "padding": "VALID"},
+]
+
+
+@pytest.mark.parametrize("name", ["base", "large"])
+@pytest.mark.parametrize("case", JOINED_CASES)
+def test_joined_rows_equal_the_definition(name: str, case: dict[str, Any]) -> None:
+    config = preset(name)
+    rng = np.random.default_rng(1)
+    out_channels, *kernel = case["kernel"]
+    layer = joined(
+        config,
+        rng,
+        size=case["shape"],
+        out_channels=out_channels,
+        kernel=(kernel[0], kernel[1]),
+        strides=case["strides"],
+        padding=case["padding"],
+    )
+    lines = layer.wgt.reshape(-1, config.cols)
+    for tile_rows in (1, 3):
+        emulator = noisy(config, rng)
+        emulator.act[:] = layer.act.view(np.uint8)
+        emulator.wgt[4 : 4 + len(lines)] = lines
+        conv = replace(layer.command, tile_rows=tile_rows, wgt_addr=4)
+        sums = accumulators(emulator, Conv.decode(conv.encode()))  # type: ignore[arg-type]
+        np.testing.assert_array_equal(sums[..., :out_channels], layer.expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("base", {"row_pitch": 24}),
+        ("base", {"row_pitch": 48, "step_kx": 0}),
+        ("base", {"row_pitch": 48, "n_ky": 2}),
+        ("base", {"row_pitch": 48, "n_kx": 2}),
+        ("tiny", {"row_pitch": 48}),
+    ],
+)
+def test_joined_rows_that_no_machine_reads_are_illegal(name: str, changes: dict[str, int]) -> None:
+    layer = joined(
+        preset("base"), np.random.default_rng(1), size=(6, 6, 3), out_channels=8, kernel=(3, 3),
+        strides=(1, 1), padding="VALID",
+    )  # fmt: skip
+    problem = field_problem(replace(layer.command, **changes), preset(name))
+    assert problem is not None
+    assert problem[0] is ErrorCause.ILLEGAL_FIELD
+    assert "JOINED" in problem[1]
+
+
 def depthwise_conv(
     config: NpuConfig,
     shape: tuple[int, int, int],
@@ -134,7 +190,7 @@ def depthwise_conv(
         for oc in range(n_oc):
             lines[oc, :, :kernel_w] = taps[:, :, oc * size : (oc + 1) * size]
     else:
-        ky_rows = config.dw_segments
+        ky_rows = sum(config.segment_taps(s) >= kernel_w for s in range(config.dw_segments))
         n_ky = -(-kernel_h // ky_rows)
         lines = np.zeros((n_oc, n_ky, size, size), np.int8)
         for oc in range(n_oc):

@@ -9,7 +9,7 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Rounding
 from celosia.sw.compiler.arithmetic.fixed import int32_wrap, multiply_by_quantized_multiplier
 from celosia.sw.compiler.arithmetic.ranges import BoolArray, Int64Array, Ranges
-from celosia.sw.compiler.arithmetic.whole import Range
+from celosia.sw.compiler.arithmetic.whole import Range, ceil_div
 from celosia.sw.compiler.ir import ConvOp, Graph, Int8Array
 from celosia.sw.compiler.ops.npu.checks import bad_clamp, is_int8, window_count
 from celosia.sw.compiler.ops.npu.kind import InputLayout, Kind
@@ -19,7 +19,7 @@ from celosia.sw.compiler.ops.npu.window import (
     window_rows,
     with_clamp,
 )
-from celosia.sw.compiler.place.mapping import ROWS_TAPS, conv_axes, map_conv
+from celosia.sw.compiler.place.mapping import ROWS_TAPS, conv_axes, map_conv, may_join
 
 __all__ = ["CONV", "border_classes", "numbers_violation"]
 
@@ -225,7 +225,7 @@ def _odd_rows(op: ConvOp, config: NpuConfig) -> bool:
     """Whether it could read in mode ROWS along the image's rows."""
     return (
         op.depthwise
-        and op.kernel_w <= ROWS_TAPS
+        and ceil_div(op.kernel_w, op.stride_w) <= ROWS_TAPS
         and op.kernel_h > 1
         and op.dilation_h == 1
         and config.dw_segments > 1
@@ -238,7 +238,8 @@ def _stream_costs(
     """Return the positions streamed along rows and along columns, padding included."""
     if not op.depthwise:
         return 0, 0
-    if op.kernel_h > ROWS_TAPS or op.kernel_w == 1 or op.dilation_h > 1 or config.dw_segments == 1:
+    taps = ceil_div(op.kernel_h, op.stride_h)
+    if taps > ROWS_TAPS or op.kernel_w == 1 or op.dilation_h > 1 or config.dw_segments == 1:
         return 0, float("inf")
     axes = conv_axes(op, in_size, out_size)
     along_rows, along_columns = axes[1].stream(0, out_size[1]), axes[0].stream(0, out_size[0])
@@ -246,6 +247,12 @@ def _stream_costs(
         out_size[0] * along_rows[0] + along_rows[1],
         out_size[1] * along_columns[0] + along_columns[1],
     )
+
+
+def _joined_bytes(op: ConvOp, channels: int, config: NpuConfig) -> int:
+    if op.depthwise or channels % config.line_bytes == 0:
+        return 0
+    return op.kernel_w * channels if may_join(op, channels, config) else 0
 
 
 CONV = Kind(
@@ -265,6 +272,7 @@ CONV = Kind(
         stream_costs=_stream_costs,
         # A row of the kernel is one run of bytes only if its columns lie side by side.
         reads_packed=lambda op: not op.depthwise and op.dilation_w == 1,
+        joined_bytes=_joined_bytes,
     ),
     map=map_conv,
 )

@@ -55,11 +55,15 @@ class InputLayout(Generic[O]):
         it cannot, both 0 where it does not mind.
     reads_packed : callable
         Whether pixels may follow one another without padding.
+    joined_bytes : callable
+        From operator, channels and machine: the bytes of kernel rows that it would join if the rows
+        of a packed input are as far apart as that takes; 0 where it gains nothing.
     """
 
     odd_rows: Callable[[O, NpuConfig], bool]
     stream_costs: Callable[[O, Range, Range, NpuConfig], tuple[float, float]]
     reads_packed: Callable[[O], bool]
+    joined_bytes: Callable[[O, int, NpuConfig], int] = lambda op, channels, config: 0
 
 
 def same_positions(op: NpuOp, size: int, wanted: Range) -> Range:
