@@ -35,7 +35,7 @@ __all__ = ["Manner", "Schedule", "schedule_works"]
 
 INPUT_STRIPE_CYCLES = 400
 """A graph input whose load takes longer is loaded in parts, to begin with the first ones."""
-FINE_STRIPE_CYCLES = 100
+FINE_STRIPE_CYCLES = 60
 """The same of `Manner.fine`."""
 MAX_INPUT_STRIPES = 8
 POSTPONED_STRIPES = 3
