@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.array.accumulator import tag_layout
@@ -12,7 +12,7 @@ from celosia.hw.array.streamer import wave_layout
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Mode
 from celosia.hw.fabric.delay import delays, memory_delay
-from celosia.hw.memory.act import SEGMENTS, ArrayRead, array_lines
+from celosia.hw.memory.act import ARRAY_LINES, SEGMENTS, ArrayRead
 from celosia.hw.memory.ports import ADDR_BITS
 
 __all__ = ["Feed", "MemoryFeed"]
@@ -68,7 +68,7 @@ class Feed(Component):
         config = self._config
         offset_bits = (config.line_bytes - 1).bit_length()
         wave = self.wave
-        for s in range(array_lines(config)):
+        for s in range(ARRAY_LINES):
             m.d.comb += [
                 self.act.bank[s].eq(wave.bank[s]),
                 self.act.line[s].eq(wave.addr[s] >> offset_bits),
@@ -146,8 +146,7 @@ class Feed(Component):
         config = self._config
         size = config.line_bytes
         offset_bits = (size - 1).bit_length()
-        count = array_lines(config)
-        banks = [self.act.bank[s] for s in range(count)]
+        banks = [self.act.bank[s] for s in range(ARRAY_LINES)]
         # The fourth line is that behind the third.
         clash = [(banks[a] & banks[b]).any() for a in range(SEGMENTS) for b in range(a)]
         m.d.comb += self.bank_conflict.eq(Cat(clash).any())
@@ -159,25 +158,20 @@ class Feed(Component):
         window = wave.mode == Mode.WINDOW
         # With one segment only a window has a second line.
         of_window = window if config.dw_segments > 1 else 1
-        below = wave.left_below < wave.right_below if config.joins_rows else Const(0)
+        below = wave.inside[1] & (wave.left_below < wave.right_below) & int(config.joins_rows)
         used = [
             some & wave.inside[0] & (~window | (wave.left < in_first)),
             some & Mux(of_window, wave.inside[0] & (wave.right > in_first), wave.inside[1]),
-            Mux(
-                window, wave.inside[1] & below & (wave.left_below < in_first), some & wave.inside[2]
-            )
-            if config.joins_rows
-            else some & wave.inside[2],
+            Mux(window, below & (wave.left_below < in_first), some & wave.inside[2]),
+            below & (wave.right_below > in_first),
         ]
-        if config.joins_rows:
-            used.append(wave.inside[1] & below & (wave.right_below > in_first))
         fetched = []
-        for s in range(count):
+        for s in range(ARRAY_LINES):
             request = Signal(name=f"request_{s}")
             m.d.sync += request.eq(banks[s].any())
             fetched.append(request)
         m.d.sync += self.act_range.eq(0)
-        for s in range(count):
+        for s in range(ARRAY_LINES):
             line = wave.addr[s] >> offset_bits
             # The size is a power of two.
             beyond = line[(config.act_lines - 1).bit_length() :].any()

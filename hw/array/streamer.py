@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.array.accumulator import tag_layout
@@ -10,7 +10,7 @@ from celosia.hw.array.passes import X_BITS, Y_BITS, pass_layout
 from celosia.hw.contract.config import ACT_BANKS, NpuConfig
 from celosia.hw.contract.isa import Conv, Mode
 from celosia.hw.control.decode import command_layout
-from celosia.hw.memory.act import SEGMENTS, array_lines
+from celosia.hw.memory.act import ARRAY_LINES, SEGMENTS
 from celosia.hw.memory.ports import ADDR_BITS, LINE_BITS, bank_of
 
 __all__ = ["Streamer", "wave_layout"]
@@ -19,9 +19,9 @@ __all__ = ["Streamer", "wave_layout"]
 def wave_layout(config: NpuConfig) -> data.StructLayout:
     """Return a wave as it is asked of the activation SRAM.
 
-    Bytes `left` to `right` - 1 of the window are inside the input row, and in a machine that joins
-    rows bytes `left_below` to `right_below` - 1 inside the row below, which `own` bytes and more
-    are of; the others are padding.
+    Bytes `left` to `right` - 1 of the window are inside the input row. In a machine that joins rows
+    bytes from `own` on are of the row below, and bytes `left_below` to `right_below` - 1 are inside
+    it. The others are padding.
     """
     count = unsigned(config.line_bytes.bit_length())
     return data.StructLayout(
@@ -29,16 +29,14 @@ def wave_layout(config: NpuConfig) -> data.StructLayout:
             "valid": unsigned(1),
             "swap": unsigned(1),
             "mode": unsigned(2),
-            "addr": data.ArrayLayout(unsigned(ADDR_BITS), array_lines(config)),
+            "addr": data.ArrayLayout(unsigned(ADDR_BITS), ARRAY_LINES),
             "inside": data.ArrayLayout(unsigned(1), SEGMENTS),  # input row of each segment exists
-            "bank": data.ArrayLayout(unsigned(ACT_BANKS), array_lines(config)),  # of wanted lines
+            "bank": data.ArrayLayout(unsigned(ACT_BANKS), ARRAY_LINES),  # of wanted lines
             "left": count,
             "right": count,
-            **(
-                {"own": count, "left_below": count, "right_below": count}
-                if config.joins_rows
-                else {}
-            ),
+            "own": count,
+            "left_below": count,
+            "right_below": count,
             "tag": tag_layout(config),
         }
     )
@@ -213,7 +211,7 @@ class Streamer(Component):
         joined = joins and (conv.mode == Mode.JOINED)
         window = (conv.mode == Mode.WINDOW) | joined
         segments = self._config.dw_segments
-        addrs = [Signal(ADDR_BITS, name=f"addr_{s}") for s in range(array_lines(self._config))]
+        addrs = [Signal(ADDR_BITS, name=f"addr_{s}") for s in range(ARRAY_LINES)]
         m.d.comb += [
             addrs[0].eq(at.addr),
             # With one segment only a window has a second line.
@@ -222,8 +220,7 @@ class Streamer(Component):
             ),
             addrs[2].eq(at.addr + Mux(joined, conv.row_pitch, conv.row_pitch << 1)),
         ]
-        if joins:
-            m.d.comb += addrs[3].eq(addrs[2] + line_bytes)
+        m.d.comb += addrs[3].eq(addrs[2] + line_bytes if joins else 0)
         to_end = Signal(signed(X_BITS + 1))
         m.d.comb += to_end.eq(conv.row_bytes - at.x)
         own = at.own if joins else line_bytes
@@ -259,6 +256,7 @@ class Streamer(Component):
             inside[0],
             Mux(window, inside[0] & unaligned, rows_mode & inside[1] & int(segments > 1)),
             rows_mode & inside[2] & int(segments > 2),
+            Const(0),
         ]
         if joins:
             below = joined & (at.own != line_bytes) & inside[1]

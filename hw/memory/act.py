@@ -13,10 +13,13 @@ from celosia.hw.fabric.delay import delays
 from celosia.hw.fabric.gating import clock, runs
 from celosia.hw.memory.ports import LINE_BITS, BankRead, LineWrite, WindowRead, WindowWrite, bank_of
 
-__all__ = ["ActSram", "ArrayRead", "SEGMENTS", "SharedActSram", "array_lines"]
+__all__ = ["ARRAY_LINES", "ActSram", "ArrayRead", "SEGMENTS", "SharedActSram"]
 
 SEGMENTS = 3
-"""Lines that the array may ask for in one cycle, if they are not of a joined window."""
+"""Rows of pixels that the array may ask for in one cycle: each is a line."""
+
+ARRAY_LINES = ACT_BANKS
+"""Lines that it may ask for: a joined window has two of each of two rows."""
 
 
 READ_CYCLES = 3
@@ -27,28 +30,21 @@ WRITE_CYCLES = 2
 """Cycles that a result takes before the one in which the memory takes it."""
 
 
-def array_lines(config: NpuConfig) -> int:
-    """Return how many lines the array may ask for in one cycle."""
-    return ACT_BANKS if config.joins_rows else SEGMENTS
-
-
 class ArrayRead(Signature):
-    """The array's read port: lines of different banks, never refused.
-
-    There are three, or four in a machine that joins rows (:func:`array_lines`).
+    """The array's read port: up to four lines of different banks, never refused.
 
     Members
     -------
-    bank : Out(act_banks) x lines
+    bank : Out(act_banks) x 4
         One bit: the bank of line s, which is wanted. None: it is not. Two wanted lines of one bank
-        are the requester's error.
-    line : Out(16) x lines
+        are the requester's error. The fourth is wanted in a machine that joins rows only.
+    line : Out(16) x 4
         Its address.
     offset : Out(range(line_bytes))
         Byte of line 0 at which the window begins. It is looked at 2 cycles after the request.
     below : Out(2 * line_bytes)
         Which bytes of lines 0 and 1 come from lines 2 and 3 instead, which are then two banks
-        further. It is looked at with `offset`. In a machine that joins rows only.
+        further. It is looked at with `offset`, in a machine that joins rows.
     data : In(8 * line_bytes) x 3
         The line, exactly 2 cycles after the request.
     window : In(8 * line_bytes)
@@ -58,10 +54,10 @@ class ArrayRead(Signature):
     def __init__(self, config: NpuConfig) -> None:
         super().__init__(
             {
-                "bank": Out(config.act_banks).array(array_lines(config)),
-                "line": Out(LINE_BITS).array(array_lines(config)),
+                "bank": Out(config.act_banks).array(ARRAY_LINES),
+                "line": Out(LINE_BITS).array(ARRAY_LINES),
                 "offset": Out(range(config.line_bytes)),
-                **({"below": Out(2 * config.line_bytes)} if config.joins_rows else {}),
+                "below": Out(2 * config.line_bytes),
                 "data": In(8 * config.line_bytes).array(SEGMENTS),
                 "window": In(8 * config.line_bytes),
             }
@@ -186,7 +182,7 @@ class ActSram(Component):
             of_store = Array([store_line, store_next])[store_next[:bank_bits] == b] >> bank_bits
             chosen = Mux(by_others[b], 0, of_store)
             chosen |= Mux(self.vector.bank[b] & ~by_array[b], self.vector.line >> bank_bits, 0)
-            for s in range(array_lines(config)):
+            for s in range(ARRAY_LINES):
                 chosen |= Mux(self.array.bank[s][b], self.array.line[s] >> bank_bits, 0)
             m.d.comb += port.read_addr.eq(chosen[:row])
 

@@ -35,6 +35,7 @@ from celosia.sw.compiler.passes.fold_channels import fold_channels
 from celosia.sw.compiler.passes.fold_input import fold_input
 from celosia.sw.compiler.passes.fold_output import fold_output
 from celosia.sw.compiler.passes.one_sample import one_sample
+from celosia.sw.compiler.passes.pack_image import pack_image
 from celosia.sw.compiler.passes.shorten_moves import shorten_moves
 from celosia.sw.compiler.passes.split_large import split_large
 from celosia.sw.compiler.passes.stack_samples import stack_samples
@@ -235,6 +236,7 @@ def compile_graph(
     graphs = [graph]
     if not keep_tensors:
         graphs.append(fold_output(graph, config))
+        graphs += [pack_image(one, config) for one in graphs]
     graphs += [fold_input(one, config) for one in graphs]
     graphs = list(dict.fromkeys(graphs))
     for one in graphs[1:]:

@@ -175,10 +175,10 @@ class BrokenStreams:
 
     def _illegal_modes(self) -> Iterator[Case]:
         data = with_field(bad(self.conv), "mode", 3)
-        yield "Conv: unknown mode", [data], "ILLEGAL_FIELD", 2
+        yield "Conv: joined rows in the same banks", [data], "ILLEGAL_FIELD", 2
         # What is illegal comes before what is too much.
         data = with_field(bad(self.conv, out_w=200, row_len=200), "mode", 3)
-        yield "Conv: unknown mode of a large tile", [data], "ILLEGAL_FIELD", 2
+        yield "Conv: joined rows of a large tile", [data], "ILLEGAL_FIELD", 2
         yield "Conv: odd line of weights", [bad(self.conv, wgt_addr=1)], "ILLEGAL_FIELD", 2
         for name, vector in (
             ("ADD: a pair", bad(self.add, pair=1)),

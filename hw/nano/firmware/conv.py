@@ -60,7 +60,7 @@ class Convolutions:
         a.bits_and(1)
         a.emit(Op.JUMP_NONZERO, s.fail(ErrorCause.ILLEGAL_FIELD))
         a.load(f["mode"])
-        a.sub(len(Mode))
+        a.sub(int(Mode.JOINED))
         a.emit(Op.JUMP_POSITIVE, s.fail(ErrorCause.ILLEGAL_FIELD))
         self._tile_rows(f, f["out_h"])
         a.multiply(None, f["out_w"], In.PRODUCT_LOW)

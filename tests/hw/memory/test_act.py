@@ -9,7 +9,7 @@ import pytest
 from amaranth.sim import Simulator
 from celosia.hw import parts
 from celosia.hw.contract.config import PRESETS, NpuConfig
-from celosia.hw.memory.act import SEGMENTS, array_lines
+from celosia.hw.memory.act import ARRAY_LINES, SEGMENTS
 
 CYCLES = 1500
 
@@ -50,14 +50,14 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
                     assert ctx.get(data) == value, f"cycle {cycle}"
             due = [entry for entry in due if entry[0] > cycle]
 
-            wanted = rng.permutation(banks)[: array_lines(config)]
+            wanted = rng.permutation(banks)[:ARRAY_LINES]
             joined = config.joins_rows and bool(rng.random() < 0.3)
             if joined:
                 # Lines 2 and 3 are two banks further than 0 and 1.
                 wanted = (rng.integers(0, banks) + np.array([0, 1, 2, 3])) % banks
             busy = set()
             asked: list[int | None] = []
-            for s in range(array_lines(config)):
+            for s in range(ARRAY_LINES):
                 asks = joined or (s < SEGMENTS and bool(rng.random() < 0.4))
                 number = int(rng.integers(0, lines // banks)) * banks + int(wanted[s])
                 ctx.set(dut.array.bank[s], asks << number % banks)
@@ -68,8 +68,7 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
                     if s < SEGMENTS and not joined:
                         due.append((cycle + 2, dut.array.data[s], line(number)))
             belows.append(rng.integers(0, 2, 2 * size) * joined)
-            if config.joins_rows:
-                ctx.set(dut.array.below, sum(int(bit) << i for i, bit in enumerate(belows.pop(0))))
+            ctx.set(dut.array.below, sum(int(bit) << i for i, bit in enumerate(belows.pop(0))))
             offsets.append(int(rng.integers(0, size)))
             ctx.set(dut.array.offset, offsets.pop(0))
             begin, end = asked[:2]
