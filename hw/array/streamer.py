@@ -260,7 +260,8 @@ class Streamer(Component):
         ]
         if joins:
             below = joined & (at.own != line_bytes) & inside[1]
-            reads = [*reads[:2], reads[2] | below, below & unaligned]
+            # Its second line always: that is how the memory knows a joined window.
+            reads = [*reads[:2], reads[2] | below, below]
             self._elaborate_below(m, at, to_end)
         for s, read in enumerate(reads):
             m.d.sync += wave.bank[s].eq(Mux(go & read, bank_of(addrs[s][offset_bits:]), 0))

@@ -297,7 +297,7 @@ class NpuConfig:
     @property
     def joins_rows(self) -> bool:
         """Whether a window may end in the next input row (mode JOINED): it takes four lines."""
-        return not self.firmware and not self.parts & {Part.ONE_SEGMENT, Part.SHARED_ACT_PORTS}
+        return not self.firmware and Part.ONE_SEGMENT not in self.parts
 
     @property
     def macs_per_cycle(self) -> int:

@@ -115,8 +115,7 @@ class Part(Enum):
         " of the banks, and one register feeds the writes of all banks.",
         saves="The ways of two readers out of four banks, and the write registers of three banks.",
         costs="The vector engine waits while the array reads three lines; a store waits while it"
-        " reads a window, unless the word is in a line of another bank. There is no mode JOINED,"
-        " whose windows take four lines.",
+        " reads a window, unless the word is in a line of another bank.",
     )
     PLAIN_OUTPUTS = Variant(
         does="The output registers of the weight and parameter memories have no reset.",

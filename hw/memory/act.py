@@ -150,14 +150,14 @@ class ActSram(Component):
         m.d[self._read_clock] += window.eq(lines)
         return window
 
-    def _of_window(self, s: int, outputs: Array, bank: Value) -> list[Value]:
+    def _of_window(self, s: int, outputs: Array, bank: Value, below: Value) -> list[Value]:
         """Return the bytes of line s of a window's two, each from its own row."""
         if not self._config.joins_rows:
             return [self.array.data[s]]
         size = self._config.line_bytes
         found = []
         for i in range(size):
-            own = bank ^ Cat(Const(0, 1), self.array.below[s * size + i])
+            own = bank ^ Cat(Const(0, 1), below[s * size + i])
             found.append(outputs[own][8 * i : 8 * i + 8])
         return found
 
@@ -192,7 +192,7 @@ class ActSram(Component):
             bank = self._late(m, self.array.line[s][:bank_bits], f"array_bank{s}")
             m.d.comb += self.array.data[s].eq(outputs[bank])
             if s < 2:
-                pair += self._of_window(s, outputs, bank)
+                pair += self._of_window(s, outputs, bank, self.array.below)
         bank = self._late(m, self.vector.line[:bank_bits], "vector_bank")
         m.d.comb += [
             self.array.window.eq(self._cut(m, Cat(pair), self.array.offset, "array_window")),
@@ -309,7 +309,7 @@ class SharedActSram(ActSram):
         in_word, word = store_offset[:word_bits], store_offset[word_bits:]
         others = self.array.bank[2] | self.vector.bank
         m.d.comb += [
-            of_window.eq(self.array.bank[0] | self.array.bank[1]),
+            of_window.eq(self.array.bank[0] | self.array.bank[1] | self.array.bank[3]),
             windows.eq(of_window.any()),
             third.eq(self.array.bank[2].any()),
             self.vector.gnt.eq(~third & ~(self.vector.bank & of_window).any()),
@@ -324,21 +324,27 @@ class SharedActSram(ActSram):
             Mux(windows, self.array.line[1], store_line + 1),
             Mux(third, self.array.line[2], Mux(as_word, store_line, self.vector.line)),
         ]
+        fourth = self.array.bank[ARRAY_LINES - 1] if config.joins_rows else Const(0, banks)
         # The bank that each is read from. What nobody has asked for, or been granted, may be read.
         first = Mux(windows, self.array.bank[0], bank_of(store_line))
         alone = self.vector.bank | Mux(as_word, self.store.banks, 0)
         others = Mux(third, self.array.bank[2], alone & ~of_window)
         for b, port in enumerate(self._banks):
             chosen = Mux(others[b], lines[2], Mux(first[b], lines[0], lines[1]))
+            chosen = Mux(fourth[b], self.array.line[ARRAY_LINES - 1], chosen)
             m.d.comb += port.read_addr.eq(chosen >> bank_bits)
 
         outputs = self._outputs(m)
+        of_array = self._late(m, windows, "windows")
+        below = self.array.below & of_array.replicate(2 * config.line_bytes)
+        pair: list[Value] = []
         for s in range(SEGMENTS):
             bank = self._late(m, lines[s][:bank_bits], f"bank_of_{s}")
             m.d.comb += self.array.data[s].eq(outputs[bank])
-        of_array = self._late(m, windows, "windows")
+            if s < 2:
+                pair += self._of_window(s, outputs, bank, below)
         offset = Mux(of_array, self.array.offset, self._late(m, store_offset, "store_offset"))
-        window = self._cut(m, Cat(self.array.data[0], self.array.data[1]), offset, "window")
+        window = self._cut(m, Cat(pair), offset, "window")
         # A line is there a cycle earlier than a window.
         word_data = Signal(config.bus_bits, reset_less=True)
         is_word = Signal(reset_less=True)

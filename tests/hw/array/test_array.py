@@ -141,7 +141,11 @@ CONFIGS = [
 ]
 
 
-JOINING = [CONFIGS[0].with_(compact=False, lanes=None), *CONFIGS[1:]]
+JOINING = [
+    CONFIGS[0].with_(compact=False, lanes=None),
+    *CONFIGS[1:],
+    CONFIGS[1].with_(compact=("MEMORY_DELAYS", "SHARED_ACT_PORTS")),
+]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.rows}x{c.cols}")
@@ -169,7 +173,7 @@ def test_convolution_equals_the_definition(config: NpuConfig, seed: int) -> None
     np.testing.assert_array_equal(got, layer.expected)
 
 
-@pytest.mark.parametrize("config", JOINING, ids=lambda c: f"{c.rows}x{c.cols}")
+@pytest.mark.parametrize("config", JOINING, ids=["4x4", "8x8", "16x16", "8x8 with small parts"])
 @pytest.mark.parametrize("seed", range(5))
 def test_joined_rows_equal_the_definition(config: NpuConfig, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -167,3 +167,8 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
 @pytest.mark.parametrize("seed", range(2))
 def test_all_ports_at_once(name: str, seed: int) -> None:
     random_traffic(PRESETS[name].with_(act_bytes=1024), seed)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_shared_ports_with_joined_windows(seed: int) -> None:
+    random_traffic(PRESETS["base"].with_(act_bytes=1024, compact=("SHARED_ACT_PORTS",)), seed)
