@@ -46,7 +46,7 @@ class ArrayRead(Signature):
         Which bytes of lines 0 and 1 come from lines 2 and 3 instead, which are then two banks
         further. It is looked at with `offset`, in a machine that joins rows.
     data : In(8 * line_bytes) x 3
-        The line, exactly 2 cycles after the request.
+        The line, exactly 2 cycles after the request; bytes of others where `below` says so.
     window : In(8 * line_bytes)
         As many bytes of lines 0 and 1 as a line has, exactly 3 cycles after the request.
     """
@@ -150,16 +150,17 @@ class ActSram(Component):
         m.d[self._read_clock] += window.eq(lines)
         return window
 
-    def _of_window(self, s: int, outputs: Array, bank: Value, below: Value) -> list[Value]:
-        """Return the bytes of line s of a window's two, each from its own row."""
-        if not self._config.joins_rows:
-            return [self.array.data[s]]
+    def _line(self, s: int, outputs: Array, bank: Value, below: Value) -> Value:
+        """Return line s as it comes; of a window's two lines each byte is of its own row."""
+        if s > 1 or not self._config.joins_rows:
+            line: Value = outputs[bank]
+            return line
         size = self._config.line_bytes
         found = []
         for i in range(size):
             own = bank ^ Cat(Const(0, 1), below[s * size + i])
             found.append(outputs[own][8 * i : 8 * i + 8])
-        return found
+        return Cat(found)
 
     def _elaborate_reads(self, m: Module) -> None:
         """Give everyone ways of their own out of the banks."""
@@ -190,9 +191,9 @@ class ActSram(Component):
         pair: list[Value] = []
         for s in range(SEGMENTS):
             bank = self._late(m, self.array.line[s][:bank_bits], f"array_bank{s}")
-            m.d.comb += self.array.data[s].eq(outputs[bank])
-            if s < 2:
-                pair += self._of_window(s, outputs, bank, self.array.below)
+            line = self._line(s, outputs, bank, self.array.below)
+            m.d.comb += self.array.data[s].eq(line)
+            pair += [line] if s < 2 else []
         bank = self._late(m, self.vector.line[:bank_bits], "vector_bank")
         m.d.comb += [
             self.array.window.eq(self._cut(m, Cat(pair), self.array.offset, "array_window")),
@@ -340,9 +341,9 @@ class SharedActSram(ActSram):
         pair: list[Value] = []
         for s in range(SEGMENTS):
             bank = self._late(m, lines[s][:bank_bits], f"bank_of_{s}")
-            m.d.comb += self.array.data[s].eq(outputs[bank])
-            if s < 2:
-                pair += self._of_window(s, outputs, bank, below)
+            line = self._line(s, outputs, bank, below)
+            m.d.comb += self.array.data[s].eq(line)
+            pair += [line] if s < 2 else []
         offset = Mux(of_array, self.array.offset, self._late(m, store_offset, "store_offset"))
         window = self._cut(m, Cat(pair), offset, "window")
         # A line is there a cycle earlier than a window.
