@@ -272,8 +272,14 @@ class Bench:
         if phases.weights is not None:
             self._run(phases.weights, inputs, 1)
             loaded = _loaded_bytes(phases.weights)
-        interval_cycles = inputs_at_once if piece.begins else 1
+        # A first layer that loads its own weights fills the bus with them, which are everybody's:
+        # there the others' inputs come on top.
+        shares_bus = piece.begins and phases.weights is not None
+        interval_cycles = inputs_at_once if shares_bus else 1
         cycles, words, outputs = self._run(phases.layer, inputs, interval_cycles)
+        if piece.begins and not shares_bus:
+            size_bytes = sum(values.nbytes for values in inputs.values())
+            cycles += (inputs_at_once - 1) * ceil_div(size_bytes, self.config.bus_bytes)
         if phases.output is not None:
             _, _, outputs = self._run(phases.output, inputs, 1)
         (values,) = outputs.values()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -284,40 +285,24 @@ def best_choice(
     """
     known: Lines = {}
 
-    def improved(choice: list[str], *, resident: bool) -> list[str]:
-        def total(choice: Sequence[str]) -> int:
-            return network_cycles(
-                network,
-                choice,
-                config,
-                arrays=arrays,
-                start_cycles=0,
-                resident=resident,
-                lines=known,
-            ).total
-
-        return _improved(choice, names, total)
+    def total(choice: Sequence[str], *, resident: bool = resident) -> int:
+        return network_cycles(
+            network,
+            choice,
+            config,
+            arrays=arrays,
+            start_cycles=0,
+            resident=resident,
+            lines=known,
+        ).total
 
     fastest = [min(names, key=lambda name: splits[name].cycles) for splits in network.splits]
     starts = [fastest, *([name] * len(fastest) for name in names)]
-    found = [improved(start, resident=True) for start in starts]
+    found = [_improved(start, names, partial(total, resident=True)) for start in starts]
     if not resident:
         # Where the bus decides, many choices are alike: begin with good ones without it as well.
-        found = [improved(start, resident=False) for start in (*starts, *found)]
-    return min(
-        found,
-        key=lambda choice: (
-            network_cycles(
-                network,
-                choice,
-                config,
-                arrays=arrays,
-                start_cycles=0,
-                resident=resident,
-                lines=known,
-            ).total
-        ),
-    )
+        found = [_improved(start, names, total) for start in (*starts, *found)]
+    return min(found, key=total)
 
 
 def _improved(

@@ -79,7 +79,7 @@ class Split:
 
 
 def _bounds(size: int, parts: int) -> list[Range]:
-    """Return where each part begins and ends; the first are the larger ones."""
+    """Return where each part begins and ends."""
     ends = [ceil_div(size * number, parts) for number in range(parts + 1)]
     return list(zip(ends[:-1], ends[1:], strict=True))
 

@@ -127,7 +127,7 @@ def _organisations(
         (f"{BEST} of {splits[0].arrays}", splits[0].arrays, [split.name for split in splits])
         for splits in (TWO, FOUR)
     ]
-    for name, arrays, names in plans:
+    for title, arrays, names in plans:
         entry: dict[str, Any] = {"arrays": arrays}
         for kind, resident in (("loaded", False), ("resident", True)):
             choice = best_choice(network, names, array, arrays=arrays, resident=resident)
@@ -144,6 +144,6 @@ def _organisations(
                 entry[kind]["units"] = [
                     [choice[first], count] for first, count in units(network, choice)
                 ]
-            say(f"  {name}, weights {kind}: {cycles.total:,}, {cycles.ideal / cycles.total:.1%}")
-        result[name] = entry
+            say(f"  {title}, weights {kind}: {cycles.total:,}, {cycles.ideal / cycles.total:.1%}")
+        result[title] = entry
     return result
