@@ -234,12 +234,23 @@ class Bench:
         """Return whether each array computes what it needs for a layer in the one before it."""
         if one.output not in other.inputs:
             return False
-        place = other.inputs.index(one.output)
+        graph, place = network.graph, other.inputs.index(one.output)
+        shared = [
+            (one.inputs.index(name), other.inputs.index(name))
+            for name in set(one.inputs) & set(other.inputs)
+        ]
         first, second = (self._regions(network, work, split) for work in (one, other))
-        return all(
-            there is None or here == needed_region(network.graph, other, place, there)
-            for here, there in zip(first, second, strict=True)
-        )
+        for here, there in zip(first, second, strict=True):
+            if there is None:
+                continue
+            if here is None or here != needed_region(graph, other, place, there):
+                return False
+            # What both read they read the same part of.
+            for mine, yours in shared:
+                part = needed_region(graph, other, yours, there)
+                if needed_region(graph, one, mine, here) != part:
+                    return False
+        return True
 
     def _split(
         self, network: Network, works: Sequence[Work], split: Split, samples: int = 1
