@@ -190,14 +190,14 @@ class _Timeline:
         begin: int | None = None
         for _ in range(layer.chunks):
             there = self._load(words / layer.chunks, size_bytes // layer.chunks)
-            time = max(time, math.ceil(there))
+            time = max(time, _whole_cycles(there))
             begin = time if begin is None else begin
             time += layer.cycles / layer.chunks
             self._chunks[-1] = (size_bytes // layer.chunks, time)
         if own_words := sum(own for _, own in stripes.values()):
             assert begin is not None
             self._bus = max(self._bus, begin + own_words)
-        self.now = math.ceil(time)
+        self.now = _whole_cycles(time)
         return self.now - ready - layer.cycles
 
     def _load(self, words: float, size_bytes: int) -> float:
@@ -214,6 +214,11 @@ class _Timeline:
             return 0 if self._resident else self._bus
         self._bus = max(self._bus, free) + words
         return self._bus + LATENCY_CYCLES
+
+
+def _whole_cycles(cycles: float) -> int:
+    """Return the next whole cycle; thirds of a layer add up to the layer."""
+    return math.ceil(cycles - 1e-6)
 
 
 def exchanged_lines(network: Network, index: int, choice: Sequence[str], config: NpuConfig) -> int:
