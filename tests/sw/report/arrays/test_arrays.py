@@ -221,7 +221,7 @@ def test_lines_of_others_are_counted(measured: Network) -> None:
 
 def _layer(cycles: int, words: int, weight_bytes: int, chunks: int = 1) -> dict[str, SplitCycles]:
     piece = PieceCycles(cycles=cycles, weight_words=words, weight_bytes=weight_bytes, bus_words=0)
-    region = Region((0, 1), (0, 16))
+    region = Region((0, 100), (0, 24))  # all of any tensor of the network
     return {"1x1": SplitCycles(regions=[region], pieces=[piece], chunks=chunks)}
 
 
