@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from celosia.sw.docgen.arrays import arrays_figure, arrays_table
 from celosia.sw.docgen.cycles import cycle_figure, cycle_table, field_table
 from celosia.sw.docgen.energy import energy_block, energy_figure
 from celosia.sw.docgen.fpga import fpga_figure, fpga_table
@@ -52,6 +53,8 @@ class Figures:
             return cycle_table(self.sources.cycles, rest)
         if kind == "energy":
             return energy_block(self.sources, rest)
+        if kind == "arrays":
+            return arrays_table(self.sources, rest)
         if kind == "walk":
             return walk_block(self.sources, rest)
         if name == "field":
@@ -74,5 +77,7 @@ class Figures:
             return cycle_figure(self.sources.cycles, words)
         if words[0] == "energy":
             return energy_figure(self.sources, words)
+        if words[0] == "arrays":
+            return arrays_figure(self.sources, words)
         with _extras():
             return fpga_figure(self.sources, words)
