@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from celosia.boards.fpga.pll import PLANNERS, Pll, plan_ecp5
 from celosia.boards.fpga.tools import FpgaToolError
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.system.sdram_timing import SdramChip
@@ -36,6 +37,12 @@ class BoardMemory:
         bytes. It may request pins.
     sdram : SdramChip, optional
         The chip, if it is one.
+    clock_hz : int
+        Highest clock, if it has its own: `first_cycles` and `port_bits` are in its cycles.
+    crossing_cycles : int
+        Of the design, from one clock to the other and back.
+    lost : float
+        Part of the time that it gives no bits in a long transfer: refreshes and new rows.
     on_chip : bool
         It is made of the FPGA's own memories, so that another size can be chosen.
     """
@@ -46,17 +53,14 @@ class BoardMemory:
     port_bits: int = 0
     make: Callable[[Board, NpuConfig, int, int], Any]
     sdram: SdramChip | None = None
+    clock_hz: int = 0
+    crossing_cycles: int = 0
+    lost: float = 0.0
     on_chip: bool = False
 
-    def interval_cycles(self, config: NpuConfig) -> int:
-        """Return the cycles from one bus word to the next."""
-        if not self.port_bits:
-            return 1
-        return max(1, -(-config.bus_bits // self.port_bits))
-
-    def latency_cycles(self, config: NpuConfig) -> int:
-        """Return the cycles from the acceptance of a request to its answer."""
-        return self.first_cycles + self.interval_cycles(config) - 1
+    def port_cycles(self, config: NpuConfig) -> int:
+        """Return the cycles of the memory from one bus word to the next, if nothing is lost."""
+        return max(1, -(-config.bus_bits // self.port_bits)) if self.port_bits else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +120,37 @@ class Board:
     tool_options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     remark: str = ""
     local_memory: Callable[[NpuConfig], Any] | None = None
+
+    def plan_clocks(self, clock_hz: int) -> Pll:
+        """Return the setting of the clock generator for a clock of the design, and the memory's.
+
+        Raises
+        ------
+        CelosiaError
+            If it cannot be made.
+        """
+        if self.memory.clock_hz:
+            return plan_ecp5(self.input_hz, clock_hz, self.memory.clock_hz)
+        return PLANNERS[self.family](self.input_hz, clock_hz)
+
+    def memory_hz(self, clock_hz: int) -> int:
+        """Return the clock of the memory beside one of the design; 0 if it has none of its own."""
+        return round(self.plan_clocks(clock_hz).memory_hz) if self.memory.clock_hz else 0
+
+    def interval_cycles(self, config: NpuConfig, clock_hz: int) -> float:
+        """Return the cycles of the design from one bus word to the next in a long transfer."""
+        ratio = self._ratio(clock_hz)
+        return max(1.0, self.memory.port_cycles(config) * ratio / (1 - self.memory.lost))
+
+    def latency_cycles(self, config: NpuConfig, clock_hz: int) -> int:
+        """Return the cycles of the design from the acceptance of a request to its answer."""
+        memory = self.memory
+        cycles = memory.first_cycles + memory.port_cycles(config) - 1
+        return round(cycles * self._ratio(clock_hz)) + memory.crossing_cycles
+
+    def _ratio(self, clock_hz: int) -> float:
+        """Return the cycles of the design in one of the memory."""
+        return clock_hz / (self.memory_hz(clock_hz) or clock_hz)
 
     def make_platform(self) -> Any:
         """Return a new Amaranth platform.

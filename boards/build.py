@@ -15,7 +15,6 @@ from typing import Any
 
 from celosia.boards.board import Board
 from celosia.boards.fpga.flows import CELLS, FLOWS, NETLIST, TIMING, Flow
-from celosia.boards.fpga.pll import PLANNERS
 from celosia.boards.fpga.report import BuildReport, read_clocks, read_utilisation
 from celosia.boards.fpga.tools import YOSYS, FpgaToolError, find_tool, run_fpga_tool
 from celosia.boards.identity import identity_of
@@ -122,7 +121,7 @@ class BuildRequest:
         memory_bytes = self.memory_bytes or self.board.memory.bytes
         # What the PLL makes, which may be a little off what is wanted.
         wanted_hz = self.clock_hz or self.board.clock_hz
-        pll = PLANNERS[self.board.family](self.board.input_hz, wanted_hz)
+        pll = self.board.plan_clocks(wanted_hz)
         return identity_of(
             self.board, self.config, clock_hz=round(pll.output_hz), memory_bytes=memory_bytes
         )

@@ -6,13 +6,14 @@ from typing import Any
 
 from amaranth.hdl import ClockDomain, Module, Signal
 from amaranth.lib import io
+from amaranth.lib.cdc import ResetSynchronizer
 from amaranth.lib.wiring import Component, connect
 from celosia.boards.board import Board
 from celosia.boards.fpga.clocking import BoardClock
-from celosia.boards.fpga.pll import PLANNERS
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.uart import Identity
 from celosia.hw.soc import Soc
+from celosia.hw.system.crossing import MEMORY_DOMAIN
 
 __all__ = ["BoardDesign"]
 
@@ -74,10 +75,14 @@ class BoardDesign(Component):
         return make(self._config) if make is not None and self._config.firmware else None
 
     def _make_clocks(self, m: Module, late_phase: float | None) -> None:
-        pll = PLANNERS[self._board.family](self._board.input_hz, self._identity.clock_hz)
+        pll = self._board.plan_clocks(self._identity.clock_hz)
         m.domains.sync = sync = ClockDomain()
         m.submodules.clock = clock = BoardClock(pll, late_phase=late_phase)
         m.d.comb += [sync.clk.eq(clock.clk), sync.rst.eq(clock.rst)]
+        if self._board.memory.clock_hz:
+            m.domains += (memory := ClockDomain(MEMORY_DOMAIN))
+            m.d.comb += memory.clk.eq(clock.memory)
+            m.submodules.memory_reset = ResetSynchronizer(clock.rst, domain=MEMORY_DOMAIN)
         if late_phase is not None:
             m.domains.late = late = ClockDomain(reset_less=True)
             m.d.comb += late.clk.eq(clock.late)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from amaranth.hdl import Const, Module
+from amaranth.hdl import Const, DomainRenamer, Module
 from amaranth.lib import io
 from amaranth.lib.wiring import Component, In, connect, flipped
 from celosia.errors import CelosiaError
 from celosia.hw.bus.ports import initiator_signature
 from celosia.hw.contract.config import NpuConfig
+from celosia.hw.system.crossing import MEMORY_DOMAIN, ClockCrossing
 from celosia.hw.system.sdram import SdramController
 from celosia.hw.system.sdram_timing import SdramChip
 
@@ -21,7 +22,7 @@ CLOCK_OUTPUT_NS = 3.0
 RETURN_NS = 3.0
 """Assumed: from the chip's data pins into the register of the I/O cell."""
 LEAST_MARGIN_NS = 1.0
-PHASES = (0.5, 0.75)
+PHASES = (0.5, 0.75, 0.25)
 """Of the chip's clock, in periods: inverted, or late, which takes an output of the PLL."""
 EXTRA_CYCLES = (0, 1, 2)
 """Cycles beyond the CAS latency after which data may be captured."""
@@ -83,7 +84,7 @@ class BoardSdram(Component):
     difference. The chip's clock comes from such a cell as well, inverted: what the controller
     sends with a rising edge is taken half a period later, in the middle of its time. Where that is
     no good for the data that come back (:func:`best_capture`), the clock of the domain ``late`` is
-    used, three quarters of a period later. ::
+    used, a quarter or three quarters of a period later. ::
 
         sync clock  _/~~~\\___/~~~\\___
         command     -<=======X=======>-
@@ -95,7 +96,9 @@ class BoardSdram(Component):
         Its bus.
     chip : SdramChip
     clock_hz : int
-        Of ``sync``.
+        Of the chip.
+    own_clock : bool
+        Controller and chip are in domain ``memory``, not in ``sync``.
 
     Raises
     ------
@@ -107,8 +110,12 @@ class BoardSdram(Component):
     bus : In(Wishbone)
     """
 
-    def __init__(self, config: NpuConfig, *, chip: SdramChip, clock_hz: int) -> None:
+    def __init__(
+        self, config: NpuConfig, *, chip: SdramChip, clock_hz: int, own_clock: bool = False
+    ) -> None:
         self._chip = chip
+        self._crossing = ClockCrossing(config) if own_clock else None
+        self._domain = MEMORY_DOMAIN if own_clock else "sync"
         self._capture = best_capture(chip, clock_hz)
         self._controller = SdramController(
             config,
@@ -136,8 +143,14 @@ class BoardSdram(Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.controller = controller = self._controller
-        connect(m, flipped(self.bus), controller.bus)
+        controller, domain = self._controller, self._domain
+        m.submodules.controller = DomainRenamer(domain)(controller)
+        if self._crossing is None:
+            connect(m, flipped(self.bus), controller.bus)
+        else:
+            m.submodules.crossing = crossing = self._crossing
+            connect(m, flipped(self.bus), crossing.bus)
+            connect(m, crossing.mem, controller.bus)
         parts = platform.lookup("sdram", 0).ios
         ports = platform.request("sdram", 0, dir={part.name: "-" for part in parts})
         pins = controller.pins
@@ -152,12 +165,15 @@ class BoardSdram(Component):
             ("a", pins.a),
             ("dqm", pins.dqm),
         ):
-            m.submodules[f"pin_{name}"] = buffer = io.FFBuffer("o", getattr(ports, name))
+            m.submodules[f"pin_{name}"] = buffer = io.FFBuffer(
+                "o", getattr(ports, name), o_domain=domain
+            )
             m.d.comb += buffer.o.eq(level)
-        m.submodules.pin_dq = data = io.FFBuffer("io", ports.dq)
+        m.submodules.pin_dq = data = io.FFBuffer("io", ports.dq, i_domain=domain, o_domain=domain)
         m.d.comb += [data.o.eq(pins.dq_o), data.oe.eq(pins.dq_oe), pins.dq_i.eq(data.i)]
         inverted = self.late_phase is None
-        domain = "sync" if inverted else "late"
-        m.submodules.pin_clk = clock = io.DDRBuffer("o", ports.clk, o_domain=domain)
+        m.submodules.pin_clk = clock = io.DDRBuffer(
+            "o", ports.clk, o_domain=domain if inverted else "late"
+        )
         m.d.comb += [clock.o[0].eq(Const(not inverted)), clock.o[1].eq(Const(inverted))]
         return m

@@ -14,8 +14,10 @@ __all__ = ["ULX3S_85F"]
 
 SDRAM = SDRAM_CHIPS["IS42S16160G-7"]
 """Boards come with this one or with a W9825G6KH; it is the slower one in every respect."""
-SDRAM_FIRST_CYCLES = 6
-"""Until the first 16 bits of a word, with CAS latency 2; a test holds it to the controller."""
+SDRAM_HZ = 133_333_333
+"""The fastest at which all waiting times are as short in cycles as the controller provides for."""
+SDRAM_FIRST_CYCLES = 7
+"""Until the first 16 bits of a word, with CAS latency 3; a test holds it to the controller."""
 
 
 def _platform() -> Any:
@@ -27,7 +29,7 @@ def _platform() -> Any:
 def _sdram(board: Board, config: NpuConfig, clock_hz: int, memory_bytes: int) -> Any:
     from celosia.boards.sdram import BoardSdram
 
-    return BoardSdram(config, chip=SDRAM, clock_hz=clock_hz)
+    return BoardSdram(config, chip=SDRAM, clock_hz=board.memory_hz(clock_hz), own_clock=True)
 
 
 ULX3S_85F = Board(
@@ -36,7 +38,7 @@ ULX3S_85F = Board(
     device="LFE5U-85F",
     family="ecp5",
     capacity=capacity_of_ecp5("LFE5U-85F"),
-    config="base",
+    config="ulx3s",
     input_hz=25_000_000,
     clock_hz=80_000_000,
     memory=BoardMemory(
@@ -46,6 +48,9 @@ ULX3S_85F = Board(
         port_bits=16,
         make=_sdram,
         sdram=SDRAM,
+        clock_hz=SDRAM_HZ,
+        crossing_cycles=5,
+        lost=0.03,
     ),
     platform=_platform,
     programmer="ulx3s",

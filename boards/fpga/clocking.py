@@ -36,8 +36,10 @@ class BoardClock(Component):
     -------
     clk : Out(1), rst : Out(1)
         Of the clock domain that the top defines.
+    memory : Out(1)
+        Clock of the memory; stands still if it has none of its own.
     late : Out(1)
-        The same clock, later; stands still unless it is asked for.
+        The memory's clock, or else the design's, later; stands still unless it is asked for.
 
     Raises
     ------
@@ -50,7 +52,7 @@ class BoardClock(Component):
             raise ValueError(f"no late clock from {type(pll).__name__}")
         self._pll = pll
         self._late_phase = late_phase
-        super().__init__({"clk": Out(1), "rst": Out(1), "late": Out(1)})
+        super().__init__({"clk": Out(1), "rst": Out(1), "memory": Out(1), "late": Out(1)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -59,7 +61,7 @@ class BoardClock(Component):
         locked, steady = Signal(), Signal()
         pin = platform.request(platform.default_clk, dir="-")
         if isinstance(self._pll, Ecp5Pll):
-            _ecp5(m, self._pll, pin, self.clk, locked, self.late, self._late_phase)
+            _ecp5(m, self._pll, pin, self, locked, self._late_phase)
         else:
             _PRIMITIVES[type(self._pll)](m, self._pll, pin, self.clk, locked)
         m.d.comb += power_on.clk.eq(self.clk)
@@ -89,23 +91,16 @@ def _ecp5(
     m: Module,
     pll: Ecp5Pll,
     pin: Any,
-    clock: Signal,
+    clocks: Any,
     locked: Signal,
-    late: Signal,
     late_phase: float | None,
 ) -> None:
     feedback = Signal()
-    third: dict[str, Any] = {}
+    more: dict[str, Any] = {}
+    if pll.memory_div:
+        more |= _ecp5_output("CLKOS2", pll.memory_div, (pll.memory_div - 1, 0), clocks.memory)
     if late_phase is not None:
-        cphase, fphase = pll.phase_of(late_phase)
-        third = {
-            "p_CLKOS2_ENABLE": "ENABLED",
-            "p_CLKOS2_DIV": pll.clkos_div,
-            "p_CLKOS2_CPHASE": cphase,
-            "p_CLKOS2_FPHASE": fphase,
-            "i_ENCLKOS2": Const(0),
-            "o_CLKOS2": late,
-        }
+        more |= _ecp5_output("CLKOS3", pll.late_div, pll.phase_of(late_phase), clocks.late)
     m.submodules.pll = Instance(
         "EHXPLLL",
         # Analog settings as the vendor's and Project Trellis's generators have them.
@@ -137,10 +132,22 @@ def _ecp5(
         i_ENCLKOP=Const(0),
         i_ENCLKOS=Const(0),
         o_CLKOP=feedback,
-        o_CLKOS=clock,
+        o_CLKOS=clocks.clk,
         o_LOCK=locked,
-        **third,
+        **more,
     )
+
+
+def _ecp5_output(name: str, divider: int, phase: tuple[int, int], clock: Signal) -> dict[str, Any]:
+    """Return the parameters and ports of one more output."""
+    return {
+        f"p_{name}_ENABLE": "ENABLED",
+        f"p_{name}_DIV": divider,
+        f"p_{name}_CPHASE": phase[0],
+        f"p_{name}_FPHASE": phase[1],
+        f"i_EN{name}": Const(0),
+        f"o_{name}": clock,
+    }
 
 
 def _ice40(m: Module, pll: Any, pin: Any, clock: Signal, locked: Signal) -> None:

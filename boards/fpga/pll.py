@@ -74,12 +74,15 @@ class Pll:
     ----------
     input_hz : int
     detector_hz, oscillator_hz, output_hz : Fraction
+    memory_hz : Fraction
+        Of another output, for a memory; 0 if there is none.
     """
 
     input_hz: int
     detector_hz: Fraction
     oscillator_hz: Fraction
     output_hz: Fraction
+    memory_hz: Fraction = Fraction(0)
 
     def keeps(self, limits: Limits) -> bool:
         """Return whether every frequency is within its limits."""
@@ -98,6 +101,8 @@ class Pll:
 class Ecp5Pll(Pll):
     """Parameters of ``EHXPLLL``: feedback from CLKOP, which is not used, clock from CLKOS.
 
+    A memory's clock comes from CLKOS2.
+
     With an output of its own the clock's divider is free, so that more frequencies are exact.
     """
 
@@ -105,15 +110,21 @@ class Ecp5Pll(Pll):
     clkfb_div: int
     clkop_div: int
     clkos_div: int
+    memory_div: int = 0
+
+    @property
+    def late_div(self) -> int:
+        """Divider of the clock that a late one is made of: the memory's, if it has its own."""
+        return self.memory_div or self.clkos_div
 
     def phase_of(self, periods: float) -> tuple[int, int]:
-        """Return CPHASE and FPHASE of an output like CLKOS that comes so much later.
+        """Return CPHASE and FPHASE of an output of `late_div` that comes so much later.
 
         They count periods of the oscillator and eighths of it (Lattice FPGA-TN-02200); the output
         without a delay has CPHASE one less than its divider.
         """
-        eighths = round(8 * self.clkos_div * periods)
-        return self.clkos_div - 1 + eighths // 8, eighths % 8
+        eighths = round(8 * self.late_div * periods)
+        return self.late_div - 1 + eighths // 8, eighths % 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,23 +158,26 @@ class Xilinx7Pll(Pll):
 AnyPll = TypeVar("AnyPll", bound=Pll)
 
 
-def plan_ecp5(input_hz: int, output_hz: int) -> Ecp5Pll:
+def plan_ecp5(input_hz: int, output_hz: int, memory_hz: int = 0) -> Ecp5Pll:
     """Return the dividers of an ECP5's PLL.
 
     Parameters
     ----------
     input_hz, output_hz : int
         Clock that there is; clock that is wanted.
+    memory_hz : int
+        Another clock that is wanted: as near as the first one leaves it, and not faster.
 
     Raises
     ------
     CelosiaError
         If no setting within the limits comes within half a per cent.
     """
-    return _best("ECP5", _ecp5_settings(input_hz, output_hz), ECP5_LIMITS, input_hz, output_hz)
+    settings = _ecp5_settings(input_hz, output_hz, memory_hz)
+    return _best("ECP5", settings, ECP5_LIMITS, input_hz, output_hz)
 
 
-def _ecp5_settings(input_hz: int, output_hz: int) -> Iterator[Ecp5Pll]:
+def _ecp5_settings(input_hz: int, output_hz: int, memory_hz: int) -> Iterator[Ecp5Pll]:
     for clki in range(1, max(1, input_hz // ECP5_LIMITS.detector[0]) + 1):
         detector = Fraction(input_hz, clki)
         # CLKFB_DIV times CLKOP_DIV, the factor of the oscillator; each is 1 to 128.
@@ -171,6 +185,7 @@ def _ecp5_settings(input_hz: int, output_hz: int) -> Iterator[Ecp5Pll]:
             clkop = max((d for d in range(1, 129) if factor % d == 0), default=1)
             clkfb = factor // clkop
             oscillator = detector * factor
+            memory_div = -(-oscillator // (memory_hz + 1)) if memory_hz else 0
             for clkos in _near(oscillator / output_hz, 1, 128):
                 if clkfb <= 128:
                     yield Ecp5Pll(
@@ -182,6 +197,8 @@ def _ecp5_settings(input_hz: int, output_hz: int) -> Iterator[Ecp5Pll]:
                         clkfb_div=clkfb,
                         clkop_div=clkop,
                         clkos_div=clkos,
+                        memory_hz=oscillator / memory_div if memory_div else Fraction(0),
+                        memory_div=memory_div,
                     )
 
 
@@ -281,6 +298,7 @@ def _best(
         fitting,
         key=lambda setting: (
             abs(setting.output_hz - output_hz),
+            -setting.memory_hz,
             -setting.detector_hz,
             setting.oscillator_hz,
         ),

@@ -5,19 +5,42 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from celosia.hw.contract.config import PRESETS, ConfigError, NpuConfig, preset
+from celosia.hw.contract.config import PRESETS, ConfigError, NpuConfig
+from celosia.quantities import KIB
 from celosia.schema import SchemaError, build, parse
 
-__all__ = ["resolve_config"]
+__all__ = [
+    "BOARD_CONFIGS",
+    "BOARD_PRESETS",
+    "NAMED_CONFIGS",
+    "has_room_for_weights",
+    "resolve_config",
+]
+
+BOARD_PRESETS = {"ulx3s": "base"}
+"""Boards with a configuration of their own, and the preset that it is but for its memories."""
+BOARD_CONFIGS: dict[str, NpuConfig] = {
+    "ulx3s": PRESETS[BOARD_PRESETS["ulx3s"]].with_(name="ulx3s", wgt_bytes=256 * KIB),
+}
+"""Those configurations, by the board's name: weights may stay in what the FPGA has left."""
+_HASHES = frozenset(config.hash for config in BOARD_CONFIGS.values())
+NAMED_CONFIGS = PRESETS | BOARD_CONFIGS
+"""Every configuration that has a name."""
+
+
+def has_room_for_weights(config: NpuConfig) -> bool:
+    """Return whether a configuration was given memory so that weights stay on chip."""
+    return config.hash in _HASHES
 
 
 def resolve_config(config: str | os.PathLike[str] | NpuConfig) -> NpuConfig:
-    """Return a configuration by the name of its preset, from its file, or as it is.
+    """Return a configuration by its name, from its file, or as it is.
 
     Parameters
     ----------
     config : str, path or NpuConfig
-        A preset, or the path of a JSON file: an object with fields of `NpuConfig`; those that are
+        A preset, the name of a board that has a configuration of its own, or the path of a JSON
+        file: an object with fields of `NpuConfig`; those that are
         missing have their defaults, those of ``base``.
 
     Raises
@@ -28,8 +51,8 @@ def resolve_config(config: str | os.PathLike[str] | NpuConfig) -> NpuConfig:
     if isinstance(config, NpuConfig):
         return config
     text = os.fspath(config)
-    if text in PRESETS:
-        return preset(text)
+    if text in NAMED_CONFIGS:
+        return NAMED_CONFIGS[text]
     path = Path(text)
     what = f"configuration {text}"
     if path.suffix != ".json" and not path.is_file():

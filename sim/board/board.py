@@ -25,6 +25,7 @@ def build_board(
     identity: Identity,
     *,
     sdram: SdramChip | None = None,
+    memory_hz: int = 0,
     console: Console | None = None,
 ) -> Build:
     """Return the simulator of a board, from the cache or newly built.
@@ -37,6 +38,8 @@ def build_board(
         What the board says of itself; its memory has ``identity.memory_bytes``.
     sdram : SdramChip, optional
         The chip that is its memory; without, block RAM.
+    memory_hz : int
+        Clock of the chip; 0 if it is that of the design.
     console
         See :func:`celosia.sim.rtl.verilator.build_npu`.
 
@@ -54,15 +57,24 @@ def build_board(
         memory: Any = (
             BlockRam(config, memory_bytes=identity.memory_bytes)
             if sdram is None
-            else SimulatedSdramMemory(config, chip=sdram, clock_hz=identity.clock_hz)
+            else SimulatedSdramMemory(
+                config,
+                chip=sdram,
+                clock_hz=memory_hz or identity.clock_hz,
+                own_clock=bool(memory_hz),
+            )
         )
-        return BoardTop(config, identity=identity, memory=memory)
+        return BoardTop(config, identity=identity, memory=memory, memory_clock=bool(memory_hz))
 
     from celosia.sim.board.sdram_chip import STORAGE_VERILOG
 
     here = Path(__file__)
     texts = [here.with_name(name).read_text(encoding="utf-8") for name in SOURCES]
-    key = [f"board {config.hash:08x} {asdict(identity)} {sdram}", *texts, gateware_text()]
+    key = [
+        f"board {config.hash:08x} {asdict(identity)} {sdram} {memory_hz}",
+        *texts,
+        gateware_text(),
+    ]
     return build_component(
         elaborate,
         "\0".join(key),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module
+from amaranth.hdl import ClockDomain, Module, ResetSignal
 from amaranth.lib.wiring import Component, In, Out, connect
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.uart import Identity
 from celosia.hw.soc import Soc
+from celosia.hw.system.crossing import MEMORY_DOMAIN
 
 __all__ = ["BoardTop"]
 
@@ -22,22 +23,33 @@ class BoardTop(Component):
     identity : Identity
     memory : Component
         With a port ``bus``, as :class:`celosia.hw.system.ram.BlockRam` has.
+    memory_clock : bool
+        It uses domain ``memory``.
 
     Members
     -------
     rx : In(1), tx : Out(1)
         Serial line.
     irq : Out(1)
+    memory_clk : In(1)
+        Clock of the memory, if it has one.
     """
 
-    def __init__(self, config: NpuConfig, *, identity: Identity, memory: Any) -> None:
+    def __init__(
+        self, config: NpuConfig, *, identity: Identity, memory: Any, memory_clock: bool = False
+    ) -> None:
         self._config = config
         self._identity = identity
         self._memory = memory
-        super().__init__({"rx": In(1), "tx": Out(1), "irq": Out(1)})
+        self._memory_clock = memory_clock
+        ports = {"rx": In(1), "tx": Out(1), "irq": Out(1)}
+        super().__init__({**ports, "memory_clk": In(1)} if memory_clock else ports)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        if self._memory_clock:
+            m.domains += (domain := ClockDomain(MEMORY_DOMAIN))
+            m.d.comb += [domain.clk.eq(self.memory_clk), domain.rst.eq(ResetSignal())]
         m.submodules.soc = soc = Soc(self._config, identity=self._identity)
         m.submodules.memory = memory = self._memory
         connect(m, soc.mem, memory.bus)

@@ -13,6 +13,14 @@
 
 namespace {
 constexpr int kCharacterBits = 10;
+
+// The clock of a memory that has its own; designs without one have no such port.
+template <typename Top>
+auto set_memory_clock(Top& top, int level) -> decltype(top.memory_clk, void()) {
+  top.memory_clk = level;
+  top.eval();
+}
+void set_memory_clock(...) {}
 }  // namespace
 
 struct Board {
@@ -21,6 +29,8 @@ struct Board {
   std::string message;
   uint64_t cycles = 0;
   double bit_cycles = 100.0;
+  double memory_cycles = 1.0;  // of the memory's clock, in cycles
+  double next_memory = 0.5;    // when it rises next
 
   // From host to design.
   std::deque<uint8_t> to_send;
@@ -56,6 +66,10 @@ struct Board {
     raise_clocks(*top);
     top->eval();
     ++cycles;
+    for (; next_memory < static_cast<double>(cycles); next_memory += memory_cycles) {
+      set_memory_clock(*top, 1);
+      set_memory_clock(*top, 0);
+    }
   }
 
   void drive() {
@@ -122,6 +136,9 @@ int32_t uart_reset(Board* board) {
 
 // Length of a bit at the host's end, in clock cycles.
 void uart_set_bit(Board* board, double cycles) { board->bit_cycles = cycles; }
+
+// Period of the memory's clock, in clock cycles.
+void uart_set_memory(Board* board, double cycles) { board->memory_cycles = cycles; }
 
 void uart_send(Board* board, const uint8_t* data, uint64_t count) {
   board->to_send.insert(board->to_send.end(), data, data + count);

@@ -28,6 +28,7 @@ _FUNCTIONS: tuple[Function, ...] = (
     ("uart_message", ctypes.c_char_p, _HANDLE),
     ("uart_reset", ctypes.c_int32, _HANDLE),
     ("uart_set_bit", None, _HANDLE, ctypes.c_double),
+    ("uart_set_memory", None, _HANDLE, ctypes.c_double),
     ("uart_send", None, _HANDLE, ctypes.c_char_p, _U64),
     ("uart_run", ctypes.c_int32, _HANDLE, _U64, _U64),
     ("uart_receive", _U64, _HANDLE, ctypes.c_void_p, _U64),
@@ -49,17 +50,21 @@ class UartRtl:
         From :func:`celosia.sim.rtl.verilator.build_component` with :data:`HARNESS`.
     clock_hz : int
         Of the design.
+    memory_hz : int
+        Of its memory, if that has a clock of its own.
     """
 
     name = "simulated line"
 
-    def __init__(self, build: Build, *, clock_hz: int) -> None:
+    def __init__(self, build: Build, *, clock_hz: int, memory_hz: int = 0) -> None:
         self._handle: int | None = None
         self._library = load_library(build.library, _FUNCTIONS)
         self._clock_hz = clock_hz
         self._handle = self._library.uart_create()
         if self._handle is None:
             raise DeviceError("RTL simulator", "the model cannot be set up")
+        if memory_hz:
+            self._library.uart_set_memory(self._handle, clock_hz / memory_hz)
         self.set_baud(DEFAULT_BAUD)
 
     # The driver's interface -------------------------------------------------------------------

@@ -83,6 +83,7 @@ def analyze_command(
     from celosia.sw.compiler.cost.times import MemoryTiming
     from celosia.sw.profile.profile import predicted_profile
     from celosia.sw.report import analysis, places
+    from celosia.sw.report.fit import usual_memory
 
     require_writable(json)
     chosen = resolve_config(config)
@@ -100,7 +101,14 @@ def analyze_command(
             status.start()
 
         def compile_for(machine: NpuConfig) -> Program:
-            return compile_model(model, machine, fold=fold, batch=batch, host=host.value)
+            return compile_model(
+                model,
+                machine,
+                fold=fold,
+                batch=batch,
+                host=host.value,
+                memory=usual_memory(machine),
+            )
 
         program = compile_for(chosen)
         profile = predicted_profile(program, memory)

@@ -146,6 +146,11 @@ def serve_board(name: str, config: str | None, rates: Any = None, seed: int = 0)
         chosen,
         identity,
         sdram=board.memory.sdram,
+        memory_hz=board.memory_hz(board.clock_hz),
         console=console if console.is_terminal else None,
     )
-    return ServedRtl(UartRtl(build, clock_hz=board.clock_hz), faults=rates, seed=seed)
+    return ServedRtl(
+        UartRtl(build, clock_hz=board.clock_hz, memory_hz=board.memory_hz(board.clock_hz)),
+        faults=rates,
+        seed=seed,
+    )

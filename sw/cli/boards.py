@@ -16,6 +16,7 @@ from celosia.sw.cli.common import (
     HostOption,
     JsonOption,
     RecordOption,
+    ResidentOption,
     error_console,
     help_text,
     output_console,
@@ -193,12 +194,20 @@ def fit_command(
     fold: FoldOption = False,
     batch: BatchOption = 1,
     host: HostOption = HostChoice.ALLOW,
+    resident: ResidentOption = None,
     json: JsonOption = None,
 ) -> None:
     """Say whether models fit a board."""
     from celosia.boards.build import request_of
     from celosia.sw.compiler.build import compile_model
-    from celosia.sw.report.fit import boards_that_fit, fit_board, heaviest_layers, remedies
+    from celosia.sw.report.fit import (
+        board_memory,
+        boards_that_fit,
+        fit_board,
+        heaviest_layers,
+        remedies,
+        usual_memory,
+    )
 
     require_writable(json)
     if board is None:
@@ -210,7 +219,13 @@ def fit_command(
             )
         _fit_everywhere(
             lambda machine: compile_model(
-                models[0], machine, fold=fold, batch=batch, host=host.value
+                models[0],
+                machine,
+                fold=fold,
+                batch=batch,
+                host=host.value,
+                resident=resident,
+                memory=usual_memory(machine),
             ),
             json,
         )
@@ -218,7 +233,15 @@ def fit_command(
     request = request_of(board, config, clock_mhz=clock, memory_kib=memory)
     chosen, identity = request.board, request.identity
     programs = [
-        compile_model(model, request.config, fold=fold, batch=batch, host=host.value)
+        compile_model(
+            model,
+            request.config,
+            fold=fold,
+            batch=batch,
+            host=host.value,
+            resident=resident,
+            memory=board_memory(chosen, request.config, identity.clock_hz),
+        )
         for model in models
     ]
     fits = [
@@ -290,16 +313,20 @@ def _print_fit(board: Board, fit: Fit) -> None:
         f" {fit.clock_hz / MHZ:g} MHz; input and output over the serial line are not in it",
         soft_wrap=True,
     )
+    if fit.staying_bytes:
+        console.print(
+            f"weights: {fit.staying_bytes:,} bytes stay on chip from run to run, loaded once"
+        )
     console.print(_line_text(fit), soft_wrap=True)
     if fit.host_operators:
         console.print(_host_text(fit), soft_wrap=True)
     needed, there = fit.multipliers
     console.print(f"multipliers: {needed:,} of {there:,}; tables and registers are not foreseen")
     interval = fit.memory.interval_cycles
-    rate = "a bus word a cycle" if interval == 1 else f"a bus word every {interval} cycles"
+    rate = "a bus word a cycle" if interval == 1 else f"a bus word every {interval:.3g} cycles"
     console.print(
         f"assumed: memory that answers after {fit.memory.latency_cycles} cycles, then {rate}"
-        + (", without refreshes and changes of row" if "SDRAM" in board.memory.kind else ""),
+        + (", on average with refreshes" if board.memory.lost else ""),
         soft_wrap=True,
     )
     if board.remark:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BatchOption",
+    "ResidentOption",
     "CHECK_FAILED",
     "COULD_NOT",
     "CommandGroup",
@@ -109,6 +110,14 @@ FoldOption = Annotated[
         "--fold",
         help="Remove channels that are constant or that nothing reads, exactly: equal outputs,"
         " fewer multiplications.",
+    ),
+]
+ResidentOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--resident/--no-resident",
+        help="Weights stay on chip from run to run, as many as there is room for. Default: if the"
+        " configuration is a board's own, such as ulx3s.",
     ),
 ]
 BatchOption = Annotated[

@@ -17,6 +17,7 @@ from celosia.sw.cli.common import (
     HostChoice,
     HostOption,
     JsonOption,
+    ResidentOption,
     help_text,
     output_console,
 )
@@ -65,6 +66,7 @@ def program_figures(program: Program) -> dict[str, Any]:
         "predicted_cycles": program.predicted_cycles,
         "commands": sum(len(segment.commands) for segment in segments) // COMMAND_BYTES,
         "constant_bytes": sum(len(segment.constants) for segment in segments),
+        "staying_bytes": sum(segment.staying_bytes for segment in segments),
         "region_bytes": dict(sum((Counter(s.memory.region_bytes) for s in segments), Counter())),
         "segments": [
             {
@@ -105,15 +107,24 @@ def compile_command(
     fold: FoldOption = False,
     batch: BatchOption = 1,
     host: HostOption = HostChoice.ALLOW,
+    resident: ResidentOption = None,
     json: JsonOption = None,
 ) -> None:
     """Compile a model and print the report."""
     from celosia.sw.compiler.build import compile_model
+    from celosia.sw.report.fit import usual_memory
 
     require_writable(output, json)
     chosen = resolve_config(config)
     program = compile_model(
-        model, chosen, keep_tensors=keep_tensors, fold=fold, batch=batch, host=host.value
+        model,
+        chosen,
+        keep_tensors=keep_tensors,
+        fold=fold,
+        batch=batch,
+        host=host.value,
+        resident=resident,
+        memory=usual_memory(chosen),
     )
     # Both at the end: a failure leaves no files.
     data = program.to_bytes()
@@ -134,5 +145,9 @@ def compile_command(
         f" {figures['predicted_cycles']:,} cycles predicted",
         soft_wrap=True,
     )
+    if figures["staying_bytes"]:
+        console.print(
+            f"{figures['staying_bytes']:,} bytes of weights stay on chip from run to run",
+        )
     for line in batch_lines(program, None):
         console.print(line, soft_wrap=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from celosia.hw.contract.config import PRESETS
-
 __all__ = ["complete_board", "complete_config", "complete_device"]
 
 
 def complete_config(incomplete: str) -> list[str]:
     """Return the presets that begin so; where there are none the shell offers files."""
-    return [name for name in PRESETS if name.startswith(incomplete)]
+    from celosia.hw.contract.named import NAMED_CONFIGS
+
+    return [name for name in NAMED_CONFIGS if name.startswith(incomplete)]
 
 
 def complete_board(incomplete: str) -> list[str]:

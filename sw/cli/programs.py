@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig, preset
 from celosia.sw.cli.common import HostChoice
 from celosia.sw.program.file import Program
+
+if TYPE_CHECKING:
+    from celosia.sw.compiler.cost.times import MemoryTiming
 
 __all__ = ["PROGRAM_SUFFIX", "program_of"]
 
@@ -21,6 +25,8 @@ def program_of(
     fold: bool = False,
     batch: int = 1,
     host: HostChoice = HostChoice.ALLOW,
+    resident: bool | None = None,
+    memory: MemoryTiming | None = None,
 ) -> Program:
     """Return the program of a model, or of a file that ``celosia compile`` wrote.
 
@@ -30,7 +36,7 @@ def program_of(
         A ``.tflite`` or a ``.celosia`` file.
     config : NpuConfig, optional
         The machine; by default what the program was compiled for, or base.
-    fold, batch, host
+    fold, batch, host, resident, memory
         Of the compiler: a program has been compiled already.
 
     Raises
@@ -42,9 +48,16 @@ def program_of(
         from celosia.sw.compiler.build import compile_model
 
         return compile_model(
-            model, config or preset("base"), fold=fold, batch=batch, host=host.value
+            model,
+            config or preset("base"),
+            fold=fold,
+            batch=batch,
+            host=host.value,
+            resident=resident,
+            memory=memory,
         )
-    for option, given in (("--fold", fold), ("--batch", batch > 1)):
+    asked = (("--fold", fold), ("--batch", batch > 1), ("--resident", resident is not None))
+    for option, given in asked:
         if given:
             raise CelosiaError(
                 option, f"{model} is compiled already", f"give {option} to celosia compile"

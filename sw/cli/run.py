@@ -22,6 +22,7 @@ from celosia.sw.cli.common import (
     HostChoice,
     HostOption,
     JsonOption,
+    ResidentOption,
     help_text,
     output_console,
     progress_bar,
@@ -61,6 +62,7 @@ from celosia.sw.cli.tracing import (
     trace_figures,
 )
 from celosia.sw.driver.device import Device
+from celosia.sw.driver.opening import UART
 from celosia.sw.driver.result import Result
 from celosia.sw.program.file import Program
 from celosia.sw.report.files import require_writable, write_arrays, write_json
@@ -225,6 +227,7 @@ def run_command(
     fold: FoldOption = False,
     batch: BatchOption = 1,
     host: HostOption = HostChoice.ALLOW,
+    resident: ResidentOption = None,
     check: Annotated[
         bool, typer.Option("--check", help="Compare every tensor with the golden model.")
     ] = False,
@@ -267,7 +270,15 @@ def run_command(
     check_timeline(timeline, device)
     memory = memory_options(device, latency, stalls, seed)
     program, device, source = _program(
-        model, config, against, device, check=check, fold=fold, batch=batch, host=host
+        model,
+        config,
+        against,
+        device,
+        check=check,
+        fold=fold,
+        batch=batch,
+        host=host,
+        resident=resident,
     )
     waveform = plan_trace(program, trace, first_layer, last_layer)
     console = output_console()
@@ -369,6 +380,7 @@ def _program(
     fold: bool,
     batch: int,
     host: HostChoice,
+    resident: bool | None,
 ) -> tuple[Program, str, Path]:
     """Return the program to run, the device, and the model that it is checked against."""
     chosen: NpuConfig | None = None if config is None else resolve_config(config)
@@ -377,7 +389,14 @@ def _program(
         if against is not None:
             raise CelosiaError("--against", f"{model} is the model itself", "leave --against out")
         device, chosen = find_device(device, chosen)
-    program = program_of(model, chosen, fold=fold, batch=batch, host=host)
+    memory = None
+    if not compiled and chosen is not None and device.startswith(UART):
+        from celosia.sw.report.fit import usual_memory
+
+        memory = usual_memory(chosen)
+    program = program_of(
+        model, chosen, fold=fold, batch=batch, host=host, resident=resident, memory=memory
+    )
     if not compiled:
         return program, device, model
     if check and against is None:

@@ -250,6 +250,9 @@ def disasm_command(
             if layer in (None, index):
                 console.print(_layer_line(index, entry), markup=False, soft_wrap=True)
         if isinstance(segment, NpuSegment):
+            for position, command in enumerate(segment.decode_setup() if layer is None else ()):
+                line = f"once: {_line(position, command, NO_LAYER)}"
+                console.print(line, markup=False, soft_wrap=True)
             for position, command, owner in _commands(segment, first):
                 if layer in (None, owner):
                     line = _line(position, command, owner)

@@ -20,9 +20,11 @@ from typing import Any, Literal, get_args
 
 from celosia.errors import CompileError, DefectError, ModelError, UnsupportedError
 from celosia.hw.contract.config import NpuConfig
-from celosia.hw.contract.isa import Command
+from celosia.hw.contract.isa import Command, Load, Space
+from celosia.hw.contract.named import has_room_for_weights
 from celosia.hw.contract.operations import Operation
 from celosia.sw.compiler.cost.engines import Prediction, predict
+from celosia.sw.compiler.cost.times import MemoryTiming
 from celosia.sw.compiler.emit import emit_program, encode_commands
 from celosia.sw.compiler.frontends.tflite import convert as frontend
 from celosia.sw.compiler.ir import Graph
@@ -45,6 +47,7 @@ from celosia.sw.compiler.place.works import Fusion, Work, works_of
 from celosia.sw.compiler.schedule.cut import cut_steps
 from celosia.sw.compiler.schedule.prefetch import prefetch_loads
 from celosia.sw.compiler.schedule.schedule import Manner, Schedule, schedule_works
+from celosia.sw.compiler.schedule.staying import candidates_of, choices
 from celosia.sw.compiler.schedule.tokens import place_tokens
 from celosia.sw.compiler.verify import verify
 from celosia.sw.program.contents import MAX_BATCH
@@ -78,6 +81,8 @@ def compile_model(
     fold: bool = False,
     batch: int = 1,
     host: Host = "allow",
+    resident: bool | None = None,
+    memory: MemoryTiming | None = None,
 ) -> Program:
     """Compile a TensorFlow Lite model for one configuration.
 
@@ -103,6 +108,12 @@ def compile_model(
     host : "allow" or "refuse"
         What happens to operators that the NPU does not run: the host runs them, in segments of
         their own with the reason, or the model is refused, with all reasons.
+    resident : bool, optional
+        Let weights stay on chip from run to run, as many as there is room for: they are loaded
+        once, before the first run. Only if the model is one segment of the NPU. By default if the
+        configuration is a board's own, which has memory for that.
+    memory : MemoryTiming, optional
+        The system memory that predictions are for, by which the fastest way is chosen.
 
     Returns
     -------
@@ -126,6 +137,8 @@ def compile_model(
     if host not in get_args(Host):
         raise CompileError("host", f"it is {host!r}", f"use one of {', '.join(get_args(Host))}")
 
+    stays = has_room_for_weights(config) if resident is None else resident
+
     def back(graph: Graph, samples: int = 1) -> Program:
         if samples > 1 and graph.state:
             raise CompileError(
@@ -137,9 +150,10 @@ def compile_model(
         if fold:
             graph = fold_channels(graph)
             verify(graph)
+        how = _How(keep_tensors=keep_tensors, fuse=fuse, resident=stays, memory=memory)
         if samples == 1:
-            return compile_graph(graph, config, keep_tensors=keep_tensors, fuse=fuse)
-        return _compile_samples(graph, config, samples, keep_tensors=keep_tensors, fuse=fuse)
+            return _compile(graph, config, how)
+        return _compile_samples(graph, config, samples, how)
 
     # Samples of a batch that is asked for are not the host's to tell apart.
     divisible = host == "allow" and batch == 1
@@ -157,6 +171,8 @@ def compile_model(
         except (ModelError, CompileError):
             if not divisible:
                 raise
+    # Segments take turns on chip: what stays would be another's.
+    stays = False
     flat = frontend.open_model(source)
     try:
         graph = frontend.load(source, anything=True)
@@ -180,22 +196,20 @@ def _lowered(graph: Graph) -> tuple[Graph, int]:
         return lower(alone[0]), alone[1]
 
 
-def _compile_samples(
-    graph: Graph, config: NpuConfig, batch: int, *, keep_tensors: bool, fuse: bool
-) -> Program:
+def _compile_samples(graph: Graph, config: NpuConfig, batch: int, how: _How) -> Program:
     """Compile a lowered graph for several samples, in the way that takes fewer cycles."""
     one, reason = None, ""
     try:
         stacked = stack_samples(graph, batch)
         verify(stacked)
-        together = compile_graph(stacked, config, keep_tensors=keep_tensors, fuse=fuse)
-        one = compile_graph(graph, config, keep_tensors=keep_tensors, fuse=fuse)
+        together = _compile(stacked, config, how)
+        one = _compile(graph, config, how)
         if together.predicted_cycles <= batch * one.predicted_cycles:
             return replace(together, batch=batch)
         reason = f"together they would take {together.predicted_cycles:,} cycles"
     except (UnsupportedError, CompileError) as error:
         reason = f"{error.what}: {error.cause}"
-    one = one or compile_graph(graph, config, keep_tensors=keep_tensors, fuse=fuse)
+    one = one or _compile(graph, config, how)
     return _one_by_one(one, batch, reason)
 
 
@@ -231,10 +245,24 @@ def compile_graph(
     graph: Graph, config: NpuConfig, *, keep_tensors: bool = False, fuse: bool = True
 ) -> Program:
     """Compile a lowered graph; see `compile_model`."""
+    return _compile(graph, config, _How(keep_tensors=keep_tensors, fuse=fuse))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _How:
+    """What `compile_model` was asked for beside the model and the machine."""
+
+    keep_tensors: bool = False
+    fuse: bool = True
+    resident: bool = False
+    memory: MemoryTiming | None = None
+
+
+def _compile(graph: Graph, config: NpuConfig, how: _How) -> Program:
     graph = split_large(copy_operands(graph, config), config)
     verify(graph)
     graphs = [graph]
-    if not keep_tensors:
+    if not how.keep_tensors:
         graphs.append(fold_output(graph, config))
         graphs += [pack_image(one, config) for one in graphs]
     graphs += [fold_input(one, config) for one in graphs]
@@ -247,10 +275,10 @@ def compile_graph(
         graphs += [] if shorter is longer else [shorter]
     best: _Variant | None = None
     problem: CompileError | None = None
-    fuse = fuse and not keep_tensors and config.can(Operation.REQUANT_ADD)
+    fuse = how.fuse and not how.keep_tensors and config.can(Operation.REQUANT_ADD)
     for works_graph, works in _distinct_works(graphs, fuse=fuse):
         try:
-            variant = _best_schedule(works_graph, works, config, keep_tensors=keep_tensors)
+            variant = _best_schedule(works_graph, works, config, how)
         except CompileError as error:
             # Folded images and reordered layers may need more room: the first way has it.
             problem = problem or error
@@ -269,7 +297,8 @@ def compile_graph(
         best.prediction,
         config,
         code=best.code,
-        keep_tensors=keep_tensors,
+        setup=best.setup,
+        keep_tensors=how.keep_tensors,
     )
     check_program(program, limits=False)
     return program
@@ -288,6 +317,8 @@ class _Variant:
     manner: Manner
     code: bytes = b""
     """The commands encoded; of the schedule that was chosen."""
+    setup: bytes = b""
+    """Likewise what brings the weights that stay on chip; empty if none do."""
 
 
 def _distinct_works(graphs: list[Graph], *, fuse: bool) -> Iterator[tuple[Graph, list[Work]]]:
@@ -303,9 +334,7 @@ def _distinct_works(graphs: list[Graph], *, fuse: bool) -> Iterator[tuple[Graph,
                 yield graph, works
 
 
-def _best_schedule(
-    graph: Graph, works: list[Work], config: NpuConfig, *, keep_tensors: bool
-) -> _Variant:
+def _best_schedule(graph: Graph, works: list[Work], config: NpuConfig, how: _How) -> _Variant:
     """Return the fastest way to move and schedule, by prediction.
 
     Raises
@@ -314,20 +343,26 @@ def _best_schedule(
         If there is none: why the first one failed.
     """
     problem: CompileError | None = None
-    plans = _distinct_plans(graph, works, config, keep_tensors=keep_tensors)
-    variants = [_build(graph, plan, config, Manner()) for plan in plans]
+    plans = _distinct_plans(graph, works, config, keep_tensors=how.keep_tensors)
+    variants = [_build(graph, plan, config, Manner(), how.memory) for plan in plans]
     for best in sorted(variants, key=lambda variant: variant.prediction.cycles):
+        if how.resident:
+            best = _with_residents(best, config, how.memory)
         if len(best.commands) <= MAX_COMMANDS_FOR_SEARCH:
             for changes in CHANGES:
                 others = (
-                    _build(graph, best.plan, config, replace(best.manner, **change))
+                    _build(graph, best.plan, config, replace(best.manner, **change), how.memory)
                     for change in changes
                 )
                 best = min((best, *others), key=lambda variant: variant.prediction.cycles)
         require_operations(best.commands, best.layers, works, config)
         try:
             # Before another way to place the graph is given up for this one: do its commands exist?
-            return replace(best, code=encode_commands(best.commands, best.layers, works))
+            code = encode_commands(best.commands, best.layers, works)
+            setup = best.schedule.setup
+            brought = [replace(step.command, tag=tag) for tag, step in enumerate(setup)]
+            first = encode_commands(brought, [step.layer for step in setup], works)
+            return replace(best, code=code, setup=first if setup else b"")
         except CompileError as error:
             problem = problem or error
     assert problem is not None, "at least one way was tried"
@@ -348,9 +383,34 @@ def _distinct_plans(
     return plans
 
 
-def _build(graph: Graph, plan: MemoryPlan, config: NpuConfig, manner: Manner) -> _Variant:
+def _with_residents(variant: _Variant, config: NpuConfig, memory: MemoryTiming | None) -> _Variant:
+    """Return the same with weights that stay on chip, if that is faster in the runs that follow."""
+    plan = variant.plan
+    candidates = candidates_of(plan, variant.commands, variant.layers, config)
+    of_convs = {one.whole.layer for one in candidates}
+    others = sum(
+        command.row_bytes * command.n1
+        for command, layer in zip(variant.commands, variant.layers, strict=True)
+        if isinstance(command, Load) and command.space == Space.WGT and layer not in of_convs
+    )
+    word_cycles = (memory or MemoryTiming()).word_cycles(config.max_outstanding)
+    found = [variant]
+    for residents in choices(candidates, word_cycles, other_bytes=others, config=config):
+        manner = replace(variant.manner, residents=residents)
+        found.append(_build(variant.graph, plan, config, manner, memory))
+    return min(found, key=lambda one: one.prediction.cycles)
+
+
+def _build(
+    graph: Graph,
+    plan: MemoryPlan,
+    config: NpuConfig,
+    manner: Manner,
+    memory: MemoryTiming | None = None,
+) -> _Variant:
     schedule = schedule_works(graph, plan, config, manner)
     steps = prefetch_loads(cut_steps(schedule.steps), config.queue_depth)
     commands = place_tokens(steps, config.queue_depth)
     layers = [step.layer for step in steps]
-    return _Variant(graph, plan, schedule, commands, layers, predict(commands, config), manner)
+    prediction = predict(commands, config, memory=memory)
+    return _Variant(graph, plan, schedule, commands, layers, prediction, manner)

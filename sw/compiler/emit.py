@@ -35,6 +35,7 @@ def emit_program(
     config: NpuConfig,
     *,
     code: bytes,
+    setup: bytes,
     keep_tensors: bool,
 ) -> Program:
     """Return the program.
@@ -55,6 +56,8 @@ def emit_program(
         The machine.
     code : bytes
         The commands as `encode_commands` returns them.
+    setup : bytes
+        Likewise those that run once; empty if there are none.
     keep_tensors : bool
         List the intermediate tensors.
     """
@@ -67,7 +70,7 @@ def emit_program(
     io = {tensor.name for tensor in (*taken, *given)} | {s.before for s in graph.state}
     kept = [name for name in plan.home_plan.homes if name not in io] if keep_tensors else []
     region_bytes = {
-        Region.CODE.name: len(code),
+        Region.CODE.name: len(code) + len(setup),
         Region.CONST.name: len(schedule.constants),
         Region.IO.name: plan.home_plan.io_bytes,
         Region.SCRATCH.name: plan.home_plan.scratch_bytes,
@@ -75,6 +78,7 @@ def emit_program(
     segment = NpuSegment(
         name=graph.name,
         commands=code,
+        setup=setup,
         constants=schedule.constants,
         inputs=(*taken, *before),
         outputs=(*given, *after),

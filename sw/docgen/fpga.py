@@ -10,6 +10,7 @@ from typing import Any
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import PRESETS, preset
 from celosia.quantities import KIB
+from celosia.sw.docgen.board_memory import board_cycles_table, memory_choice_table
 from celosia.sw.docgen.marks import FigureError
 from celosia.sw.docgen.sources import BENCHMARK, Sources
 from celosia.sw.docgen.text import markdown_table, table_text
@@ -19,10 +20,9 @@ __all__ = ["fpga_figure", "fpga_table"]
 
 RETURN_NS = 3.0
 """Assumed of the clock's way out, and of the data's way back."""
-CAPTURE = ((25, 180, 2), (50, 270, 3), (80, 180, 3), (100, 180, 3))
+CAPTURE = ((25, 180, 2), (50, 270, 3), (80, 180, 3), (100, 180, 3), (133, 90, 4))
 """Clock in MHz, its phase at the chip in degrees, cycles until capture."""
-CHIP = "W9825G6KH-6"
-CAS_LATENCY = 2
+CHIP = "IS42S16160G-7"
 PURPOSES = {
     "nano": "iCE40UP5K",
     "tiny": "small ECP5, GW2A-18",
@@ -44,6 +44,10 @@ def fpga_table(sources: Sources, name: str) -> str:
     match name.split():
         case ["board", board]:
             return _board(sources, board)
+        case ["board", "cycles", board]:
+            return board_cycles_table(sources, board)
+        case ["board", "memory", board]:
+            return memory_choice_table(sources, board)
         case ["fit", board]:
             return _fit(sources, board)
         case ["presets"]:
@@ -164,14 +168,15 @@ def _margins() -> str:
     rows = []
     for clock_mhz, phase, capture_cycles in CAPTURE:
         period_ns = 1e3 / clock_mhz
+        cas_latency = SDRAM_CHIPS[CHIP].cas_latency(clock_mhz * 1e6)
         setup_ns, hold_ns = SDRAM_CHIPS[CHIP].capture_margins_ns(
             clock_mhz * 1e6,
-            cas_latency=CAS_LATENCY,
+            cas_latency=cas_latency,
             capture_cycles=capture_cycles,
             chip_clock_ns=period_ns * phase / 360 + RETURN_NS,
             return_ns=RETURN_NS,
         )
-        more = capture_cycles - CAS_LATENCY
+        more = capture_cycles - cas_latency
         cycles = f"{capture_cycles} = CL{f' + {more}' if more else ''}"
         rows.append(
             [f"{clock_mhz} MHz", f"{phase}°", cycles, f"{setup_ns:.1f} ns", f"{hold_ns:.1f} ns"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from functools import cache, cached_property
 from pathlib import Path
 
-from celosia.hw.contract.config import preset
+from celosia.hw.contract.named import resolve_config
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.docgen.marks import NotHereError
 from celosia.sw.energy.record import RecordedEnergy, find_energy
 from celosia.sw.program.file import Program
 from celosia.sw.report.bench.record import CycleRecord, read_record
+from celosia.sw.report.fit import usual_memory
 
 __all__ = ["BENCHMARK", "DIGITS", "Sources"]
 
@@ -83,4 +84,5 @@ class Sources:
         )
 
     def _compile(self, model: str, config: str) -> Program:
-        return compile_model(self.model(model), preset(config))
+        chosen = resolve_config(config)
+        return compile_model(self.model(model), chosen, memory=usual_memory(chosen))

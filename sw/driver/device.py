@@ -104,6 +104,8 @@ class Device(Closing):
         self._loaded: tuple[NpuSegment, Layout] | None = None
         self._keeper: weakref.ref[Session] | None = None
         """The session whose variables are in memory."""
+        self._on_chip: NpuSegment | None = None
+        """The segment whose weights are on chip, to stay there."""
         self._beside: list[tuple[NpuSegment, Layout]] = []
         """Further segments that are in memory, above or below."""
         self._session: Session | None = None
@@ -208,7 +210,7 @@ class Device(Closing):
             if address < layout.end and address + content.size > layout[Region.CODE].base:
                 self._save_variables()
             if not intact(layout):
-                self._loaded = None  # it is no longer what was loaded
+                self._loaded = self._on_chip = None  # it is no longer what was loaded
         self._beside = [entry for entry in self._beside if intact(entry[1])]
         self._write_memory(address, content)
 
@@ -308,7 +310,7 @@ class Device(Closing):
         self._loaded, self._beside = None, staying
         self._upload(
             {
-                layout[Region.CODE].base: segment.commands,
+                layout[Region.CODE].base: segment.code,
                 layout[Region.CONST].base: segment.constants,
             }
         )
@@ -423,7 +425,7 @@ class Device(Closing):
         )
         for tensor in taken:
             self._put(tensor, inputs[tensor.name], layout)
-        self._execute(segment, layout)
+        self._run_loaded(segment, layout)
         counters: dict[str, int] = {}
         if self.timed:
             names = [name for name, _ in COUNTERS]
@@ -537,6 +539,18 @@ class Device(Closing):
     @property
     def _all_interrupts(self) -> int:
         return _bit("irq_enable", "done") | _bit("irq_enable", "error")
+
+    def _run_loaded(self, segment: NpuSegment, layout: Layout) -> None:
+        """Run a segment that is in memory; first what brings its weights, unless they are there."""
+        there, self._on_chip = self._on_chip, None
+        if segment.setup and there is not segment:
+            self._bring_weights(*layout.setup(segment))
+        self._execute(segment, layout)
+        self._on_chip = segment if segment.setup else None
+
+    def _bring_weights(self, setup: NpuSegment, layout: Layout) -> None:
+        """Run what brings weights that stay; nobody asks what that takes."""
+        self._execute(setup, layout)
 
     def _execute(self, segment: NpuSegment, layout: Layout) -> None:
         if self.read_field("status", "busy") or self.read_field("status", "error"):

@@ -148,10 +148,11 @@ class EmuDevice(Device):
                 at_start.scatter(content, sample[tensor.name])
                 machine.own_memory[place - own.start :, number][: content.size] = content
         self._running = machine
+        there, self._on_chip = self._on_chip, None  # not in this machine
         try:
-            self._execute(segment, layout)
+            self._run_loaded(segment, layout)
         finally:
-            self._running = self.emulator
+            self._running, self._on_chip = self.emulator, there
 
         def read(tensors: Sequence[PlacedTensor], number: int) -> dict[str, npt.NDArray[Any]]:
             values = {}

@@ -84,5 +84,16 @@ class Layout:
         one, other = _EXCHANGED
         return Layout({**self.places, one: self.places[other], other: self.places[one]})
 
+    def setup(self, segment: NpuSegment) -> tuple[NpuSegment, Layout]:
+        """Return the segment that brings another one's weights, and its layout: the same memory."""
+        code = self.places[Region.CODE]
+        place = RegionPlace(code.base + len(segment.commands), len(segment.setup))
+        alone = NpuSegment(
+            name=f"{segment.name}, weights",
+            commands=segment.setup,
+            constants=segment.constants,
+        )
+        return alone, Layout({**self.places, Region.CODE: place})
+
     def __getitem__(self, region: Region) -> RegionPlace:
         return self.places[region]

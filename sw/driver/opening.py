@@ -33,7 +33,7 @@ def memory_for(program: Program) -> int:
         What it is to run; also the program of a check, which keeps every tensor.
     """
     needed = sum(
-        len(segment.commands) + len(segment.constants) + sum(segment.memory.region_bytes.values())
+        len(segment.code) + len(segment.constants) + sum(segment.memory.region_bytes.values())
         for segment in program.npu_segments
     )
     return max(MEMORY_BYTES, -(-2 * needed // MIB) * MIB)

@@ -100,6 +100,14 @@ class SimDevice(Device):
         self._check_register(name, value)
         self.rtl.write_csr(address_of(name), value)
 
+    def _bring_weights(self, setup: NpuSegment, layout: Layout) -> None:
+        profile, trace = self.profile, self.trace
+        self.profile, self.trace = False, None
+        try:
+            super()._bring_weights(setup, layout)
+        finally:
+            self.profile, self.trace = profile, trace
+
     def _execute(self, segment: NpuSegment, layout: Layout) -> None:
         self._segment = segment
         try:

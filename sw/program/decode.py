@@ -121,6 +121,7 @@ class _Segment:
     inputs: tuple[_Placed, ...]
     outputs: tuple[_Placed, ...]
     intermediates: tuple[_Placed, ...]
+    setup_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,6 +264,9 @@ def _segment(
     count = len(commands) // COMMAND_BYTES
     if count > MAX_COMMANDS:
         raise ValueError(f"a segment has {count} commands, at most {MAX_COMMANDS} are read")
+    setup = parts[Section.COMMANDS].take(entry.setup_bytes)
+    if len(setup) // COMMAND_BYTES > MAX_COMMANDS:
+        raise ValueError(f"a segment's setup is longer than {MAX_COMMANDS} commands")
     owners = parts[Section.COMMAND_LAYERS].take(entry.command_layers)
     if len(owners) not in (0, count):
         raise ValueError(f"{len(owners)} entries of COMMAND_LAYERS for {count} commands")
@@ -272,6 +276,7 @@ def _segment(
     return NpuSegment(
         name=entry.name,
         commands=commands,
+        setup=setup,
         constants=parts[Section.CONSTANTS].take(entry.constant_bytes, alignment=SECTION_ALIGNMENT),
         inputs=placed(entry.inputs),
         outputs=placed(entry.outputs),

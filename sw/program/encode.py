@@ -58,6 +58,7 @@ def encode(program: Contents) -> bytes:
             "kind": NPU,
             "name": segment.name,
             "command_bytes": len(segment.commands),
+            **({"setup_bytes": len(segment.setup)} if segment.setup else {}),
             "constant_bytes": len(segment.constants),
             "layers": len(segment.layers),
             "command_layers": len(segment.command_layers),
@@ -83,7 +84,7 @@ def encode(program: Contents) -> bytes:
     owners = [owner for segment in program.npu_segments for owner in segment.command_layers]
     contents = {
         Section.CONFIG: _json(about),
-        Section.COMMANDS: b"".join(segment.commands for segment in program.npu_segments),
+        Section.COMMANDS: b"".join(segment.code for segment in program.npu_segments),
         Section.CONSTANTS: bytes(constants),
         Section.TENSORS: _json(
             {

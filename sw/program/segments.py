@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from celosia.errors import ProgramError
 from celosia.hw.contract import isa
-from celosia.hw.contract.isa import COMMAND_BYTES, Command, IsaError, Region
+from celosia.hw.contract.isa import COMMAND_BYTES, Command, IsaError, Load, Region
 from celosia.sw.program.origin import Origin
 from celosia.sw.program.remedies import REBUILD
 from celosia.sw.program.tensors import PlacedTensor, TensorInfo
@@ -128,6 +128,10 @@ class NpuSegment:
         For people: the model's, in a program of one segment.
     commands : bytes
         The command stream (region CODE).
+    setup : bytes
+        Another one, behind it in region CODE: it brings the weights that stay on chip, and runs
+        once before the first run, and again when something else has used the chip. Empty if all
+        weights are loaded in every run.
     constants : bytes
         Weights and parameters (region CONST).
     inputs, outputs : tuple of PlacedTensor
@@ -152,6 +156,7 @@ class NpuSegment:
 
     name: str = ""
     commands: bytes
+    setup: bytes = b""
     constants: bytes = b""
     inputs: tuple[PlacedTensor, ...] = ()
     outputs: tuple[PlacedTensor, ...] = ()
@@ -235,22 +240,32 @@ class NpuSegment:
         ProgramError
             Naming the command that cannot be decoded.
         """
-        if len(self.commands) % COMMAND_BYTES:
-            raise ProgramError(
-                "the program's command stream",
-                f"{len(self.commands)} bytes are no whole number of commands",
-                REBUILD,
-            )
-        try:
-            return isa.disassemble(self.commands)
-        except IsaError as error:
-            raise ProgramError(
-                "the program's command stream", f"{error.what}: {error.cause}", REBUILD
-            ) from None
+        return _decoded(self.commands)
+
+    def decode_setup(self) -> list[Command]:
+        """Return the commands of `setup` up to and including `End`; none if it is empty.
+
+        Raises
+        ------
+        ProgramError
+            Naming the command that cannot be decoded.
+        """
+        return _decoded(self.setup) if self.setup else []
+
+    @property
+    def staying_bytes(self) -> int:
+        """Bytes that `setup` brings, which stay on chip."""
+        commands = self.decode_setup()
+        return sum(c.row_bytes * c.n1 * c.n2 for c in commands if isinstance(c, Load))
+
+    @property
+    def code(self) -> bytes:
+        """Contents of region CODE: the command stream, and what runs once behind it."""
+        return self.commands + self.setup
 
     def region_bytes(self, region: Region) -> int:
         """Return the bytes that a region must have at least."""
-        own = {Region.CODE: len(self.commands), Region.CONST: len(self.constants)}
+        own = {Region.CODE: len(self.code), Region.CONST: len(self.constants)}
         return max(own.get(region, 0), self.memory.region_bytes.get(region.name, 0))
 
 
@@ -319,6 +334,16 @@ class HostSegment:
 
 
 Segment = NpuSegment | HostSegment
+
+
+def _decoded(stream: bytes) -> list[Command]:
+    what = "the program's command stream"
+    if len(stream) % COMMAND_BYTES:
+        raise ProgramError(what, f"{len(stream)} bytes are no whole number of commands", REBUILD)
+    try:
+        return isa.disassemble(stream)
+    except IsaError as error:
+        raise ProgramError(what, f"{error.what}: {error.cause}", REBUILD) from None
 
 
 def infos_of(tensors: Iterable[PlacedTensor]) -> tuple[TensorInfo, ...]:

@@ -15,8 +15,10 @@ from celosia.hw.contract.isa import (
     Command,
     End,
     Engine,
+    Load,
     Region,
     Softmax,
+    Space,
     Transfer,
     Vector,
     VectorOp,
@@ -38,6 +40,8 @@ BLOCK_PAIRS = 1 << 18
 """Accesses held against others at a time."""
 PAIR_EFFORT = 100
 """Of telling two accesses apart, in intervals."""
+STAYING = (Space.WGT, Space.PARAM)
+"""Memories whose contents may stay from run to run."""
 _REMEDY = "this is a defect of the compiler that wrote the program: report it"
 
 
@@ -70,7 +74,38 @@ def check_program(program: Contents, *, limits: bool = True) -> None:
                 " are given",
                 "make the model smaller",
             )
-        check_commands(segment.decode(), program.config, sizes, limits=limits)
+        commands = segment.decode()
+        check_commands(commands, program.config, sizes, limits=limits)
+        if segment.setup:
+            setup = segment.decode_setup()
+            check_commands(setup, program.config, sizes, limits=limits)
+            _check_setup(setup, commands, program.config)
+
+
+def _check_setup(setup: list[Command], commands: list[Command], config: NpuConfig) -> None:
+    """Refuse a program whose runs overwrite what stays on chip, or whose setup does more."""
+    brought: dict[str, list[tuple[int, int]]] = {}
+    for index, command in enumerate(setup):
+        if isinstance(command, End):
+            continue
+        if not isinstance(command, Load) or command.space not in STAYING:
+            raise ProgramError(
+                f"{command_name(index, command)} of the setup", "it loads no weights", _REMEDY
+            )
+        for access in accesses(command, config):
+            if access.write:
+                brought.setdefault(access.memory, []).append(access.bounds)
+    for index, command in enumerate(commands):
+        for access in accesses(command, config):
+            if access.write and any(
+                access.bounds[0] < end and first < access.bounds[1]
+                for first, end in brought.get(access.memory, ())
+            ):
+                raise ProgramError(
+                    command_name(index, command),
+                    f"writes bytes of {access.memory} that stay from run to run",
+                    _REMEDY,
+                )
 
 
 def _check_model(segment: HostSegment) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from celosia.hw.contract.config import NpuConfig, preset
+from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Region
+from celosia.hw.contract.named import has_room_for_weights, resolve_config
 from celosia.quantities import KIB
 from celosia.sw.compiler.build import Host, compile_model
 from celosia.sw.compiler.cost.times import MemoryTiming
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Fit",
+    "board_memory",
     "boards_that_fit",
     "fit_board",
     "fit_model",
@@ -35,6 +37,7 @@ __all__ = [
     "fit_usual",
     "heaviest_layers",
     "remedies",
+    "usual_memory",
 ]
 
 
@@ -71,6 +74,8 @@ class Fit:
         How many operators run on the host.
     host_milliseconds : float or None
         What they take on this machine, one by one; None if that has not been measured.
+    staying_bytes : int
+        Weights that stay on chip from run to run.
     link_bytes : int
         What goes over the line in an inference: tensors that segments of the NPU take and give, but
         for variables that stay in the board's memory.
@@ -94,6 +99,7 @@ class Fit:
     batch: int = 1
     host_operators: int = 0
     host_milliseconds: float | None = 0.0
+    staying_bytes: int = 0
     link_bytes: int = 0
     reload_bytes: int = 0
     link_baud: int = 0
@@ -193,10 +199,11 @@ def fit_program(
         multipliers=multipliers,
         host_operators=on_host,
         host_milliseconds=None if len(times) < on_host else total_milliseconds(times),
+        staying_bytes=sum(segment.staying_bytes for segment in program.npu_segments),
         link_bytes=_link_bytes(program),
         reload_bytes=0
         if fits_together
-        else sum(len(part.commands) + len(part.constants) for part in program.npu_segments),
+        else sum(len(part.code) + len(part.constants) for part in program.npu_segments),
         link_baud=link_baud,
     )
 
@@ -271,8 +278,15 @@ def fit_model(
     from celosia.boards.build import request_of
 
     request = request_of(board, config, clock_mhz=clock_mhz, memory_kib=memory_kib)
-    program = compile_model(model, request.config, fold=fold, batch=batch, host=host)
     identity = request.identity
+    program = compile_model(
+        model,
+        request.config,
+        fold=fold,
+        batch=batch,
+        host=host,
+        memory=board_memory(request.board, request.config, identity.clock_hz),
+    )
     return fit_board(
         program, request.board, clock_hz=identity.clock_hz, memory_bytes=identity.memory_bytes
     )
@@ -285,10 +299,7 @@ def fit_board(
     # The boards are an extra.
     from celosia.boards.fpga import flows
 
-    timing = MemoryTiming(
-        latency_cycles=board.memory.latency_cycles(program.config),
-        interval_cycles=board.memory.interval_cycles(program.config),
-    )
+    timing = board_memory(board, program.config, clock_hz)
     flow = flows.FLOWS[board.family]
     return fit_program(
         program,
@@ -302,6 +313,26 @@ def fit_board(
         link_baud=BAUD_RATES[0],
         measure=measure,
     )
+
+
+def board_memory(board: Board, config: NpuConfig, clock_hz: int) -> MemoryTiming:
+    """Return how fast a board's memory is for a machine with this clock."""
+    return MemoryTiming(
+        latency_cycles=board.latency_cycles(config, clock_hz),
+        interval_cycles=board.interval_cycles(config, clock_hz),
+    )
+
+
+def usual_memory(config: NpuConfig) -> MemoryTiming | None:
+    """Return the memory of the board whose own a configuration is; None if it is none's."""
+    if not has_room_for_weights(config):
+        return None
+    from celosia.boards import registry
+
+    for board in registry.BOARDS.values():
+        if resolve_config(board.config).hash == config.hash:
+            return board_memory(board, config, board.clock_hz)
+    return None
 
 
 def fit_usual(program: Program, board: Board) -> Fit:
@@ -323,13 +354,15 @@ def boards_that_fit(
     from celosia.boards import registry
 
     programs = Programs(
-        lambda config: compile_model(model, config, fold=fold, batch=batch, host=host)
+        lambda config: compile_model(
+            model, config, fold=fold, batch=batch, host=host, memory=usual_memory(config)
+        )
     )
     found = []
     for board in registry.BOARDS.values():
         if board.name == unlike.name:
             continue
-        program = programs.of(preset(board.config))
+        program = programs.of(resolve_config(board.config))
         if isinstance(program, Program) and fit_usual(program, board).fits:
             found.append(board)
     return found

@@ -9,6 +9,7 @@ from typing import Any
 
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import PRESETS, NpuConfig, preset
+from celosia.hw.contract.named import BOARD_PRESETS, resolve_config
 from celosia.quantities import KIB, MHZ
 from celosia.sw.compiler.cost.times import MemoryTiming
 from celosia.sw.program.file import Program
@@ -82,7 +83,8 @@ def clock_of(config: NpuConfig) -> tuple[int, str]:
     from celosia.boards import registry
 
     for board in registry.BOARDS.values():
-        if board.config == config.name and preset(board.config) == config:
+        name = BOARD_PRESETS.get(board.config, board.config)
+        if name == config.name and preset(name) == config:
             return board.clock_hz, f"{board.name}'s clock"
     fastest = max(registry.BOARDS.values(), key=lambda board: board.clock_hz)
     return fastest.clock_hz, f"no board has it; {fastest.name}'s clock"
@@ -137,7 +139,7 @@ def fits_everywhere(
             "title": board.title,
             "remark": board.remark,
         }
-        program = programs.of(preset(board.config))
+        program = programs.of(resolve_config(board.config))
         if isinstance(program, CelosiaError):
             places.append(Place(fit=None, lacking=str(program), **about))
             continue

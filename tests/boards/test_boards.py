@@ -14,7 +14,8 @@ from celosia.boards.fpga.resources import DEVICES
 from celosia.boards.identity import identity_of, revision_of
 from celosia.boards.registry import BOARDS, find_board
 from celosia.errors import CelosiaError
-from celosia.hw.contract.config import PRESETS, preset
+from celosia.hw.contract.config import NpuConfig, preset
+from celosia.hw.contract.named import NAMED_CONFIGS
 from celosia.hw.contract.uart import Identity
 from celosia.hw.system.sdram_timing import SDRAM_CHIPS
 
@@ -37,9 +38,13 @@ def plan_of(board: Board) -> dict[str, str]:
 
 @cache
 def _plan(name: str, clock_hz: int) -> dict[str, str]:
+    return files_of(replace(BOARDS[name], clock_hz=clock_hz))
+
+
+def files_of(board: Board) -> dict[str, str]:
+    """Return the same of a board that is not in the list."""
     from celosia.boards.design import BoardDesign
 
-    board = replace(BOARDS[name], clock_hz=clock_hz)
     config = preset("nano")
     identity = identity_of(board, config, clock_hz=board.clock_hz, memory_bytes=board.memory.bytes)
     plan = board.make_platform().prepare(
@@ -97,7 +102,7 @@ def test_spram_is_the_memory_of_icebreaker() -> None:
 def test_a_board_makes_sense(name: str) -> None:
     board = BOARDS[name]
     assert board.name == name
-    assert board.config in PRESETS
+    assert board.config in NAMED_CONFIGS
     assert board.make_platform().default_clk_frequency == board.input_hz
     assert set(FLOWS[board.family].count({})) == set(board.capacity)
     Identity(board=name, clock_hz=board.clock_hz, memory_bytes=board.memory.bytes)
@@ -112,17 +117,18 @@ def test_memory_answers_as_fast_as_the_board_says() -> None:
     from celosia.boards.sdram import BoardSdram
 
     board = BOARDS["ulx3s"]
-    for config in PRESETS.values():
+    for config in NAMED_CONFIGS.values():
         memory = board.memory.make(board, config, board.clock_hz, board.memory.bytes)
         Fragment.get(memory, board.make_platform())  # else Amaranth warns that it was for nothing
         assert isinstance(memory, BoardSdram)
-        assert memory.latency_cycles == board.memory.latency_cycles(config)
+        words = board.memory.port_cycles(config)
+        assert memory.latency_cycles == board.memory.first_cycles + words - 1
         assert memory.memory_bytes == board.memory.bytes
-        assert board.memory.interval_cycles(config) == config.bus_bits // 16
+        assert words == config.bus_bits // 16
 
 
 @pytest.mark.parametrize("chip", sorted(SDRAM_CHIPS))
-@pytest.mark.parametrize("mhz", [25, 40, 50, 60, 66, 80, 90, 100])
+@pytest.mark.parametrize("mhz", [25, 40, 50, 60, 66, 80, 90, 100, 125, 133])
 def test_read_data_are_taken_when_they_are_there(mhz: int, chip: str) -> None:
     from celosia.boards.sdram import CLOCK_OUTPUT_NS, RETURN_NS, best_capture
 
@@ -150,17 +156,44 @@ def test_a_late_clock_is_an_output_of_the_pll() -> None:
     design = plan_of(board)["top.il"]
     parameters = dict(re.findall(r"parameter \\(CLKOS\w+) (\S+)", design))
     divider = int(parameters["CLKOS2_DIV"])
-    assert parameters["CLKOS_DIV"] == parameters["CLKOS2_DIV"]
-    eighths = 8 * int(parameters["CLKOS2_CPHASE"]) + int(parameters["CLKOS2_FPHASE"])
-    undelayed = 8 * int(parameters["CLKOS_CPHASE"]) + int(parameters["CLKOS_FPHASE"])
-    assert (eighths - undelayed) / (8 * divider) == 0.75
-    assert "CLKOS2_DIV" not in plan_of(BOARDS["ulx3s"])["top.il"]
+    # The memory's clock, and the same a quarter of its period later.
+    assert parameters["CLKOS3_DIV"] == parameters["CLKOS2_DIV"]
+    eighths = 8 * int(parameters["CLKOS3_CPHASE"]) + int(parameters["CLKOS3_FPHASE"])
+    undelayed = 8 * int(parameters["CLKOS2_CPHASE"]) + int(parameters["CLKOS2_FPHASE"])
+    assert (eighths - undelayed) / (8 * divider) == 0.25
+    assert int(parameters["CLKOS_DIV"]) / divider == (400e6 / 3) / 50e6
+
+
+def test_a_memory_without_a_clock_of_its_own_has_the_designs() -> None:
+    ulx3s = BOARDS["ulx3s"]
+
+    def memory(board: Board, config: NpuConfig, clock_hz: int, memory_bytes: int) -> Any:
+        from celosia.boards.sdram import BoardSdram
+
+        return BoardSdram(config, chip=SDRAM_CHIPS["IS42S16160G-7"], clock_hz=clock_hz)
+
+    for clock_hz, late in ((50_000_000, True), (80_000_000, False)):
+        one = replace(ulx3s.memory, clock_hz=0, make=memory)
+        design = files_of(replace(ulx3s, clock_hz=clock_hz, memory=one))["top.il"]
+        parameters = dict(re.findall(r"parameter \\(CLKOS\w+) (\S+)", design))
+        assert "CLKOS2_DIV" not in parameters
+        assert ("CLKOS3_DIV" in parameters) == late
+        if late:
+            assert parameters["CLKOS3_DIV"] == parameters["CLKOS_DIV"]
+
+
+@pytest.mark.parametrize("clock_mhz", [50, 66, 80, 100, 110])
+def test_the_memorys_clock_is_never_faster_than_it_may_be(clock_mhz: int) -> None:
+    board = BOARDS["ulx3s"]
+    pll = board.plan_clocks(clock_mhz * 1_000_000)
+    assert abs(pll.output_hz / (clock_mhz * 1_000_000) - 1) < 0.005
+    assert 0.8 * board.memory.clock_hz < pll.memory_hz < board.memory.clock_hz + 1
 
 
 def test_block_ram_gives_a_word_a_cycle() -> None:
-    memory = BOARDS["orangecrab"].memory
-    assert memory.interval_cycles(preset("base")) == 1
-    assert memory.latency_cycles(preset("base")) == 3
+    board = BOARDS["orangecrab"]
+    assert board.interval_cycles(preset("base"), board.clock_hz) == 1
+    assert board.latency_cycles(preset("base"), board.clock_hz) == 3
 
 
 def test_capacity_is_the_device() -> None:

@@ -16,22 +16,27 @@ from pathlib import Path
 import celosia
 import numpy as np
 import pytest
+from celosia.boards.registry import find_board
 from celosia.hw.contract.config import PRESETS
 from celosia.sim.board.terminals import simulated_terminals
 from celosia.sw.driver.device import Device
+from celosia.sw.driver.uart.device import UartDevice
 from celosia.sw.program.file import Program
+from celosia.sw.report.board_cycles import measure
 
 from tests.kit.places import DIGITS, KWS_INPUT, benchmark_model
 from tests.kit.tools import needs_simulator
 
 BOARD = "ulx3s"
-CONFIG = "base"
+CONFIG = "ulx3s"
 START_S = 600.0
 FAULT_RATE = 0.001
+MOST_ERROR = 0.05
+"""Of a prediction for a board."""
 
 pytestmark = [
     needs_simulator,
-    pytest.mark.xdist_group("rtl-base"),
+    pytest.mark.xdist_group("rtl-ulx3s"),
 ]
 
 
@@ -110,6 +115,15 @@ def test_the_keyword_is_recognised(board: ServedBoard) -> None:
         output = device.run(program, [values]).output.ravel()
     assert int(output[5]) == 127
     assert all(output[np.arange(output.size) != 5] == -128)
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_what_fit_foresees_is_what_the_board_takes(board: ServedBoard, resident: bool) -> None:
+    # The other models, which take minutes to upload: celosia.sw.report.board_cycles.
+    with celosia.open(board.device, CONFIG) as device:
+        assert isinstance(device, UartDevice)
+        found = measure(device, find_board(BOARD), benchmark_model("sww"), resident=resident)
+    assert abs(found.error) < MOST_ERROR
 
 
 def test_another_configuration_is_refused(board: ServedBoard) -> None:

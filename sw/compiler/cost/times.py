@@ -18,13 +18,13 @@ class MemoryTiming:
     ----------
     latency_cycles : int
         From the acceptance of a request to its answer.
-    interval_cycles : int
-        From one word to the next: 1 if it takes a request in every cycle, 4 if a bus word of 64
-        bits comes through a port of 16.
+    interval_cycles : float
+        From one word to the next, on average: 1 if it takes a request in every cycle, 4 if a bus
+        word of 64 bits comes through a port of 16.
     """
 
     latency_cycles: int = 8
-    interval_cycles: int = 1
+    interval_cycles: float = 1
 
     def word_cycles(self, max_outstanding: int) -> float:
         """Return the cycles from one word of a long transfer to the next.

@@ -17,6 +17,7 @@ from celosia.sw.compiler.arithmetic.whole import Range, ceil_div, split
 from celosia.sw.compiler.ir import ConvOp, Int8Array, MatmulOp
 from celosia.sw.compiler.place.mapping import ConvMapping, pack_parameters, pack_weights
 from celosia.sw.compiler.schedule.constants import ConstantPool, Ring, constant_load
+from celosia.sw.compiler.schedule.residents import Resident, ResidentWeights
 from celosia.sw.compiler.steps import Step
 
 __all__ = ["Chunk", "ChunkLoader", "WeightedLayer"]
@@ -76,16 +77,41 @@ class ChunkLoader:
         Where the constants go.
     weight_chunks : int
         A chunk takes at most the weight memory divided by this, or one tile.
+    residents : sequence of Resident
+        Weights that stay on chip from run to run.
+
+    Attributes
+    ----------
+    wgt_bytes : int
+        What there is of the weight memory for weights that do not stay.
     """
 
-    def __init__(self, config: NpuConfig, pool: ConstantPool, weight_chunks: int) -> None:
+    def __init__(
+        self,
+        config: NpuConfig,
+        pool: ConstantPool,
+        weight_chunks: int,
+        residents: Sequence[Resident] = (),
+    ) -> None:
         self.config, self.pool = config, pool
         self._weight_chunks = weight_chunks
-        self._wgt = Ring(config.wgt_bytes)
+        self._staying = ResidentWeights(residents, pool, config)
+        self.wgt_bytes = self._staying.room_bytes
+        self._wgt = Ring(self.wgt_bytes)
         self._param = Ring(config.param_bytes)
         self._packs: dict[tuple[int, int, int], Int8Array] = {}
         self._section_addr = 0
         self._section_first = 0
+
+    @property
+    def setup(self) -> list[Step]:
+        """The loads of weights that stay; they run once, before everything else."""
+        return self._staying.steps
+
+    def _passing(self, layer: WeightedLayer, group: Range) -> int:
+        """Return how many tiles of a group have weights that do not stay."""
+        staying = 0 if layer.phase else self._staying.tiles(layer.index)
+        return group[1] - max(group[0], min(group[1], staying))
 
     def chunk_bytes(self, layer: WeightedLayer, chunk: Chunk) -> int:
         """Bytes of a chunk's weights and parameters on chip."""
@@ -113,11 +139,20 @@ class ChunkLoader:
             Make the first chunk a tile: the array has nothing to do until it is there.
         """
         tile_bytes = layer.mapping.tile_weight_bytes(self.config)
-        if tile_bytes > self.config.wgt_bytes or not layer.mapping.fits_command:
+        total, passing = group[1] - group[0], self._passing(layer, group)
+        if (passing and tile_bytes > self.wgt_bytes) or not layer.mapping.fits_command:
             return None
-        total = group[1] - group[0]
+        if 0 < passing < total:
+            stay = group[1] - passing
+            cuts = (
+                self.cut(layer, (group[0], stay), parts=1, taper=False),
+                self.cut(layer, (stay, group[1]), parts=parts - 1, taper=taper),
+            )
+            return [chunk for chunks in cuts for chunk in chunks or ()]
         section = max(1, self.config.param_bytes // 2 // layer.parameter_tile_bytes(self.config))
-        most = max(1, self.config.wgt_bytes // self._weight_chunks // tile_bytes)
+        most = max(1, self.wgt_bytes // self._weight_chunks // tile_bytes)
+        if not passing:
+            most, taper, ramp = total, False, False
         count = max(ceil_div(total, min(most, section)), min(parts, total))
         size = ceil_div(total, count)
         ranges = (
@@ -141,24 +176,24 @@ class ChunkLoader:
 
     def fits_together(self, layer: WeightedLayer, group: Range) -> bool:
         """Whether the weights and parameters of a whole group can stay for all stripes."""
-        tiles = group[1] - group[0]
+        tiles, passing = group[1] - group[0], self._passing(layer, group)
         return (
             layer.mapping.fits_command
             and not layer.mapping.op.more_weights
-            and tiles * layer.mapping.tile_weight_bytes(self.config) <= self.config.wgt_bytes
+            and passing * layer.mapping.tile_weight_bytes(self.config) <= self.wgt_bytes
             and tiles * layer.parameter_tile_bytes(self.config) <= self.config.param_bytes
         )
 
     def reserve(self, layer: WeightedLayer, group: Range) -> None:
         """Make the next loads, of a group that `fits_together`, leave one another alone."""
-        tiles = group[1] - group[0]
-        self._wgt.reserve(tiles * layer.mapping.tile_weight_bytes(self.config))
+        tiles, passing = group[1] - group[0], self._passing(layer, group)
+        self._wgt.reserve(passing * layer.mapping.tile_weight_bytes(self.config))
         self._param.reserve(tiles * layer.parameter_tile_bytes(self.config))
 
     def load(self, layer: WeightedLayer, chunk: Chunk) -> list[Step]:
         """Return the loads of a chunk, and note in it where they put things."""
-        step, chunk.wgt_addr = self.load_weights(layer, chunk.tiles)
-        return [step, *self.load_section(layer, chunk)]
+        steps, chunk.wgt_addr = self.load_weights(layer, chunk.tiles)
+        return [*steps, *self.load_section(layer, chunk)]
 
     def load_section(self, layer: WeightedLayer, chunk: Chunk) -> list[Step]:
         """Return the load of a chunk's parameters, unless an earlier one's had them; note where."""
@@ -246,17 +281,23 @@ class ChunkLoader:
         passes: Range | None = None,
         *,
         part: int = 0,
-    ) -> tuple[Step, int]:
+    ) -> tuple[list[Step], int]:
         """Return the load of the weights of some tiles (and passes), and their address.
 
-        `part`: number of `ConvOp.weight_parts`.
+        There is none if they stay. `part`: number of `ConvOp.weight_parts`.
         """
+        if layer.phase == part == 0:
+            there = self._staying.address(
+                layer.index, tiles, passes, lambda all_of: self._weights(layer, all_of, None)
+            )
+            if there is not None:
+                return [], there
         content = partial(self._weights, layer, tiles, passes, part)
         key = ("wgt", layer.index, layer.phase, tiles, passes, part)
         offset, size = self.pool.place(key, content)
         address = self._wgt.take(size)
         step = constant_load(Space.WGT, address, offset, size, layer.index, self.config)
-        return step, address
+        return [step], address
 
     def load_parameters(self, layer: WeightedLayer, tiles: Range) -> tuple[Step, int]:
         """Return the load of the parameters of some tiles, and their address."""

@@ -87,6 +87,8 @@ def split_reduction_steps(
     param_addr: int,
     config: NpuConfig,
     parts: Sequence[tuple[KernelPart, Callable[[Range, Range], tuple[Step, Slab]]]] = (),
+    *,
+    most: int,
 ) -> Iterator[Step]:
     """Yield the commands of one channel tile whose sum takes several: of its passes too many for
     the weight memory or a command, or with weights of more than eight bits.
@@ -108,11 +110,12 @@ def split_reduction_steps(
         Parts of the kernel whose input is loaded one after the other, if the job's source is not
         on chip. The callable returns the load of what some output rows and columns need, and where
         it goes.
+    most : int
+        Passes whose weights there is room for at a time.
     """
     assert job.tiles[1] - job.tiles[0] == 1, "one tile of output channels at a time"
     matrix_bytes = config.rows * config.line_bytes
-    # Half of the memory each, so that the next piece is loaded while one is used.
-    most = min(max(1, config.wgt_bytes // 2 // matrix_bytes), MAX_PASSES)
+    most = min(max(1, most), MAX_PASSES)
     for block in blocks_of(job, config):
         for lines in split(block.conv.out_h, block.conv.tile_rows):
             tile = lines_of(block, lines)

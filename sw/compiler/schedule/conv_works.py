@@ -161,7 +161,7 @@ class ConvWorks:
             self.on_chip.steps.extend(
                 tile_by_tile(job(group), layer, self.chunks, self.config, parts)
             )
-            self.weight_bytes[work.index] = self.config.wgt_bytes
+            self.weight_bytes[work.index] = self.chunks.wgt_bytes
             if then is not None:
                 then(group)
             return
@@ -208,7 +208,7 @@ class ConvWorks:
         job = PhasesJob(source, target, height, rows, group, work.index)
         self.on_chip.steps.extend(phase_steps(mappings, job, self.chunks, self.config))
         self.weight_bytes[work.index] = min(
-            self.config.wgt_bytes,
+            self.chunks.wgt_bytes,
             (group[1] - group[0]) * max(m.tile_weight_bytes(self.config) for m in mappings.each),
         )
 

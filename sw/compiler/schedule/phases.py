@@ -84,7 +84,7 @@ def phase_steps(
     Phases are many and their weights few: one load brings those of as many as half of the weight
     memory has room for.
     """
-    for parts, together in _bundles(_parts(mappings, job), job.tiles, config):
+    for parts, together in _bundles(_parts(mappings, job), job.tiles, loader):
         if together:
             steps = _bundle(parts, job.tiles, loader, config)
         else:
@@ -123,13 +123,14 @@ def _parts(mappings: PhaseMapping, job: PhasesJob) -> Iterator[_Part]:
 
 
 def _bundles(
-    parts: Iterator[_Part], tiles: Range, config: NpuConfig
+    parts: Iterator[_Part], tiles: Range, loader: ChunkLoader
 ) -> Iterator[tuple[list[_Part], bool]]:
     """Yield parts whose weights are loaded together, and whether they can be.
 
     Together they take half of the memories; what is too large for that is alone.
     """
-    rooms = config.wgt_bytes // 2, config.param_bytes // 2
+    config = loader.config
+    rooms = loader.wgt_bytes // 2, config.param_bytes // 2
     count = tiles[1] - tiles[0]
     bundle: list[_Part] = []
     taken = (0, 0)
@@ -183,8 +184,7 @@ def _alone(part: _Part, loader: ChunkLoader, config: NpuConfig) -> Iterator[Step
             yield parameters
 
             def load(index: int, tiles: Range = tiles) -> tuple[list[Step], int]:
-                step, address = loader.load_weights(part.layers[index], tiles)
-                return [step], address
+                return loader.load_weights(part.layers[index], tiles)
 
             yield from _summed(part, tiles, load, param_addr, config)
         return
@@ -266,18 +266,22 @@ def split_tile(
     tile = job.tiles[0]
     parts = len(loader.weight_parts(layer, tile, None))
     # What is of several parts and fits into half of the memory together is loaded once.
-    stays = parts > 1 and (parts * layer.mapping.tile_weight_bytes(config) <= config.wgt_bytes // 2)
+    stays = parts > 1 and (parts * layer.mapping.tile_weight_bytes(config) <= loader.wgt_bytes // 2)
     loaded: dict[tuple[Range, int], int] = {}
 
     def load_piece(piece: Range, part: int) -> tuple[list[Step], int]:
         if (piece, part) in loaded:
             return [], loaded[piece, part]
-        step, address = loader.load_weights(layer, job.tiles, piece, part=part)
+        steps, address = loader.load_weights(layer, job.tiles, piece, part=part)
         if stays:
             loaded[piece, part] = address
-        return [step], address
+        return steps, address
 
     def parts_of(piece: Range) -> list[int]:
         return loader.weight_parts(layer, tile, piece)
 
-    yield from split_reduction_steps(job, load_piece, parts_of, param_addr, config, kernel_parts)
+    # Half of the memory each, so that the next piece is loaded while one is used.
+    most = loader.wgt_bytes // 2 // (config.rows * config.line_bytes)
+    yield from split_reduction_steps(
+        job, load_piece, parts_of, param_addr, config, kernel_parts, most=most
+    )

@@ -28,6 +28,7 @@ from celosia.sw.compiler.schedule.conv_works import ConvWorks
 from celosia.sw.compiler.schedule.load_works import LoadWorks
 from celosia.sw.compiler.schedule.on_chip import OnChip
 from celosia.sw.compiler.schedule.overlap import Edges
+from celosia.sw.compiler.schedule.residents import Resident
 from celosia.sw.compiler.schedule.vector_works import VectorWorks
 from celosia.sw.compiler.steps import Step
 
@@ -56,11 +57,14 @@ class Schedule:
         Region CONST.
     weight_bytes : list of int
         Bytes of the weights and parameters of each work on chip at a time.
+    setup : list of Step
+        Loads of weights that stay on chip from run to run; they run once, before everything else.
     """
 
     steps: list[Step]
     constants: bytes
     weight_bytes: list[int]
+    setup: list[Step]
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ class Manner:
         A graph input comes in more and smaller parts than else.
     ramp : bool
         The first layers' first chunk of weights is a single tile.
+    residents : tuple of Resident
+        Weights that stay on chip from run to run.
     """
 
     weight_chunks: int = 2
@@ -89,6 +95,7 @@ class Manner:
     postpone: bool = False
     fine: bool = False
     ramp: bool = False
+    residents: tuple[Resident, ...] = ()
 
 
 def schedule_works(
@@ -120,7 +127,7 @@ class _Scheduler:
         self.plan = plan
         self.config = config
         self.pool = ConstantPool(config.bus_bytes)
-        self.chunks = ChunkLoader(config, self.pool, manner.weight_chunks)
+        self.chunks = ChunkLoader(config, self.pool, manner.weight_chunks, manner.residents)
         self.on_chip = OnChip(graph, plan, config)
         self.loads = LoadWorks(self.on_chip, self.pool)
         self.convs = ConvWorks(self.on_chip, self.chunks, ramp=manner.ramp)
@@ -149,7 +156,9 @@ class _Scheduler:
             else:
                 head, tail = (self._can_overlap(*pair) for pair in pairwise(around))
                 self._work(work_plan, Edges(head, tail))
-        return Schedule(self.on_chip.steps, self.pool.data, self.convs.weight_bytes)
+        return Schedule(
+            self.on_chip.steps, self.pool.data, self.convs.weight_bytes, self.chunks.setup
+        )
 
     def _input_stripes(self, work: Work, tiling: Tiling) -> tuple[Range, ...]:
         """Return the stripes of a work; more than one if its resident input is yet to be loaded.

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 from celosia.errors import DeviceError
-from celosia.hw.contract.config import PRESETS, NpuConfig
+from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.line import Port
+from celosia.hw.contract.named import NAMED_CONFIGS
 from celosia.hw.contract.regs import IDENTITY, address_of
 from celosia.hw.contract.uart import DEFAULT_BAUD, Identity
 from celosia.sw.driver.device import BUS_TIMEOUT_CYCLES, Device, field_of
@@ -37,7 +38,7 @@ class UartDevice(Device):
     Parameters
     ----------
     config : NpuConfig, optional
-        What the board is expected to be; by default the preset that it says it is.
+        What the board is expected to be; by default what it says it is.
     port : str or Port
         Path of a serial port, ``auto`` for the only one with a board, or an open port.
     baud : int, optional
@@ -161,7 +162,7 @@ class UartDevice(Device):
 
 
 def config_of(link: Link) -> NpuConfig:
-    """Return the configuration of a board's NPU, one of the presets.
+    """Return the configuration of a board's NPU, one of those that have a name.
 
     Raises
     ------
@@ -176,12 +177,12 @@ def config_of(link: Link) -> NpuConfig:
             f"there is no Celosia NPU behind the link (identity 0x{identity:08x})",
             "load another bitstream",
         )
-    for config in PRESETS.values():
+    for config in NAMED_CONFIGS.values():
         if config.hash == config_hash:
             return config
     rows, cols = (field_of("capability0", name, sizes) for name in ("rows", "cols"))
     raise DeviceError(
         f"port {link.name}",
-        f"its NPU ({rows}x{cols}, hash 0x{config_hash:08x}) is none of {', '.join(PRESETS)}",
+        f"its NPU ({rows}x{cols}, hash 0x{config_hash:08x}) is none of {', '.join(NAMED_CONFIGS)}",
         "give the configuration that the bitstream was built from",
     )

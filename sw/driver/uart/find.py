@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from celosia.errors import DeviceError
-from celosia.hw.contract.config import PRESETS
+from celosia.hw.contract.named import NAMED_CONFIGS
 from celosia.hw.contract.regs import address_of
 from celosia.hw.contract.uart import Identity
 from celosia.sw.driver.uart.channel import Patience
@@ -60,7 +60,7 @@ def probe(path: str, description: str = "", patience: Patience = PROBE_PATIENCE)
             (config_hash,) = link.read_registers([address_of("config_hash")])
     except DeviceError as error:
         return FoundPort(path, description, problem=error.cause)
-    names = [name for name, config in PRESETS.items() if config.hash == config_hash]
+    names = [name for name, config in NAMED_CONFIGS.items() if config.hash == config_hash]
     return FoundPort(path, description, board, names[0] if names else f"0x{config_hash:08x}")
 
 

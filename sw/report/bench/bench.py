@@ -24,7 +24,6 @@ from celosia.sw.profile.profile import Profile, measured_profile
 from celosia.sw.program.file import Program
 from celosia.sw.reference.interpreter import ReferenceModel
 from celosia.sw.report.bench.baselines import Baseline, baseline_of
-from celosia.sw.report.bench.resident import make_resident
 from celosia.sw.report.figures import npu_macs
 from celosia.sw.report.samples import random_samples
 
@@ -215,11 +214,17 @@ class Bench:
         self._host = host
         self._seed = seed
         self._console = console
-        self._programs: dict[tuple[Path, NpuConfig, bool, int], Program] = {}
+        self._programs: dict[tuple[Path, NpuConfig, bool, int, bool], Program] = {}
         self._references: dict[tuple[Path, int, int], _Reference] = {}
 
     def program(
-        self, path: Path, config: NpuConfig, *, fold: bool = False, batch: int = 1
+        self,
+        path: Path,
+        config: NpuConfig,
+        *,
+        fold: bool = False,
+        batch: int = 1,
+        resident: bool = False,
     ) -> Program:
         """Return a model compiled for a configuration.
 
@@ -233,21 +238,25 @@ class Bench:
             Whether to remove channels that are constant.
         batch : int
             Samples of a run. Where they would run one after the other, one is measured.
+        resident : bool
+            Let weights stay on chip, as many as there is room for.
 
         Raises
         ------
         CelosiaError
             If it cannot be.
         """
-        key = (path, config, fold, batch)
+        key = (path, config, fold, batch, resident)
         if key not in self._programs:
-            program = compile_model(path, config, fold=fold, batch=batch, host=self._host)
+            program = compile_model(
+                path, config, fold=fold, batch=batch, host=self._host, resident=resident
+            )
             if not program.npu_segments:
                 raise CelosiaError(
                     f"model {path}", "all of it runs on the host", "there are no cycles to measure"
                 )
             if program.one_by_one and batch > 1:
-                program = self.program(path, config, fold=fold)
+                program = self.program(path, config, fold=fold, resident=resident)
             elif program.one_by_one:
                 raise CelosiaError(
                     f"model {path.stem}",
@@ -278,7 +287,8 @@ class Bench:
         conditions : Conditions, optional
             Of system memory.
         resident : bool
-            Run an inference before it, of another input, that leaves the weights on chip.
+            Let weights stay on chip, as many as there is room for, from an inference before it, of
+            another input.
         fold : bool
             Remove channels that are constant; the outputs must be the same.
         batch : int
@@ -286,8 +296,6 @@ class Bench:
 
         Raises
         ------
-        NotResidentError
-            If the weights do not fit on chip.
         CelosiaError
             If the model cannot be compiled or checked, or the run fails.
         BuildError
@@ -296,14 +304,9 @@ class Bench:
         from celosia.sim.rtl.rtl import MemoryModel
 
         chosen = conditions or Conditions()
-        program = self.program(path, config, fold=fold, batch=batch)
-        runs = [(program, self._reference(path, program, 0))]
-        if resident:
-            variants = make_resident(program)
-            runs = [
-                (variants.filling, self._reference(path, program, 1)),
-                (variants.resident, runs[0][1]),
-            ]
+        program = self.program(path, config, fold=fold, batch=batch, resident=resident)
+        turns = (1, 0) if resident else (0,)
+        references = [self._reference(path, program, turn) for turn in turns]
         memory = MemoryModel(
             latency_cycles=chosen.latency_cycles,
             stall_probability=chosen.stall_probability,
@@ -320,14 +323,14 @@ class Bench:
             console=self._console,
         ) as device:
             assert isinstance(device, SimDevice)
-            for measured, reference in runs:
+            for reference in references:
                 device.profiles.clear()
-                result = device.run(measured, reference.sample)
+                result = device.run(program, reference.sample)
                 equal = equal and reference.equals(result.outputs)
             assert result.cycles is not None
             timing = MemoryTiming(latency_cycles=chosen.latency_cycles)
-            profile = measured_profile(measured, device.profiles, result, timing)
-        macs = npu_macs(measured)
+            profile = measured_profile(program, device.profiles, result, timing)
+        macs = npu_macs(program)
         return Measurement(
             model=path.stem,
             config=config,
@@ -338,7 +341,7 @@ class Bench:
             equal=equal,
             cycles=result.cycles,
             macs=macs,
-            predicted_cycles=sum(layer.predicted_cycles for layer in measured.layers),
+            predicted_cycles=sum(layer.predicted_cycles for layer in program.layers),
             words_read=result.counters["bus_read"],
             words_written=result.counters["bus_write"],
             layers=_layers(profile),
@@ -347,10 +350,10 @@ class Bench:
                 reference.content,
                 macs // program.batch,
                 config,
-                {layer.origin.index for part in measured.host_segments for layer in part.layers},
+                {layer.origin.index for part in program.host_segments for layer in part.layers},
             ),
             counters=result.counters,
-            host_operators=sum(len(part.layers) for part in measured.host_segments),
+            host_operators=sum(len(part.layers) for part in program.host_segments),
             host_milliseconds=result.host_milliseconds,
         )
 

@@ -36,6 +36,7 @@ from celosia.sw.program.verify import check_program
 from celosia.sw.reference.golden import GoldenModel
 
 from tests.kit.places import benchmark_model
+from tests.kit.programs import with_npu
 from tests.kit.random_models import random_network
 
 
@@ -240,7 +241,7 @@ def test_every_token_of_a_program_is_needed_by_the_check() -> None:
                 code = b"".join(command.encode() for command in changed)
                 total += 1
                 try:
-                    check_program(program.with_npu(commands=code))
+                    check_program(with_npu(program, commands=code))
                 except ProgramError:
                     refused += 1
     assert total > 20

@@ -136,7 +136,7 @@ class _Product:
         self.block_bytes = Vector(shared=self.shared).block_lines * self.config.line_bytes
         constant = any(one.weight is not None for one in self.sums)
         # Half of the memory each, so that the next part is loaded while one is used.
-        capacity = self.config.wgt_bytes // 2 // self.matrix_bytes
+        capacity = loader.wgt_bytes // 2 // self.matrix_bytes
         self.most = min(max(1, capacity // (2 if constant else 1)), MAX_PASSES)
         self.pieces = list(split(self.passes, self.most))
         self.chunk = 1

@@ -24,7 +24,6 @@ from celosia.sw.compiler import build
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.compiler.frontends.tflite import convert
 from celosia.sw.docgen.text import table_text
-from celosia.sw.driver.emu import EmuDevice
 from celosia.sw.profile.attribute import (
     LayerProfile,
     Reason,
@@ -39,7 +38,6 @@ from celosia.sw.report.bench import vela
 from celosia.sw.report.bench.baselines import Baseline, baseline_of, sources
 from celosia.sw.report.bench.bench import Bench, Conditions, Measurement
 from celosia.sw.report.bench.record import CycleRecord, preset_name, read_record, write_record
-from celosia.sw.report.bench.resident import NotResidentError, make_resident
 from celosia.sw.report.bench.roofline import roofline_cycles
 from celosia.sw.report.bench.tables import (
     fit_columns,
@@ -367,37 +365,6 @@ def test_the_command_succeeds_only_if_results_are_equal(
     assert "NOT EQUAL" in result.output
     assert json.loads(output.read_text(encoding="utf-8"))["equal"] is False
     assert kept.read_bytes() == before
-
-
-# Resident weights, on the emulator ------------------------------------------------------------
-
-
-def test_resident_programs_compute_the_same(model: Path) -> None:
-    program = compile_model(model, BASE)
-    variants = make_resident(program)
-    one, other = random_samples(program, 2, 5)
-    with EmuDevice(BASE, memory_bytes=1 << 20) as device:
-        expected = [device.run(program, sample).output for sample in (one, other)]
-    with EmuDevice(BASE, memory_bytes=1 << 20) as device:
-        filled = device.run(variants.filling, one).output
-        found = device.run(variants.resident, other).output
-    np.testing.assert_array_equal(filled, expected[0])
-    np.testing.assert_array_equal(found, expected[1])
-    assert not np.array_equal(*expected)
-    spaces = [
-        command.space for command in variants.resident.npu.decode() if isinstance(command, Load)
-    ]
-    assert spaces
-    assert not set(spaces) & {Space.WGT, Space.PARAM}
-    with EmuDevice(BASE, memory_bytes=1 << 20) as device:
-        empty = device.run(variants.resident, other).output
-    assert not np.array_equal(empty, expected[1]), "without the weights it must be wrong"
-
-
-def test_weights_that_do_not_fit_are_refused(model: Path) -> None:
-    program = compile_model(model, preset("nano").with_(wgt_bytes=2048))
-    with pytest.raises(NotResidentError, match=r"need [\d.]+ of 2 KiB"):
-        make_resident(program)
 
 
 # Baselines, documents, options ----------------------------------------------------------------

@@ -1,0 +1,133 @@
+"""Cycles of models on a board's RTL, its memory included, beside those that are predicted.
+
+``python -m celosia.sw.report.board_cycles MODEL.tflite...`` simulates the whole board and prints
+them, with weights that stay on chip and without; ``--json FILE`` writes what docs/sdram.md cites.
+A model takes minutes: most of that is its upload, bit by bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from celosia.hw.contract.named import resolve_config
+from celosia.sw.compiler.build import compile_model
+from celosia.sw.driver.uart.device import UartDevice
+from celosia.sw.profile.profile import predicted_cycles
+from celosia.sw.report.fit import board_memory
+from celosia.sw.report.samples import random_samples
+
+if TYPE_CHECKING:
+    from celosia.boards.board import Board
+
+__all__ = ["BoardCycles", "main", "measure", "simulated"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoardCycles:
+    """A model on a board.
+
+    Attributes
+    ----------
+    model, board : str
+    resident : bool
+        Whether weights stay on chip from run to run.
+    predicted, cycles : int
+        Of an inference with its weights where they stay: as ``celosia fit`` says, and on the RTL.
+    """
+
+    model: str
+    board: str
+    resident: bool
+    predicted: int
+    cycles: int
+
+    @property
+    def error(self) -> float:
+        """Predicted over measured cycles, less one."""
+        return self.predicted / self.cycles - 1
+
+
+@contextmanager
+def simulated(board: Board) -> Iterator[UartDevice]:
+    """Simulate a board as it is, and open it.
+
+    Raises
+    ------
+    BuildError
+        If the simulator cannot be built.
+    """
+    from celosia.boards.identity import identity_of
+    from celosia.sim.board.board import build_board
+    from celosia.sim.board.uart_rtl import UartRtl
+
+    config, memory = resolve_config(board.config), board.memory
+    identity = identity_of(board, config, clock_hz=board.clock_hz, memory_bytes=memory.bytes)
+    build = build_board(
+        config,
+        replace(identity, simulated=True, revision="", dirty=False, build=0),
+        sdram=memory.sdram,
+        memory_hz=board.memory_hz(board.clock_hz),
+    )
+    port = UartRtl(build, clock_hz=board.clock_hz, memory_hz=board.memory_hz(board.clock_hz))
+    with UartDevice(config, port=port) as device:
+        yield device
+
+
+def measure(
+    device: UartDevice, board: Board, model: str | Path | bytes, *, resident: bool
+) -> BoardCycles:
+    """Run a model twice, so that its weights are where they stay, and return the second's cycles.
+
+    Raises
+    ------
+    CelosiaError
+        If the model cannot be compiled, or the device fails.
+    """
+    memory = board_memory(board, device.config, board.clock_hz)
+    program = compile_model(model, device.config, resident=resident, memory=memory)
+    results = [device.run(program, sample) for sample in random_samples(program, 2, 0)]
+    cycles = results[-1].cycles
+    assert cycles is not None, "it has a clock"
+    return BoardCycles(
+        model=program.model if isinstance(model, bytes) else Path(model).stem,
+        board=board.name,
+        resident=resident,
+        predicted=predicted_cycles(program, memory),
+        cycles=cycles,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print a line for each model."""
+    from celosia.boards.registry import find_board
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="+", type=Path)
+    parser.add_argument("--board", default="ulx3s")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args(arguments)
+    board = find_board(options.board)
+    found = []
+    with simulated(board) as device:
+        for resident in (True, False):
+            for model in options.models:
+                one = measure(device, board, model, resident=resident)
+                found.append(one)
+                print(
+                    f"{one.model} {'stays' if resident else 'loaded'} {one.cycles:,} cycles,"
+                    f" {one.predicted:,} predicted ({one.error:+.1%})",
+                    flush=True,
+                )
+                if options.json:
+                    text = json.dumps([asdict(entry) for entry in found], indent=1)
+                    options.json.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
