@@ -72,8 +72,9 @@ CYCLES := docs/figures/cycles.json
 figures: $(DEV_STAMP)
 	$(BIN)/celosia bench --layers --resident --fold --latency 1,8,32,100 --bus 32,64,128 \
 		--stalls 0.2 --record $(CYCLES)
-	$(BIN)/celosia bench --config tiny --config nano --record $(CYCLES)
-	$(BIN)/celosia bench --config nano --config tiny --config base --config large \
+	$(BIN)/celosia bench --config tiny --config nano --config wide --record $(CYCLES)
+	$(BIN)/celosia bench --config nano --config tiny --config base --config wide \
+		--config large \
 		--model examples/digits/digits_int8.tflite --record $(CYCLES)
 	$(BIN)/python -m celosia.sw.docgen.energies
 	$(BIN)/python -m celosia.sw.docgen.sessions

@@ -85,6 +85,8 @@ class Board:
         Clock on the board.
     clock_hz : int
         Clock of the design.
+    others : mapping of str to int
+        Other presets that the board is good for, and the clock with each.
     memory : BoardMemory
     local_memory : callable, optional
         Returns the local memory of a machine with firmware, from its configuration; without it
@@ -120,6 +122,16 @@ class Board:
     tool_options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     remark: str = ""
     local_memory: Callable[[NpuConfig], Any] | None = None
+    others: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def configs(self) -> tuple[str, ...]:
+        """Presets that the board is good for, its own first."""
+        return (self.config, *self.others)
+
+    def clock_with(self, config: NpuConfig) -> int:
+        """Return the clock of the design, in hertz, with an NPU of this configuration."""
+        return self.others.get(config.name, self.clock_hz)
 
     def plan_clocks(self, clock_hz: int) -> Pll:
         """Return the setting of the clock generator for a clock of the design, and the memory's.

@@ -120,7 +120,7 @@ class BuildRequest:
         """What the board will say of itself."""
         memory_bytes = self.memory_bytes or self.board.memory.bytes
         # What the PLL makes, which may be a little off what is wanted.
-        wanted_hz = self.clock_hz or self.board.clock_hz
+        wanted_hz = self.clock_hz or self.board.clock_with(self.config)
         pll = self.board.plan_clocks(wanted_hz)
         return identity_of(
             self.board, self.config, clock_hz=round(pll.output_hz), memory_bytes=memory_bytes

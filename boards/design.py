@@ -10,6 +10,9 @@ from amaranth.lib.cdc import ResetSynchronizer
 from amaranth.lib.wiring import Component, connect
 from celosia.boards.board import Board
 from celosia.boards.fpga.clocking import BoardClock
+from celosia.boards.fpga.flows import FLOWS
+from celosia.boards.fpga.multipliers import table_rows
+from celosia.hw.array.products import TableRows
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.uart import Identity
 from celosia.hw.soc import Soc
@@ -44,7 +47,10 @@ class BoardDesign(Component):
         board, identity = self._board, self._identity
         clock_hz = identity.clock_hz
         m.submodules.soc = soc = Soc(
-            self._config, identity=identity, local_memory=self._local_memory()
+            self._config,
+            identity=identity,
+            local_memory=self._local_memory(),
+            tables=self._tables(),
         )
         m.submodules.memory = memory = board.memory.make(
             board, self._config, clock_hz, identity.memory_bytes
@@ -73,6 +79,10 @@ class BoardDesign(Component):
     def _local_memory(self) -> Any:
         make = self._board.local_memory
         return make(self._config) if make is not None and self._config.firmware else None
+
+    def _tables(self) -> TableRows:
+        flow = FLOWS[self._board.family]
+        return table_rows(self._config, flow, self._board.capacity[flow.multiplier])
 
     def _make_clocks(self, m: Module, late_phase: float | None) -> None:
         pll = self._board.plan_clocks(self._identity.clock_hz)

@@ -54,5 +54,6 @@ ULX3S_85F = Board(
     ),
     platform=_platform,
     programmer="ulx3s",
+    others={"wide": 75_000_000},
 )
-"""The board of reference: 64 multipliers."""
+"""The board of reference: 64 multipliers, or 256 of which most are made of tables."""

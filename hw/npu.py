@@ -8,6 +8,7 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
 from celosia.hw import parts
 from celosia.hw.array.engine import ArrayEngine
+from celosia.hw.array.products import NO_TABLES, TableRows
 from celosia.hw.bus.arbiter import BusArbiter
 from celosia.hw.bus.csr import csr_signature
 from celosia.hw.bus.ports import REGION_TABLE, initiator_signature
@@ -58,8 +59,9 @@ class NpuCore(Component):
     trace : Out(TracePort)
     """
 
-    def __init__(self, config: NpuConfig) -> None:
+    def __init__(self, config: NpuConfig, *, tables: TableRows = NO_TABLES) -> None:
         self._config = config
+        self._tables = tables
         super().__init__(
             {
                 "bus": Out(initiator_signature(config)),
@@ -90,7 +92,8 @@ class NpuCore(Component):
         frontend = FrontEnd(config)
         transfers = parts.transfers(config)
         arbiter = parts.bus_arbiter(config, ports=1 + len(transfers.mems))
-        array, vector = ArrayEngine(config), VectorEngine(config)
+        array = ArrayEngine(config, tables=self._tables)
+        vector = VectorEngine(config)
         # Seen before the first entry comes.
         fills = transfers.load.valid & (transfers.write.space == int(Space.TABLE))
         # Nothing begins without a command, so what goes on after one was there a cycle ago.
@@ -268,6 +271,8 @@ class Npu(Component):
     local_memory : Component, optional
         Of a machine with ``firmware``: in place of
         :class:`celosia.hw.nano.local.LocalMemory`, which is block RAM.
+    tables : TableRows
+        Of a machine with engines: rows of the array whose multipliers are tables.
 
     Members
     -------
@@ -281,9 +286,16 @@ class Npu(Component):
         For profilers; leave it unconnected in a design.
     """
 
-    def __init__(self, config: NpuConfig, *, local_memory: Component | None = None) -> None:
+    def __init__(
+        self,
+        config: NpuConfig,
+        *,
+        local_memory: Component | None = None,
+        tables: TableRows = NO_TABLES,
+    ) -> None:
         self._config = config
         self._local_memory = local_memory
+        self._tables = tables
         super().__init__(
             {
                 "csr": In(csr_signature()),
@@ -320,7 +332,7 @@ class Npu(Component):
 
     def _run_engines(self, m: Module, platform: object) -> None:
         control = m.submodules.control = Control(self._config)
-        core = NpuCore(self._config)
+        core = NpuCore(self._config, tables=self._tables)
         m.submodules.core = resets(m, core, control.halt, platform=platform)
         connect(m, flipped(self.csr), control.bus)
         connect(m, core.bus, flipped(self.bus))

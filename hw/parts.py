@@ -21,6 +21,7 @@ from celosia.hw.array.grid import (
     WiredProducts,
 )
 from celosia.hw.array.passes import LinePassWalker, PassWalker
+from celosia.hw.array.products import NO_TABLES, TableRows
 from celosia.hw.array.weights import WeightLoader
 from celosia.hw.array.weights_direct import DirectWeightLoader
 from celosia.hw.bus.arbiter import BusArbiter, SmallBusArbiter
@@ -186,13 +187,14 @@ def weight_loader(config: NpuConfig) -> WeightLoader | DirectWeightLoader:
     return _choose(config, Part.DIRECT_WEIGHTS, DirectWeightLoader, WeightLoader)(config)
 
 
-def systolic_array(config: NpuConfig) -> SystolicArray:
-    """Return the multipliers."""
+def systolic_array(config: NpuConfig, tables: TableRows = NO_TABLES) -> SystolicArray:
+    """Return the multipliers, of which those of some rows are tables."""
     return SystolicArray(
         config,
         weights=_choose(config, Part.DIRECT_WEIGHTS, DirectWeights, ShadowWeights),
         products=_choose(config, Part.COMBINATIONAL_PRODUCTS, WiredProducts, RegisteredProducts),
         skew=_choose(config, Part.MEMORY_DELAYS, MemorySkew, RegisterSkew),
+        tables=tables,
     )
 
 

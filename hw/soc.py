@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Module
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
+from celosia.hw.array.products import NO_TABLES, TableRows
 from celosia.hw.bus.ports import initiator_signature
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.uart import Identity
@@ -33,6 +34,7 @@ class Soc(Component):
     identity : Identity
         What the board says of itself; its memory is the one connected to `mem`.
     local_memory : Component, optional
+    tables : TableRows
         As of :class:`celosia.hw.npu.Npu`.
 
     Members
@@ -50,9 +52,15 @@ class Soc(Component):
     """
 
     def __init__(
-        self, config: NpuConfig, *, identity: Identity, local_memory: Component | None = None
+        self,
+        config: NpuConfig,
+        *,
+        identity: Identity,
+        local_memory: Component | None = None,
+        tables: TableRows = NO_TABLES,
     ) -> None:
         self._config = config
+        self._tables = tables
         self._local_memory = local_memory
         self._identity = identity
         super().__init__(
@@ -67,7 +75,9 @@ class Soc(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.npu = npu = Npu(self._config, local_memory=self._local_memory)
+        m.submodules.npu = npu = Npu(
+            self._config, local_memory=self._local_memory, tables=self._tables
+        )
         m.submodules.bridge = bridge = UartBridge(
             identity=self._identity, memory_bits=self._config.bus_bits
         )

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from celosia.boards.fpga.carry_ends import free_carry_ends
 from celosia.boards.fpga.floorplan import constrain
+from celosia.boards.fpga.resources import capacity_of_ecp5
 from celosia.boards.fpga.tools import (
     NEXTPNR_ECP5,
     PLACE_AND_ROUTE,
@@ -110,7 +112,8 @@ def measure_clock(
     Parameters and errors are those of :func:`measure_design`.
     """
     _tools(device)  # before the design is generated
-    rtlil = export_rtlil(config, harness=True, task=TASK)
+    multipliers = capacity_of_ecp5(device)["MULT18X18D"]
+    rtlil = export_rtlil(config, harness=True, task=TASK, multipliers=multipliers)
     return measure_design(
         rtlil,
         name=config.name,
@@ -168,6 +171,7 @@ def measure_design(
             timeout_s=SYNTHESIS_TIME_OUT_S,
             cwd=folder,
         )
+        free_carry_ends(folder / "top.json")
         constrain(folder / "top.json", device)
         run_fpga_tool(
             [

@@ -10,69 +10,29 @@ SRAM amid the array's rows, the weights beyond. All else is left to the placer.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["GRIDS", "BlockGrid", "constrain", "floorplan"]
+from celosia.boards.fpga.blocks import (
+    ACC,
+    ACT,
+    GRIDS,
+    LANE,
+    MEMORIES,
+    MULTIPLIERS,
+    PARAM,
+    PARTIAL_PRODUCTS,
+    PER_BLOCK,
+    PRODUCT,
+    SOFTMAX,
+    TABLE,
+    WGT,
+)
+from celosia.boards.fpga.wide_floorplan import wide_floorplan
 
-MULTIPLIERS = "MULT18X18D"
-MEMORIES = "DP16KD"
-PER_BLOCK = 4
-"""Multipliers in a DSP block, and block memories in the columns below it."""
-DSP_PLACES = ((0, 0), (1, 1), (4, 4), (5, 5))
-"""Offset in x and number of each multiplier in its DSP block."""
-EBR_PITCH = 2
-PARTIAL_PRODUCTS = ("low_low", "low_high", "high_low", "high_high")
-
-_PRODUCT = re.compile(r"\bgrid\.product_(\d+)_(\d+)_")
-_LANE = re.compile(r"\blane_(\d+)\.multiplier\.([a-z]+_[a-z]+)_")
-_SOFTMAX = re.compile(r"\bsoftmax\.multiplier\.([a-z]+_[a-z]+)_")
-_SLICE = r"(?:\.memory)+\.(\d+)\.(\d+)$"
-_ACT = re.compile(r"\bact\.bank_(\d+)" + _SLICE)
-_ACC = re.compile(r"\baccumulator\.half_(\d+)" + _SLICE)
-_WGT = re.compile(r"\bwgt\.bank_(\d+)" + _SLICE)
-_PARAM = re.compile(r"\bparam" + _SLICE)
-_TABLE = re.compile(r"\btable_(\d+)" + _SLICE)
-
-
-@dataclass(frozen=True)
-class BlockGrid:
-    """Where an FPGA has DSP blocks and block memories, in tiles.
-
-    Attributes
-    ----------
-    columns : tuple of int
-        x of the first multiplier of each DSP block, and of the first memory below it.
-    multiplier_rows, memory_rows : tuple of int
-        y of their rows.
-    """
-
-    columns: tuple[int, ...]
-    multiplier_rows: tuple[int, ...]
-    memory_rows: tuple[int, ...]
-
-    def multiplier(self, column: int, row: int, place: int) -> str:
-        """Return the name of a multiplier, by place in its DSP block."""
-        x, number = DSP_PLACES[place]
-        return f"X{self.columns[column] + x}/Y{self.multiplier_rows[row]}/MULT18_{number}"
-
-    def memory(self, column: int, row: int, place: int) -> str:
-        """Return the name of a block memory, by place in its group of four."""
-        x = self.columns[column] + EBR_PITCH * place
-        return f"X{x}/Y{self.memory_rows[row]}/EBR{place}"
-
-
-GRIDS = {
-    "LFE5U-85F": BlockGrid(
-        columns=(4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114),
-        multiplier_rows=(10, 34, 58),
-        memory_rows=(22, 46, 70, 82),
-    )
-}
-"""By device; from nextpnr's list of its cells."""
+__all__ = ["constrain", "floorplan"]
 
 
 @dataclass(frozen=True)
@@ -98,14 +58,14 @@ def _multipliers(names: Iterable[str]) -> Iterator[_Wish]:
     lanes = 1
     softmax: list[tuple[str, int]] = []
     for name in names:
-        if match := _PRODUCT.search(name):
+        if match := PRODUCT.search(name):
             # Sums run down the rows, from the far row of blocks to that beside the lanes.
             group, place = divmod(int(match[1]), PER_BLOCK)
             yield _Wish(name, int(match[2]), -1 - group, place)
-        elif match := _LANE.search(name):
+        elif match := LANE.search(name):
             lanes = max(lanes, int(match[1]) + 1)
             yield _Wish(name, int(match[1]), 0, PARTIAL_PRODUCTS.index(match[2]))
-        elif match := _SOFTMAX.search(name):
+        elif match := SOFTMAX.search(name):
             softmax.append((name, PARTIAL_PRODUCTS.index(match[1])))
     for name, place in softmax:
         yield _Wish(name, lanes, 0, place)
@@ -115,13 +75,13 @@ def _memories(names: Iterable[str], columns: int) -> Iterator[_Wish]:
     """`columns`: of the array."""
     parts: dict[tuple[int, int], list[tuple[int, str]]] = {}
     for name in names:
-        for pattern, row in ((_ACC, 0), (_ACT, 1), (_WGT, 2)):
+        for pattern, row in ((ACC, 0), (ACT, 1), (WGT, 2)):
             if match := pattern.search(name):
                 index = max(int(match[2]), int(match[3]))
                 parts.setdefault((row, int(match[1])), []).append((index, name))
-        if match := _TABLE.search(name):
+        if match := TABLE.search(name):
             parts.setdefault((0, 2), []).append((int(match[1]), name))
-        elif match := _PARAM.search(name):
+        elif match := PARAM.search(name):
             parts.setdefault((0, 3), []).append((max(int(match[1]), int(match[2])), name))
     for (row, place), slices in parts.items():
         # Slices of a memory side by side, over the whole width.
@@ -155,7 +115,7 @@ def floorplan(cells: dict[str, str], device: str) -> dict[str, str]:
     array_rows = -min(wish.row for wish in multipliers)
     # The lanes' row, then the array's.
     if width > len(grid.columns) or array_rows + 1 > len(grid.multiplier_rows):
-        return {}
+        return wide_floorplan(cells, grid)
     first = (len(grid.columns) - width + 2) // 2
     array_columns = 1 + max((wish.column for wish in multipliers if wish.row < 0), default=0)
     places: dict[str, str] = {}

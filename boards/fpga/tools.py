@@ -101,8 +101,10 @@ def run_fpga_tool(
         raise FpgaToolError(task, f"{name} {error.cause}", error.remedy) from None
 
 
-def export_rtlil(config: NpuConfig, *, harness: bool, task: str) -> str:
-    """Return the NPU as RTLIL; the top module is called ``top``.
+def export_rtlil(
+    config: NpuConfig, *, harness: bool, task: str, multipliers: int | None = None
+) -> str:
+    """Return the NPU as RTLIL for an ECP5; the top module is called ``top``.
 
     Parameters
     ----------
@@ -111,6 +113,8 @@ def export_rtlil(config: NpuConfig, *, harness: bool, task: str) -> str:
         Put it into a :class:`celosia.boards.fpga.harness.TimingHarness`.
     task : str
         What it is wanted for, in words.
+    multipliers : int, optional
+        What the FPGA has: more than that are made of tables. By default none is.
 
     Raises
     ------
@@ -123,10 +127,16 @@ def export_rtlil(config: NpuConfig, *, harness: bool, task: str) -> str:
         if error.name is None or error.name.split(".")[0] != "amaranth":
             raise
         raise FpgaToolError(task, "Amaranth is not installed", install_advice("boards")) from None
+    from celosia.boards.fpga import harness as frames
     from celosia.hw.npu import Npu
 
-    npu = Npu(config)
-    from celosia.boards.fpga import harness as frames
+    if multipliers is None:
+        npu = Npu(config)
+    else:
+        from celosia.boards.fpga.flows import FLOWS
+        from celosia.boards.fpga.multipliers import table_rows
+
+        npu = Npu(config, tables=table_rows(config, FLOWS["ecp5"], multipliers))
 
     # A design leaves the trace open: its wires are for simulators.
     frame = frames.TimingHarness if harness else frames.OpenFrame

@@ -7,6 +7,7 @@ from amaranth.lib.data import View
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw import parts
 from celosia.hw.array.feed import Feed
+from celosia.hw.array.products import NO_TABLES, TableRows
 from celosia.hw.array.streamer import Streamer
 from celosia.hw.array.weights import WeightLoader
 from celosia.hw.contract.config import NpuConfig
@@ -28,6 +29,12 @@ class ArrayEngine(Component):
         cmd --> passes --> streamer --> feed --> systolic array --> accumulator --> vector engine
                   weights -----------------------^
 
+    Parameters
+    ----------
+    config : NpuConfig
+    tables : TableRows
+        Rows of the array without multipliers.
+
     Members
     -------
     cmd : In(CommandPort)
@@ -45,8 +52,9 @@ class ArrayEngine(Component):
         For the performance counters; at most one is high.
     """
 
-    def __init__(self, config: NpuConfig) -> None:
+    def __init__(self, config: NpuConfig, *, tables: TableRows = NO_TABLES) -> None:
         self._config = config
+        self._tables = tables
         super().__init__(
             {
                 "cmd": In(CommandPort()),
@@ -68,7 +76,7 @@ class ArrayEngine(Component):
         m.submodules.walker = walker = parts.pass_walker(config)
         m.submodules.streamer = streamer = Streamer(config)
         m.submodules.weights = weights = parts.weight_loader(config)
-        m.submodules.grid = grid = parts.systolic_array(config)
+        m.submodules.grid = grid = parts.systolic_array(config, self._tables)
         sum_bits = grid.sums[0].shape().width
         accumulator = parts.accumulator(config, sum_bits=sum_bits)
         # The accumulator wants the tag before the sums.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.array.products import NO_TABLES, TableProduct, TableRows
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Mode
 from celosia.hw.fabric.delay import delays, memory_delay
@@ -126,6 +127,8 @@ class SystolicArray(Component):
     weights : type of ShadowWeights or DirectWeights
     products : type of RegisteredProducts or WiredProducts
     skew : type of RegisterSkew or MemorySkew
+    tables : TableRows
+        Rows without multipliers.
 
     Members
     -------
@@ -151,8 +154,10 @@ class SystolicArray(Component):
         weights: type[ShadowWeights | DirectWeights] = ShadowWeights,
         products: type[RegisteredProducts | WiredProducts] = RegisteredProducts,
         skew: type[RegisterSkew] = RegisterSkew,
+        tables: TableRows = NO_TABLES,
     ) -> None:
         self._config = config
+        self._tables = tables
         self._weights, self._products, self._skew = weights, products, skew
         size = config.rows
         self._sum_bits = 16 + (size - 1).bit_length()
@@ -198,7 +203,11 @@ class SystolicArray(Component):
                 operand = Signal(signed(8), name=f"operand_{r}_{c}", reset_less=True)
                 total = Signal(signed(self._sum_bits), name=f"sum_{r}_{c}", reset_less=True)
                 product = Signal(signed(16), name=f"product_{r}_{c}", reset_less=True)
-                self._products.show(m, product, operand * weight)
+                if self._tables.has(r, size):
+                    value = self._in_tables(m, operand, weight, f"table_product_{r}_{c}")
+                else:
+                    value = operand * weight
+                self._products.show(m, product, value)
                 following = self._weights.following(m, self, r, c)
                 with m.If(row_swap):
                     m.d.sync += weight.eq(following)
@@ -211,6 +220,12 @@ class SystolicArray(Component):
             above = sums
         m.d.comb += Cat(self.sums.as_value()).eq(Cat(above))
         return m
+
+    def _in_tables(self, m: Module, operand: Value, weight: Value, name: str) -> Value:
+        m.submodules[name] = cell = TableProduct(self._tables.adder)
+        m.d.comb += [cell.a.eq(operand), cell.b.eq(weight)]
+        product: Value = cell.product
+        return product
 
     def _skewed_windows(self, m: Module) -> list[Value]:
         """Delay byte r of the window by r cycles."""

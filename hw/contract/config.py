@@ -37,6 +37,8 @@ FIRMWARE_OPERATIONS = tuple(
 MAX_FIRMWARE_QUEUE = 8
 """Commands in an engine's queue that the firmware has room for, at most."""
 
+THREE = 3
+
 ACT_BANKS = 4
 """Banks of the activation SRAM, whatever the configuration."""
 
@@ -72,6 +74,13 @@ def _is_power_of_two(value: int) -> bool:
     return value > 0 and value & (value - 1) == 0
 
 
+def _is_size(field: str, value: int) -> bool:
+    """Return whether a memory can have this size; nothing wraps in that of the weights."""
+    if field == "wgt_bytes" and value % THREE == 0:
+        value //= THREE
+    return _is_power_of_two(value)
+
+
 @dataclass(frozen=True, kw_only=True)
 class NpuConfig:
     """Parameters of one NPU instance.
@@ -88,7 +97,7 @@ class NpuConfig:
     act_bytes : int
         Activation SRAM, in :attr:`act_banks` line-interleaved banks. A power of two.
     wgt_bytes : int
-        Weight SRAM. A power of two.
+        Weight SRAM. A power of two, or three times one.
     param_bytes : int
         Per-channel parameters (bias, multiplier, shift). A power of two.
     acc_depth : int
@@ -165,9 +174,10 @@ class NpuConfig:
             ("max_outstanding", 2, 64),
         ):
             value = getattr(self, field)
-            if not _is_power_of_two(value) or not low <= value <= high:
+            if not _is_size(field, value) or not low <= value <= high:
+                thrice = ", or three times one," if field == "wgt_bytes" else ""
                 raise _impossible(
-                    f"{field} must be a power of two from {low} to {high}, not {value!r}"
+                    f"{field} must be a power of two{thrice} from {low} to {high}, not {value!r}"
                 )
         if self.lanes is not None:
             # The scratch memories hold 16 beats: one vector at least.
@@ -317,6 +327,11 @@ class NpuConfig:
         return replace(self, **changes)  # type: ignore[arg-type]
 
 
+def _all_but(*fast: Part) -> tuple[str, ...]:
+    """Return the names of all parts but those that are to be fast."""
+    return tuple(part.name for part in Part if part not in fast)
+
+
 PRESETS: dict[str, NpuConfig] = {
     config.name: config
     for config in (
@@ -347,6 +362,17 @@ PRESETS: dict[str, NpuConfig] = {
             compact=True,
         ),
         NpuConfig(name="base"),
+        NpuConfig(
+            name="wide",
+            rows=16,
+            cols=16,
+            act_bytes=128 * KIB,
+            wgt_bytes=192 * KIB,
+            param_bytes=8 * KIB,
+            acc_depth=256,
+            lanes=8,
+            compact=_all_but(Part.DIRECT_WEIGHTS, Part.ONE_SEGMENT, Part.COMBINATIONAL_PRODUCTS),
+        ),
         NpuConfig(
             name="large",
             rows=16,

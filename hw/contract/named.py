@@ -23,7 +23,7 @@ BOARD_CONFIGS: dict[str, NpuConfig] = {
     "ulx3s": PRESETS[BOARD_PRESETS["ulx3s"]].with_(name="ulx3s", wgt_bytes=256 * KIB),
 }
 """Those configurations, by the board's name: weights may stay in what the FPGA has left."""
-_HASHES = frozenset(config.hash for config in BOARD_CONFIGS.values())
+_HASHES = frozenset(config.hash for config in (*BOARD_CONFIGS.values(), PRESETS["wide"]))
 NAMED_CONFIGS = PRESETS | BOARD_CONFIGS
 """Every configuration that has a name."""
 

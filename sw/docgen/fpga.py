@@ -27,6 +27,7 @@ PURPOSES = {
     "nano": "iCE40UP5K",
     "tiny": "small ECP5, GW2A-18",
     "base": "ECP5-85F; the default",
+    "wide": "ECP5-85F, most multipliers of tables",
     "large": "larger parts",
 }
 
@@ -42,12 +43,12 @@ def fpga_table(sources: Sources, name: str) -> str:
         If it needs the benchmark's models, which are not there.
     """
     match name.split():
-        case ["board", board]:
-            return _board(sources, board)
         case ["board", "cycles", board]:
             return board_cycles_table(sources, board)
         case ["board", "memory", board]:
             return memory_choice_table(sources, board)
+        case ["board", *board]:
+            return _board(sources, " ".join(board))
         case ["fit", board]:
             return _fit(sources, board)
         case ["presets"]:
@@ -78,11 +79,11 @@ def fpga_figure(sources: Sources, words: list[str]) -> str:
             path = _entry(sources, "ecp5.json", f"clock {config}")["critical_path"]
             wires_ns = path["routing_ns"]
             return f"{wires_ns if which == 'wires' else wires_ns + path['logic_ns']:.1f} ns"
-        case ["board", board, "clock"]:
-            clock = _report(sources, board).fmax_mhz
+        case ["board", *board, "clock"]:
+            clock = _report(sources, " ".join(board)).fmax_mhz
             return f"{clock:.1f} MHz"
-        case ["board", board, "share", resource]:
-            report, key = _report(sources, board), resource.replace("_", " ")
+        case ["board", *board, "share", resource]:
+            report, key = _report(sources, " ".join(board)), resource.replace("_", " ")
             return f"{100 * report.used[key] / report.capacity[key]:.0f} %"
         case ["board", board, "used" | "capacity" as which, resource]:
             return f"{getattr(_report(sources, board), which)[resource.replace('_', ' ')]:,}"
@@ -127,7 +128,11 @@ def _fit(sources: Sources, name: str) -> str:
     from celosia.sw.report.fit_table import fit_table
 
     board = find_board(name)
-    fits = [fit_usual(sources.program(model, board.config), board) for model in BENCHMARK]
+    fits = [
+        fit_usual(sources.program(model, config), board)
+        for model in BENCHMARK
+        for config in board.configs
+    ]
     return table_text(fit_table(board.title, fits))
 
 
@@ -154,7 +159,7 @@ def _presets() -> str:
 
 def _resources(sources: Sources) -> str:
     rows = []
-    for config in ("nano", "base"):
+    for config in ("nano", "base", "wide"):
         found = _entry(sources, "ecp5.json", f"resources {config}")
         keys = ("lut4", "ccu2c", "dpr16x4", "tables", "ff", "dp16kd", "mult18x18d")
         rows.append([f"`{config}`", *(f"{found[key]:,}" for key in keys)])

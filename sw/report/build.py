@@ -6,11 +6,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 from celosia.boards.fpga.report import BuildReport, ClockResult
+from celosia.boards.registry import find_board
 from celosia.quantities import KIB
 from celosia.sw.report.records import put_entry, read_entries
 from rich.table import Table
 
-__all__ = ["record_report", "recorded_reports", "report_lines", "report_table"]
+__all__ = [
+    "record_report",
+    "recorded_name",
+    "recorded_reports",
+    "report_lines",
+    "report_table",
+]
 
 
 def report_table(report: BuildReport) -> Table:
@@ -50,12 +57,18 @@ def report_lines(report: BuildReport) -> list[str]:
 
 
 def record_report(path: Path, report: BuildReport) -> None:
-    """Put a build's figures into a record, under the board's name."""
-    put_entry(path, report.board, asdict(report))
+    """Put a build's figures into a record, under the name of :func:`recorded_name`."""
+    put_entry(path, recorded_name(report), asdict(report))
+
+
+def recorded_name(report: BuildReport) -> str:
+    """Return what a build is called in a record: the board, and the preset if it is another."""
+    other = report.config in find_board(report.board).others
+    return f"{report.board} {report.config}" if other else report.board
 
 
 def recorded_reports(path: Path) -> dict[str, BuildReport]:
-    """Return the builds of a record, by board."""
+    """Return the builds of a record, by name."""
     reports = {}
     for name, entry in read_entries(path).items():
         clocks = tuple(ClockResult(**clock) for clock in entry["clocks"])

@@ -297,18 +297,19 @@ def fit_board(
 ) -> Fit:
     """Return how a program does on a board with this clock and system memory."""
     # The boards are an extra.
-    from celosia.boards.fpga import flows
+    from celosia.boards.fpga import flows, multipliers
 
     timing = board_memory(board, program.config, clock_hz)
     flow = flows.FLOWS[board.family]
+    available = board.capacity[flow.multiplier]
     return fit_program(
         program,
         memory_bytes=memory_bytes,
         clock_hz=clock_hz,
         memory=timing,
         multipliers=(
-            flows.multipliers_of(program.config, flow),
-            board.capacity[flow.multiplier],
+            multipliers.multipliers_of(program.config, flow, available),
+            available,
         ),
         link_baud=BAUD_RATES[0],
         measure=measure,
@@ -324,21 +325,25 @@ def board_memory(board: Board, config: NpuConfig, clock_hz: int) -> MemoryTiming
 
 
 def usual_memory(config: NpuConfig) -> MemoryTiming | None:
-    """Return the memory of the board whose own a configuration is; None if it is none's."""
+    """Return the memory of the board that a configuration is made for; None if there is none."""
     if not has_room_for_weights(config):
         return None
     from celosia.boards import registry
 
     for board in registry.BOARDS.values():
-        if resolve_config(board.config).hash == config.hash:
-            return board_memory(board, config, board.clock_hz)
+        if any(resolve_config(name).hash == config.hash for name in board.configs):
+            return board_memory(board, config, board.clock_with(config))
     return None
 
 
 def fit_usual(program: Program, board: Board) -> Fit:
     """Return how a program does on a board as it is; what the host takes is not measured."""
     return fit_board(
-        program, board, clock_hz=board.clock_hz, memory_bytes=board.memory.bytes, measure=False
+        program,
+        board,
+        clock_hz=board.clock_with(program.config),
+        memory_bytes=board.memory.bytes,
+        measure=False,
     )
 
 

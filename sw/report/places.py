@@ -78,14 +78,14 @@ class PresetPlace:
 def clock_of(config: NpuConfig) -> tuple[int, str]:
     """Return the clock that a configuration usually has, and whose it is.
 
-    That of the first board which is built with this preset; for others the fastest board's.
+    That of the first board which is good for this preset; for others the fastest board's.
     """
     from celosia.boards import registry
 
     for board in registry.BOARDS.values():
-        name = BOARD_PRESETS.get(board.config, board.config)
-        if name == config.name and preset(name) == config:
-            return board.clock_hz, f"{board.name}'s clock"
+        own = BOARD_PRESETS.get(board.config, board.config)
+        if config.name in (own, *board.others) and preset(config.name) == config:
+            return board.clock_with(config), f"{board.name}'s clock"
     fastest = max(registry.BOARDS.values(), key=lambda board: board.clock_hz)
     return fastest.clock_hz, f"no board has it; {fastest.name}'s clock"
 

@@ -14,8 +14,8 @@ from celosia.boards.fpga.resources import DEVICES
 from celosia.boards.identity import identity_of, revision_of
 from celosia.boards.registry import BOARDS, find_board
 from celosia.errors import CelosiaError
-from celosia.hw.contract.config import NpuConfig, preset
-from celosia.hw.contract.named import NAMED_CONFIGS
+from celosia.hw.contract.config import PRESETS, NpuConfig, preset
+from celosia.hw.contract.named import NAMED_CONFIGS, resolve_config
 from celosia.hw.contract.uart import Identity
 from celosia.hw.system.sdram_timing import SDRAM_CHIPS
 
@@ -103,6 +103,10 @@ def test_a_board_makes_sense(name: str) -> None:
     board = BOARDS[name]
     assert board.name == name
     assert board.config in NAMED_CONFIGS
+    assert set(board.others) <= set(PRESETS) - {board.config}
+    for other, clock_hz in board.others.items():
+        assert board.clock_with(preset(other)) == clock_hz
+    assert board.clock_with(resolve_config(board.config)) == board.clock_hz
     assert board.make_platform().default_clk_frequency == board.input_hz
     assert set(FLOWS[board.family].count({})) == set(board.capacity)
     Identity(board=name, clock_hz=board.clock_hz, memory_bytes=board.memory.bytes)

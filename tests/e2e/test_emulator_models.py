@@ -50,7 +50,7 @@ def reference(path: Path) -> tuple[list[Int8], dict[str, npt.NDArray[np.generic]
     return inputs, dict(model.run(inputs))
 
 
-@pytest.mark.parametrize("config", ["nano", "tiny", "base", "large"])
+@pytest.mark.parametrize("config", ["nano", "tiny", "base", "wide", "large"])
 @pytest.mark.parametrize("name", MODEL_NAMES)
 def test_every_tensor_of_a_benchmark_model_is_exact(name: str, config: str) -> None:
     path = benchmark_model(name)
@@ -62,7 +62,7 @@ def test_every_tensor_of_a_benchmark_model_is_exact(name: str, config: str) -> N
         assert_equal(run(program, inputs, "random", 1), want, "random order 1")
 
 
-@pytest.mark.parametrize("config", ["tiny", "base", "large"])
+@pytest.mark.parametrize("config", ["tiny", "base", "wide", "large"])
 @pytest.mark.parametrize("name", MODEL_NAMES)
 def test_fused_programs_of_benchmark_models_are_exact(name: str, config: str) -> None:
     path = benchmark_model(name)
@@ -72,7 +72,7 @@ def test_fused_programs_of_benchmark_models_are_exact(name: str, config: str) ->
         assert assert_equal(run(program, inputs, "random", seed), want, f"random order {seed}")
 
 
-@pytest.mark.parametrize("config", ["nano", "tiny", "base", "large"])
+@pytest.mark.parametrize("config", ["nano", "tiny", "base", "wide", "large"])
 def test_shipped_example_is_exact(config: str) -> None:
     inputs, want = reference(DIGITS)
     program = compile_model(DIGITS, preset(config), keep_tensors=True)

@@ -32,6 +32,7 @@ from celosia.hw.contract.isa import (
     End,
     Engine,
     IsaError,
+    Load,
     Region,
 )
 from celosia.hw.contract.legal import field_problem
@@ -240,6 +241,35 @@ replace = dataclasses.replace
 def test_bad_commands_stop_rtl_and_emulator_alike(rtl: Bench, emu: Bench, case: Case) -> None:
     _, stream, cause, unit = case
     assert_stopped_alike((rtl, emu), raw_program([*stream, End(tag=8)]), cause, unit)
+
+
+@needs_simulator
+@pytest.mark.xdist_group("rtl-wide")
+def test_weights_beyond_a_memory_that_is_no_power_of_two() -> None:
+    """Its addresses have bits for more than there is."""
+    config = preset("wide")
+    assert config.wgt_lines & (config.wgt_lines - 1)
+    streams = BrokenStreams(config, io_bytes=REGION_BYTES, scratch_bytes=REGION_BYTES)
+    beyond = [case for case in streams.cases() if case[2] == "WGT_RANGE"]
+    cases = [case for case in beyond if isinstance(case[1][0], Conv)]
+    assert len(cases) == 5
+    ((name, (load,), *rest),) = (case for case in beyond if case[0] == "Load to WGT")
+    assert isinstance(load, Load)
+    # In whole words of its bus.
+    cases.append((name, [replace(load, sram_addr=config.wgt_bytes - 56)], *rest))
+    limits = {
+        "memory_bytes": MEMORY_BYTES,
+        "watchdog_cycles": WATCHDOG_CYCLES,
+        "bus_timeout_cycles": BUS_TIMEOUT_CYCLES,
+    }
+    with celosia.open("sim", config, **limits) as device:
+        benches = (
+            Bench(device),
+            Bench(celosia.open("emu", config, memory_bytes=MEMORY_BYTES)),
+        )
+        for _, stream, cause, unit in cases:
+            program = raw_program([*stream, End(tag=8)], config=config)
+            assert_stopped_alike(benches, program, cause, unit)
 
 
 @needs_simulator

@@ -45,6 +45,7 @@ MODELS = {
     "nano": ("kws", "sww"),
     "tiny": ("kws", "sww", "ad01", "resnet8", "vww_96"),
     "base": ("kws", "sww", "ad01", "resnet8", "vww_96"),
+    "wide": ("kws", "sww", "ad01", "resnet8", "vww_96"),
     "large": ("kws", "sww", "ad01", "resnet8", "vww_96"),
 }
 REAL_SAMPLES = 2

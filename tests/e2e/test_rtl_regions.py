@@ -28,7 +28,7 @@ pytestmark = needs_simulator
 @pytest.fixture(
     params=[
         pytest.param(name, marks=pytest.mark.xdist_group(f"rtl-{name}"), id=name)
-        for name in ("nano", "tiny", "base", "large")
+        for name in ("nano", "tiny", "base", "wide", "large")
     ]
 )
 def config(request: Any) -> NpuConfig:

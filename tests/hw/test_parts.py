@@ -236,3 +236,6 @@ def test_parts_of_the_presets() -> None:
     assert PRESETS["tiny"].parts == COMPACT == set(Part)
     for name in ("nano", "base", "large"):
         assert PRESETS[name].parts == FULL == set()
+    # What is fast in it is what depthwise convolutions and the clock need.
+    fast = {Part.DIRECT_WEIGHTS, Part.ONE_SEGMENT, Part.COMBINATIONAL_PRODUCTS}
+    assert PRESETS["wide"].parts == COMPACT - fast

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import pytest
-from celosia.boards.fpga.floorplan import GRIDS, constrain, floorplan
+from celosia.boards.fpga.blocks import GRIDS, PRODUCT
+from celosia.boards.fpga.floorplan import constrain, floorplan
+from celosia.boards.fpga.flows import FLOWS
+from celosia.boards.fpga.multipliers import multipliers_of, table_rows
+from celosia.boards.fpga.resources import capacity_of_ecp5
 from celosia.hw.contract.config import PRESETS, NpuConfig
 
 DEVICE = "LFE5U-85F"
 PARTS = ("low_low", "low_high", "high_low", "high_high")
+SLICES = range(15)
+"""Of 512 bits, 36 each."""
 
 
 def cells_of(config: NpuConfig, *, slices: int = 8) -> dict[str, str]:
@@ -79,6 +85,67 @@ def test_a_lane_is_in_one_block_above_its_accumulator() -> None:
     assert places["soc.npu.core.array.accumulator.half_0.memory.0.3"] == "X58/Y22/EBR0"
     column = {place.split("/")[1] for cell, place in places.items() if "product_" in cell}
     assert column == {"Y34", "Y58"}
+
+
+def wide_cells() -> dict[str, str]:
+    """Return the hard blocks of `wide`, as it is made for this FPGA."""
+    config = PRESETS["wide"]
+    flow, capacity = FLOWS["ecp5"], capacity_of_ecp5(DEVICE)["MULT18X18D"]
+    tables = table_rows(config, flow, capacity)
+    npu = "soc.npu.core"
+    suffix = "TRELLIS_FF_Q_DI_MULT18X18D_P0"
+    multipliers = [
+        f"{npu}.array.grid.product_{row}_{column}_{suffix}"
+        for row, column in product(range(config.rows), range(config.cols))
+        if not tables.has(row, config.rows)
+    ]
+    multipliers += [
+        f"{npu}.vector.pipeline.lane_{lane}.multiplier.{part}_{suffix}"
+        for lane, part in product(range(config.vector_lanes), PARTS)
+    ]
+    assert len(multipliers) == multipliers_of(config, flow, capacity) <= capacity
+    memories = [
+        *(
+            f"array.accumulator.{of}.memory.0.{i}"
+            for of in ("of_adder", "of_reader")
+            for i in SLICES
+        ),
+        *(f"act.bank_{bank}.memory.0.{i}" for bank in range(config.act_banks) for i in range(16)),
+        *(f"wgt.bank_{bank}.memory.memory.0.{i}" for bank in range(2) for i in range(48)),
+        *(f"param.memory.memory.0.{i}" for i in range(4)),
+        *(f"vector.table_ram.table_{j}.memory.0.0" for j in range(config.vector_lanes)),
+    ]
+    return dict.fromkeys(multipliers, "MULT18X18D") | {
+        f"{npu}.{name}": "DP16KD" for name in memories
+    }
+
+
+def test_an_array_wider_than_the_fpga_has_places() -> None:
+    cells = wide_cells()
+    places = floorplan(cells, DEVICE)
+    assert set(places) == set(cells)
+    assert len(set(places.values())) == len(places)
+    for cell, place in places.items():
+        assert ("MULT18" in place) == (cells[cell] == "MULT18X18D")
+    # A lane is a block; sums run from the far rows to the lanes, and from left to right.
+    for lane in range(8):
+        of_lane = {place for cell, place in places.items() if f".lane_{lane}." in cell}
+        assert {place.split("/")[1] for place in of_lane} == {"Y10"}
+        xs = [int(place.split("/")[0][1:]) for place in of_lane]
+        assert max(xs) - min(xs) == 5
+    height: dict[int, int] = {}
+    left: dict[int, list[tuple[int, int]]] = {}
+    for cell, place in places.items():
+        if match := PRODUCT.search(cell):
+            x, y = (int(part[1:]) for part in place.split("/")[:2])
+            assert height.setdefault(int(match[1]), y) == y
+            left.setdefault(int(match[1]), []).append((int(match[2]), x))
+    by_row = [y for _, y in sorted(height.items())]
+    assert by_row == sorted(by_row, reverse=True)
+    assert set(by_row) == {10, 34, 58}
+    for columns in left.values():
+        xs = [x for _, x in sorted(columns)]
+        assert all(after >= before - 9 for before, after in pairwise(xs))
 
 
 @pytest.mark.parametrize(("name", "device"), [("large", DEVICE), ("base", "LFE5U-25F")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from amaranth.lib.wiring import connect
 from amaranth.sim import Simulator
 from celosia.hw import parts
 from celosia.hw.array.engine import ArrayEngine
+from celosia.hw.array.products import NO_TABLES, TableRows
 from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.hw.contract.isa import Conv, Mode
 from celosia.hw.contract.regs import ErrorCause
@@ -22,9 +24,9 @@ from tests.kit.layers import Layer, assemble, convolution, depthwise, joined, ph
 class ArrayTop(Elaboratable):
     """Array engine, activation SRAM and a weight memory."""
 
-    def __init__(self, config: NpuConfig) -> None:
+    def __init__(self, config: NpuConfig, tables: TableRows) -> None:
         self.config = config
-        self.engine = ArrayEngine(config)
+        self.engine = ArrayEngine(config, tables=tables)
         self.act = parts.act_sram(config)
         self.weights = [
             Memory(shape=8 * config.line_bytes, depth=config.wgt_lines // 2, init=[])
@@ -52,10 +54,15 @@ def lines_of(data: np.ndarray, line_bytes: int) -> list[int]:
 
 
 def simulate(
-    config: NpuConfig, commands: list[Conv], layer: Layer, rng: np.random.Generator, pause: int
+    config: NpuConfig,
+    commands: list[Conv],
+    layer: Layer,
+    rng: np.random.Generator,
+    pause: int,
+    tables: TableRows = NO_TABLES,
 ) -> tuple[list[np.ndarray], int, int]:
     """Run commands; return the accumulator tiles, the cycles and the error cause."""
-    top = ArrayTop(config)
+    top = ArrayTop(config, tables)
     size = config.cols
     tiles: list[np.ndarray] = []
     cycles, cause = 0, 0
@@ -190,6 +197,43 @@ def test_joined_rows_equal_the_definition(config: NpuConfig, seed: int) -> None:
     assert cause == 0
     got = assemble(tiles, layer.command, layer.expected.shape[2])
     np.testing.assert_array_equal(got, layer.expected)
+
+
+def _convolution_of(config: NpuConfig, rng: np.random.Generator) -> Layer:
+    return convolution(
+        config,
+        rng,
+        size=(5, 4, config.rows + 2),
+        out_channels=config.cols + 1,
+        kernel=(2, 2),
+        strides=(1, 1),
+        padding=1,
+        packed=False,
+    )
+
+
+def _depthwise_of(config: NpuConfig, rng: np.random.Generator) -> Layer:
+    size = (4, 5, config.cols)
+    return depthwise(
+        config, rng, size=size, kernel=(3, 3), strides=(1, 1), padding=1, mode=Mode.TAPS
+    )
+
+
+@pytest.mark.parametrize("config", CONFIGS[:2], ids=lambda c: f"{c.rows}x{c.cols}")
+@pytest.mark.parametrize("layer_of", [_convolution_of, _depthwise_of])
+def test_products_of_tables_change_no_result_and_no_cycle(
+    config: NpuConfig, layer_of: Callable[[NpuConfig, np.random.Generator], Layer]
+) -> None:
+    taken = []
+    for tables in (NO_TABLES, TableRows(config.rows // 2 + 1)):
+        rng = np.random.default_rng(3)
+        layer = layer_of(config, rng)
+        tiles, cycles, cause = simulate(config, [layer.command], layer, rng, 0, tables)
+        assert cause == 0
+        got = assemble(tiles, layer.command, layer.expected.shape[2])
+        np.testing.assert_array_equal(got, layer.expected)
+        taken.append(cycles)
+    assert taken[0] == taken[1]
 
 
 PARTS_OF_THE_ENGINE = [

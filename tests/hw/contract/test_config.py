@@ -22,12 +22,14 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
 
 
 def test_presets_are_named_and_differ() -> None:
-    assert list(PRESETS) == ["nano", "tiny", "base", "large"]
+    assert list(PRESETS) == ["nano", "tiny", "base", "wide", "large"]
     assert len({config.hash for config in PRESETS.values()}) == len(PRESETS)
     for name, config in PRESETS.items():
         assert preset(name) is config
         assert config.name == name
-    with pytest.raises(ConfigError, match="no preset 'huge'; there are nano, tiny, base, large"):
+    with pytest.raises(
+        ConfigError, match="no preset 'huge'; there are nano, tiny, base, wide, large"
+    ):
         preset("huge")
 
 
@@ -55,6 +57,11 @@ def test_the_name_is_not_part_of_the_hash() -> None:
         ({"act_bytes": 1000}, "act_bytes must be a power of two from 128 to 1048576, not 1000"),
         ({"act_bytes": 1 << 21}, "act_bytes must be"),
         ({"wgt_bytes": 64}, "wgt_bytes must be"),
+        (
+            {"wgt_bytes": 5 << 12},
+            "wgt_bytes must be a power of two, or three times one, from 128 to 1048576, not 20480",
+        ),
+        ({"act_bytes": 3 << 12}, "act_bytes must be a power of two from"),
         ({"param_bytes": 0}, "param_bytes must be"),
         ({"acc_depth": 8192}, "acc_depth must be"),
         ({"queue_depth": 1}, "queue_depth must be"),

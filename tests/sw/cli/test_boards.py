@@ -299,6 +299,18 @@ def test_build_that_fails_still_shows_its_figures(
     assert recorded_reports(record)["ulx3s"] == report
 
 
+def test_a_build_with_another_preset_is_recorded_beside_the_boards_own(tmp_path: Path) -> None:
+    record = tmp_path / "boards.json"
+    wide = replace(REPORT, config="wide", macs=256)
+    for report in (REPORT, wide, replace(REPORT, config="mine", seed=7)):
+        record_report(record, report)
+    # A configuration that the board is not known for takes the place of its own.
+    assert recorded_reports(record) == {
+        "ulx3s": replace(REPORT, config="mine", seed=7),
+        "ulx3s wide": wide,
+    }
+
+
 def test_program_shows_the_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
