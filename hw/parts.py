@@ -38,7 +38,7 @@ from celosia.hw.control.registers import MemoryRegisters, ShellRegisters
 from celosia.hw.control.shared_queue import SharedQueues
 from celosia.hw.control.tokens import SingleTransferGates, TokenGates
 from celosia.hw.dma.engines import SingleTransfers, Transfers
-from celosia.hw.fabric.buffer import StreamBuffer, StreamWire
+from celosia.hw.fabric.buffer import StreamBuffer, StreamRegister, StreamWire
 from celosia.hw.memory.act import ActSram, SharedActSram
 from celosia.hw.memory.lines import LineMemory, PlainLineMemory
 from celosia.hw.vector.counter import LoopCounter, PlainLoopCounter
@@ -72,7 +72,7 @@ __all__ = [
     "shell_registers",
     "softmax_unit",
     "stage_buffer",
-    "stream_buffer",
+    "step_buffer",
     "systolic_array",
     "table",
     "token_gates",
@@ -99,12 +99,13 @@ def _has_terms(config: NpuConfig) -> bool:
 
 def stage_buffer(config: NpuConfig) -> type[StreamBuffer | StreamWire]:
     """Return the class of what is between two stages that hand on a stream."""
-    return _choose(config, Part.PLAIN_STAGES, StreamWire, StreamBuffer)
+    buffer = _choose(config, Part.SINGLE_BUFFERS, StreamRegister, StreamBuffer)
+    return _choose(config, Part.PLAIN_STAGES, StreamWire, buffer)
 
 
-def stream_buffer(config: NpuConfig, shape: object) -> StreamBuffer:
-    """Return a buffer of a stream with a payload of this shape."""
-    return StreamBuffer(shape, spare=Part.SINGLE_BUFFERS not in config.parts)
+def step_buffer(config: NpuConfig, shape: object) -> StreamBuffer:
+    """Return what the planned steps of the vector engine wait in."""
+    return _choose(config, Part.SINGLE_STEPS, StreamRegister, StreamBuffer)(shape)
 
 
 def has_enables(config: NpuConfig) -> bool:

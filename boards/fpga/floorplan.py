@@ -21,6 +21,7 @@ from celosia.boards.fpga.blocks import (
     GRIDS,
     LANE,
     MEMORIES,
+    MIRRORED,
     MULTIPLIERS,
     PARAM,
     PARTIAL_PRODUCTS,
@@ -79,6 +80,9 @@ def _memories(names: Iterable[str], columns: int) -> Iterator[_Wish]:
             if match := pattern.search(name):
                 index = max(int(match[2]), int(match[3]))
                 parts.setdefault((row, int(match[1])), []).append((index, name))
+        if match := MIRRORED.search(name):
+            index = max(int(match[1]), int(match[2]))
+            parts.setdefault((0, int(".of_reader" in name)), []).append((index, name))
         if match := TABLE.search(name):
             parts.setdefault((0, 2), []).append((int(match[1]), name))
         elif match := PARAM.search(name):

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from celosia.errors import CelosiaError
 from celosia.hw.contract.operations import OPERATIONS, Operation
-from celosia.hw.contract.parts import COMPACT, FULL, Part
+from celosia.hw.contract.parts import COMPACT, FULL, LEAN, Part
 from celosia.quantities import KIB
 
 __all__ = [
@@ -361,7 +361,7 @@ PRESETS: dict[str, NpuConfig] = {
             lanes=2,
             compact=True,
         ),
-        NpuConfig(name="base"),
+        NpuConfig(name="base", acc_depth=256, compact=tuple(part.name for part in LEAN)),
         NpuConfig(
             name="wide",
             rows=16,
@@ -371,7 +371,14 @@ PRESETS: dict[str, NpuConfig] = {
             param_bytes=8 * KIB,
             acc_depth=256,
             lanes=8,
-            compact=_all_but(Part.DIRECT_WEIGHTS, Part.ONE_SEGMENT, Part.COMBINATIONAL_PRODUCTS),
+            compact=_all_but(
+                Part.DIRECT_WEIGHTS,
+                Part.ONE_SEGMENT,
+                Part.COMBINATIONAL_PRODUCTS,
+                Part.SINGLE_STEPS,
+                Part.PLAIN_STAGES,
+                Part.PLAIN_ERRORS,
+            ),
         ),
         NpuConfig(
             name="large",

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["COMPACT", "FULL", "Part", "Variant"]
+__all__ = ["COMPACT", "FULL", "LEAN", "Part", "Variant"]
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,16 @@ class Part(Enum):
         needs=("SINGLE_TRANSFERS",),
     )
     SINGLE_BUFFERS = Variant(
-        does="Stream buffers of the bus, of the command fetch and of the vector engine have one"
-        " entry, not two, and the arbiter's queue of owners is as long as the bus has words in"
-        " flight.",
+        does="Stream buffers of the bus, of the command fetch and between stages have one entry,"
+        " not two, and the arbiter's queue of owners is as long as the bus has words in flight.",
         saves="A copy of each buffer's payload.",
         costs="No cycles; a combinational path from a buffer's output to its input.",
+    )
+    SINGLE_STEPS = Variant(
+        does="The buffer between the planner of the vector engine and what issues its steps has one"
+        " entry, not two.",
+        saves="A copy of a step.",
+        costs="No cycles; a long path, from a grant through all loops of the planner.",
     )
     PLAIN_STAGES = Variant(
         does="Nothing is between the stages of the dispatcher and of a transfer's walk.",
@@ -184,3 +189,28 @@ FULL: frozenset[Part] = frozenset()
 
 COMPACT: frozenset[Part] = frozenset(Part)
 """All of them: the smallest machine with engines."""
+
+LEAN: frozenset[Part] = frozenset(
+    {
+        Part.SINGLE_TRANSFERS,
+        Part.SINGLE_BUFFERS,
+        Part.MEMORY_DELAYS,
+        Part.MIRRORED_ACCUMULATOR,
+        Part.PLAIN_LOOPS,
+        Part.SHARED_ACT_PORTS,
+        Part.PLAIN_OUTPUTS,
+        Part.SMALL_LANES,
+        Part.LENT_SOFTMAX,
+        Part.SHIFTS_BY_BEATS,
+        Part.COMMAND_IN_PLACE,
+        Part.PLAIN_TABLE_WRITES,
+        Part.MEMORY_COUNTERS,
+        Part.MEMORY_REGISTERS,
+        Part.NO_ENABLES,
+    }
+)
+"""What `base` saves: together less than half a per cent of the cycles of any MLPerf Tiny network.
+
+SHARED_QUEUES, DIRECT_WEIGHTS, ONE_SEGMENT and FETCH_ON_DEMAND cost more of them; SINGLE_STEPS,
+PLAIN_STAGES, PLAIN_ERRORS and COMBINATIONAL_PRODUCTS make paths that would be the longest of all.
+"""

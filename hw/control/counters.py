@@ -106,8 +106,8 @@ class MemoryCounters(Component):
         write, read = memory.write_port(), memory.read_port(domain="comb")
         total, value = Signal(COUNTER_BITS, name="total"), Signal(COUNTER_BITS, name="value")
         # The registers look at their values in the cycle after a request.
-        reads, selected = Signal(), Signal.like(self.select)
-        m.d.sync += [reads.eq(self.read), selected.eq(self.select)]
+        reads = Signal()
+        m.d.sync += reads.eq(self.read)
         m.d.comb += [self.values[TOTAL].eq(total), *(shown.eq(value) for shown in self.values[1:])]
         pulses = Signal(len(COUNTERS))
         turn = Signal(range(KEPT))
@@ -117,7 +117,6 @@ class MemoryCounters(Component):
         first_round = Signal(init=1)
         valid = Signal()
         m.d.comb += [
-            place.eq(Mux(reads, selected - 1, turn)),
             read.addr.eq(place),
             valid.eq(~first_round | (place < turn)),
             value.eq(Mux(valid, read.data, 0) + locals_[place]),
@@ -131,11 +130,16 @@ class MemoryCounters(Component):
         for k, local in enumerate(locals_):
             stored = ~reads & (turn == k)
             m.d.sync += local.eq(_count(Mux(stored, 0, local), pulses[k + 1]))
+        following = Signal.like(turn)
+        m.d.comb += following.eq(turn)
         with m.If(~reads):
-            m.d.sync += turn.eq(Mux(turn == KEPT - 1, 0, turn + 1))
+            m.d.comb += following.eq(Mux(turn == KEPT - 1, 0, turn + 1))
             with m.If(turn == KEPT - 1):
                 m.d.sync += first_round.eq(0)
         with m.If(self.clear):
+            m.d.comb += following.eq(0)
             m.d.sync += [total.eq(0), *(local.eq(0) for local in locals_)]
-            m.d.sync += [turn.eq(0), first_round.eq(1)]
+            m.d.sync += first_round.eq(1)
+        # Whose turn it is, or what is read: from a register, as it is far from there to the bus.
+        m.d.sync += [turn.eq(following), place.eq(Mux(self.read, self.select - 1, following))]
         return m

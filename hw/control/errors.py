@@ -93,7 +93,6 @@ class ErrorLatch(Component):
         sources.append((self.watchdog, ErrorCause.WATCHDOG, int(Unit.FETCH), 0))
 
         m.d.comb += self.seen.eq(Cat(valid for valid, *_ in sources).any())
-        step = m.d[self.CAUGHT_IN]
         caught = [Signal(name=f"caught_{place}") for place in range(len(sources))]
         m.d.comb += self.error.eq(self.armed & Cat(caught).any())
         held = []
@@ -101,7 +100,8 @@ class ErrorLatch(Component):
             cause_now = Signal(8, name=f"cause_{place}")
             unit_now = Signal(range(len(Unit)), name=f"unit_{place}")
             address_now = Signal(32, name=f"address_{place}")
-            step += [
+            # A token that is too many comes of a long way through the gates.
+            m.d["sync" if cause is ErrorCause.TOKEN_OVERFLOW else self.CAUGHT_IN] += [
                 caught[place].eq(valid & self.armed),
                 cause_now.eq(cause),
                 unit_now.eq(unit),

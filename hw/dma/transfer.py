@@ -15,7 +15,7 @@ from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.control.decode import command_layout
 from celosia.hw.dma.ports import word_layout
 from celosia.hw.dma.runs import RunSequencer, Stage
-from celosia.hw.fabric.buffer import StreamBuffer
+from celosia.hw.fabric.buffer import StreamBuffer, StreamWire
 from celosia.hw.fabric.ports import CommandPort, FaultPort
 
 __all__ = ["TransferWalk"]
@@ -86,7 +86,8 @@ class TransferWalk(Component):
             runs.o.ready.eq(self.words.ready),
         ]
         # Where there is one engine for both, a memory shows the region that is in use.
-        m.d["sync" if self._kind else "comb"] += [
+        plain = self._kind is None and self._stage is StreamWire
+        m.d["comb" if plain else "sync"] += [
             # The low bits of a base would shift the lanes: with one set there is no region.
             runs.transfer.region_base.eq(Cat(lanes & 0, region.base[lane_bits:])),
             runs.transfer.region_size.eq(Mux(lanes.any(), 0, region.size)),

@@ -9,7 +9,7 @@ from amaranth.lib import stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
-__all__ = ["StreamBuffer", "StreamQueue", "StreamWire"]
+__all__ = ["StreamBuffer", "StreamQueue", "StreamRegister", "StreamWire"]
 
 
 class StreamBuffer(Component):
@@ -81,6 +81,13 @@ class StreamBuffer(Component):
                 ready.eq(~self.i.valid),
             ]
         return m
+
+
+class StreamRegister(StreamBuffer):
+    """A buffer without the second entry."""
+
+    def __init__(self, shape: object) -> None:
+        super().__init__(shape, spare=False)
 
 
 class StreamWire(Component):

@@ -15,6 +15,10 @@ MAGNITUDE_BITS = 24
 """Of the sum of 255 x 255 int8 values, half of their number included."""
 
 
+NEAR_BITS = 10
+"""Of a term that may be a byte when a zero point is added: all others are beyond any limit."""
+
+
 class Kind(enum.Enum, shape=unsigned(2)):
     """Which value is multiplied."""
 
@@ -30,6 +34,8 @@ class RoundMode(enum.Enum, shape=unsigned(2)):
     DOUBLE = 0
     SINGLE = 1
     FLOOR = 2
+    # Halves up, both times.
+    UP = 3
 
 
 LANE_CONTROL = data.StructLayout(
@@ -238,36 +244,42 @@ class Lane(Component):
 
         right_10 = Signal(5, reset_less=True)
         right_11 = Signal(5, reset_less=True)
-        right_12 = Signal(5, reset_less=True)
+        right_12 = Signal(2, reset_less=True)
         m.d.sync += [
             right_10.eq(Mux(c.channel_9, self.right, c.right_9)),
             right_11.eq(right_10),
             right_12.eq(right_11),
         ]
 
-        # Stage 10: the first rounding (SINGLE: only if there is no right shift after it).
+        # Stage 10: the first rounding (SINGLE: only if there is no right shift after it). Halves
+        # below zero that the second one is to round down (DOUBLE) are the halves that are rounded
+        # up of what is less by one. A zero that was rounded up becomes -1, and zero again.
         high = Signal(signed(32), reset_less=True)
-        mask = Signal(31, reset_less=True)
+        shifts = right_10.any()
         round_up = multiplier.t[0] & (
-            (c.mode_10 == RoundMode.DOUBLE) | ((c.mode_10 == RoundMode.SINGLE) & ~right_10.any())
+            (c.mode_10 == RoundMode.DOUBLE)
+            | (c.mode_10 == RoundMode.UP)
+            | ((c.mode_10 == RoundMode.SINGLE) & ~shifts)
         )
-        m.d.sync += [
-            high.eq(add_with_carry(multiplier.t[1:].as_signed(), Const(0, 1), round_up, 32)),
-            mask.eq(
-                Mux(c.mode_10 == RoundMode.FLOOR, 0, ~(Const(0xFFFFFFFF, 32) << right_10)[1:32])
-            ),
-        ]
+        less = (c.mode_10 == RoundMode.DOUBLE) & shifts & multiplier.t[-1]
+        m.d.sync += high.eq(
+            add_with_carry(multiplier.t[1:].as_signed(), less.replicate(32), round_up, 32)
+        )
 
         self._lend(m, high)
-        # Stage 11: half of what is shifted out, less one if halves go down (below zero, DOUBLE).
-        rounded = Signal(signed(33), reset_less=True)
-        half_up = right_11.any() & (
-            (c.mode_11 == RoundMode.SINGLE) | ((c.mode_11 == RoundMode.DOUBLE) & ~high[-1])
+        # Stages 11 and 12: the right shift, by a multiple of 4 and by the rest; the highest bit
+        # that is shifted out, below the others, says whether it rounds up.
+        by_fours = Signal(signed(33), reset_less=True)
+        rounds = Signal(reset_less=True)
+        m.d.sync += [
+            by_fours.eq(Cat(Const(0, 1), high).as_signed() >> Cat(Const(0, 2), right_11[2:])),
+            rounds.eq(c.mode_11 != RoundMode.FLOOR),
+        ]
+        shifted = Signal(signed(33))
+        m.d.comb += shifted.eq(by_fours >> right_12)
+        m.d.sync += self.term.eq(
+            add_with_carry(shifted[1:].as_signed(), Const(0, 1), shifted[0] & rounds, 32)
         )
-        m.d.sync += rounded.eq(add_with_carry(high, mask, half_up, 33).as_signed())
-
-        # Stage 12.
-        m.d.sync += self.term.eq(rounded >> right_12)
 
         # Stage 13: the sign of an average; the zero point.
         negative = self._negative_5
@@ -275,15 +287,22 @@ class Lane(Component):
             following = Signal(reset_less=True, name=f"negative_{stage}")
             m.d.sync += following.eq(negative)
             negative = following
-        signed_term = (self.term[:32] ^ negative.replicate(32)).as_signed()
-        output = Signal(signed(33), reset_less=True)
-        m.d.sync += output.eq(add_with_carry(signed_term, c.zero_13, negative, 33).as_signed())
+        low = (self.term[:NEAR_BITS] ^ negative.replicate(NEAR_BITS)).as_signed()
+        output = Signal(signed(NEAR_BITS + 1), reset_less=True)
+        near, minus = Signal(reset_less=True), Signal(reset_less=True)
+        above_low = self.term[NEAR_BITS - 1 :]
+        m.d.sync += [
+            output.eq(add_with_carry(low, c.zero_13, negative, NEAR_BITS + 1).as_signed()),
+            near.eq(~above_low.any() | above_low.all()),
+            minus.eq(self.term[-1] ^ negative),
+        ]
 
         # Stage 14. The comparisons are of a byte: what does not fit into one is beyond any limit.
         low_byte = output[:8].as_signed()
-        fits = ~output[7:].any() | output[7:].all()
-        below = Mux(fits, low_byte < c.min_14, output[-1])
-        above = Mux(fits, low_byte > c.max_14, ~output[-1])
+        fits = near & (~output[7:].any() | output[7:].all())
+        is_below = Mux(near, output[-1], minus)
+        below = Mux(fits, low_byte < c.min_14, is_below)
+        above = Mux(fits, low_byte > c.max_14, ~is_below)
         m.d.sync += self.result.eq(low_byte)
         with m.If(below):
             m.d.sync += self.result.eq(c.min_14)
@@ -314,41 +333,47 @@ class SmallLane(Lane):
 
     def _elaborate_window(self, m: Module, augend: Signal, addend: Signal) -> None:
         """Give each beat a word, of a sum or, in its low byte, of a maximum."""
-        if self._beats == 1:
-            super()._elaborate_window(m, augend, addend)
-            return
         c, value = self.control, self._value
-        m.submodules.totals = memory = Memory(shape=signed(32), depth=self._beats, init=[])
-        write, read = memory.write_port(), memory.read_port(domain="comb")
         self._total = Signal(signed(32), reset_less=True)
         self._best = self._total[:8].as_signed()
         total, earlier = Signal(signed(32)), Signal(signed(32))
         best = earlier[:8].as_signed()
-        m.d.comb += [
-            read.addr.eq(self.beat),
-            earlier.eq(read.data),
-            total.eq(augend + Mux(c.accumulate_3, earlier, addend)),
-            write.addr.eq(self.beat),
-            write.data.eq(total),
-            write.en.eq(c.valid_3),
-        ]
+        if self._beats == 1:
+            # The register is the word, which stays until the next vector comes.
+            m.d.comb += earlier.eq(self._total)
+            with m.If(c.valid_3):
+                m.d.sync += self._total.eq(total)
+        else:
+            m.submodules.totals = memory = Memory(shape=signed(32), depth=self._beats, init=[])
+            write, read = memory.write_port(), memory.read_port(domain="comb")
+            m.d.comb += [
+                read.addr.eq(self.beat),
+                earlier.eq(read.data),
+                write.addr.eq(self.beat),
+                write.data.eq(total),
+                write.en.eq(c.valid_3),
+            ]
+            m.d.sync += self._total.eq(total)
+        m.d.comb += total.eq(augend + Mux(c.accumulate_3, earlier, addend))
         with m.If(c.kind == Kind.MAX):
             keeps = c.accumulate_3 & ((best > value) ^ c.least)
             m.d.comb += total[:8].eq(Mux(keeps, best, value))
-        m.d.sync += self._total.eq(total)
 
     def _elaborate_operands(self, m: Module, multiplier: Multiplier) -> None:
         """Choose them with no register but those behind a table, which take no place.
 
-        What is not a sum is not shifted to the left, so the low byte of what is shifted still is
-        the maximum, and the value that the table is to be read for.
+        A maximum is shifted by 1, as it comes doubled. No other value that is not a sum is shifted,
+        so the table is read for the low byte.
         """
         c, total = self.control, self._total
 
-        # Stages 4 to 6: the left shift, by a multiple of 8, of 2, and by 1.
+        # Stages 4 to 6: the left shift, by a multiple of 8, of 2, and by 1. What is not wanted of a
+        # command is zero, so that its values need not be chosen from.
         by_eights = Signal(signed(32), reset_less=True)
         by_twos = Signal(signed(32), reset_less=True)
-        shifted = Signal(signed(32), reset_less=True)
+        # The low bits have a byte, doubled.
+        low = Signal(9, reset_less=True)
+        high = Signal(32 - len(low), reset_less=True)
         magnitude = Signal(MAGNITUDE_BITS, reset_less=True)
         left_5 = Signal(3, reset_less=True)
         left_6 = Signal(1, reset_less=True)
@@ -359,14 +384,22 @@ class SmallLane(Lane):
             self._negative_5.eq(total[-1] & (c.kind == Kind.AVERAGE)),
             by_twos.eq(by_eights << Cat(Const(0, 1), left_5[1:])),
             left_6.eq(left_5),
-            shifted.eq(by_twos << left_6),
-            magnitude.eq(self._magnitude(by_twos)),
+            low.eq(Mux((c.kind == Kind.SUM) | (c.kind == Kind.MAX), by_twos << left_6, 0)),
+            high.eq(Mux(c.kind == Kind.SUM, (by_twos << left_6)[len(low) :], 0)),
+            magnitude.eq(Mux(c.kind == Kind.AVERAGE, self._magnitude(by_twos), 0)),
         ]
         m.d.comb += self.table_index.eq(by_eights)
 
-        # Stage 7.
-        x = self._multiplicand(m, shifted, magnitude, shifted[:8].as_signed())
+        # Stage 7. What is only rounded down comes doubled, since one bit is always rounded.
+        byte = Signal(signed(9))
+        x = Signal(32)
         m.d.comb += [
+            byte.eq(Mux(c.kind == Kind.TABLE, self.table_value << 1, 0)),
+            x.eq(
+                Cat(low, high | (low[-1] & (c.kind == Kind.MAX)).replicate(len(high)))
+                | (magnitude << 1)
+                | byte
+            ),
             multiplier.x.eq(Mux(self.borrow, self.borrow_x, x)),
             multiplier.m.eq(Mux(self.borrow, self.borrow_m, self._multiplier())),
         ]

@@ -63,7 +63,7 @@ class LendingPipeline(Pipeline):
         with m.If(self.lent.valid):
             m.d.comb += kind.eq(Kind.SUM)
             m.d.sync += [
-                registers["mode"].eq(RoundMode.DOUBLE),
+                registers["mode"].eq(RoundMode.UP),
                 registers["channel"].eq(0),
                 registers["right"].eq(self.lent.right),
                 registers["zero"].eq(-128),

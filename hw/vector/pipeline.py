@@ -334,6 +334,9 @@ class Pipeline(Component):
             if config.can(Operation.SQUARED_DIFFERENCE):
                 with m.Case(Constants.PASS):
                     m.d.sync += left.eq(Mux(is_square, SQUARE_BITS, 0))
+        with m.If(kind == Kind.MAX):
+            # For lanes that have a maximum where a sum is: it comes doubled.
+            m.d.sync += left.eq(1)
         channel_9 = registered("channel", 9)
         m.d.sync += [
             registered("channel", 3).eq(is_channel(2) & ~command.shared),

@@ -64,11 +64,13 @@ class ElementReader(Component):
         config = self._config
         size_bits = (config.act_lines - 1).bit_length()
         left = Signal(16, reset_less=True)
-        # Of `line`, in registers: grants wait for the request.
+        # Of `line`, in registers; and while it is asked for, as grants wait for that.
         bank = Signal(ACT_BANKS, reset_less=True)
+        asked = Signal(ACT_BANKS)
         beyond = Signal(reset_less=True)
         m.d.comb += [
             self.act.line.eq(self.line),
+            self.act.bank.eq(asked),
             self.last.eq(left == 0),
             self.last_of_line.eq((self.place == config.line_bytes - 1) | self.last),
         ]
@@ -82,14 +84,16 @@ class ElementReader(Component):
                     left.eq(self.count - 1),
                 ]
                 with m.If(self.start):
+                    m.d.sync += asked.eq(Mux(self.base[size_bits:].any(), 0, bank_of(self.base)))
                     m.next = "REQUEST"
             with m.State("REQUEST"):
-                m.d.comb += [
-                    self.outside.eq(beyond),
-                    self.act.bank.eq(Mux(beyond, 0, bank)),
-                ]
+                m.d.comb += self.outside.eq(beyond)
                 with m.If(~beyond & self.act.gnt & ~self.halt):
-                    m.d.sync += [self.line.eq(self.line + 1), bank.eq(bank.rotate_left(1))]
+                    m.d.sync += [
+                        self.line.eq(self.line + 1),
+                        bank.eq(bank.rotate_left(1)),
+                        asked.eq(0),
+                    ]
                     m.next = "WAIT"
             with m.State("WAIT"):
                 m.next = "TAKE_LINE"
@@ -109,6 +113,7 @@ class ElementReader(Component):
                 with m.If(self.last):
                     m.next = "IDLE"
                 with m.Elif(self.last_of_line):
+                    m.d.sync += asked.eq(Mux(beyond, 0, bank))
                     m.next = "REQUEST"
         return m
 

@@ -66,7 +66,7 @@ class Sequencer(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.planner = planner = Planner(self._config)
-        m.submodules.steps = steps = parts.stream_buffer(self._config, step_layout(self._config))
+        m.submodules.steps = steps = parts.step_buffer(self._config, step_layout(self._config))
         connect(m, planner.o, steps.i)
         step = steps.o.payload
         live = Signal()

@@ -12,8 +12,8 @@ stage what happens, ending in registers of the next stage
 5     multiplicand and multiplier are chosen; a term that multiplies is read
 6-9   32 x 31-bit product (:mod:`celosia.hw.vector.multiplier`)
 10    its bits 31 and up, rounded
-11    rounding constant of the right shift
-12    right shift
+11    right shift, by a multiple of 4
+12    right shift, by the rest; rounding up
 13    terms go to the scratch memories; sign and zero point
 14    clamp
 15    line is written; requantised values go to the scratch memory

@@ -44,8 +44,9 @@ def parts_page() -> str:
         " the class of each part; nothing else in `hw/` asks which one it is."
         " [extending.md](extending.md) says how to add a part.",
         "",
-        "The compiler predicts cycles for all parts fast or all parts small. With some of them"
-        " small its prediction is less exact; programs are as right.",
+        "The compiler predicts cycles best for all parts fast, for all parts small, and for the"
+        " choice of `base`. With other parts small its prediction is less exact; programs are as"
+        " right.",
         "",
         "A machine with firmware (`nano`) has none of these parts: [firmware.md](firmware.md).",
         "",

@@ -12,7 +12,7 @@ from amaranth.hdl import Fragment, Module, Value
 from amaranth.lib.wiring import Component
 from celosia.hw import parts
 from celosia.hw.contract.config import PRESETS, NpuConfig
-from celosia.hw.contract.parts import COMPACT, FULL, Part
+from celosia.hw.contract.parts import COMPACT, FULL, LEAN, Part
 from celosia.hw.control.queue import SeparateQueues
 from celosia.hw.dma.engines import Transfers
 from celosia.hw.npu import Npu
@@ -43,7 +43,7 @@ MAKERS: dict[str, Callable[[NpuConfig], Any]] = {
     "shell_registers": parts.shell_registers,
     "softmax_unit": parts.softmax_unit,
     "stage_buffer": lambda config: parts.stage_buffer(config)(12),
-    "stream_buffer": lambda config: parts.stream_buffer(config, 12),
+    "step_buffer": lambda config: parts.step_buffer(config, 12),
     "systolic_array": parts.systolic_array,
     "table": parts.table,
     "token_gates": parts.token_gates,
@@ -234,8 +234,10 @@ def test_a_machine_with_one_small_part_can_be_made(part: Part) -> None:
 
 def test_parts_of_the_presets() -> None:
     assert PRESETS["tiny"].parts == COMPACT == set(Part)
-    for name in ("nano", "base", "large"):
+    assert PRESETS["base"].parts == LEAN < COMPACT
+    for name in ("nano", "large"):
         assert PRESETS[name].parts == FULL == set()
     # What is fast in it is what depthwise convolutions and the clock need.
     fast = {Part.DIRECT_WEIGHTS, Part.ONE_SEGMENT, Part.COMBINATIONAL_PRODUCTS}
+    fast |= {Part.SINGLE_STEPS, Part.PLAIN_STAGES, Part.PLAIN_ERRORS}
     assert PRESETS["wide"].parts == COMPACT - fast

@@ -76,11 +76,14 @@ def memories_of(config: NpuConfig) -> Memories:
     lanes, beats = config.vector_lanes, config.vector_beats
     on_chip += [(256, 8 * beats, beats > 1)] * lanes
     load_words = 2 * config.max_outstanding
-    if {Part.SHARED_QUEUES, Part.MEMORY_COUNTERS, Part.SINGLE_TRANSFERS} <= config.parts:
-        queues = [(4 * 16 * config.queue_depth, 32, False), (16, 32, False)]  # and the counters
+    if Part.SINGLE_TRANSFERS in config.parts:
         load_words = config.max_outstanding
+    if Part.SHARED_QUEUES in config.parts:
+        queues = [(4 * 16 * config.queue_depth, 32, False)]
     else:
         queues = [(8 * config.queue_depth, 64, False)] * 4
+    if Part.MEMORY_COUNTERS in config.parts:
+        queues.append((16, 32, False))
     buffers = [
         (load_words, 20 + config.bus_bytes, False),  # load: places
         (load_words, bus, False),  # load: answers

@@ -168,7 +168,9 @@ def _depthwise_conv(job: ConvJob, lines: Range, along: Range, config: NpuConfig)
     else:
         line_axis, stream_axis = axes
         line_pitch, stream_pitch = layout.row_pitch, layout.pixel_pitch
-        in_lines, in_stream = source.y_end, source.x_end
+        # Behind a kernel's last row a pass has rows without weights: none of them is read.
+        needed = kind_of(op).rows(op, job.in_size[0], lines)
+        in_lines, in_stream = min(needed[1], source.y_end), source.x_end
     line0 = lines[0] * line_axis.stride - line_axis.pad_before
     stream0 = along[0] * stream_axis.stride - stream_axis.pad_before
     y0, x0 = (stream0, line0) if mapping.swapped else (line0, stream0)

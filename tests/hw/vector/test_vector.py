@@ -458,7 +458,8 @@ SMALL = preset("nano").with_(
     act_bytes=8192, param_bytes=4096, operations=OPERATIONS, firmware=False
 )
 SMALLEST = SMALL.with_(lanes=1, compact=True)
-EIGHT = preset("base").with_(act_bytes=16384)
+EIGHT = preset("base").with_(act_bytes=16384, compact=False)
+LEAN_EIGHT = preset("base").with_(act_bytes=16384)
 
 
 @pytest.mark.parametrize("op", list(VectorOp), ids=lambda op: op.name)
@@ -472,8 +473,12 @@ EIGHT = preset("base").with_(act_bytes=16384)
         (EIGHT.with_(lanes=2, compact=True), 2, 0.7, 0.6),
         (EIGHT.with_(lanes=4), 2, 1.0, 0.6),
         (EIGHT.with_(lanes=1), 2, 0.7, 1.0),
+        (LEAN_EIGHT, 2, 0.7, 0.6),
     ],
-    ids=["n4", "n4_refused", "n8_refused", "n4_l1", "n8_l2_refused", "n8_l4", "n8_l1"],
+    ids=[
+        *("n4", "n4_refused", "n8_refused", "n4_l1", "n8_l2_refused", "n8_l4", "n8_l1"),
+        "n8_lean_refused",
+    ],
 )
 def test_random_commands(
     op: VectorOp, config: NpuConfig, count: int, grant: float, avail: float
@@ -482,7 +487,7 @@ def test_random_commands(
 
 
 PARTS_OF_THE_ENGINE = [
-    ("SINGLE_BUFFERS",),
+    ("SINGLE_STEPS",),
     ("MEMORY_DELAYS",),
     ("PLAIN_LOOPS",),
     ("SMALL_LANES",),
@@ -493,9 +498,10 @@ PARTS_OF_THE_ENGINE = [
 ]
 
 
+@pytest.mark.parametrize("lanes", [2, None])
 @pytest.mark.parametrize("names", PARTS_OF_THE_ENGINE, ids="_".join)
-def test_a_part_alone_changes_no_result(names: tuple[str, ...]) -> None:
-    config = SMALL.with_(lanes=2, compact=names)
+def test_a_part_alone_changes_no_result(names: tuple[str, ...], lanes: int | None) -> None:
+    config = SMALL.with_(lanes=lanes, compact=names)
     check(config, list(VectorOp), seed=31, grant=0.8, avail=0.7)
     softmax_between_vector_commands(config)
 

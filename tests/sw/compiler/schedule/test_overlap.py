@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from celosia.errors import CompileError, UnsupportedError
 from celosia.hw.contract.config import preset
-from celosia.hw.contract.isa import Conv, Engine
+from celosia.hw.contract.isa import Conv, Engine, Mode
 from celosia.sim.models.tflite_builder import ModelBuilder
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.compiler.schedule.schedule import Manner
@@ -17,6 +17,7 @@ from celosia.sw.reference.golden import GoldenModel
 from tests.kit.emulated import run
 from tests.kit.machines import MACHINES
 from tests.kit.manners import EAGER, forced
+from tests.kit.places import benchmark_model
 from tests.kit.random_joins import random_joined_network
 from tests.kit.random_models import random_network
 
@@ -57,6 +58,20 @@ def test_the_array_goes_on_with_the_next_layer() -> None:
     assert best.predicted_cycles < apart.predicted_cycles - 5 * 80
     convs = [command for command in best.npu.decode() if isinstance(command, Conv)]
     assert any(conv.hold for conv in convs)
+
+
+def test_rows_that_meet_no_weight_are_not_read() -> None:
+    """A pass of two kernel rows of three has a fourth row, which may not be written yet."""
+    model = benchmark_model("vww_96").read_bytes()
+    # With four lanes an accumulator tile is a single row. Compilation checks its program.
+    program = compile_model(model, BASE.with_(lanes=4))
+    heads = [
+        command
+        for command in program.npu.decode()
+        if isinstance(command, Conv) and command.mode == Mode.ROWS and command.ky_rows == 2
+    ]
+    read = [conv.y0 + (conv.out_h - 1) + conv.n_ky * conv.ky_rows for conv in heads]
+    assert any(conv.in_h < end for conv, end in zip(heads, read, strict=True))
 
 
 @pytest.mark.parametrize("name", ["small4", "small8", "tiny", "base", "large"])
