@@ -34,7 +34,7 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
         return int.from_bytes(memory[index].tobytes(), "little")
 
     async def bench(ctx: Any) -> None:
-        belows: list[Any] = [np.zeros(2 * size, int)] * 2  # of the windows that come, from now on
+        lower: list[Any] = [np.zeros(2 * size, int)] * 2  # of the windows that come, from now on
         offsets = [0, 0]  # of the array's windows, from this cycle on
         due: list[tuple[int, Any, int]] = []  # cycle, port's data, value
         late: list[tuple[Any, Any]] = []  # bytes written a cycle ago: not to be read yet
@@ -45,7 +45,7 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
         if config.compact:
             seen["store beside a window"] = 0
         for cycle in range(CYCLES):
-            ctx.set(dut.array.below, sum(int(bit) << i for i, bit in enumerate(belows.pop(0))))
+            ctx.set(dut.array.below, sum(int(bit) << i for i, bit in enumerate(lower.pop(0))))
             for at, data, value in due:
                 if at == cycle:
                     assert ctx.get(data) == value, f"cycle {cycle}"
@@ -68,7 +68,7 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
                     busy.add(number % banks)
                     if s < SEGMENTS and not joined:
                         due.append((cycle + 2, dut.array.data[s], line(number)))
-            belows.append(rng.integers(0, 2, 2 * size) * joined)
+            lower.append(rng.integers(0, 2, 2 * size) * joined)
             offsets.append(int(rng.integers(0, size)))
             ctx.set(dut.array.offset, offsets.pop(0))
             begin, end = asked[:2]
@@ -77,7 +77,7 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
                 if joined:
                     own = pair(begin, end)
                     under = pair(asked[2], asked[3])
-                    both = np.where(belows[-1] == 1, under, own).astype(np.uint8)
+                    both = np.where(lower[-1] == 1, under, own).astype(np.uint8)
                     window_lines = int.from_bytes(both.tobytes(), "little")
                     seen["joined"] += 1
                 expected = window_lines >> 8 * offsets[-1] & (1 << 8 * size) - 1
