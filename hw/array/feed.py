@@ -139,7 +139,8 @@ class Feed(Component):
         wave = waves[1]
         end = Signal(range(2 * size + 1))
         m.d.comb += end.eq(wave.addr[0][:offset_bits] + wave.own)
-        m.d.sync += self.act.below.eq(Cat(end <= i for i in range(2 * size)))
+        joined = wave.own != size
+        m.d.sync += self.act.below.eq(Cat((end <= i) & joined for i in range(2 * size)))
 
     def _elaborate_checks(self, m: Module, waves: list[Any]) -> None:
         """Report reads that matter and lie beyond the memory, and lines of the same bank."""

@@ -26,8 +26,8 @@ from celosia.sw.program.footprint import accesses
 from celosia.sw.reference.interpreter import ReferenceModel
 from celosia.sw.report.arrays.cut import can_be_cut, cut, needed_region, whole_region
 from celosia.sw.report.arrays.phases import divide_program, keep_commands
+from celosia.sw.report.arrays.resident import make_resident
 from celosia.sw.report.arrays.split import Region, Split
-from celosia.sw.report.bench.resident import make_resident
 from celosia.sw.report.samples import Sample, random_samples
 
 __all__ = ["Bench", "Network", "PieceCycles", "SplitCycles", "UnequalError"]
