@@ -75,22 +75,32 @@ def memories_of(config: NpuConfig) -> Memories:
     on_chip += [(acc_depth, 32 * config.cols, False)] * 2
     lanes, beats = config.vector_lanes, config.vector_beats
     on_chip += [(256, 8 * beats, beats > 1)] * lanes
-    load_words = 2 * config.max_outstanding
-    if Part.SINGLE_TRANSFERS in config.parts:
-        load_words = config.max_outstanding
     if Part.SHARED_QUEUES in config.parts:
         queues = [(4 * 16 * config.queue_depth, 32, False)]
     else:
         queues = [(8 * config.queue_depth, 64, False)] * 4
     if Part.MEMORY_COUNTERS in config.parts:
         queues.append((16, 32, False))
+    if Part.MEMORY_REGISTERS in config.parts:
+        queues += [(16, 8, False)] * 4 + [
+            (4, 8, False)
+        ] * 8  # registers; bases and sizes of regions
+    single = Part.SINGLE_TRANSFERS in config.parts
+    place_bits = word_address_bits + config.bus_bytes + 1
+    if single:
+        transfers = [(config.max_outstanding, bits, False) for bits in (place_bits, bus)]
+    else:
+        transfers = [
+            (2 * config.max_outstanding, 20 + config.bus_bytes, False),  # load: places
+            (2 * config.max_outstanding, bus, False),  # load: answers
+            (store_words, place_bits, False),  # store: places
+            (store_words, bus, False),  # store: bytes
+        ]
+    owners = config.max_outstanding * (1 if Part.SINGLE_BUFFERS in config.parts else 2)
     buffers = [
-        (load_words, 20 + config.bus_bytes, False),  # load: places
-        (load_words, bus, False),  # load: answers
-        (2 * config.max_outstanding, 3 + word_address_bits, False),  # arbiter: who asked
+        *transfers,
+        (owners, word_address_bits + (2 if single else 3), False),  # arbiter: who asked
         (2 * command_bytes // config.bus_bytes, bus, False),  # fetch
-        (store_words, word_address_bits + config.bus_bytes + 1, False),  # store: places
-        (store_words, bus, False),  # store: bytes
         (group, 8 * lanes, False),  # vector engine: between the phases of an addition
         (group, 32 * lanes, False),
         (group, 32 * lanes, False),
@@ -104,6 +114,7 @@ def memories_of(config: NpuConfig) -> Memories:
         buffers += [(3 * s, line, False) for s in range(1, config.dw_segments)]  # pixels
         # Tags, all the way from the address to the accumulator.
         buffers += [(config.rows + 4, (config.acc_depth - 1).bit_length() + 2, False)]
+        buffers += [(10, 8, False)]  # vector engine: what a result waits for in the pipeline
     return on_chip + queues + buffers
 
 

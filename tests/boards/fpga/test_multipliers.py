@@ -15,8 +15,9 @@ ECP5 = FLOWS["ecp5"]
 
 def test_a_lane_takes_four_a_cell_one() -> None:
     base = PRESETS["base"]
-    assert multipliers_of(base, ECP5) == 64 + 4 * 8 + 4
-    assert multipliers_of(base.with_(lanes=2), ECP5) == 64 + 4 * 2 + 4
+    assert multipliers_of(base, ECP5) == 64 + 4 * 8  # softmax borrows
+    assert multipliers_of(base.with_(compact=False), ECP5) == 64 + 4 * 8 + 4
+    assert multipliers_of(base.with_(compact=False, lanes=2), ECP5) == 64 + 4 * 2 + 4
     assert multipliers_of(PRESETS["tiny"], ECP5) == 64 + 4 * 2  # softmax borrows
     assert multipliers_of(PRESETS["nano"], ECP5) == 4 + 4
 
