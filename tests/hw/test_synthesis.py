@@ -31,7 +31,7 @@ TIME_OUT_S = 600
 GEOMETRIES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))
 """Words and bits that a DP16KD can have."""
 
-FIXED_FF = 10_400
+FIXED_FF = 5_300
 FF_A_LANE = 1_350
 """Flip-flops of an NPU that do not depend on its width, and those of a lane."""
 
