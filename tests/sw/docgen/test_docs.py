@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import PRESETS
+from celosia.sw.compiler.build import compile_model
 from celosia.sw.docgen.figures import Figures
 from celosia.sw.docgen.marks import FigureError, NotHereError, marks_of, render
 from celosia.sw.docgen.navigation import navigation
@@ -119,7 +120,8 @@ def test_figures_are_those_of_the_commands(page: Path) -> None:
 def test_recorded_predictions_are_the_compilers(model: str, config: str) -> None:
     run = FIGURES.sources.cycles.find(model, config)
     assert isinstance(run, Measurement)
-    program = FIGURES.sources.program(model, config)
+    # As `celosia bench` compiles it.
+    program = compile_model(FIGURES.sources.model(model), PRESETS[config], resident=False)
     predicted = [layer.predicted_cycles for layer in program.layers]
     advice = f"run: celosia bench --config {config} --record docs/figures/cycles.json"
     assert run.predicted_cycles == sum(predicted), advice
