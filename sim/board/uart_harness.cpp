@@ -20,7 +20,9 @@ auto set_memory_clock(Top& top, int level) -> decltype(top.memory_clk, void()) {
   top.memory_clk = level;
   top.eval();
 }
-void set_memory_clock(...) {}
+// The worse match for the literals that the levels are.
+template <typename Top>
+void set_memory_clock(Top& /*top*/, long /*level*/) {}
 }  // namespace
 
 struct Board {
