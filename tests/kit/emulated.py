@@ -29,7 +29,6 @@ def run(
     for memory in (emulator.memory, emulator.act, emulator.param):
         memory[:] = rng.integers(0, 256, memory.shape, dtype=np.uint8)
     emulator.wgt[:] = rng.integers(-128, 128, emulator.wgt.shape, dtype=np.int8)
-    emulator.load_code(program.npu.commands, bases[Region.CODE])
     for region in (Region.CONST, Region.IO, Region.SCRATCH):
         emulator.set_region(region, bases[region], max(1, program.npu.region_bytes(region)))
     constants = np.frombuffer(program.npu.constants, np.uint8)
@@ -41,6 +40,9 @@ def run(
 
     for tensor, values in zip(program.npu.inputs, inputs, strict=True):
         tensor.scatter(window(tensor.region), values)
-    emulator.run(order, seed)
+    # First what brings the weights that stay, if any do.
+    for code in filter(None, (program.npu.setup, program.npu.commands)):
+        emulator.load_code(code, bases[Region.CODE])
+        emulator.run(order, seed)
     tensors = (*program.npu.outputs, *program.npu.intermediates)
     return {tensor.name: tensor.gather(window(tensor.region)) for tensor in tensors}

@@ -31,10 +31,8 @@ __all__ = ["fold_input"]
 
 TRANSFER_CYCLES = 20
 """Estimate of what a command of the load engine costs beside its runs, in cycles."""
-LEAST_SAVING_CYCLES = 500
-"""Of the array, that folding has to save."""
-MOST_PRICE = 2
-"""How often as many cycles the load may take, at most: other loads hide a part of it."""
+LEAST_GAIN_CYCLES = -500
+"""Folding has to gain more by this estimate, which counts all of the load. Others hide a part."""
 LARGEST_PART_OF_MEMORY = 4
 """The folded image takes at most one of so many parts of the activation SRAM."""
 
@@ -85,7 +83,7 @@ def _best_folding(graph: Graph, op: ConvOp, config: NpuConfig) -> Folding | None
         run = joined_run(op.kernel_h, op.kernel_w * op.cin, size)
         plain = ceil_div(op.kernel_h * op.kernel_w * op.cin, run)
     pass_cycles = max(out_h * out_w, size) * ceil_div(op.cout, size)
-    best, best_gain = None, float("-inf")
+    best, best_gain = None, float(LEAST_GAIN_CYCLES)
     for pixels in (p for p in range(1, op.stride_w + 1) if op.stride_w % p == 0):
         for rows in range(2, op.kernel_h + 1):
             folding = _folding(op, rows, pixels, out_h, out_w)
@@ -94,7 +92,7 @@ def _best_folding(graph: Graph, op: ConvOp, config: NpuConfig) -> Folding | None
             windows = ceil_div(op.kernel_w, pixels) * folding.channels
             passes = ceil_div(op.kernel_h, rows) * ceil_div(windows, size)
             saved = (plain - passes) * pass_cycles
-            if saved <= max(best_gain, LEAST_SAVING_CYCLES):
+            if saved <= best_gain:
                 continue
             fold = FoldOp(
                 origin=Origin("", -1, "FOLD_INPUT"),
@@ -109,7 +107,7 @@ def _best_folding(graph: Graph, op: ConvOp, config: NpuConfig) -> Folding | None
             spent = folding.size_bytes // config.bus_bytes + sum(
                 TRANSFER_CYCLES + _run_words(run, config) * run.count * run.height for run in runs
             )
-            if spent <= MOST_PRICE * saved and saved - spent > best_gain:
+            if saved - spent > best_gain:
                 best, best_gain = folding, saved - spent
     return best
 
