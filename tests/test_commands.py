@@ -69,6 +69,8 @@ LEFT_OUT = {
         "python -m celosia.boards.fpga.sdram_clock *",
     ),
     "it is a campaign, or a measurement that takes minutes": (
+        "python -m celosia.sw.report.arrays*",
+        "python -m celosia.sw.report.board_cycles*",
         "celosia bench *",
         "celosia run * --random 20 *",
         "python -m celosia.sim.board.sdram_figures *",
