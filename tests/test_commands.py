@@ -69,7 +69,6 @@ LEFT_OUT = {
         "python -m celosia.boards.fpga.sdram_clock *",
     ),
     "it is a campaign, or a measurement that takes minutes": (
-        "python -m celosia.sw.report.arrays*",
         "python -m celosia.sw.report.board_cycles*",
         "celosia bench *",
         "celosia run * --random 20 *",
