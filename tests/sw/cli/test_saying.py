@@ -76,7 +76,8 @@ def complete(words: str) -> list[str]:
 def test_the_shell_completes_commands_presets_boards_and_devices() -> None:
     assert complete("celosia b") == [name for name in COMMANDS if name.startswith("b")]
     assert complete("celosia fit m.tflite --board ice") == ["icebreaker"]
-    assert complete_config("") == list(PRESETS)
+    # The presets, and the ULX3S's own machine.
+    assert complete_config("") == [*PRESETS, "ulx3s"]
     controller, terminal = pty.openpty()
     try:
         path = os.ttyname(terminal)
