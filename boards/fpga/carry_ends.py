@@ -33,15 +33,14 @@ def open_carries(module: dict[str, Any]) -> int:
         How many.
     """
     read: Counter[int | str] = Counter()
-    for port in module.get("ports", {}).values():
+    for port in module["ports"].values():
         read.update(port["bits"])
-    cells = module.get("cells", {})
-    for cell in cells.values():
+    for cell in module["cells"].values():
         for name, bits in cell["connections"].items():
             if cell["port_directions"][name] != "output":
                 read.update(bits)
     opened = 0
-    for cell in cells.values():
+    for cell in module["cells"].values():
         if cell["type"] == CARRY:
             bits = cell["connections"].get("COUT", [])
             if any(isinstance(bit, int) and not read[bit] for bit in bits):

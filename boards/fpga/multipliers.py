@@ -22,10 +22,9 @@ SOFTMAX_MULTIPLIERS = 4
 def multipliers_of(config: NpuConfig, flow: Flow, available: int | None = None) -> int:
     """Return the multipliers that an NPU takes, known before synthesis.
 
-    With firmware: one for each column of the array, and one of 32 x 32 bits. Else:
-
-    one for each cell of the array; for each lane of the vector engine, and for softmax where it has
-    one of its own, four of 18 x 18 bits that make one of 32 x 32.
+    With firmware: one for each column of the array, and one of 32 x 32 bits. Else one for each cell
+    of the array; for each lane of the vector engine, and for softmax where it has one of its own,
+    four of 18 x 18 bits that make one of 32 x 32.
 
     Parameters
     ----------

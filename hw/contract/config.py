@@ -37,8 +37,6 @@ FIRMWARE_OPERATIONS = tuple(
 MAX_FIRMWARE_QUEUE = 8
 """Commands in an engine's queue that the firmware has room for, at most."""
 
-THREE = 3
-
 ACT_BANKS = 4
 """Banks of the activation SRAM, whatever the configuration."""
 
@@ -76,8 +74,8 @@ def _is_power_of_two(value: int) -> bool:
 
 def _is_size(field: str, value: int) -> bool:
     """Return whether a memory can have this size; nothing wraps in that of the weights."""
-    if field == "wgt_bytes" and value % THREE == 0:
-        value //= THREE
+    if field == "wgt_bytes" and value % 3 == 0:
+        value //= 3
     return _is_power_of_two(value)
 
 

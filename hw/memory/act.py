@@ -188,15 +188,13 @@ class ActSram(Component):
             m.d.comb += port.read_addr.eq(chosen[:row])
 
         outputs = self._outputs(m)
-        pair: list[Value] = []
         for s in range(SEGMENTS):
             bank = self._late(m, self.array.line[s][:bank_bits], f"array_bank{s}")
-            line = self._line(s, outputs, bank, self.array.below)
-            m.d.comb += self.array.data[s].eq(line)
-            pair += [line] if s < 2 else []
+            m.d.comb += self.array.data[s].eq(self._line(s, outputs, bank, self.array.below))
+        pair = Cat(self.array.data[0], self.array.data[1])
         bank = self._late(m, self.vector.line[:bank_bits], "vector_bank")
         m.d.comb += [
-            self.array.window.eq(self._cut(m, Cat(pair), self.array.offset, "array_window")),
+            self.array.window.eq(self._cut(m, pair, self.array.offset, "array_window")),
             self.vector.data.eq(outputs[bank]),
         ]
 
@@ -338,14 +336,11 @@ class SharedActSram(ActSram):
         outputs = self._outputs(m)
         of_array = self._late(m, windows, "windows")
         below = self.array.below & of_array.replicate(2 * config.line_bytes)
-        pair: list[Value] = []
         for s in range(SEGMENTS):
             bank = self._late(m, lines[s][:bank_bits], f"bank_of_{s}")
-            line = self._line(s, outputs, bank, below)
-            m.d.comb += self.array.data[s].eq(line)
-            pair += [line] if s < 2 else []
+            m.d.comb += self.array.data[s].eq(self._line(s, outputs, bank, below))
         offset = Mux(of_array, self.array.offset, self._late(m, store_offset, "store_offset"))
-        window = self._cut(m, Cat(pair), offset, "window")
+        window = self._cut(m, Cat(self.array.data[0], self.array.data[1]), offset, "window")
         # A line is there a cycle earlier than a window.
         word_data = Signal(config.bus_bits, reset_less=True)
         is_word = Signal(reset_less=True)

@@ -162,7 +162,7 @@ def _taps(
         row = stream.row[:, None] + passes.row[index] + segment
         x = (stream.x + passes.x[index])[:, None]
         inside = (row >= 0) & (row < conv.in_h) & (x >= 0) & (x < conv.row_bytes)
-        inside[:, conv.ky_rows if segments > 1 else 1 :] = False
+        inside[:, max(conv.ky_rows, 1) :] = False
         pixels = _pixels(state, conv, address, inside)
         for s in range(segments):
             for k in range(taps_of[s]):

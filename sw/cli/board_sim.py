@@ -123,34 +123,15 @@ def serve_board(name: str, config: str | None, rates: Any = None, seed: int = 0)
     CelosiaError
         If there is no such board or configuration, or the simulator cannot be built.
     """
-    from dataclasses import replace
-
-    from celosia.boards.identity import identity_of
     from celosia.boards.registry import find_board
-    from celosia.sim.board.board import build_board
-    from celosia.sim.board.uart_rtl import UartRtl
+    from celosia.sim.board.simulated import simulated_board
     from celosia.sim.board.uart_serve import ServedRtl
 
     board = find_board(name)
-    chosen = resolve_config(config or board.config)
-    identity = replace(
-        identity_of(board, chosen, clock_hz=board.clock_hz, memory_bytes=board.memory.bytes),
-        simulated=True,
-        # Neither changes what is simulated; the sources are a part of the build's key anyway.
-        revision="",
-        dirty=False,
-        build=0,
-    )
     console = error_console()
-    build = build_board(
-        chosen,
-        identity,
-        sdram=board.memory.sdram,
-        memory_hz=board.memory_hz(board.clock_hz),
+    port = simulated_board(
+        board,
+        resolve_config(config or board.config),
         console=console if console.is_terminal else None,
     )
-    return ServedRtl(
-        UartRtl(build, clock_hz=board.clock_hz, memory_hz=board.memory_hz(board.clock_hz)),
-        faults=rates,
-        seed=seed,
-    )
+    return ServedRtl(port, faults=rates, seed=seed)

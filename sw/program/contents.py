@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -224,6 +224,16 @@ class Contents:
     def host_segments(self) -> tuple[HostSegment, ...]:
         """The segments that run on the host, in order."""
         return tuple(part for part in self.segments if isinstance(part, HostSegment))
+
+    def with_npu(self, **changes: Any) -> Self:
+        """Return the program with fields of its only segment changed.
+
+        Raises
+        ------
+        ProgramError
+            If it has several segments.
+        """
+        return replace(self, segments=(replace(self.npu, **changes),))
 
     @property
     def tensors(self) -> tuple[TensorInfo, ...]:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ from celosia.sw.report.samples import random_samples
 if TYPE_CHECKING:
     from celosia.boards.board import Board
 
-__all__ = ["BoardCycles", "main", "measure", "simulated"]
+__all__ = ["BoardCycles", "main", "measure"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,32 +50,6 @@ class BoardCycles:
     def error(self) -> float:
         """Predicted over measured cycles, less one."""
         return self.predicted / self.cycles - 1
-
-
-@contextmanager
-def simulated(board: Board) -> Iterator[UartDevice]:
-    """Simulate a board as it is, and open it.
-
-    Raises
-    ------
-    BuildError
-        If the simulator cannot be built.
-    """
-    from celosia.boards.identity import identity_of
-    from celosia.sim.board.board import build_board
-    from celosia.sim.board.uart_rtl import UartRtl
-
-    config, memory = resolve_config(board.config), board.memory
-    identity = identity_of(board, config, clock_hz=board.clock_hz, memory_bytes=memory.bytes)
-    build = build_board(
-        config,
-        replace(identity, simulated=True, revision="", dirty=False, build=0),
-        sdram=memory.sdram,
-        memory_hz=board.memory_hz(board.clock_hz),
-    )
-    port = UartRtl(build, clock_hz=board.clock_hz, memory_hz=board.memory_hz(board.clock_hz))
-    with UartDevice(config, port=port) as device:
-        yield device
 
 
 def measure(
@@ -106,6 +79,7 @@ def measure(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a line for each model."""
     from celosia.boards.registry import find_board
+    from celosia.sim.board.simulated import simulated_board
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="+", type=Path)
@@ -113,8 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args(arguments)
     board = find_board(options.board)
+    config = resolve_config(board.config)
     found = []
-    with simulated(board) as device:
+    with UartDevice(config, port=simulated_board(board, config)) as device:
         for resident in (True, False):
             for model in options.models:
                 one = measure(device, board, model, resident=resident)

@@ -236,3 +236,30 @@ def test_identity_tells_builds_apart() -> None:
 def test_revision_is_empty_outside_of_a_checkout(tmp_path: Any) -> None:
     (tmp_path / "__init__.py").write_text("", encoding="utf-8")
     assert revision_of(tmp_path) == ("", False)
+
+
+def test_a_simulated_board_has_the_clocks_of_its_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With each configuration that it is good for, as `celosia build` makes it."""
+    from celosia.sim.board import simulated
+
+    seen: dict[str, Any] = {}
+
+    def build(config: NpuConfig, identity: Identity, **given: Any) -> str:
+        seen.update(identity=identity, **given)
+        return "build"
+
+    def port(built: str, **clocks: int) -> dict[str, int]:
+        assert built == "build"
+        return clocks
+
+    monkeypatch.setattr(simulated, "build_board", build)
+    monkeypatch.setattr(simulated, "UartRtl", port)
+    board = find_board("ulx3s")
+    for name in board.configs:
+        config = resolve_config(name)
+        clock_hz = board.clock_with(config)
+        memory_hz = board.memory_hz(clock_hz)
+        clocks = simulated.simulated_board(board, config)
+        assert clocks == {"clock_hz": clock_hz, "memory_hz": memory_hz}
+        assert seen["memory_hz"] == memory_hz
+        assert seen["identity"].clock_hz == clock_hz

@@ -92,7 +92,7 @@ class Tools:
         name = Path(words[0]).name
         if "yosys" in name:
             (cwd / "synthesis.log").write_text("log", encoding="utf-8")
-            netlist = {"modules": {"top": {"cells": {}}}}
+            netlist = {"modules": {"top": {"ports": {}, "cells": {}}}}
             (cwd / "top.json").write_text(json.dumps(netlist), encoding="utf-8")
             stat = {"design": {"num_cells_by_type": self.cells}}
             (cwd / "cells.json").write_text(json.dumps(stat), encoding="utf-8")

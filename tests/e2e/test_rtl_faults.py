@@ -49,7 +49,6 @@ from celosia.sw.program.tensors import PlacedTensor, TensorInfo
 from celosia.sw.reference.golden import GoldenModel
 
 from tests.kit.broken_streams import FETCH, TAG, BrokenStreams, Case, used_bits, work_bytes
-from tests.kit.programs import with_npu
 from tests.kit.tools import needs_simulator, skip_without_simulator
 
 CONFIG = preset("tiny")
@@ -572,7 +571,7 @@ def damaged(program: Program, seed: int) -> tuple[Program, int]:
     limit = used_bits(command) if rng.random() < 0.9 else COMMAND_BITS
     for bit in rng.integers(0, limit, int(rng.integers(1, 4))):
         data[place + int(bit) // 8] ^= 1 << int(bit) % 8
-    return with_npu(program, commands=bytes(data)), index
+    return program.with_npu(commands=bytes(data)), index
 
 
 def emulated(bench: Bench, program: Program, index: int) -> tuple[object, ...] | None:

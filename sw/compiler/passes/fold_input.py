@@ -25,7 +25,7 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.arithmetic.whole import ceil_div
 from celosia.sw.compiler.ir import ConvOp, Graph, Int8Array, Op, Origin, made_like
 from celosia.sw.compiler.ops.npu.fold import Folding, FoldOp, Run, fold_runs
-from celosia.sw.compiler.place.mapping import joined_run, may_join
+from celosia.sw.compiler.place.mapping import joined_passes
 
 __all__ = ["fold_input"]
 
@@ -78,10 +78,9 @@ def _best_folding(graph: Graph, op: ConvOp, config: NpuConfig) -> Folding | None
     image = graph.hwc(op.input)
     out_h, out_w, _ = graph.hwc(op.output)
     size = config.rows
-    plain = op.kernel_h * ceil_div(op.kernel_w * op.cin, size)
-    if op.cin % size and may_join(op, op.cin, config):
-        run = joined_run(op.kernel_h, op.kernel_w * op.cin, size)
-        plain = ceil_div(op.kernel_h * op.kernel_w * op.cin, run)
+    plain = joined_passes(op, op.cin, config)
+    if plain is None:
+        plain = op.kernel_h * ceil_div(op.kernel_w * op.cin, size)
     pass_cycles = max(out_h * out_w, size) * ceil_div(op.cout, size)
     best, best_gain = None, float(LEAST_GAIN_CYCLES)
     for pixels in (p for p in range(1, op.stride_w + 1) if op.stride_w % p == 0):

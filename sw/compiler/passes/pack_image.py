@@ -14,7 +14,17 @@ from dataclasses import replace
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.arithmetic.whole import ceil_div
-from celosia.sw.compiler.ir import ConvOp, Graph, Int8Array, Op, Origin, ReshapeOp, made_like
+from celosia.sw.compiler.ir import (
+    ConvOp,
+    Graph,
+    Int8Array,
+    Op,
+    Origin,
+    ReshapeOp,
+    Tensor,
+    made_like,
+)
+from celosia.sw.compiler.passes.rewrite import with_ops
 
 __all__ = ["pack_image"]
 
@@ -22,7 +32,7 @@ __all__ = ["pack_image"]
 def pack_image(graph: Graph, config: NpuConfig) -> Graph:
     """Return the graph with packed images before its dense layers; the same graph if none gains."""
     ops: list[Op] = []
-    tensors = dict(graph.tensors)
+    tensors: dict[str, Tensor] = {}
     for op in graph.ops:
         if not isinstance(op, ConvOp) or not _gains(graph, op, config):
             ops.append(op)
@@ -30,7 +40,8 @@ def pack_image(graph: Graph, config: NpuConfig) -> Graph:
         source = graph.tensors[op.input]
         height, width, channels = graph.hwc(op.input)
         depth = height * width * channels
-        packed = made_like(source, tensors, f"{source.name}/packed", (1, 1, 1, depth))
+        taken = graph.tensors | tensors
+        packed = made_like(source, taken, f"{source.name}/packed", (1, 1, 1, depth))
         tensors[packed.name] = packed
         ops.append(
             ReshapeOp(
@@ -55,9 +66,7 @@ def pack_image(graph: Graph, config: NpuConfig) -> Graph:
                 dilation_w=1,
             )
         )
-    if len(ops) == len(graph.ops):
-        return graph
-    return replace(graph, tensors=tensors, ops=ops)
+    return with_ops(graph, ops, tensors.values()) if tensors else graph
 
 
 def _gains(graph: Graph, op: ConvOp, config: NpuConfig) -> bool:

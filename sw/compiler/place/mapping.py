@@ -34,9 +34,9 @@ __all__ = [
     "ConvMapping",
     "ROWS_TAPS",
     "conv_axes",
+    "joined_passes",
     "joined_run",
     "map_conv",
-    "may_join",
     "pack_parameters",
     "shared_requantisation",
     "pack_weights",
@@ -121,7 +121,7 @@ class ConvMapping:
     run_bytes : int
         Bytes of the kernel that a pass takes (JOINED).
     phases : int
-        Passes along the stream that take every so-manieth pixel each (ROWS); 1: all of them.
+        Passes along the stream (ROWS): each takes pixels that are so many apart; 1: all of them.
     """
 
     op: ConvOp
@@ -211,21 +211,17 @@ def map_conv(
     if not op.depthwise:
         packed = layout.pixel_pitch % size != 0
         row_bytes = op.kernel_w * layout.pixel_pitch
-        if (
-            packed
-            and may_join(op, layout.pixel_pitch, config)
-            and _fits_joined(layout, row_bytes, in_height, config)
-        ):
-            run = joined_run(op.kernel_h, row_bytes, size)
+        passes = joined_passes(op, layout.pixel_pitch, config)
+        if passes is not None and _fits_joined(layout, row_bytes, in_height, config):
             return ConvMapping(
                 op=op,
                 mode=Mode.JOINED,
                 packed=True,
                 n_ky=1,
                 n_kx=1,
-                n_ic=ceil_div(op.kernel_h * row_bytes, run),
+                n_ic=passes,
                 reach_bytes=row_bytes,
-                run_bytes=run,
+                run_bytes=joined_run(op.kernel_h, row_bytes, size),
             )
         if packed:
             return ConvMapping(
@@ -324,16 +320,32 @@ def joined_run(kernel_h: int, row_bytes: int, size: int) -> int:
     return next(run for run in range(size, 0, -1) if reaches(run))
 
 
-def may_join(op: ConvOp, pixel_bytes: int, config: NpuConfig) -> bool:
-    """Whether a dense convolution of a packed tensor takes fewer passes in mode JOINED."""
+def joined_passes(op: ConvOp, pixel_bytes: int, config: NpuConfig) -> int | None:
+    """Return the passes of a dense convolution in mode JOINED, if its tensor is packed for that.
+
+    Parameters
+    ----------
+    op : ConvOp
+        The convolution.
+    pixel_bytes : int
+        Of a pixel of its input, one after the other.
+    config : NpuConfig
+        The machine.
+
+    Returns
+    -------
+    int or None
+        None where there cannot be or need not be joined rows: others take as few.
+    """
     row_bytes = op.kernel_w * pixel_bytes
-    if not config.joins_rows or op.kernel_h == 1 or max(op.dilation_h, op.dilation_w) > 1:
-        return False
+    packs = config.joins_rows and not op.depthwise and pixel_bytes % config.rows != 0
+    if not packs or op.kernel_h == 1 or max(op.dilation_h, op.dilation_w) > 1:
+        return None
     plain = op.kernel_h * ceil_div(row_bytes, config.rows)
     passes = ceil_div(op.kernel_h * row_bytes, joined_run(op.kernel_h, row_bytes, config.rows))
     # The weights of a tile are loaded as a whole, by one command.
     kept = passes * config.rows * config.cols <= config.wgt_bytes // LEAST_TILES
-    return passes < plain and passes <= most(Conv, "n_ic") and kept
+    return passes if passes < plain and passes <= most(Conv, "n_ic") and kept else None
 
 
 def _fits_joined(layout: ActLayout, row_bytes: int, in_height: int, config: NpuConfig) -> bool:
@@ -368,19 +380,17 @@ def pack_weights(mapping: ConvMapping, pixel_pitch: int, size: int) -> npt.NDArr
         return _pack_depthwise(mapping, size)
     kh, kw, cin, cout = op.weights.shape
     n_oc = ceil_div(cout, size)
-    if mapping.mode == Mode.JOINED:
-        run = mapping.run_bytes
-        flat = np.zeros((mapping.n_ic * run, n_oc * size), np.int8)
-        kernel = np.zeros((kh, kw, pixel_pitch, cout), np.int8)
-        kernel[:, :, :cin] = op.weights
-        flat[: kh * kw * pixel_pitch, :cout] = kernel.reshape(-1, cout)
-        runs = np.zeros((mapping.n_ic, size, n_oc * size), np.int8)
-        runs[:, :run] = flat.reshape(mapping.n_ic, run, -1)
-    elif mapping.packed:
-        runs = np.zeros((kh, mapping.n_ic * size, n_oc * size), np.int8)
+    if mapping.packed:
+        # Kernel rows one by one, or joined; a pass takes so many bytes.
+        joined = mapping.mode == Mode.JOINED
+        pieces, taken = (1, mapping.run_bytes) if joined else (kh, size)
         padded = np.zeros((kh, kw, pixel_pitch, cout), np.int8)
         padded[:, :, :cin] = op.weights
-        runs[:, : kw * pixel_pitch, :cout] = padded.reshape(kh, kw * pixel_pitch, cout)
+        kernel = padded.reshape(pieces, -1, cout)
+        flat = np.zeros((pieces, mapping.n_ic * taken, n_oc * size), np.int8)
+        flat[:, : kernel.shape[1], :cout] = kernel
+        runs = np.zeros((mapping.passes, size, n_oc * size), np.int8)
+        runs[:, :taken] = flat.reshape(mapping.passes, taken, -1)
     else:
         runs = np.zeros((kh * kw, mapping.n_ic * size, n_oc * size), np.int8)
         runs[:, :cin, :cout] = op.weights.reshape(kh * kw, cin, cout)

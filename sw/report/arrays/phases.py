@@ -15,7 +15,7 @@ from celosia.sw.program.file import Program
 from celosia.sw.program.segments import NO_LAYER
 from celosia.sw.program.verify import check_program
 from celosia.sw.report.arrays.cut import ON_CHIP
-from celosia.sw.report.arrays.resident import NotResidentError, make_resident, with_npu
+from celosia.sw.report.arrays.resident import NotResidentError, make_resident
 
 __all__ = ["Phases", "divide_program", "keep_commands"]
 
@@ -122,7 +122,7 @@ def keep_commands(program: Program, keep: Callable[[Command, int], bool]) -> Pro
     ]
     code = b"".join(command.encode() for command in (*made, replace(end, tag=len(made))))
     owners = (*(layers[old] for old in chosen), NO_LAYER)
-    result = with_npu(program, commands=code, command_layers=owners)
+    result = program.with_npu(commands=code, command_layers=owners)
     check_program(result)
     return result
 

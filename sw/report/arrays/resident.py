@@ -11,7 +11,6 @@ from __future__ import annotations
 import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import NpuConfig
@@ -24,7 +23,7 @@ from celosia.sw.program.footprint import Access, accesses
 from celosia.sw.program.segments import NO_LAYER, LayerInfo
 from celosia.sw.program.verify import check_program
 
-__all__ = ["NotResidentError", "ResidentPrograms", "make_resident", "with_npu"]
+__all__ = ["NotResidentError", "ResidentPrograms", "make_resident"]
 
 ALIGNMENT_LINES = 8
 """Of each load's place: no command needs more of its weights."""
@@ -33,11 +32,6 @@ SPACES = {Space.WGT: "weights", Space.PARAM: "parameters"}
 
 class NotResidentError(CelosiaError):
     """The weights of a network cannot stay on chip; the cause says why."""
-
-
-def with_npu(program: Program, **changes: Any) -> Program:
-    """Return a program with fields of its only segment, of the NPU, changed."""
-    return replace(program, segments=(replace(program.npu, **changes),))
 
 
 @dataclass(frozen=True)
@@ -238,4 +232,4 @@ def _with_commands(program: Program, commands: Sequence[Command], layers: list[i
         done_cycles = max(done_cycles, end_cycles)
     end = replace(program.npu.decode()[-1], tag=len(tagged))
     code = b"".join(command.encode() for command in (*tagged, end))
-    return with_npu(program, commands=code, layers=tuple(infos), command_layers=(*layers, NO_LAYER))
+    return program.with_npu(commands=code, layers=tuple(infos), command_layers=(*layers, NO_LAYER))

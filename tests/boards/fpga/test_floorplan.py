@@ -13,6 +13,7 @@ from celosia.boards.fpga.flows import FLOWS
 from celosia.boards.fpga.multipliers import multipliers_of, table_rows
 from celosia.boards.fpga.resources import capacity_of_ecp5
 from celosia.hw.contract.config import PRESETS, NpuConfig
+from celosia.hw.contract.parts import Part
 
 DEVICE = "LFE5U-85F"
 PARTS = ("low_low", "low_high", "high_low", "high_high")
@@ -22,6 +23,8 @@ SLICES = range(15)
 
 def cells_of(config: NpuConfig, *, slices: int = 8) -> dict[str, str]:
     """Return cells by the names that Yosys gives them."""
+    mirrored = Part.MIRRORED_ACCUMULATOR in config.parts
+    accumulator = ("of_adder", "of_reader") if mirrored else ("half_0", "half_1")
     npu = "soc.npu.core"
     suffix = "TRELLIS_FF_Q_DI_MULT18X18D_P0"
     multipliers = [
@@ -38,7 +41,7 @@ def cells_of(config: NpuConfig, *, slices: int = 8) -> dict[str, str]:
         for name, index in product(
             (
                 *(f"act.bank_{bank}.memory.0" for bank in range(config.act_banks)),
-                *(f"array.accumulator.half_{half}.memory.0" for half in range(2)),
+                *(f"array.accumulator.{memory}.memory.0" for memory in accumulator),
                 *(f"wgt.bank_{bank}.memory.memory.0" for bank in range(2)),
             ),
             range(slices),
@@ -82,7 +85,7 @@ def test_a_lane_is_in_one_block_above_its_accumulator() -> None:
     places = floorplan(cells_of(PRESETS["base"]), DEVICE)
     lane = {place for cell, place in places.items() if ".lane_3." in cell}
     assert lane == {"X58/Y10/MULT18_0", "X59/Y10/MULT18_1", "X62/Y10/MULT18_4", "X63/Y10/MULT18_5"}
-    assert places["soc.npu.core.array.accumulator.half_0.memory.0.3"] == "X58/Y22/EBR0"
+    assert places["soc.npu.core.array.accumulator.of_adder.memory.0.3"] == "X58/Y22/EBR0"
     column = {place.split("/")[1] for cell, place in places.items() if "product_" in cell}
     assert column == {"Y34", "Y58"}
 

@@ -1,8 +1,9 @@
-"""The array engine with the activation SRAM, in all three modes, against the golden operators."""
+"""The array engine with the activation SRAM, in all modes, against the golden operators."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -312,6 +313,21 @@ def test_depthwise_by_phases_equals_the_definition(
     tiles, _, cause = simulate(config, [layer.command], layer, rng, pause=20)
     assert cause == 0
     got = assemble(tiles, layer.command, layer.expected.shape[2])
+    np.testing.assert_array_equal(got, layer.expected)
+
+
+@pytest.mark.parametrize("config", CONFIGS[1:], ids=lambda c: f"{c.rows}x{c.cols}")
+def test_the_first_kernel_row_of_a_pass_is_always_read(config: NpuConfig) -> None:
+    """Whatever the command says of further ones; so does the emulator (tests/sim/emulator)."""
+    rng = np.random.default_rng(3)
+    layer = depthwise(
+        config, rng, size=(5, 9, config.cols), kernel=(1, 3), strides=(1, 1), padding=1,
+        mode=Mode.ROWS,
+    )  # fmt: skip
+    command = replace(layer.command, ky_rows=0)
+    tiles, _, cause = simulate(config, [command], layer, rng, pause=20)
+    assert cause == 0
+    got = assemble(tiles, command, layer.expected.shape[2])
     np.testing.assert_array_equal(got, layer.expected)
 
 

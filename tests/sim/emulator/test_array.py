@@ -29,7 +29,7 @@ from celosia.sim.emulator.array import conv_tile
 from celosia.sim.emulator.machine import Emulator, EmulatorFault
 from celosia.sim.golden import operators as golden
 
-from tests.kit.layers import convolution, joined
+from tests.kit.layers import Layer, convolution, depthwise, joined
 
 Int8 = npt.NDArray[np.int8]
 
@@ -62,6 +62,20 @@ def noisy(config: NpuConfig, rng: np.random.Generator) -> Emulator:
     return emulator
 
 
+def check_layer(config: NpuConfig, rng: np.random.Generator, layer: Layer) -> None:
+    """Compute a layer in tiles of one row and of three, and compare."""
+    lines = layer.wgt.reshape(-1, config.cols)
+    if len(lines) + 4 > config.wgt_lines:
+        pytest.skip("the weights do not fit this configuration")
+    for tile_rows in (1, 3):
+        emulator = noisy(config, rng)
+        emulator.act[:] = layer.act.view(np.uint8)
+        emulator.wgt[4 : 4 + len(lines)] = lines
+        conv = replace(layer.command, tile_rows=tile_rows, wgt_addr=4)
+        sums = accumulators(emulator, Conv.decode(conv.encode()))  # type: ignore[arg-type]
+        np.testing.assert_array_equal(sums[..., : layer.expected.shape[2]], layer.expected)
+
+
 WINDOW_CASES: list[dict[str, Any]] = [
     {"shape": (7, 9, 3), "kernel": (5, 3, 3), "strides": (1, 1), "padding": "SAME"},
     {"shape": (8, 8, 1), "kernel": (9, 5, 4), "strides": (2, 2), "padding": "SAME"},
@@ -89,16 +103,7 @@ def test_window_mode_equals_the_definition(name: str, packed: bool, case: dict[s
         padding=case["padding"],
         packed=packed,
     )
-    lines = layer.wgt.reshape(-1, config.cols)
-    if len(lines) + 4 > config.wgt_lines:
-        pytest.skip("the weights do not fit this configuration")
-    for tile_rows in (1, 3):
-        emulator = noisy(config, rng)
-        emulator.act[:] = layer.act.view(np.uint8)
-        emulator.wgt[4 : 4 + len(lines)] = lines
-        conv = replace(layer.command, tile_rows=tile_rows, wgt_addr=4)
-        sums = accumulators(emulator, Conv.decode(conv.encode()))  # type: ignore[arg-type]
-        np.testing.assert_array_equal(sums[..., :out_channels], layer.expected)
+    check_layer(config, rng, layer)
 
 
 JOINED_CASES: list[dict[str, Any]] = [
@@ -124,14 +129,19 @@ def test_joined_rows_equal_the_definition(name: str, case: dict[str, Any]) -> No
         strides=case["strides"],
         padding=case["padding"],
     )
-    lines = layer.wgt.reshape(-1, config.cols)
-    for tile_rows in (1, 3):
-        emulator = noisy(config, rng)
-        emulator.act[:] = layer.act.view(np.uint8)
-        emulator.wgt[4 : 4 + len(lines)] = lines
-        conv = replace(layer.command, tile_rows=tile_rows, wgt_addr=4)
-        sums = accumulators(emulator, Conv.decode(conv.encode()))  # type: ignore[arg-type]
-        np.testing.assert_array_equal(sums[..., :out_channels], layer.expected)
+    check_layer(config, rng, layer)
+
+
+@pytest.mark.parametrize("name", ["base", "large"])
+def test_the_first_kernel_row_of_a_pass_is_always_read(name: str) -> None:
+    """Whatever the command says of further ones; so does the RTL (tests/hw/array)."""
+    config = preset(name)
+    rng = np.random.default_rng(3)
+    layer = depthwise(
+        config, rng, size=(5, 9, config.cols), kernel=(1, 3), strides=(1, 1), padding=1,
+        mode=Mode.ROWS,
+    )  # fmt: skip
+    check_layer(config, rng, replace(layer, command=replace(layer.command, ky_rows=0)))
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,6 @@ from celosia.sw.program.verify import check_program
 from celosia.sw.reference.golden import GoldenModel
 
 from tests.kit.places import benchmark_model
-from tests.kit.programs import with_npu
 from tests.kit.random_models import random_network
 
 
@@ -241,7 +240,7 @@ def test_every_token_of_a_program_is_needed_by_the_check() -> None:
                 code = b"".join(command.encode() for command in changed)
                 total += 1
                 try:
-                    check_program(with_npu(program, commands=code))
+                    check_program(program.with_npu(commands=code))
                 except ProgramError:
                     refused += 1
     assert total > 20

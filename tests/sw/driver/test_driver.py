@@ -25,7 +25,6 @@ from celosia.sw.program.file import Program
 from celosia.sw.program.segments import LayerInfo, MemoryPlan, NpuSegment
 from celosia.sw.program.tensors import PlacedTensor, TensorInfo
 
-from tests.kit.programs import with_npu
 from tests.kit.tools import needs_simulator, skip_without_simulator
 
 CONFIG = "nano"
@@ -188,7 +187,7 @@ def test_stream_without_end_and_illegal_opcode(device: Device) -> None:
     with pytest.raises(DeviceError) as caught:
         device.run(endless, image())
     assert caught.value.fault == "FETCH_WINDOW"
-    illegal = with_npu(program(), commands=b"\x77" * 64)
+    illegal = program().with_npu(commands=b"\x77" * 64)
     with pytest.raises(DeviceError, match="command fetch") as caught:
         device.run(illegal, image())
     assert caught.value.fault == "ILLEGAL_OPCODE"

@@ -52,9 +52,9 @@ def check_sums(profile: Profile) -> None:
 
 
 @needs_simulator
-@pytest.mark.xdist_group("rtl-tiny")
+@pytest.mark.xdist_group("rtl-base")
 def test_the_prediction_looks_like_the_rtl() -> None:
-    run = Bench().measure(DIGITS, preset("tiny"))
+    run = Bench().measure(benchmark_model("kws"), BASE)
     measured = run.profile
     assert measured is not None
     predicted = predicted_profile(measured.program)

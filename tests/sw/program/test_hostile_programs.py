@@ -40,8 +40,6 @@ from celosia.sw.program.tensors import TensorInfo
 from celosia.sw.program.verify import check_program
 from celosia.sw.report.example import load_digits
 
-from tests.kit.programs import with_npu
-
 NANO, BASE = preset("nano"), preset("base")
 
 
@@ -213,7 +211,7 @@ def test_a_tensor_that_no_segment_has_is_refused() -> None:
 
 
 def test_more_commands_than_tags_are_refused() -> None:
-    program = with_npu(sound(), commands=End().encode() * 65_537, command_layers=())
+    program = sound().with_npu(commands=End().encode() * 65_537, command_layers=())
     with pytest.raises(ProgramError, match="a segment has 65537 commands, at most 65536"):
         Program.from_bytes(program.to_bytes())
 
@@ -251,7 +249,7 @@ def test_load_runs_the_static_check(tmp_path: Path) -> None:
     path = tmp_path / "bad.celosia"
     # Without tokens nothing is in order.
     stripped = [replace(c, wait=0, signal=0) for c in program.npu.decode()]
-    with_npu(program, commands=b"".join(c.encode() for c in stripped)).save(path)
+    program.with_npu(commands=b"".join(c.encode() for c in stripped)).save(path)
     with pytest.raises(ProgramError, match="nothing orders them|half|token"):
         celosia.load_program(path)
     assert Program.load(path, check=False).npu.decode()
@@ -337,7 +335,7 @@ def test_average_with_a_half_beyond_its_window_is_refused() -> None:
 
 
 def test_a_program_beyond_the_devices_memory_is_refused_before_it_is_placed() -> None:
-    program = with_npu(sound(), memory=MemoryPlan(region_bytes={"IO": 2 << 20}))
+    program = sound().with_npu(memory=MemoryPlan(region_bytes={"IO": 2 << 20}))
     with EmuDevice(NANO, memory_bytes=1 << 20) as device, pytest.raises(DeviceError, match="needs"):
         device.load(program.npu)
 

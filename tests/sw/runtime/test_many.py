@@ -30,7 +30,6 @@ from tests.kit.divided import divided_model
 from tests.kit.graph_runs import MEMORY_BYTES
 from tests.kit.machines import MACHINES
 from tests.kit.places import benchmark_model
-from tests.kit.programs import with_npu
 from tests.kit.random_graphs import random_graph
 
 SIX = ("small4", "small8", "nano", "tiny", "base", "large")
@@ -109,7 +108,7 @@ def test_a_tensor_beside_the_constants_is_found_there() -> None:
     """No compiler writes such a program; a file may hold it, and it passes the check."""
     program = compile_model(benchmark_model("kws"), MACHINES["base"])
     output = replace(program.npu.outputs[0], region=Region.CONST.name, offset=0)
-    program = with_npu(program, outputs=(output,))
+    program = program.with_npu(outputs=(output,))
     check_program(program)
     samples = random_samples(program, 3, 0)
     with celosia.open("emu", program.config) as device:

@@ -19,7 +19,7 @@ from celosia.sw.compiler.ops.npu.window import (
     window_rows,
     with_clamp,
 )
-from celosia.sw.compiler.place.mapping import ROWS_TAPS, conv_axes, map_conv, may_join
+from celosia.sw.compiler.place.mapping import ROWS_TAPS, conv_axes, joined_passes, map_conv
 
 __all__ = ["CONV", "border_classes", "numbers_violation"]
 
@@ -250,9 +250,7 @@ def _stream_costs(
 
 
 def _joined_bytes(op: ConvOp, channels: int, config: NpuConfig) -> int:
-    if op.depthwise or channels % config.line_bytes == 0:
-        return 0
-    return op.kernel_w * channels if may_join(op, channels, config) else 0
+    return 0 if joined_passes(op, channels, config) is None else op.kernel_w * channels
 
 
 CONV = Kind(

@@ -19,7 +19,6 @@ from celosia.sw.reference.golden import GoldenModel
 
 from tests.kit.command_line import run_cli
 from tests.kit.places import benchmark_model
-from tests.kit.programs import with_npu
 from tests.kit.tools import needs_simulator
 
 Model = tuple[Path, str]
@@ -117,7 +116,7 @@ def test_a_wrong_sample_is_found(tmp_path: Path) -> None:
     from celosia.sw.reference.check import check_model
     from celosia.sw.report.samples import random_samples
 
-    wrong = with_npu(program, constants=bytes(constants))
+    wrong = program.with_npu(constants=bytes(constants))
     with celosia.open("emu", "tiny") as device:
         samples = random_samples(wrong, 1, 0)
         report = check_model(path, program.config, device, samples, program=wrong)

@@ -24,7 +24,6 @@ from celosia.sw.program.verify import check_program
 from celosia.sw.report.samples import random_samples
 
 from tests.kit.places import benchmark_model
-from tests.kit.programs import with_npu
 from tests.kit.random_models import random_network
 from tests.kit.random_unsigned import random_unsigned
 
@@ -186,7 +185,7 @@ def test_without_the_setup_the_result_is_wrong() -> None:
     program = compile_model(
         benchmark_model("kws"), BASE.with_(wgt_bytes=64 * KIB), resident=True, memory=SLOW
     )
-    without = with_npu(program, setup=b"")
+    without = program.with_npu(setup=b"")
     assert not np.array_equal(outputs(program, 1)[0][0], outputs(without, 1)[0][0])
 
 
@@ -229,10 +228,10 @@ def test_a_run_that_overwrites_what_stays_is_refused() -> None:
     code = b"".join(command.encode() for command in commands)
     owners = (*program.npu.command_layers[:-1], 0, -1)
     with pytest.raises(ProgramError, match="stay from run to run"):
-        check_program(with_npu(program, commands=code, command_layers=owners))
+        check_program(program.with_npu(commands=code, command_layers=owners))
 
 
 def test_a_setup_that_does_more_than_load_weights_is_refused() -> None:
     program = compile_model(dense((256, 128, 128)), BASE, resident=True, memory=SLOW)
     with pytest.raises(ProgramError, match="loads no weights"):
-        check_program(with_npu(program, setup=program.npu.commands))
+        check_program(program.with_npu(setup=program.npu.commands))

@@ -30,7 +30,6 @@ from celosia.sw.report.arrays.network import (
     units,
 )
 from celosia.sw.report.arrays.phases import divide_program, keep_commands
-from celosia.sw.report.arrays.resident import with_npu
 from celosia.sw.report.arrays.split import COLUMNS, FOUR, ONE, SQUARE, STRIPES, Region, Split
 
 CONFIG = preset("base")
@@ -176,7 +175,7 @@ def test_the_layers_program_has_no_loads_and_is_checked(network: Network) -> Non
 
 def _without_tokens(program: Program) -> Program:
     bare = [replace(command, wait=0, signal=0) for command in program.npu.decode()]
-    return with_npu(program, commands=b"".join(command.encode() for command in bare))
+    return program.with_npu(commands=b"".join(command.encode() for command in bare))
 
 
 def test_the_layers_of_one_array_are_about_the_network(measured: Network) -> None:
