@@ -26,7 +26,6 @@ from celosia.sw.program.footprint import accesses
 from celosia.sw.reference.interpreter import ReferenceModel
 from celosia.sw.report.arrays.cut import can_be_cut, cut, needed_region, whole_region
 from celosia.sw.report.arrays.phases import divide_program, keep_commands
-from celosia.sw.report.arrays.resident import make_resident
 from celosia.sw.report.arrays.split import Region, Split
 from celosia.sw.report.samples import Sample, random_samples
 
@@ -168,9 +167,7 @@ class Bench:
             assert isinstance(device, SimDevice)
             yield Bench(config, device)
 
-    def network(
-        self, network: Network, *, interval_cycles: int = 1, resident: bool = False
-    ) -> tuple[int, int]:
+    def network(self, network: Network, *, interval_cycles: int = 1) -> tuple[int, int]:
         """Run a network as it is on one array.
 
         Parameters
@@ -179,8 +176,6 @@ class Bench:
             What to run.
         interval_cycles : int
             Cycles from bus word to bus word: 4 where four machines share a bus.
-        resident : bool
-            With the weights on chip, where all of them fit.
 
         Returns
         -------
@@ -193,10 +188,6 @@ class Bench:
             If its outputs are not the golden model's.
         """
         program = compile_model(network.path, self.config)
-        if resident:
-            variants = make_resident(program)
-            self._run(variants.filling, network.sample, 1)
-            program = variants.resident
         cycles, words, outputs = self._run(program, network.sample, interval_cycles)
         for name, values in outputs.items():
             self._compare(network.path.stem, values, network.tensors[name])
