@@ -40,13 +40,12 @@ def resolve_config(config: str | os.PathLike[str] | NpuConfig) -> NpuConfig:
     ----------
     config : str, path or NpuConfig
         A preset, the name of a board that has a configuration of its own, or the path of a JSON
-        file: an object with fields of `NpuConfig`; those that are
-        missing have their defaults, those of ``base``.
+        file: an object with fields of `NpuConfig`; those that are missing have its defaults.
 
     Raises
     ------
     ConfigError
-        If there is no such preset or file, or its contents are no configuration.
+        If there is no such name or file, or its contents are no configuration.
     """
     if isinstance(config, NpuConfig):
         return config
@@ -57,7 +56,7 @@ def resolve_config(config: str | os.PathLike[str] | NpuConfig) -> NpuConfig:
     what = f"configuration {text}"
     if path.suffix != ".json" and not path.is_file():
         raise ConfigError(
-            what, "no such preset", f"choose {', '.join(PRESETS)}, or give a JSON file"
+            what, "no such preset", f"choose {', '.join(NAMED_CONFIGS)}, or give a JSON file"
         )
     try:
         content = parse(path.read_bytes(), "")

@@ -14,8 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from celosia.errors import CelosiaError
 from celosia.hw.contract.named import resolve_config
 from celosia.sw.compiler.build import compile_model
+from celosia.sw.compiler.frontends.tflite import convert as frontend
 from celosia.sw.driver.uart.device import UartDevice
 from celosia.sw.profile.profile import predicted_cycles
 from celosia.sw.report.fit import board_memory
@@ -77,17 +79,26 @@ def measure(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print a line for each model."""
-    from celosia.boards.registry import find_board
-    from celosia.sim.board.simulated import simulated_board
-
+    """Print a line for each model, or what is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="+", type=Path)
     parser.add_argument("--board", default="ulx3s")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args(arguments)
+    try:
+        _measure_all(options)
+    except CelosiaError as error:
+        parser.exit(1, f"{error}\n")
+
+
+def _measure_all(options: argparse.Namespace) -> None:
+    from celosia.boards.registry import find_board
+    from celosia.sim.board.simulated import simulated_board
+
     board = find_board(options.board)
     config = resolve_config(board.config)
+    for model in options.models:
+        frontend.load(model)  # what is no model is said before the simulator is built
     found = []
     with UartDevice(config, port=simulated_board(board, config)) as device:
         for resident in (True, False):

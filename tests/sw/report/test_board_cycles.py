@@ -11,6 +11,7 @@ from celosia.hw.contract.named import resolve_config
 from celosia.sw.compiler.build import compile_model
 from celosia.sw.docgen.sources import BENCHMARK
 from celosia.sw.profile.profile import predicted_cycles
+from celosia.sw.report import board_cycles
 from celosia.sw.report.fit import board_memory
 
 from tests.kit.places import ROOT
@@ -53,3 +54,16 @@ def test_weights_that_stay_bring_the_board_near_the_bench() -> None:
     }
     for model, cycles in bench.items():
         assert recorded()[model, True]["cycles"] < 1.15 * cycles
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["none.tflite"], "none.tflite"), (["none.tflite", "--board", "none"], "board none")],
+)
+def test_what_cannot_be_measured_is_said_at_once(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        board_cycles.main(arguments)
+    assert ended.value.code == 1
+    assert said in capsys.readouterr().err
