@@ -13,17 +13,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from celosia.hw.contract.config import NpuConfig
-from celosia.sw.compiler.arithmetic.whole import ceil_div
-from celosia.sw.compiler.ir import (
-    ConvOp,
-    Graph,
-    Int8Array,
-    Op,
-    Origin,
-    ReshapeOp,
-    Tensor,
-    made_like,
-)
+from celosia.sw.compiler.ir import Graph, Op, Origin, ReshapeOp, Tensor, made_like
+from celosia.sw.compiler.ops.npu.registry import kind_of
 from celosia.sw.compiler.passes.rewrite import with_ops
 
 __all__ = ["pack_image"]
@@ -33,49 +24,19 @@ def pack_image(graph: Graph, config: NpuConfig) -> Graph:
     """Return the graph with packed images before its dense layers; the same graph if none gains."""
     ops: list[Op] = []
     tensors: dict[str, Tensor] = {}
-    for op in graph.ops:
-        if not isinstance(op, ConvOp) or not _gains(graph, op, config):
+    for op in graph.npu_ops:
+        name = op.inputs[0]
+        flat = None
+        if (kind := kind_of(op)).flat is not None and name not in graph.inputs:
+            flat = kind.flat(op, graph.hwc(name), config)
+        if flat is None:
             ops.append(op)
             continue
-        source = graph.tensors[op.input]
-        height, width, channels = graph.hwc(op.input)
-        depth = height * width * channels
+        source = graph.tensors[name]
         taken = graph.tensors | tensors
-        packed = made_like(source, taken, f"{source.name}/packed", (1, 1, 1, depth))
+        packed = made_like(source, taken, f"{source.name}/packed", (1, 1, 1, source.elements))
         tensors[packed.name] = packed
-        ops.append(
-            ReshapeOp(
-                origin=Origin("", -1, "PACK_IMAGE"),
-                output=packed.name,
-                input=op.input,
-            )
-        )
-
-        def flat(weights: Int8Array, depth: int = depth) -> Int8Array:
-            return weights.reshape(1, 1, depth, -1)
-
-        ops.append(
-            replace(
-                op,
-                input=packed.name,
-                weights=flat(op.weights),
-                more_weights=tuple(map(flat, op.more_weights)),
-                stride_h=1,
-                stride_w=1,
-                dilation_h=1,
-                dilation_w=1,
-            )
-        )
+        origin = Origin("", -1, "PACK_IMAGE")
+        ops.append(ReshapeOp(origin=origin, output=packed.name, input=name))
+        ops.append(replace(flat, input=packed.name))
     return with_ops(graph, ops, tensors.values()) if tensors else graph
-
-
-def _gains(graph: Graph, op: ConvOp, config: NpuConfig) -> bool:
-    """Whether a kernel is the whole image, of pixels that would be padded."""
-    height, width, channels = graph.hwc(op.input)
-    if op.depthwise or op.input in graph.inputs or (op.kernel_h, op.kernel_w) != (height, width):
-        return False
-    padded = max(op.pad_top, op.pad_bottom, op.pad_left, op.pad_right) > 0
-    if padded or height * width == 1:
-        return False
-    lines = height * width * ceil_div(channels, config.rows)
-    return ceil_div(height * width * channels, config.rows) < lines

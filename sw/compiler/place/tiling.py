@@ -182,6 +182,7 @@ def _dense_mapping(
     layout = source.layout
     if layout.pixel_pitch % config.line_bytes:
         layout = replace(layout, row_pitch=layout.width * layout.pixel_pitch)
+    assert work.kind.map is not None, "the array computes it"
     mapping: ConvMapping = work.kind.map(
         work.op, layout, source.height, (output.height, columns), config
     )

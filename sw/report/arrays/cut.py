@@ -9,15 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from celosia.errors import CelosiaError
-from celosia.sw.compiler.arithmetic.whole import Range
 from celosia.sw.compiler.ir import (
-    AddOp,
-    ConvOp,
     Graph,
-    NpuOp,
     Op,
     Origin,
-    PoolOp,
     TableOp,
     Tensor,
     fresh_name,
@@ -25,7 +20,7 @@ from celosia.sw.compiler.ir import (
 from celosia.sw.compiler.place.works import Work
 from celosia.sw.report.arrays.split import Region
 
-__all__ = ["ON_CHIP", "Piece", "can_be_cut", "cut", "needed_region", "whole_region"]
+__all__ = ["ON_CHIP", "Piece", "can_be_cut", "cut", "needed_region", "reads_all", "whole_region"]
 
 Array = npt.NDArray[Any]
 
@@ -81,7 +76,7 @@ def whole_region(network: Graph, name: str) -> Region:
 
 def can_be_cut(work: Work) -> bool:
     """Return whether there are pieces of a layer other than the whole."""
-    return isinstance(work.op, ConvOp | PoolOp | AddOp)
+    return work.kind.piece is not None
 
 
 def cut(network: Graph, works: Sequence[Work], region: Region) -> Piece:
@@ -126,7 +121,10 @@ def cut(network: Graph, works: Sequence[Work], region: Region) -> Piece:
                 tensors[taken] = _tensor(network, name, taken, part)
                 copies.append(_copy(taken, name))
             sources[name] = taken, name, part
-        op = _cut_window(network, work.op, own) if can_be_cut(work) else work.op
+        op = work.op
+        if work.kind.piece is not None:
+            height = network.hwc(op.inputs[0])[0]
+            op = work.kind.piece(op, height, own.rows, own.channels)
         tensors[op.output] = _tensor(network, op.output, op.output, own)
         tensors[work.output] = _tensor(network, work.output, work.output, own)
         added = [] if work.add is None else [work.add]
@@ -153,9 +151,13 @@ def needed_region(network: Graph, work: Work, place: int, region: Region) -> Reg
     height, _, channels = network.hwc(name)
     if not can_be_cut(work):
         return whole_region(network, name)
-    dense = place == 0 and isinstance(work.op, ConvOp) and not work.op.depthwise
     rows = work.input_rows(place, height, region.rows)
-    return Region(rows, (0, channels) if dense else region.channels)
+    return Region(rows, (0, channels) if reads_all(network, work, place) else region.channels)
+
+
+def reads_all(network: Graph, work: Work, place: int) -> bool:
+    """Return whether a channel of a layer's output needs all channels of an input."""
+    return place == 0 and not work.kind.channelwise(network, work.op)
 
 
 def _tensor(network: Graph, like: str, name: str, region: Region) -> Tensor:
@@ -172,32 +174,3 @@ def _share(network: Graph, work: Work, region: Region) -> int:
     height, _, channels = network.hwc(work.output)
     (top, bottom), (first, end) = region.rows, region.channels
     return work.op.macs * (bottom - top) * (end - first) // (height * channels)
-
-
-def _cut_window(network: Graph, op: NpuOp, region: Region) -> NpuOp:
-    """Return an operator whose image is the rows that the region needs: others are padding."""
-    if not isinstance(op, ConvOp | PoolOp):
-        return op
-    height = network.hwc(op.input)[0]
-    first, last = region.rows[0], region.rows[1] - 1
-    above, below = _outside(op, height, first, last)
-    if isinstance(op, PoolOp):
-        return replace(op, pad_top=above, pad_bottom=below)
-    own = slice(*region.channels)
-    return replace(
-        op,
-        pad_top=above,
-        pad_bottom=below,
-        weights=np.ascontiguousarray(op.weights[..., own]),
-        more_weights=tuple(np.ascontiguousarray(part[..., own]) for part in op.more_weights),
-        bias=op.bias[own],
-        multiplier=op.multiplier[own],
-        shift=op.shift[own],
-    )
-
-
-def _outside(op: ConvOp | PoolOp, height: int, first: int, last: int) -> Range:
-    """Return how many rows of padding the windows of some output rows read above and below."""
-    top = first * op.stride_h - op.pad_top
-    bottom = last * op.stride_h - op.pad_top + op.reach_h
-    return max(0, -top), max(0, bottom - height)

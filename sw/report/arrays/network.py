@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.arithmetic.whole import Range, ceil_div
-from celosia.sw.compiler.ir import ConvOp
-from celosia.sw.report.arrays.cut import needed_region
+from celosia.sw.report.arrays.cut import needed_region, reads_all
 from celosia.sw.report.arrays.measure import Network, SplitCycles
 from celosia.sw.report.arrays.split import ONE, Region
 
@@ -167,7 +166,7 @@ class _Timeline:
 
     def __init__(self, room_bytes: int, *, resident: bool) -> None:
         self.now = 0
-        self._bus = 0
+        self._bus = 0.0
         self._room_bytes = room_bytes
         self._resident = resident
         self._chunks: list[tuple[int, float]] = []
@@ -186,8 +185,9 @@ class _Timeline:
                 )
                 size_bytes = max(size_bytes, piece.weight_bytes)
         words = max(words for words, _ in stripes.values())
-        ready = time = self.now + delay_cycles
-        begin: int | None = None
+        ready = self.now + delay_cycles
+        time = float(ready)
+        begin: float | None = None
         for _ in range(layer.chunks):
             there = self._load(words / layer.chunks, size_bytes // layer.chunks)
             time = max(time, _whole_cycles(there))
@@ -242,7 +242,7 @@ def exchanged_lines(network: Network, index: int, choice: Sequence[str], config:
         holders = network.splits[producer][choice[producer]].regions
         held = [_bits(shape, region, line) for region in holders]
         held += [np.zeros(shape, np.bool_)] * (len(regions) - len(held))
-        together = place == 0 and isinstance(work.op, ConvOp) and not work.op.depthwise
+        together = reads_all(network.graph, work, place)
         for array, region in enumerate(regions):
             if region is None:
                 continue

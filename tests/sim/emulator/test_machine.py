@@ -311,9 +311,8 @@ def test_bytes_that_are_no_command(byte: int, value: int, cause: ErrorCause) -> 
 
 
 def test_an_illegal_value_is_the_engines_fault() -> None:
-    emulator = machine(replace(CONV, tag=7), End())
-    emulator.memory[4] |= 3
-    with pytest.raises(EmulatorFault, match="Conv.mode 3") as caught:
+    emulator = machine(replace(CONV, mode=Mode.JOINED, tag=7), End())
+    with pytest.raises(EmulatorFault, match="JOINED needs n_ky = n_kx = ky_rows = 1") as caught:
         emulator.run()
     assert (caught.value.cause, caught.value.unit) == (ErrorCause.ILLEGAL_FIELD, 2)
 

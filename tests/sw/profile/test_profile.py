@@ -116,7 +116,7 @@ def test_places_of_a_single_transfer_engine_bound_its_pace() -> None:
     """A place is taken for longer than a request is unanswered: 14 cycles for each of 5 words."""
     load = Load(sram_addr=0, row_bytes=8000)
     memory = MemoryTiming(latency_cycles=8)
-    two = BASE.with_(max_outstanding=4)
+    two = BASE.with_(max_outstanding=4, compact=())
     one = two.with_(compact=("SINGLE_TRANSFERS",))
     extra = TRANSFER_SETUP_CYCLES + 8
     assert transfer_cycles(load, two, memory) == extra + 1000 * 9 // 4

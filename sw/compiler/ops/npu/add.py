@@ -79,6 +79,7 @@ ADD = Kind(
     ranges=_ranges,
     clamp=with_clamp,
     in_place=True,
+    piece=lambda op, height, rows, channels: op,
     stack=stack_rows,
     columns=same_positions,
     steps=_steps,

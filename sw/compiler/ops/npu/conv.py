@@ -16,6 +16,7 @@ from celosia.sw.compiler.ops.npu.kind import InputLayout, Kind
 from celosia.sw.compiler.ops.npu.window import (
     stack_windows,
     window_columns,
+    window_piece,
     window_rows,
     with_clamp,
 )
@@ -253,6 +254,44 @@ def _joined_bytes(op: ConvOp, channels: int, config: NpuConfig) -> int:
     return 0 if joined_passes(op, channels, config) is None else op.kernel_w * channels
 
 
+def _flat(op: ConvOp, shape: tuple[int, int, int], config: NpuConfig) -> ConvOp | None:
+    """Return a dense layer of one vector, if the kernel is the image and its pixels have gaps."""
+    height, width, channels = shape
+    if op.depthwise or (op.kernel_h, op.kernel_w) != (height, width):
+        return None
+    if max(op.pad_top, op.pad_bottom, op.pad_left, op.pad_right) > 0:
+        return None
+    depth = height * width * channels
+    if ceil_div(depth, config.rows) >= height * width * ceil_div(channels, config.rows):
+        return None
+
+    def flat(weights: Int8Array) -> Int8Array:
+        return weights.reshape(1, 1, depth, -1)
+
+    return replace(
+        op,
+        weights=flat(op.weights),
+        more_weights=tuple(map(flat, op.more_weights)),
+        stride_h=1,
+        stride_w=1,
+        dilation_h=1,
+        dilation_w=1,
+    )
+
+
+def _piece(op: ConvOp, height: int, rows: Range, channels: Range) -> ConvOp:
+    """Return the convolution that computes some rows and channels."""
+    own = slice(*channels)
+    return replace(
+        window_piece(op, height, rows),
+        weights=np.ascontiguousarray(op.weights[..., own]),
+        more_weights=tuple(np.ascontiguousarray(part[..., own]) for part in op.more_weights),
+        bias=op.bias[own],
+        multiplier=op.multiplier[own],
+        shift=op.shift[own],
+    )
+
+
 CONV = Kind(
     op=ConvOp,
     where="array",
@@ -263,6 +302,8 @@ CONV = Kind(
     narrow=_narrow,
     clamp=with_clamp,
     rows=window_rows,
+    flat=_flat,
+    piece=_piece,
     stack=stack_windows,
     columns=window_columns,
     input_layout=InputLayout(

@@ -153,6 +153,12 @@ class Kind(Generic[O]):
         First row and column of the input that are stored, if the store engine does it.
     reason : callable, optional
         Says in a report how it is loaded; what is computed says so by its tiling.
+    flat : callable, optional
+        From operator, shape of the input (height, width, channels) and machine: the operator of an
+        input that is one pixel of all those values, if that takes fewer passes; else None.
+    piece : callable, optional
+        From operator, height of the first input and rows and channels of the output: the operator
+        that computes these from the rows that `rows` says. Without it, it is computed as a whole.
     stack : callable
         From graph, operator and a number of samples: the operator for that many, whose rows lie
         below one another in all its tensors; None if it would mix them.
@@ -189,5 +195,7 @@ class Kind(Generic[O]):
     movement: Callable[[O], MoveOp] | None = None
     part: Callable[[O], tuple[int, int]] | None = None
     reason: Callable[[O], str] | None = None
+    flat: Callable[[O, tuple[int, int, int], NpuConfig], O | None] | None = None
+    piece: Callable[[O, int, Range, Range], O] | None = None
     stack: Callable[[Graph, O, int], O | None] = _mixes
     behind_array: bool = False

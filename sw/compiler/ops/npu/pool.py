@@ -18,6 +18,7 @@ from celosia.sw.compiler.ops.npu.large_pool import split_pool
 from celosia.sw.compiler.ops.npu.window import (
     stack_windows,
     window_columns,
+    window_piece,
     window_rows,
     with_clamp,
 )
@@ -166,6 +167,7 @@ POOL = Kind(
     clamp=with_clamp,
     split=split_pool,
     rows=window_rows,
+    piece=lambda op, height, rows, channels: window_piece(op, height, rows),
     stack=stack_windows,
     columns=window_columns,
     steps=_steps,

@@ -9,7 +9,7 @@ from celosia.sw.compiler.arithmetic.whole import Range
 from celosia.sw.compiler.ir import AddOp, ConvOp, Graph, MatmulOp, MulOp, PoolOp
 from celosia.sw.compiler.ops.npu.checks import stride_over_samples
 
-__all__ = ["stack_windows", "window_columns", "window_rows", "with_clamp"]
+__all__ = ["stack_windows", "window_columns", "window_piece", "window_rows", "with_clamp"]
 
 Clamped = TypeVar("Clamped", ConvOp, AddOp, MatmulOp, MulOp, PoolOp)
 Windowed = TypeVar("Windowed", ConvOp, PoolOp)
@@ -23,6 +23,22 @@ def window_rows(op: ConvOp | PoolOp, height: int, rows: Range) -> Range:
 def window_columns(op: ConvOp | PoolOp, width: int, columns: Range) -> Range:
     """Return the columns of an image that windows of some output columns cover."""
     return _covered(width, columns, op.stride_w, op.reach_w, op.pad_left)
+
+
+def window_piece(op: Windowed, height: int, rows: Range) -> Windowed:
+    """Return an operator whose image is what windows of some output rows cover: others are padding.
+
+    Parameters
+    ----------
+    op : ConvOp or PoolOp
+    height : int
+        Of its image.
+    rows : (int, int)
+        Output rows that it computes: first and end.
+    """
+    top = rows[0] * op.stride_h - op.pad_top
+    bottom = (rows[1] - 1) * op.stride_h - op.pad_top + op.reach_h
+    return replace(op, pad_top=max(0, -top), pad_bottom=max(0, bottom - height))
 
 
 def _covered(size: int, outputs: Range, stride: int, reach: int, before: int) -> Range:
