@@ -166,6 +166,7 @@ class NpuCore(Component):
             frontend.start.eq(self.start),
             self.done.eq(frontend.done),
             arbiter.timeout.eq(self.bus_timeout),
+            frontend.rested.eq(arbiter.rested),
             frontend.regions.eq(self.regions),
             *(part.regions.eq(self.regions) for part in transfers.engines),
             # Before a program's first transfer its commands are fetched.

@@ -11,6 +11,7 @@ from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.bus.ports import MemPort, initiator_signature, request_layout, word_addr_bits
 from celosia.hw.bus.wishbone import BurstType, CycleType
 from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import FETCH_REST_WORDS
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.fabric.buffer import StreamBuffer, StreamQueue
 from celosia.hw.fabric.ports import FaultPort
@@ -85,6 +86,42 @@ class _Grant(Component):
                 words.eq(Mux(goes_on, words + 1, 0)),
                 sticky.eq(self.keeps),
             ]
+        return m
+
+
+class _Rest(Component):
+    """Says when the first port, which fetches commands, may begin a burst.
+
+    Commands are fetched far ahead of their turn, data is waited for: after a burst that came beside
+    words of other ports these have FETCH_REST_WORDS words for themselves, or until none of them has
+    a request.
+
+    Members
+    -------
+    others : In(1)
+        Another port has a request.
+    first : In(1)
+        A word of the first port is taken.
+    taken : In(1)
+        A word is taken.
+    over : Out(1)
+        A burst may begin. From a register.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"others": In(1), "first": In(1), "taken": In(1), "over": Out(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        left = Signal(range(FETCH_REST_WORDS))
+        over = Signal(init=1)
+        m.d.comb += self.over.eq(over)
+        with m.If(~self.others):
+            m.d.sync += over.eq(1)
+        with m.Elif(self.first):
+            m.d.sync += [left.eq(FETCH_REST_WORDS - 1), over.eq(0)]
+        with m.Elif(self.taken & ~over):
+            m.d.sync += [left.eq(left - 1), over.eq(left == 0)]
         return m
 
 
@@ -181,10 +218,10 @@ class _Issue(Component):
 class BusArbiter(Component):
     """Several memory ports on one pipelined Wishbone initiator.
 
-    Round robin by bursts. A request takes two cycles to the bus, an answer one cycle from it; one
-    request a cycle. ``cti`` is 2 when the very next request on the bus is for the next word of the
-    same burst, 7 at the end of such a sequence (of MAX_BURST_WORDS words at most), 0 for a single
-    access.
+    Round robin by bursts; the first port is asked not to begin one too often (`rested`). A request
+    takes two cycles to the bus, an answer one cycle from it; one request a cycle. ``cti`` is 2 when
+    the very next request on the bus is for the next word of the same burst, 7 at the end of such a
+    sequence (of MAX_BURST_WORDS words at most), 0 for a single access.
 
     Parameters
     ----------
@@ -204,6 +241,8 @@ class BusArbiter(Component):
         Port that the fault belongs to.
     read, write, wait : Out(1)
         Counter pulses: a word read, a word written, a cycle of waiting.
+    rested : Out(1)
+        The first port, which fetches commands, may begin a burst.
     idle : Out(1)
         Nothing asked and nothing in flight.
 
@@ -237,6 +276,7 @@ class BusArbiter(Component):
                 "read": Out(1),
                 "write": Out(1),
                 "wait": Out(1),
+                "rested": Out(1),
                 "idle": Out(1),
             }
         )
@@ -253,6 +293,7 @@ class BusArbiter(Component):
             owner_layout, depth=config.max_outstanding * self.OWNERS, spare=self.SPARE
         )
         m.submodules.issue = issue = _Issue(config, layout)
+        m.submodules.rest = rest = _Rest()
 
         owned = self._room(owners)
         chosen = self.chosen
@@ -260,6 +301,10 @@ class BusArbiter(Component):
         any_valid = Signal()
         m.d.comb += [
             self.turn.eq(Mux(grant.take, grant.port, 0)),
+            rest.others.eq(grant.valid[1:].any()),
+            rest.taken.eq(grant.take),
+            rest.first.eq(self.turn[0]),
+            self.rested.eq(rest.over),
             any_valid.eq(grant.valid.any()),
             issue.request.valid.eq(any_valid & owned),
             grant.take.eq(any_valid & issue.request.ready & owned),
@@ -289,7 +334,10 @@ class BusArbiter(Component):
             chosen.as_value().eq(reduce(or_, payloads)),
             owners.o.ready.eq(issue.ack | issue.err),
             self.idle.eq(
-                ~issue.busy & ~any_valid & ~Cat(port.request.valid for port in self.ports).any()
+                ~issue.busy
+                & ~any_valid
+                & rest.over
+                & ~Cat(port.request.valid for port in self.ports).any()
             ),
         ]
         self._connect_bus(m, issue)

@@ -92,6 +92,8 @@ class CommandFetch(Component):
     starved : In(1)
         The dispatcher wants a command and has nothing.
     regions : In(REGION_TABLE)
+    rested : In(1)
+        A burst may begin: others have had their share of the bus.
     mem : Out(MemPort)
     words : Out(stream of 64)
     fault : Out(FaultPort)
@@ -111,6 +113,7 @@ class CommandFetch(Component):
                 "stop": In(1),
                 "starved": In(1),
                 "regions": In(REGION_TABLE),
+                "rested": In(1, init=1),
                 "mem": Out(MemPort(config)),
                 "words": Out(stream.Signature(WORD_BITS)),
                 "fault": Out(FaultPort()),
@@ -157,7 +160,7 @@ class CommandFetch(Component):
             self.words.valid.eq(unpack.o.valid),
             self.words.payload.eq(unpack.o.payload),
             unpack.o.ready.eq(self.words.ready),
-            begins.eq(running & ~bursting & (commands_left != 0) & (in_use <= ahead)),
+            begins.eq(running & ~bursting & (commands_left != 0) & (in_use <= ahead) & self.rested),
             self.active.eq(
                 Cat(
                     self.start,

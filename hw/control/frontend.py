@@ -30,6 +30,8 @@ class FrontEnd(Component):
     done : Out(1)
         It has run to its `End`; one cycle.
     regions : In(REGION_TABLE)
+    rested : In(1)
+        See :class:`CommandFetch`.
     mem : Out(MemPort)
     commands : Out(CommandPort).array(4)
         By :class:`Engine`.
@@ -52,6 +54,7 @@ class FrontEnd(Component):
                 "start": In(1),
                 "done": Out(1),
                 "regions": In(REGION_TABLE),
+                "rested": In(1, init=1),
                 "mem": Out(MemPort(config)),
                 "commands": Out(CommandPort()).array(ENGINES),
                 "fault": Out(FaultPort()),
@@ -90,6 +93,7 @@ class FrontEnd(Component):
             fetch.start.eq(self.start),
             dispatch.start.eq(self.start),
             fetch.regions.eq(self.regions),
+            fetch.rested.eq(self.rested),
             fetch.stop.eq(dispatch.stop),
             fetch.starved.eq(dispatch.starved),
             dispatch.idle.eq(queues.empty.all() & fetch.idle),

@@ -20,7 +20,7 @@ __all__ = ["LentSoftmax", "NoSoftmax", "SoftmaxUnit"]
 ACCUMULATION_INTEGER_BITS = 12
 """The sum is Q12.19."""
 
-TABLE_STAGE = 3
+TABLE_STAGE = 4
 """Stage, counted from an element's arrival, in which its exponential is there."""
 
 LENT_LATENCY_CYCLES = 4
@@ -60,7 +60,7 @@ class SoftmaxUnit(Component):
         An element is taken; a read is refused.
     """
 
-    BYTE_STAGE = 10
+    BYTE_STAGE = 11
     """Stage in which an element's result is there."""
 
     def __init__(self, config: NpuConfig) -> None:
@@ -103,7 +103,6 @@ class SoftmaxUnit(Component):
             self.busy.eq(reader.valid),
             self.wait_act.eq(self.act.bank.any() & ~self.act.gnt),
         ]
-        self._maximum_pass = Signal()
         self._sum_pass = Signal()
         self._result_pass = Signal()
         self._sum = Signal(32, reset_less=True)
@@ -141,16 +140,18 @@ class SoftmaxUnit(Component):
             self._stages.append(stage)
 
     def _elaborate_sum(self, m: Module) -> None:
-        reader, stages = self._reader, self._stages
+        stages = self._stages
 
-        # First pass.
+        # First pass. An element is chosen of a line, which takes most of a cycle. The others change
+        # nothing: they see the same elements.
         maximum = Signal(signed(8), reset_less=True)
-        value = self._element().as_signed()
+        value = Signal(signed(8), reset_less=True)
         begin = Signal()
         self._begin_row = begin
+        m.d.sync += value.eq(self._element().as_signed())
         with m.If(begin):
             m.d.sync += maximum.eq(-128)
-        with m.Elif(self._maximum_pass & reader.valid & (value > maximum)):
+        with m.Elif(stages[1].valid & (value > maximum)):
             m.d.sync += maximum.eq(value)
 
         # The difference is 0 to 255.
@@ -247,7 +248,6 @@ class SoftmaxUnit(Component):
                 m.d.sync += self.dst_line.eq(self._dst_row)
                 m.next = "MAXIMUM"
             with m.State("MAXIMUM"):
-                m.d.comb += self._maximum_pass.eq(1)
                 with m.If(reader.valid & reader.last):
                     m.next = "BEGIN_SUM"
             with m.State("BEGIN_SUM"):

@@ -61,13 +61,14 @@ Host = Literal["allow", "refuse"]
 """What happens to operators that the NPU does not run."""
 
 CHANGES: tuple[tuple[dict[str, Any], ...], ...] = (
-    tuple({"weight_chunks": count} for count in (3, 4, 8, 16)),
-    ({"overlap": True},),
-    ({"postpone": True},),
-    ({"fine": True},),
-    ({"ramp": True},),
+    tuple({"weight_chunks": count} for count in (2, 3, 4, 8, 16)),
+    tuple({"overlap": way} for way in (True, False)),
+    tuple({"postpone": way} for way in (True, False)),
+    tuple({"fine": way} for way in (True, False)),
+    tuple({"ramp": way} for way in (True, False)),
+    tuple({"ahead": count} for count in (1, 2, 4, 8, 15)),
 )
-"""Other manners to try, one after the other; the fastest by prediction wins."""
+"""Other manners to try, one after the other, until none is faster by prediction."""
 MAX_COMMANDS_FOR_SEARCH = 600
 """Longer programs are built once: they are long because memories are small, not for chunks."""
 
@@ -349,12 +350,7 @@ def _best_schedule(graph: Graph, works: list[Work], config: NpuConfig, how: _How
         if how.resident:
             best = _with_residents(best, config, how.memory)
         if len(best.commands) <= MAX_COMMANDS_FOR_SEARCH:
-            for changes in CHANGES:
-                others = (
-                    _build(graph, best.plan, config, replace(best.manner, **change), how.memory)
-                    for change in changes
-                )
-                best = min((best, *others), key=lambda variant: variant.prediction.cycles)
+            best = _searched(best, config, how.memory)
         require_operations(best.commands, best.layers, works, config)
         try:
             # Before another way to place the graph is given up for this one: do its commands exist?
@@ -367,6 +363,24 @@ def _best_schedule(graph: Graph, works: list[Work], config: NpuConfig, how: _How
             problem = problem or error
     assert problem is not None, "at least one way was tried"
     raise problem
+
+
+def _searched(best: _Variant, config: NpuConfig, memory: MemoryTiming | None) -> _Variant:
+    """Return a variant in the manner from which no single change is for the better."""
+    tried = {best.manner}
+    while True:
+        before = best
+        for changes in CHANGES:
+            for change in changes:
+                manner = replace(best.manner, **change)
+                if manner in tried:
+                    continue
+                tried.add(manner)
+                other = _build(best.graph, best.plan, config, manner, memory)
+                if other.prediction.cycles < best.prediction.cycles:
+                    best = other
+        if best is before:
+            return best
 
 
 def _distinct_plans(
@@ -409,7 +423,9 @@ def _build(
     memory: MemoryTiming | None = None,
 ) -> _Variant:
     schedule = schedule_works(graph, plan, config, manner)
-    steps = prefetch_loads(cut_steps(schedule.steps), config.queue_depth)
+    most_ahead = min(manner.ahead, config.queue_depth - 1)
+    steps = prefetch_loads(cut_steps(schedule.steps), most_ahead)
+    schedule = replace(schedule, steps=steps)
     commands = place_tokens(steps, config.queue_depth)
     layers = [step.layer for step in steps]
     prediction = predict(commands, config, memory=memory)

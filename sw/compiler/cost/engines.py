@@ -19,6 +19,7 @@ from celosia.hw.contract.isa import (
     ACC_HALVES,
     COMMAND_BITS,
     COMMAND_BYTES,
+    FETCH_REST_WORDS,
     Command,
     Conv,
     Engine,
@@ -192,6 +193,8 @@ class _Simulation:
         self.memory = memory
         word_cycles = memory.word_cycles(config.max_outstanding)
         self.fetch_cycles = int(COMMAND_BYTES // config.bus_bytes * word_cycles)
+        # From one command to the next that are fetched beside a load.
+        self.beside_cycles = int(FETCH_REST_WORDS * word_cycles) + self.fetch_cycles
         # For commands of an engine: the one that it has, and those that wait.
         self.room = config.queue_depth + 1
         shared_queues = Part.SHARED_QUEUES in config.parts
@@ -208,6 +211,8 @@ class _Simulation:
         self.times: list[CommandTimes] = []
         self.fetched = 0
         self.ahead: list[int] = []
+        # When words of loads are on the bus, from and to.
+        self.loading: list[tuple[int, int]] = []
         # What one engine for loads and stores does, from and to; what two do.
         self.transfers: list[tuple[int, int]] = []
         self.on_bus: dict[Engine, list[tuple[int, int]]] = {Engine.LOAD: [], Engine.STORE: []}
@@ -218,10 +223,7 @@ class _Simulation:
             engine = command.engine
             assert engine is not None, "End is not simulated"
             self.fetched = max(self.fetched, index + 1)
-            # A load and the fetch take turns on the bus.
-            shared = 2 if self.free[Engine.LOAD] > self.dispatched else 1
-            fetched = self.dispatched + max(shared * self.fetch_cycles, self.dispatch_cycles)
-            self.dispatched = max(fetched, self._queue_space(engine))
+            self.dispatched = max(self._fetched_after(self.dispatched), self._queue_space(engine))
             shown = max(self.dispatched, self.free[engine]) + self._parts_cycles(command)
             start = max(shown, self._tokens(command, engine))
             self.times.append(CommandTimes(start, start))
@@ -240,9 +242,24 @@ class _Simulation:
                         start = self._transfer_start(start, cycles)
                     else:
                         cycles = self._shared_cycles(engine, start, cycles)
+                    if engine is Engine.LOAD:
+                        words_end = start + cycles - self.memory.latency_cycles
+                        self.loading.append((start + TRANSFER_SETUP_CYCLES, words_end))
                 self._complete(index, command, start, start + cycles)
         end = max((times.end for times in self.times), default=0)
         return Prediction(self.times, end + self.fetch_cycles)
+
+    def _fetched_after(self, time: int) -> int:
+        """Return when the next command is there that is fetched from `time` on.
+
+        Loads have the bus for a while after each command that is fetched beside them.
+        """
+        end = time + max(self.fetch_cycles, self.dispatch_cycles)
+        for begin, over in _over_after(self.loading, time):
+            if begin < end:
+                end = min(max(end, time + self.beside_cycles), over + self.fetch_cycles)
+            break
+        return end
 
     def _queue_space(self, engine: Engine) -> int:
         queue = self.queues[engine]
@@ -299,12 +316,10 @@ class _Simulation:
 
     def _cycles(self, index: int, command: Command) -> int:
         if isinstance(command, Load):
-            # Commands are fetched over the same bus, in turn with the load's words, as far ahead
-            # as the queues have room.
+            # Commands are fetched over the same bus, beside the load's words, as far ahead as the
+            # queues have room.
             cycles = transfer_cycles(command, self.config, self.memory)
-            fetched = min(
-                max(0, self.ahead[index] - self.fetched), ceil_div(cycles, self.fetch_cycles)
-            )
+            fetched = min(max(0, self.ahead[index] - self.fetched), cycles // self.beside_cycles)
             self.fetched += fetched
             return cycles + fetched * self.fetch_cycles
         if isinstance(command, Store):

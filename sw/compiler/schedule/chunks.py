@@ -160,14 +160,15 @@ class ChunkLoader:
             if taper
             else (list(split(total, size)))
         )
-        if ramp and ranges[0][1] > 1:
-            ranges[:1] = [(0, 1), (1, ranges[0][1])]
+        if ramp:
+            ranges = _ramped(total, size)
         chunks: list[Chunk] = []
         section_end = 0
         for first, end in ranges:
             covers = None
             if end > section_end:
-                section_end = min(total, first + section)
+                small = ramp and end - first < size
+                section_end = end if small else min(total, first + section)
                 # Only whole chunks: the ranges that end inside.
                 section_end = max(e for _, e in ranges if e <= section_end)
                 covers = (group[0] + first, group[0] + section_end)
@@ -323,6 +324,18 @@ class ChunkLoader:
     def take_weights(self, size_bytes: int) -> int:
         """Return the address of a block of the weight memory that something else will fill."""
         return self._wgt.take(size_bytes)
+
+
+def _ramped(total: int, size: int) -> list[Range]:
+    """Cut ``range(total)`` into ranges of `size`, the first ones larger and larger from 1 on."""
+    ranges: list[Range] = []
+    first, length = 0, 1.0
+    while first < total:
+        end = min(first + min(size, round(length)), total)
+        ranges.append((first, end))
+        first = end
+        length *= TAPER
+    return ranges
 
 
 def _tapered(total: int, size: int, step: int) -> list[Range]:

@@ -15,17 +15,16 @@ from celosia.sw.compiler.steps import Step, conflict
 __all__ = ["prefetch_loads"]
 
 
-def prefetch_loads(steps: list[Step], queue_depth: int) -> list[Step]:
+def prefetch_loads(steps: list[Step], most_ahead: int) -> list[Step]:
     """Return the steps with loads moved ahead.
 
     Parameters
     ----------
     steps : list of Step
         Right in this order.
-    queue_depth : int
-        Commands a queue holds.
+    most_ahead : int
+        Loads that may stand before a command and come from behind it; fewer than a queue holds.
     """
-    most_ahead = max(0, queue_depth - 1)
     result: list[Step] = []
     # How many loads that stand before each step come from behind it.
     ahead: list[int] = []

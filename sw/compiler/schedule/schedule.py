@@ -86,6 +86,9 @@ class Manner:
         A graph input comes in more and smaller parts than else.
     ramp : bool
         The first layers' first chunk of weights is a single tile.
+    ahead : int
+        Loads that may stand before a command that does not need them, as far as the queue has room.
+        With many of them the first commands of the other engines are fetched late.
     residents : tuple of Resident
         Weights that stay on chip from run to run.
     """
@@ -95,6 +98,7 @@ class Manner:
     postpone: bool = False
     fine: bool = False
     ramp: bool = False
+    ahead: int = 15
     residents: tuple[Resident, ...] = ()
 
 

@@ -12,6 +12,7 @@ from celosia.hw.bus.arbiter import MAX_BURST_WORDS, BusArbiter
 from celosia.hw.bus.csr import RegisterFile
 from celosia.hw.bus.wishbone import Wishbone
 from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.isa import FETCH_REST_WORDS
 from celosia.hw.contract.regs import ACCESS, REGISTERS, ErrorCause, address_of
 from celosia.hw.fabric.buffer import StreamBuffer, StreamQueue
 
@@ -361,6 +362,37 @@ def test_a_long_burst_does_not_starve_others() -> None:
     turns = "".join("ab"[owner] for owner in owners).replace("ab", "a b").replace("ba", "b a")
     assert {len(turn) for turn in turns.split()[:-1]} == {MAX_BURST_WORDS}
     assert memory.cycles[150] - memory.cycles[0] == 150
+
+
+def test_the_first_port_is_asked_to_rest_beside_others() -> None:
+    """Beside a port that always asks its bursts are FETCH_REST_WORDS words apart; alone at once."""
+    config = make_config(8, 8)
+    dut = BusArbiter(config, ports=2)
+    memory = WishboneMemory(dut.bus, size=1 << 13)
+    burst, alone = 4, 40
+
+    async def bench(ctx: Any) -> None:
+        address, left = [0, 512], 0
+        for cycle in range(400):
+            left = left or (burst if ctx.get(dut.rested) else 0)
+            for port, adr, valid, last in (
+                (dut.ports[0], address[0], left > 0, left == 1),
+                (dut.ports[1], address[1], cycle >= alone, True),
+            ):
+                ctx.set(port.request.payload, {"adr": adr, "sel": -1, "last": last})
+                ctx.set(port.request.valid, valid)
+            _, _, *taken = await ctx.tick().sample(
+                *(port.request.valid & port.request.ready for port in dut.ports)
+            )
+            left -= taken[0]
+            address = [adr + is_taken for adr, is_taken in zip(address, taken, strict=True)]
+
+    simulate(dut, bench, processes=[memory.process])
+    turns = "".join("ba"[adr < 512] for _, adr, _ in memory.requests)
+    assert turns.startswith("a" * (alone - 4))
+    between = [len(turn) for turn in turns[turns.index("b") :].split("a" * burst)[1:-1]]
+    assert len(between) >= 4
+    assert {FETCH_REST_WORDS <= words <= FETCH_REST_WORDS + 4 for words in between} == {True}
 
 
 def test_bus_error_names_the_oldest_request(config: NpuConfig) -> None:

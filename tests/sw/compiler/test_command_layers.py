@@ -37,7 +37,7 @@ def compiled(
     def spy(graph: Any, plan: Any, schedule: Any, commands: Any, *rest: Any, **named: Any) -> Any:
         # `Step.layer` is the number of a work, and a layer has the name of its work's output.
         names = {entry.work.index: entry.work.output for entry in plan.works}
-        steps = build.prefetch_loads(schedule.steps, config.queue_depth)
+        steps = schedule.steps
         program = emit(graph, plan, schedule, commands, *rest, **named)
         said[0] = [names[step.layer] for step in steps]
         assert [type(step.command) for step in steps] == [type(command) for command in commands]

@@ -198,7 +198,7 @@ def test_prefetch_keeps_conflicts_and_the_order_of_loads() -> None:
         steps = _random_steps(rng, 40)
         # A Conv and the Vector behind it stay together; here nothing follows one another so.
         steps = [step for step in steps if step.engine != Engine.ARRAY]
-        result = prefetch_loads(steps, queue_depth=4)
+        result = prefetch_loads(steps, most_ahead=3)
         origin = {id(step): index for index, step in enumerate(steps)}
         place = {id(step): index for index, step in enumerate(result)}
         assert sorted(place) == sorted(id(step) for step in steps)
