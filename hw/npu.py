@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
 from celosia.hw import parts
 from celosia.hw.array.engine import ArrayEngine
@@ -13,9 +14,10 @@ from celosia.hw.bus.arbiter import BusArbiter
 from celosia.hw.bus.csr import csr_signature
 from celosia.hw.bus.ports import REGION_TABLE, initiator_signature
 from celosia.hw.contract.config import NpuConfig
-from celosia.hw.contract.isa import Engine, Region, Space
+from celosia.hw.contract.isa import Engine, Load, Region, Space
 from celosia.hw.contract.trace import TAG_BITS, TRACE_STATES
 from celosia.hw.control.control import EVENTS, Control
+from celosia.hw.control.decode import command_layout
 from celosia.hw.control.frontend import ENGINES, FrontEnd
 from celosia.hw.dma.engines import Transfers
 from celosia.hw.fabric.gating import resets, stops
@@ -95,7 +97,8 @@ class NpuCore(Component):
         array = ArrayEngine(config, tables=self._tables)
         vector = VectorEngine(config)
         # Seen before the first entry comes.
-        fills = transfers.load.valid & (transfers.write.space == int(Space.TABLE))
+        load = data.View(command_layout(Load), transfers.load.payload)
+        fills = transfers.load.valid & (load.space == int(Space.TABLE))
         # Nothing begins without a command, so what goes on after one was there a cycle ago.
         fills_table, array_works = Signal(), Signal()
         m.d.sync += [fills_table.eq(fills), array_works.eq(array.working)]
@@ -167,6 +170,7 @@ class NpuCore(Component):
             self.done.eq(frontend.done),
             arbiter.timeout.eq(self.bus_timeout),
             frontend.rested.eq(arbiter.rested),
+            frontend.loaded.eq(transfers.done),
             frontend.regions.eq(self.regions),
             *(part.regions.eq(self.regions) for part in transfers.engines),
             # Before a program's first transfer its commands are fetched.

@@ -132,7 +132,8 @@ def command_queues(config: NpuConfig) -> SharedQueues | SeparateQueues:
 
 def token_gates(config: NpuConfig) -> TokenGates:
     """Return what commands wait at for their tokens."""
-    return _choose(config, Part.SINGLE_TRANSFERS, SingleTransferGates, TokenGates)()
+    gates = _choose(config, Part.SINGLE_TRANSFERS, SingleTransferGates, TokenGates)
+    return gates(spare=Part.SINGLE_BUFFERS not in config.parts)
 
 
 def error_latch(config: NpuConfig) -> ErrorLatch:

@@ -11,15 +11,12 @@ from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.bus.ports import MemPort, initiator_signature, request_layout, word_addr_bits
 from celosia.hw.bus.wishbone import BurstType, CycleType
 from celosia.hw.contract.config import NpuConfig
-from celosia.hw.contract.isa import FETCH_REST_WORDS
+from celosia.hw.contract.isa import FETCH_REST_WORDS, MAX_BURST_WORDS
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.fabric.buffer import StreamBuffer, StreamQueue
 from celosia.hw.fabric.ports import FaultPort
 
 __all__ = ["BusArbiter", "SmallBusArbiter"]
-
-MAX_BURST_WORDS = 16
-"""After so many words of one port another one that waits has its turn."""
 
 
 class _Grant(Component):
@@ -92,9 +89,9 @@ class _Grant(Component):
 class _Rest(Component):
     """Says when the first port, which fetches commands, may begin a burst.
 
-    Commands are fetched far ahead of their turn, data is waited for: after a burst that came beside
-    words of other ports these have FETCH_REST_WORDS words for themselves, or until none of them has
-    a request.
+    Most commands are fetched far ahead of their turn, data is waited for: after a burst that came
+    beside words of other ports these have the bus for so many words, or until none of them has a
+    request.
 
     Members
     -------
@@ -104,24 +101,28 @@ class _Rest(Component):
         A word of the first port is taken.
     taken : In(1)
         A word is taken.
-    over : Out(1)
-        A burst may begin. From a register.
+    over : Out(2)
+        It was so for MAX_BURST_WORDS words; for FETCH_REST_WORDS. From registers.
     """
 
     def __init__(self) -> None:
-        super().__init__({"others": In(1), "first": In(1), "taken": In(1), "over": Out(1)})
+        super().__init__({"others": In(1), "first": In(1), "taken": In(1), "over": Out(2)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         left = Signal(range(FETCH_REST_WORDS))
-        over = Signal(init=1)
+        over = Signal(2, init=0b11)
         m.d.comb += self.over.eq(over)
         with m.If(~self.others):
-            m.d.sync += over.eq(1)
+            m.d.sync += over.eq(0b11)
         with m.Elif(self.first):
             m.d.sync += [left.eq(FETCH_REST_WORDS - 1), over.eq(0)]
-        with m.Elif(self.taken & ~over):
-            m.d.sync += [left.eq(left - 1), over.eq(left == 0)]
+        with m.Elif(self.taken & ~over[1]):
+            m.d.sync += [
+                left.eq(left - 1),
+                over[0].eq(over[0] | (left == FETCH_REST_WORDS - MAX_BURST_WORDS)),
+                over[1].eq(left == 0),
+            ]
         return m
 
 
@@ -241,8 +242,8 @@ class BusArbiter(Component):
         Port that the fault belongs to.
     read, write, wait : Out(1)
         Counter pulses: a word read, a word written, a cycle of waiting.
-    rested : Out(1)
-        The first port, which fetches commands, may begin a burst.
+    rested : Out(2)
+        The first port, which fetches commands, may begin a burst that is wanted soon; another one.
     idle : Out(1)
         Nothing asked and nothing in flight.
 
@@ -276,7 +277,7 @@ class BusArbiter(Component):
                 "read": Out(1),
                 "write": Out(1),
                 "wait": Out(1),
-                "rested": Out(1),
+                "rested": Out(2),
                 "idle": Out(1),
             }
         )
@@ -336,7 +337,7 @@ class BusArbiter(Component):
             self.idle.eq(
                 ~issue.busy
                 & ~any_valid
-                & rest.over
+                & rest.over.all()
                 & ~Cat(port.request.valid for port in self.ports).any()
             ),
         ]

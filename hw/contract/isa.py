@@ -61,8 +61,11 @@ BLOCK_LINES = 9
 """Lines of a whole parameter block: biases, 4 lines of multipliers, 1 of shifts."""
 COMMAND_BYTES = 64
 COMMAND_BITS = 8 * COMMAND_BYTES
+MAX_BURST_WORDS = 16
+"""After so many bus words of one part of the machine another one that waits has its turn."""
 FETCH_REST_WORDS = 64
-"""Bus words of transfers between two commands that are fetched beside them."""
+"""Bus words of transfers between two commands that are fetched beside them, while a command waits
+for the array."""
 ADDRESS_BITS = 20
 """Of byte addresses on chip, which wrap."""
 ADDRESS_MASK = (1 << ADDRESS_BITS) - 1

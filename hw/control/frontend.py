@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw import parts
 from celosia.hw.bus.ports import REGION_TABLE, MemPort
@@ -30,11 +30,13 @@ class FrontEnd(Component):
     done : Out(1)
         It has run to its `End`; one cycle.
     regions : In(REGION_TABLE)
-    rested : In(1)
-        See :class:`CommandFetch`.
+    rested : In(2)
+        See :class:`celosia.hw.bus.arbiter.BusArbiter`.
     mem : Out(MemPort)
     commands : Out(CommandPort).array(4)
         By :class:`Engine`.
+    loaded : In(1)
+        See :class:`TokenGates`.
     fault : Out(FaultPort)
         FETCH_WINDOW, ILLEGAL_OPCODE or ILLEGAL_FIELD.
     tag : Out(16)
@@ -54,8 +56,9 @@ class FrontEnd(Component):
                 "start": In(1),
                 "done": Out(1),
                 "regions": In(REGION_TABLE),
-                "rested": In(1, init=1),
+                "rested": In(2, init=0b11),
                 "mem": Out(MemPort(config)),
+                "loaded": In(1),
                 "commands": Out(CommandPort()).array(ENGINES),
                 "fault": Out(FaultPort()),
                 "tag": Out(16),
@@ -78,7 +81,7 @@ class FrontEnd(Component):
         queues.add_to(m)
         connect(m, fetch.words, dispatch.words)
         connect(m, fetch.mem, flipped(self.mem))
-        m.d.comb += queues.begun.eq(gates.busy)
+        m.d.comb += [queues.begun.eq(gates.begun), gates.loaded.eq(self.loaded)]
         for engine in Engine:
             connect(m, dispatch.queues[engine], queues.i[engine])
             connect(m, queues.o[engine], gates.i[engine])
@@ -88,15 +91,18 @@ class FrontEnd(Component):
                 gates.o[engine].ready.eq(self.commands[engine].ready & queues.whole[engine]),
                 self.tags[engine].eq(gates.tags[engine]),
             ]
+        provided = Signal()
         moving = Cat(fetch.active, dispatch.active, gates.moves.any(), queues.active)
         m.d.comb += [
             fetch.start.eq(self.start),
             dispatch.start.eq(self.start),
             fetch.regions.eq(self.regions),
-            fetch.rested.eq(self.rested),
+            # What array and vector engine do next is wanted as soon as data is.
+            provided.eq(queues.waiting[Engine.ARRAY] & queues.waiting[Engine.VECTOR]),
+            fetch.rested.eq(self.rested.bit_select(provided, 1)),
             fetch.stop.eq(dispatch.stop),
             fetch.starved.eq(dispatch.starved),
-            dispatch.idle.eq(queues.empty.all() & fetch.idle),
+            dispatch.idle.eq(queues.empty.all() & ~gates.loads & fetch.idle),
             self.done.eq(dispatch.done),
             self.fault.valid.eq(dispatch.fault.valid | fetch.fault.valid),
             self.fault.cause.eq(dispatch.fault.cause),

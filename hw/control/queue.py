@@ -46,6 +46,8 @@ class CommandQueue(Component):
         Something moves.
     empty : Out(1)
         There is no command, and no part of one.
+    waiting : Out(1)
+        There is a command behind the one that is shown.
     """
 
     def __init__(self, config: NpuConfig, *, engine: Engine) -> None:
@@ -57,6 +59,7 @@ class CommandQueue(Component):
                 "o": Out(CommandPort()),
                 "active": Out(1),
                 "empty": Out(1),
+                "waiting": Out(1),
             }
         )
 
@@ -116,6 +119,7 @@ class CommandQueue(Component):
             move.eq(following_valid & ~moved & (~self.o.valid | self.o.ready)),
             self.active.eq(taken | issue | arrived | move | moved | self.o.ready),
             self.o.payload.eq(current),
+            self.waiting.eq(complete | held.any()),
             self.empty.eq(
                 (read_slot == write_slot) & (write_index == 0) & ~complete & ~self.o.valid
             ),
@@ -160,7 +164,7 @@ class SeparateQueues:
 
     Attributes
     ----------
-    i, o, begun, whole, empty
+    i, o, begun, whole, empty, waiting
         As the members of :class:`celosia.hw.control.shared_queue.SharedQueues`; whatever is shown
         is a whole command, and `begun` is not looked at.
     active : Value
@@ -176,6 +180,7 @@ class SeparateQueues:
         self.whole = Const(~0, len(Engine))
         self.active = Cat(queue.active for queue in queues)
         self.empty = Cat(queue.empty for queue in queues)
+        self.waiting = Cat(queue.waiting for queue in queues)
 
     def add_to(self, m: Module) -> None:
         """Make them submodules."""

@@ -53,6 +53,8 @@ class SharedQueues(Component):
         Something moves.
     empty : Out(4)
         There is no command, and no part of one.
+    waiting : Out(4)
+        There is a command behind the one that is shown.
     """
 
     def __init__(self, config: NpuConfig) -> None:
@@ -65,6 +67,7 @@ class SharedQueues(Component):
                 "whole": Out(ENGINES),
                 "active": Out(1),
                 "empty": Out(ENGINES),
+                "waiting": Out(ENGINES),
             }
         )
 
@@ -122,6 +125,7 @@ class SharedQueues(Component):
             self.active.eq(
                 Cat(writes.any(), self._moves, *(port.ready for port in self.o)).any(),
             ),
+            self.waiting.eq(Cat(held[e].any() for e in range(ENGINES))),
             self.empty.eq(
                 Cat(
                     ~(held[e].any() | self._complete[e] | self.o[e].valid | (word_index != 0))

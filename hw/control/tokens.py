@@ -7,11 +7,15 @@ from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.contract.isa import TOKEN_BITS, Command, Engine
 from celosia.hw.control.decode import command_layout
+from celosia.hw.fabric.buffer import StreamQueue
 from celosia.hw.fabric.ports import CommandPort
 
-__all__ = ["TOKEN_BITS", "SingleTransferGates", "TokenGates"]
+__all__ = ["MAX_LOADS", "TOKEN_BITS", "SingleTransferGates", "TokenGates"]
 
 ENGINES = len(Engine)
+
+MAX_LOADS = 4
+"""Loads that have begun and are not done."""
 
 
 class _TokenCounter(Component):
@@ -53,6 +57,59 @@ class _TokenCounter(Component):
         return m
 
 
+class _LoadsUnderWay(Component):
+    """Loads that have begun and are not done, the oldest first.
+
+    Members
+    -------
+    begins : In(1)
+        One more; only while there is `room`.
+    signal : In(4), tag : In(16)
+        Of it.
+    done : In(1)
+        The oldest is done.
+    room, any : Out(1)
+        There is room for one more; there is one.
+    known : Out(1)
+        `oldest` is there: two cycles after the first one has begun.
+    oldest : Out
+        Its ``signal`` and ``tag``.
+    """
+
+    def __init__(self, *, spare: bool) -> None:
+        self._spare = spare
+        self._layout = data.StructLayout({"signal": ENGINES, "tag": 16})
+        super().__init__(
+            {
+                "begins": In(1),
+                "signal": In(ENGINES),
+                "tag": In(16),
+                "done": In(1),
+                "room": Out(1, init=1),
+                "any": Out(1),
+                "known": Out(1),
+                "oldest": Out(self._layout),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.loads = loads = StreamQueue(self._layout, depth=MAX_LOADS, spare=self._spare)
+        count = Signal(range(MAX_LOADS + 1))
+        after = Signal.like(count)
+        m.d.comb += [
+            loads.i.valid.eq(self.begins),
+            loads.i.payload.signal.eq(self.signal),
+            loads.i.payload.tag.eq(self.tag),
+            loads.o.ready.eq(self.done),
+            self.known.eq(loads.o.valid),
+            self.oldest.eq(loads.o.payload),
+            after.eq(count + self.begins - self.done),
+        ]
+        m.d.sync += [count.eq(after), self.any.eq(after != 0), self.room.eq(after != MAX_LOADS)]
+        return m
+
+
 class TokenGates(Component):
     """A gate in front of each engine.
 
@@ -61,32 +118,50 @@ class TokenGates(Component):
     the engine is done its tokens are given, in the same cycle. One cycle later the next command is
     looked at, so an engine sees two commands that wait for nothing two cycles apart.
 
+    The load engine takes a command before the one before it is done: what it is busy with is the
+    oldest one, whose tokens are given when `loaded` says that it is done.
+
+    Parameters
+    ----------
+    spare : bool
+        Of queues: see :class:`celosia.hw.fabric.buffer.StreamQueue`.
+
     Members
     -------
     i : In(CommandPort).array(4)
         By :class:`Engine`. The dispatcher has checked that no command waits for its own engine.
     o : Out(CommandPort).array(4)
+    loaded : In(1)
+        The oldest load is done.
+    loads : Out(1)
+        There is a load that has begun and is not done.
+    begun : Out(4)
+        Engines that see a command.
     moves : Out(4)
         A command of the engine begins or ends.
     active : Out(4)
         Engines with a command at the head of their queue.
     busy : Out(4)
-        Engines that run a command.
+        Engines with a command that has begun and is not done.
     wake : Out(4)
-        Engines that may run one in the next cycle: their clock is needed then.
+        Engines that may see one in the next cycle: their clock is needed then.
     wait_token : Out(4)
         Engines with a command that waits for a token.
     overflow : Out(4)
         Engine has given one token too many.
     tags : Out(16).array(4)
-        Tag of each engine's command.
+        Tag of each engine's command, of the load engine's oldest one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, spare: bool = True) -> None:
+        self._spare = spare
         super().__init__(
             {
                 "i": In(CommandPort()).array(ENGINES),
                 "o": Out(CommandPort()).array(ENGINES),
+                "loaded": In(1),
+                "loads": Out(1),
+                "begun": Out(ENGINES),
                 "moves": Out(ENGINES),
                 "active": Out(ENGINES),
                 "busy": Out(ENGINES),
@@ -100,6 +175,8 @@ class TokenGates(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         counters: dict[tuple[Engine, Engine], _TokenCounter] = {}
+        m.submodules.under_way = self._loads = _LoadsUnderWay(spare=self._spare)
+        m.d.comb += [self._loads.done.eq(self.loaded), self.loads.eq(self._loads.any)]
         self._running = [Signal(name=f"{engine.name.lower()}_running") for engine in Engine]
         self._passes = [Signal(name=f"{engine.name.lower()}_passes") for engine in Engine]
         for giver in Engine:
@@ -124,46 +201,57 @@ class TokenGates(Component):
         header = data.View(command_layout(Command), source.payload)
         running, passes = self._running[engine], self._passes[engine]
         present = Signal(name=f"{engine.name.lower()}_present")
-        complete = Signal(name=f"{engine.name.lower()}_complete")
+        taken = Signal(name=f"{engine.name.lower()}_taken")
+        complete, busy, signal, tag = taken, running, header.signal, header.tag
+        if engine is Engine.LOAD:
+            loads = self._loads
+            complete, busy, signal = self.loaded, loads.any, loads.oldest.signal
+            tag = Mux(loads.known, loads.oldest.tag, header.tag)
+            m.d.comb += [
+                loads.begins.eq(passes),
+                loads.signal.eq(header.signal),
+                loads.tag.eq(header.tag),
+            ]
         m.d.comb += [
             present.eq(
                 Cat(
                     ~header.wait[other] | counter.present for other, counter in inputs.items()
                 ).all()
             ),
-            passes.eq(source.valid & ~running & present & ~self._other_transfers(engine)),
-            complete.eq(running & sink.ready),
+            passes.eq(source.valid & ~running & present & ~self._held_back(engine)),
+            taken.eq(running & sink.ready),
             sink.valid.eq(running),
             sink.payload.eq(source.payload),
-            source.ready.eq(complete),
-            self.moves[engine].eq(passes | complete),
-            self.active[engine].eq(source.valid),
-            self.busy[engine].eq(running),
+            source.ready.eq(taken),
+            self.moves[engine].eq(passes | taken | complete),
+            self.active[engine].eq(source.valid | busy),
+            self.begun[engine].eq(running),
+            self.busy[engine].eq(busy),
             self.wake[engine].eq(running | (source.valid & present)),
             self.wait_token[engine].eq(source.valid & ~running & ~present),
             self.overflow[engine].eq(Cat(counter.overflow for counter in outputs.values()).any()),
-            self.tags[engine].eq(header.tag),
+            self.tags[engine].eq(tag),
         ]
         for other, counter in inputs.items():
             m.d.comb += counter.take.eq(passes & header.wait[other])
         for other, counter in outputs.items():
-            m.d.comb += counter.give.eq(complete & header.signal[other])
+            m.d.comb += counter.give.eq(complete & signal[other])
         with m.If(passes):
             m.d.sync += running.eq(1)
-        with m.Elif(complete):
+        with m.Elif(taken):
             m.d.sync += running.eq(0)
 
-    def _other_transfers(self, engine: Engine) -> Value:
-        """Return whether `engine` must not begin as there is another transfer."""
-        return Const(0)
+    def _held_back(self, engine: Engine) -> Value:
+        """Return whether `engine` must not begin, whatever tokens there are."""
+        return ~self._loads.room if engine is Engine.LOAD else Const(0)
 
 
 class SingleTransferGates(TokenGates):
     """Of load and store engine only one runs at a time, the load engine first."""
 
-    def _other_transfers(self, engine: Engine) -> Value:
+    def _held_back(self, engine: Engine) -> Value:
         if engine is Engine.LOAD:
-            return self._running[Engine.STORE]
+            return self._running[Engine.STORE] | ~self._loads.room
         if engine is Engine.STORE:
-            return self._running[Engine.LOAD] | self._passes[Engine.LOAD]
+            return self._loads.any | self._passes[Engine.LOAD]
         return Const(0)

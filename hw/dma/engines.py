@@ -33,6 +33,10 @@ class Transfers:
     engines : tuple of Component
         To be made submodules, and given the regions.
     load, store : CommandPort
+    done : Value
+        The oldest load that was not done is done.
+    busy : Value
+        Words are on their way to where they should.
     write : WindowWrite
     read : WindowRead
     mems : tuple of MemPort
@@ -55,6 +59,7 @@ class Transfers:
         self.engines: tuple[Any, ...] = (load, store)
         self.mems: tuple[Any, ...] = (load.mem, store.mem)
         self.load, self.store = load.command, store.command
+        self.done, self.busy = load.done, load.busy
         self.write, self.read = load.write, store.read
         self.faults = (load.fault, store.fault)
         self.region: Value = Const(Region.CODE, range(len(Region)))
@@ -63,7 +68,7 @@ class Transfers:
         """Return domain, engine, enable, `ahead` and `waits` of each, as for `stops`."""
         load, store = self.engines
         return (
-            ("load", load, self.load.valid, wake[Engine.LOAD], None),
+            ("load", load, self.load.valid | self.busy, wake[Engine.LOAD] | self.busy, None),
             ("store", store, self.store.valid, wake[Engine.STORE], None),
         )
 
@@ -78,12 +83,13 @@ class SingleTransfers(Transfers):
         engine = TransferEngine(config, stage=stage)
         self.engines, self.mems = (engine,), (engine.mem,)
         self.load, self.store = engine.load, engine.store
+        self.done, self.busy = engine.done, engine.busy
         self.write, self.read = engine.write, engine.read
         self.faults = (engine.load_fault, engine.store_fault)
         self.region = engine.region
 
     def domains(self, wake: Value) -> tuple[tuple[str, Any, Value, Value, None], ...]:
         """Return domain, engine, enable, `ahead` and `waits` of it, as for `stops`."""
-        enable = self.load.valid | self.store.valid
-        ahead = wake[Engine.LOAD] | wake[Engine.STORE]
+        enable = self.load.valid | self.store.valid | self.busy
+        ahead = wake[Engine.LOAD] | wake[Engine.STORE] | self.busy
         return (("load", self.engines[0], enable, ahead, None),)

@@ -7,7 +7,7 @@ from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.bus.ports import REGION_TABLE, MemPort
 from celosia.hw.contract.config import NpuConfig
-from celosia.hw.contract.isa import Load
+from celosia.hw.contract.isa import Load, Space
 from celosia.hw.control.decode import command_layout
 from celosia.hw.dma.runs import Stage
 from celosia.hw.dma.transfer import TransferWalk
@@ -23,7 +23,9 @@ class LoadEngine(Component):
 
     Every bus word is one window write. Reads are asked for only while there is room for their
     answers: twice ``max_outstanding`` words, which covers the way through the arbiter and back.
-    ``command.ready`` comes in the cycle after the last write was granted.
+    ``command.ready`` comes when all runs have been checked, and the words of the next command
+    follow those of this one; `done` comes in the cycle after the last write was granted. One that
+    fills tables has the engine for itself.
 
     Parameters
     ----------
@@ -37,6 +39,10 @@ class LoadEngine(Component):
     regions : In(REGION_TABLE)
     mem : Out(MemPort)
     write : Out(WindowWrite)
+    done : Out(1)
+        All of the oldest command that was not done is written.
+    busy : Out(1)
+        Words are on their way.
     fault : Out(FaultPort)
         ILLEGAL_FIELD, MEM_WINDOW, ACT_RANGE, WGT_RANGE or PARAM_RANGE (also for TABLE).
     """
@@ -50,6 +56,8 @@ class LoadEngine(Component):
                 "regions": In(REGION_TABLE),
                 "mem": Out(MemPort(config)),
                 "write": Out(WindowWrite(config)),
+                "done": Out(1),
+                "busy": Out(1),
                 "fault": Out(FaultPort()),
             }
         )
@@ -58,7 +66,9 @@ class LoadEngine(Component):
         m = Module()
         config = self._config
         depth = 2 * config.max_outstanding
-        place = data.StructLayout({"sram": ADDR_BITS, "mask": config.bus_bytes})
+        place = data.StructLayout(
+            {"sram": ADDR_BITS, "mask": config.bus_bytes, "space": 2, "final": 1}
+        )
         m.submodules.walk = walk = TransferWalk(config, kind=Load, stage=self._stage)
         m.submodules.places = places = StreamQueue(place, depth=depth)
         m.submodules.answers = answers = StreamQueue(config.bus_bits, depth=depth)
@@ -70,6 +80,7 @@ class LoadEngine(Component):
         place_asked = Signal(place, reset_less=True)
         written = Signal()
         word = walk.words.payload
+        command = data.View(command_layout(Load), self.command.payload)
         request = self.mem.request
         m.d.comb += [
             walk.command.valid.eq(self.command.valid),
@@ -77,6 +88,11 @@ class LoadEngine(Component):
             self.command.ready.eq(walk.command.ready),
             walk.regions.eq(self.regions),
             walk.drained.eq(drained),
+            walk.followed.eq(command.space != Space.TABLE),
+            self.busy.eq(~walk.empty | ~drained | self.done),
+        ]
+        # A cycle late: the loads before it are done then. The walk stands still meanwhile.
+        m.d.sync += [
             self.fault.valid.eq(walk.fault.valid),
             self.fault.cause.eq(walk.fault.cause),
             self.fault.address.eq(walk.fault.address),
@@ -97,15 +113,15 @@ class LoadEngine(Component):
             asked_before.eq(asked),
             place_asked.sram.eq(word.sram),
             place_asked.mask.eq(word.mask),
+            place_asked.space.eq(word.space),
+            place_asked.final.eq(word.final),
         ]
         # Answers.
         m.d.comb += [
             answers.i.valid.eq(self.mem.ack),
             answers.i.payload.eq(self.mem.dat_r),
             self.write.req.eq(answers.o.valid & places.o.valid),
-            self.write.space.eq(
-                data.View(command_layout(Load), self.command.payload).space,
-            ),
+            self.write.space.eq(places.o.payload.space),
             self.write.addr.eq(places.o.payload.sram),
             self.write.data.eq(answers.o.payload),
             self.write.mask.eq(places.o.payload.mask),
@@ -115,6 +131,7 @@ class LoadEngine(Component):
         ]
         # From a register: the arbiter, and with it the other ports, wait for the request.
         m.d.sync += [
+            self.done.eq(written & places.o.payload.final),
             in_use.eq(in_use + asked - written),
             drained.eq(~asked & ((in_use == 0) | ((in_use == 1) & written))),
             room.eq(written | ~((in_use == depth) | ((in_use == depth - 1) & asked))),

@@ -18,7 +18,8 @@ def word_layout(config: NpuConfig) -> data.StructLayout:
 
     ``adr`` is the word's address on the bus, ``sram`` the byte address on chip of its byte 0
     (modulo 2^20), ``banks`` those of the activation SRAM that hold a line from there on, ``mask``
-    has a bit for each byte that belongs to the run, ``last`` marks the last word of a run.
+    has a bit for each byte that belongs to the run, ``last`` marks the last word of a run and
+    ``final`` that of the transfer. ``space`` is the memory on chip.
     """
     return data.StructLayout(
         {
@@ -27,6 +28,8 @@ def word_layout(config: NpuConfig) -> data.StructLayout:
             "banks": config.act_banks,
             "mask": config.bus_bytes,
             "last": 1,
+            "final": 1,
+            "space": 2,
         }
     )
 
@@ -37,12 +40,12 @@ class TransferPort(Signature):
     Members
     -------
     start : Out(1)
-        Begin with `command`; it and the region stay stable until the last word.
+        Begin with `command`; it and the region stay stable while it is `busy`.
     command : Out(command_layout(Load))
         A Store has the same fields.
     region_base, region_size : Out(32)
     busy : In(1)
-        Words are still to come.
+        Not all runs have been checked. Then words of the last one may still be to come.
     """
 
     def __init__(self) -> None:

@@ -108,6 +108,7 @@ def _checked_layout(config: NpuConfig) -> data.StructLayout:
             "first_lane": lane_bits,
             "last_lane": lane_bits,
             "final": 1,
+            "space": 2,
             "bad_mem": 1,
             "bad_sram": 1,
         }
@@ -189,6 +190,7 @@ class _RunCheck(Component):
             entering.first_lane.eq(address[:lane_bits]),
             entering.last_lane.eq(span[:lane_bits]),
             entering.final.eq(final),
+            entering.space.eq(command.space),
             bad.eq(checked.bad_mem | checked.bad_sram),
             verdicts.o.ready.eq(self.o.ready & ~bad),
             self.o.valid.eq(verdicts.o.valid & ~bad),
@@ -256,8 +258,6 @@ class _WordLoop(Component):
     i : In(stream)
         Checked runs.
     o : Out(stream of word_layout)
-    final : Out(1)
-        The word in `o` is the last one of the transfer.
     """
 
     def __init__(self, config: NpuConfig) -> None:
@@ -266,7 +266,6 @@ class _WordLoop(Component):
             {
                 "i": In(stream.Signature(_checked_layout(config))),
                 "o": Out(stream.Signature(word_layout(config))),
-                "final": Out(1),
             }
         )
 
@@ -290,7 +289,7 @@ class _WordLoop(Component):
             ),
             from_first.eq(Cat(run.first_lane <= lane for lane in range(lanes))),
             to_last.eq(Cat(run.last_lane >= lane for lane in range(lanes))),
-            self.final.eq(final & word.last),
+            word.final.eq(final & word.last),
             self.i.ready.eq(~self.o.valid | (self.o.ready & word.last)),
         ]
         with m.If(self.i.ready):
@@ -301,6 +300,7 @@ class _WordLoop(Component):
                 word.sram.eq(run.sram),
                 word.mask.eq(from_first & Mux(single, to_last, ~0)),
                 word.last.eq(single),
+                word.space.eq(run.space),
                 left.eq(run.words_less_1),
                 tail.eq(to_last),
                 final.eq(run.final),
@@ -321,7 +321,8 @@ class RunSequencer(Component):
 
     A run starts at byte d of memory and byte s on chip. Its word k is at the aligned address
     ``(d & -B) + k*B`` and its byte 0 belongs to byte ``s - d % B + k*B`` on chip. The first word
-    comes six cycles after the start, or four with wires for buffers.
+    comes six cycles after the start, or four with wires for buffers. The next transfer may start
+    when all runs of one have been checked: its words come behind those of the last run.
 
     Parameters
     ----------
@@ -333,6 +334,8 @@ class RunSequencer(Component):
     -------
     transfer : In(TransferPort)
     o : Out(stream of word_layout)
+    empty : Out(1)
+        No word is on its way.
     fault : Out(1)
         A run is out of range; no word of it comes.
     cause : Out(unsigned(8))
@@ -348,6 +351,7 @@ class RunSequencer(Component):
             {
                 "transfer": In(TransferPort()),
                 "o": Out(stream.Signature(word_layout(config))),
+                "empty": Out(1),
                 "fault": Out(1),
                 "cause": Out(unsigned(8)),
                 "address": Out(unsigned(32)),
@@ -375,12 +379,13 @@ class RunSequencer(Component):
                 source.ready.eq(sink.ready),
             ]
         m.d.comb += [
+            self.empty.eq(~words.o.valid & ~buffer.o.valid),
             self.fault.eq(check.fault),
             self.cause.eq(check.cause),
             self.address.eq(check.address),
         ]
         with m.If(self.transfer.start):
             m.d.sync += self.transfer.busy.eq(1)
-        with m.Elif(words.o.valid & words.o.ready & words.final):
+        with m.Elif(check.o.valid & check.o.ready & check.o.payload.final):
             m.d.sync += self.transfer.busy.eq(0)
         return m

@@ -7,7 +7,7 @@ from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.bus.ports import REGION_TABLE, MemPort, word_addr_bits
 from celosia.hw.contract.config import NpuConfig
-from celosia.hw.contract.isa import Load, Region
+from celosia.hw.contract.isa import Load, Region, Space
 from celosia.hw.control.decode import command_layout
 from celosia.hw.dma.runs import Stage
 from celosia.hw.dma.store import READ_LATENCY_CYCLES
@@ -20,7 +20,7 @@ __all__ = ["TransferEngine"]
 
 
 class TransferEngine(Component):
-    """Executes `Load` and `Store`, one command at a time: one bus word a cycle.
+    """Executes `Load` and `Store`: one bus word a cycle.
 
     The words of either go the same way: the walk asks for them, where they go to waits in one
     queue, what comes in another, and both are taken at its end. What differs is which of memory
@@ -36,8 +36,13 @@ class TransferEngine(Component):
     Members
     -------
     load, store : In(CommandPort)
-        At most one is valid. ``ready`` comes in the cycle after the last write was granted, or
-        acknowledged by the memory.
+        At most one is valid, and a store only when all loads are done. ``ready`` of a load comes
+        when all of its runs have been checked, and words of the next load follow its own; that of a
+        store, and of a load that fills tables, in the cycle after all was written.
+    done : Out(1)
+        All of the oldest load that was not done is written.
+    busy : Out(1)
+        Words are on their way.
     regions : In(REGION_TABLE)
     region : Out(2)
         The one whose entry is used, while there is a command; else CODE.
@@ -59,6 +64,8 @@ class TransferEngine(Component):
                 "store": In(CommandPort()),
                 "regions": In(REGION_TABLE),
                 "region": Out(range(len(Region))),
+                "done": Out(1),
+                "busy": Out(1),
                 "mem": Out(MemPort(config)),
                 "write": Out(WindowWrite(config)),
                 "read": Out(WindowRead(config)),
@@ -72,7 +79,9 @@ class TransferEngine(Component):
         config = self._config
         depth = config.max_outstanding
         place_bits = max(ADDR_BITS, word_addr_bits(config))
-        place = data.StructLayout({"address": place_bits, "mask": config.bus_bytes, "last": 1})
+        place = data.StructLayout(
+            {"address": place_bits, "mask": config.bus_bytes, "last": 1, "final": 1, "space": 2}
+        )
         m.submodules.walk = walk = TransferWalk(config, kind=None, stage=self._stage)
         m.submodules.places = places = StreamQueue(place, depth=depth, spare=False)
         m.submodules.words = words = StreamQueue(config.bus_bits, depth=depth, spare=False)
@@ -116,6 +125,8 @@ class TransferEngine(Component):
             places.i.payload.address.eq(Mux(stores, word.adr, word.sram)),
             places.i.payload.mask.eq(word.mask),
             places.i.payload.last.eq(word.last),
+            places.i.payload.final.eq(word.final),
+            places.i.payload.space.eq(word.space),
         ]
         # It comes.
         m.d.comb += [
@@ -127,7 +138,7 @@ class TransferEngine(Component):
         # The end: it is written.
         m.d.comb += [
             self.write.req.eq(arrived & ~stores),
-            self.write.space.eq(command.space),
+            self.write.space.eq(end.space),
             self.write.addr.eq(end.address),
             self.write.data.eq(words.o.payload),
             self.write.mask.eq(end.mask),
@@ -142,8 +153,11 @@ class TransferEngine(Component):
             words.o.ready.eq(leaves),
             finished.eq(Mux(stores, self.mem.ack, leaves)),
             walk.drained.eq(drained),
+            walk.followed.eq(~stores & (command.space != Space.TABLE)),
+            self.busy.eq(~walk.empty | ~drained | self.done),
         ]
         m.d.sync += [
+            self.done.eq(leaves & end.final & ~stores),
             in_use.eq(in_use + asked - finished),
             drained.eq(~asked & ((in_use == 0) | ((in_use == 1) & finished))),
         ]

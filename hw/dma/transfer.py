@@ -26,8 +26,12 @@ class TransferWalk(Component):
 
     A field of no meaning gives ILLEGAL_FIELD: no bytes or no turns; for spaces other than ACT an
     address, a stride or a length that is no multiple of the bus word; for a `Store` a space other
-    than ACT. Ranges are checked run by run (see :class:`RunSequencer`). After a fault the walk
-    stands still until it is reset.
+    than ACT. Ranges are checked run by run (see :class:`RunSequencer`). A fault is reported when
+    the words before it have got where they should. After it the walk stands still until it is
+    reset.
+
+    A command that may be `followed` is complete when its last run has been checked: its words, of
+    which the last one is marked, and what becomes of them are the engine's to watch.
 
     Parameters
     ----------
@@ -46,6 +50,10 @@ class TransferWalk(Component):
     words : Out(stream of word_layout)
     drained : In(1)
         Every word that was taken has got where it should.
+    followed : In(1)
+        The next command may begin while words of this one are on their way.
+    empty : Out(1)
+        No word is on its way.
     fault : Out(FaultPort)
     """
 
@@ -66,6 +74,8 @@ class TransferWalk(Component):
                 "regions": In(REGION_TABLE),
                 "words": Out(stream.Signature(word_layout(config))),
                 "drained": In(1),
+                "followed": In(1),
+                "empty": Out(1),
                 "fault": Out(FaultPort()),
             }
         )
@@ -93,24 +103,30 @@ class TransferWalk(Component):
             runs.transfer.region_size.eq(Mux(lanes.any(), 0, region.size)),
         ]
         m.d.sync += bad_field.eq(self._bad_field(command))
+        settled = Signal()
+        m.d.comb += [
+            self.empty.eq(runs.empty),
+            settled.eq(self.empty & self.drained),
+        ]
         with m.FSM():
             with m.State("IDLE"):
-                with m.If(self.command.valid):
+                with m.If(self.command.valid & (self.followed | settled)):
                     m.next = "CHECK"
             with m.State("CHECK"):
                 with m.If(bad_field):
                     m.d.comb += [
-                        self.fault.valid.eq(1),
+                        self.fault.valid.eq(settled),
                         self.fault.cause.eq(ErrorCause.ILLEGAL_FIELD),
                     ]
-                    m.next = "STOPPED"
+                    with m.If(settled):
+                        m.next = "STOPPED"
                 with m.Else():
                     m.d.comb += runs.transfer.start.eq(1)
                     m.next = "WALK"
             with m.State("WALK"):
                 m.d.comb += [
-                    self.command.ready.eq(~runs.transfer.busy & ~runs.o.valid & self.drained),
-                    self.fault.valid.eq(runs.fault),
+                    self.command.ready.eq(~runs.transfer.busy & (self.followed | settled)),
+                    self.fault.valid.eq(runs.fault & settled),
                     self.fault.cause.eq(runs.cause),
                     self.fault.address.eq(runs.address),
                 ]

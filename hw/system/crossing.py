@@ -14,8 +14,9 @@ __all__ = ["MEMORY_DOMAIN", "ClockCrossing"]
 
 MEMORY_DOMAIN = "memory"
 """Clock domain of the memory."""
-REQUESTS = 8
-"""Requests in their queue at most: enough for one each cycle of either clock."""
+REQUESTS = 4
+"""Requests in their queue at most: a memory that takes one in several cycles has always the next.
+With twice as many, enough for one in each cycle, the pointers would be the longest path."""
 
 
 class ClockCrossing(Component):

@@ -67,6 +67,8 @@ class Reciprocal(Component):
         Operands.
     high : In(signed(32))
         Their rounded high product.
+    nearly : Out(1)
+        One cycle, `latency_cycles` and two before `done`.
     done : Out(1)
         One cycle; `scale` and `leading_zeros` are valid and stay.
     scale : Out(31)
@@ -85,6 +87,7 @@ class Reciprocal(Component):
                 "x": Out(signed(32)),
                 "m": Out(unsigned(31)),
                 "high": In(signed(32)),
+                "nearly": Out(1),
                 "done": Out(1),
                 "scale": Out(unsigned(31)),
                 "leading_zeros": Out(unsigned(5)),
@@ -139,6 +142,8 @@ class Reciprocal(Component):
                     m.next = "CORRECT"
             with m.State("CORRECT"):
                 m.d.comb += [self.x.eq(residue), self.m.eq(estimate)]
+                with m.If((wait == self._latency_cycles) & (step == STEPS - 1)):
+                    m.d.comb += self.nearly.eq(1)
                 with m.If(wait == 0):
                     m.d.sync += [estimate.eq(next_estimate), again, step.eq(step + 1)]
                     m.next = "RESIDUE"

@@ -264,8 +264,10 @@ class SoftmaxUnit(Component):
                     m.next = "RECIPROCAL"
             with m.State("RECIPROCAL"):
                 m.d.sync += self._reciprocal.start.eq(0)
-                with m.If(self._reciprocal.done):
+                # The first exponential is there when the reciprocal is.
+                with m.If(self._reciprocal.nearly):
                     m.d.comb += reader.start.eq(1)
+                with m.If(self._reciprocal.done):
                     m.next = "RESULTS"
             with m.State("RESULTS"):
                 m.d.comb += self._result_pass.eq(1)

@@ -65,7 +65,7 @@ CHANGES: tuple[tuple[dict[str, Any], ...], ...] = (
     tuple({"overlap": way} for way in (True, False)),
     tuple({"postpone": way} for way in (True, False)),
     tuple({"fine": way} for way in (True, False)),
-    tuple({"ramp": way} for way in (True, False)),
+    tuple({"ramp": layers} for layers in ((0, 1), (1,), (0,), (1, 2), ())),
     tuple({"ahead": count} for count in (1, 2, 4, 8, 15)),
 )
 """Other manners to try, one after the other, until none is faster by prediction."""

@@ -305,7 +305,7 @@ class WordHarness(Component):
             Assert(~have | (word.mask == mask), "only the bytes of the run"),
             Assert(~have | word.mask.any(), "no word without a byte"),
             Assert(~have | (word.last == last), "the last word is marked"),
-            Assert(~have | (dut.final == (last & at["final"])), "so is the last of all"),
+            Assert(~have | (word.final == (last & at["final"])), "so is the last of all"),
             Assert(~moved | ~have | (taken & last), "a run waits for the end of the one before"),
             Cover(taken & last & (done == 3) & self.valid, "four words and a successor"),
         ]
@@ -315,7 +315,8 @@ class WordHarness(Component):
 class WalkHarness(Component):
     """Any small transfer of one row of runs: bounds, from the words alone.
 
-    Without a kind it is the walk of a compact machine, for both.
+    Without a kind it is the walk of a compact machine, for both. A command that is `followed` is
+    complete when all of its runs have been checked.
 
     Members
     -------
@@ -328,8 +329,8 @@ class WalkHarness(Component):
 
     FIELDS = {"mem_addr": 5, "sram_addr": 7, "row_bytes": 4, "n1": 2, "mem_stride1": signed(5)}
 
-    def __init__(self, kind: type[Load] | type[Store] | None) -> None:
-        self.kind = kind
+    def __init__(self, kind: type[Load] | type[Store] | None, *, followed: bool = False) -> None:
+        self.kind, self.followed = kind, followed
         self.fields = self.FIELDS
         super().__init__(
             {name: In(shape) for name, shape in self.fields.items()}
@@ -346,10 +347,11 @@ class WalkHarness(Component):
         taken = Signal()
         m.d.comb += taken.eq(dut.words.valid & dut.words.ready)
         space_bytes = Signal(12)
-        with m.Switch(self.space):
+        with m.Switch(word.space):
             for space, count in SPACE_BYTES.items():
                 with m.Case(int(space)):
                     m.d.comb += space_bytes.eq(count)
+        stable(m, "region", self.size)
 
         # Bounds, from the word alone.
         for lane in range(LANES):
@@ -375,7 +377,20 @@ class WalkHarness(Component):
             legal &= self.space == Space.ACT
         if self.kind is None:
             legal &= ~self.stores | (self.space == Space.ACT)
+        # Commands that have begun or may do so, and last words.
+        commands, finals = Signal(4), Signal(4)
+        m.d.sync += [commands.eq(commands + complete), finals.eq(finals + (taken & word.final))]
+        m.d.comb += Assert(
+            ~(taken & word.final) | (finals < commands + self.valid), "one last word a command"
+        )
+        if self.followed:
+            m.d.comb += [
+                Cover((commands == 1) & (finals == 0), "complete before its last word"),
+                Cover((finals == 2) & (commands == 2), "two commands done"),
+            ]
+            return m
         m.d.comb += [
+            Assert(~complete | (finals + (taken & word.final) == commands + 1), "it is marked"),
             Assert(~dut.words.valid | legal, "an illegal command asks for nothing"),
             Assert(~dut.words.valid | self.valid, "no word without a command"),
             Assert(~complete | (words >= self.n1), "a command completes with all of its runs"),
@@ -400,6 +415,7 @@ class WalkHarness(Component):
             dut.command.valid.eq(self.valid),
             dut.stores.eq(self.stores),
             dut.drained.eq(1),
+            dut.followed.eq(self.followed),
             dut.words.ready.eq(self.ready),
             dut.regions[0].base.eq(BASE),
             dut.regions[0].size.eq(self.size),
@@ -418,9 +434,11 @@ def test_part(formal: Any, harness: Any, depth: int | None) -> None:
     formal.check(harness(), depth=depth)
 
 
-@pytest.mark.parametrize("kind", [Load, Store, None])
-def test_walk(formal: Any, kind: Any) -> None:
-    formal.check(WalkHarness(kind), depth=WALK_DEPTH)
+@pytest.mark.parametrize(
+    ("kind", "followed"), [(Load, False), (Load, True), (Store, False), (None, False), (None, True)]
+)
+def test_walk(formal: Any, kind: Any, followed: bool) -> None:
+    formal.check(WalkHarness(kind, followed=followed), depth=WALK_DEPTH)
 
 
 BUGS: dict[str, tuple[Any, str, str, str, str]] = {

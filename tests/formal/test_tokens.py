@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from amaranth.hdl import Assert, Assume, Cat, Cover, Module, Signal
+from amaranth.hdl import Assert, Assume, Cat, Cover, Module, Mux, Signal
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In
 from celosia.hw.contract.isa import Command, Engine
@@ -57,7 +57,9 @@ class GatesHarness(Component):
     Members
     -------
     valid : In(4), ready : In(4)
-        By engine: a command is there; the engine completes it.
+        By engine: a command is there; the engine completes it, or, the load engine, takes it.
+    loaded : In(1)
+        The oldest load is done.
     wait, signal : In(16)
         Four bits an engine: those fields of its command.
     """
@@ -68,6 +70,7 @@ class GatesHarness(Component):
             {
                 "valid": In(ENGINES),
                 "ready": In(ENGINES),
+                "loaded": In(1),
                 "wait": In(ENGINES * ENGINES),
                 "signal": In(ENGINES * ENGINES),
             }
@@ -83,12 +86,15 @@ class GatesHarness(Component):
         signals = [self.signal.word_select(engine, ENGINES) for engine in Engine]
         started, completed = Signal(ENGINES), Signal(ENGINES)
         held_back = Signal(ENGINES)
+        begun, taken, given = self._loads(m, dut, started, signals[Engine.LOAD])
+        signals[Engine.LOAD] = given
+        m.d.comb += held_back[Engine.LOAD].eq(begun == tokens.MAX_LOADS)
         if self._one_transfer:
-            load, store = dut.o[Engine.LOAD], dut.o[Engine.STORE]
+            store = dut.o[Engine.STORE]
             m.d.comb += [
-                held_back[Engine.LOAD].eq(store.valid),
-                held_back[Engine.STORE].eq(load.valid | started[Engine.LOAD]),
-                Assert(~(load.valid & store.valid), "one transfer at a time"),
+                held_back[Engine.LOAD].eq(store.valid | (begun == tokens.MAX_LOADS)),
+                held_back[Engine.STORE].eq((begun != 0) | started[Engine.LOAD]),
+                Assert(~((begun != 0) & store.valid), "one kind of transfers at a time"),
                 Cover(store.valid & dut.i[Engine.LOAD].valid, "a load waits for a store"),
             ]
         held = {
@@ -108,9 +114,11 @@ class GatesHarness(Component):
             m.d.comb += [
                 source.valid.eq(self.valid[engine]),
                 header.wait.eq(waits[engine]),
-                header.signal.eq(signals[engine]),
+                header.signal.eq(self.signal.word_select(engine, ENGINES)),
                 sink.ready.eq(self.ready[engine]),
-                completed[engine].eq(sink.valid & sink.ready),
+                completed[engine].eq(
+                    self.loaded if engine is Engine.LOAD else sink.valid & sink.ready
+                ),
                 present.eq(
                     Cat(
                         ~waits[engine][other] | (held[other, engine] != 0)
@@ -124,20 +132,25 @@ class GatesHarness(Component):
                 was_waiting.eq(source.valid & ~sink.valid),
                 stays.eq(source.valid & ~source.ready),
                 old_wait.eq(waits[engine]),
-                old_signal.eq(signals[engine]),
+                old_signal.eq(header.signal),
             ]
-            begun = Signal(name=f"begun_{engine}")
-            m.d.sync += begun.eq(started[engine])
+            has_begun = Signal(name=f"begun_{engine}")
+            m.d.sync += has_begun.eq(started[engine])
             m.d.comb += [
                 # The queue's side of the contract, and the dispatcher's check.
                 Assume(
                     ~stays
-                    | (source.valid & (waits[engine] == old_wait) & (signals[engine] == old_signal))
+                    | (source.valid & (waits[engine] == old_wait) & (header.signal == old_signal))
                 ),
                 Assume(~waits[engine][engine]),
                 Assert(~sink.valid | source.valid, "an engine only sees a command that is there"),
-                Assert(~was_waiting | (sink.valid == begun), "a command starts with its tokens"),
-                Assert(source.ready == completed[engine], "a command ends when its engine says so"),
+                Assert(
+                    ~was_waiting | (sink.valid == has_begun), "a command starts with its tokens"
+                ),
+                Assert(
+                    source.ready == (sink.valid & sink.ready),
+                    "a command ends when its engine says so",
+                ),
                 Assert(
                     dut.wait_token[engine] == (source.valid & ~sink.valid & ~present),
                     "who waits is shown",
@@ -164,6 +177,38 @@ class GatesHarness(Component):
         ]
         return m
 
+    def _loads(
+        self, m: Module, dut: Any, started: Signal, signal: Any
+    ) -> tuple[Signal, Signal, Signal]:
+        """Return loads that are not done, those of them that were taken, the oldest's `signal`."""
+        begun, taken = Signal(range(tokens.MAX_LOADS + 1)), Signal(range(tokens.MAX_LOADS + 1))
+        # Cycles since the last one began: the engine takes some before it is done.
+        since = Signal(2)
+        queue = Signal(ENGINES * tokens.MAX_LOADS)
+        after = Signal.like(queue)
+        begins = started[Engine.LOAD]
+        load = dut.o[Engine.LOAD]
+        m.d.comb += [
+            dut.loaded.eq(self.loaded),
+            Assume(~self.loaded | (taken != 0)),
+            Assume(~(load.valid & self.ready[Engine.LOAD]) | since.all()),
+            after.eq(Mux(self.loaded, queue >> ENGINES, queue)),
+            Assert(dut.loads == (begun != 0), "loads under way are shown"),
+            Assert(dut.busy[Engine.LOAD] == (begun != 0), "so is the engine's work"),
+            Assert(begun <= tokens.MAX_LOADS, "no more loads than there is room for"),
+            Cover(begun == tokens.MAX_LOADS, "as many loads as there is room for"),
+        ]
+        m.d.sync += [
+            begun.eq(begun + begins - self.loaded),
+            taken.eq(taken + (load.valid & self.ready[Engine.LOAD]) - self.loaded),
+            since.eq(Mux(begins, 0, Mux(since.all(), since, since + 1))),
+            queue.eq(after),
+        ]
+        for place in range(tokens.MAX_LOADS):
+            with m.If(begins & (begun - self.loaded == place)):
+                m.d.sync += queue.word_select(place, ENGINES).eq(signal)
+        return begun, taken, queue[:ENGINES]
+
 
 @pytest.mark.parametrize("bits", [3, 8])
 def test_counter(formal: Any, monkeypatch: pytest.MonkeyPatch, bits: int) -> None:
@@ -188,8 +233,8 @@ BUGS = {
     "one token is enough": ("TokenGates", ").all()", ").any()", "who waits"),
     "gives at the start": (
         "TokenGates",
-        "counter.give.eq(complete & header.signal[other])",
-        "counter.give.eq(passes & header.signal[other])",
+        "counter.give.eq(complete & signal[other])",
+        "counter.give.eq(passes & signal[other])",
         "",
     ),
 }

@@ -12,7 +12,7 @@ from celosia.sw.compiler.schedule.schedule import Manner
 
 __all__ = ["EAGER", "forced"]
 
-EAGER = Manner(weight_chunks=4, overlap=True, postpone=True, fine=True, ramp=True)
+EAGER = Manner(weight_chunks=4, overlap=True, postpone=True, fine=True, ramp=(0, 1))
 """All that lets layers begin early."""
 
 

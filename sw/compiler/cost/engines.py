@@ -8,7 +8,7 @@ reports; the constants below are where it is adjusted.
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
@@ -20,12 +20,14 @@ from celosia.hw.contract.isa import (
     COMMAND_BITS,
     COMMAND_BYTES,
     FETCH_REST_WORDS,
+    MAX_BURST_WORDS,
     Command,
     Conv,
     Engine,
     Load,
     Mode,
     Softmax,
+    Space,
     Store,
     Transfer,
     Vector,
@@ -42,6 +44,13 @@ __all__ = ["CommandTimes", "MemoryTiming", "Prediction", "predict"]
 FIRST_COMMAND_CYCLES = 28
 """From the doorbell to the first command at its engine."""
 TRANSFER_SETUP_CYCLES = 12
+FIRST_WORD_CYCLES = 8
+"""Of the setup: until the first word is asked for."""
+LOAD_CHECK_CYCLES = 9
+"""Until a load's last run may have been checked; then the next load begins."""
+END_UNKNOWN = 1 << 62
+MAX_LOADS = 4
+"""Loads that have begun and are not done."""
 PLACE_CYCLES = 6
 """One engine for loads and stores has a place for each word that may be unanswered, and one more:
 a place is taken for so many cycles beside the memory's latency."""
@@ -82,20 +91,29 @@ SOFTMAX_PASSES = 3
 
 def transfer_cycles(transfer: Transfer, config: NpuConfig, memory: MemoryTiming) -> int:
     """Cycles of a transfer on a bus that it has for itself: runs without gaps."""
+    words_cycles = int(_words(transfer, config) * _word_cycles(config, memory))
+    return TRANSFER_SETUP_CYCLES + memory.latency_cycles + words_cycles
+
+
+def _words(transfer: Transfer, config: NpuConfig) -> int:
+    """Bus words of a transfer."""
     bus_bytes = config.bus_bytes
     first = transfer.mem_addr
     if transfer.row_bytes % bus_bytes == 0 and first % bus_bytes == 0:
-        words = transfer.n1 * transfer.n2 * (transfer.row_bytes // bus_bytes)
-    else:
-        inner = np.arange(transfer.n1) * transfer.mem_stride1
-        outer = np.arange(transfer.n2) * transfer.mem_stride2
-        inside = (first + inner[None, :] + outer[:, None]) % bus_bytes
-        words = int(((inside + transfer.row_bytes + bus_bytes - 1) // bus_bytes).sum())
+        return transfer.n1 * transfer.n2 * (transfer.row_bytes // bus_bytes)
+    inner = np.arange(transfer.n1) * transfer.mem_stride1
+    outer = np.arange(transfer.n2) * transfer.mem_stride2
+    inside = (first + inner[None, :] + outer[:, None]) % bus_bytes
+    return int(((inside + transfer.row_bytes + bus_bytes - 1) // bus_bytes).sum())
+
+
+def _word_cycles(config: NpuConfig, memory: MemoryTiming) -> float:
+    """Cycles from one word of a transfer to the next."""
     word_cycles = memory.word_cycles(config.max_outstanding)
     if Part.SINGLE_TRANSFERS in config.parts:
         places = config.max_outstanding + 1
         word_cycles = max(word_cycles, (memory.latency_cycles + PLACE_CYCLES) / places)
-    return TRANSFER_SETUP_CYCLES + memory.latency_cycles + int(words * word_cycles)
+    return word_cycles
 
 
 def conv_tile_positions(conv: Conv) -> list[int]:
@@ -157,7 +175,13 @@ def predict(
     """
     if config.firmware:
         return predict_firmware(commands, config, memory or MemoryTiming())
-    return _Simulation(config, memory or MemoryTiming()).run(commands)
+    first = _Simulation(config, memory or MemoryTiming())
+    prediction = first.run(commands)
+    if Part.SHARED_ACT_PORTS not in config.parts or not first.may_be_refused:
+        return prediction
+    spans = zip(commands, prediction.commands, strict=True)
+    busy = [(times.start, times.end) for command, times in spans if isinstance(command, Conv)]
+    return _Simulation(config, memory or MemoryTiming(), array_busy=busy).run(commands)
 
 
 def _fetched_ahead(commands: Sequence[Command], room: int) -> list[int]:
@@ -179,6 +203,10 @@ def _fetched_ahead(commands: Sequence[Command], room: int) -> list[int]:
     return ahead
 
 
+def _other(engine: Engine) -> Engine:
+    return Engine.STORE if engine is Engine.LOAD else Engine.LOAD
+
+
 def _over_after(intervals: Sequence[tuple[int, int]], time: int) -> Iterator[tuple[int, int]]:
     """Yield those of intervals in order, apart from one another, that are not over at `time`."""
     for index in range(bisect_right(intervals, time, key=itemgetter(1)), len(intervals)):
@@ -188,13 +216,25 @@ def _over_after(intervals: Sequence[tuple[int, int]], time: int) -> Iterator[tup
 class _Simulation:
     """All commands depend on earlier ones only (and a Conv on its Vector), so one walk will do."""
 
-    def __init__(self, config: NpuConfig, memory: MemoryTiming) -> None:
+    def __init__(
+        self,
+        config: NpuConfig,
+        memory: MemoryTiming,
+        *,
+        array_busy: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        """`array_busy`: when the array reads, by an earlier prediction of the same commands."""
         self.config = config
+        self.array_busy = array_busy
+        # A load writes activations after the array's first command in the program's order, or may
+        # do so beside it.
+        self.may_be_refused = False
         self.memory = memory
         word_cycles = memory.word_cycles(config.max_outstanding)
         self.fetch_cycles = int(COMMAND_BYTES // config.bus_bytes * word_cycles)
-        # From one command to the next that are fetched beside a load.
-        self.beside_cycles = int(FETCH_REST_WORDS * word_cycles) + self.fetch_cycles
+        # Loads have the bus for so long after a command that was fetched beside them.
+        self.rest_cycles = int(FETCH_REST_WORDS * word_cycles)
+        self.short_rest_cycles = int(MAX_BURST_WORDS * word_cycles)
         # For commands of an engine: the one that it has, and those that wait.
         self.room = config.queue_depth + 1
         shared_queues = Part.SHARED_QUEUES in config.parts
@@ -206,24 +246,36 @@ class _Simulation:
         waiting = memory.latency_cycles - MemoryTiming().latency_cycles
         words = COMMAND_BYTES // config.bus_bytes
         self.dispatched = FIRST_COMMAND_CYCLES - words + waiting
+        self.command_there = self.dispatched
+        self.room_at = self.dispatched
         self.convs: list[tuple[int, int, Conv]] = []
+        # Of the commands of these engines: when they end, and where they stand in the program.
+        self.ends: dict[Engine, list[int]] = {Engine.ARRAY: [], Engine.VECTOR: []}
+        self.places: dict[Engine, list[int]] = {}
         self.halves: deque[int] = deque([0] * ACC_HALVES)
         self.times: list[CommandTimes] = []
         self.fetched = 0
         self.ahead: list[int] = []
-        # When words of loads are on the bus, from and to.
-        self.loading: list[tuple[int, int]] = []
-        # What one engine for loads and stores does, from and to; what two do.
-        self.transfers: list[tuple[int, int]] = []
+        # When words of loads and of stores are on the bus, from and to.
         self.on_bus: dict[Engine, list[tuple[int, int]]] = {Engine.LOAD: [], Engine.STORE: []}
+        # When they are under way, in order, where one engine does either.
+        self.single = Part.SINGLE_TRANSFERS in config.parts
+        self.under_way: dict[Engine, list[tuple[int, int]]] = {Engine.LOAD: [], Engine.STORE: []}
+        # Ends of loads.
+        self.loaded: deque[int] = deque([0] * MAX_LOADS, maxlen=MAX_LOADS)
 
     def run(self, commands: Sequence[Command]) -> Prediction:
         self.ahead = _fetched_ahead(commands, self.room)
+        self.places = {
+            engine: [index for index, command in enumerate(commands) if command.engine is engine]
+            for engine in self.ends
+        }
         for index, command in enumerate(commands):
             engine = command.engine
             assert engine is not None, "End is not simulated"
             self.fetched = max(self.fetched, index + 1)
-            self.dispatched = max(self._fetched_after(self.dispatched), self._queue_space(engine))
+            self._fetch()
+            self.dispatched = max(self.dispatched, self._queue_space(engine))
             shown = max(self.dispatched, self.free[engine]) + self._parts_cycles(command)
             start = max(shown, self._tokens(command, engine))
             self.times.append(CommandTimes(start, start))
@@ -235,31 +287,37 @@ class _Simulation:
                 continue
             if isinstance(command, Vector) and command.reads_acc:
                 self._requantise(index, command, start)
+            elif isinstance(command, Load):
+                self._load(index, command, start)
+            elif isinstance(command, Store):
+                self._store(index, command, start)
             else:
-                cycles = self._cycles(index, command)
-                if isinstance(command, Transfer):
-                    if Part.SINGLE_TRANSFERS in self.config.parts:
-                        start = self._transfer_start(start, cycles)
-                    else:
-                        cycles = self._shared_cycles(engine, start, cycles)
-                    if engine is Engine.LOAD:
-                        words_end = start + cycles - self.memory.latency_cycles
-                        self.loading.append((start + TRANSFER_SETUP_CYCLES, words_end))
-                self._complete(index, command, start, start + cycles)
+                self._complete(index, command, start, start + self._cycles(command))
         end = max((times.end for times in self.times), default=0)
         return Prediction(self.times, end + self.fetch_cycles)
 
-    def _fetched_after(self, time: int) -> int:
-        """Return when the next command is there that is fetched from `time` on.
+    def _fetch(self) -> None:
+        """Let the next command come, and be dispatched: one is fetched ahead.
 
-        Loads have the bus for a while after each command that is fetched beside them.
+        Loads have the bus for a while after each command that is fetched beside them, longer while
+        commands wait for array and vector engine.
         """
-        end = time + max(self.fetch_cycles, self.dispatch_cycles)
-        for begin, over in _over_after(self.loading, time):
-            if begin < end:
-                end = min(max(end, time + self.beside_cycles), over + self.fetch_cycles)
-            break
-        return end
+        time = max(self.command_there, self.room_at)
+        self.room_at = self.dispatched
+        provided = min(
+            [0, 0, *self.ends[Engine.ARRAY][-2:], *(END_UNKNOWN for _ in self.convs)][-2],
+            [0, 0, *self.ends[Engine.VECTOR][-2:]][-2],
+        )
+        rest = min(self.rest_cycles, max(self.short_rest_cycles, provided - time))
+        for begin, over in _over_after(self.on_bus[Engine.LOAD], time):
+            if begin > time:
+                break
+            waited = min(rest, over - time)
+            time, rest = time + waited, rest - waited
+            if rest == 0:
+                break
+        self.command_there = time + self.fetch_cycles
+        self.dispatched = max(self.command_there, self.dispatched + self.dispatch_cycles)
 
     def _queue_space(self, engine: Engine) -> int:
         queue = self.queues[engine]
@@ -271,31 +329,83 @@ class _Simulation:
         bits = sum(spec.width_bits for spec in fields_of(type(command)))
         return PARTS_SETUP_CYCLES + ceil_div(bits, PART_BITS)
 
-    def _transfer_start(self, start: int, cycles: int) -> int:
-        """Return when a transfer that may begin at `start` finds the engine free for so long.
+    def _load(self, index: int, load: Load, start: int) -> None:
+        """Words of a load follow those of the one before it."""
+        memory = self.memory
+        words_cycles = int(_words(load, self.config) * _word_cycles(self.config, memory))
+        words_cycles += self._fetched_beside(index, words_cycles, start) * self.fetch_cycles
+        whole = TRANSFER_SETUP_CYCLES + memory.latency_cycles + words_cycles
+        start = self._alone(Engine.LOAD, max(start, self.loaded[0]), whole)
+        before = self.on_bus[Engine.LOAD]
+        first = max(start + FIRST_WORD_CYCLES, before[-1][1] if before else 0)
+        if load.space == Space.ACT and before:
+            self.may_be_refused = True
+            # The array goes first where it reads the same bank: every other cycle.
+            words_cycles += sum(
+                min(end, first + words_cycles) - max(begin, first)
+                for begin, end in _over_after(self.array_busy, first)
+                if begin < first + words_cycles
+            )
+        last = self._beside_others(Engine.LOAD, first, words_cycles)
+        end = last + memory.latency_cycles + TRANSFER_SETUP_CYCLES - FIRST_WORD_CYCLES
+        run_cycles = words_cycles // (load.n1 * load.n2)
+        checked = max(start + LOAD_CHECK_CYCLES, last - run_cycles)
+        self._finish(index, load, max(start, self.loaded[-1]), end, free=checked)
+        self.loaded.append(end)
+        if self.single:
+            self.under_way[Engine.LOAD].append((start, end))
+
+    def _fetched_beside(self, index: int, words_cycles: int, start: int) -> int:
+        """Return how many commands are fetched over the bus between the words of a load.
+
+        There may be as many as the queues have room for. They come sooner as long as no command
+        waits for the array, or none for the vector engine.
+        """
+        waited = 0
+        for engine, places in self.places.items():
+            place = bisect_right(self.ends[engine], start) + 1
+            waited = max(waited, places[place] if place < len(places) else 0)
+        soon = min(max(0, waited + 1 - self.fetched), words_cycles // self.short_rest_cycles)
+        left = max(0, words_cycles - soon * self.short_rest_cycles)
+        fetched = soon + left // (self.rest_cycles + self.fetch_cycles)
+        fetched = min(fetched, max(0, self.ahead[index] - self.fetched))
+        self.fetched += fetched
+        return fetched
+
+    def _store(self, index: int, store: Store, start: int) -> None:
+        cycles = transfer_cycles(store, self.config, self.memory)
+        if Part.SHARED_ACT_PORTS in self.config.parts:
+            cycles = int(SHARED_STORE_FACTOR * cycles)
+        start = self._alone(Engine.STORE, start, cycles)
+        end = self._beside_others(Engine.STORE, start, cycles)
+        self._complete(index, store, start, end)
+        if self.single:
+            self.under_way[Engine.STORE].append((start, end))
+
+    def _alone(self, engine: Engine, start: int, cycles: int) -> int:
+        """Return when a transfer that may begin at `start` finds a single engine free for so long.
 
         One that comes later in the program may go first: the other one waits for its tokens.
         """
-        for begin, end in _over_after(self.transfers, start):
-            if start + cycles <= begin:
-                break
-            start = max(start, end)
-        insort(self.transfers, (start, start + cycles))
+        if self.single:
+            for begin, end in _over_after(self.under_way[_other(engine)], start):
+                if start + cycles <= begin:
+                    break
+                start = max(start, end)
         return start
 
-    def _shared_cycles(self, engine: Engine, start: int, cycles: int) -> int:
-        """Return what a transfer takes beside those of the other engine: they share the bus.
+    def _beside_others(self, engine: Engine, begin: int, cycles: int) -> int:
+        """Return when the words of a transfer have been asked for, which begins to ask at `begin`.
 
-        What the other one moves meanwhile is added; its own end, found before, stays.
+        What the other engine moves meanwhile is added; its own end, found before, stays.
         """
-        others = self.on_bus[Engine.STORE if engine is Engine.LOAD else Engine.LOAD]
-        end = start + cycles
-        for begin, other_end in _over_after(others, start):
-            if begin >= end:
+        end = begin + cycles
+        for other_begin, other_end in _over_after(self.on_bus[_other(engine)], begin):
+            if other_begin >= end:
                 break
-            end += min(other_end, end) - max(begin, start)
-        self.on_bus[engine].append((start, end))
-        return end - start
+            end += min(other_end, end) - max(other_begin, begin)
+        self.on_bus[engine].append((begin, end))
+        return end
 
     def _tokens(self, command: Command, engine: Engine) -> int:
         ready = 0
@@ -305,27 +415,25 @@ class _Simulation:
         return ready
 
     def _complete(self, index: int, command: Command, start: int, end: int) -> None:
+        gap = NEXT_COMMAND_CYCLES if command.engine is Engine.ARRAY else 0
+        self._finish(index, command, start, end, free=end)
+        assert command.engine is not None
+        self.free[command.engine] += gap
+
+    def _finish(self, index: int, command: Command, start: int, end: int, *, free: int) -> None:
+        """Note a command's times; at `free` its engine is ready for the next one."""
         engine = command.engine
         assert engine is not None
         self.times[index] = CommandTimes(start, end)
-        self.free[engine] = end + (NEXT_COMMAND_CYCLES if engine is Engine.ARRAY else 0)
-        self.queues[engine].append(end)
+        self.free[engine] = free
+        self.queues[engine].append(free)
+        if engine in self.ends:
+            self.ends[engine].append(end)
         for other in Engine:
             if command.signal >> other & 1:
                 self.tokens.setdefault((engine, other), deque()).append(end)
 
-    def _cycles(self, index: int, command: Command) -> int:
-        if isinstance(command, Load):
-            # Commands are fetched over the same bus, beside the load's words, as far ahead as the
-            # queues have room.
-            cycles = transfer_cycles(command, self.config, self.memory)
-            fetched = min(max(0, self.ahead[index] - self.fetched), cycles // self.beside_cycles)
-            self.fetched += fetched
-            return cycles + fetched * self.fetch_cycles
-        if isinstance(command, Store):
-            cycles = transfer_cycles(command, self.config, self.memory)
-            shared = Part.SHARED_ACT_PORTS in self.config.parts
-            return int(SHARED_STORE_FACTOR * cycles) if shared else cycles
+    def _cycles(self, command: Command) -> int:
         if isinstance(command, Softmax):
             lines = ceil_div(command.channels, self.config.line_bytes)
             per_row = SOFTMAX_ROW_CYCLES + SOFTMAX_PASSES * (command.channels + 3 * lines)

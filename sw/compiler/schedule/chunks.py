@@ -136,7 +136,8 @@ class ChunkLoader:
             Make the last chunks smaller and smaller: the array lags behind the bus by a chunk,
             and once the last weights of a program have come, nothing hides what it still does.
         ramp : bool
-            Make the first chunk a tile: the array has nothing to do until it is there.
+            Make the first chunk a tile and the next ones larger and larger: the array has nothing
+            to do until they are there.
         """
         tile_bytes = layer.mapping.tile_weight_bytes(self.config)
         total, passing = group[1] - group[0], self._passing(layer, group)

@@ -24,9 +24,6 @@ from celosia.sw.compiler.steps import Step
 
 __all__ = ["ConvWorks"]
 
-FIRST_LAYERS = 2
-"""Layers whose weights the array waits for: nothing before them gives the bus time."""
-
 
 class ConvWorks:
     """Schedules convolutions.
@@ -37,7 +34,7 @@ class ConvWorks:
         Where tensors are.
     chunks : ChunkLoader
         Loads weights.
-    ramp : bool
+    ramp : tuple of int
         As of `Manner`.
 
     Attributes
@@ -46,11 +43,11 @@ class ConvWorks:
         As of `Schedule`.
     """
 
-    def __init__(self, on_chip: OnChip, chunks: ChunkLoader, *, ramp: bool) -> None:
+    def __init__(self, on_chip: OnChip, chunks: ChunkLoader, *, ramp: tuple[int, ...]) -> None:
         self.on_chip, self.chunks = on_chip, chunks
         self.plan, self.config = on_chip.plan, on_chip.config
         weighted = [p.work.index for p in self.plan.works if p.work.kind.map is not None]
-        self._first_weighted = frozenset(weighted[:FIRST_LAYERS] if ramp else ())
+        self._ramped = frozenset(weighted[turn] for turn in ramp if turn < len(weighted))
         self._last_weighted = max(weighted, default=-1)
         self.weight_bytes = [0] * len(self.plan.works)
 
@@ -90,7 +87,7 @@ class ConvWorks:
             group,
             parts=parts,
             taper=work.index == self._last_weighted and stripes == 1,
-            ramp=work.index in self._first_weighted,
+            ramp=work.index in self._ramped,
         )
 
     def reserve(self, work: Work, tiling: Tiling, group: Range) -> None:

@@ -84,8 +84,9 @@ class Manner:
         A graph input that is loaded in another form comes in parts, to begin with the first ones.
     fine : bool
         A graph input comes in more and smaller parts than else.
-    ramp : bool
-        The first layers' first chunk of weights is a single tile.
+    ramp : tuple of int
+        Layers with weights, counted from 0, whose first chunks of weights are small: those at the
+        beginning, as nothing before them gives the bus time.
     ahead : int
         Loads that may stand before a command that does not need them, as far as the queue has room.
         With many of them the first commands of the other engines are fetched late.
@@ -97,7 +98,7 @@ class Manner:
     overlap: bool = False
     postpone: bool = False
     fine: bool = False
-    ramp: bool = False
+    ramp: tuple[int, ...] = ()
     ahead: int = 15
     residents: tuple[Resident, ...] = ()
 

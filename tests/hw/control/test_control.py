@@ -40,7 +40,7 @@ from celosia.hw.control.decode import command_layout
 from celosia.hw.control.frontend import FrontEnd
 from celosia.hw.control.queue import CommandQueue
 from celosia.hw.control.shared_queue import TRANSFERS, SharedQueues
-from celosia.hw.control.tokens import SingleTransferGates, TokenGates
+from celosia.hw.control.tokens import MAX_LOADS, SingleTransferGates, TokenGates
 from celosia.hw.fabric.ports import Unit
 
 from tests.kit.bus_memory import WishboneMemory
@@ -264,7 +264,10 @@ def test_shared_queues_block_when_full(engine: Engine, shown: int) -> None:
 
 @pytest.mark.parametrize("one_transfer", [False, True])
 def test_tokens_against_a_model(one_transfer: bool) -> None:
-    """Random programs: every command starts when, and only when, its tokens are there."""
+    """Random programs: every command starts when, and only when, its tokens are there.
+
+    An engine is done with a command when it takes it, the load engine some time later.
+    """
     rng = random.Random(11)
     dut = SingleTransferGates() if one_transfer else TokenGates()
     counters = {(a, b): 0 for a in Engine for b in Engine}
@@ -291,6 +294,9 @@ def test_tokens_against_a_model(one_transfer: bool) -> None:
         nonlocal started, completed
         running = dict.fromkeys(Engine, False)
         shown: dict[Engine, tuple[int, int] | None] = dict.fromkeys(Engine, None)
+        # Loads that have begun, and how many of them were taken.
+        loads: deque[int] = deque()
+        taken = most = 0
         while completed < total:
             for engine in Engine:
                 if shown[engine] is None and programs[engine] and rng.random() < 0.7:
@@ -301,14 +307,27 @@ def test_tokens_against_a_model(one_transfer: bool) -> None:
                     ctx.set(dut.i[engine].payload, as_int(command))
                 ctx.set(dut.i[engine].valid, head is not None)
                 ctx.set(dut.o[engine].ready, running[engine] and rng.random() < 0.4)
+            loaded = taken > 0 and rng.random() < 0.08
+            ctx.set(dut.loaded, loaded)
             valid = [ctx.get(port.valid) for port in dut.o]
             ready = [ctx.get(port.ready) for port in dut.i]
             waiting, busy = ctx.get(dut.wait_token), ctx.get(dut.busy)
             before = dict(counters)
-            transfers = [engine for engine in TRANSFERS if running[engine]]  # or begin now
+            transfers = [Engine.LOAD] if loads else []  # or begin now
+            transfers += [Engine.STORE] if running[Engine.STORE] else []
+            room = len(loads) < MAX_LOADS
+            most = max(most, len(loads))
             for engine in Engine:
                 head = shown[engine]
-                assert bool(valid[engine]) == running[engine] == bool(busy >> engine & 1)
+                assert bool(valid[engine]) == running[engine]
+                expected = len(loads) > 0 if engine is Engine.LOAD else running[engine]
+                assert bool(busy >> engine & 1) == expected
+                if engine is Engine.LOAD and loaded:
+                    taken -= 1
+                    completed += 1
+                    given = loads.popleft()
+                    for other in Engine:
+                        counters[engine, other] += given >> other & 1
                 if head is None:
                     continue
                 if running[engine]:
@@ -316,6 +335,9 @@ def test_tokens_against_a_model(one_transfer: bool) -> None:
                         assert ctx.get(dut.o[engine].ready)
                         running[engine] = False
                         shown[engine] = None
+                        if engine is Engine.LOAD:
+                            taken += 1
+                            continue
                         completed += 1
                         for other in Engine:
                             counters[engine, other] += head[1] >> other & 1
@@ -323,14 +345,20 @@ def test_tokens_against_a_model(one_transfer: bool) -> None:
                 takes = [other for other in Engine if head[0] >> other & 1]
                 present = all(before[other, engine] for other in takes)
                 assert bool(waiting >> engine & 1) == (not present)
-                if present and not (one_transfer and engine in TRANSFERS and transfers):
+                other_transfer = one_transfer and any(one is not engine for one in transfers)
+                if engine is Engine.LOAD and not room:
+                    continue
+                if present and not (engine in TRANSFERS and other_transfer):
                     transfers.append(engine)
+                    if engine is Engine.LOAD:
+                        loads.append(head[1])
                     running[engine] = True
                     started += 1
                     for other in takes:
                         counters[other, engine] -= 1
             assert not ctx.get(dut.overflow)
             await ctx.tick()
+        assert most == MAX_LOADS
 
     simulate(dut, bench, limit_cycles=5000)
     assert started == completed == total
@@ -346,7 +374,10 @@ def test_token_overflow() -> None:
         ctx.set(source.payload, as_int(Load(signal=1 << Engine.ARRAY, tag=77)))
         ctx.set(source.valid, 1)
         ctx.set(sink.ready, 1)
-        for _ in range(600):
+        taken = 0
+        for _ in range(1200):
+            loaded = taken > given
+            ctx.set(dut.loaded, loaded)
             _, _, ready, overflow, tag = await ctx.tick().sample(
                 source.ready, dut.overflow, dut.tags[Engine.LOAD]
             )
@@ -354,7 +385,8 @@ def test_token_overflow() -> None:
                 assert overflow == 1 << Engine.LOAD
                 assert tag == 77
                 return
-            given += ready
+            taken += ready
+            given += loaded
         raise AssertionError("no overflow")
 
     simulate(dut, bench)
@@ -382,6 +414,7 @@ class Rig:
         self.memory.data[BASE:] = program
         self.received: dict[Engine, list[int]] = {engine: [] for engine in Engine}
         self.order: list[Engine] = []
+        self.loads_taken = 0
         self.rng = random.Random(9)
 
     def engine(self, engine: Engine, longest: int) -> Any:
@@ -401,12 +434,31 @@ class Rig:
                 await ctx.tick()
                 ctx.set(port.ready, 0)
                 self.received[engine].append(payload)
-                self.order.append(engine)
+                if engine is Engine.LOAD:
+                    self.loads_taken += 1
+                else:
+                    self.order.append(engine)
+
+        return process
+
+    def loads(self, longest: int) -> Any:
+        """Return a process that is done with loads some time after they were taken."""
+
+        async def process(ctx: Any) -> None:
+            while True:
+                for _ in range(1 + self.rng.randint(0, longest)):
+                    await ctx.tick()
+                if self.loads_taken:
+                    ctx.set(self.front.loaded, 1)
+                    await ctx.tick()
+                    ctx.set(self.front.loaded, 0)
+                    self.loads_taken -= 1
+                    self.order.append(Engine.LOAD)
 
         return process
 
     def simulate(self, bench: Any, *, longest: int = 30, **options: Any) -> int:
-        engines = [self.engine(engine, longest) for engine in Engine]
+        engines = [*(self.engine(engine, longest) for engine in Engine), self.loads(longest)]
         cycles: int = simulate(
             self.module, bench, processes=[self.memory.process, *engines], **options
         )

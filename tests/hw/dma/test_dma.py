@@ -109,6 +109,7 @@ class Rig:
         self.module = ResetInserter(self.reset)(m)
         transfers = parts.transfers(config)
         self.load, self.store = transfers.load, transfers.store
+        self.done, self.busy = transfers.done, transfers.busy
         self.load_fault, self.store_fault = transfers.faults
         m.submodules += transfers.engines
         m.submodules.arbiter = self.arbiter = parts.bus_arbiter(config, ports=len(transfers.mems))
@@ -132,17 +133,21 @@ class Rig:
         return cycles
 
 
-async def execute(ctx: Any, port: Any, command: Load | Store) -> int:
-    """Run one command; return the cycles from ``valid`` to ``ready``."""
-    ctx.set(port.payload, int.from_bytes(command.encode(), "little"))
-    ctx.set(port.valid, 1)
-    cycles = 0
-    while True:
-        _, _, ready = await ctx.tick().sample(port.ready)
+async def execute(ctx: Any, rig: Rig, *commands: Load | Store) -> int:
+    """Run commands of one kind, one after another; return the cycles until the last is done."""
+    port = rig.load if isinstance(commands[0], Load) else rig.store
+    cycles = taken = done = 0
+    while done < len(commands):
+        if taken < len(commands):
+            ctx.set(port.payload, int.from_bytes(commands[taken].encode(), "little"))
+        ctx.set(port.valid, taken < len(commands))
+        _, _, ready, loaded = await ctx.tick().sample(port.ready, rig.done)
         cycles += 1
-        if ready:
-            ctx.set(port.valid, 0)
-            return cycles
+        taken += ready
+        done += loaded if port is rig.load else ready
+        assert done <= taken
+    ctx.set(port.valid, 0)
+    return cycles
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -155,7 +160,7 @@ def test_load_moves_every_byte(config: NpuConfig, seed: int) -> None:
     async def bench(ctx: Any) -> None:
         for _ in range(4):
             command = random_transfer(rng, config, Load)
-            await execute(ctx, rig.load, command)
+            await execute(ctx, rig, command)
             for offset, place in runs_of(command):
                 run = rig.memory.data[BASE + offset : BASE + offset + command.row_bytes]
                 expected[Space(command.space)][place : place + command.row_bytes] = run
@@ -176,13 +181,54 @@ def test_store_moves_every_byte(config: NpuConfig, seed: int) -> None:
     async def bench(ctx: Any) -> None:
         for _ in range(4):
             command = random_transfer(rng, config, Store)
-            await execute(ctx, rig.store, command)
+            await execute(ctx, rig, command)
             for offset, place in runs_of(command):
                 run = rig.chip.data[Space.ACT][place : place + command.row_bytes]
                 expected[BASE + offset : BASE + offset + command.row_bytes] = run
             assert rig.memory.data == expected, command
 
     rig.simulate(bench)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_loads_follow_one_another(config: NpuConfig, seed: int) -> None:
+    """Words of several loads are under way; each is written where it should, in order."""
+    rng = random.Random(10 + seed)
+    stall, delay, refuse = ((0, 0, 0), (0.3, 0.3, 0.3), (0.05, 0.5, 0.6))[seed]
+    rig = Rig(config, seed=seed, stall=stall, delay=delay, refuse=refuse, latency=1 + 8 * seed)
+    commands = [random_transfer(rng, config, Load) for _ in range(8)]
+    expected = {space: bytearray(data) for space, data in rig.chip.data.items()}
+    for command in commands:
+        for offset, place in runs_of(command):
+            run = rig.memory.data[BASE + offset : BASE + offset + command.row_bytes]
+            expected[Space(command.space)][place : place + command.row_bytes] = run
+
+    async def bench(ctx: Any) -> None:
+        await execute(ctx, rig, *commands)
+        assert rig.chip.data == expected
+        await ctx.tick()
+        assert not ctx.get(rig.busy)
+
+    rig.simulate(bench)
+
+
+@pytest.mark.parametrize(("runs", "gap"), [(1, 0), (8, 6)])
+def test_short_loads_leave_the_bus_no_rest(config: NpuConfig, runs: int, gap: int) -> None:
+    """Loads of few words follow one another; of several runs the next is looked at by the last."""
+    words = 16
+    command = Load(
+        region=Region.IO, row_bytes=words * config.bus_bytes // runs, n1=runs,
+        mem_stride1=words * config.bus_bytes // runs, sram_stride1=words * config.bus_bytes // runs,
+    )  # fmt: skip
+    rig = Rig(config, latency=8)
+
+    async def bench(ctx: Any) -> None:
+        await execute(ctx, rig, *[command] * 6)
+
+    rig.simulate(bench)
+    spent = rig.memory.cycles[-1] - rig.memory.cycles[0] + 1
+    assert len(rig.memory.requests) == 6 * words
+    assert spent <= 6 * words + 5 * gap, f"{spent} cycles for {6 * words} words"
 
 
 PARTS_OF_TRANSFERS = ["SINGLE_TRANSFERS", "SINGLE_BUFFERS", "PLAIN_STAGES"]
@@ -193,6 +239,7 @@ def test_a_part_alone_moves_the_same_bytes(name: str) -> None:
     config = make_config(4, 8, compact=(name,))
     test_load_moves_every_byte(config, 1)
     test_store_moves_every_byte(config, 1)
+    test_loads_follow_one_another(config, 1)
 
 
 def test_load_and_store_together(config: NpuConfig) -> None:
@@ -211,8 +258,10 @@ def test_load_and_store_together(config: NpuConfig) -> None:
         for engine, command in zip(open_engines, (load, store), strict=True):
             ctx.set(engine.payload, int.from_bytes(command.encode(), "little"))
             ctx.set(engine.valid, 1)
-        while open_engines:
-            _, _, *ready = await ctx.tick().sample(*(e.ready for e in open_engines))
+        loaded = False
+        while open_engines or not loaded:
+            _, _, done, *ready = await ctx.tick().sample(rig.done, *(e.ready for e in open_engines))
+            loaded |= bool(done)
             for engine, is_ready in zip(tuple(open_engines), ready, strict=True):
                 if is_ready:
                     ctx.set(engine.valid, 0)
@@ -246,8 +295,7 @@ def test_one_word_a_cycle(config: NpuConfig, kind: Any, rows: int) -> None:
     taken = []
 
     async def bench(ctx: Any) -> None:
-        port = rig.load if kind is Load else rig.store
-        taken.append(await execute(ctx, port, command))
+        taken.append(await execute(ctx, rig, command))
 
     rig.simulate(bench)
     assert len(rig.memory.requests) == words
@@ -264,7 +312,7 @@ def test_runs_of_one_word_follow_without_a_gap() -> None:
     rig = Rig(config, latency=8)
 
     async def bench(ctx: Any) -> None:
-        await execute(ctx, rig.load, command)
+        await execute(ctx, rig, command)
 
     rig.simulate(bench)
     assert rig.memory.cycles[-1] - rig.memory.cycles[0] == 99
@@ -307,11 +355,44 @@ def test_faults_stop_the_engine_until_it_is_reset(config: NpuConfig) -> None:
         ctx.set(rig.load.valid, 0)
         await reset(ctx)
         rig.chip.data[Space.ACT][:] = bytes(config.act_bytes)
-        await execute(ctx, rig.load, good)
+        await execute(ctx, rig, good)
         moved = rig.memory.data[BASE + 1 : BASE + 201]
         assert rig.chip.data[Space.ACT][:210] == bytes(2) + moved + bytes(8)
 
     rig.simulate(bench)
+
+
+def test_a_fault_comes_when_the_loads_before_it_are_done(config: NpuConfig) -> None:
+    """What is wrong with a command is told in the program's order, whatever is under way."""
+    good = Load(region=Region.IO, row_bytes=400)
+    for name, command, cause, address in faulty_transfers(config):
+        if not isinstance(command, Load):
+            continue
+        rig = Rig(config, latency=12, refuse=0.3)
+        seen: list[tuple[int, ...]] = []
+
+        async def bench(
+            ctx: Any, rig: Rig = rig, seen: list[tuple[int, ...]] = seen, command: Load = command
+        ) -> None:
+            left, done = [good, command], 0
+            for _ in range(700):
+                ctx.set(rig.load.payload, int.from_bytes(left[0].encode(), "little"))
+                ctx.set(rig.load.valid, 1)
+                _, _, ready, loaded, valid, *report = await ctx.tick().sample(
+                    rig.load.ready,
+                    rig.done,
+                    rig.load_fault.valid,
+                    rig.load_fault.cause,
+                    rig.load_fault.address,
+                )
+                left = left[ready:]
+                if valid and not seen:
+                    assert done
+                    seen.append(tuple(report))
+                done += loaded
+
+        rig.simulate(bench)
+        assert seen == [(cause, address)], name
 
 
 def test_line_memory_keeps_what_was_written(config: NpuConfig) -> None:
