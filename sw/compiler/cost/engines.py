@@ -12,9 +12,10 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
+from typing import TypeVar
 
 import numpy as np
-from celosia.hw.contract.config import NpuConfig
+from celosia.hw.contract.config import ACT_BANKS, NpuConfig
 from celosia.hw.contract.isa import (
     ACC_HALVES,
     COMMAND_BITS,
@@ -180,7 +181,11 @@ def predict(
     if Part.SHARED_ACT_PORTS not in config.parts or not first.may_be_refused:
         return prediction
     spans = zip(commands, prediction.commands, strict=True)
-    busy = [(times.start, times.end) for command, times in spans if isinstance(command, Conv)]
+    busy = [
+        (times.start, times.end, banks_read(command, config))
+        for command, times in spans
+        if isinstance(command, Conv)
+    ]
     return _Simulation(config, memory or MemoryTiming(), array_busy=busy).run(commands)
 
 
@@ -207,7 +212,17 @@ def _other(engine: Engine) -> Engine:
     return Engine.STORE if engine is Engine.LOAD else Engine.LOAD
 
 
-def _over_after(intervals: Sequence[tuple[int, int]], time: int) -> Iterator[tuple[int, int]]:
+def banks_read(conv: Conv, config: NpuConfig) -> int:
+    """Return how many banks of the activation SRAM the array reads in a cycle, on average."""
+    steps = (conv.act_addr, conv.row_pitch, conv.step_x, conv.step_kx, conv.step_ic)
+    lines = not any(step % config.line_bytes for step in steps)
+    return 1 if lines and conv.mode in (Mode.WINDOW, Mode.TAPS) else 2
+
+
+Interval = TypeVar("Interval", bound=tuple[int, ...])
+
+
+def _over_after(intervals: Sequence[Interval], time: int) -> Iterator[Interval]:
     """Yield those of intervals in order, apart from one another, that are not over at `time`."""
     for index in range(bisect_right(intervals, time, key=itemgetter(1)), len(intervals)):
         yield intervals[index]
@@ -221,13 +236,12 @@ class _Simulation:
         config: NpuConfig,
         memory: MemoryTiming,
         *,
-        array_busy: Sequence[tuple[int, int]] = (),
+        array_busy: Sequence[tuple[int, int, int]] = (),
     ) -> None:
-        """`array_busy`: when the array reads, by an earlier prediction of the same commands."""
+        """`array_busy`: when the array reads how many banks, by an earlier prediction."""
         self.config = config
         self.array_busy = array_busy
-        # A load writes activations after the array's first command in the program's order, or may
-        # do so beside it.
+        # A load that is not the first one writes activations.
         self.may_be_refused = False
         self.memory = memory
         word_cycles = memory.word_cycles(config.max_outstanding)
@@ -340,12 +354,12 @@ class _Simulation:
         first = max(start + FIRST_WORD_CYCLES, before[-1][1] if before else 0)
         if load.space == Space.ACT and before:
             self.may_be_refused = True
-            # The array goes first where it reads the same bank: every other cycle.
-            words_cycles += sum(
-                min(end, first + words_cycles) - max(begin, first)
-                for begin, end in _over_after(self.array_busy, first)
-                if begin < first + words_cycles
-            )
+            # The array goes first where it reads the same bank.
+            for begin, over, banks in _over_after(self.array_busy, first):
+                if begin >= first + words_cycles:
+                    break
+                beside = min(over, first + words_cycles) - max(begin, first)
+                words_cycles += beside * banks // max(1, ACT_BANKS - banks)
         last = self._beside_others(Engine.LOAD, first, words_cycles)
         end = last + memory.latency_cycles + TRANSFER_SETUP_CYCLES - FIRST_WORD_CYCLES
         run_cycles = words_cycles // (load.n1 * load.n2)
