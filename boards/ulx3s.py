@@ -54,6 +54,6 @@ ULX3S_85F = Board(
     ),
     platform=_platform,
     programmer="ulx3s",
-    others={"wide": 75_000_000},
+    others={"wide": 70_500_000},
 )
 """The board of reference: 64 multipliers, or 256 of which most are made of tables."""

@@ -19,6 +19,7 @@ from celosia.boards.fpga import resources
 from celosia.boards.fpga.tools import YOSYS, FpgaToolError, find_tool
 from celosia.hw.contract.config import PRESETS, NpuConfig
 from celosia.hw.contract.parts import Part
+from celosia.hw.control.tokens import MAX_LOADS
 from celosia.hw.memory.lines import LineMemory
 from celosia.hw.nano.instructions import DATA_WORDS, INSTRUCTION_BITS
 from celosia.hw.nano.layout import LocalMap
@@ -87,11 +88,12 @@ def memories_of(config: NpuConfig) -> Memories:
         ] * 8  # registers; bases and sizes of regions
     single = Part.SINGLE_TRANSFERS in config.parts
     place_bits = word_address_bits + config.bus_bytes + 1
+    # Of a load also its memory and whether it is the last word.
     if single:
-        transfers = [(config.max_outstanding, bits, False) for bits in (place_bits, bus)]
+        transfers = [(config.max_outstanding, bits, False) for bits in (place_bits + 3, bus)]
     else:
         transfers = [
-            (2 * config.max_outstanding, 20 + config.bus_bytes, False),  # load: places
+            (2 * config.max_outstanding, 20 + config.bus_bytes + 3, False),  # load: places
             (2 * config.max_outstanding, bus, False),  # load: answers
             (store_words, place_bits, False),  # store: places
             (store_words, bus, False),  # store: bytes
@@ -99,6 +101,7 @@ def memories_of(config: NpuConfig) -> Memories:
     owners = config.max_outstanding * (1 if Part.SINGLE_BUFFERS in config.parts else 2)
     buffers = [
         *transfers,
+        (MAX_LOADS, 4 + 16, False),  # loads under way: tokens and tag
         (owners, word_address_bits + (2 if single else 3), False),  # arbiter: who asked
         (2 * command_bytes // config.bus_bytes, bus, False),  # fetch
         (group, 8 * lanes, False),  # vector engine: between the phases of an addition
