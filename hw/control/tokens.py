@@ -178,7 +178,7 @@ class TokenGates(Component):
         m.submodules.under_way = self._loads = _LoadsUnderWay(spare=self._spare)
         m.d.comb += [self._loads.done.eq(self.loaded), self.loads.eq(self._loads.any)]
         self._running = [Signal(name=f"{engine.name.lower()}_running") for engine in Engine]
-        self._passes = [Signal(name=f"{engine.name.lower()}_passes") for engine in Engine]
+        self._stores = Signal()  # a store has its tokens
         for giver in Engine:
             for taker in Engine:
                 if giver is not taker:
@@ -199,7 +199,7 @@ class TokenGates(Component):
     ) -> None:
         source, sink = self.i[engine], self.o[engine]
         header = data.View(command_layout(Command), source.payload)
-        running, passes = self._running[engine], self._passes[engine]
+        running, passes = self._running[engine], Signal(name=f"{engine.name.lower()}_passes")
         present = Signal(name=f"{engine.name.lower()}_present")
         taken = Signal(name=f"{engine.name.lower()}_taken")
         complete, busy, signal, tag = taken, running, header.signal, header.tag
@@ -232,6 +232,8 @@ class TokenGates(Component):
             self.overflow[engine].eq(Cat(counter.overflow for counter in outputs.values()).any()),
             self.tags[engine].eq(tag),
         ]
+        if engine is Engine.STORE:
+            m.d.comb += self._stores.eq(source.valid & present)
         for other, counter in inputs.items():
             m.d.comb += counter.take.eq(passes & header.wait[other])
         for other, counter in outputs.items():
@@ -247,11 +249,12 @@ class TokenGates(Component):
 
 
 class SingleTransferGates(TokenGates):
-    """Of load and store engine only one runs at a time, the load engine first."""
+    """Of load and store engine only one runs at a time, the store engine first.
+
+    What it stores makes room for what is computed, and most loads come ahead of their time.
+    """
 
     def _held_back(self, engine: Engine) -> Value:
         if engine is Engine.LOAD:
-            return self._running[Engine.STORE] | ~self._loads.room
-        if engine is Engine.STORE:
-            return self._loads.any | self._passes[Engine.LOAD]
-        return Const(0)
+            return self._stores | self._running[Engine.STORE] | ~self._loads.room
+        return self._loads.any if engine is Engine.STORE else Const(0)

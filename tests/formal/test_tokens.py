@@ -90,12 +90,13 @@ class GatesHarness(Component):
         signals[Engine.LOAD] = given
         m.d.comb += held_back[Engine.LOAD].eq(begun == tokens.MAX_LOADS)
         if self._one_transfer:
-            store = dut.o[Engine.STORE]
+            store, stores = dut.o[Engine.STORE], Signal()
             m.d.comb += [
-                held_back[Engine.LOAD].eq(store.valid | (begun == tokens.MAX_LOADS)),
-                held_back[Engine.STORE].eq((begun != 0) | started[Engine.LOAD]),
+                held_back[Engine.LOAD].eq(store.valid | stores | (begun == tokens.MAX_LOADS)),
+                held_back[Engine.STORE].eq(begun != 0),
                 Assert(~((begun != 0) & store.valid), "one kind of transfers at a time"),
                 Cover(store.valid & dut.i[Engine.LOAD].valid, "a load waits for a store"),
+                Cover((begun != 0) & stores, "a store waits for loads"),
             ]
         held = {
             (giver, taker): Signal(
@@ -128,6 +129,8 @@ class GatesHarness(Component):
                 ),
                 started[engine].eq(source.valid & ~sink.valid & present & ~held_back[engine]),
             ]
+            if self._one_transfer and engine is Engine.STORE:
+                m.d.comb += stores.eq(source.valid & ~sink.valid & present)
             m.d.sync += [
                 was_waiting.eq(source.valid & ~sink.valid),
                 stays.eq(source.valid & ~source.ready),

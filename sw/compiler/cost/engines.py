@@ -12,10 +12,9 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
-from typing import TypeVar
 
 import numpy as np
-from celosia.hw.contract.config import ACT_BANKS, NpuConfig
+from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import (
     ACC_HALVES,
     COMMAND_BITS,
@@ -84,6 +83,9 @@ PART_BITS = 32
 """The same of shared queues, and of a command that is put together from them."""
 SHARED_STORE_FACTOR = 1.6
 """A store waits where the array reads the same bank of the activation SRAM, mostly beside it."""
+REFUSING = (Mode.ROWS, Mode.JOINED)
+"""How the array is fed where it reads so many banks that a load beside it, with the same ports,
+gets every other cycle. What reads one or two of them and a load soon take turns without a wait."""
 PARTS_SETUP_CYCLES = 3
 """With shared queues a command is put together, 32 bits a cycle, when its engine is free."""
 SOFTMAX_ROW_CYCLES = 75
@@ -182,9 +184,9 @@ def predict(
         return prediction
     spans = zip(commands, prediction.commands, strict=True)
     busy = [
-        (times.start, times.end, banks_read(command, config))
+        (times.start, times.end)
         for command, times in spans
-        if isinstance(command, Conv)
+        if isinstance(command, Conv) and command.mode in REFUSING
     ]
     return _Simulation(config, memory or MemoryTiming(), array_busy=busy).run(commands)
 
@@ -212,17 +214,7 @@ def _other(engine: Engine) -> Engine:
     return Engine.STORE if engine is Engine.LOAD else Engine.LOAD
 
 
-def banks_read(conv: Conv, config: NpuConfig) -> int:
-    """Return how many banks of the activation SRAM the array reads in a cycle, on average."""
-    steps = (conv.act_addr, conv.row_pitch, conv.step_x, conv.step_kx, conv.step_ic)
-    lines = not any(step % config.line_bytes for step in steps)
-    return 1 if lines and conv.mode in (Mode.WINDOW, Mode.TAPS) else 2
-
-
-Interval = TypeVar("Interval", bound=tuple[int, ...])
-
-
-def _over_after(intervals: Sequence[Interval], time: int) -> Iterator[Interval]:
+def _over_after(intervals: Sequence[tuple[int, int]], time: int) -> Iterator[tuple[int, int]]:
     """Yield those of intervals in order, apart from one another, that are not over at `time`."""
     for index in range(bisect_right(intervals, time, key=itemgetter(1)), len(intervals)):
         yield intervals[index]
@@ -236,9 +228,9 @@ class _Simulation:
         config: NpuConfig,
         memory: MemoryTiming,
         *,
-        array_busy: Sequence[tuple[int, int, int]] = (),
+        array_busy: Sequence[tuple[int, int]] = (),
     ) -> None:
-        """`array_busy`: when the array reads how many banks, by an earlier prediction."""
+        """`array_busy`: when the array reads several banks, by an earlier prediction."""
         self.config = config
         self.array_busy = array_busy
         # A load that is not the first one writes activations.
@@ -354,12 +346,10 @@ class _Simulation:
         first = max(start + FIRST_WORD_CYCLES, before[-1][1] if before else 0)
         if load.space == Space.ACT and before:
             self.may_be_refused = True
-            # The array goes first where it reads the same bank.
-            for begin, over, banks in _over_after(self.array_busy, first):
+            for begin, over in _over_after(self.array_busy, first):
                 if begin >= first + words_cycles:
                     break
-                beside = min(over, first + words_cycles) - max(begin, first)
-                words_cycles += beside * banks // max(1, ACT_BANKS - banks)
+                words_cycles += min(over, first + words_cycles) - max(begin, first)
         last = self._beside_others(Engine.LOAD, first, words_cycles)
         end = last + memory.latency_cycles + TRANSFER_SETUP_CYCLES - FIRST_WORD_CYCLES
         run_cycles = words_cycles // (load.n1 * load.n2)

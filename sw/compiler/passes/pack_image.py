@@ -25,9 +25,8 @@ def pack_image(graph: Graph, config: NpuConfig) -> Graph:
     ops: list[Op] = []
     tensors: dict[str, Tensor] = {}
     for op in graph.npu_ops:
-        name = op.inputs[0]
-        flat = None
-        if (kind := kind_of(op)).flat is not None and name not in graph.inputs:
+        kind, flat = kind_of(op), None
+        if kind.flat is not None and (name := op.inputs[0]) not in graph.inputs:
             flat = kind.flat(op, graph.hwc(name), config)
         if flat is None:
             ops.append(op)

@@ -346,6 +346,12 @@ def test_tokens_against_a_model(one_transfer: bool) -> None:
                 present = all(before[other, engine] for other in takes)
                 assert bool(waiting >> engine & 1) == (not present)
                 other_transfer = one_transfer and any(one is not engine for one in transfers)
+                if one_transfer and engine is Engine.LOAD:
+                    # A store that has its tokens goes first.
+                    store = shown[Engine.STORE]
+                    other_transfer |= store is not None and all(
+                        before[other, Engine.STORE] for other in Engine if store[0] >> other & 1
+                    )
                 if engine is Engine.LOAD and not room:
                     continue
                 if present and not (engine in TRANSFERS and other_transfer):
