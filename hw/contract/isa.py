@@ -63,6 +63,8 @@ COMMAND_BYTES = 64
 COMMAND_BITS = 8 * COMMAND_BYTES
 MAX_BURST_WORDS = 16
 """After so many bus words of one part of the machine another one that waits has its turn."""
+MAX_LOADS = 4
+"""Loads that have begun and are not done."""
 FETCH_REST_WORDS = 64
 """Bus words of transfers between two commands that are fetched beside them, while a command waits
 for the array."""

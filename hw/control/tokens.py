@@ -5,17 +5,14 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
-from celosia.hw.contract.isa import TOKEN_BITS, Command, Engine
+from celosia.hw.contract.isa import MAX_LOADS, TOKEN_BITS, Command, Engine
 from celosia.hw.control.decode import command_layout
 from celosia.hw.fabric.buffer import StreamQueue
 from celosia.hw.fabric.ports import CommandPort
 
-__all__ = ["MAX_LOADS", "TOKEN_BITS", "SingleTransferGates", "TokenGates"]
+__all__ = ["TOKEN_BITS", "SingleTransferGates", "TokenGates"]
 
 ENGINES = len(Engine)
-
-MAX_LOADS = 4
-"""Loads that have begun and are not done."""
 
 
 class _TokenCounter(Component):

@@ -18,8 +18,8 @@ from amaranth.lib.memory import Memory
 from celosia.boards.fpga import resources
 from celosia.boards.fpga.tools import YOSYS, FpgaToolError, find_tool
 from celosia.hw.contract.config import PRESETS, NpuConfig
+from celosia.hw.contract.isa import MAX_LOADS
 from celosia.hw.contract.parts import Part
-from celosia.hw.control.tokens import MAX_LOADS
 from celosia.hw.memory.lines import LineMemory
 from celosia.hw.nano.instructions import DATA_WORDS, INSTRUCTION_BITS
 from celosia.hw.nano.layout import LocalMap

@@ -21,6 +21,7 @@ from celosia.hw.contract.isa import (
     COMMAND_BYTES,
     FETCH_REST_WORDS,
     MAX_BURST_WORDS,
+    MAX_LOADS,
     Command,
     Conv,
     Engine,
@@ -49,8 +50,6 @@ FIRST_WORD_CYCLES = 8
 LOAD_CHECK_CYCLES = 9
 """Until a load's last run may have been checked; then the next load begins."""
 END_UNKNOWN = 1 << 62
-MAX_LOADS = 4
-"""Loads that have begun and are not done."""
 PLACE_CYCLES = 6
 """One engine for loads and stores has a place for each word that may be unanswered, and one more:
 a place is taken for so many cycles beside the memory's latency."""

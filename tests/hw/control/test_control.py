@@ -15,6 +15,7 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import (
     COMMAND_BITS,
     COMMANDS,
+    MAX_LOADS,
     Command,
     Conv,
     End,
@@ -40,7 +41,7 @@ from celosia.hw.control.decode import command_layout
 from celosia.hw.control.frontend import FrontEnd
 from celosia.hw.control.queue import CommandQueue
 from celosia.hw.control.shared_queue import TRANSFERS, SharedQueues
-from celosia.hw.control.tokens import MAX_LOADS, SingleTransferGates, TokenGates
+from celosia.hw.control.tokens import SingleTransferGates, TokenGates
 from celosia.hw.fabric.ports import Unit
 
 from tests.kit.bus_memory import WishboneMemory
