@@ -50,6 +50,7 @@ FIRST_WORD_CYCLES = 8
 LOAD_CHECK_CYCLES = 9
 """Until a load's last run may have been checked; then the next load begins."""
 END_UNKNOWN = 1 << 62
+"""Of a command whose end is not predicted yet."""
 PLACE_CYCLES = 6
 """One engine for loads and stores has a place for each word that may be unanswered, and one more:
 a place is taken for so many cycles beside the memory's latency."""
@@ -85,6 +86,8 @@ SHARED_STORE_FACTOR = 1.6
 REFUSING = (Mode.ROWS, Mode.JOINED)
 """How the array is fed where it reads so many banks that a load beside it, with the same ports,
 gets every other cycle. What reads one or two of them and a load soon take turns without a wait."""
+REFUSED_WORD_CYCLES = 2
+"""Cycles of a word of such a load, at least."""
 PARTS_SETUP_CYCLES = 3
 """With shared queues a command is put together, 32 bits a cycle, when its engine is free."""
 SOFTMAX_ROW_CYCLES = 75
@@ -232,7 +235,7 @@ class _Simulation:
         """`array_busy`: when the array reads several banks, by an earlier prediction."""
         self.config = config
         self.array_busy = array_busy
-        # A load that is not the first one writes activations.
+        # A load writes activations that is not the first one.
         self.may_be_refused = False
         self.memory = memory
         word_cycles = memory.word_cycles(config.max_outstanding)
@@ -337,7 +340,8 @@ class _Simulation:
     def _load(self, index: int, load: Load, start: int) -> None:
         """Words of a load follow those of the one before it."""
         memory = self.memory
-        words_cycles = int(_words(load, self.config) * _word_cycles(self.config, memory))
+        word_cycles = _word_cycles(self.config, memory)
+        words_cycles = int(_words(load, self.config) * word_cycles)
         words_cycles += self._fetched_beside(index, words_cycles, start) * self.fetch_cycles
         whole = TRANSFER_SETUP_CYCLES + memory.latency_cycles + words_cycles
         start = self._alone(Engine.LOAD, max(start, self.loaded[0]), whole)
@@ -345,10 +349,12 @@ class _Simulation:
         first = max(start + FIRST_WORD_CYCLES, before[-1][1] if before else 0)
         if load.space == Space.ACT and before:
             self.may_be_refused = True
+            # Words that come slowly anyway are not held up.
+            more = max(0, REFUSED_WORD_CYCLES / word_cycles - 1)
             for begin, over in _over_after(self.array_busy, first):
                 if begin >= first + words_cycles:
                     break
-                words_cycles += min(over, first + words_cycles) - max(begin, first)
+                words_cycles += int(more * (min(over, first + words_cycles) - max(begin, first)))
         last = self._beside_others(Engine.LOAD, first, words_cycles)
         end = last + memory.latency_cycles + TRANSFER_SETUP_CYCLES - FIRST_WORD_CYCLES
         run_cycles = words_cycles // (load.n1 * load.n2)
