@@ -77,7 +77,7 @@ class Rig:
             max_outstanding=CONFIG.max_outstanding,
         )  # fmt: skip
         self.driver = {
-            Load: CommandDriver(cycles, dut, "load", seed=seed()),
+            Load: CommandDriver(cycles, dut, "load", seed=seed(), done="load_done"),
             Store: CommandDriver(cycles, dut, "store", seed=seed()),
         }
         self.faults = {

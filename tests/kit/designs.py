@@ -100,6 +100,7 @@ class DmaTop(Component):
                 "halt": In(1),
                 "load": In(CommandPort()),
                 "store": In(CommandPort()),
+                "load_done": Out(1),
                 "load_fault": Out(FaultPort()),
                 "store_fault": Out(FaultPort()),
                 "bus_fault": Out(FaultPort()),
@@ -169,6 +170,7 @@ class DmaTop(Component):
         ):
             connect(m, inner, flipped(outer))
         m.d.comb += [
+            self.load_done.eq(load.done),
             load.regions.eq(self.regions),
             store.regions.eq(self.regions),
             arbiter.timeout.eq(self.timeout),

@@ -57,17 +57,29 @@ class CommandDriver:
     seed : int
     max_gap : int
         Greatest number of cycles between commands.
+    done : str
+        Port that says when the oldest command is done; empty: one is done when it is answered.
 
     Attributes
     ----------
     completed : int
-        Commands that the engine has answered.
+        Commands that are done.
     """
 
     def __init__(
-        self, cycles: Cycles, dut: Any, prefix: str, *, seed: int, max_gap: int = 5
+        self,
+        cycles: Cycles,
+        dut: Any,
+        prefix: str,
+        *,
+        seed: int,
+        max_gap: int = 5,
+        done: str = "",
     ) -> None:
         self.completed = 0
+        self._done = Pins(dut, "", (done,)) if done else None
+        self._done_name = done
+        self._answered = 0
         self._pins = Pins(dut, prefix, ("valid", "payload", "ready"))
         self._bits = self._pins.width("payload")
         self._random = random.Random(seed)
@@ -79,8 +91,8 @@ class CommandDriver:
 
     @property
     def idle(self) -> bool:
-        """Whether every command has been answered."""
-        return not self._queue
+        """Whether every command is done."""
+        return not self._queue and self._answered == self.completed
 
     def push(self, command: bytes) -> None:
         """Queue an encoded command."""
@@ -90,12 +102,17 @@ class CommandDriver:
         """Forget all commands, as a reset of the front end does."""
         self._queue.clear()
         self._valid = False
+        self._answered = self.completed
 
     def sample(self) -> None:
         ready = self._pins.get("ready")
+        if self._done is not None and self._done.get(self._done_name):
+            self.completed += 1
         if self._valid and ready:
             self._queue.popleft()
-            self.completed += 1
+            self._answered += 1
+            if self._done is None:
+                self.completed += 1
             self._valid = False
             self._gap = self._random.randint(0, self._max_gap)
 
