@@ -54,7 +54,10 @@ def test_the_array_goes_on_with_the_next_layer() -> None:
     with forced(plain):
         apart = compile_model(model, BASE)
     assert min(waits(apart)) > 80
-    assert max(waits(best)) <= 2
+    # The second layer's first weights come over the bus until it begins.
+    first, *others = waits(best)
+    assert first < 40
+    assert max(others) <= 2
     assert best.predicted_cycles < apart.predicted_cycles - 5 * 80
     convs = [command for command in best.npu.decode() if isinstance(command, Conv)]
     assert any(conv.hold for conv in convs)
