@@ -119,7 +119,7 @@ def pages() -> list[str]:
 
 
 def blocks() -> list[Block]:
-    fence = re.compile(r"(?:^<!-- make docs: (.+?) -->\n)?^```(\w*)\n(.*?)^```$", re.M | re.S)
+    fence = re.compile(r"(?:^<!-- make docs: ([^\n]+?) -->\n)?^```(\w*)\n(.*?)^```$", re.M | re.S)
     return [
         Block(page, mark, language, text)
         for page in pages()

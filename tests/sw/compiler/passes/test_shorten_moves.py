@@ -32,9 +32,8 @@ def test_what_a_window_leaves_is_stored_from_the_chip(monkeypatch: pytest.Monkey
     parts = [op for op in shorter.ops if isinstance(op, PartOp)]
     assert [(op.y, op.x) for op in parts] == [(3, 0), (1, 0)]
     assert [op.output for op in parts] == [variable.after for variable in graph.state]
-    # With as few movements as there can be; by prediction more of them may be as fast.
-    plans = build._distinct_plans
-    monkeypatch.setattr(build, "_distinct_plans", lambda *args, **named: plans(*args, **named)[:1])
+    # Images that are packed go through memory, too, which by prediction may be as fast.
+    monkeypatch.setattr(build, "pack_image", lambda graph, config: graph)
     program = build.compile_graph(shorter, CONFIG)
     moved = [
         command
