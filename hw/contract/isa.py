@@ -66,8 +66,8 @@ MAX_BURST_WORDS = 16
 MAX_LOADS = 4
 """Loads that have begun and are not done."""
 FETCH_REST_WORDS = 64
-"""Bus words of transfers between two commands that are fetched beside them, while a command waits
-for the array."""
+"""Bus words of transfers between two commands that are fetched beside them, while others wait for
+array and vector engine; else MAX_BURST_WORDS."""
 ADDRESS_BITS = 20
 """Of byte addresses on chip, which wrap."""
 ADDRESS_MASK = (1 << ADDRESS_BITS) - 1

@@ -178,9 +178,10 @@ def predict(
     memory : MemoryTiming, optional
         System memory; by default the one that programs are made for.
     """
+    memory = memory or MemoryTiming()
     if config.firmware:
-        return predict_firmware(commands, config, memory or MemoryTiming())
-    first = _Simulation(config, memory or MemoryTiming())
+        return predict_firmware(commands, config, memory)
+    first = _Simulation(config, memory)
     prediction = first.run(commands)
     if Part.SHARED_ACT_PORTS not in config.parts or not first.may_be_refused:
         return prediction
@@ -190,7 +191,7 @@ def predict(
         for command, times in spans
         if isinstance(command, Conv) and command.mode in REFUSING
     ]
-    return _Simulation(config, memory or MemoryTiming(), array_busy=busy).run(commands)
+    return _Simulation(config, memory, array_busy=busy).run(commands)
 
 
 def _fetched_ahead(commands: Sequence[Command], room: int) -> list[int]:

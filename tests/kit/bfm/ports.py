@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from tests.kit.bfm.cycles import Cycles, Pins
@@ -77,8 +78,7 @@ class CommandDriver:
         done: str = "",
     ) -> None:
         self.completed = 0
-        self._done = Pins(dut, "", (done,)) if done else None
-        self._done_name = done
+        self._done = partial(Pins(dut, "", (done,)).get, done) if done else None
         self._answered = 0
         self._pins = Pins(dut, prefix, ("valid", "payload", "ready"))
         self._bits = self._pins.width("payload")
@@ -106,7 +106,7 @@ class CommandDriver:
 
     def sample(self) -> None:
         ready = self._pins.get("ready")
-        if self._done is not None and self._done.get(self._done_name):
+        if self._done is not None and self._done():
             self.completed += 1
         if self._valid and ready:
             self._queue.popleft()

@@ -16,6 +16,7 @@ from celosia.sw.reference.golden import GoldenModel
 
 from tests.kit.emulated import run
 from tests.kit.machines import MACHINES
+from tests.kit.stateful_models import joined
 
 
 def model(rng: np.random.Generator, size: tuple[int, int, int], outputs: int) -> bytes:
@@ -50,6 +51,18 @@ def test_a_packed_image_takes_fewer_cycles() -> None:
 @pytest.mark.parametrize("size", [(1, 1, 4), (6, 6, 16)], ids=["a pixel", "whole lines"])
 def test_else_the_graph_stays(size: tuple[int, int, int]) -> None:
     graph = lowered(model(np.random.default_rng(2), size, 10))
+    assert pack_image(graph, preset("large")) is graph
+
+
+def test_what_reads_nothing_stays() -> None:
+    """Constants that are put together are a movement without an input."""
+    b = ModelBuilder()
+    x = b.input((1, 2, 2, 4), scale=0.1, zero_point=-3)
+    value = np.arange(16, dtype=np.int8).reshape(1, 2, 2, 4)
+    constant = b.constant(value, scales=0.1, zero_point=-3)
+    both = joined(b, [constant, constant])
+    graph = lowered(b.finish([b.relu(x), both]))
+    assert not all(op.inputs for op in graph.npu_ops)
     assert pack_image(graph, preset("large")) is graph
 
 
