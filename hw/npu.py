@@ -171,6 +171,7 @@ class NpuCore(Component):
             arbiter.timeout.eq(self.bus_timeout),
             frontend.rested.eq(arbiter.rested),
             frontend.loaded.eq(transfers.done),
+            frontend.streamed.eq(array.done),
             frontend.regions.eq(self.regions),
             *(part.regions.eq(self.regions) for part in transfers.engines),
             # Before a program's first transfer its commands are fetched.

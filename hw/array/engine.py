@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib.data import View
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw import parts
@@ -14,6 +14,7 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import Conv, Mode, counts_of
 from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.control.decode import command_layout
+from celosia.hw.fabric.delay import delays
 from celosia.hw.fabric.ports import CommandPort, FaultPort
 from celosia.hw.memory.act import ArrayRead
 from celosia.hw.memory.ports import LINES_A_CYCLE, AccRead, WeightRead
@@ -35,10 +36,17 @@ class ArrayEngine(Component):
     tables : TableRows
         Rows of the array without multipliers.
 
+    The next command is walked, and its first weights are loaded, while the one before it streams:
+    waves of one follow those of the other without a gap. There are two at most.
+
     Members
     -------
     cmd : In(CommandPort)
+        `ready` when a command has been walked and the one before it is done.
+    done : Out(1)
+        The oldest command is done: it reads nothing more, and was in order.
     fault : Out(FaultPort)
+        About the oldest command; it is not `done` any more then.
     act : Out(ArrayRead)
         Activation SRAM, never refused.
     wgt : Out(WeightRead)
@@ -58,6 +66,7 @@ class ArrayEngine(Component):
         super().__init__(
             {
                 "cmd": In(CommandPort()),
+                "done": Out(1),
                 "fault": Out(FaultPort()),
                 "act": Out(ArrayRead(config)),
                 "wgt": Out(WeightRead(config)),
@@ -85,15 +94,20 @@ class ArrayEngine(Component):
         m.submodules.accumulator = accumulator
 
         conv = View(command_layout(Conv), self.cmd.payload)
-        started, start, finished = Signal(), Signal(), Signal()
-        start_d1, start_d2 = Signal(), Signal()
-        connect(m, walker.passes, streamer.passes)
+        started, start, walked = Signal(), Signal(), Signal()
+        start_d1 = Signal()
+        # A command has given way to the next, and is not done; its last position was streamed.
+        previous, streamed = Signal(), Signal()
+        illegal = Signal()
         connect(m, flipped(self.act), feed.act)
         connect(m, flipped(self.wgt), weights.wgt)
         connect(m, flipped(self.acc), accumulator.reader)
         m.d.comb += [
             walker.conv.eq(conv),
             streamer.conv.eq(conv),
+            streamer.passes.valid.eq(walker.passes.valid & ~illegal),
+            streamer.passes.payload.eq(walker.passes.payload),
+            walker.passes.ready.eq(streamer.passes.ready & ~illegal),
             walker.start.eq(start),
             streamer.weights_ready.eq(weights.ready),
             streamer.acc_free.eq(accumulator.free),
@@ -101,8 +115,10 @@ class ArrayEngine(Component):
             weights.start.eq(start_d1),
             weights.line.eq(streamer.line),
             weights.take.eq(streamer.take_weights),
+            weights.accepted.eq(self.cmd.ready),
             accumulator.take.eq(streamer.take_acc),
             feed.wave.eq(streamer.wave),
+            feed.zero_point.eq(streamer.zero_point),
             grid.swap.eq(feed.swap),
             grid.mode.eq(feed.mode),
             grid.window.eq(feed.window),
@@ -113,32 +129,25 @@ class ArrayEngine(Component):
             accumulator.tag.eq(feed.tag),
             accumulator.sums.eq(grid.sums),
         ]
-        # The last waves of a command are padded after it is complete; the first of the next one
-        # come 6 cycles after its start at the earliest.
-        m.d.sync += [start_d1.eq(start), start_d2.eq(start_d1)]
-        with m.If(start_d2):
-            m.d.sync += feed.zero_point.eq(conv.zero_point)
+        m.d.sync += start_d1.eq(start)
 
         # Looked at once a command, and one cycle late, so that it is on the way to nothing: it is
-        # reported before the command has asked for anything.
+        # known before the command's first pass is there.
         refused = conv.mode > Mode.ROWS
         if config.joins_rows:
             # The four lines of a joined window are in different banks; it is known how long it is.
             lines = conv.row_pitch[: (config.act_banks * config.line_bytes - 1).bit_length()]
             apart = lines == config.act_banks * config.line_bytes // 2
             refused &= ~(apart & conv.step_kx.any())
-        illegal = Signal()
-        m.d.sync += illegal.eq(
-            start
-            & (
+        with m.If(start):
+            m.d.sync += illegal.eq(
                 refused
                 | conv.wgt_addr[0]
                 | ~Cat(getattr(conv, name).any() for name in counts_of(Conv)).all()
             )
-        )
         m.d.comb += [
             start.eq(self.cmd.valid & ~started),
-            self.working.eq(self.cmd.valid | ~feed.idle | ~accumulator.idle),
+            self.working.eq(self.cmd.valid | previous | ~feed.idle | ~accumulator.idle),
             self.busy.eq(streamer.busy),
             self.wait_weights.eq(streamer.wait_weights),
             self.wait_acc.eq(streamer.wait_acc),
@@ -148,32 +157,48 @@ class ArrayEngine(Component):
         ]
         with m.If(start):
             m.d.sync += started.eq(1)
-        with m.If(streamer.last):
-            m.d.sync += finished.eq(1)
-        # The last wave's reads are granted by now; with fewer positions than rows its weights are
-        # still being read.
-        with m.If(finished & weights.done):
+        passes = walker.passes
+        with m.If(passes.valid & passes.ready & passes.payload.last):
+            m.d.sync += walked.eq(1)
+        with m.If(walked & weights.walked & ~previous):
             m.d.comb += self.cmd.ready.eq(1)
-            m.d.sync += [started.eq(0), finished.eq(0)]
-        self._elaborate_faults(m, illegal, weights, streamer, feed)
+            m.d.sync += [started.eq(0), walked.eq(0), previous.eq(1)]
+        # With fewer positions than rows its last pass's weights are still being read when the last
+        # position is streamed. The next command's waves wait for that, too; what is wrong with them
+        # is known three cycles after a position, and a command gives its tokens with the last one.
+        over = Signal()
+        m.d.comb += over.eq(streamed & weights.settled & previous)
+        with m.If(streamer.last):
+            m.d.sync += streamed.eq(1)
+        with m.Elif(over):
+            m.d.sync += streamed.eq(0)
+        ends = delays(m, over, 2, name="over")
+        with m.If(self.done):
+            m.d.sync += previous.eq(0)
+        failed = Signal()
+        with m.If(self.fault.valid):
+            m.d.sync += failed.eq(1)
+        m.d.comb += self.done.eq(ends[-1] & ~self.fault.valid & ~failed)
+        self._elaborate_faults(m, illegal & ~previous, previous, weights, streamer, feed)
         return m
 
     def _elaborate_faults(
         self,
         m: Module,
-        illegal: Signal,
+        illegal: Value,
+        previous: Signal,
         weights: WeightLoader,
         streamer: Streamer,
         feed: Feed,
     ) -> None:
         line_bytes = self._config.line_bytes
-        overflow = Signal()
-        m.d.sync += overflow.eq(streamer.acc_overflow)
+        overflow = delays(m, streamer.acc_overflow, 3, name="overflow")[-1]
+        beyond = weights.out_of_range & ~(weights.out_ahead & previous)
         for condition, cause, address in (
             (illegal, ErrorCause.ILLEGAL_FIELD, 0),
             (overflow, ErrorCause.ACC_OVERFLOW, 0),
-            (weights.out_of_range, ErrorCause.WGT_RANGE, weights.wgt.line * line_bytes),
-            (feed.bank_conflict, ErrorCause.BANK_CONFLICT, feed.wave.addr[0]),
+            (beyond, ErrorCause.WGT_RANGE, weights.wgt.line * line_bytes),
+            (feed.bank_conflict, ErrorCause.BANK_CONFLICT, feed.conflict_addr),
             (feed.act_range, ErrorCause.ACT_RANGE, feed.fault_line * line_bytes),
         ):
             with m.If(condition):

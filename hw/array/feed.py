@@ -28,7 +28,7 @@ class Feed(Component):
     -------
     wave : In(wave_layout)
     zero_point : In(signed(8))
-        Value of padding.
+        Value of padding, three cycles after the wave.
     act : Out(ArrayRead)
     swap, mode, window, pixels : Out
         To the array.
@@ -37,9 +37,9 @@ class Feed(Component):
     idle : Out(1)
         Nothing is under way.
     act_range, bank_conflict : Out(1)
-        The wave taken 2 cycles ago reads beyond the memory; the current one, a bank twice.
-    fault_line : Out(20)
-        Line that act_range is about.
+        The wave taken 2 cycles ago reads beyond the memory; a bank twice.
+    fault_line, conflict_addr : Out(20)
+        Line that act_range is about; byte that bank_conflict is about.
     """
 
     def __init__(self, config: NpuConfig, *, tag_delay_cycles: int) -> None:
@@ -60,6 +60,7 @@ class Feed(Component):
                 "act_range": Out(1),
                 "bank_conflict": Out(1),
                 "fault_line": Out(ADDR_BITS),
+                "conflict_addr": Out(ADDR_BITS),
             }
         )
 
@@ -150,7 +151,11 @@ class Feed(Component):
         banks = [self.act.bank[s] for s in range(ARRAY_LINES)]
         # The fourth line is that behind the third.
         clash = [(banks[a] & banks[b]).any() for a in range(SEGMENTS) for b in range(a)]
-        m.d.comb += self.bank_conflict.eq(Cat(clash).any())
+        conflicts = delays(m, Cat(clash).any(), 2, name="conflict")
+        m.d.comb += [
+            self.bank_conflict.eq(conflicts[-1]),
+            self.conflict_addr.eq(waves[2].addr[0]),
+        ]
 
         # Which lines hold a byte that is not padding.
         wave = waves[1]

@@ -48,7 +48,7 @@ class PassWalker(Component):
     Members
     -------
     conv : In(command_layout(Conv))
-        Stable while the command runs.
+        Stable until the last pass has been taken.
     start : In(1)
         First cycle of a command.
     passes : Out(stream of pass_layout)

@@ -10,6 +10,7 @@ from celosia.hw.array.passes import X_BITS, Y_BITS, pass_layout
 from celosia.hw.contract.config import ACT_BANKS, NpuConfig
 from celosia.hw.contract.isa import Conv, Mode
 from celosia.hw.control.decode import command_layout
+from celosia.hw.fabric.delay import delays
 from celosia.hw.memory.act import ARRAY_LINES, SEGMENTS
 from celosia.hw.memory.ports import ADDR_BITS, LINE_BITS, bank_of
 
@@ -42,12 +43,23 @@ def wave_layout(config: NpuConfig) -> data.StructLayout:
     )
 
 
+KEPT = (
+    *("mode", "row_pitch", "row_bytes", "in_h", "out_w", "row_len", "extra"),
+    *("step_x", "step_y", "step_kx", "stride_x", "stride_y", "ky_rows", "zero_point"),
+)
+"""Fields of a Conv that its positions depend on, behind its passes."""
+
+
 class Streamer(Component):
     """Streams the positions of a pass; passes follow one another without a gap.
+
+    What it needs of a command it takes with each of its passes, so that the next command may be
+    walked while the positions of the last pass are streamed.
 
     Members
     -------
     conv : In(command_layout(Conv))
+        The command that `passes` are of; there two cycles before its first one.
     passes : In(stream of pass_layout)
     weights_ready : In(1)
         The weights of the pass at hand are on their way.
@@ -58,6 +70,8 @@ class Streamer(Component):
         First line of the weights of the pass at hand, if the passes say it.
     wave : Out(wave_layout)
         Registered: one cycle after the position.
+    zero_point : Out(signed(8))
+        Value of padding, three cycles after the wave.
     last : Out(1)
         The last position of the command is taken in this cycle.
     busy, wait_weights, wait_acc : Out(1)
@@ -78,6 +92,7 @@ class Streamer(Component):
                 "take_acc": Out(1),
                 "line": Out(LINE_BITS + 1),
                 "wave": Out(wave_layout(config)),
+                "zero_point": Out(signed(8)),
                 "last": Out(1),
                 "busy": Out(1),
                 "wait_weights": Out(1),
@@ -88,8 +103,9 @@ class Streamer(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        conv = self.conv
         config = self._config
+        layout = command_layout(Conv)
+        conv = Signal(data.StructLayout({name: layout[name].shape for name in KEPT}))
         at = Signal(pass_layout(config))  # the pass at hand; addr, x, y are of the current position
         active, begin, in_extra = Signal(), Signal(), Signal()
         begin_takes = Signal()  # the next position begins a pass that needs a half
@@ -99,6 +115,8 @@ class Streamer(Component):
         positions_left, rows_left = Signal(12), Signal(12)
         position_end, row_end, pass_end = Signal(), Signal(), Signal()
         one_position, one_extra, has_extra = Signal(), Signal(), Signal()
+        # Of the command that is there already.
+        next_one_position, next_has_extra = Signal(), Signal()
         phase, phase_end = Signal(4), Signal()
         index = Signal(config.acc_depth.bit_length())
         half = Signal()
@@ -110,12 +128,11 @@ class Streamer(Component):
         outputs_left = Signal(12)
         in_phase, in_row = Signal(), Signal()
         m.d.comb += [
-            one_position.eq(conv.row_len == 1),
-            one_extra.eq(conv.extra == 1),
+            next_one_position.eq(self.conv.row_len == 1),
             phase_end.eq(phase == conv.stride_x - 1),
         ]
         # The command is there before its first pass.
-        m.d.sync += has_extra.eq(conv.extra.any())
+        m.d.sync += next_has_extra.eq(self.conv.extra.any())
         m.d.comb += [
             go.eq(active & (self.weights_ready | ~begin) & (self.acc_free | ~begin_takes)),
             self.busy.eq(go),
@@ -171,6 +188,10 @@ class Streamer(Component):
                         m.d.sync += half.eq(~half)
         with m.If(self.passes.valid & self.passes.ready):
             m.d.sync += [
+                *(conv[name].eq(self.conv[name]) for name in KEPT),
+                one_position.eq(next_one_position),
+                one_extra.eq(self.conv.extra == 1),
+                has_extra.eq(next_has_extra),
                 at.eq(self.passes.payload),
                 row_addr.eq(self.passes.payload.addr),
                 first_x.eq(self.passes.payload.x),
@@ -178,23 +199,30 @@ class Streamer(Component):
                 begin.eq(1),
                 begin_takes.eq(self.passes.payload.take),
                 in_extra.eq(0),
-                positions_left.eq(conv.row_len),
-                position_end.eq(one_position),
-                pass_end.eq(one_position & (self.passes.payload.rows == 1) & ~has_extra),
+                positions_left.eq(self.conv.row_len),
+                position_end.eq(next_one_position),
+                pass_end.eq(
+                    next_one_position & (self.passes.payload.rows == 1) & ~next_has_extra
+                ),
                 rows_left.eq(self.passes.payload.rows),
                 row_end.eq(self.passes.payload.rows == 1),
                 phase.eq(0),
                 in_phase.eq(1),
-                outputs_left.eq(conv.out_w),
+                outputs_left.eq(self.conv.out_w),
                 in_row.eq(1),
                 index.eq(0),
             ]
-        self._elaborate_wave(m, at, go, begin, pass_end, output, index, half)
+        self._elaborate_wave(m, conv, at, go, begin, pass_end, output, index, half)
+        # Padding is put in three cycles after a wave; passes are as many cycles apart at least.
+        taken = delays(m, self.passes.valid & self.passes.ready, 4, name="pass_taken")
+        with m.If(taken[-1]):
+            m.d.sync += self.zero_point.eq(conv.zero_point)
         return m
 
     def _elaborate_wave(
         self,
         m: Module,
+        conv: data.View,
         at: data.View,
         go: Signal,
         begin: Signal,
@@ -204,7 +232,7 @@ class Streamer(Component):
         half: Signal,
     ) -> None:
         """Register what the memory and the array need to know of the position."""
-        conv, wave = self.conv, self.wave
+        wave = self.wave
         line_bytes = self._config.line_bytes
         rows_mode = conv.mode == Mode.ROWS
         joins = self._config.joins_rows
@@ -262,13 +290,15 @@ class Streamer(Component):
             below = joined & (at.own != line_bytes) & inside[1]
             # Its second line always: that is how the memory knows a joined window.
             reads = [*reads[:2], reads[2] | below, below]
-            self._elaborate_below(m, at, to_end)
+            self._elaborate_below(m, conv, at, to_end)
         for s, read in enumerate(reads):
             m.d.sync += wave.bank[s].eq(Mux(go & read, bank_of(addrs[s][offset_bits:]), 0))
 
-    def _elaborate_below(self, m: Module, at: data.View, to_end: Signal) -> None:
+    def _elaborate_below(
+        self, m: Module, conv: data.View, at: data.View, to_end: Signal
+    ) -> None:
         """Register which bytes of a window are inside the row below."""
-        conv, wave = self.conv, self.wave
+        wave = self.wave
         line_bytes = self._config.line_bytes
         # Its first byte would be that many bytes before its row, and its end be as far.
         before, below_end = Signal(signed(X_BITS + 1)), Signal(signed(X_BITS + 2))

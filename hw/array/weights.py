@@ -23,12 +23,15 @@ def loader_members(config: NpuConfig) -> dict[str, Any]:
         "line": In(LINE_BITS + 1),
         "ready": Out(1),
         "take": In(1),
-        "done": Out(1),
+        "walked": Out(1, init=1),
+        "settled": Out(1, init=1),
+        "accepted": In(1),
         "wgt": Out(WeightRead(config)),
         "load_en": Out(1),
         "load_pair": Out(range(config.rows // LINES_A_CYCLE)),
         "load_data": Out(8 * config.line_bytes).array(LINES_A_CYCLE),
         "out_of_range": Out(1),
+        "out_ahead": Out(1),
     }
 
 
@@ -42,7 +45,7 @@ def read_pairs(
     first: Value,
     moves_on: Value,
 ) -> Signal:
-    """Read the lines of one pass, a pair of rows at a time.
+    """Read the lines of one pass, a pair of rows at a time, up to the first beyond the memory.
 
     Parameters
     ----------
@@ -67,7 +70,7 @@ def read_pairs(
     line = Signal(LINE_BITS + 1)
     with m.If(asked):
         m.d.sync += [reading.eq(1), pair.eq(0), line.eq(first)]
-    with m.Elif(moves_on):
+    with m.Elif(moves_on & ~loader.out_of_range):
         m.d.sync += [line.eq(line + LINES_A_CYCLE), pair.eq(pair + 1)]
         with m.If(pair == pairs - 1):
             m.d.sync += reading.eq(0)
@@ -96,13 +99,19 @@ class WeightLoader(Component):
         The next pass is announced: its first wave may be asked for.
     take : In(1)
         The first wave of a pass is asked for in this cycle.
-    done : Out(1)
-        The command's last weights have been read.
+    walked : Out(1)
+        The command's last weights are being read: another command may come.
+    settled : Out(1)
+        The weights of the pass that was taken last have been read.
+    accepted : In(1)
+        The command that has been walked gives way.
     wgt : Out(WeightRead)
     load_en, load_pair, load_data : Out
         To the array.
     out_of_range : Out(1)
-        A line beyond the weight SRAM was asked for.
+        A line beyond the weight SRAM is asked for, from now on.
+    out_ahead : Out(1)
+        By the command that is there, not by the one that was accepted last.
     """
 
     def __init__(self, config: NpuConfig) -> None:
@@ -123,8 +132,11 @@ class WeightLoader(Component):
             m, self, self._config, reading=reading, asked=asked[2], first=first, moves_on=reading
         )
         # A register: the next command waits for it.
-        remaining = pair != self._config.rows // LINES_A_CYCLE - 1
-        m.d.sync += self.done.eq(~Cat(self._walking, *asked, reading & remaining).any())
+        m.d.sync += self.walked.eq(~Cat(self._walking, *asked).any())
+        with m.If(asked[2]):
+            m.d.sync += self.out_ahead.eq(1)
+        with m.Elif(self.accepted):
+            m.d.sync += self.out_ahead.eq(0)
         # The lines are on the port two cycles after the request.
         arrives = delays(m, Cat(self.wgt.req, pair), 2, name="request")
         m.d.comb += [
@@ -152,7 +164,7 @@ class WeightLoader(Component):
         rows_left = Signal(12)
         ic_end, kx_end, ky_end, oc_end = Signal(), Signal(), Signal(), Signal()
         last_tile = Signal()
-        m.d.comb += begin.eq(walking & ~self.ready & cool)
+        m.d.comb += [begin.eq(walking & ~self.ready & cool), self.settled.eq(cool)]
         m.d.sync += [
             last_tile.eq(rows_left <= conv.tile_rows),
             ic_end.eq(ic == conv.n_ic - 1),

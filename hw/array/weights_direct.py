@@ -25,15 +25,21 @@ class DirectWeightLoader(Component):
         The first wave of a pass is asked for in this cycle.
     line : In(17)
         First line of the pass's weights, in that cycle.
-    done : Out(1)
-        The weights of all passes that have begun have been read.
+    walked : Out(1)
+        Always 1: it walks no loops.
+    settled : Out(1)
+        The weights of the pass that was taken last have been read, but for two pairs.
+    accepted : In(1)
+        Not looked at.
     wgt : Out(WeightRead)
     load_en, load_pair : Out
         Always 0: rows take `load_data` as a wave reaches them.
     load_data : Out
         To the array.
     out_of_range : Out(1)
-        A line beyond the weight SRAM was asked for.
+        A line beyond the weight SRAM is asked for, from now on.
+    out_ahead : Out(1)
+        Always 0: it asks for what a pass has been taken for.
     """
 
     def __init__(self, config: NpuConfig) -> None:
@@ -58,7 +64,7 @@ class DirectWeightLoader(Component):
         asked = delays(m, self.take, 2, name="take")
         reading, second_row = Signal(), Signal()
         m.d.sync += second_row.eq(reading & ~second_row)
-        pair = read_pairs(
+        read_pairs(
             m,
             self,
             self._config,
@@ -68,7 +74,5 @@ class DirectWeightLoader(Component):
             moves_on=reading & second_row,
         )
         m.d.comb += [self.load_data[i].eq(self.wgt.data[i]) for i in range(LINES_A_CYCLE)]
-        # A register: the next command waits for it.
-        last_pair = pair == self._config.rows // LINES_A_CYCLE - 1
-        m.d.sync += self.done.eq(~Cat(*asked, reading & ~(last_pair & second_row)).any())
+        m.d.comb += [self.walked.eq(1), self.settled.eq(self.ready)]
         return m

@@ -35,7 +35,7 @@ class FrontEnd(Component):
     mem : Out(MemPort)
     commands : Out(CommandPort).array(4)
         By :class:`Engine`.
-    loaded : In(1)
+    loaded, streamed : In(1)
         See :class:`TokenGates`.
     fault : Out(FaultPort)
         FETCH_WINDOW, ILLEGAL_OPCODE or ILLEGAL_FIELD.
@@ -59,6 +59,7 @@ class FrontEnd(Component):
                 "rested": In(2, init=0b11),
                 "mem": Out(MemPort(config)),
                 "loaded": In(1),
+                "streamed": In(1),
                 "commands": Out(CommandPort()).array(ENGINES),
                 "fault": Out(FaultPort()),
                 "tag": Out(16),
@@ -81,7 +82,11 @@ class FrontEnd(Component):
         queues.add_to(m)
         connect(m, fetch.words, dispatch.words)
         connect(m, fetch.mem, flipped(self.mem))
-        m.d.comb += [queues.begun.eq(gates.begun), gates.loaded.eq(self.loaded)]
+        m.d.comb += [
+            queues.begun.eq(gates.begun),
+            gates.loaded.eq(self.loaded),
+            gates.streamed.eq(self.streamed),
+        ]
         for engine in Engine:
             connect(m, dispatch.queues[engine], queues.i[engine])
             connect(m, queues.o[engine], gates.i[engine])
@@ -102,7 +107,7 @@ class FrontEnd(Component):
             fetch.rested.eq(self.rested.bit_select(provided, 1)),
             fetch.stop.eq(dispatch.stop),
             fetch.starved.eq(dispatch.starved),
-            dispatch.idle.eq(queues.empty.all() & ~gates.loads & fetch.idle),
+            dispatch.idle.eq(queues.empty.all() & ~gates.under_way & fetch.idle),
             self.done.eq(dispatch.done),
             self.fault.valid.eq(dispatch.fault.valid | fetch.fault.valid),
             self.fault.cause.eq(dispatch.fault.cause),

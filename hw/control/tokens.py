@@ -107,6 +107,49 @@ class _LoadsUnderWay(Component):
         return m
 
 
+class _ConvUnderWay(Component):
+    """The convolution that has given way to the next one, and is not done.
+
+    Members
+    -------
+    begins : In(1)
+        One gives way; only while there is none.
+    signal : In(4), tag : In(16)
+        Of it.
+    done : In(1)
+        It is done.
+    any : Out(1)
+        There is one.
+    oldest : Out
+        Its ``signal`` and ``tag``, else those of the one that may give way next.
+    """
+
+    def __init__(self) -> None:
+        self._layout = data.StructLayout({"signal": ENGINES, "tag": 16})
+        super().__init__(
+            {
+                "begins": In(1),
+                "signal": In(ENGINES),
+                "tag": In(16),
+                "done": In(1),
+                "any": Out(1),
+                "oldest": Out(self._layout),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        kept = Signal(self._layout, reset_less=True)
+        m.d.comb += [self.oldest.signal.eq(self.signal), self.oldest.tag.eq(self.tag)]
+        with m.If(self.any):
+            m.d.comb += self.oldest.eq(kept)
+        with m.If(self.begins):
+            m.d.sync += [self.any.eq(1), kept.signal.eq(self.signal), kept.tag.eq(self.tag)]
+        with m.Elif(self.done):
+            m.d.sync += self.any.eq(0)
+        return m
+
+
 class TokenGates(Component):
     """A gate in front of each engine.
 
@@ -116,7 +159,8 @@ class TokenGates(Component):
     looked at, so an engine sees two commands that wait for nothing two cycles apart.
 
     The load engine takes a command before the one before it is done: what it is busy with is the
-    oldest one, whose tokens are given when `loaded` says that it is done.
+    oldest one, whose tokens are given when `loaded` says that it is done. So does the array, with
+    one command before it, and `streamed`.
 
     Parameters
     ----------
@@ -128,10 +172,10 @@ class TokenGates(Component):
     i : In(CommandPort).array(4)
         By :class:`Engine`. The dispatcher has checked that no command waits for its own engine.
     o : Out(CommandPort).array(4)
-    loaded : In(1)
-        The oldest load is done.
-    loads : Out(1)
-        There is a load that has begun and is not done.
+    loaded, streamed : In(1)
+        The oldest load is done; the oldest convolution.
+    under_way : Out(1)
+        There is a load that has begun and is not done, or a convolution that has given way.
     begun : Out(4)
         Engines that see a command.
     moves : Out(4)
@@ -143,11 +187,11 @@ class TokenGates(Component):
     wake : Out(4)
         Engines that may see one in the next cycle: their clock is needed then.
     wait_token : Out(4)
-        Engines with a command that waits for a token.
+        Engines with a command that waits for a token, and with none that has begun.
     overflow : Out(4)
         Engine has given one token too many.
     tags : Out(16).array(4)
-        Tag of each engine's command, of the load engine's oldest one.
+        Tag of each engine's command, its oldest one.
     """
 
     def __init__(self, *, spare: bool = True) -> None:
@@ -157,7 +201,8 @@ class TokenGates(Component):
                 "i": In(CommandPort()).array(ENGINES),
                 "o": Out(CommandPort()).array(ENGINES),
                 "loaded": In(1),
-                "loads": Out(1),
+                "streamed": In(1),
+                "under_way": Out(1),
                 "begun": Out(ENGINES),
                 "moves": Out(ENGINES),
                 "active": Out(ENGINES),
@@ -172,8 +217,13 @@ class TokenGates(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         counters: dict[tuple[Engine, Engine], _TokenCounter] = {}
-        m.submodules.under_way = self._loads = _LoadsUnderWay(spare=self._spare)
-        m.d.comb += [self._loads.done.eq(self.loaded), self.loads.eq(self._loads.any)]
+        m.submodules.loads = self._loads = _LoadsUnderWay(spare=self._spare)
+        m.submodules.conv = self._conv = _ConvUnderWay()
+        m.d.comb += [
+            self._loads.done.eq(self.loaded),
+            self._conv.done.eq(self.streamed),
+            self.under_way.eq(self._loads.any | self._conv.any),
+        ]
         self._running = [Signal(name=f"{engine.name.lower()}_running") for engine in Engine]
         self._stores = Signal()  # a store has its tokens
         for giver in Engine:
@@ -209,6 +259,15 @@ class TokenGates(Component):
                 loads.signal.eq(header.signal),
                 loads.tag.eq(header.tag),
             ]
+        elif engine is Engine.ARRAY:
+            conv = self._conv
+            complete, busy = self.streamed, running | conv.any
+            signal, tag = conv.oldest.signal, conv.oldest.tag
+            m.d.comb += [
+                conv.begins.eq(taken),
+                conv.signal.eq(header.signal),
+                conv.tag.eq(header.tag),
+            ]
         m.d.comb += [
             present.eq(
                 Cat(
@@ -225,7 +284,7 @@ class TokenGates(Component):
             self.begun[engine].eq(running),
             self.busy[engine].eq(busy),
             self.wake[engine].eq(running | (source.valid & present)),
-            self.wait_token[engine].eq(source.valid & ~running & ~present),
+            self.wait_token[engine].eq(source.valid & ~busy & ~present),
             self.overflow[engine].eq(Cat(counter.overflow for counter in outputs.values()).any()),
             self.tags[engine].eq(tag),
         ]

@@ -261,6 +261,7 @@ class _Simulation:
         # Of the commands of these engines: when they end, and where they stand in the program.
         self.ends: dict[Engine, list[int]] = {Engine.ARRAY: [], Engine.VECTOR: []}
         self.places: dict[Engine, list[int]] = {}
+        self.streamed = 0
         self.halves: deque[int] = deque([0] * ACC_HALVES)
         self.times: list[CommandTimes] = []
         self.fetched = 0
@@ -291,8 +292,9 @@ class _Simulation:
             if isinstance(command, Conv):
                 self.convs.append((index, start, command))
                 if command.hold:
-                    cycles = ARRAY_SETUP_CYCLES + sum(conv_tile_cycles(command, self.config))
-                    self._complete(index, command, start, start + cycles)
+                    first = max(start + ARRAY_SETUP_CYCLES, self.streamed)
+                    cycles = sum(conv_tile_cycles(command, self.config))
+                    self._streamed(index, command, start, first + cycles)
                 continue
             if isinstance(command, Vector) and command.reads_acc:
                 self._requantise(index, command, start)
@@ -424,6 +426,11 @@ class _Simulation:
                 ready = max(ready, self.tokens[other, engine].popleft() + TOKEN_CYCLES)
         return ready
 
+    def _streamed(self, index: int, conv: Conv, start: int, end: int) -> None:
+        last = max(conv_tile_positions(conv)[-1], self.config.min_pass_cycles)
+        self._finish(index, conv, start, end + 3, free=end - last + 2)
+        self.streamed = end
+
     def _complete(self, index: int, command: Command, start: int, end: int) -> None:
         gap = NEXT_COMMAND_CYCLES if command.engine is Engine.ARRAY else 0
         self._finish(index, command, start, end, free=end)
@@ -465,7 +472,7 @@ class _Simulation:
         """Let the array fill halves and the vector engine empty them, tile by tile."""
         conv_index, conv_start, conv = self.convs[-1]
         per_oc = conv_tile_cycles(conv, self.config)
-        array = conv_start + ARRAY_SETUP_CYCLES
+        array = max(conv_start + ARRAY_SETUP_CYCLES, self.streamed)
         drain = start + VECTOR_SETUP_CYCLES
         for _ in range(conv.n_oc):
             for tile, tile_cycles in enumerate(per_oc):
@@ -478,6 +485,6 @@ class _Simulation:
                 if vector.op == VectorOp.REQUANT_ADD:
                     drain += REFUSED_CYCLES * count
                 self.halves.append(max(first + 1, drain - self._early_cycles(vector, count)))
-        self._complete(conv_index, conv, conv_start, array)
+        self._streamed(conv_index, conv, conv_start, array)
         self._complete(index, vector, start, drain + REQUANT_PIPELINE_CYCLES)
         self.convs.clear()
