@@ -45,6 +45,7 @@ from celosia.sw.compiler.place.plan import MemoryPlan, plan_memory
 from celosia.sw.compiler.place.views import Sharing
 from celosia.sw.compiler.place.works import Fusion, Work, works_of
 from celosia.sw.compiler.schedule.cut import cut_steps
+from celosia.sw.compiler.schedule.overlap import LEAST_VECTORS
 from celosia.sw.compiler.schedule.prefetch import prefetch_loads
 from celosia.sw.compiler.schedule.schedule import Manner, Schedule, schedule_works
 from celosia.sw.compiler.schedule.staying import candidates_of, choices
@@ -63,6 +64,7 @@ Host = Literal["allow", "refuse"]
 CHANGES: tuple[tuple[dict[str, Any], ...], ...] = (
     tuple({"weight_chunks": count} for count in (2, 3, 4, 8, 16)),
     tuple({"overlap": way} for way in (True, False)),
+    tuple({"least": count} for count in (1, LEAST_VECTORS)),
     tuple({"postpone": way} for way in (True, False)),
     tuple({"fine": way} for way in (True, False)),
     tuple({"ramp": layers} for layers in ((0, 1), (1,), (0,), (1, 2), ())),

@@ -19,10 +19,10 @@ from celosia.hw.contract.isa import Mode
 from celosia.sw.compiler.arithmetic.whole import Range
 from celosia.sw.compiler.schedule.conv_commands import Block, ConvJob, conv_command
 
-__all__ = ["Edges", "Unit", "units_of"]
+__all__ = ["LEAST_VECTORS", "Edges", "Unit", "units_of"]
 
 LEAST_VECTORS = 12
-"""Of a tile: emptying fewer takes no longer than two more commands."""
+"""Of a tile: emptying fewer takes hardly longer than two more commands."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,18 @@ class Edges:
         With the one before it, whose output is its input.
     tail : bool
         With the one behind it.
+    least : int
+        Vectors that a tile must have for it.
     """
 
     head: bool = False
     tail: bool = False
+    least: int = LEAST_VECTORS
 
     def of_chunk(self, index: int, count: int) -> Edges:
         """Return those of one of several parts that are computed one after the other."""
-        return Edges(self.head and index == 0, self.tail and index == count - 1)
+        head, tail = self.head and index == 0, self.tail and index == count - 1
+        return replace(self, head=head, tail=tail)
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def units_of(job: ConvJob, block: Block, edges: Edges, config: NpuConfig) -> Ite
     """
     conv = block.conv
     whole: Range = (0, conv.n_ic)
-    if conv.tile_rows * conv.out_w < LEAST_VECTORS or not job.mapping.fits_command:
+    if conv.tile_rows * conv.out_w < edges.least or not job.mapping.fits_command:
         yield Unit(job, block, (whole,))
         return
     tiles, lines = job.tiles, (0, conv.out_h)

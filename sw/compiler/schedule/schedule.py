@@ -27,7 +27,7 @@ from celosia.sw.compiler.schedule.constants import ConstantPool
 from celosia.sw.compiler.schedule.conv_works import ConvWorks
 from celosia.sw.compiler.schedule.load_works import LoadWorks
 from celosia.sw.compiler.schedule.on_chip import OnChip
-from celosia.sw.compiler.schedule.overlap import Edges
+from celosia.sw.compiler.schedule.overlap import LEAST_VECTORS, Edges
 from celosia.sw.compiler.schedule.residents import Resident
 from celosia.sw.compiler.schedule.vector_works import VectorWorks
 from celosia.sw.compiler.steps import Step
@@ -80,6 +80,8 @@ class Manner:
     overlap : bool
         A convolution begins while the outputs of the one before it are still being finished; that
         takes more commands.
+    least : int
+        Vectors that a tile of the accumulator must have for its layer to overlap.
     postpone : bool
         A graph input that is loaded in another form comes in parts, to begin with the first ones.
     fine : bool
@@ -96,6 +98,7 @@ class Manner:
 
     weight_chunks: int = 2
     overlap: bool = False
+    least: int = LEAST_VECTORS
     postpone: bool = False
     fine: bool = False
     ramp: tuple[int, ...] = ()
@@ -156,11 +159,11 @@ class _Scheduler:
                 self.loads.store(work_plan.work)
             elif successor is not None and self._can_interleave(work_plan, successor):
                 head = self._can_overlap(before, work_plan)
-                self._work(work_plan, Edges(head=head), pool=successor.work)
+                self._work(work_plan, Edges(head=head, least=self.manner.least), pool=successor.work)
                 done_early.add(successor.work.index)
             else:
                 head, tail = (self._can_overlap(*pair) for pair in pairwise(around))
-                self._work(work_plan, Edges(head, tail))
+                self._work(work_plan, Edges(head, tail, self.manner.least))
         return Schedule(
             self.on_chip.steps, self.pool.data, self.convs.weight_bytes, self.chunks.setup
         )
