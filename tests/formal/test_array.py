@@ -170,7 +170,9 @@ class AccumulatorHarness(Component):
 
 
 class StreamerHarness(Component):
-    """Any passes of any command: counts the positions and outputs of each one.
+    """Any passes of any commands: counts the positions and outputs of each one.
+
+    The command may be another one as soon as a pass has been taken.
 
     Members
     -------
@@ -215,12 +217,13 @@ class StreamerHarness(Component):
             value = getattr(self, name)
             before = Signal.like(value, name=f"before_{name}")
             m.d.sync += before.eq(value)
-            m.d.comb += [dut.conv[name].eq(value), Assume(~begun | (value == before))]
+            m.d.comb += [dut.conv[name].eq(value), Assume(~self.valid | (value == before))]
         m.d.comb += [Assume(self.rows != 0), Assume(self.row_len != 0), Assume(self.stride_x != 0)]
 
         # The pass at hand and what it has yielded.
         active, first = Signal(), Signal()
         at_rows, at_take = Signal.like(self.rows), Signal()
+        at_row_len, at_extra = Signal.like(self.row_len), Signal.like(self.extra)
         outputs = Signal(CONFIG.acc_depth.bit_length() + 1)
         moved = dut.passes.valid & dut.passes.ready
         with m.If(going):
@@ -231,7 +234,10 @@ class StreamerHarness(Component):
                 first.eq(1),
                 at_rows.eq(self.rows),
                 at_take.eq(self.take),
+                at_row_len.eq(self.row_len),
+                at_extra.eq(self.extra),
             ]
+        total = Signal(5)
         # A wave is a position, one cycle later.
         wave = dut.wave
         went, swap = Signal(), Signal()
@@ -272,25 +278,25 @@ class StreamerHarness(Component):
             Cover(wave.tag.valid & (expected == 3), "four outputs"),
         ]
         if self.small:
-            self._positions(m, going, moved, at_rows)
+            m.d.comb += total.eq(at_rows * at_row_len + at_extra)
+            self._positions(m, going, moved, total)
         else:
             m.d.comb += Cover(dut.acc_overflow, "an overflow")
         return m
 
-    def _positions(self, m: Module, going: Signal, moved: Signal, rows: Signal) -> None:
-        """A pass is `rows` rows of `row_len` positions, and `extra` more."""
+    def _positions(self, m: Module, going: Signal, moved: Signal, total: Signal) -> None:
+        """A pass is `rows` rows of `row_len` positions, and `extra` more: `total`."""
         done = Signal(5)
-        total = Signal(5)
         with m.If(going):
             m.d.sync += done.eq(done + 1)
         with m.If(moved):
             m.d.sync += done.eq(0)
         ends = going & self.dut.passes.ready
         m.d.comb += [
-            total.eq(rows * self.row_len + self.extra),
             Assert(~ends | (done + 1 == total), "a pass has all of its positions"),
             Assert(~going | (done < total), "a pass has no more than its positions"),
             Cover(ends & (total == 12) & self.valid, "a long pass with a successor"),
+            Cover(ends & (total == 12) & (self.row_len == 1), "the next command is another one"),
         ]
 
 
@@ -492,6 +498,13 @@ BUGS = {
         "Streamer",
         "position_end.eq(positions_left == 2)",
         "position_end.eq(positions_left == 1)",
+        "positions",
+    ),
+    "positions of the next command": (
+        streamer,
+        "Streamer",
+        "positions_left.eq(Mux(row_end, conv.extra, conv.row_len))",
+        "positions_left.eq(Mux(row_end, self.conv.extra, self.conv.row_len))",
         "positions",
     ),
     "the last tile is full": (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from amaranth.hdl import Assert, Assume, Cat, Cover, Module, Mux, Signal
+from amaranth.hdl import Assert, Assume, Cat, Cover, Module, Mux, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In
 from celosia.hw.contract.isa import Command, Engine
@@ -57,9 +57,9 @@ class GatesHarness(Component):
     Members
     -------
     valid : In(4), ready : In(4)
-        By engine: a command is there; the engine completes it, or, the load engine, takes it.
-    loaded : In(1)
-        The oldest load is done.
+        By engine: a command is there; the engine completes it, or, load engine and array, takes it.
+    loaded, streamed : In(1)
+        The oldest load is done; the oldest convolution.
     wait, signal : In(16)
         Four bits an engine: those fields of its command.
     """
@@ -71,6 +71,7 @@ class GatesHarness(Component):
                 "valid": In(ENGINES),
                 "ready": In(ENGINES),
                 "loaded": In(1),
+                "streamed": In(1),
                 "wait": In(ENGINES * ENGINES),
                 "signal": In(ENGINES * ENGINES),
             }
@@ -88,6 +89,14 @@ class GatesHarness(Component):
         held_back = Signal(ENGINES)
         begun, taken, given = self._loads(m, dut, started, signals[Engine.LOAD])
         signals[Engine.LOAD] = given
+        before, signals[Engine.ARRAY] = self._convs(m, dut, signals[Engine.ARRAY])
+        works = {engine: dut.o[engine].valid for engine in Engine}
+        works[Engine.LOAD] = begun != 0
+        works[Engine.ARRAY] = before | dut.o[Engine.ARRAY].valid
+        ends = {Engine.LOAD: self.loaded, Engine.ARRAY: self.streamed}
+        m.d.comb += Assert(
+            dut.under_way == ((begun != 0) | before), "loads and convolutions under way are shown"
+        )
         m.d.comb += held_back[Engine.LOAD].eq(begun == tokens.MAX_LOADS)
         if self._one_transfer:
             store, stores = dut.o[Engine.STORE], Signal()
@@ -117,9 +126,7 @@ class GatesHarness(Component):
                 header.wait.eq(waits[engine]),
                 header.signal.eq(self.signal.word_select(engine, ENGINES)),
                 sink.ready.eq(self.ready[engine]),
-                completed[engine].eq(
-                    self.loaded if engine is Engine.LOAD else sink.valid & sink.ready
-                ),
+                completed[engine].eq(ends.get(engine, sink.valid & sink.ready)),
                 present.eq(
                     Cat(
                         ~waits[engine][other] | (held[other, engine] != 0)
@@ -154,8 +161,9 @@ class GatesHarness(Component):
                     source.ready == (sink.valid & sink.ready),
                     "a command ends when its engine says so",
                 ),
+                Assert(dut.busy[engine] == works[engine], "an engine's work is shown"),
                 Assert(
-                    dut.wait_token[engine] == (source.valid & ~sink.valid & ~present),
+                    dut.wait_token[engine] == (source.valid & ~works[engine] & ~present),
                     "who waits is shown",
                 ),
             ]
@@ -196,8 +204,6 @@ class GatesHarness(Component):
             Assume(~self.loaded | (taken != 0)),
             Assume(~(load.valid & self.ready[Engine.LOAD]) | since.all()),
             after.eq(Mux(self.loaded, queue >> ENGINES, queue)),
-            Assert(dut.loads == (begun != 0), "loads under way are shown"),
-            Assert(dut.busy[Engine.LOAD] == (begun != 0), "so is the engine's work"),
             Assert(begun <= tokens.MAX_LOADS, "no more loads than there is room for"),
             Cover(begun == tokens.MAX_LOADS, "as many loads as there is room for"),
         ]
@@ -211,6 +217,25 @@ class GatesHarness(Component):
             with m.If(begins & (begun - self.loaded == place)):
                 m.d.sync += queue.word_select(place, ENGINES).eq(signal)
         return begun, taken, queue[:ENGINES]
+
+    def _convs(self, m: Module, dut: Any, signal: Value) -> tuple[Signal, Signal]:
+        """Return whether a convolution was taken and is not done, the oldest one's `signal`."""
+        conv = dut.o[Engine.ARRAY]
+        before, kept = Signal(), Signal(ENGINES)
+        oldest = Signal(ENGINES)
+        takes = conv.valid & self.ready[Engine.ARRAY]
+        m.d.comb += [
+            dut.streamed.eq(self.streamed),
+            # The engine's side of the contract.
+            Assume(~self.streamed | before),
+            Assume(~takes | ~before),
+            oldest.eq(Mux(before, kept, signal)),
+            Cover(before & conv.valid, "a convolution behind another one"),
+        ]
+        m.d.sync += before.eq(takes | (before & ~self.streamed))
+        with m.If(takes):
+            m.d.sync += kept.eq(signal)
+        return before, oldest
 
 
 @pytest.mark.parametrize("bits", [3, 8])
@@ -238,6 +263,12 @@ BUGS = {
         "TokenGates",
         "counter.give.eq(complete & signal[other])",
         "counter.give.eq(passes & signal[other])",
+        "",
+    ),
+    "gives what the next convolution signals": (
+        "_ConvUnderWay",
+        "with m.If(self.any):",
+        "with m.If(self.any & ~self.done):",
         "",
     ),
 }

@@ -61,15 +61,29 @@ def simulate(
     rng: np.random.Generator,
     pause: int,
     tables: TableRows = NO_TABLES,
+    blamed: int = 0,
 ) -> tuple[list[np.ndarray], int, int]:
-    """Run commands; return the accumulator tiles, the cycles and the error cause."""
+    """Run commands; return the accumulator tiles, the cycles and the error cause.
+
+    When an error is reported, the commands before number `blamed` are done, and no other one.
+    """
     top = ArrayTop(config, tables)
     size = config.cols
     tiles: list[np.ndarray] = []
-    cycles, cause = 0, 0
+    cycles, cause, done = 0, 0, 0
+
+    async def watch(ctx: Any) -> None:
+        """Count the commands that are done, and note the first error."""
+        nonlocal cause, done
+        engine = top.engine
+        async for _, _, valid, first, ends in ctx.tick().sample(
+            engine.fault.valid, engine.fault.cause, engine.done
+        ):
+            assert not (cause and ends), "a command is done after an error"
+            cause, done = cause or (first if valid else 0), done + ends
 
     async def host(ctx: Any) -> None:
-        nonlocal cycles, cause
+        nonlocal cycles
         for line, value in enumerate(lines_of(layer.act, size)):
             ctx.set(top.act.result.req, 1)
             ctx.set(top.act.result.line, line)
@@ -82,19 +96,19 @@ def simulate(
         for command in commands:
             ctx.set(top.engine.cmd.payload, int.from_bytes(command.encode(), "little"))
             ctx.set(top.engine.cmd.valid, 1)
-            done = False
-            while not done:
+            taken = False
+            while not taken and not cause:
                 cycles += 1
                 assert cycles < 100_000, "the engine hangs"
-                done = ctx.get(top.engine.cmd.ready)
-                if ctx.get(top.engine.fault.valid):
-                    cause = ctx.get(top.engine.fault.cause)
-                    return
+                taken = ctx.get(top.engine.cmd.ready)
                 await ctx.tick()
             ctx.set(top.engine.cmd.valid, 0)
+        while done < len(commands) and not cause:
+            cycles += 1
+            assert cycles < 100_000, "the engine hangs"
+            await ctx.tick()
+        assert done == blamed if cause else done == len(commands)
         for _ in range(4 * size + 20):
-            if ctx.get(top.engine.fault.valid):
-                cause = ctx.get(top.engine.fault.cause)
             await ctx.tick()
 
     async def reader(ctx: Any) -> None:
@@ -136,6 +150,7 @@ def simulate(
 
     simulator = Simulator(top)
     simulator.add_clock(1e-6)
+    simulator.add_testbench(watch, background=True)
     simulator.add_testbench(host)
     simulator.add_testbench(reader)
     simulator.run()
@@ -412,3 +427,73 @@ def test_illegal_commands_are_reported(changes: dict[str, int], cause: ErrorCaus
     command = Conv(**{**layer.command.__dict__, "opcode": 0, "tile_rows": 4, **changes})
     _, _, got = simulate(config, [command], layer, rng, pause=0)
     assert ErrorCause(got) is cause
+
+
+@pytest.mark.parametrize(
+    ("config", "pause"), [*((config, 0) for config in CONFIGS), (CONFIGS[1], 20)]
+)
+def test_commands_follow_one_another_without_a_gap(config: NpuConfig, pause: int) -> None:
+    """The next one is walked meanwhile, and its first weights are loaded."""
+    rng = np.random.default_rng(4)
+    layer = convolution(
+        config, rng, size=(5, 6, config.rows), out_channels=2 * config.cols, kernel=(3, 3),
+        strides=(1, 1), padding=1, packed=False,
+    )  # fmt: skip
+    command = replace(layer.command, tile_rows=5)
+    tiles, one, _ = simulate(config, [command], layer, rng, pause)
+    tiles, several, cause = simulate(config, 3 * [command], layer, rng, pause)
+    assert cause == 0
+    for turn in range(3):
+        got = assemble(tiles[2 * turn : 2 * turn + 2], command, layer.expected.shape[2])
+        np.testing.assert_array_equal(got, layer.expected)
+    if pause == 0:
+        assert several - one <= 2 * layer.pass_cycles + 3, "the array stood still between commands"
+
+
+_FAULTS: list[tuple[dict[str, int], ErrorCause]] = [
+    ({"n_ic": 0}, ErrorCause.ILLEGAL_FIELD),
+    ({"wgt_addr": 2046}, ErrorCause.WGT_RANGE),
+    ({"act_addr": 8190}, ErrorCause.ACT_RANGE),
+    ({"mode": 2, "row_pitch": 64, "ky_rows": 2}, ErrorCause.BANK_CONFLICT),
+]
+
+
+@pytest.mark.parametrize(("lines", "before"), [(1, 2), (4, 1)])
+@pytest.mark.parametrize(("changes", "cause"), _FAULTS)
+def test_an_error_waits_for_the_commands_before(
+    changes: dict[str, int], cause: ErrorCause, lines: int, before: int
+) -> None:
+    config = CONFIGS[1]
+    rng = np.random.default_rng(2)
+    layer = convolution(
+        config, rng, size=(4, 4, 8), out_channels=8, kernel=(1, 1), strides=(1, 1),
+        padding="VALID", packed=False,
+    )  # fmt: skip
+    whole = replace(layer.command, tile_rows=lines, out_h=lines, hold=1)
+    wrong = replace(whole, **changes)
+    # They add to one half of the accumulator, as nobody reads it.
+    commands = [
+        replace(command, accumulate=int(turn > 0))
+        for turn, command in enumerate([*before * [whole], wrong, whole])
+    ]
+    _, _, got = simulate(config, commands, layer, rng, pause=0, blamed=before)
+    assert ErrorCause(got) is cause
+
+
+@pytest.mark.parametrize("changes", [changes for changes, _ in _FAULTS])
+def test_an_error_of_the_last_position_comes_before_those_of_the_next_command(
+    changes: dict[str, int],
+) -> None:
+    config = CONFIGS[1]
+    rng = np.random.default_rng(2)
+    layer = convolution(
+        config, rng, size=(4, 4, 8), out_channels=8, kernel=(1, 1), strides=(1, 1),
+        padding="VALID", packed=False,
+    )  # fmt: skip
+    # Four positions; the line of the last one is the first behind the memory.
+    late = replace(
+        layer.command, out_h=4, tile_rows=4, out_w=1, row_len=1, hold=1,
+        act_addr=config.act_bytes - 3 * layer.command.step_y,
+    )  # fmt: skip
+    _, _, got = simulate(config, [late, replace(late, **changes)], layer, rng, pause=0)
+    assert ErrorCause(got) is ErrorCause.ACT_RANGE

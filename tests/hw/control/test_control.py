@@ -267,7 +267,7 @@ def test_shared_queues_block_when_full(engine: Engine, shown: int) -> None:
 def test_tokens_against_a_model(one_transfer: bool) -> None:
     """Random programs: every command starts when, and only when, its tokens are there.
 
-    An engine is done with a command when it takes it, the load engine some time later.
+    An engine is done with a command when it takes it, load engine and array some time later.
     """
     rng = random.Random(11)
     dut = SingleTransferGates() if one_transfer else TokenGates()
@@ -298,6 +298,7 @@ def test_tokens_against_a_model(one_transfer: bool) -> None:
         # Loads that have begun, and how many of them were taken.
         loads: deque[int] = deque()
         taken = most = 0
+        convs: deque[int] = deque()  # taken, and not done
         while completed < total:
             for engine in Engine:
                 if shown[engine] is None and programs[engine] and rng.random() < 0.7:
@@ -307,9 +308,13 @@ def test_tokens_against_a_model(one_transfer: bool) -> None:
                     command = next(iter(KINDS[engine]))(wait=head[0], signal=head[1], tag=engine)
                     ctx.set(dut.i[engine].payload, as_int(command))
                 ctx.set(dut.i[engine].valid, head is not None)
-                ctx.set(dut.o[engine].ready, running[engine] and rng.random() < 0.4)
+                ready = running[engine] and rng.random() < 0.4
+                ctx.set(dut.o[engine].ready, ready and not (engine is Engine.ARRAY and convs))
             loaded = taken > 0 and rng.random() < 0.08
+            streamed = bool(convs) and rng.random() < 0.2
             ctx.set(dut.loaded, loaded)
+            ctx.set(dut.streamed, streamed)
+            assert bool(ctx.get(dut.under_way)) == bool(loads or convs)
             valid = [ctx.get(port.valid) for port in dut.o]
             ready = [ctx.get(port.ready) for port in dut.i]
             waiting, busy = ctx.get(dut.wait_token), ctx.get(dut.busy)
@@ -321,14 +326,19 @@ def test_tokens_against_a_model(one_transfer: bool) -> None:
             for engine in Engine:
                 head = shown[engine]
                 assert bool(valid[engine]) == running[engine]
-                expected = len(loads) > 0 if engine is Engine.LOAD else running[engine]
-                assert bool(busy >> engine & 1) == expected
+                works = len(loads) > 0 if engine is Engine.LOAD else running[engine]
+                works |= engine is Engine.ARRAY and len(convs) > 0
+                assert bool(busy >> engine & 1) == works
+                given = 0
                 if engine is Engine.LOAD and loaded:
                     taken -= 1
                     completed += 1
                     given = loads.popleft()
-                    for other in Engine:
-                        counters[engine, other] += given >> other & 1
+                elif engine is Engine.ARRAY and streamed:
+                    completed += 1
+                    given = convs.popleft()
+                for other in Engine:
+                    counters[engine, other] += given >> other & 1
                 if head is None:
                     continue
                 if running[engine]:
@@ -339,13 +349,16 @@ def test_tokens_against_a_model(one_transfer: bool) -> None:
                         if engine is Engine.LOAD:
                             taken += 1
                             continue
+                        if engine is Engine.ARRAY:
+                            convs.append(head[1])
+                            continue
                         completed += 1
                         for other in Engine:
                             counters[engine, other] += head[1] >> other & 1
                     continue
                 takes = [other for other in Engine if head[0] >> other & 1]
                 present = all(before[other, engine] for other in takes)
-                assert bool(waiting >> engine & 1) == (not present)
+                assert bool(waiting >> engine & 1) == (not present and not works)
                 other_transfer = one_transfer and any(one is not engine for one in transfers)
                 if one_transfer and engine is Engine.LOAD:
                     # A store that has its tokens goes first.
@@ -402,6 +415,9 @@ def test_token_overflow() -> None:
 
 # Fetch, dispatcher, queues and gates
 
+AHEAD = {Engine.LOAD: "loaded", Engine.ARRAY: "streamed"}
+"""Engines that take the next command before they are done with one; who says that they are."""
+
 
 class Rig:
     """The front end on the arbiter, with a program in memory."""
@@ -421,7 +437,7 @@ class Rig:
         self.memory.data[BASE:] = program
         self.received: dict[Engine, list[int]] = {engine: [] for engine in Engine}
         self.order: list[Engine] = []
-        self.loads_taken = 0
+        self.taken = dict.fromkeys(AHEAD, 0)
         self.rng = random.Random(9)
 
     def engine(self, engine: Engine, longest: int) -> Any:
@@ -433,6 +449,8 @@ class Rig:
                 _, _, valid, payload = await ctx.tick().sample(port.valid, port.payload)
                 if not valid:
                     continue
+                while engine is Engine.ARRAY and self.taken[engine]:
+                    await ctx.tick()
                 for _ in range(self.rng.randint(0, longest)):
                     _, _, valid, again = await ctx.tick().sample(port.valid, port.payload)
                     assert valid
@@ -441,31 +459,33 @@ class Rig:
                 await ctx.tick()
                 ctx.set(port.ready, 0)
                 self.received[engine].append(payload)
-                if engine is Engine.LOAD:
-                    self.loads_taken += 1
+                if engine in AHEAD:
+                    self.taken[engine] += 1
                 else:
                     self.order.append(engine)
 
         return process
 
-    def loads(self, longest: int) -> Any:
-        """Return a process that is done with loads some time after they were taken."""
+    def ends(self, engine: Engine, longest: int) -> Any:
+        """Return a process that is done with commands some time after they were taken."""
+        done = getattr(self.front, AHEAD[engine])
 
         async def process(ctx: Any) -> None:
             while True:
                 for _ in range(1 + self.rng.randint(0, longest)):
                     await ctx.tick()
-                if self.loads_taken:
-                    ctx.set(self.front.loaded, 1)
+                if self.taken[engine]:
+                    ctx.set(done, 1)
                     await ctx.tick()
-                    ctx.set(self.front.loaded, 0)
-                    self.loads_taken -= 1
-                    self.order.append(Engine.LOAD)
+                    ctx.set(done, 0)
+                    self.taken[engine] -= 1
+                    self.order.append(engine)
 
         return process
 
     def simulate(self, bench: Any, *, longest: int = 30, **options: Any) -> int:
-        engines = [*(self.engine(engine, longest) for engine in Engine), self.loads(longest)]
+        engines = [self.engine(engine, longest) for engine in Engine]
+        engines += [self.ends(engine, longest) for engine in AHEAD]
         cycles: int = simulate(
             self.module, bench, processes=[self.memory.process, *engines], **options
         )
