@@ -39,7 +39,7 @@ class Rig:
         self.halt = Pins(dut, "", ("halt",))
         self.halt.set("halt", 0)
         self.act: list[int] = []
-        self.command = CommandDriver(cycles, dut, "cmd", seed=rng.getrandbits(32))
+        self.command = CommandDriver(cycles, dut, "cmd", seed=rng.getrandbits(32), done="done")
         self.fault = FaultMonitor(cycles, dut, "fault")
         self.acc = AccReader(
             cycles, dut, "acc", seed=rng.getrandbits(32), max_pause=30, gap=rng.choice((0, 0.3))
@@ -245,11 +245,17 @@ async def faults_and_what_follows_a_reset(dut: Any) -> None:
         faulty.append((two_in_a_bank, ErrorCause.BANK_CONFLICT))
     rig.random.shuffle(faulty)
     for changes, cause in faulty:
+        # What is wrong waits for what comes before it, and nothing behind it is done.
+        done, before = rig.command.completed, rig.random.randint(0, 2)
+        for turn in range(before):
+            sum_of_one = {"tile_rows": 4, "hold": 1, "accumulate": int(turn > 0)}
+            rig.command.push(dataclasses.replace(layer.command, **sum_of_one).encode())
         rig.command.push(dataclasses.replace(layer.command, **{"tile_rows": 4, **changes}).encode())
         await rig.cycles.until(lambda: rig.fault.seen is not None)
         await rig.cycles.wait(rig.random.randint(0, 30))
         assert rig.fault.seen is not None
         assert rig.fault.seen[0] == cause, changes
+        assert rig.command.completed == done + before, changes
         rig.halt.set("halt", 1)
         rig.command.drop()
         await rig.cycles.wait(2)

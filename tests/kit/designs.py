@@ -188,6 +188,7 @@ class ArrayTop(Component):
             {
                 "halt": In(1),
                 "cmd": In(CommandPort()),
+                "done": Out(1),
                 "fault": Out(FaultPort()),
                 "acc": In(AccRead(config)),
                 "result": In(LineWrite(config)),
@@ -214,6 +215,7 @@ class ArrayTop(Component):
             connect(m, flipped(outer), inner)
         read_by_line(m, self.vector, act.vector)
         connect(m, engine.fault, flipped(self.fault))
+        m.d.comb += self.done.eq(engine.done)
         return m
 
 
