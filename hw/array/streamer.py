@@ -44,7 +44,7 @@ def wave_layout(config: NpuConfig) -> data.StructLayout:
 
 
 KEPT = (
-    *("mode", "row_pitch", "row_bytes", "in_h", "out_w", "row_len", "extra"),
+    *("mode", "row_pitch", "row_bytes", "out_w", "row_len", "extra"),
     *("step_x", "step_y", "step_kx", "stride_x", "stride_y", "ky_rows", "zero_point"),
 )
 """Fields of a Conv that its positions depend on, behind its passes."""
@@ -110,6 +110,7 @@ class Streamer(Component):
         active, begin, in_extra = Signal(), Signal(), Signal()
         begin_takes = Signal()  # the next position begins a pass that needs a half
         row_addr, first_x = Signal(ADDR_BITS), Signal(signed(X_BITS))
+        rows_below = Signal(signed(Y_BITS + 1))  # from the current row on
         # What is left of the row and of the pass, this position included; whether it is the last
         # one comes from a register, as `go` and all that hangs on it wait for it.
         positions_left, rows_left = Signal(12), Signal(12)
@@ -174,6 +175,7 @@ class Streamer(Component):
                     at.addr.eq(row_addr + conv.step_y),
                     at.x.eq(first_x),
                     at.y.eq(at.y + conv.stride_y),
+                    rows_below.eq(rows_below - conv.stride_y),
                     phase.eq(0),
                     in_phase.eq(1),
                     outputs_left.eq(conv.out_w),
@@ -195,6 +197,7 @@ class Streamer(Component):
                 at.eq(self.passes.payload),
                 row_addr.eq(self.passes.payload.addr),
                 first_x.eq(self.passes.payload.x),
+                rows_below.eq(self.conv.in_h - self.passes.payload.y),
                 active.eq(1),
                 begin.eq(1),
                 begin_takes.eq(self.passes.payload.take),
@@ -212,7 +215,7 @@ class Streamer(Component):
                 in_row.eq(1),
                 index.eq(0),
             ]
-        self._elaborate_wave(m, conv, at, go, begin, pass_end, output, index, half)
+        self._elaborate_wave(m, conv, at, rows_below, go, begin, pass_end, output, index, half)
         # Padding is put in three cycles after a wave; passes are as many cycles apart at least.
         taken = delays(m, self.passes.valid & self.passes.ready, 4, name="pass_taken")
         with m.If(taken[-1]):
@@ -224,6 +227,7 @@ class Streamer(Component):
         m: Module,
         conv: data.View,
         at: data.View,
+        rows_below: Signal,
         go: Signal,
         begin: Signal,
         pass_end: Signal,
@@ -267,8 +271,6 @@ class Streamer(Component):
         ]
         # Row y + s exists: at least -s, and more than s rows from the last one's end. A pass of
         # mode ROWS is fed from as many rows as it goes on by.
-        rows_below = Signal(signed(Y_BITS + 1))
-        m.d.comb += rows_below.eq(conv.in_h - at.y)
         inside = []
         for s in range(SEGMENTS):
             row_exists = Signal(name=f"inside_{s}")
