@@ -20,7 +20,6 @@ from celosia.hw.array.grid import (
     SystolicArray,
     WiredProducts,
 )
-from celosia.hw.array.passes import LinePassWalker, PassWalker
 from celosia.hw.array.products import NO_TABLES, TableRows
 from celosia.hw.array.weights import WeightLoader
 from celosia.hw.array.weights_direct import DirectWeightLoader
@@ -66,7 +65,6 @@ __all__ = [
     "line_memory",
     "loop_counter",
     "param_loader",
-    "pass_walker",
     "pipeline",
     "second_walker",
     "shell_registers",
@@ -177,11 +175,6 @@ def line_memory(config: NpuConfig, *, lines: int, reader: str) -> LineMemory:
 
 
 # The array.
-
-
-def pass_walker(config: NpuConfig) -> PassWalker:
-    """Return what walks the passes of a `Conv`, for the machine's weight loader."""
-    return _choose(config, Part.DIRECT_WEIGHTS, LinePassWalker, PassWalker)(config)
 
 
 def weight_loader(config: NpuConfig) -> WeightLoader | DirectWeightLoader:

@@ -7,6 +7,7 @@ from amaranth.lib.data import View
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from celosia.hw import parts
 from celosia.hw.array.feed import Feed
+from celosia.hw.array.passes import PassWalker
 from celosia.hw.array.products import NO_TABLES, TableRows
 from celosia.hw.array.streamer import Streamer
 from celosia.hw.array.weights import WeightLoader
@@ -82,7 +83,7 @@ class ArrayEngine(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        m.submodules.walker = walker = parts.pass_walker(config)
+        m.submodules.walker = walker = PassWalker(config)
         m.submodules.streamer = streamer = Streamer(config)
         m.submodules.weights = weights = parts.weight_loader(config)
         m.submodules.grid = grid = parts.systolic_array(config, self._tables)
@@ -95,7 +96,6 @@ class ArrayEngine(Component):
 
         conv = View(command_layout(Conv), self.cmd.payload)
         started, start, walked = Signal(), Signal(), Signal()
-        start_d1 = Signal()
         # A command has given way to the next, and is not done; its last position was streamed.
         previous, streamed = Signal(), Signal()
         illegal = Signal()
@@ -106,13 +106,15 @@ class ArrayEngine(Component):
             walker.conv.eq(conv),
             streamer.conv.eq(conv),
             streamer.passes.valid.eq(walker.passes.valid & ~illegal),
+            streamer.announced.eq(weights.announced),
             streamer.passes.payload.eq(walker.passes.payload),
             walker.passes.ready.eq(streamer.passes.ready & ~illegal),
             walker.start.eq(start),
             streamer.weights_ready.eq(weights.ready),
             streamer.acc_free.eq(accumulator.free),
-            weights.conv.eq(conv),
-            weights.start.eq(start_d1),
+            weights.offered.eq(streamer.passes.valid),
+            weights.offered_line.eq(walker.passes.payload.line),
+            weights.moves.eq(walker.passes.valid & walker.passes.ready),
             weights.line.eq(streamer.line),
             weights.take.eq(streamer.take_weights),
             weights.accepted.eq(self.cmd.ready),
@@ -129,7 +131,6 @@ class ArrayEngine(Component):
             accumulator.tag.eq(feed.tag),
             accumulator.sums.eq(grid.sums),
         ]
-        m.d.sync += start_d1.eq(start)
 
         # Looked at once a command, and one cycle late, so that it is on the way to nothing: it is
         # known before the command's first pass is there.

@@ -12,7 +12,7 @@ from celosia.hw.contract.isa import Conv, Mode
 from celosia.hw.control.decode import command_layout
 from celosia.hw.memory.ports import ADDR_BITS, LINE_BITS
 
-__all__ = ["LinePassWalker", "PassWalker", "X_BITS", "Y_BITS", "pass_layout"]
+__all__ = ["PassWalker", "X_BITS", "Y_BITS", "pass_layout"]
 
 X_BITS = 21
 Y_BITS = 14
@@ -27,7 +27,7 @@ def pass_layout(config: NpuConfig) -> data.StructLayout:
             "y": signed(Y_BITS),  # its input row
             "own": unsigned(config.rows.bit_length()),  # bytes of a window that are of its row
             "rows": unsigned(12),  # output rows
-            "line": unsigned(LINE_BITS + 1),  # first line of its weights; see LinePassWalker
+            "line": unsigned(LINE_BITS + 1),  # first line of its weights
             "overwrite": unsigned(1),  # write the accumulator instead of adding
             "take": unsigned(1),  # a free accumulator half is needed
             "give": unsigned(1),  # hand the half over afterwards
@@ -238,13 +238,6 @@ class PassWalker(Component):
                     ]
                     m.next = "ENTER_TILE"
         return m
-
-    def _count_lines(self, m: Module, taken: Value, next_tile: Value, next_oc: Value) -> None:
-        """Leave `line` alone: the weight loader walks the same loops ahead of the passes."""
-
-
-class LinePassWalker(PassWalker):
-    """Says with each pass where its weights begin, for a loader without loops of its own."""
 
     def _count_lines(self, m: Module, taken: Value, next_tile: Value, next_oc: Value) -> None:
         """Say where the weights of a pass begin: those of one oc are read again for each tile."""

@@ -61,6 +61,8 @@ class Streamer(Component):
     conv : In(command_layout(Conv))
         The command that `passes` are of; there two cycles before its first one.
     passes : In(stream of pass_layout)
+    announced : In(1)
+        The weights of the pass that is offered are on their way: it is not taken before.
     weights_ready : In(1)
         The weights of the pass at hand are on their way.
     acc_free : In(1)
@@ -86,6 +88,7 @@ class Streamer(Component):
             {
                 "conv": In(command_layout(Conv)),
                 "passes": In(stream.Signature(pass_layout(config))),
+                "announced": In(1),
                 "weights_ready": In(1),
                 "acc_free": In(1),
                 "take_weights": Out(1),
@@ -137,13 +140,15 @@ class Streamer(Component):
         m.d.comb += [
             go.eq(active & (self.weights_ready | ~begin) & (self.acc_free | ~begin_takes)),
             self.busy.eq(go),
-            self.wait_weights.eq(active & begin & ~self.weights_ready),
+            self.wait_weights.eq(
+                Mux(active, begin & ~self.weights_ready, self.passes.valid & ~self.announced)
+            ),
             self.wait_acc.eq(active & begin & self.weights_ready & ~go),
             self.take_weights.eq(go & begin),
             self.line.eq(at.line),
             self.take_acc.eq(go & begin_takes),
             output.eq(in_phase & in_row & ~in_extra),
-            self.passes.ready.eq(~active | (go & pass_end)),
+            self.passes.ready.eq(self.announced & (~active | (go & pass_end))),
             self.last.eq(go & pass_end & at.last),
             self.acc_overflow.eq(go & output & index[-1]),
         ]
@@ -204,9 +209,7 @@ class Streamer(Component):
                 in_extra.eq(0),
                 positions_left.eq(self.conv.row_len),
                 position_end.eq(next_one_position),
-                pass_end.eq(
-                    next_one_position & (self.passes.payload.rows == 1) & ~next_has_extra
-                ),
+                pass_end.eq(next_one_position & (self.passes.payload.rows == 1) & ~next_has_extra),
                 rows_left.eq(self.passes.payload.rows),
                 row_end.eq(self.passes.payload.rows == 1),
                 phase.eq(0),
@@ -296,9 +299,7 @@ class Streamer(Component):
         for s, read in enumerate(reads):
             m.d.sync += wave.bank[s].eq(Mux(go & read, bank_of(addrs[s][offset_bits:]), 0))
 
-    def _elaborate_below(
-        self, m: Module, conv: data.View, at: data.View, to_end: Signal
-    ) -> None:
+    def _elaborate_below(self, m: Module, conv: data.View, at: data.View, to_end: Signal) -> None:
         """Register which bytes of a window are inside the row below."""
         wave = self.wave
         line_bytes = self._config.line_bytes

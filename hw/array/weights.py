@@ -7,8 +7,6 @@ from typing import Any
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.contract.config import NpuConfig
-from celosia.hw.contract.isa import Conv
-from celosia.hw.control.decode import command_layout
 from celosia.hw.fabric.delay import delays
 from celosia.hw.memory.ports import LINE_BITS, LINES_A_CYCLE, WeightRead
 
@@ -18,8 +16,10 @@ __all__ = ["WeightLoader", "loader_members", "read_pairs"]
 def loader_members(config: NpuConfig) -> dict[str, Any]:
     """Return the members of a weight loader, of either kind."""
     return {
-        "conv": In(command_layout(Conv)),
-        "start": In(1),
+        "offered": In(1),
+        "offered_line": In(LINE_BITS + 1),
+        "announced": Out(1),
+        "moves": In(1),
         "line": In(LINE_BITS + 1),
         "ready": Out(1),
         "take": In(1),
@@ -85,22 +85,24 @@ def read_pairs(
 class WeightLoader(Component):
     """Loads `rows` lines a pass, in the order in which the passes stream.
 
-    The tiles of one oc read the same weights again. Two rows of shadow weights are written 3
-    cycles after their lines were asked for.
+    Two rows of shadow weights are written 3 cycles after their lines were asked for.
 
     Members
     -------
-    conv : In(command_layout(Conv))
-    start : In(1)
-        Second cycle of a command: the first pass is two more away.
+    offered : In(1), offered_line : In(17)
+        There is a pass that has not been taken; the first line of its weights.
+    announced : Out(1)
+        That pass may be taken: its weights are on their way.
+    moves : In(1)
+        It is taken in this cycle.
     line : In(17)
-        Not looked at: it counts lines itself, ahead of the passes.
+        Not looked at: of the pass at hand.
     ready : Out(1)
-        The next pass is announced: its first wave may be asked for.
+        The first wave of the pass that was announced may be asked for.
     take : In(1)
         The first wave of a pass is asked for in this cycle.
     walked : Out(1)
-        The command's last weights are being read: another command may come.
+        The weights of all passes that were announced are being read, or have been.
     settled : Out(1)
         The weights of the pass that was taken last have been read.
     accepted : In(1)
@@ -120,19 +122,16 @@ class WeightLoader(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        lines_taken = Signal(LINE_BITS + 1)
-        begin = Signal()
-        self._elaborate_passes(m, begin, lines_taken)
-
+        begin = self._announce(m)
         reading = Signal()
         # Two cycles after a pass is announced its lines are read, a pair a cycle.
-        stages = delays(m, Cat(begin, lines_taken), 2, name="begin")
+        stages = delays(m, Cat(begin, self.offered_line), 2, name="begin")
         asked, first = [begin, stages[1][0], stages[2][0]], stages[2][1:]
         pair = read_pairs(
             m, self, self._config, reading=reading, asked=asked[2], first=first, moves_on=reading
         )
         # A register: the next command waits for it.
-        m.d.sync += self.walked.eq(~Cat(self._walking, *asked).any())
+        m.d.sync += self.walked.eq(~Cat(asked).any())
         with m.If(asked[2]):
             m.d.sync += self.out_ahead.eq(1)
         with m.Elif(self.accepted):
@@ -145,71 +144,30 @@ class WeightLoader(Component):
         ]
         return m
 
-    def _elaborate_passes(self, m: Module, begin: Signal, line: Signal) -> None:
-        """Announce pass after pass: `begin` for one cycle, with its first `line`.
+    def _announce(self, m: Module) -> Signal:
+        """Announce the pass that is offered, in the cycle returned, once.
 
         The shadow rows fill twice as fast as the wave that empties them runs down; the last pair
         must not be overtaken. So passes are rows / 2 + 1 cycles apart at least, and the four that
         the accumulator needs.
         """
-        conv = self.conv
         apart_cycles = self._config.min_pass_cycles
         cooldown = Signal(range(apart_cycles))
         cool = Signal(init=1)  # it is over
-        self._walking = walking = Signal()
-        oc_line = Signal(LINE_BITS + 1)
-        # Loops as in PassWalker. Where a loop ends is compared while the pass before is announced,
-        # which is three cycles earlier at least.
-        ic, kx, ky, oc = Signal(12), Signal(8), Signal(8), Signal(12)
-        rows_left = Signal(12)
-        ic_end, kx_end, ky_end, oc_end = Signal(), Signal(), Signal(), Signal()
-        last_tile = Signal()
-        m.d.comb += [begin.eq(walking & ~self.ready & cool), self.settled.eq(cool)]
-        m.d.sync += [
-            last_tile.eq(rows_left <= conv.tile_rows),
-            ic_end.eq(ic == conv.n_ic - 1),
-            kx_end.eq(kx == conv.n_kx - 1),
-            ky_end.eq(ky == conv.n_ky - 1),
-            oc_end.eq(oc == conv.n_oc - 1),
+        begin, announced = Signal(), Signal()
+        m.d.comb += [
+            begin.eq(self.offered & ~announced & ~self.ready & cool),
+            self.announced.eq(announced | begin),
+            self.settled.eq(cool),
         ]
         with m.If(self.take):
             m.d.sync += [self.ready.eq(0), cooldown.eq(apart_cycles - 2), cool.eq(0)]
         with m.Elif(~cool):
             m.d.sync += [cooldown.eq(cooldown - 1), cool.eq(cooldown == 1)]
-        with m.If(self.start):
-            m.d.sync += [
-                walking.eq(1),
-                line.eq(conv.wgt_addr),
-                oc_line.eq(conv.wgt_addr),
-                rows_left.eq(conv.out_h),
-                ic.eq(0),
-                kx.eq(0),
-                ky.eq(0),
-                oc.eq(0),
-                # The first pass may be announced in the next cycle.
-                last_tile.eq(conv.out_h <= conv.tile_rows),
-                ic_end.eq(conv.n_ic == 1),
-                kx_end.eq(conv.n_kx == 1),
-                ky_end.eq(conv.n_ky == 1),
-                oc_end.eq(conv.n_oc == 1),
-            ]
+        with m.If(begin):
+            m.d.sync += self.ready.eq(1)
+        with m.If(self.moves):
+            m.d.sync += announced.eq(0)
         with m.Elif(begin):
-            m.d.sync += [self.ready.eq(1), line.eq(line + self._config.rows)]
-            with m.If(~ic_end):
-                m.d.sync += ic.eq(ic + 1)
-            with m.Elif(~kx_end):
-                m.d.sync += [ic.eq(0), kx.eq(kx + 1)]
-            with m.Elif(~ky_end):
-                m.d.sync += [ic.eq(0), kx.eq(0), ky.eq(ky + 1)]
-            with m.Else():
-                m.d.sync += [ic.eq(0), kx.eq(0), ky.eq(0)]
-                with m.If(~last_tile):
-                    m.d.sync += [rows_left.eq(rows_left - conv.tile_rows), line.eq(oc_line)]
-                with m.Elif(~oc_end):
-                    m.d.sync += [
-                        rows_left.eq(conv.out_h),
-                        oc.eq(oc + 1),
-                        oc_line.eq(line + self._config.rows),
-                    ]
-                with m.Else():
-                    m.d.sync += walking.eq(0)
+            m.d.sync += announced.eq(1)
+        return begin

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib.wiring import Component, Out
 from celosia.hw.array.weights import loader_members, read_pairs
 from celosia.hw.contract.config import NpuConfig
@@ -17,8 +17,10 @@ class DirectWeightLoader(Component):
 
     Members
     -------
-    conv : In(command_layout(Conv)), start : In(1)
-        Not looked at: it waits for a pass and its line.
+    offered : In(1), offered_line : In(17), moves : In(1)
+        Not looked at: it waits for a pass that has begun.
+    announced : Out(1)
+        Always 1.
     ready : Out(1)
         The next pass may begin: the last row of the one before has its weights by then.
     take : In(1)
@@ -74,5 +76,5 @@ class DirectWeightLoader(Component):
             moves_on=reading & second_row,
         )
         m.d.comb += [self.load_data[i].eq(self.wgt.data[i]) for i in range(LINES_A_CYCLE)]
-        m.d.comb += [self.walked.eq(1), self.settled.eq(self.ready)]
+        m.d.comb += [self.announced.eq(1), self.walked.eq(1), self.settled.eq(self.ready)]
         return m

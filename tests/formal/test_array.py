@@ -191,7 +191,8 @@ class StreamerHarness(Component):
             widths = {"row_len": 2, "extra": 2, "out_w": 2, "stride_x": 2}
             rows_bits = 2
         self.names = tuple(widths)
-        flags = ("valid", "overwrite", "take", "give", "last", "weights_ready", "acc_free")
+        flags = ("valid", "overwrite", "take", "give", "last")
+        flags = (*flags, "announced", "weights_ready", "acc_free")
         super().__init__(
             {name: In(bits) for name, bits in widths.items()}
             | {name: In(1) for name in flags}
@@ -206,6 +207,7 @@ class StreamerHarness(Component):
         m.d.comb += [
             # The command is there before its first pass.
             dut.passes.valid.eq(self.valid & begun),
+            dut.announced.eq(self.announced),
             dut.weights_ready.eq(self.weights_ready),
             dut.acc_free.eq(self.acc_free),
             going.eq(dut.busy),
@@ -251,6 +253,7 @@ class StreamerHarness(Component):
             Assert(wave.valid == went, "a position is a wave"),
             Assert(wave.swap == swap, "the first wave of a pass swaps the weights"),
             Assert(~wave.tag.valid | wave.valid, "an output belongs to a wave"),
+            Assert(~moved | self.announced, "a pass is taken when its weights are on their way"),
             Assert(dut.busy + dut.wait_weights + dut.wait_acc <= 1, "busy, or one reason to wait"),
             Assert(
                 ~active | ~first | going | dut.wait_weights | dut.wait_acc, "a wait has a reason"
