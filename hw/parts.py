@@ -24,7 +24,7 @@ from celosia.hw.array.passes import LinePassWalker, PassWalker
 from celosia.hw.array.products import NO_TABLES, TableRows
 from celosia.hw.array.weights import WeightLoader
 from celosia.hw.array.weights_direct import DirectWeightLoader
-from celosia.hw.bus.arbiter import BusArbiter, SmallBusArbiter
+from celosia.hw.bus.arbiter import BusArbiter, PlainBusArbiter, SmallBusArbiter
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import VectorOp
 from celosia.hw.contract.needed import operation_of
@@ -156,7 +156,8 @@ def shell_registers(config: NpuConfig) -> ShellRegisters:
 
 def bus_arbiter(config: NpuConfig, *, ports: int) -> BusArbiter:
     """Return what so many users share the bus by."""
-    return _choose(config, Part.SINGLE_BUFFERS, SmallBusArbiter, BusArbiter)(config, ports=ports)
+    small = _choose(config, Part.PLAIN_STAGES, PlainBusArbiter, SmallBusArbiter)
+    return _choose(config, Part.SINGLE_BUFFERS, small, BusArbiter)(config, ports=ports)
 
 
 def transfers(config: NpuConfig) -> Transfers:
