@@ -53,15 +53,13 @@ class BusAccess(Component):
         strobe = Signal()
         ticked = Signal()
         stall, ack, err = Signal(), Signal(), Signal()
-        # It comes out of a block memory late in its cycle, and has a long way to the other one.
-        data = Signal(32, reset_less=True)
         for bus, chosen in ((csr, self.registers), (mem, ~self.registers)):
             m.d.comb += [
                 bus.cyc.eq(self.busy & ~self.done & chosen),
                 bus.stb.eq(strobe & ~self.done & chosen),
                 bus.we.eq(self.write),
                 bus.adr.eq(self.address[2:]),
-                bus.dat_w.eq(data),
+                bus.dat_w.eq(self.data),
                 bus.sel.eq(self.sel),
             ]
         m.d.comb += [
@@ -78,7 +76,6 @@ class BusAccess(Component):
                 self.done.eq(self.start & nowhere),
                 strobe.eq(1),
                 ticked.eq(0),
-                data.eq(self.data),
             ]
         with m.Elif(self.done):
             m.d.sync += [self.busy.eq(0), self.done.eq(0)]
