@@ -23,9 +23,9 @@ from celosia.hw.array.grid import (
 from celosia.hw.array.products import NO_TABLES, TableRows
 from celosia.hw.array.weights import WeightLoader
 from celosia.hw.array.weights_direct import DirectWeightLoader
-from celosia.hw.bus.arbiter import BusArbiter, SmallBusArbiter
+from celosia.hw.bus.arbiter import BusArbiter, PlainBusArbiter, SmallBusArbiter
 from celosia.hw.contract.config import NpuConfig
-from celosia.hw.contract.isa import VectorOp
+from celosia.hw.contract.isa import Engine, VectorOp
 from celosia.hw.contract.needed import operation_of
 from celosia.hw.contract.operations import Operation
 from celosia.hw.contract.parts import Part
@@ -125,7 +125,12 @@ def command_fetch(config: NpuConfig) -> CommandFetch:
 
 def command_queues(config: NpuConfig) -> SharedQueues | SeparateQueues:
     """Return the queues of the four engines."""
-    return _choose(config, Part.SHARED_QUEUES, SharedQueues, SeparateQueues)(config)
+    if Part.SHARED_QUEUES in config.parts:
+        return SharedQueues(config)
+    # Of stores there are few, and where one transfer runs at a time nothing waits for the next.
+    return SeparateQueues(
+        config, direct=_choose(config, Part.SINGLE_TRANSFERS, (Engine.LOAD, Engine.STORE), ())
+    )
 
 
 def token_gates(config: NpuConfig) -> TokenGates:
@@ -154,7 +159,8 @@ def shell_registers(config: NpuConfig) -> ShellRegisters:
 
 def bus_arbiter(config: NpuConfig, *, ports: int) -> BusArbiter:
     """Return what so many users share the bus by."""
-    return _choose(config, Part.SINGLE_BUFFERS, SmallBusArbiter, BusArbiter)(config, ports=ports)
+    small = _choose(config, Part.PLAIN_STAGES, PlainBusArbiter, SmallBusArbiter)
+    return _choose(config, Part.SINGLE_BUFFERS, small, BusArbiter)(config, ports=ports)
 
 
 def transfers(config: NpuConfig) -> Transfers:

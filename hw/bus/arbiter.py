@@ -16,7 +16,7 @@ from celosia.hw.contract.regs import ErrorCause
 from celosia.hw.fabric.buffer import StreamBuffer, StreamQueue
 from celosia.hw.fabric.ports import FaultPort
 
-__all__ = ["BusArbiter", "SmallBusArbiter"]
+__all__ = ["BusArbiter", "PlainBusArbiter", "SmallBusArbiter"]
 
 
 class _Grant(Component):
@@ -256,7 +256,9 @@ class BusArbiter(Component):
     """
 
     SPARE = True
-    """Buffers have two entries."""
+    """The buffer of owners has two entries."""
+    PORT_SPARE = True
+    """So have those of the ports."""
     OWNERS = 2
     """Length of the queue of owners, in words that may be in flight."""
 
@@ -321,7 +323,7 @@ class BusArbiter(Component):
         for index in range(self._ports):
             request = self.ports[index].request
             # Ports are far from one another; whose turn it is depends on nothing that is.
-            m.submodules[f"request_{index}"] = held = StreamBuffer(layout, spare=self.SPARE)
+            m.submodules[f"request_{index}"] = held = StreamBuffer(layout, spare=self.PORT_SPARE)
             m.d.comb += [
                 held.i.valid.eq(request.valid),
                 held.i.payload.eq(request.payload),
@@ -384,7 +386,11 @@ class BusArbiter(Component):
 
 
 class SmallBusArbiter(BusArbiter):
-    """The same with buffers of one entry, and no more owners than words in flight."""
+    """The same with no more owners than words in flight, and a buffer of one entry for them.
+
+    Ports still do not wait for the bus within a cycle: the memory's clock has a way of its own to
+    stall it, and from there it is far to the engines.
+    """
 
     SPARE = False
     OWNERS = 1
@@ -392,3 +398,9 @@ class SmallBusArbiter(BusArbiter):
     def _room(self, owners: StreamQueue) -> Value:
         room: Value = owners.i.ready
         return room
+
+
+class PlainBusArbiter(SmallBusArbiter):
+    """The same with buffers of one entry for the ports, too."""
+
+    PORT_SPARE = False

@@ -43,10 +43,11 @@ class Part(Enum):
 
     SINGLE_TRANSFERS = Variant(
         does="One DMA engine executes loads and stores, one command at a time; the token gates let"
-        " one of both pass.",
-        saves="The registers, adders and queues of a second DMA engine, and a port of the bus"
-        " arbiter.",
-        costs="A load and a store never overlap.",
+        " one of both pass. Their commands are put together in the registers that show them.",
+        saves="The registers, adders and queues of a second DMA engine, a port of the bus arbiter,"
+        " and a second set of registers for commands of both kinds.",
+        costs="A load and a store never overlap. One follows another of its kind some cycles later,"
+        " a cycle for each 64 bits.",
     )
     SHARED_QUEUES = Variant(
         does="The commands of all engines wait in one block memory, and are put together in the"
@@ -56,8 +57,9 @@ class Part(Enum):
         needs=("SINGLE_TRANSFERS",),
     )
     SINGLE_BUFFERS = Variant(
-        does="Stream buffers of the bus, of the command fetch and between stages have one entry,"
-        " not two, and the arbiter's queue of owners is as long as the bus has words in flight.",
+        does="Stream buffers of the command fetch and between stages have one entry, not two, and"
+        " the arbiter's queue of owners is as long as the bus has words in flight. With"
+        " PLAIN_STAGES also those of the bus, and of words on their way to it.",
         saves="A copy of each buffer's payload.",
         costs="No cycles; a combinational path from a buffer's output to its input.",
     )

@@ -114,11 +114,10 @@ class MemoryCounters(Component):
         place = Signal(range(KEPT))
         locals_ = Array(Signal(LOCAL_BITS, name=f"local_{k}") for k in range(KEPT))
         # In the first round the memory has nothing of this program from `turn` on.
-        first_round = Signal(init=1)
-        valid = Signal()
+        first_round, first_round_follows = Signal(init=1), Signal()
+        valid = Signal()  # the word at `place` is of this program
         m.d.comb += [
             read.addr.eq(place),
-            valid.eq(~first_round | (place < turn)),
             value.eq(Mux(valid, read.data, 0) + locals_[place]),
             write.addr.eq(place),
             write.data.eq(value),
@@ -130,16 +129,22 @@ class MemoryCounters(Component):
         for k, local in enumerate(locals_):
             stored = ~reads & (turn == k)
             m.d.sync += local.eq(_count(Mux(stored, 0, local), pulses[k + 1]))
-        following = Signal.like(turn)
-        m.d.comb += following.eq(turn)
+        following, place_follows = Signal.like(turn), Signal.like(place)
+        m.d.comb += [following.eq(turn), first_round_follows.eq(first_round)]
         with m.If(~reads):
             m.d.comb += following.eq(Mux(turn == KEPT - 1, 0, turn + 1))
             with m.If(turn == KEPT - 1):
-                m.d.sync += first_round.eq(0)
+                m.d.comb += first_round_follows.eq(0)
         with m.If(self.clear):
-            m.d.comb += following.eq(0)
+            m.d.comb += [following.eq(0), first_round_follows.eq(1)]
             m.d.sync += [total.eq(0), *(local.eq(0) for local in locals_)]
-            m.d.sync += first_round.eq(1)
-        # Whose turn it is, or what is read: from a register, as it is far from there to the bus.
-        m.d.sync += [turn.eq(following), place.eq(Mux(self.read, self.select - 1, following))]
+        # Whose turn it is, or what is read, and whether the memory has it: from registers, as it is
+        # far from there to the bus.
+        m.d.comb += place_follows.eq(Mux(self.read, self.select - 1, following))
+        m.d.sync += [
+            turn.eq(following),
+            first_round.eq(first_round_follows),
+            place.eq(place_follows),
+            valid.eq(~first_round_follows | (place_follows < following)),
+        ]
         return m

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import COMMAND_BITS, COMMANDS, Engine, fields_of
 from celosia.hw.fabric.block import BlockMemory
+from celosia.hw.fabric.count import count
 from celosia.hw.fabric.ports import CommandPort
 
-__all__ = ["CommandQueue", "SeparateQueues", "WORD_BITS", "WORDS_PER_COMMAND", "used_bits"]
+__all__ = [
+    "CommandQueue",
+    "DirectCommandQueue",
+    "SeparateQueues",
+    "WORD_BITS",
+    "WORDS_PER_COMMAND",
+    "used_bits",
+]
 
 WORD_BITS = 64
 WORDS_PER_COMMAND = COMMAND_BITS // WORD_BITS
@@ -81,6 +89,10 @@ class CommandQueue(Component):
         read_index = Signal(_INDEX_BITS)
         read_slot = Signal(slot_bits)
         kept_index = Signal(_INDEX_BITS)
+        # All words of a command but the last one are shifted through: what the memory gives late in
+        # its cycle goes to two places only.
+        first = Signal((used_words - 1) * WORD_BITS, reset_less=True)
+        last = Signal(self._used_bits - len(first), reset_less=True)
         # Commands in the memory; full by its highest bit alone, as the dispatcher waits for it.
         held = Signal(slot_bits)
         written, released = Signal(), Signal()
@@ -105,40 +117,50 @@ class CommandQueue(Component):
         # the command is here: the dispatcher may yet refuse it.
         issue = Signal()
         complete = Signal()
-        arrived = Signal()
-        arrived_index = Signal(_INDEX_BITS)
-        current = Signal(self._used_bits, reset_less=True)
-        following = Signal(self._used_bits, reset_less=True)
-        following_valid = Signal()
-        move, moved = Signal(), Signal()
+        arrived, arrived_last = Signal(), Signal()
         m.d.comb += [
             memory.read_addr.eq(Cat(read_index, read_slot[:-1])),
             issue.eq(~complete & ((read_slot != write_slot) | (read_index != kept_index))),
-            # An engine's `ready` comes late in the cycle: what does not have to follow at once does
-            # so in the next one.
-            move.eq(following_valid & ~moved & (~self.o.valid | self.o.ready)),
-            self.active.eq(taken | issue | arrived | move | moved | self.o.ready),
-            self.o.payload.eq(current),
-            self.waiting.eq(complete | held.any()),
             self.empty.eq(
                 (read_slot == write_slot) & (write_index == 0) & ~complete & ~self.o.valid
             ),
         ]
-        m.d.sync += [arrived.eq(issue), arrived_index.eq(read_index)]
-        m.d.sync += held.eq(held + written - released)
+        m.d.sync += [arrived.eq(issue), arrived_last.eq(read_index == used_words - 1)]
+        count(m, held, written, released)
         with m.If(issue):
             m.d.sync += read_index.eq(read_index + 1)
             with m.If(read_index == used_words - 1):
                 m.d.comb += released.eq(1)
                 m.d.sync += [read_index.eq(0), read_slot.eq(read_slot + 1), complete.eq(1)]
-        for index in range(used_words):
-            with m.If(arrived & (arrived_index == index)):
-                word = following[index * WORD_BITS : (index + 1) * WORD_BITS]
-                m.d.sync += word.eq(memory.read_data)
-        with m.If(arrived & (arrived_index == used_words - 1)):
-            m.d.sync += following_valid.eq(1)
+        with m.If(arrived & ~arrived_last):
+            m.d.sync += first.eq(Cat(first[WORD_BITS:], memory.read_data))
+        with m.If(arrived & arrived_last):
+            m.d.sync += last.eq(memory.read_data)
+        ends = arrived & arrived_last
+        moves = self._show(m, Cat(first, last), ends, complete, held.any())
+        m.d.comb += self.active.eq(taken | issue | arrived | moves | self.o.ready)
+        return m
 
-        # Show.
+    def _show(
+        self, m: Module, following: Value, ends: Value, complete: Signal, more: Value
+    ) -> Value:
+        """Show what is put together, which is there in the cycle after `ends`, when it may be.
+
+        Return whether something moves. `complete`, as all of it has been asked for, is cleared when
+        the next one may be read; there may be `more` in the memory.
+        """
+        current = Signal(self._used_bits, reset_less=True)
+        following_valid = Signal()
+        move, moved = Signal(), Signal()
+        m.d.comb += [
+            # An engine's `ready` comes late in the cycle: what does not have to follow at once does
+            # so in the next one.
+            move.eq(following_valid & ~moved & (~self.o.valid | self.o.ready)),
+            self.o.payload.eq(current),
+            self.waiting.eq(complete | more),
+        ]
+        with m.If(ends):
+            m.d.sync += following_valid.eq(1)
         m.d.sync += moved.eq(move)
         with m.If(moved):
             m.d.sync += [
@@ -150,7 +172,25 @@ class CommandQueue(Component):
             m.d.sync += current[:WORD_BITS].eq(following[:WORD_BITS])
         with m.If(self.o.ready | ~self.o.valid):
             m.d.sync += self.o.valid.eq(following_valid & ~moved)
-        return m
+        return move | moved
+
+
+class DirectCommandQueue(CommandQueue):
+    """A queue that puts a command together where it is shown.
+
+    There is no second set of registers. A command follows the one before it later by as many cycles
+    as it has words, and one.
+    """
+
+    def _show(
+        self, m: Module, following: Value, ends: Value, complete: Signal, more: Value
+    ) -> Value:
+        m.d.comb += [self.o.payload.eq(following), self.waiting.eq(more)]
+        with m.If(ends):
+            m.d.sync += self.o.valid.eq(1)
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += [self.o.valid.eq(0), complete.eq(0)]
+        return Const(0)
 
 
 class SeparateQueues:
@@ -161,6 +201,8 @@ class SeparateQueues:
     Parameters
     ----------
     config : NpuConfig
+    direct : tuple of Engine
+        Whose is a :class:`DirectCommandQueue`.
 
     Attributes
     ----------
@@ -171,8 +213,13 @@ class SeparateQueues:
         One bit for each engine: something moves.
     """
 
-    def __init__(self, config: NpuConfig) -> None:
-        self._queues = {engine: CommandQueue(config, engine=engine) for engine in Engine}
+    def __init__(self, config: NpuConfig, *, direct: tuple[Engine, ...] = ()) -> None:
+        self._queues = {
+            engine: (DirectCommandQueue if engine in direct else CommandQueue)(
+                config, engine=engine
+            )
+            for engine in Engine
+        }
         queues = self._queues.values()
         self.i = [queue.i for queue in queues]
         self.o = [queue.o for queue in queues]

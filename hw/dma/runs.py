@@ -363,7 +363,10 @@ class RunSequencer(Component):
         m.submodules.loop = loop = _RunLoop()
         m.submodules.check = check = _RunCheck(self._config, stage=self._stage)
         m.submodules.words = words = _WordLoop(self._config)
-        m.submodules.buffer = buffer = self._stage(word_layout(self._config))
+        # With a spare entry, where there is an entry at all: the bus and the SRAM, which grant late
+        # in their cycle, move on nothing but this.
+        last = StreamWire if self._stage is StreamWire else StreamBuffer
+        m.submodules.buffer = buffer = last(word_layout(self._config))
         for part in (loop, check):
             for name in ("command", "region_base", "region_size", "start"):
                 m.d.comb += getattr(part.transfer, name).eq(getattr(self.transfer, name))

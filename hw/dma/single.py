@@ -13,6 +13,7 @@ from celosia.hw.dma.runs import Stage
 from celosia.hw.dma.store import READ_LATENCY_CYCLES
 from celosia.hw.dma.transfer import TransferWalk
 from celosia.hw.fabric.buffer import StreamBuffer, StreamQueue
+from celosia.hw.fabric.count import count
 from celosia.hw.fabric.ports import CommandPort, FaultPort
 from celosia.hw.memory.ports import ADDR_BITS, WindowRead, WindowWrite
 
@@ -156,9 +157,9 @@ class TransferEngine(Component):
             walk.followed.eq(~stores & (command.space != Space.TABLE)),
             self.busy.eq(~walk.empty | ~drained | self.done),
         ]
+        count(m, in_use, asked, finished)
         m.d.sync += [
             self.done.eq(leaves & end.final & ~stores),
-            in_use.eq(in_use + asked - finished),
             drained.eq(~asked & ((in_use == 0) | ((in_use == 1) & finished))),
         ]
         return m

@@ -8,6 +8,7 @@ from amaranth.hdl import Module, Mux, Shape, Signal, ValueCastable
 from amaranth.lib import stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
+from celosia.hw.fabric.count import count
 
 __all__ = ["StreamBuffer", "StreamQueue", "StreamRegister", "StreamWire"]
 
@@ -190,6 +191,6 @@ class StreamQueue(Component):
         m.d.sync += [
             write_addr.eq(write_addr + pushed),
             read_addr.eq(read_addr + popped),
-            held.eq(held + pushed - popped),
         ]
+        count(m, held, pushed, popped)
         return m

@@ -304,6 +304,7 @@ class SharedActSram(ActSram):
         store_line, store_offset = self._split(self.store.addr)
         of_window = Signal(banks)
         windows, third = Signal(), Signal()  # the array reads a window; a third line
+        asks = Signal()  # the vector engine, for a line
         as_window, as_word = Signal(), Signal()  # the store engine's ways
         in_word, word = store_offset[:word_bits], store_offset[word_bits:]
         others = self.array.bank[2] | self.vector.bank
@@ -311,7 +312,9 @@ class SharedActSram(ActSram):
             of_window.eq(self.array.bank[0] | self.array.bank[1] | self.array.bank[3]),
             windows.eq(of_window.any()),
             third.eq(self.array.bank[2].any()),
-            self.vector.gnt.eq(~third & ~(self.vector.bank & of_window).any()),
+            asks.eq(self.vector.bank.any()),
+            # From the line, which is there whether or not it is asked for: much waits for this.
+            self.vector.gnt.eq(~third & ~of_window.bit_select(self.vector.line[:bank_bits], 1)),
             as_window.eq(~windows & ~(self.store.banks & others).any()),
             as_word.eq(
                 windows & ~in_word.any() & ~others.any() & ~(self.store.banks & of_window).any()
@@ -321,17 +324,21 @@ class SharedActSram(ActSram):
         lines = [
             Mux(windows, self.array.line[0], store_line),
             Mux(windows, self.array.line[1], store_line + 1),
-            Mux(third, self.array.line[2], Mux(as_word, store_line, self.vector.line)),
+            Mux(third, self.array.line[2], Mux(asks, self.vector.line, store_line)),
         ]
-        fourth = self.array.bank[ARRAY_LINES - 1] if config.joins_rows else Const(0, banks)
-        # The bank that each is read from. What nobody has asked for, or been granted, may be read.
-        first = Mux(windows, self.array.bank[0], bank_of(store_line))
-        alone = self.vector.bank | Mux(as_word, self.store.banks, 0)
-        others = Mux(third, self.array.bank[2], alone & ~of_window)
+        lines_read = ARRAY_LINES if config.joins_rows else SEGMENTS
+        # The array's line in a bank, else the vector engine's, else the store engine's: of a window
+        # two, of a word the first. What nobody has been granted may be read: addresses have a long
+        # way and do not wait for grants, and those of the array for nobody.
         for b, port in enumerate(self._banks):
-            chosen = Mux(others[b], lines[2], Mux(first[b], lines[0], lines[1]))
-            chosen = Mux(fourth[b], self.array.line[ARRAY_LINES - 1], chosen)
-            m.d.comb += port.read_addr.eq(chosen >> bank_bits)
+            lines_of_array = [
+                Mux(self.array.bank[s][b], self.array.line[s] >> bank_bits, 0)
+                for s in range(lines_read)
+            ]
+            by_array = Cat(self.array.bank[s][b] for s in range(lines_read)).any()
+            of_store = Mux(bank_of(store_line)[b], store_line, store_line + 1)
+            of_others = Mux(self.vector.bank[b], self.vector.line, of_store) >> bank_bits
+            m.d.comb += port.read_addr.eq(reduce(or_, lines_of_array) | Mux(by_array, 0, of_others))
 
         outputs = self._outputs(m)
         of_array = self._late(m, windows, "windows")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.bus.lanes import memory_signature
 from celosia.hw.bus.ports import initiator_signature
@@ -56,28 +56,9 @@ class MemoryShare(Component):
             host.dat_r.eq(mem.dat_r),
         ]
         m.d.sync += in_flight.eq(in_flight + issued - answered)
-        with m.If(asks):
-            m.d.comb += [
-                mem.stb.eq(1),
-                mem.we.eq(host.we),
-                mem.adr.eq(host.adr),
-                mem.dat_w.eq(host.dat_w),
-                mem.sel.eq(host.sel),
-                mem.cti.eq(CycleType.CLASSIC),
-            ]
-        with m.Else():
-            m.d.comb += [
-                mem.stb.eq(npu.cyc & npu.stb & passes),
-                mem.we.eq(npu.we),
-                mem.adr.eq(npu.adr),
-                mem.dat_w.eq(npu.dat_w),
-                mem.sel.eq(npu.sel),
-                mem.cti.eq(npu.cti),
-            ]
-
         owned = Signal()
         m.d.comb += [host.stall.eq(1), owned.eq(1)]
-        with m.FSM():
+        with m.FSM() as state:
             with m.State("NPU"):
                 m.d.comb += passes.eq(~dropping)
                 # A request that the memory has stalled must stay.
@@ -100,6 +81,25 @@ class MemoryShare(Component):
                 ]
                 with m.If(answered):
                     m.next = "NPU"
+        hosts = state.ongoing("ASK")
+        # Of what is asked for the state decides, whether or not the host asks: it is wide.
+        m.d.comb += mem.stb.eq(Mux(hosts, host.cyc & host.stb, npu.cyc & npu.stb & passes))
+        with m.If(hosts):
+            m.d.comb += [
+                mem.we.eq(host.we),
+                mem.adr.eq(host.adr),
+                mem.dat_w.eq(host.dat_w),
+                mem.sel.eq(host.sel),
+                mem.cti.eq(CycleType.CLASSIC),
+            ]
+        with m.Else():
+            m.d.comb += [
+                mem.we.eq(npu.we),
+                mem.adr.eq(npu.adr),
+                mem.dat_w.eq(npu.dat_w),
+                mem.sel.eq(npu.sel),
+                mem.cti.eq(npu.cti),
+            ]
         m.d.comb += [
             npu.ack.eq(npu.cyc & owned & ~dropping & mem.ack),
             npu.err.eq(npu.cyc & owned & ~dropping & mem.err),

@@ -53,7 +53,7 @@ class LineRate(Component):
     -------
     tick : In(1)
     change : In(1), wanted : In(MOST_INCREMENT_BITS)
-        Change it now.
+        Change it, in the cycle after the next one; `wanted` is looked at in the next one.
     good : In(1)
         The line is in use.
     increment : Out(PHASE_BITS)
@@ -79,11 +79,14 @@ class LineRate(Component):
         begin = (1 << bits) - self._silence_ticks
         silence = Signal(bits + 1, init=begin)
         over = silence[-1]
-        with m.If(self.change | self.good | over):
+        # Both come late in their cycle, and are in no hurry.
+        changes, heard = Signal(), Signal()
+        m.d.sync += [changes.eq(self.change), heard.eq(self.good)]
+        with m.If(changes | heard | over):
             m.d.sync += silence.eq(begin)
         with m.Elif(self.tick):
             m.d.sync += silence.eq(silence + 1)
-        with m.If(self.change):
+        with m.If(changes):
             m.d.sync += self.increment.eq(self.wanted)
         with m.Elif(over):
             m.d.sync += self.increment.eq(self._default)

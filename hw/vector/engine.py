@@ -273,15 +273,20 @@ class VectorEngine(Component):
         line_bits = (self._config.line_bytes - 1).bit_length()
         m.d.comb += self._halt.eq(self.fault.valid)
         with m.If(~self.fault.valid):
+            # Cause and address of no fault are not looked at: they wait for none.
+            m.d.sync += [
+                self.fault.valid.eq(self._dst_outside),
+                self.fault.cause.eq(ErrorCause.ACT_RANGE),
+                self.fault.address.eq(self._dst_line << line_bits),
+            ]
             for condition, cause, address in (
                 (self._unknown, ErrorCause.ILLEGAL_OPCODE, 0),
                 (self._illegal, ErrorCause.ILLEGAL_FIELD, 0),
                 (params.outside, ErrorCause.PARAM_RANGE, params.line << line_bits),
                 (sequencer.outside, ErrorCause.ACT_RANGE, sequencer.line << line_bits),
                 (softmax.outside, ErrorCause.ACT_RANGE, softmax.line << line_bits),
-                (self._dst_outside, ErrorCause.ACT_RANGE, self._dst_line << line_bits),
             ):
-                with m.If(condition):
+                with m.If(condition & ~self._dst_outside):
                     m.d.sync += [
                         self.fault.valid.eq(1),
                         self.fault.cause.eq(cause),

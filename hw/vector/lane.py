@@ -151,23 +151,33 @@ class Lane(Component):
         """Stages 2 and 3: a sum, or the greatest value of a window."""
         c = self.control
 
-        # Stage 2: operands of the first sum.
-        augend = Signal(signed(32), reset_less=True)
+        # Stage 2: operands of the first sum. Bytes come late, and their sign would go to many
+        # places: it gets there in stage 3.
+        low = Signal(8, reset_less=True)
+        high = Signal(24, reset_less=True)
+        negative = Signal(reset_less=True)
         addend = Signal(signed(32), reset_less=True)
-        m.d.sync += [augend.eq(self.act), addend.eq(c.offset_2)]
+        m.d.sync += [
+            low.eq(self.act),
+            high.eq(0),
+            negative.eq(self.act[-1]),
+            addend.eq(c.offset_2),
+        ]
         with m.Switch(c.source_2):
             with m.Case(Source.ACC):
-                m.d.sync += [augend.eq(self.acc), addend.eq(self.bias)]
+                m.d.sync += [Cat(low, high).eq(self.acc), negative.eq(0), addend.eq(self.bias)]
             with m.Case(Source.MIDDLE):
-                m.d.sync += augend.eq(self.middle)
+                m.d.sync += [low.eq(self.middle), negative.eq(self.middle[-1])]
             with m.Case(Source.TERMS):
-                m.d.sync += augend.eq(self.term_a)
+                m.d.sync += [Cat(low, high).eq(self.term_a), negative.eq(0)]
                 with m.If(~c.alone_2):
                     m.d.sync += addend.eq(self.term_b)
+        augend = Signal(signed(32))
+        m.d.comb += augend.eq(Cat(low, high | negative.replicate(len(high))))
 
         # Stage 3: the sum, of a window too, and the maximum.
         self._left = Signal(5, reset_less=True)
-        self._value = augend[:8].as_signed()
+        self._value = low.as_signed()
         m.d.sync += self._left.eq(Mux(c.channel_3, self.left, c.left_3))
         self._elaborate_window(m, augend, addend)
 
@@ -288,22 +298,25 @@ class Lane(Component):
             m.d.sync += following.eq(negative)
             negative = following
         low = (self.term[:NEAR_BITS] ^ negative.replicate(NEAR_BITS)).as_signed()
+        # More by 128: bytes are compared without signs, and have no more bits.
+        zero = Cat(c.zero_13[:7], ~c.zero_13[7])
         output = Signal(signed(NEAR_BITS + 1), reset_less=True)
         near, minus = Signal(reset_less=True), Signal(reset_less=True)
         above_low = self.term[NEAR_BITS - 1 :]
         m.d.sync += [
-            output.eq(add_with_carry(low, c.zero_13, negative, NEAR_BITS + 1).as_signed()),
+            output.eq(add_with_carry(low, zero, negative, NEAR_BITS + 1).as_signed()),
             near.eq(~above_low.any() | above_low.all()),
             minus.eq(self.term[-1] ^ negative),
         ]
 
         # Stage 14. The comparisons are of a byte: what does not fit into one is beyond any limit.
-        low_byte = output[:8].as_signed()
-        fits = near & (~output[7:].any() | output[7:].all())
+        low_byte = output[:8]
+        fits = near & ~output[8:].any()
         is_below = Mux(near, output[-1], minus)
-        below = Mux(fits, low_byte < c.min_14, is_below)
-        above = Mux(fits, low_byte > c.max_14, ~is_below)
-        m.d.sync += self.result.eq(low_byte)
+        least, most = (Cat(limit[:7], ~limit[7]) for limit in (c.min_14, c.max_14))
+        below = Mux(fits, low_byte < least, is_below)
+        above = Mux(fits, low_byte > most, ~is_below)
+        m.d.sync += self.result.eq(Cat(low_byte[:7], ~low_byte[7]))
         with m.If(below):
             m.d.sync += self.result.eq(c.min_14)
         with m.Elif(above):

@@ -61,8 +61,8 @@ class LendingPipeline(Pipeline):
 
     def _control_lent(self, m: Module, kind: Signal, registers: dict[str, Signal]) -> None:
         with m.If(self.lent.valid):
-            m.d.comb += kind.eq(Kind.SUM)
             m.d.sync += [
+                kind.eq(Kind.SUM),
                 registers["mode"].eq(RoundMode.UP),
                 registers["channel"].eq(0),
                 registers["right"].eq(self.lent.right),

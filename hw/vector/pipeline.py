@@ -292,17 +292,21 @@ class Pipeline(Component):
         """Registered selections, made one stage before the one that uses them."""
         command, uops, operands = self.command, self._uops, self._operands
         config = self._config
-        is_mul = _is(config, command.op, VectorOp.MUL)
-        is_square = _is(config, command.op, VectorOp.SQUARED_DIFFERENCE)
-
-        kind = Signal(Kind)
+        # Of the command, which is there some cycles before its first vector: from registers.
+        is_mul, is_square = Signal(reset_less=True), Signal(reset_less=True)
+        kind = Signal(Kind, reset_less=True)
+        m.d.sync += [
+            is_mul.eq(_is(config, command.op, VectorOp.MUL)),
+            is_square.eq(_is(config, command.op, VectorOp.SQUARED_DIFFERENCE)),
+            kind.eq(Kind.SUM),
+        ]
         with m.Switch(command.op):
             with m.Case(VectorOp.AVERAGE):
-                m.d.comb += kind.eq(Kind.AVERAGE)
+                m.d.sync += kind.eq(Kind.AVERAGE)
             with m.Case(VectorOp.MAX):
-                m.d.comb += kind.eq(Kind.MAX)
+                m.d.sync += kind.eq(Kind.MAX)
             with m.Case(VectorOp.TABLE):
-                m.d.comb += kind.eq(Kind.TABLE)
+                m.d.sync += kind.eq(Kind.TABLE)
 
         def registered(name: str, stage: int | str) -> Signal:
             """Register that feeds a member of the control word, set in the stage before."""

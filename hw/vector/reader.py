@@ -89,13 +89,11 @@ class ElementReader(Component):
             with m.State("REQUEST"):
                 m.d.comb += self.outside.eq(beyond)
                 with m.If(~beyond & self.act.gnt & ~self.halt):
-                    m.d.sync += [
-                        self.line.eq(self.line + 1),
-                        bank.eq(bank.rotate_left(1)),
-                        asked.eq(0),
-                    ]
+                    m.d.sync += asked.eq(0)
                     m.next = "WAIT"
             with m.State("WAIT"):
+                # Not in the cycle of the grant, which comes late.
+                m.d.sync += [self.line.eq(self.line + 1), bank.eq(bank.rotate_left(1))]
                 m.next = "TAKE_LINE"
             with m.State("TAKE_LINE"):
                 m.d.comb += self.take.eq(1)
