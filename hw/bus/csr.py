@@ -139,28 +139,31 @@ class RegisterFile(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         bus = self.bus
-        # The request is registered: initiators are far away, and so are the fields.
-        request, answered = Signal(), Signal()
+        # The request is registered: initiators are far away, and so are the fields. They are read a
+        # cycle later than they are written: counters come from a register.
+        request, reading, answered = Signal(), Signal(), Signal()
         adr = Signal.like(bus.adr, reset_less=True)
         write_mask = Signal(WORD_BITS, reset_less=True)
         self._data = Signal(WORD_BITS, reset_less=not self._stored)
         unmapped = Signal()
         m.d.comb += [
-            bus.stall.eq(request | answered),
+            bus.stall.eq(request | reading | answered),
             bus.ack.eq(bus.cyc & answered & ~unmapped),
             bus.err.eq(bus.cyc & answered & unmapped),
         ]
         m.d.sync += [
             request.eq(bus.cyc & bus.stb & ~bus.stall),
-            adr.eq(bus.adr),
             write_mask.eq(Mux(bus.we, Cat(bit.replicate(8) for bit in bus.sel), 0)),
             self._data.eq(bus.dat_w),
             # Whoever has given up is not answered, nor who asks next in its place.
-            answered.eq(request & bus.cyc),
+            reading.eq(request & bus.cyc),
+            answered.eq(reading & bus.cyc),
             unmapped.eq(0),
         ]
+        with m.If(~request):
+            m.d.sync += adr.eq(bus.adr)
         if self._stored:
-            self._elaborate_stored(m, request, adr, write_mask)
+            self._elaborate_stored(m, request, reading, adr, write_mask)
         with m.Switch(adr):
             for entry in self._stored.values():
                 with m.Case(entry.address // WORD_BYTES):
@@ -170,7 +173,7 @@ class RegisterFile(Component):
                     m.d.sync += bus.dat_r.eq(self._read_value(entry))
             with m.Default():
                 m.d.sync += [unmapped.eq(1), bus.dat_r.eq(0)]
-        with m.If(~request):
+        with m.If(~reading):
             m.d.sync += bus.dat_r.eq(0)
         for entry in self._registers:
             selected = Signal(name=f"select_{entry.name}")
@@ -178,7 +181,9 @@ class RegisterFile(Component):
             self._write(m, entry, selected, write_mask)
         return m
 
-    def _elaborate_stored(self, m: Module, request: Signal, adr: Signal, mask: Signal) -> None:
+    def _elaborate_stored(
+        self, m: Module, request: Signal, reading: Signal, adr: Signal, mask: Signal
+    ) -> None:
         m.submodules.words = words = StoredWords()
         selected = Signal()
         with m.Switch(adr):
@@ -188,10 +193,10 @@ class RegisterFile(Component):
             words.write.bytes.eq(Cat(mask[::8]) & selected.replicate(WORD_BYTES)),
             words.write.index.eq(adr),
             words.write.data.eq(self._data),
-            words.read_index.eq(Mux(request, adr, stored_index(self._stored[self._watched]))),
+            words.read_index.eq(Mux(reading, adr, stored_index(self._stored[self._watched]))),
             self.written.eq(words.written),
             self.clearing.eq(words.clearing),
-            self.shows.eq(~request),
+            self.shows.eq(~reading),
             self.shown.eq(words.value),
         ]
         with m.If(words.clearing):

@@ -18,10 +18,10 @@ KEPT = len(COUNTERS) - 1
 
 assert TOTAL == 0
 
-READ_CYCLES = 3
+READ_CYCLES = 4
 """From a read to the next one, at least: what the register bus needs."""
 
-LOCAL_BITS = (KEPT * READ_CYCLES // (READ_CYCLES - 1) + 1).bit_length()
+LOCAL_BITS = (KEPT * READ_CYCLES // (READ_CYCLES - 2) + 1).bit_length()
 """Of what is not in the memory yet: a turn takes KEPT cycles, and those of the reads meanwhile."""
 
 
@@ -90,11 +90,11 @@ class MemoryCounters(Component):
     events, count, clear : In
         As of :class:`Counters`.
     read : In(1)
-        `select` is looked at; in one of three cycles at most.
+        `select` is looked at; in one of four cycles at most.
     select : In(range(number of counters))
-        Counter whose value is wanted in the next cycle.
+        Counter whose value is wanted in the cycle after the next.
     values : Out(32).array(number of counters)
-        The first one, `total`; all others show the one that is wanted.
+        The first one, `total`; all others show the one that is wanted, as it was a cycle ago.
     """
 
     def __init__(self) -> None:
@@ -105,10 +105,16 @@ class MemoryCounters(Component):
         m.submodules.memory = memory = Memory(shape=COUNTER_BITS, depth=KEPT, init=[])
         write, read = memory.write_port(), memory.read_port(domain="comb")
         total, value = Signal(COUNTER_BITS, name="total"), Signal(COUNTER_BITS, name="value")
-        # The registers look at their values in the cycle after a request.
-        reads = Signal()
+        # A sum gets to the memory, and to who reads it, a cycle later. Nothing is stored in the cycle
+        # before a read: the memory has by then what came before.
+        reads, stores = Signal(), Signal()
+        kept = Signal(COUNTER_BITS, reset_less=True)
         m.d.sync += reads.eq(self.read)
-        m.d.comb += [self.values[TOTAL].eq(total), *(shown.eq(value) for shown in self.values[1:])]
+        m.d.comb += [
+            stores.eq(~reads & ~self.read),
+            self.values[TOTAL].eq(total),
+            *(shown.eq(kept) for shown in self.values[1:]),
+        ]
         pulses = Signal(len(COUNTERS))
         turn = Signal(range(KEPT))
         place = Signal(range(KEPT))
@@ -119,19 +125,18 @@ class MemoryCounters(Component):
         m.d.comb += [
             read.addr.eq(place),
             value.eq(Mux(valid, read.data, 0) + locals_[place]),
-            write.addr.eq(place),
-            write.data.eq(value),
-            write.en.eq(~reads),
+            write.data.eq(kept),
         ]
+        m.d.sync += [kept.eq(value), write.addr.eq(place), write.en.eq(stores)]
         m.d.sync += pulses.eq(self.events & self.count.replicate(len(COUNTERS)))
         with m.If(pulses[TOTAL]):
             m.d.sync += total.eq(total + 1)
         for k, local in enumerate(locals_):
-            stored = ~reads & (turn == k)
+            stored = stores & (turn == k)
             m.d.sync += local.eq(_count(Mux(stored, 0, local), pulses[k + 1]))
         following, place_follows = Signal.like(turn), Signal.like(place)
         m.d.comb += [following.eq(turn), first_round_follows.eq(first_round)]
-        with m.If(~reads):
+        with m.If(stores):
             m.d.comb += following.eq(Mux(turn == KEPT - 1, 0, turn + 1))
             with m.If(turn == KEPT - 1):
                 m.d.comb += first_round_follows.eq(0)

@@ -34,7 +34,7 @@ class CsrHarness(Component):
         bus = dut.bus
         for name in self.names:
             m.d.comb += getattr(bus, name).eq(getattr(self, name))
-        accepted, taken, waiting = Signal(), Signal(), Signal()
+        accepted, taken, read, waiting = Signal(), Signal(), Signal(), Signal()
         m.d.comb += accepted.eq(bus.cyc & bus.stb & ~bus.stall)
         # The request that was accepted in the last cycle; it is carried out in this one.
         self.request = {
@@ -43,20 +43,18 @@ class CsrHarness(Component):
         }
         m.d.sync += taken.eq(accepted)
         m.d.sync += [value.eq(getattr(bus, name)) for name, value in self.request.items()]
-        # Of that which was accepted the cycle before, and not given up since:
+        # Of that which was accepted two cycles before, and not given up since:
         word, write = Signal.like(bus.adr), Signal()
-        m.d.sync += [
-            waiting.eq(taken & bus.cyc),
-            word.eq(self.request["adr"]),
-            write.eq(self.request["we"]),
-        ]
+        m.d.sync += [read.eq(taken & bus.cyc), waiting.eq(read & bus.cyc)]
+        with m.If(taken):
+            m.d.sync += [word.eq(self.request["adr"]), write.eq(self.request["we"])]
         answer = bus.ack | bus.err
         mapped = Cat(word == entry.address // 4 for entry in REGISTERS).any()
         m.d.comb += [
             Assert(~answer | waiting, "no answer without a request"),
             Assert(~answer | bus.cyc, "no answer after cyc has fallen"),
             Assert(~(bus.ack & bus.err), "never ack and err at once"),
-            Assert(~(waiting & bus.cyc) | answer, "every request is answered two cycles later"),
+            Assert(~(waiting & bus.cyc) | answer, "every request is answered three cycles later"),
             Assert(~bus.ack | mapped, "ack only at the address of a register"),
             Assert(~bus.err | ~mapped, "err only where no register is"),
             Cover(bus.ack & write, "a write is acknowledged"),
@@ -73,10 +71,14 @@ class CsrHarness(Component):
         bus = self.dut.bus
         here = self.request["adr"] == address_of("region0_base") // 4
         mask = Cat(bit.replicate(8) for bit in self.request["sel"])
-        kept, expected, read = Signal(32), Signal(32), Signal()
+        kept, expected, reads, read = Signal(32), Signal(32), Signal(), Signal()
         with m.If(taken & self.request["we"] & here):
             m.d.sync += kept.eq((kept & ~mask) | (self.request["dat_w"] & mask))
-        m.d.sync += [read.eq(taken & ~self.request["we"] & here), expected.eq(kept)]
+        m.d.sync += [
+            reads.eq(taken & ~self.request["we"] & here),
+            read.eq(reads),
+            expected.eq(kept),
+        ]
         value = self.dut.fields["region0_base"]["value"]
         m.d.comb += [
             Assert(value == kept, "a register has what was written last"),

@@ -159,7 +159,9 @@ class _Scheduler:
                 self.loads.store(work_plan.work)
             elif successor is not None and self._can_interleave(work_plan, successor):
                 head = self._can_overlap(before, work_plan)
-                self._work(work_plan, Edges(head=head, least=self.manner.least), pool=successor.work)
+                self._work(
+                    work_plan, Edges(head=head, least=self.manner.least), pool=successor.work
+                )
                 done_early.add(successor.work.index)
             else:
                 head, tail = (self._can_overlap(*pair) for pair in pairwise(around))

@@ -109,13 +109,13 @@ def test_register_fields() -> None:
                 elif field.access is ACCESS.RW:
                     expected |= written & mask << field.offset_bits
             answer, _, cycles = await access(ctx, dut.bus, entry.address, written)
-            assert (answer, cycles) == ("ack", 3)
+            assert (answer, cycles) == ("ack", 4)
             for field in entry.fields:
                 if field.access is ACCESS.RW:
                     value = written >> field.offset_bits & ((1 << field.width_bits) - 1)
                     assert ctx.get(dut.fields[entry.name][field.name]) == value
             answer, data, cycles = await access(ctx, dut.bus, entry.address)
-            assert (answer, data, cycles) == ("ack", expected, 3), entry.name
+            assert (answer, data, cycles) == ("ack", expected, 4), entry.name
 
     simulate(dut, bench)
 
