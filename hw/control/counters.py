@@ -105,8 +105,8 @@ class MemoryCounters(Component):
         m.submodules.memory = memory = Memory(shape=COUNTER_BITS, depth=KEPT, init=[])
         write, read = memory.write_port(), memory.read_port(domain="comb")
         total, value = Signal(COUNTER_BITS, name="total"), Signal(COUNTER_BITS, name="value")
-        # A sum gets to the memory, and to who reads it, a cycle later. Nothing is stored in the cycle
-        # before a read: the memory has by then what came before.
+        # A sum gets to the memory, and to who reads it, a cycle later. Nothing is stored in the
+        # cycle before a read: the memory has by then what came before.
         reads, stores = Signal(), Signal()
         kept = Signal(COUNTER_BITS, reset_less=True)
         m.d.sync += reads.eq(self.read)
