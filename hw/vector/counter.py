@@ -14,6 +14,9 @@ class LoopCounter(Component):
     Parameters
     ----------
     width_bits : int
+    late : bool
+        `start` and `step` are known late in their cycle: they choose between two sums, and wait for
+        no carry.
 
     Members
     -------
@@ -27,10 +30,11 @@ class LoopCounter(Component):
         This is the last turn.
     """
 
-    def __init__(self, *, width_bits: int) -> None:
+    def __init__(self, *, width_bits: int, late: bool = False) -> None:
         if width_bits < 1:
             raise ValueError(f"width_bits must be at least 1, not {width_bits!r}")
         self._width_bits = width_bits
+        self._late = late
         super().__init__({"count": In(width_bits), "start": In(1), "step": In(1), "last": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
@@ -38,7 +42,10 @@ class LoopCounter(Component):
         left = Signal(self._width_bits, reset_less=True)
         again = self.start | self.last
         with m.If(self.start | self.step):
-            m.d.sync += left.eq(Mux(again, self.count, left) - 1)
+            if self._late:
+                m.d.sync += left.eq(Mux(again, self.count - 1, left - 1))
+            else:
+                m.d.sync += left.eq(Mux(again, self.count, left) - 1)
         self._show_last(m, left, again)
         return m
 

@@ -216,7 +216,7 @@ class Planner(Component):
         command, counter = self.command, parts.loop_counter(self._config)
         m.submodules.x = x = counter(width_bits=12)
         m.submodules.rows = rows = counter(width_bits=12)
-        m.submodules.tile_rows = tile_rows = counter(width_bits=12)
+        m.submodules.tile_rows = tile_rows = counter(width_bits=12, late=True)
         m.submodules.oc = oc = counter(width_bits=12)
         step = Signal()
         m.d.comb += [
