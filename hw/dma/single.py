@@ -108,10 +108,13 @@ class TransferEngine(Component):
             ]
 
         # Asked for and not written: in the queues, or, of a store, on the bus.
+        # What has been asked for, which is known late in its cycle, counts a cycle later: nothing is
+        # written sooner than that.
         in_use = Signal(range(4 * depth))
-        drained = Signal(init=1)  # in_use is 0
+        counted, drained = Signal(init=1), Signal()  # in_use is 0; and will be
         room = places.i.ready
         asked, arrived, leaves, finished = Signal(), Signal(), Signal(), Signal()
+        was_asked = Signal()
         reading = Signal(READ_LATENCY_CYCLES)
         word, end = walk.words.payload, places.o.payload
         request = self.mem.request
@@ -157,9 +160,11 @@ class TransferEngine(Component):
             walk.followed.eq(~stores & (command.space != Space.TABLE)),
             self.busy.eq(~walk.empty | ~drained | self.done),
         ]
-        count(m, in_use, asked, finished)
+        count(m, in_use, was_asked, finished)
+        m.d.comb += drained.eq(counted & ~was_asked)
         m.d.sync += [
+            was_asked.eq(asked),
             self.done.eq(leaves & end.final & ~stores),
-            drained.eq(~asked & ((in_use == 0) | ((in_use == 1) & finished))),
+            counted.eq(~was_asked & ((in_use == 0) | ((in_use == 1) & finished))),
         ]
         return m

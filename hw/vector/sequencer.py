@@ -88,8 +88,8 @@ class Sequencer(Component):
             awaited.eq(rested | ~step.reads_scratch),
             self.line.eq(step.line),
             self.outside.eq(steps.o.valid & step.outside),
-            # A read does no harm; only its issue would.
-            self.act.bank.eq(Mux(steps.o.valid & first & awaited, step.bank, 0)),
+            # A read does no harm; only its issue would: what the step waits for is not looked at.
+            self.act.bank.eq(Mux(steps.o.valid & first, step.bank, 0)),
             self.act.line.eq(step.line),
             self.wait_act.eq(steps.o.valid & step.reads_act & first & awaited & ~self.act.gnt),
             self.wait_acc.eq(live & step.reads_acc & ~self.acc.avail),

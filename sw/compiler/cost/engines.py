@@ -55,8 +55,10 @@ PLACE_CYCLES = 6
 """One engine for loads and stores has a place for each word that may be unanswered, and one more:
 a place is taken for so many cycles beside the memory's latency."""
 ARRAY_SETUP_CYCLES = 5
-NEXT_COMMAND_CYCLES = 1
-"""From the end of a command of the array to the beginning of the next."""
+WALKED_CYCLES = 2
+"""From the beginning of a command's last pass to the beginning of the array's next command."""
+CHECKED_CYCLES = 3
+"""From a command's last position to its end."""
 VECTOR_SETUP_CYCLES = 11
 VECTOR_PIPELINE_CYCLES = 15
 ACCUMULATOR_CYCLES = 6
@@ -261,6 +263,7 @@ class _Simulation:
         # Of the commands of these engines: when they end, and where they stand in the program.
         self.ends: dict[Engine, list[int]] = {Engine.ARRAY: [], Engine.VECTOR: []}
         self.places: dict[Engine, list[int]] = {}
+        # When the array has taken the last position so far.
         self.streamed = 0
         self.halves: deque[int] = deque([0] * ACC_HALVES)
         self.times: list[CommandTimes] = []
@@ -294,7 +297,7 @@ class _Simulation:
                 if command.hold:
                     first = max(start + ARRAY_SETUP_CYCLES, self.streamed)
                     cycles = sum(conv_tile_cycles(command, self.config))
-                    self._streamed(index, command, start, first + cycles)
+                    self._end_conv(index, command, start, first + cycles)
                 continue
             if isinstance(command, Vector) and command.reads_acc:
                 self._requantise(index, command, start)
@@ -426,16 +429,17 @@ class _Simulation:
                 ready = max(ready, self.tokens[other, engine].popleft() + TOKEN_CYCLES)
         return ready
 
-    def _streamed(self, index: int, conv: Conv, start: int, end: int) -> None:
+    def _end_conv(self, index: int, conv: Conv, start: int, end: int) -> None:
+        """Note a convolution's times: the next one is walked while its last pass streams."""
         last = max(conv_tile_positions(conv)[-1], self.config.min_pass_cycles)
-        self._finish(index, conv, start, end + 3, free=end - last + 2)
+        before = self.ends[Engine.ARRAY]
+        start = max(start, before[-1] if before else 0)
+        walked = end - last + WALKED_CYCLES
+        self._finish(index, conv, start, end + CHECKED_CYCLES, free=walked)
         self.streamed = end
 
     def _complete(self, index: int, command: Command, start: int, end: int) -> None:
-        gap = NEXT_COMMAND_CYCLES if command.engine is Engine.ARRAY else 0
         self._finish(index, command, start, end, free=end)
-        assert command.engine is not None
-        self.free[command.engine] += gap
 
     def _finish(self, index: int, command: Command, start: int, end: int, *, free: int) -> None:
         """Note a command's times; at `free` its engine is ready for the next one."""
@@ -485,6 +489,6 @@ class _Simulation:
                 if vector.op == VectorOp.REQUANT_ADD:
                     drain += REFUSED_CYCLES * count
                 self.halves.append(max(first + 1, drain - self._early_cycles(vector, count)))
-        self._streamed(conv_index, conv, conv_start, array)
+        self._end_conv(conv_index, conv, conv_start, array)
         self._complete(index, vector, start, drain + REQUANT_PIPELINE_CYCLES)
         self.convs.clear()

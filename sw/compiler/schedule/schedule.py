@@ -144,8 +144,7 @@ class _Scheduler:
     def run(self) -> Schedule:
         done_early: set[int] = set()
         works = self.plan.works
-        for around in zip([None, *works[:-1]], works, [*works[1:], None], strict=True):
-            before, work_plan, successor = around
+        for work_plan, successor in zip(works, [*works[1:], None], strict=True):
             if work_plan.work.index in done_early:
                 continue
             placement = work_plan.work.kind.placement
@@ -158,13 +157,15 @@ class _Scheduler:
             elif placement is Placement.STORED:
                 self.loads.store(work_plan.work)
             elif successor is not None and self._can_interleave(work_plan, successor):
-                head = self._can_overlap(before, work_plan)
+                head = self._can_overlap(*self._around(work_plan)[:2])
                 self._work(
                     work_plan, Edges(head=head, least=self.manner.least), pool=successor.work
                 )
                 done_early.add(successor.work.index)
             else:
-                head, tail = (self._can_overlap(*pair) for pair in pairwise(around))
+                head, tail = (
+                    self._can_overlap(*pair) for pair in pairwise(self._around(work_plan))
+                )
                 self._work(work_plan, Edges(head, tail, self.manner.least))
         return Schedule(
             self.on_chip.steps, self.pool.data, self.convs.weight_bytes, self.chunks.setup
@@ -220,11 +221,24 @@ class _Scheduler:
         if not self.manner.overlap or work_plan is None or successor is None:
             return False
         tilings = work_plan.tiling, successor.tiling
+        tensors = self.plan.table.tensors
+        ours, theirs = tensors[work_plan.work.output], tensors[successor.work.inputs[0]]
         return (
             all(tiling is not None and tiling.mapping is not None for tiling in tilings)
-            and successor.work.inputs[0] == work_plan.work.output
+            and (ours.chip, ours.offset) == (theirs.chip, theirs.offset)
             and work_plan.work.output in self.plan.addresses
         )
+
+    def _around(self, work_plan: WorkPlan) -> tuple[WorkPlan | None, WorkPlan, WorkPlan | None]:
+        """Return a work between its neighbours that are more than another view of a tensor."""
+        works = [
+            other
+            for other in self.plan.works
+            if other is work_plan or other.work.kind.placement is not Placement.VIEW
+        ]
+        place = next(index for index, other in enumerate(works) if other is work_plan)
+        before = works[place - 1] if place else None
+        return before, work_plan, works[place + 1] if place + 1 < len(works) else None
 
     def _can_postpone(self, work_plan: WorkPlan, successor: WorkPlan | None) -> bool:
         """Whether a loaded tensor's rows can come while the next work, a convolution, runs."""
