@@ -44,7 +44,7 @@ def wave_layout(config: NpuConfig) -> data.StructLayout:
 
 
 KEPT = (
-    *("mode", "row_pitch", "row_bytes", "out_w", "row_len", "extra"),
+    *("mode", "row_pitch", "out_w", "row_len", "extra"),
     *("step_x", "step_y", "step_kx", "stride_x", "stride_y", "ky_rows", "zero_point"),
 )
 """Fields of a Conv that its positions depend on, behind its passes."""
@@ -114,6 +114,9 @@ class Streamer(Component):
         begin_takes = Signal()  # the next position begins a pass that needs a half
         row_addr, first_x = Signal(ADDR_BITS), Signal(signed(X_BITS))
         rows_below = Signal(signed(Y_BITS + 1))  # from the current row on
+        # Bytes from the current position to the end of its row; of the first position of a row.
+        to_end, first_to_end = Signal(signed(X_BITS + 1)), Signal(signed(X_BITS + 1))
+        next_to_end = Signal(signed(X_BITS + 1))
         # What is left of the row and of the pass, this position included; whether it is the last
         # one comes from a register, as `go` and all that hangs on it wait for it.
         positions_left, rows_left = Signal(12), Signal(12)
@@ -133,6 +136,7 @@ class Streamer(Component):
         in_phase, in_row = Signal(), Signal()
         m.d.comb += [
             next_one_position.eq(self.conv.row_len == 1),
+            next_to_end.eq(self.conv.row_bytes - self.passes.payload.x),
             phase_end.eq(phase == conv.stride_x - 1),
         ]
         # The command is there before its first pass.
@@ -161,6 +165,7 @@ class Streamer(Component):
                     pass_end.eq((positions_left == 2) & (in_extra | (row_end & ~has_extra))),
                     at.addr.eq(at.addr + conv.step_x),
                     at.x.eq(at.x + conv.step_x),
+                    to_end.eq(to_end - conv.step_x),
                     phase.eq(Mux(phase_end, 0, phase + 1)),
                     in_phase.eq(phase_end),
                 ]
@@ -179,6 +184,7 @@ class Streamer(Component):
                     row_addr.eq(row_addr + conv.step_y),
                     at.addr.eq(row_addr + conv.step_y),
                     at.x.eq(first_x),
+                    to_end.eq(first_to_end),
                     at.y.eq(at.y + conv.stride_y),
                     rows_below.eq(rows_below - conv.stride_y),
                     phase.eq(0),
@@ -202,6 +208,8 @@ class Streamer(Component):
                 at.eq(self.passes.payload),
                 row_addr.eq(self.passes.payload.addr),
                 first_x.eq(self.passes.payload.x),
+                to_end.eq(next_to_end),
+                first_to_end.eq(next_to_end),
                 rows_below.eq(self.conv.in_h - self.passes.payload.y),
                 active.eq(1),
                 begin.eq(1),
@@ -218,7 +226,9 @@ class Streamer(Component):
                 in_row.eq(1),
                 index.eq(0),
             ]
-        self._elaborate_wave(m, conv, at, rows_below, go, begin, pass_end, output, index, half)
+        self._elaborate_wave(
+            m, conv, at, rows_below, to_end, go, begin, pass_end, output, index, half
+        )
         # Padding is put in three cycles after a wave; passes are as many cycles apart at least.
         taken = delays(m, self.passes.valid & self.passes.ready, 4, name="pass_taken")
         with m.If(taken[-1]):
@@ -231,6 +241,7 @@ class Streamer(Component):
         conv: data.View,
         at: data.View,
         rows_below: Signal,
+        to_end: Signal,
         go: Signal,
         begin: Signal,
         pass_end: Signal,
@@ -256,8 +267,6 @@ class Streamer(Component):
             addrs[2].eq(at.addr + Mux(joined, conv.row_pitch, conv.row_pitch << 1)),
         ]
         m.d.comb += addrs[3].eq(addrs[2] + line_bytes if joins else 0)
-        to_end = Signal(signed(X_BITS + 1))
-        m.d.comb += to_end.eq(conv.row_bytes - at.x)
         own = at.own if joins else line_bytes
         m.d.sync += [
             wave.valid.eq(go),
