@@ -108,7 +108,7 @@ class TransferEngine(Component):
             ]
 
         # Asked for and not written: in the queues, or, of a store, on the bus.
-        # What has been asked for, which is known late in its cycle, counts a cycle later: nothing is
+        # What has been asked for is known late in its cycle, and counts a cycle later: nothing is
         # written sooner than that.
         in_use = Signal(range(4 * depth))
         counted, drained = Signal(init=1), Signal()  # in_use is 0; and will be
