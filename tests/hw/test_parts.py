@@ -38,7 +38,6 @@ MAKERS: dict[str, Callable[[NpuConfig], Any]] = {
     "line_memory": lambda config: parts.line_memory(config, lines=64, reader="vector"),
     "loop_counter": lambda config: parts.loop_counter(config)(width_bits=12),
     "param_loader": parts.param_loader,
-    "pass_walker": parts.pass_walker,
     "pipeline": parts.pipeline,
     "shell_registers": parts.shell_registers,
     "softmax_unit": parts.softmax_unit,

@@ -221,13 +221,14 @@ class _Scheduler:
         if not self.manner.overlap or work_plan is None or successor is None:
             return False
         tilings = work_plan.tiling, successor.tiling
+        if any(tiling is None or tiling.mapping is None for tiling in tilings):
+            return False
         tensors = self.plan.table.tensors
         ours, theirs = tensors[work_plan.work.output], tensors[successor.work.inputs[0]]
-        return (
-            all(tiling is not None and tiling.mapping is not None for tiling in tilings)
-            and (ours.chip, ours.offset) == (theirs.chip, theirs.offset)
-            and work_plan.work.output in self.plan.addresses
-        )
+        return (ours.chip, ours.offset) == (
+            theirs.chip,
+            theirs.offset,
+        ) and work_plan.work.output in self.plan.addresses
 
     def _around(self, work_plan: WorkPlan) -> tuple[WorkPlan | None, WorkPlan, WorkPlan | None]:
         """Return a work between its neighbours that are more than another view of a tensor."""
