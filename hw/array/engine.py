@@ -31,14 +31,14 @@ class ArrayEngine(Component):
         cmd --> passes --> streamer --> feed --> systolic array --> accumulator --> vector engine
                   weights -----------------------^
 
+    The next command is walked, and its first weights are loaded, while the one before it streams:
+    waves of one follow those of the other without a gap. There are two at most.
+
     Parameters
     ----------
     config : NpuConfig
     tables : TableRows
         Rows of the array without multipliers.
-
-    The next command is walked, and its first weights are loaded, while the one before it streams:
-    waves of one follow those of the other without a gap. There are two at most.
 
     Members
     -------
@@ -96,6 +96,7 @@ class ArrayEngine(Component):
 
         conv = View(command_layout(Conv), self.cmd.payload)
         started, start, walked = Signal(), Signal(), Signal()
+        passes, moves = walker.passes, Signal()
         # A command has given way to the next, and is not done; its last position was streamed.
         previous, streamed = Signal(), Signal()
         illegal = Signal()
@@ -105,16 +106,17 @@ class ArrayEngine(Component):
         m.d.comb += [
             walker.conv.eq(conv),
             streamer.conv.eq(conv),
-            streamer.passes.valid.eq(walker.passes.valid & ~illegal),
+            streamer.passes.valid.eq(passes.valid & ~illegal),
+            streamer.passes.payload.eq(passes.payload),
             streamer.announced.eq(weights.announced),
-            streamer.passes.payload.eq(walker.passes.payload),
-            walker.passes.ready.eq(streamer.passes.ready & ~illegal),
+            moves.eq(streamer.passes.valid & streamer.passes.ready),
+            passes.ready.eq(moves),
             walker.start.eq(start),
             streamer.weights_ready.eq(weights.ready),
             streamer.acc_free.eq(accumulator.free),
             weights.offered.eq(streamer.passes.valid),
-            weights.offered_line.eq(walker.passes.payload.line),
-            weights.moves.eq(walker.passes.valid & walker.passes.ready),
+            weights.offered_line.eq(passes.payload.line),
+            weights.moves.eq(moves),
             weights.line.eq(streamer.line),
             weights.take.eq(streamer.take_weights),
             weights.accepted.eq(self.cmd.ready),
@@ -158,8 +160,7 @@ class ArrayEngine(Component):
         ]
         with m.If(start):
             m.d.sync += started.eq(1)
-        passes = walker.passes
-        with m.If(passes.valid & passes.ready & passes.payload.last):
+        with m.If(moves & passes.payload.last):
             m.d.sync += walked.eq(1)
         with m.If(walked & weights.walked & ~previous):
             m.d.comb += self.cmd.ready.eq(1)

@@ -69,7 +69,7 @@ class Streamer(Component):
         There is a free accumulator half.
     take_weights, take_acc : Out(1)
     line : Out(17)
-        First line of the weights of the pass at hand, if the passes say it.
+        First line of the weights of the pass at hand.
     wave : Out(wave_layout)
         Registered: one cycle after the position.
     zero_point : Out(signed(8))
@@ -108,15 +108,17 @@ class Streamer(Component):
         m = Module()
         config = self._config
         layout = command_layout(Conv)
-        conv = Signal(data.StructLayout({name: layout[name].shape for name in KEPT}))
+        kept = data.StructLayout({name: layout[name].shape for name in KEPT})
+        self._conv = conv = Signal(kept)  # of the pass at hand
         at = Signal(pass_layout(config))  # the pass at hand; addr, x, y are of the current position
         active, begin, in_extra = Signal(), Signal(), Signal()
         begin_takes = Signal()  # the next position begins a pass that needs a half
         row_addr, first_x = Signal(ADDR_BITS), Signal(signed(X_BITS))
-        rows_below = Signal(signed(Y_BITS + 1))  # from the current row on
-        # Bytes from the current position to the end of its row; of the first position of a row.
-        to_end, first_to_end = Signal(signed(X_BITS + 1)), Signal(signed(X_BITS + 1))
-        next_to_end = Signal(signed(X_BITS + 1))
+        # Of the current position: rows from its own on, bytes to the end of its row.
+        self._rows_below = rows_below = Signal(signed(Y_BITS + 1))
+        self._to_end = to_end = Signal(signed(X_BITS + 1))
+        # The same of a row's first position, and of that of the pass that is offered.
+        first_to_end, next_to_end = Signal.like(to_end), Signal.like(to_end)
         # What is left of the row and of the pass, this position included; whether it is the last
         # one comes from a register, as `go` and all that hangs on it wait for it.
         positions_left, rows_left = Signal(12), Signal(12)
@@ -226,9 +228,7 @@ class Streamer(Component):
                 in_row.eq(1),
                 index.eq(0),
             ]
-        self._elaborate_wave(
-            m, conv, at, rows_below, to_end, go, begin, pass_end, output, index, half
-        )
+        self._elaborate_wave(m, at, go, begin, pass_end, output, index, half)
         # Padding is put in three cycles after a wave; passes are as many cycles apart at least.
         taken = delays(m, self.passes.valid & self.passes.ready, 4, name="pass_taken")
         with m.If(taken[-1]):
@@ -238,10 +238,7 @@ class Streamer(Component):
     def _elaborate_wave(
         self,
         m: Module,
-        conv: data.View,
         at: data.View,
-        rows_below: Signal,
-        to_end: Signal,
         go: Signal,
         begin: Signal,
         pass_end: Signal,
@@ -250,7 +247,7 @@ class Streamer(Component):
         half: Signal,
     ) -> None:
         """Register what the memory and the array need to know of the position."""
-        wave = self.wave
+        conv, wave, to_end = self._conv, self.wave, self._to_end
         line_bytes = self._config.line_bytes
         rows_mode = conv.mode == Mode.ROWS
         joins = self._config.joins_rows
@@ -287,7 +284,7 @@ class Streamer(Component):
         for s in range(SEGMENTS):
             row_exists = Signal(name=f"inside_{s}")
             fed = ~rows_mode | (conv.ky_rows > s) if s else 1
-            m.d.comb += row_exists.eq((at.y >= -s) & (rows_below > s) & fed)
+            m.d.comb += row_exists.eq((at.y >= -s) & (self._rows_below > s) & fed)
             m.d.sync += wave.inside[s].eq(row_exists)
             inside.append(row_exists)
         # A window is one line, or two where it is not aligned, of each of its rows; otherwise there
@@ -304,19 +301,19 @@ class Streamer(Component):
             below = joined & (at.own != line_bytes) & inside[1]
             # Its second line always: that is how the memory knows a joined window.
             reads = [*reads[:2], reads[2] | below, below]
-            self._elaborate_below(m, conv, at, to_end)
+            self._elaborate_below(m, at)
         for s, read in enumerate(reads):
             m.d.sync += wave.bank[s].eq(Mux(go & read, bank_of(addrs[s][offset_bits:]), 0))
 
-    def _elaborate_below(self, m: Module, conv: data.View, at: data.View, to_end: Signal) -> None:
+    def _elaborate_below(self, m: Module, at: data.View) -> None:
         """Register which bytes of a window are inside the row below."""
-        wave = self.wave
+        conv, wave = self._conv, self.wave
         line_bytes = self._config.line_bytes
         # Its first byte would be that many bytes before its row, and its end be as far.
         before, below_end = Signal(signed(X_BITS + 1)), Signal(signed(X_BITS + 2))
         m.d.comb += [
             before.eq(conv.step_kx - at.x),
-            below_end.eq(to_end + conv.step_kx),
+            below_end.eq(self._to_end + conv.step_kx),
         ]
         far = before >= line_bytes
         m.d.sync += [

@@ -54,8 +54,8 @@ class _TokenCounter(Component):
         return m
 
 
-class _LoadsUnderWay(Component):
-    """Loads that have begun and are not done, the oldest first.
+class _UnderWay(Component):
+    """Commands that have begun and are not done, although their engine has taken the next one.
 
     Members
     -------
@@ -67,14 +67,11 @@ class _LoadsUnderWay(Component):
         The oldest is done.
     room, any : Out(1)
         There is room for one more; there is one.
-    known : Out(1)
-        `oldest` is there: two cycles after the first one has begun.
     oldest : Out
-        Its ``signal`` and ``tag``.
+        ``signal`` and ``tag`` of the oldest, of what comes in where it is not known.
     """
 
-    def __init__(self, *, spare: bool) -> None:
-        self._spare = spare
+    def __init__(self) -> None:
         self._layout = data.StructLayout({"signal": ENGINES, "tag": 16})
         super().__init__(
             {
@@ -84,10 +81,22 @@ class _LoadsUnderWay(Component):
                 "done": In(1),
                 "room": Out(1, init=1),
                 "any": Out(1),
-                "known": Out(1),
                 "oldest": Out(self._layout),
             }
         )
+
+    def _show(self, m: Module, known: Value, oldest: data.View) -> None:
+        m.d.comb += [self.oldest.signal.eq(self.signal), self.oldest.tag.eq(self.tag)]
+        with m.If(known):
+            m.d.comb += self.oldest.eq(oldest)
+
+
+class _LoadsUnderWay(_UnderWay):
+    """Loads, from when they begin. The oldest is known two cycles after the first one has begun."""
+
+    def __init__(self, *, spare: bool) -> None:
+        self._spare = spare
+        super().__init__()
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -99,54 +108,25 @@ class _LoadsUnderWay(Component):
             loads.i.payload.signal.eq(self.signal),
             loads.i.payload.tag.eq(self.tag),
             loads.o.ready.eq(self.done),
-            self.known.eq(loads.o.valid),
-            self.oldest.eq(loads.o.payload),
             after.eq(count + self.begins - self.done),
         ]
         m.d.sync += [count.eq(after), self.any.eq(after != 0), self.room.eq(after != MAX_LOADS)]
+        self._show(m, loads.o.valid, loads.o.payload)
         return m
 
 
-class _ConvUnderWay(Component):
-    """The convolution that has given way to the next one, and is not done.
-
-    Members
-    -------
-    begins : In(1)
-        One gives way; only while there is none.
-    signal : In(4), tag : In(16)
-        Of it.
-    done : In(1)
-        It is done.
-    any : Out(1)
-        There is one.
-    oldest : Out
-        Its ``signal`` and ``tag``, else those of the one that may give way next.
-    """
-
-    def __init__(self) -> None:
-        self._layout = data.StructLayout({"signal": ENGINES, "tag": 16})
-        super().__init__(
-            {
-                "begins": In(1),
-                "signal": In(ENGINES),
-                "tag": In(16),
-                "done": In(1),
-                "any": Out(1),
-                "oldest": Out(self._layout),
-            }
-        )
+class _ConvUnderWay(_UnderWay):
+    """The convolution that has given way to the next one."""
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         kept = Signal(self._layout, reset_less=True)
-        m.d.comb += [self.oldest.signal.eq(self.signal), self.oldest.tag.eq(self.tag)]
-        with m.If(self.any):
-            m.d.comb += self.oldest.eq(kept)
+        m.d.comb += self.room.eq(~self.any)
         with m.If(self.begins):
             m.d.sync += [self.any.eq(1), kept.signal.eq(self.signal), kept.tag.eq(self.tag)]
         with m.Elif(self.done):
             m.d.sync += self.any.eq(0)
+        self._show(m, self.any, kept)
         return m
 
 
@@ -217,12 +197,13 @@ class TokenGates(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         counters: dict[tuple[Engine, Engine], _TokenCounter] = {}
-        m.submodules.loads = self._loads = _LoadsUnderWay(spare=self._spare)
-        m.submodules.conv = self._conv = _ConvUnderWay()
+        m.submodules.loads = self._loads = loads = _LoadsUnderWay(spare=self._spare)
+        m.submodules.conv = conv = _ConvUnderWay()
+        self._under_way = {Engine.LOAD: loads, Engine.ARRAY: conv}
         m.d.comb += [
-            self._loads.done.eq(self.loaded),
-            self._conv.done.eq(self.streamed),
-            self.under_way.eq(self._loads.any | self._conv.any),
+            loads.done.eq(self.loaded),
+            conv.done.eq(self.streamed),
+            self.under_way.eq(loads.any | conv.any),
         ]
         self._running = [Signal(name=f"{engine.name.lower()}_running") for engine in Engine]
         self._stores = Signal()  # a store has its tokens
@@ -250,23 +231,14 @@ class TokenGates(Component):
         present = Signal(name=f"{engine.name.lower()}_present")
         taken = Signal(name=f"{engine.name.lower()}_taken")
         complete, busy, signal, tag = taken, running, header.signal, header.tag
-        if engine is Engine.LOAD:
-            loads = self._loads
-            complete, busy, signal = self.loaded, loads.any, loads.oldest.signal
-            tag = Mux(loads.known, loads.oldest.tag, header.tag)
+        others = self._under_way.get(engine)
+        if others is not None:
+            complete, busy = others.done, running | others.any
+            signal, tag = others.oldest.signal, others.oldest.tag
             m.d.comb += [
-                loads.begins.eq(passes),
-                loads.signal.eq(header.signal),
-                loads.tag.eq(header.tag),
-            ]
-        elif engine is Engine.ARRAY:
-            conv = self._conv
-            complete, busy = self.streamed, running | conv.any
-            signal, tag = conv.oldest.signal, conv.oldest.tag
-            m.d.comb += [
-                conv.begins.eq(taken),
-                conv.signal.eq(header.signal),
-                conv.tag.eq(header.tag),
+                others.begins.eq(passes if engine is Engine.LOAD else taken),
+                others.signal.eq(header.signal),
+                others.tag.eq(header.tag),
             ]
         m.d.comb += [
             present.eq(

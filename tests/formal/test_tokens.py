@@ -267,8 +267,8 @@ BUGS = {
     ),
     "gives what the next convolution signals": (
         "_ConvUnderWay",
-        "with m.If(self.any):",
-        "with m.If(self.any & ~self.done):",
+        "self._show(m, self.any, kept)",
+        "self._show(m, self.any & ~self.done, kept)",
         "",
     ),
 }

@@ -263,8 +263,6 @@ class _Simulation:
         # Of the commands of these engines: when they end, and where they stand in the program.
         self.ends: dict[Engine, list[int]] = {Engine.ARRAY: [], Engine.VECTOR: []}
         self.places: dict[Engine, list[int]] = {}
-        # When the array has taken the last position so far.
-        self.streamed = 0
         self.halves: deque[int] = deque([0] * ACC_HALVES)
         self.times: list[CommandTimes] = []
         self.fetched = 0
@@ -295,9 +293,8 @@ class _Simulation:
             if isinstance(command, Conv):
                 self.convs.append((index, start, command))
                 if command.hold:
-                    first = max(start + ARRAY_SETUP_CYCLES, self.streamed)
                     cycles = sum(conv_tile_cycles(command, self.config))
-                    self._end_conv(index, command, start, first + cycles)
+                    self._end_conv(index, command, start, self._first_window(start) + cycles)
                 continue
             if isinstance(command, Vector) and command.reads_acc:
                 self._requantise(index, command, start)
@@ -429,14 +426,21 @@ class _Simulation:
                 ready = max(ready, self.tokens[other, engine].popleft() + TOKEN_CYCLES)
         return ready
 
+    def _array_end(self) -> int:
+        """Return when the array's commands so far have ended."""
+        ends = self.ends[Engine.ARRAY]
+        return ends[-1] if ends else 0
+
+    def _first_window(self, start: int) -> int:
+        """Return when a convolution's windows begin: behind those of the one before it."""
+        return max(start + ARRAY_SETUP_CYCLES, self._array_end() - CHECKED_CYCLES)
+
     def _end_conv(self, index: int, conv: Conv, start: int, end: int) -> None:
         """Note a convolution's times: the next one is walked while its last pass streams."""
         last = max(conv_tile_positions(conv)[-1], self.config.min_pass_cycles)
-        before = self.ends[Engine.ARRAY]
-        start = max(start, before[-1] if before else 0)
         walked = end - last + WALKED_CYCLES
+        start = max(start, self._array_end())
         self._finish(index, conv, start, end + CHECKED_CYCLES, free=walked)
-        self.streamed = end
 
     def _complete(self, index: int, command: Command, start: int, end: int) -> None:
         self._finish(index, command, start, end, free=end)
@@ -476,7 +480,7 @@ class _Simulation:
         """Let the array fill halves and the vector engine empty them, tile by tile."""
         conv_index, conv_start, conv = self.convs[-1]
         per_oc = conv_tile_cycles(conv, self.config)
-        array = max(conv_start + ARRAY_SETUP_CYCLES, self.streamed)
+        array = self._first_window(conv_start)
         drain = start + VECTOR_SETUP_CYCLES
         for _ in range(conv.n_oc):
             for tile, tile_cycles in enumerate(per_oc):

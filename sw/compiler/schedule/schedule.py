@@ -8,7 +8,7 @@ decided by tokens (`tokens`). What a work takes depends on the engine: `load_wor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise, product
 
@@ -140,6 +140,23 @@ class _Scheduler:
         self.loads = LoadWorks(self.on_chip, self.pool)
         self.convs = ConvWorks(self.on_chip, self.chunks, ramp=manner.ramp)
         self.vectors = VectorWorks(self.on_chip, self.pool)
+        self._edges = self._find_edges()
+
+    def _find_edges(self) -> dict[int, Edges]:
+        """Return, by their indices, where works overlap with neighbours.
+
+        A neighbour is what is more than another view of a tensor.
+        """
+        works = [
+            work_plan
+            for work_plan in self.plan.works
+            if work_plan.work.kind.placement is not Placement.VIEW
+        ]
+        seams = [self._can_overlap(*pair) for pair in pairwise([None, *works, None])]
+        return {
+            work_plan.work.index: Edges(head, tail, self.manner.least)
+            for work_plan, (head, tail) in zip(works, pairwise(seams), strict=True)
+        }
 
     def run(self) -> Schedule:
         done_early: set[int] = set()
@@ -157,16 +174,11 @@ class _Scheduler:
             elif placement is Placement.STORED:
                 self.loads.store(work_plan.work)
             elif successor is not None and self._can_interleave(work_plan, successor):
-                head = self._can_overlap(*self._around(work_plan)[:2])
-                self._work(
-                    work_plan, Edges(head=head, least=self.manner.least), pool=successor.work
-                )
+                edges = replace(self._edges[work_plan.work.index], tail=False)
+                self._work(work_plan, edges, pool=successor.work)
                 done_early.add(successor.work.index)
             else:
-                head, tail = (
-                    self._can_overlap(*pair) for pair in pairwise(self._around(work_plan))
-                )
-                self._work(work_plan, Edges(head, tail, self.manner.least))
+                self._work(work_plan, self._edges[work_plan.work.index])
         return Schedule(
             self.on_chip.steps, self.pool.data, self.convs.weight_bytes, self.chunks.setup
         )
@@ -225,21 +237,8 @@ class _Scheduler:
             return False
         tensors = self.plan.table.tensors
         ours, theirs = tensors[work_plan.work.output], tensors[successor.work.inputs[0]]
-        return (ours.chip, ours.offset) == (
-            theirs.chip,
-            theirs.offset,
-        ) and work_plan.work.output in self.plan.addresses
-
-    def _around(self, work_plan: WorkPlan) -> tuple[WorkPlan | None, WorkPlan, WorkPlan | None]:
-        """Return a work between its neighbours that are more than another view of a tensor."""
-        works = [
-            other
-            for other in self.plan.works
-            if other is work_plan or other.work.kind.placement is not Placement.VIEW
-        ]
-        place = next(index for index, other in enumerate(works) if other is work_plan)
-        before = works[place - 1] if place else None
-        return before, work_plan, works[place + 1] if place + 1 < len(works) else None
+        shared = (ours.chip, ours.offset) == (theirs.chip, theirs.offset)
+        return shared and work_plan.work.output in self.plan.addresses
 
     def _can_postpone(self, work_plan: WorkPlan, successor: WorkPlan | None) -> bool:
         """Whether a loaded tensor's rows can come while the next work, a convolution, runs."""

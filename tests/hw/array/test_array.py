@@ -380,6 +380,17 @@ def test_reduction_split_over_commands_accumulates() -> None:
     np.testing.assert_array_equal(assemble(tiles, halves[1], 8), layer.expected)
 
 
+def _pixels(config: NpuConfig) -> tuple[Layer, np.random.Generator]:
+    """Return a layer whose kernel is a pixel, of four rows of four, and what made it."""
+    rng = np.random.default_rng(2)
+    size, channels = (4, 4, 8), 8
+    layer = convolution(
+        config, rng, size=size, out_channels=channels, kernel=(1, 1), strides=(1, 1),
+        padding="VALID", packed=False,
+    )  # fmt: skip
+    return layer, rng
+
+
 def test_passes_follow_one_another_without_a_gap() -> None:
     config = CONFIGS[1]
     rng = np.random.default_rng(1)
@@ -413,17 +424,7 @@ def test_passes_follow_one_another_without_a_gap() -> None:
 )
 def test_illegal_commands_are_reported(changes: dict[str, int], cause: ErrorCause) -> None:
     config = CONFIGS[1]
-    rng = np.random.default_rng(2)
-    layer = convolution(
-        config,
-        rng,
-        size=(4, 4, 8),
-        out_channels=8,
-        kernel=(1, 1),
-        strides=(1, 1),
-        padding="VALID",
-        packed=False,
-    )
+    layer, rng = _pixels(config)
     command = Conv(**{**layer.command.__dict__, "opcode": 0, "tile_rows": 4, **changes})
     _, _, got = simulate(config, [command], layer, rng, pause=0)
     assert ErrorCause(got) is cause
@@ -464,11 +465,7 @@ def test_an_error_waits_for_the_commands_before(
     changes: dict[str, int], cause: ErrorCause, lines: int, before: int
 ) -> None:
     config = CONFIGS[1]
-    rng = np.random.default_rng(2)
-    layer = convolution(
-        config, rng, size=(4, 4, 8), out_channels=8, kernel=(1, 1), strides=(1, 1),
-        padding="VALID", packed=False,
-    )  # fmt: skip
+    layer, rng = _pixels(config)
     whole = replace(layer.command, tile_rows=lines, out_h=lines, hold=1)
     wrong = replace(whole, **changes)
     # They add to one half of the accumulator, as nobody reads it.
@@ -485,11 +482,7 @@ def test_an_error_of_the_last_position_comes_before_those_of_the_next_command(
     changes: dict[str, int],
 ) -> None:
     config = CONFIGS[1]
-    rng = np.random.default_rng(2)
-    layer = convolution(
-        config, rng, size=(4, 4, 8), out_channels=8, kernel=(1, 1), strides=(1, 1),
-        padding="VALID", packed=False,
-    )  # fmt: skip
+    layer, rng = _pixels(config)
     # Four positions; the line of the last one is the first behind the memory.
     late = replace(
         layer.command, out_h=4, tile_rows=4, out_w=1, row_len=1, hold=1,

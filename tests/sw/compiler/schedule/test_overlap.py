@@ -63,6 +63,42 @@ def test_the_array_goes_on_with_the_next_layer() -> None:
     assert any(conv.hold for conv in convs)
 
 
+def pixels(rng: np.random.Generator, size: tuple[int, int], view: tuple[int, int]) -> bytes:
+    """Return two pixel convolutions, the second one over another view of the first one's output."""
+    b = ModelBuilder()
+    x = b.input((1, *size, 64), scale=0.1, zero_point=3)
+    for shape in (view, None):
+        w = rng.integers(-127, 128, (64, 1, 1, 64), dtype=np.int8)
+        x = b.conv2d(x, w, w_scales=0.01, scale=0.1, zero_point=-4)
+        if shape is not None and shape != size:
+            x = b.reshape(x, (1, *shape, 64))
+    return b.finish([x])
+
+
+def test_layers_overlap_across_a_view() -> None:
+    model = pixels(np.random.default_rng(1), (5, 25), (25, 5))
+    program = compile_model(model, BASE)
+    neighbours = compile_model(pixels(np.random.default_rng(1), (5, 25), (5, 25)), BASE)
+    with forced(Manner()):
+        apart = compile_model(model, BASE)
+    assert program.predicted_cycles == neighbours.predicted_cycles
+    assert program.predicted_cycles < apart.predicted_cycles - 500
+    given = [np.random.default_rng(2).integers(-128, 128, (1, 5, 25, 64), np.int8)]
+    want = GoldenModel(model).run(given)
+    for order in range(3):
+        for tensor, values in run(program, given, "random", order).items():
+            np.testing.assert_array_equal(values.ravel(), want[tensor].ravel())
+
+
+def test_tiles_of_a_few_vectors_overlap_in_one_manner_only() -> None:
+    model = pixels(np.random.default_rng(1), (1, 3), (1, 3))
+    commands = {}
+    for least in (1, 12):
+        with forced(Manner(overlap=True, least=least)):
+            commands[least] = len(compile_model(model, BASE).npu.decode())
+    assert commands[1] > commands[12]
+
+
 def test_rows_that_meet_no_weight_are_not_read() -> None:
     """A pass of two kernel rows of three has a fourth row, which may not be written yet."""
     model = benchmark_model("vww_96").read_bytes()
