@@ -9,6 +9,7 @@ import typer
 from celosia.sw.cli.common import (
     BatchOption,
     ConfigOption,
+    ExactOption,
     FoldOption,
     HostChoice,
     HostOption,
@@ -57,6 +58,7 @@ def analyze_command(
     fold: FoldOption = False,
     batch: BatchOption = 1,
     host: HostOption = HostChoice.ALLOW,
+    exact: ExactOption = False,
     latency: Annotated[
         int | None,
         typer.Option(
@@ -108,6 +110,7 @@ def analyze_command(
                 batch=batch,
                 host=host.value,
                 memory=usual_memory(machine),
+                exact=exact,
             )
 
         program = compile_for(chosen)

@@ -30,6 +30,7 @@ __all__ = [
     "ConfigOption",
     "FoldOption",
     "HostChoice",
+    "ExactOption",
     "HostOption",
     "JsonOption",
     "QuietOption",
@@ -128,6 +129,13 @@ BatchOption = Annotated[
         min=1,
         help="Samples of a run: rows of the same tensors where the layers allow it, so that weights"
         " are loaded once for all; else one after the other.",
+    ),
+]
+ExactOption = Annotated[
+    bool,
+    typer.Option(
+        "--exact",
+        help="ONNX: leave what is not proven equal to onnxruntime for all inputs to the host.",
     ),
 ]
 HostOption = Annotated[

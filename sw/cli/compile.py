@@ -13,6 +13,7 @@ from celosia.hw.contract.named import resolve_config
 from celosia.sw.cli.common import (
     BatchOption,
     ConfigOption,
+    ExactOption,
     FoldOption,
     HostChoice,
     HostOption,
@@ -108,6 +109,7 @@ def compile_command(
     batch: BatchOption = 1,
     host: HostOption = HostChoice.ALLOW,
     resident: ResidentOption = None,
+    exact: ExactOption = False,
     json: JsonOption = None,
 ) -> None:
     """Compile a model and print the report."""
@@ -125,6 +127,7 @@ def compile_command(
         host=host.value,
         resident=resident,
         memory=usual_memory(chosen),
+        exact=exact,
     )
     # Both at the end: a failure leaves no files.
     data = program.to_bytes()

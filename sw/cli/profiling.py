@@ -124,7 +124,7 @@ def advice_of(
 
 def _lowered(model: Path, *, fold: bool) -> Graph | None:
     """Return the model as the compiler lowers it as a whole, if it does."""
-    from celosia.sw.compiler.frontends.tflite import convert as frontend
+    from celosia.sw.compiler.frontends import formats as frontend
     from celosia.sw.compiler.lower import lower
     from celosia.sw.compiler.passes.fold_channels import fold_channels
 

@@ -27,16 +27,17 @@ def program_of(
     host: HostChoice = HostChoice.ALLOW,
     resident: bool | None = None,
     memory: MemoryTiming | None = None,
+    exact: bool = False,
 ) -> Program:
     """Return the program of a model, or of a file that ``celosia compile`` wrote.
 
     Parameters
     ----------
     model : Path
-        A ``.tflite`` or a ``.celosia`` file.
+        A ``.tflite``, an ``.onnx`` or a ``.celosia`` file.
     config : NpuConfig, optional
         The machine; by default what the program was compiled for, or base.
-    fold, batch, host, resident, memory
+    fold, batch, host, resident, memory, exact
         Of the compiler: a program has been compiled already.
 
     Raises
@@ -55,8 +56,14 @@ def program_of(
             host=host.value,
             resident=resident,
             memory=memory,
+            exact=exact,
         )
-    asked = (("--fold", fold), ("--batch", batch > 1), ("--resident", resident is not None))
+    asked = (
+        ("--fold", fold),
+        ("--batch", batch > 1),
+        ("--exact", exact),
+        ("--resident", resident is not None),
+    )
     for option, given in asked:
         if given:
             raise CelosiaError(

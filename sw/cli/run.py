@@ -18,6 +18,7 @@ from celosia.hw.contract.regs import COUNTERS
 from celosia.sw.cli.common import (
     CHECK_FAILED,
     BatchOption,
+    ExactOption,
     FoldOption,
     HostChoice,
     HostOption,
@@ -228,6 +229,7 @@ def run_command(
     batch: BatchOption = 1,
     host: HostOption = HostChoice.ALLOW,
     resident: ResidentOption = None,
+    exact: ExactOption = False,
     check: Annotated[
         bool, typer.Option("--check", help="Compare every tensor with the golden model.")
     ] = False,
@@ -279,6 +281,7 @@ def run_command(
         batch=batch,
         host=host,
         resident=resident,
+        exact=exact,
     )
     waveform = plan_trace(program, trace, first_layer, last_layer)
     console = output_console()
@@ -312,7 +315,13 @@ def run_command(
             figures, results, kept = _run_jobs(program, device, memory, samples, jobs)
         else:
             figures, results, kept = _run(
-                program, source if check else None, opened, device, samples, state
+                program,
+                source if check else None,
+                opened,
+                device,
+                samples,
+                state,
+                exact=exact,
             )
         board = board_line(opened, results[0].cycles)
     times = measure_host(program)
@@ -381,6 +390,7 @@ def _program(
     batch: int,
     host: HostChoice,
     resident: bool | None,
+    exact: bool,
 ) -> tuple[Program, str, Path]:
     """Return the program to run, the device, and the model that it is checked against."""
     chosen: NpuConfig | None = None if config is None else resolve_config(config)
@@ -395,7 +405,14 @@ def _program(
 
         memory = usual_memory(chosen)
     program = program_of(
-        model, chosen, fold=fold, batch=batch, host=host, resident=resident, memory=memory
+        model,
+        chosen,
+        fold=fold,
+        batch=batch,
+        host=host,
+        resident=resident,
+        memory=memory,
+        exact=exact,
     )
     if not compiled:
         return program, device, model
@@ -429,6 +446,8 @@ def _run(
     kind: str,
     samples: list[Sample],
     state: dict[str, Any] | None,
+    *,
+    exact: bool,
 ) -> tuple[dict[str, Any], list[Result], Mapping[str, Any]]:
     """Run all samples, with a source checked; return the variables behind the last, too."""
     from celosia.sw.report.figures import check_figures, run_figures
@@ -458,6 +477,7 @@ def _run(
             program=program,
             progress=progress,
             state=state,
+            exact=exact,
         )
     seconds = time.monotonic() - started
     figures = run_figures(program, kind, report.results, seconds) | check_figures(report)

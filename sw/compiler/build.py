@@ -26,7 +26,7 @@ from celosia.hw.contract.operations import Operation
 from celosia.sw.compiler.cost.engines import Prediction, predict
 from celosia.sw.compiler.cost.times import MemoryTiming
 from celosia.sw.compiler.emit import emit_program, encode_commands
-from celosia.sw.compiler.frontends.tflite import convert as frontend
+from celosia.sw.compiler.frontends import formats
 from celosia.sw.compiler.ir import Graph
 from celosia.sw.compiler.lower import lower
 from celosia.sw.compiler.operations import require_operations
@@ -86,13 +86,14 @@ def compile_model(
     host: Host = "allow",
     resident: bool | None = None,
     memory: MemoryTiming | None = None,
+    exact: bool = False,
 ) -> Program:
-    """Compile a TensorFlow Lite model for one configuration.
+    """Compile a TensorFlow Lite or ONNX model for one configuration.
 
     Parameters
     ----------
     source : path or bytes
-        The ``.tflite`` file or its contents.
+        The ``.tflite`` or ``.onnx`` file, or its contents.
     config : NpuConfig
         The machine.
     keep_tensors : bool
@@ -117,6 +118,9 @@ def compile_model(
         configuration is a board's own, which has memory for that.
     memory : MemoryTiming, optional
         The system memory that predictions are for, by which the fastest way is chosen.
+    exact : bool
+        Let the host compute what is not proven to equal its reference for all inputs; of an ONNX
+        model that may be a few operators (`NpuOp.exactness`).
 
     Returns
     -------
@@ -161,7 +165,7 @@ def compile_model(
     # Samples of a batch that is asked for are not the host's to tell apart.
     divisible = host == "allow" and batch == 1
     try:
-        source_graph = frontend.load(source)
+        source_graph = formats.load(source, exact=exact)
     except UnsupportedError:
         if not divisible:
             raise
@@ -176,14 +180,13 @@ def compile_model(
                 raise
     # Segments take turns on chip: what stays would be another's.
     stays = False
-    flat = frontend.open_model(source)
     try:
-        graph = frontend.load(source, anything=True)
-        program = divide(graph, flat, config, back, keep_tensors=keep_tensors)
+        graph, file = formats.opened(source, exact=exact)
+        program = divide(graph, file, config, back, keep_tensors=keep_tensors)
     except VariablesError:
         # Then the host keeps them, and runs all that has to do with them.
-        graph = frontend.load(source, anything=True, follow=False)
-        program = divide(graph, flat, config, back, keep_tensors=keep_tensors)
+        graph, file = formats.opened(source, follow=False, exact=exact)
+        program = divide(graph, file, config, back, keep_tensors=keep_tensors)
     check_program(program, limits=False)
     return program
 

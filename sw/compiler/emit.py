@@ -103,6 +103,8 @@ def emit_program(
         conversions=interface.conversions,
         between=between,
         casts=interface.casts,
+        layouts=dict(interface.layouts),
+        even=interface.even,
         segments=(segment,),
         initial_state=b"".join(variable.initial.tobytes() for variable in graph.state),
     )
@@ -340,4 +342,5 @@ def _reason(graph: Graph, plan: MemoryPlan, work_plan: WorkPlan, config: NpuConf
         text = f"{work.kind.where}, {config.vector_lanes} lanes"
     if tiling is not None and any((*tiling.in_bytes, tiling.out_bytes)):
         text += f"; {len(tiling.stripes)} stripes x {len(tiling.groups)} channel groups"
-    return text
+    known = [op.exactness for op in (work.op, work.add) if op is not None and op.exactness]
+    return "; ".join([text, *dict.fromkeys(known)])

@@ -228,6 +228,9 @@ class Scaling(StrEnum):
     """The same, with the product of the inputs' scales rounded to single precision."""
     FITTED = "fitted"
     """It gives, for every accumulator that can be, what the quotient in double precision gives."""
+    SINGLE = "single"
+    """It gives what the quotient in single precision, halves to even, gives, for every accumulator
+    that can be; where none does, it is the nearest one, and the operator says so."""
 
 
 @dataclass(frozen=True)
@@ -244,12 +247,15 @@ class Arithmetic:
         How it comes to the multiplier for that.
     unsigned : bool
         The file's tensors are uint8: weights have zero points, and averages round halves up.
+    strict : bool
+        The NPU computes it only where it is proven equal to the reference.
     """
 
     reference: str
     rounding: Rounding
     scaling: Scaling
     unsigned: bool = False
+    strict: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -338,11 +344,14 @@ class NpuOp(Op):
         Multiply-accumulates as the operator of the file counts them.
     folded_macs : int
         How many of `macs` are not computed because their channels have been removed.
+    exactness : str
+        What is known of whether it equals its reference, where that is no integer arithmetic.
     """
 
     output: str
     macs: int = 0
     folded_macs: int = 0
+    exactness: str = ""
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -599,7 +608,9 @@ class MulOp(BinaryOp):
         out = clamp(requantise((in_a - zero_point_a) * (in_b - zero_point_b), multiplier, shift)
                     + zero_point_out)
 
-    rounded twice, as of `Rounding.DOUBLE`. Source: TFLite `reference_integer_ops::Mul`.
+    rounded twice, as of `Rounding.DOUBLE`; with `more_bits` the product is shifted left by so many
+    bits first, and the result right by as many more, so that the first rounding is finer. Source:
+    TFLite `reference_integer_ops::Mul`.
 
     Attributes
     ----------
@@ -607,6 +618,8 @@ class MulOp(BinaryOp):
         int8 zero points.
     multiplier, shift : int
         Q0.31; TFLite's sign.
+    more_bits : int
+        0 as the reference of TFLite has it.
     act_min, act_max : int
         int8 clamp.
     """
@@ -616,8 +629,14 @@ class MulOp(BinaryOp):
     zero_point_out: int
     multiplier: int
     shift: int
+    more_bits: int = 0
     act_min: int = -128
     act_max: int = 127
+
+    @property
+    def left(self) -> int:
+        """Bits that the product is shifted left by."""
+        return max(self.shift, 0) + self.more_bits
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -854,6 +873,10 @@ class Interface:
         The others.
     casts : tuple of str
         Names of those tensors that CAST makes, and not QUANTIZE or DEQUANTIZE.
+    layouts : mapping of str to tuple of int
+        Of those that have their source's axes in another order: the source's axes in theirs.
+    even : tuple of str
+        Names of those that are quantised as ONNX does, halves to even.
     """
 
     inputs: tuple[Tensor, ...]
@@ -861,6 +884,8 @@ class Interface:
     conversions: tuple[tuple[str, str], ...]
     between: tuple[Tensor, ...] = ()
     casts: tuple[str, ...] = ()
+    layouts: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    even: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import numpy as np
 from celosia.errors import DefectError, ModelError, UnsupportedError
-from celosia.sw.compiler.ir import DType, Graph, NpuOp, Op, SourceOp, Tensor
+from celosia.sw.compiler.ir import DType, Graph, NpuOp, Op, Scaling, SourceOp, Tensor
 from celosia.sw.compiler.ops.registry import OPERATORS
 from celosia.sw.compiler.verify_npu import npu_violation
 
@@ -182,7 +182,8 @@ def _check_weighted(graph: Graph, op: SourceOp, where: str) -> None:
     result = graph.tensors[op.results[0]]
     if {source.dtype, weights.dtype, result.dtype} != {DType.INT8}:
         return
-    if weights.zero_point != 0 and weights.is_constant and not op.arithmetic.unsigned:
+    symmetric = not op.arithmetic.unsigned and op.arithmetic.scaling is not Scaling.SINGLE
+    if weights.zero_point != 0 and weights.is_constant and symmetric:
         _refuse(
             where,
             f"the weights of {op.title} have zero point {weights.zero_point}",

@@ -16,7 +16,7 @@ __all__ = ["operators_page"]
 def operators_page() -> str:
     """Return ``docs/operators.md``: what runs where, with which limits, and what does not."""
     records = sorted(dict.fromkeys(OPERATORS.values()), key=lambda record: record.names)
-    runs = [record for record in records if record.lower is not None]
+    runs = [record for record in records if record.lower is not None and not record.made]
     others = [record for record in records if record.remedy]
     lines = [
         "<!-- Generated from sw/compiler/ops/ by sw/docgen/operators.py; do not edit. -->",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -51,6 +51,11 @@ class Contents:
         The others: tensors that only the host has.
     casts : tuple of str
         Names of those tensors that a conversion makes as CAST does, and not QUANTIZE or DEQUANTIZE.
+    layouts : mapping of str to tuple of int
+        Of those tensors that a conversion makes with axes in another order: the axes of what it is
+        made of, in the order of the tensor's own.
+    even : tuple of str
+        Names of those that are quantised as ONNX does, halves to even; others as TFLite does.
     segments : tuple of NpuSegment or HostSegment
         What is to be done, in order. A segment takes tensors that are inputs of the model, outputs
         of segments before it, or persistent.
@@ -73,6 +78,8 @@ class Contents:
     conversions: tuple[tuple[str, str], ...] = ()
     between: tuple[TensorInfo, ...] = ()
     casts: tuple[str, ...] = ()
+    layouts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    even: tuple[str, ...] = ()
     segments: tuple[Segment, ...]
     initial_state: bytes = b""
 
@@ -129,7 +136,10 @@ class Contents:
             if source is None or target is None:
                 raise ProgramError(f"conversion of {names[0]!r}", "no such tensor", REBUILD)
             what = f"conversion of {source.name!r} to {target.name!r}"
-            if source.shape != target.shape:
+            shape, layout = source.shape, self.layouts.get(target.name)
+            if layout is not None and sorted(layout) == list(range(len(shape))):
+                shape = tuple(shape[axis] for axis in layout)
+            if shape != target.shape:
                 raise ProgramError(what, f"{source.shape} to {target.shape}", REBUILD)
             self._check_kinds(what, source, target, cast=target.name in casts)
             if target.name in made:

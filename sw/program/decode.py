@@ -90,6 +90,8 @@ class _Tensors:
     conversions: tuple[tuple[int, ...], ...]
     between: tuple[int, ...] = ()
     casts: tuple[int, ...] = ()
+    even: tuple[int, ...] = ()
+    layouts: tuple[tuple[int, ...], ...] = ()
 
     def __getitem__(self, number: int) -> TensorInfo:
         if not 0 <= number < len(self.tensors):
@@ -201,6 +203,8 @@ def _program(kind: type[_P], sections: dict[int, bytes]) -> _P:
         conversions=tuple(_pair(tensors, numbers) for numbers in tensors.conversions),
         between=tuple(tensors[number] for number in tensors.between),
         casts=tuple(tensors[number].name for number in tensors.casts),
+        layouts={tensors[entry[0]].name: entry[1:] for entry in tensors.layouts if entry},
+        even=tuple(tensors[number].name for number in tensors.even),
         segments=segments,
         initial_state=sections[Section.STATE],
     )

@@ -76,6 +76,8 @@ def encode(program: Contents) -> bytes:
     between = {
         "between": [number[info.name] for info in program.between],
         "casts": [number[name] for name in program.casts],
+        "even": [number[name] for name in program.even],
+        "layouts": [[number[name], *axes] for name, axes in program.layouts.items()],
     }
     between = {key: numbers for key, numbers in between.items() if numbers}
     models = bytearray()

@@ -26,6 +26,7 @@ __all__ = [
     "NO_LAYER",
     "NPU_DTYPES",
     "NpuSegment",
+    "ONNXRUNTIME",
     "REFERENCE_KERNELS",
     "ReservedError",
     "Segment",
@@ -38,10 +39,10 @@ NO_LAYER = -1
 NPU_DTYPES = ("int8",)
 """Element types of the tensors that an NPU segment takes and gives."""
 
-REFERENCE_KERNELS, DEFAULT_KERNELS = "reference", "default"
-KERNELS = (REFERENCE_KERNELS, DEFAULT_KERNELS)
+REFERENCE_KERNELS, DEFAULT_KERNELS, ONNXRUNTIME = "reference", "default", "onnxruntime"
+KERNELS = (REFERENCE_KERNELS, DEFAULT_KERNELS, ONNXRUNTIME)
 """What computes a segment of the host: TFLite's reference kernels, or its default ones where there
-is no reference kernel, or a wrong one."""
+is no reference kernel, or a wrong one; or onnxruntime, of an ONNX model."""
 MODEL_IDENTIFIER = b"TFL3"
 
 
@@ -278,10 +279,10 @@ class HostSegment:
     name : str
         For people.
     model : bytes
-        A ``.tflite`` file with these operators. Its inputs and outputs are the segment's, in this
-        order; their names may be others.
+        A ``.tflite`` or ``.onnx`` file with these operators. Its inputs and outputs are the
+        segment's, in this order; their names may be others.
     kernels : str
-        Which of TFLite's kernels compute it, one of `KERNELS`.
+        What computes it, one of `KERNELS`.
     inputs, outputs : tuple of TensorInfo
         What it takes and gives, in the element types that the model has.
     layers : tuple of LayerInfo
@@ -302,10 +303,10 @@ class HostSegment:
 
     def __post_init__(self) -> None:
         what = f"the host's segment {self.name!r}"
-        if self.model[4:8] != MODEL_IDENTIFIER:
-            raise ProgramError(what, "its model is no TensorFlow Lite model", REBUILD)
         if self.kernels not in KERNELS:
             raise ProgramError(what, f"its kernels are {self.kernels[:40]!a}", REBUILD)
+        if self.kernels != ONNXRUNTIME and self.model[4:8] != MODEL_IDENTIFIER:
+            raise ProgramError(what, "its model is no TensorFlow Lite model", REBUILD)
 
     @property
     def infos(self) -> tuple[TensorInfo, ...]:

@@ -30,7 +30,7 @@ from celosia.sw.program.footprint import Access, OutOfRangeError, accesses
 from celosia.sw.program.limits import MAX_PAIR_EFFORT, MAX_PAIRS, MAX_SYSTEM_BYTES, check_limits
 from celosia.sw.program.order import CommandOrder, command_name
 from celosia.sw.program.remedies import REBUILD
-from celosia.sw.program.segments import HostSegment
+from celosia.sw.program.segments import ONNXRUNTIME, HostSegment
 
 __all__ = ["check_commands", "check_program"]
 
@@ -111,6 +111,11 @@ def _check_setup(setup: list[Command], commands: list[Command], config: NpuConfi
 def _check_model(segment: HostSegment) -> None:
     """Refuse a host's segment whose model cannot be read, or has another interface."""
     # Late: programs without such a segment are read and checked without the reader of models.
+    if segment.kernels == ONNXRUNTIME:
+        from celosia.sw.compiler.frontends.onnx.ends import ends_of
+
+        _compare_ends(segment, *ends_of(segment.model, segment.name))
+        return
     from celosia.sw.compiler.frontends.tflite.convert import load
 
     what = f"the host's segment {segment.name!r}"
@@ -118,15 +123,29 @@ def _check_model(segment: HostSegment) -> None:
         graph = load(segment.model, anything=True, follow=False)
     except ModelError as error:
         raise ProgramError(what, f"its model is damaged: {error.cause}", REBUILD) from None
-    for kind, names, infos in (
-        ("input", graph.inputs, segment.inputs),
-        ("output", graph.outputs, segment.outputs),
+    _compare_ends(
+        segment,
+        *(
+            [(graph.tensors[name].shape, graph.tensors[name].dtype.value) for name in names]
+            for names in (graph.inputs, graph.outputs)
+        ),
+    )
+
+
+_Ends = list[tuple[tuple[int, ...], str]]
+
+
+def _compare_ends(segment: HostSegment, inputs: _Ends, outputs: _Ends) -> None:
+    for kind, found, infos in (
+        ("input", inputs, segment.inputs),
+        ("output", outputs, segment.outputs),
     ):
-        found = [(graph.tensors[name].shape, graph.tensors[name].dtype.value) for name in names]
         wanted = [(info.shape, info.dtype) for info in infos]
         if found != wanted:
             raise ProgramError(
-                what, f"its model's {kind}s are {found}, the program's {wanted}", REBUILD
+                f"the host's segment {segment.name!r}",
+                f"its model's {kind}s are {found}, the program's {wanted}",
+                REBUILD,
             )
 
 

@@ -127,6 +127,7 @@ def check_model(
     interpreter: bool | None = None,
     progress: Callable[[int], None] | None = None,
     state: Mapping[str, Array] | None = None,
+    exact: bool = False,
 ) -> CheckReport:
     """Run a model on a device and compare every tensor with the golden model's.
 
@@ -155,6 +156,8 @@ def check_model(
     state : mapping of str to ndarray, optional
         What the variables hold before the first inference, by name. The reference interpreter
         cannot begin so, and is not asked then.
+    exact : bool
+        As of `celosia.sw.compiler.build.compile_model`.
 
     Returns
     -------
@@ -166,14 +169,19 @@ def check_model(
     CelosiaError
         If the model cannot be compiled or checked, is not the program's, or the device fails.
     """
-    plain = program if program is not None else compile_model(path, config, fold=fold)
+    plain = program if program is not None else compile_model(path, config, fold=fold, exact=exact)
     with ExitStack() as stack:
         reference = stack.enter_context(ReferenceModel(path, interpreter=interpreter))
         samples = reference.samples(plain.inputs[0].shape)
         if not 1 <= samples <= plain.batch:
             raise _another_model(path, plain)
         instrumented = compile_model(
-            path, config, keep_tensors=True, fold=plain.folded_macs > 0, batch=samples
+            path,
+            config,
+            keep_tensors=True,
+            fold=plain.folded_macs > 0,
+            batch=samples,
+            exact=exact,
         )
         if _interface(instrumented) != _interface(plain):
             raise _another_model(path, plain)
@@ -264,12 +272,14 @@ class _Comparison:
         assert not missing, f"the device returned no {missing}"
         infos = {info.name: info for info in program.tensors}
         for name, op_index in self._operators.items():
-            if name not in tensors:
+            # A tensor that the compiler has made is nobody else's.
+            sources = [source for source in self._expected if name in source.tensors]
+            if name not in tensors or not sources:
                 continue
             self.compared.add(name)
             kept = infos[name].kept_channels
             got = np.asarray(tensors[name])
-            for source in self._expected:
+            for source in sources:
                 wanted = source.tensors[name]
                 if wanted.dtype == np.uint8 and got.dtype == np.int8:
                     got = (got.astype(np.int16) + 128).astype(np.uint8)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from celosia.errors import ModelError
-from celosia.sw.compiler.frontends.tflite.convert import load
+from celosia.sw.compiler.frontends.formats import load
 from celosia.sw.compiler.ir import Graph, SourceOp, Tensor
 
 __all__ = [

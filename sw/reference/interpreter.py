@@ -10,13 +10,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from celosia.closing import Closing
 from celosia.errors import ModelError, UnsupportedError
-from celosia.sw.compiler.frontends.tflite.convert import load, open_model
+from celosia.sw.compiler.frontends.formats import is_onnx, load
+from celosia.sw.compiler.frontends.tflite.convert import load as load_tflite
+from celosia.sw.compiler.frontends.tflite.convert import open_model
 from celosia.sw.compiler.ir import Graph
 from celosia.sw.reference.golden import GoldenModel, UnsupportedModelError
 from celosia.sw.reference.graph import live_operators
@@ -25,7 +27,12 @@ from celosia.sw.runtime.interpreter import (
     InterpreterError,
     InterpreterProcess,
     interpreter_installed,
+    onnxruntime_installed,
 )
+
+if TYPE_CHECKING:
+    from celosia.sw.reference.onnx import OnnxPieces
+    from celosia.sw.reference.onnx_golden import OnnxGolden
 
 __all__ = ["Expected", "ReferenceModel", "interpreter_installed"]
 
@@ -85,18 +92,28 @@ class ReferenceModel(Closing):
         self.operators: dict[str, int] = {
             read_name: op.position for op, names in live_operators(graph) for read_name in names
         }
-        self._golden: GoldenModel | None = None
+        self._golden: GoldenModel | OnnxGolden | None = None
         self._lacking = ""
         try:
-            self._golden = GoldenModel(graph)
+            if is_onnx(path):
+                # Late: it needs packages of its own.
+                from celosia.sw.compiler.frontends.onnx.convert import convert
+                from celosia.sw.reference.onnx_golden import OnnxGolden
+
+                self._golden = OnnxGolden(convert(path, anything=True))
+            else:
+                self._golden = GoldenModel(graph)
         except UnsupportedModelError as error:
             self._lacking = str(error)
         inputs, _ = graph.interface_names
         self._input_names = list(inputs)
         self._input_shapes = [graph.tensors[name].shape for name in inputs]
         self.unconfirmed: str | None = None
+        self._name = REFERENCE
+        self._pieces: Pieces | OnnxPieces
         self._interpreter: InterpreterProcess | None = None
-        if interpreter_installed() if interpreter is None else interpreter:
+        installed = onnxruntime_installed if is_onnx(path) else interpreter_installed
+        if installed() if interpreter is None else interpreter:
             self._start(graph)
         if self._golden is None and self._interpreter is None:
             raise self._cannot(self._lacking)
@@ -151,9 +168,8 @@ class ReferenceModel(Closing):
                 values = self._golden.run(ordered)
             except ValueError as error:
                 raise self._cannot(str(error)) from None
-            results.append(
-                Expected("golden model", {name: values[name] for name in self.operators})
-            )
+            own = {name: values[name] for name in self.operators if name in values}
+            results.append(Expected("golden model", own))
         if self._interpreter is not None:
             try:
                 found = self._pieces.run(
@@ -182,7 +198,7 @@ class ReferenceModel(Closing):
         UnsupportedError
             If the golden model does not compute the model.
         """
-        if self._golden is None:
+        if not isinstance(self._golden, GoldenModel):
             raise self._cannot(f"only the golden model begins with a given state: {self._lacking}")
         self._golden.restore(values)
         if self._interpreter is not None:
@@ -194,19 +210,25 @@ class ReferenceModel(Closing):
             self._interpreter.close()
 
     def _start(self, graph: Graph) -> None:
-        # The interpreter keeps variables itself.
-        unfollowed = load(self._path, anything=True, follow=False)
-        numbers = {name: graph.tensors[name].index for name in self.operators}
-        self._pieces = Pieces(unfollowed, open_model(self._path), numbers)
-        others = ", ".join(self._pieces.others)
-        self._name = REFERENCE + (f" (default kernels for {others})" if others else "")
+        if is_onnx(self._path):
+            from celosia.sw.reference.onnx import OnnxPieces
+
+            self._pieces = OnnxPieces(self._path, list(self.operators))
+            self._name = self._pieces.name
+        else:
+            # The interpreter keeps variables itself.
+            unfollowed = load_tflite(self._path, anything=True, follow=False)
+            numbers = {name: graph.tensors[name].index for name in self.operators}
+            self._pieces = Pieces(unfollowed, open_model(self._path), numbers)
+            others = ", ".join(self._pieces.others)
+            self._name = REFERENCE + (f" (default kernels for {others})" if others else "")
         try:
             self._interpreter = InterpreterProcess(self._pieces.opened)
         except InterpreterError as failure:
             self._give_up(failure)
 
     def _give_up(self, failure: InterpreterError) -> None:
-        self.unconfirmed = f"the reference interpreter {failure}"
+        self.unconfirmed = f"the {self._name} {failure}"
         if self._interpreter is not None:
             self._interpreter.close()
             self._interpreter = None

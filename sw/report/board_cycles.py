@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from celosia.errors import CelosiaError
 from celosia.hw.contract.named import resolve_config
 from celosia.sw.compiler.build import compile_model
-from celosia.sw.compiler.frontends.tflite import convert as frontend
+from celosia.sw.compiler.frontends import formats as frontend
 from celosia.sw.driver.uart.device import UartDevice
 from celosia.sw.profile.profile import predicted_cycles
 from celosia.sw.report.fit import board_memory

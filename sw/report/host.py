@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celosia.sw.program.file import Program
-from celosia.sw.program.segments import HostSegment, LayerInfo
+from celosia.sw.program.segments import ONNXRUNTIME, HostSegment, LayerInfo
 from celosia.sw.program.tensors import DTYPES
 from celosia.sw.runtime.interpreter import (
     InterpreterError,
@@ -102,6 +102,8 @@ def _measured(
 
 def _single(segment: HostSegment) -> list[Opened | str]:
     """Return a model of each operator of a segment alone, or why it cannot be alone."""
+    if segment.kernels == ONNXRUNTIME:
+        return ["onnxruntime runs it with those around it"] * len(segment.layers)
     # Late: commands import this module for their tables before there is anything to measure.
     from celosia.sw.compiler.frontends.tflite.cut import cut_operators
     from celosia.sw.compiler.frontends.tflite.reader import FlatModel

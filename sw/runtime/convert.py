@@ -16,7 +16,15 @@ __all__ = ["convert"]
 Array = npt.NDArray[Any]
 
 
-def convert(source: TensorInfo, target: TensorInfo, values: Array, *, cast: bool = False) -> Array:
+def convert(
+    source: TensorInfo,
+    target: TensorInfo,
+    values: Array,
+    *,
+    cast: bool = False,
+    even: bool = False,
+    layout: tuple[int, ...] | None = None,
+) -> Array:
     """Return the values of one tensor as another's.
 
     Parameters
@@ -27,6 +35,11 @@ def convert(source: TensorInfo, target: TensorInfo, values: Array, *, cast: bool
         The source's.
     cast : bool
         Whether as CAST, which knows no scales.
+    even : bool
+        Whether floats are quantised as ONNX does: halves to even.
+    layout : tuple of int, optional
+        The source's axes in the target's order. Several samples of a run are one after the other
+        along the first axis, which stays the first then.
 
     Returns
     -------
@@ -40,6 +53,8 @@ def convert(source: TensorInfo, target: TensorInfo, values: Array, *, cast: bool
     InputError
         If a float to be quantised is not a number.
     """
+    if layout is not None:
+        values = np.ascontiguousarray(values.transpose(layout))
     if cast:
         return floats.cast(values, target.item)
     if source.dtype == "float16":
@@ -55,7 +70,8 @@ def convert(source: TensorInfo, target: TensorInfo, values: Array, *, cast: bool
                 "a value is not a number (NaN)",
                 "look at the preprocessing",
             )
-        codes = floats.quantised(values, target.scale, target.zero_point, span)
+        quantised = floats.quantised_to_even if even else floats.quantised
+        codes = quantised(values, target.scale, target.zero_point, span)
         return codes.astype(target.item)
     ends = (source.scale, source.zero_point), (target.scale, target.zero_point)
     if values.itemsize > 1:

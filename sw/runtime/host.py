@@ -1,4 +1,4 @@
-"""Runs the host's segments of a program, in TFLite's interpreter."""
+"""Runs the host's segments of a program, in TFLite's interpreter or in onnxruntime."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from celosia.errors import DeviceError, InputError
 from celosia.install import install_advice
 from celosia.sw.driver.result import SegmentResult
 from celosia.sw.program.file import Program
-from celosia.sw.program.segments import HostSegment
+from celosia.sw.program.segments import ONNXRUNTIME, HostSegment
 from celosia.sw.runtime.interpreter import (
     InterpreterError,
     InterpreterProcess,
     Opened,
     interpreter_installed,
+    onnxruntime_installed,
 )
 
 __all__ = ["HostRunner", "host_label", "require_host"]
@@ -35,12 +36,16 @@ def require_host(program: Program) -> None:
     DeviceError
         Saying what to install.
     """
-    if program.host_segments and not interpreter_installed():
-        count = sum(len(segment.layers) for segment in program.host_segments)
+    for segment in program.host_segments:
+        of_onnx = segment.kernels == ONNXRUNTIME
+        if onnxruntime_installed() if of_onnx else interpreter_installed():
+            continue
+        package, extra = ("onnxruntime", "onnx") if of_onnx else ("ai-edge-litert", "host")
+        count = sum(len(each.layers) for each in program.host_segments)
         raise DeviceError(
             f"program {program.model!r}",
-            f"{count} of its operators run on the host, for which ai-edge-litert is not installed",
-            install_advice("host"),
+            f"{count} of its operators run on the host, for which {package} is not installed",
+            install_advice(extra),
         )
 
 
@@ -93,7 +98,14 @@ class HostRunner(Closing):
         try:
             if self._process is None:
                 self._process = InterpreterProcess(
-                    [Opened(model=own.model, kernels=own.kernels) for own in self._segments]
+                    [
+                        Opened(
+                            model=own.model,
+                            kernels=own.kernels,
+                            keeps_int8=own.kernels == ONNXRUNTIME,
+                        )
+                        for own in self._segments
+                    ]
                 )
             started = time.perf_counter()
             found = self._process.run(number, [inputs[info.name] for info in segment.inputs])
@@ -114,9 +126,10 @@ class HostRunner(Closing):
     def _failed(self, error: InterpreterError, segment: HostSegment) -> DeviceError:
         if error.model is not None and error.model < len(self._segments):
             segment = self._segments[error.model]
+        name = "onnxruntime" if segment.kernels == ONNXRUNTIME else "TFLite's interpreter"
         return DeviceError(
             host_label(segment),
-            f"TFLite's interpreter, which runs it, {error}",
+            f"{name}, which runs it, {error}",
             "the next run begins anew; 'celosia compile --host refuse' says which operators the NPU"
             " does not run, and why",
         )

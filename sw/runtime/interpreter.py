@@ -1,4 +1,4 @@
-"""TFLite's interpreter in a process of its own.
+"""TFLite's interpreter, or onnxruntime, in a process of its own.
 
 The interpreter is somebody else's C++: it may refuse a file, or end its process by an assertion. So
 it has a process of its own (see :mod:`celosia.sw.runtime.worker`), and what happens to it there is
@@ -29,7 +29,13 @@ import numpy.typing as npt
 from celosia.closing import Closing
 from celosia.sw.program.segments import REFERENCE_KERNELS
 
-__all__ = ["InterpreterError", "InterpreterProcess", "Opened", "interpreter_installed"]
+__all__ = [
+    "InterpreterError",
+    "InterpreterProcess",
+    "Opened",
+    "interpreter_installed",
+    "onnxruntime_installed",
+]
 
 Array = npt.NDArray[Any]
 
@@ -41,6 +47,11 @@ TIME_OUT_S = 300.0
 def interpreter_installed() -> bool:
     """Whether ``ai-edge-litert`` is there (``pip install "celosia[host]"``)."""
     return importlib.util.find_spec("ai_edge_litert") is not None
+
+
+def onnxruntime_installed() -> bool:
+    """Whether ``onnxruntime`` is there (``pip install "celosia[onnx]"``)."""
+    return importlib.util.find_spec("onnxruntime") is not None
 
 
 class InterpreterError(Exception):
@@ -64,9 +75,12 @@ class Opened:
     Attributes
     ----------
     model : bytes
-        A ``.tflite`` file.
+        A ``.tflite`` or ``.onnx`` file, as its kernels want it.
     kernels : str
         One of `celosia.sw.program.segments.KERNELS`.
+    keeps_int8 : bool
+        Of onnxruntime: whether its integer kernels compute int8 as well as uint8, on every
+        processor; by default that depends on the processor.
     inputs, outputs : sequence of int, or None
         Numbers of the tensors to set and to return; None: those of the model.
     """
@@ -75,6 +89,7 @@ class Opened:
     kernels: str = REFERENCE_KERNELS
     inputs: Sequence[int] | None = None
     outputs: Sequence[int] | None = None
+    keeps_int8: bool = False
 
 
 class InterpreterProcess(Closing):
@@ -145,9 +160,8 @@ class InterpreterProcess(Closing):
     def _write(self, models: Sequence[Opened]) -> None:
         entries = []
         for number, opened in enumerate(models):
-            (self._folder / f"model{number}.tflite").write_bytes(opened.model)
-            entry = {"kernels": opened.kernels, "inputs": opened.inputs, "outputs": opened.outputs}
-            entries.append(entry)
+            (self._folder / f"model{number}").write_bytes(opened.model)
+            entries.append({key: value for key, value in vars(opened).items() if key != "model"})
         (self._folder / "models.json").write_text(json.dumps(entries), encoding="utf-8")
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -141,7 +141,12 @@ class Session(Closing):
         for source, target in self.program.conversions:
             if source in values and target not in values:
                 values[target] = convert(
-                    infos[source], infos[target], values[source], cast=target in self.program.casts
+                    infos[source],
+                    infos[target],
+                    values[source],
+                    cast=target in self.program.casts,
+                    even=target in self.program.even,
+                    layout=self.program.layouts.get(target),
                 )
 
     def _run_segment(

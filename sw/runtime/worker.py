@@ -1,10 +1,10 @@
-"""The process of TFLite's interpreter: started as a file, never imported.
+"""The process of TFLite's interpreter, or of onnxruntime: started as a file, never imported.
 
 ``worker.py FOLDER`` finds ``models.json`` in the folder, a list with an entry for each
-``model<n>.tflite`` beside it: ``kernels`` (``reference`` or ``default``), and the numbers of the
-tensors to set and to return, ``inputs`` and ``outputs``; null: the model's own. It opens all of
-them, and says on standard output that it is ready. Then it answers each line on standard input, a
-JSON object with one key:
+``model<n>`` beside it: ``kernels`` (``reference``, ``default`` or ``onnxruntime``), and of TFLite's
+the numbers of the tensors to set and to return, ``inputs`` and ``outputs``; null: the model's own;
+of onnxruntime ``keeps_int8``. It opens all of them, and says on standard output that it is ready.
+Then it answers each line on standard input, a JSON object with one key:
 
 * ``run``, a model's number: reads ``inputs.npz``, runs it, writes ``outputs.npz``;
 * ``time``, a model's number: runs it on zeros and says how long that takes;
@@ -84,16 +84,36 @@ class _Server:
         opened = []
         for number, entry in enumerate(self._entries):
             self._current = number
-            content = (self._folder / f"model{number}.tflite").read_bytes()
+            content = (self._folder / f"model{number}").read_bytes()
             opened.append(_open(content, entry))
         self.models = opened
 
     def run(self, number: int) -> None:
         self._current = number
-        interpreter, entry = self.models[number], self._entries[number]
         with np.load(self._folder / "inputs.npz") as inputs:
             values = [inputs[name] for name in inputs.files]
-        numbers = entry["inputs"]
+        np.savez(self._folder / "outputs.npz", *self.models[number].run(values))
+
+    def time(self, number: int) -> float:
+        self._current = number
+        model = self.models[number]
+        values = model.zeros()
+        best, end = float("inf"), time.perf_counter() + TIMED_SECONDS
+        for _ in range(TIMED_RUNS):
+            best = min(best, model.time(values))
+            if time.perf_counter() > end:
+                break
+        return 1000 * best
+
+
+class _Tflite:
+    """A model in TFLite's interpreter."""
+
+    def __init__(self, interpreter: Any, entry: dict[str, Any]) -> None:
+        self._interpreter, self._entry = interpreter, entry
+
+    def run(self, values: list[Any]) -> list[Any]:
+        interpreter, numbers = self._interpreter, self._entry["inputs"]
         if numbers is None:
             details = interpreter.get_input_details()
             numbers = [detail["index"] for detail in details]
@@ -107,24 +127,72 @@ class _Server:
         for index, value in zip(numbers, values, strict=True):
             interpreter.set_tensor(index, value)
         interpreter.invoke()
-        wanted = entry["outputs"]
+        wanted = self._entry["outputs"]
         if wanted is None:
             wanted = [detail["index"] for detail in interpreter.get_output_details()]
-        np.savez(self._folder / "outputs.npz", *[interpreter.get_tensor(i) for i in wanted])
+        return [interpreter.get_tensor(index) for index in wanted]
 
-    def time(self, number: int) -> float:
-        self._current = number
-        interpreter = self.models[number]
-        for detail in interpreter.get_input_details():
-            interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
-        best, end = float("inf"), time.perf_counter() + TIMED_SECONDS
-        for _ in range(TIMED_RUNS):
-            started = time.perf_counter()
-            interpreter.invoke()
-            best = min(best, time.perf_counter() - started)
-            if time.perf_counter() > end:
-                break
-        return 1000 * best
+    def zeros(self) -> list[Any]:
+        for detail in self._interpreter.get_input_details():
+            zeros = np.zeros(detail["shape"], detail["dtype"])
+            self._interpreter.set_tensor(detail["index"], zeros)
+        return []
+
+    def time(self, values: list[Any]) -> float:
+        started = time.perf_counter()
+        self._interpreter.invoke()
+        return time.perf_counter() - started
+
+
+class _Onnx:
+    """A model in onnxruntime, on the processor, with its default options."""
+
+    def __init__(self, content: bytes, *, keeps_int8: bool) -> None:
+        import onnxruntime  # type: ignore[import-untyped,unused-ignore]
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        if keeps_int8:
+            options.add_session_config_entry("session.qdqisint8allowed", "1")
+        self._session = onnxruntime.InferenceSession(
+            content, options, providers=["CPUExecutionProvider"]
+        )
+        self._names = [value.name for value in self._session.get_inputs()]
+
+    def run(self, values: list[Any]) -> list[Any]:
+        found: list[Any] = self._session.run(None, dict(zip(self._names, values, strict=True)))
+        return found
+
+    def zeros(self) -> list[Any]:
+        return [
+            np.zeros(
+                [size if isinstance(size, int) else 1 for size in value.shape],
+                _ONNX_TYPES.get(value.type, np.float32),
+            )
+            for value in self._session.get_inputs()
+        ]
+
+    def time(self, values: list[Any]) -> float:
+        started = time.perf_counter()
+        self.run(values)
+        return time.perf_counter() - started
+
+
+_ONNX_TYPES = {
+    f"tensor({name})": kind
+    for name, kind in {
+        "bool": np.bool_,
+        "double": np.float64,
+        "float": np.float32,
+        "float16": np.float16,
+        "int8": np.int8,
+        "int16": np.int16,
+        "int32": np.int32,
+        "int64": np.int64,
+        "uint8": np.uint8,
+        "uint16": np.uint16,
+    }.items()
+}
 
 
 def _read(requests: queue.Queue[str]) -> None:
@@ -146,6 +214,12 @@ def _text(error: Exception) -> str:
 
 
 def _open(content: bytes, entry: dict[str, Any]) -> Any:
+    if entry["kernels"] == "onnxruntime":
+        return _Onnx(content, keeps_int8=entry["keeps_int8"])
+    return _Tflite(_opened(content, entry), entry)
+
+
+def _opened(content: bytes, entry: dict[str, Any]) -> Any:
     from ai_edge_litert.interpreter import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
         Interpreter,
         OpResolverType,

@@ -14,13 +14,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from celosia.sw.compiler.arithmetic.fixed import INT32_MAX, INT32_MIN, quantize_multiplier
+from celosia.sw.compiler.arithmetic.fixed import (
+    INT32_MAX,
+    INT32_MIN,
+    QuantizationError,
+    quantize_multiplier,
+)
 
 __all__ = [
     "ExactMultiplier",
     "dividing_multiplier",
     "exact_multiplier",
+    "first_reaching",
     "fitted_multiplier",
+    "most_agreeing",
     "scale_in_double",
 ]
 
@@ -114,14 +121,30 @@ def fitted_multiplier(
     """
     if not INT32_MIN <= acc_min <= acc_max <= INT32_MAX:
         return ExactMultiplier(0, 0, exact=False)
+    return _fit(first_reaching(result, low, high, acc_min, acc_max), real, low, acc_min, acc_max)
+
+
+def first_reaching(
+    result: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]],
+    low: int,
+    high: int,
+    acc_min: int,
+    acc_max: int,
+) -> list[int]:
+    """Return the least accumulator that reaches each step, by halves; behind the last if none does.
+
+    Parameters
+    ----------
+    result, low, high, acc_min, acc_max
+        As of `fitted_multiplier`; the steps are ``low + 1`` to `high`.
+    """
     steps = np.arange(low + 1, high + 1, dtype=np.int64)
-    # The smallest accumulator that reaches each step, by halves; behind the last one if none does.
     first, end = np.full(steps.size, acc_min), np.full(steps.size, acc_max + 1)
     while np.any(first < end):
         middle = (first + end) // 2
         reached = (result(middle) >= steps) | (first == end)
         first, end = np.where(reached, first, middle + 1), np.where(reached, middle, end)
-    return _fit([int(v) for v in first], real, low, acc_min, acc_max)
+    return [int(value) for value in first]
 
 
 def _fit(
@@ -149,9 +172,20 @@ def _bounds(
     first_reaching: list[int], low: int, shift: int, acc_min: int, acc_max: int
 ) -> tuple[int, int]:
     """Least and greatest multiplier whose steps are at the accumulators of the reference's."""
+    each = _bounds_of_steps(first_reaching, low, shift, acc_min, acc_max)
+    return max((one[0] for one in each), default=1), min(
+        (one[1] for one in each), default=INT32_MAX
+    )
+
+
+def _bounds_of_steps(
+    first_reaching: list[int], low: int, shift: int, acc_min: int, acc_max: int
+) -> list[tuple[int, int]]:
+    """Least and greatest multiplier for each step; none fits where the first is greater."""
     half = 1 << (30 - shift)
-    at_least, at_most = 1, INT32_MAX
+    found: list[tuple[int, int]] = []
     for step, first in enumerate(first_reaching, low + 1):
+        at_least, at_most = 1, INT32_MAX
         # acc * multiplier >= bound is what makes the rounded result at least `step`.
         bound = (2 * step - 1) * half
         if first <= acc_max:
@@ -170,7 +204,44 @@ def _bounds(
                 at_least = max(at_least, -(-(bound - 1) // acc))
             elif bound <= 0:
                 at_most = 0
-    return at_least, at_most
+        found.append((at_least, at_most))
+    return found
+
+
+def most_agreeing(
+    first_reaching: list[int], real: float, low: int, acc_min: int, acc_max: int
+) -> tuple[int, int]:
+    """Return the multiplier and shift with the most steps at these accumulators.
+
+    Parameters
+    ----------
+    first_reaching : list of int
+        The least accumulator of each step from ``low + 1``.
+    real, low, acc_min, acc_max
+        As of `exact_multiplier`.
+
+    Raises
+    ------
+    QuantizationError
+        See `quantize_multiplier`; or the accumulator, shifted left, leaves 32 bits.
+    """
+    nominal, shift = quantize_multiplier(real)
+    if not _shift_fits(shift, acc_min, acc_max):
+        raise QuantizationError(
+            f"accumulators of {acc_min} to {acc_max} times {real:.6g} exceed 32 bits"
+        )
+    each = _bounds_of_steps(first_reaching, low, shift, acc_min, acc_max)
+    ends = sorted([(least, 0) for least, _ in each] + [(most, 1) for _, most in each])
+    best, value, inside = -1, nominal, 0
+    for end, closes in ends:
+        if closes:
+            inside -= 1
+        else:
+            inside += 1
+            nearer = abs(end - nominal) < abs(value - nominal)
+            if inside > best or (inside == best and nearer):
+                best, value = inside, end
+    return min(max(value, 1), INT32_MAX), shift
 
 
 def _first_reaching(real: float, low: int, high: int) -> list[int]:

@@ -29,6 +29,7 @@ __all__ = [
     "cast",
     "dequantised",
     "quantised",
+    "quantised_to_even",
     "unary",
     "with_bounds",
 ]
@@ -76,6 +77,16 @@ def quantised(
     wrapped = (whole + (1 << 31)) % (1 << 32) - (1 << 31)
     clipped: Int64Array = np.clip(wrapped, *limits)
     return clipped
+
+
+def quantised_to_even(
+    values: Float32Array, scale: float, zero_point: int, limits: tuple[int, int]
+) -> Int64Array:
+    """ONNX's QuantizeLinear: divided in single precision, halves to even."""
+    with np.errstate(over="ignore"):
+        steps = np.rint(values / np.float32(scale)).astype(np.float64)
+    codes: Int64Array = np.clip(steps + zero_point, *limits).astype(np.int64)
+    return codes
 
 
 def cast(values: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[Any]:

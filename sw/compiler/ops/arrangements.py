@@ -13,6 +13,7 @@ from celosia.sw.compiler.ops.elements import MAX_MOVED, Elements, IndexArray
 from celosia.sw.compiler.passes.rewrite import contradiction, unsupported
 
 __all__ = [
+    "arranged",
     "batch_to_space",
     "broadcast",
     "concatenated",
@@ -34,6 +35,18 @@ __all__ = [
     "transposed",
     "unpacked",
 ]
+
+
+def arranged(e: Elements) -> list[IndexArray]:
+    """Return what ARRANGE, of ONNX models only, makes: the elements that its operand lists.
+
+    An element below 0 is the option ``fill``.
+    """
+    numbers = e.graph.tensors[e.op.inputs[1]].data
+    if numbers is None or numbers.size > MAX_MOVED or numbers.max() >= e.arrays[0].size:
+        raise contradiction(e.op, "its elements are no list of its input's")
+    fill = e.value(e.option("fill")) if numbers.min() < 0 else 0
+    return [np.where(numbers < 0, fill, e.arrays[0].reshape(-1)[numbers])]
 
 
 def concatenated(e: Elements) -> list[IndexArray]:

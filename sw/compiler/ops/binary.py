@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from celosia.hw.contract.isa import SQUARE_LEFT_SHIFT
@@ -16,11 +17,11 @@ from celosia.sw.compiler.arithmetic import tables
 from celosia.sw.compiler.arithmetic.fixed import (
     INT8_MAX,
     QuantizationError,
-    activation_range,
     add_parameters,
     multiply_by_quantized_multiplier,
     quantize_multiplier,
 )
+from celosia.sw.compiler.arithmetic.single import Pair, fit_product, fit_sum
 from celosia.sw.compiler.ir import (
     AddOp,
     BinaryOp,
@@ -30,20 +31,28 @@ from celosia.sw.compiler.ir import (
     Int8Array,
     MaximumOp,
     MulOp,
+    Scaling,
     SourceOp,
     SquaredDifferenceOp,
     TableOp,
     Tensor,
 )
 from celosia.sw.compiler.ops.broadcast import Operands, operands_of
+from celosia.sw.compiler.ops.clamp import clamp_of
 from celosia.sw.compiler.ops.elementwise import table_op
+from celosia.sw.compiler.ops.exactness import exactness_of
 from celosia.sw.compiler.ops.npu.add import added
 from celosia.sw.compiler.ops.npu.product import MOST_SHIFT, multiplied, squared
 from celosia.sw.compiler.ops.operator import Lowered, Operator, first_axis_first
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 
-__all__ = ["OPERATORS"]
+__all__ = ["OPERATORS", "UNSIGNED_FILE"]
 
+UNSIGNED_FILE = "unsigned"
+"""Option of an operator in single precision: the file's codes are uint8, 128 more than here."""
+
+PAIRS = 1 << 16
+"""Of the values of two operands."""
 OVERFLOW_SHIFT = 16
 """The reference shifts a product of MUL, of 16 bits, to the left by less."""
 
@@ -65,7 +74,19 @@ class _Binary:
 def lower_add(graph: Graph, op: SourceOp) -> TableOp | Lowered:
     """Lower ADD or SUB."""
     x = _binary(graph, op)
-    parameters = add_parameters(x.scale_a, x.scale_b, x.scale_out, subtract=op.name == "SUB")
+    exactness = ""
+    if op.arithmetic.scaling is Scaling.SINGLE:
+        pair = _pair(op, x)
+        subtract = op.name == "SUB"
+        function = pair.differences if subtract else pair.sums
+        table = _tabulated(op, x, _of_codes(function))
+        if table is not None:
+            return table
+        fit = fit_sum(pair, subtract=subtract)
+        parameters = fit.parameters
+        exactness = exactness_of(op, fit.differing, PAIRS, "pairs of values")
+    else:
+        parameters = add_parameters(x.scale_a, x.scale_b, x.scale_out, subtract=op.name == "SUB")
 
     def add(operands: Operands) -> AddOp:
         sides = [
@@ -92,6 +113,7 @@ def lower_add(graph: Graph, op: SourceOp) -> TableOp | Lowered:
             shift_out=parameters.shift_out,
             act_min=x.act_min,
             act_max=x.act_max,
+            exactness=exactness,
         )
 
     return _tabulated(op, x, partial(added, add(_as_they_are(x)))) or _of_two(graph, op, x, add)
@@ -103,6 +125,15 @@ def lower_mul(graph: Graph, op: SourceOp) -> TableOp | ConvOp | Lowered:
     # All in single precision, then widened: the reference's Prepare of MUL.
     real = np.float32(x.scale_a) * np.float32(x.scale_b) / np.float32(x.scale_out)
     multiplier, shift = quantize_multiplier(float(real))
+    exactness, more_bits = "", 0
+    if op.arithmetic.scaling is Scaling.SINGLE:
+        pair = _pair(op, x)
+        table = _tabulated(op, x, _of_codes(pair.products))
+        if table is not None:
+            return table
+        fit = fit_product(pair, MOST_SHIFT)
+        multiplier, more_bits = fit.multiplier, MOST_SHIFT - max(fit.shift, 0)
+        exactness = exactness_of(op, fit.differing, PAIRS, "pairs of values")
     if shift >= OVERFLOW_SHIFT:
         raise QuantizationError(
             f"a product is rescaled by {real:g}, where the reference has room for"
@@ -123,8 +154,10 @@ def lower_mul(graph: Graph, op: SourceOp) -> TableOp | ConvOp | Lowered:
             zero_point_out=x.result.zero_point,
             multiplier=multiplier,
             shift=shift,
+            more_bits=more_bits,
             act_min=x.act_min,
             act_max=x.act_max,
+            exactness=exactness,
         )
 
     as_weights = _weights(op, x, multiplier, shift)
@@ -246,6 +279,21 @@ def lower_prelu(graph: Graph, op: SourceOp) -> TableOp:
     return _only_by_constant(op, x, prelu)
 
 
+def _pair(op: SourceOp, x: _Binary) -> Pair:
+    """Return the operator as single precision computes it."""
+    return Pair(
+        scales=(x.scale_a, x.scale_b, x.scale_out),
+        zeros=(x.a.zero_point, x.b.zero_point, x.result.zero_point),
+        offset=128 if op.options.get(UNSIGNED_FILE) else 0,
+        clamp=(x.act_min, x.act_max),
+    )
+
+
+def _of_codes(function: Callable[[Any, Any], Any]) -> Callable[[int, int], int]:
+    """Return a function of arrays of codes as one of two codes."""
+    return lambda a, b: int(function(np.array([a]), np.array([b]))[0])
+
+
 def _as_they_are(x: _Binary) -> Operands:
     return Operands(a=x.a.name, b=x.b.name, result=x.result.name)
 
@@ -276,8 +324,7 @@ def _binary(graph: Graph, op: SourceOp) -> _Binary:
         raise unsupported(op, f"operands are {a.dtype} and {b.dtype}", "quantise both to int8")
     if a.scale is None or b.scale is None or result.scale is None:
         raise contradiction(op, "an operand has no scale")
-    activation = str(op.options.get("fused_activation_function", "NONE"))
-    act_min, act_max = activation_range(activation, result.scale, result.zero_point)
+    act_min, act_max = clamp_of(op, result)
     return _Binary(
         a=a,
         b=b,

@@ -9,8 +9,10 @@ from celosia.sw.compiler.ir import Graph, Int8Array, SourceOp, TableOp, Tensor
 from celosia.sw.compiler.ops.operator import Operator, always
 from celosia.sw.compiler.passes.rewrite import contradiction
 
-__all__ = ["OPERATORS", "table_op"]
+__all__ = ["LOOKUP", "OPERATORS", "table_op"]
 
+LOOKUP = "LOOKUP"
+"""A function that a front end gives as its table of 256 entries, by `value & 0xFF`."""
 
 _Quantisation = tuple[float, int, float, int]
 _TableMaker = Callable[[SourceOp, _Quantisation], Int8Array]
@@ -71,7 +73,24 @@ def _function(*names: str, table: _TableMaker, limits: str = "", uint8: bool = T
     )
 
 
+def lower_lookup(graph: Graph, op: SourceOp) -> TableOp:
+    """Lower a function that a front end has worked out: its second operand is the table."""
+    source, table, result = (graph.tensors[name] for name in (*op.inputs, *op.results))
+    if table.data is None or table.shape != (256,) or source.shape != result.shape:
+        raise contradiction(op, f"a table of shape {list(table.shape)}")
+    return table_op(op, source, result, table.data)
+
+
 OPERATORS = (
+    Operator(
+        names=(LOOKUP,),
+        operands=(2, 2),
+        where="table",
+        made=True,
+        lower=lower_lookup,
+        batches=True,
+        apart=always,
+    ),
     _function("ABS", table=lambda op, q: tables.abs_table(*q), uint8=False),
     _function("ELU", table=lambda op, q: tables.elu_table(*q), uint8=False),
     _function("EXP", table=lambda op, q: tables.exponential_table(*q), uint8=False),

@@ -20,6 +20,7 @@ from celosia.sw.compiler.arithmetic.fixed import (
     product_scale,
     quantize_multiplier,
 )
+from celosia.sw.compiler.arithmetic.single import fit_single
 from celosia.sw.compiler.ir import (
     ConvOp,
     DType,
@@ -35,6 +36,8 @@ from celosia.sw.compiler.ir import (
     hwc,
     made_like,
 )
+from celosia.sw.compiler.ops.clamp import clamp_of
+from celosia.sw.compiler.ops.exactness import exactness_of
 from celosia.sw.compiler.ops.moves import moved
 from celosia.sw.compiler.ops.operator import Lowered, Operator
 from celosia.sw.compiler.passes.rewrite import contradiction, unsupported
@@ -126,9 +129,22 @@ def lower_batch_matmul(graph: Graph, op: SourceOp) -> Lowered:
     assert y.scale is not None
     assert result.scale is not None
     single = op.arithmetic.scaling is Scaling.NEAREST_TO_SINGLE
-    multiplier, shift = quantize_multiplier(
-        product_scale(x.scale, y.scale, result.scale, single=single)
-    )
+    act_min, act_max = clamp_of(op, result)
+    exactness = ""
+    if op.arithmetic.scaling is Scaling.SINGLE:
+        ratio = np.float32(x.scale) * np.float32(y.scale) / np.float32(result.scale)
+        fit = fit_single(
+            ratio,
+            act_min - result.zero_point,
+            act_max - result.zero_point,
+            *_accumulators(x.zero_point, y.zero_point, depth, np.zeros(1, np.int32)),
+        )
+        multiplier, shift = fit.multiplier, fit.shift
+        exactness = exactness_of(op, fit.differing, fit.reachable, "accumulators")
+    else:
+        multiplier, shift = quantize_multiplier(
+            product_scale(x.scale, y.scale, result.scale, single=single)
+        )
     matmul = MatmulOp(
         origin=op.origin,
         fused=op.fused,
@@ -149,6 +165,9 @@ def lower_batch_matmul(graph: Graph, op: SourceOp) -> Lowered:
         shift=np.full(columns, shift, np.int8),
         rounding=op.arithmetic.rounding,
         output_zero_point=result.zero_point,
+        act_min=act_min,
+        act_max=act_max,
+        exactness=exactness,
         macs=prod(batches) * rows * depth * columns,
     )
     return [*product.ops, _as_convolution(matmul, a, result) or matmul], product.tensors
@@ -191,6 +210,7 @@ def _as_convolution(op: MatmulOp, a: Tensor, result: Tensor) -> ConvOp | None:
         output_zero_point=op.output_zero_point,
         act_min=op.act_min,
         act_max=op.act_max,
+        exactness=op.exactness,
         macs=op.macs,
     )
 

@@ -240,6 +240,7 @@ OPERATORS = (
         arrange=arrangements.batch_to_space,
         limits="constant blocks and crops; around a convolution, or tensors without a batch",
     ),
+    replace(_mover("ARRANGE", operands=(2, 2), arrange=arrangements.arranged), made=True),
     _mover("BROADCAST_TO", operands=(2, 2), arrange=arrangements.broadcast),
     Operator(
         names=("CONCATENATION",),

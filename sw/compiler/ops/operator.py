@@ -74,6 +74,8 @@ class Operator:
         activations and its outputs have equally many.
     uint8 : bool
         It may be one of uint8 tensors, whose kernel computes as that of int8.
+    made : bool
+        No file has it: the front end of another format makes it.
     """
 
     names: tuple[str, ...]
@@ -90,3 +92,4 @@ class Operator:
     constants: bool = False
     apart: Callable[[Graph, SourceOp], bool] = lambda graph, op: False
     uint8: bool = True
+    made: bool = False

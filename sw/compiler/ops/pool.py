@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from celosia.sw.compiler.arithmetic.fixed import activation_range
 from celosia.sw.compiler.ir import Graph, MaximumOp, PoolOp, SourceOp, Tensor, made_like
+from celosia.sw.compiler.ops.clamp import clamp_of
 from celosia.sw.compiler.ops.operator import Lowered, Operator, always
 from celosia.sw.compiler.passes.rewrite import contradiction, same_quantisation, unsupported
 from celosia.sw.compiler.passes.window import window_of
@@ -30,8 +30,7 @@ def lower_pool(graph: Graph, op: SourceOp) -> Lowered:
     window = window_of(op, source, result, (kernel_h, kernel_w))
     if source.shape[3] != result.shape[3]:
         raise contradiction(op, f"input {list(source.shape)}, output {list(result.shape)}")
-    activation = str(op.options.get("fused_activation_function", "NONE"))
-    act_min, act_max = activation_range(activation, result.scale, result.zero_point)
+    act_min, act_max = clamp_of(op, result)
     pool = PoolOp(
         origin=op.origin,
         fused=op.fused,

@@ -43,7 +43,9 @@ OPERATORS: dict[str, Operator] = {
 }
 """Every operator that the compiler knows something of, by its TFLite name."""
 SUPPORTED: tuple[str, ...] = tuple(
-    sorted(name for name, record in OPERATORS.items() if record.lower is not None)
+    sorted(
+        name for name, record in OPERATORS.items() if record.lower is not None and not record.made
+    )
 )
 """TFLite names of the operators the NPU runs."""
 

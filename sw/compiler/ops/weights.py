@@ -6,7 +6,7 @@ The operators are in `celosia.sw.compiler.ops.weighted` and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,9 @@ from celosia.sw.compiler.arithmetic.fixed import (
     INT8_MIN,
     INT32_MAX,
     INT32_MIN,
-    activation_range,
     channel_multipliers,
 )
+from celosia.sw.compiler.arithmetic.single import SingleFit, fit_single, unsure_sums
 from celosia.sw.compiler.ir import (
     DType,
     Float32Array,
@@ -31,10 +31,14 @@ from celosia.sw.compiler.ir import (
     SourceOp,
     Tensor,
 )
+from celosia.sw.compiler.ops.clamp import clamp_of
+from celosia.sw.compiler.ops.exactness import exactness_of
 from celosia.sw.compiler.ops.matmul import bias_of
 from celosia.sw.compiler.passes.rewrite import contradiction, unsupported
 
 __all__ = [
+    "FLOAT_SUM",
+    "SCALE",
     "WeightedOperands",
     "WideArray",
     "conv_fields",
@@ -42,8 +46,18 @@ __all__ = [
     "weighted_operands",
 ]
 
+SCALE = "scale"
+"""Option of an operator whose accumulators are multiplied by that, in single precision."""
+
+FLOAT_SUM = "float_sum"
+"""Option of an operator whose reference sums so many products in single precision."""
+
 WideArray = npt.NDArray[np.int16]
 """Weights less their zero point."""
+
+
+_WEIGHT_TYPES = {False: (DType.INT8,), True: (DType.INT8, DType.INT16)}
+"""Of weights; those of an operator in single precision may be less their zero points already."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +99,7 @@ def weighted_operands(
     )
     if filter_.data is None:
         raise unsupported(op, "its weights are computed at run time", "use constant weights")
-    if filter_.dtype is not DType.INT8:
+    if filter_.dtype not in _WEIGHT_TYPES[op.arithmetic.scaling is Scaling.SINGLE]:
         raise unsupported(op, f"its weights are {filter_.dtype}", "quantise the weights to int8")
     if source.scale is None or result.scale is None:
         raise contradiction(op, "input or output has no scale")
@@ -136,8 +150,7 @@ def conv_fields(
     multiplier, shift = channel_multipliers(
         x.in_scale, x.filter_scales, x.out_scale, cout, single=single
     )
-    activation = str(op.options.get("fused_activation_function", "NONE"))
-    act_min, act_max = activation_range(activation, x.out_scale, x.result.zero_point)
+    act_min, act_max = clamp_of(op, x.result)
     sums = weights.sum(axis=sum_axes, dtype=np.int64)
     folded = x.bias.astype(np.int64) - x.source.zero_point * sums
     common = {
@@ -157,6 +170,8 @@ def conv_fields(
     }
     if op.arithmetic.scaling is Scaling.FITTED:
         common |= _fitted_scaling(op, x, common, weights.astype(np.int64), sum_axes)
+    elif op.arithmetic.scaling is Scaling.SINGLE:
+        common |= _single_scaling(op, x, common, weights.astype(np.int64), sum_axes)
     return common
 
 
@@ -169,6 +184,56 @@ def _in_eight_bits(weights: WideArray) -> dict[str, Any]:
     return {"weights": parts[0], "more_weights": tuple(parts[1:])}
 
 
+def _single_scaling(
+    op: SourceOp,
+    x: WeightedOperands,
+    common: dict[str, Any],
+    weights: npt.NDArray[np.int64],
+    sum_axes: tuple[int, ...],
+) -> dict[str, Any]:
+    """Requantisation as a reference that scales in single precision does it."""
+    acc_min, acc_max = _reachable(common["bias"], weights, sum_axes)
+    low = common["act_min"] - common["output_zero_point"]
+    high = common["act_max"] - common["output_zero_point"]
+    single = np.float32
+    own = op.options.get(SCALE)
+    if own is None:
+        scales = single(x.in_scale) * x.filter_scales / single(x.out_scale)
+    else:
+        scales = np.array([own], single)
+    terms = op.options.get(FLOAT_SUM, 0)
+    assert isinstance(terms, int)
+    found: dict[tuple[float, int, int], SingleFit] = {}
+    each: list[SingleFit] = []
+    units = zip(np.broadcast_to(scales, acc_min.shape), acc_min, acc_max, strict=True)
+    for scale, first, last in units:
+        key = float(scale), int(first), int(last)
+        if key not in found:
+            found[key] = fit_single(single(scale), low, high, key[1], key[2])
+            if terms:
+                unsure = unsure_sums(single(scale), low, high, key[1], key[2], terms)
+                found[key] = replace(found[key], differing=unsure)
+        each.append(found[key])
+    return {
+        "multiplier": np.array([f.multiplier for f in each], np.int32),
+        "shift": np.array([f.shift for f in each], np.int8),
+        "exactness": exactness_of(
+            op, sum(f.differing for f in each), sum(f.reachable for f in each), "accumulators"
+        ),
+    }
+
+
+def _reachable(
+    folded: Int32Array, weights: npt.NDArray[np.int64], sum_axes: tuple[int, ...]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the accumulators' range over all int8 inputs, widened to int32 where it would wrap."""
+    bias = folded.astype(np.int64)
+    acc_min = bias + np.minimum(-128 * weights, 127 * weights).sum(axis=sum_axes)
+    acc_max = bias + np.maximum(-128 * weights, 127 * weights).sum(axis=sum_axes)
+    wraps = (acc_min < INT32_MIN) | (acc_max > INT32_MAX)
+    return np.where(wraps, INT32_MIN, acc_min), np.where(wraps, INT32_MAX, acc_max)
+
+
 def _fitted_scaling(
     op: SourceOp,
     x: WeightedOperands,
@@ -177,12 +242,7 @@ def _fitted_scaling(
     sum_axes: tuple[int, ...],
 ) -> dict[str, Any]:
     """Requantisation as a reference that scales in double precision does it."""
-    # The accumulator's range over all int8 inputs, widened to int32 where it would wrap.
-    bias = common["bias"].astype(np.int64)
-    acc_min = bias + np.minimum(-128 * weights, 127 * weights).sum(axis=sum_axes)
-    acc_max = bias + np.maximum(-128 * weights, 127 * weights).sum(axis=sum_axes)
-    wraps = (acc_min < INT32_MIN) | (acc_max > INT32_MAX)
-    acc_min, acc_max = np.where(wraps, INT32_MIN, acc_min), np.where(wraps, INT32_MAX, acc_max)
+    acc_min, acc_max = _reachable(common["bias"], weights, sum_axes)
     low = common["act_min"] - common["output_zero_point"]
     high = common["act_max"] - common["output_zero_point"]
     cout = weights.shape[-1]

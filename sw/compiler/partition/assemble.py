@@ -52,6 +52,8 @@ def assemble(
     state = variables.initial()
     between: dict[str, TensorInfo] = {}
     casts: dict[str, None] = {}
+    layouts: dict[str, tuple[int, ...]] = {}
+    even: dict[str, None] = {}
     ends = {info.name: info for info in (*inputs, *outputs)}
     known = dict(ends)
     for number, (part, operators) in enumerate(parts, 1):
@@ -61,6 +63,8 @@ def assemble(
             conversions |= dict.fromkeys(variables.renamed(part.conversions))
             between |= {info.name: info for info in part.between}
             casts |= dict.fromkeys(part.casts)
+            layouts |= part.layouts
+            even |= dict.fromkeys(part.even)
         segment = variables.in_segment(segment, operators)
         if isinstance(segment, NpuSegment):
             segment = _without_doubles(segment, graph, known)
@@ -74,6 +78,8 @@ def assemble(
         conversions=tuple(conversions),
         between=tuple(between.values()),
         casts=tuple(casts),
+        layouts=layouts,
+        even=tuple(even),
         segments=tuple(segments),
         initial_state=b"".join(
             state[name] for name, info in {**ends, **between, **known}.items() if info.persistent

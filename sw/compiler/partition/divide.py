@@ -21,15 +21,13 @@ from celosia.errors import CompileError, DefectError, ModelError, UnsupportedErr
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.arithmetic.fixed import QuantizationError
 from celosia.sw.compiler.emit import tensor_info
-from celosia.sw.compiler.frontends.tflite.cut import cut_operators
-from celosia.sw.compiler.frontends.tflite.reader import FlatModel
 from celosia.sw.compiler.ir import DType, Graph, NpuOp, SourceOp, Tensor
 from celosia.sw.compiler.lower import lower
 from celosia.sw.compiler.partition.assemble import assemble, host_layer
-from celosia.sw.compiler.partition.kernels import kernels_of
 from celosia.sw.compiler.partition.macs import macs_of
 from celosia.sw.compiler.partition.nodes import VARIABLES, SourceModel
 from celosia.sw.compiler.partition.price import Crossing
+from celosia.sw.compiler.partition.source import ModelFile
 from celosia.sw.compiler.partition.variables import Variables
 from celosia.sw.compiler.verify import verify_op
 from celosia.sw.program.file import Program
@@ -45,7 +43,7 @@ _BETWEEN = "it is between operators of the host that have to run together"
 
 def divide(
     graph: Graph,
-    flat: FlatModel,
+    file: ModelFile,
     config: NpuConfig,
     back: Callable[[Graph], Program],
     *,
@@ -57,7 +55,7 @@ def divide(
     ----------
     graph : Graph
         As `celosia.sw.compiler.frontends.tflite.convert.load` reads anything.
-    flat : FlatModel
+    file : ModelFile
         The same file.
     config : NpuConfig
         The machine.
@@ -82,7 +80,7 @@ def divide(
     VariablesError
         If segments cannot hand on the variables of the graph.
     """
-    return _Division(graph, flat, config, back, keep_tensors).program()
+    return _Division(graph, file, config, back, keep_tensors).program()
 
 
 @dataclass(frozen=True)
@@ -105,18 +103,18 @@ class _Division:
     def __init__(
         self,
         graph: Graph,
-        flat: FlatModel,
+        file: ModelFile,
         config: NpuConfig,
         back: Callable[[Graph], Program],
         keep_tensors: bool,
     ) -> None:
         self._graph = graph
-        self._flat = flat
+        self._file = file
         self._config = config
         self._back = back
         self._keep_tensors = keep_tensors
-        self._model = SourceModel(graph)
-        self._variables = Variables(self._model, flat, keep_tensors)
+        self._model = SourceModel(graph, file.joined)
+        self._variables = Variables(self._model, file, keep_tensors)
         self._reasons: dict[int, str] = {}
         self._lowered: dict[_Part, Graph] = {}
         self._compiled: dict[_Part, Program] = {}
@@ -194,7 +192,7 @@ class _Division:
             return NPU
         for number in group:
             self._reasons.setdefault(number, _BETWEEN)
-        kinds = {kernels_of(self._model.ops[number], self._graph)[0] for number in group}
+        kinds = {self._file.kernels(self._model.ops[number], self._graph)[0] for number in group}
         return kinds.pop() if len(kinds) == 1 else REFERENCE_KERNELS
 
     def _try(self, parts: Iterable[_Part], step: Callable[[_Part], object]) -> dict[int, str]:
@@ -334,13 +332,7 @@ class _Division:
                 for name in model.ops[number].results
                 if tensors[name].dtype.value in DTYPES
             ]
-        cut = cut_operators(
-            self._flat,
-            numbers,
-            [tensors[name].index for name in inputs],
-            [tensors[name].index for name in outputs],
-            model.shapes(numbers),
-        )
+        cut = self._file.cut(model, numbers, inputs, outputs)
         return HostSegment(
             model=cut,
             kernels=part.place,
@@ -353,9 +345,9 @@ class _Division:
         )
 
     def _reason(self, op: SourceOp) -> str:
-        kernels, why = kernels_of(op, self._graph)
+        _, why = self._file.kernels(op, self._graph)
         reason = self._reasons.get(op.origin.index, _COPIED)
-        return reason if kernels == REFERENCE_KERNELS else f"{reason}; default kernels: {why}"
+        return f"{reason}; default kernels: {why}" if why else reason
 
     def _info(self, name: str) -> TensorInfo:
         return tensor_info(self._graph, self._graph.tensors[name])

@@ -30,6 +30,8 @@ class SourceModel:
     ----------
     graph : Graph
         As `celosia.sw.compiler.frontends.tflite.convert.load` reads anything.
+    joined : frozenset of str
+        Tensors that no segment can take or give.
 
     Attributes
     ----------
@@ -40,6 +42,7 @@ class SourceModel:
     """
 
     graph: Graph
+    joined: frozenset[str] = frozenset()
     ops: dict[int, SourceOp] = field(init=False)
     copied: frozenset[int] = field(init=False)
     _writer: dict[str, int] = field(init=False)
@@ -146,7 +149,8 @@ class SourceModel:
         edges = {number: set(self.needs(number)) for number in numbers}
         links = [sorted(number for number in together if number in edges)]
         for name, writer in self._writer.items():
-            if self.graph.tensors[name].dtype.value not in DTYPES and writer in edges:
+            bound = name in self.joined or self.graph.tensors[name].dtype.value not in DTYPES
+            if bound and writer in edges:
                 readers = [n for n in numbers if name in self.ops[n].inputs]
                 links.append([writer, *readers])
         for link in links:

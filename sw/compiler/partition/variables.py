@@ -11,9 +11,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from celosia.sw.compiler.emit import tensor_info
-from celosia.sw.compiler.frontends.tflite.reader import FlatModel
 from celosia.sw.compiler.ir import fresh_name
 from celosia.sw.compiler.partition.nodes import VARIABLES, SourceModel
+from celosia.sw.compiler.partition.source import ModelFile
 from celosia.sw.program.segments import HostSegment, Segment
 from celosia.sw.program.tensors import DTYPES, PlacedTensor, TensorInfo
 
@@ -32,7 +32,7 @@ class Variables:
     ----------
     model : SourceModel
         The model, variables followed.
-    flat : FlatModel
+    file : ModelFile
         Its file.
     looked_at : bool
         Whether a value that the NPU gives is a tensor of its own in any case.
@@ -45,7 +45,7 @@ class Variables:
     """
 
     model: SourceModel
-    flat: FlatModel
+    file: ModelFile
     looked_at: bool
     _infos: dict[str, TensorInfo] = field(init=False, default_factory=dict)
     """By the tensor of the value before a run."""
@@ -113,8 +113,7 @@ class Variables:
         tensor = self.model.graph.tensors[name]
         if not tensor.is_constant or not tensor.elements:
             return False
-        buffer = int(self.flat.model.Subgraphs(0).Tensors(tensor.index).Buffer())
-        return self.flat.buffer(buffer) is None
+        return self.file.is_unset(tensor)
 
     def _needed(self, name: str, numbers: Collection[int]) -> bool:
         """Whether a variable's next value is also something else for others than these."""

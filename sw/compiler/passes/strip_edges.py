@@ -8,12 +8,16 @@ the last one and an output, do not run on the NPU: the host converts as they wou
 from __future__ import annotations
 
 from dataclasses import replace
+from types import MappingProxyType
 
-from celosia.sw.compiler.ir import DType, Graph, Op, SourceOp
+from celosia.sw.compiler.ir import DType, Graph, Op, Scaling, SourceOp
 from celosia.sw.program.contents import MAX_RATIO, MIN_RATIO
 from celosia.sw.program.conversion import CASTS, DEQUANTISED, QUANTISED
 
-__all__ = ["edge_tensors", "strip_edges"]
+__all__ = ["LAYOUT", "edge_tensors", "strip_edges"]
+
+LAYOUT = "layout"
+"""Option of a conversion whose result has its input's axes in this order."""
 
 
 def edge_tensors(graph: Graph) -> frozenset[str]:
@@ -53,6 +57,10 @@ def strip_edges(graph: Graph) -> Graph:
         conversions=tuple(conversions),
         between=tuple(graph.tensors[name] for name in between),
         casts=tuple(dict.fromkeys(op.results[0] for op in removed if op.name == "CAST")),
+        layouts=MappingProxyType(
+            {op.results[0]: layout for op in removed if (layout := _turned(op)) is not None}
+        ),
+        even=tuple(dict.fromkeys(op.results[0] for op in removed if _rounds_to_even(op))),
     )
     return replace(
         graph,
@@ -126,11 +134,29 @@ def _to(graph: Graph, name: str, taken: set[str]) -> list[SourceOp] | None:
             return None if name in taken else ops
 
 
+def _turned(op: SourceOp) -> tuple[int, ...] | None:
+    """Return the order that a conversion brings the axes into; None if it is the one they have."""
+    layout = op.options.get(LAYOUT)
+    turns = isinstance(layout, tuple) and layout != tuple(range(len(layout)))
+    return layout if turns and isinstance(layout, tuple) else None
+
+
+def _rounds_to_even(op: SourceOp) -> bool:
+    """Whether a conversion quantises as ONNX does."""
+    return op.arithmetic.scaling is Scaling.SINGLE and op.name == "QUANTIZE"
+
+
 def _converts(graph: Graph, op: SourceOp) -> bool:
     """Whether an operator is a conversion that the host does."""
+    if not op.inputs:
+        return False
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.results[0]]
     kinds = str(source.dtype), str(result.dtype)
-    if source.is_constant or source.shape != result.shape:
+    layout = op.options.get(LAYOUT)
+    shape = source.shape
+    if isinstance(layout, tuple) and sorted(layout) == list(range(len(shape))):
+        shape = tuple(shape[axis] for axis in layout)
+    if source.is_constant or shape != result.shape:
         return False
     if op.name == "CAST":
         return set(kinds) <= CASTS
@@ -150,9 +176,22 @@ def _is_inner(graph: Graph, name: str) -> bool:
     if tensor.dtype not in (DType.INT8, DType.UINT8) or not tensor.scale or tensor.is_constant:
         return False
     if tensor.dtype is DType.INT8:
-        return True
+        return not _is_outer(graph, name)
     users = [graph.producer(name), *graph.consumers(name)]
     return any(op is not None and not _is_conversion(graph, op) for op in users)
+
+
+def _is_outer(graph: Graph, name: str) -> bool:
+    """Whether an int8 tensor at an end of the graph is only there in another order of axes."""
+    users = [graph.producer(name), *graph.consumers(name)]
+    ops = [op for op in users if op is not None]
+    return bool(ops) and all(
+        isinstance(op, SourceOp)
+        and LAYOUT in op.options
+        and name in (*graph.inputs, *graph.outputs)
+        and (name in graph.outputs) == (name in op.results)
+        for op in ops
+    )
 
 
 def _is_conversion(graph: Graph, op: Op) -> bool:

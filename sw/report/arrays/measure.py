@@ -15,7 +15,7 @@ from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import COMMAND_BYTES, Space
 from celosia.sw.compiler.arithmetic.whole import ceil_div
 from celosia.sw.compiler.build import compile_graph, compile_model
-from celosia.sw.compiler.frontends.tflite import convert as frontend
+from celosia.sw.compiler.frontends import formats as frontend
 from celosia.sw.compiler.ir import Graph
 from celosia.sw.compiler.lower import lower
 from celosia.sw.compiler.place.works import Fusion, Work, works_of

@@ -16,7 +16,7 @@ from typing import Any
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.arithmetic.whole import ceil_div
-from celosia.sw.compiler.frontends.tflite import convert
+from celosia.sw.compiler.frontends import formats
 from celosia.sw.compiler.ir import Graph
 from celosia.sw.report.bench.roofline import roofline_cycles
 from celosia.sw.report.bench.vela import FAMILIES, vela_cycles
@@ -102,4 +102,4 @@ def baseline_of(
 @lru_cache(maxsize=16)
 def _graph(model: bytes) -> Graph:
     """Return a model as the reader makes it: a run under each condition asks for it."""
-    return convert.load(model, anything=True)
+    return formats.load(model, anything=True)

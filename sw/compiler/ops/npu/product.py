@@ -12,7 +12,11 @@ from functools import partial
 
 from celosia.hw.contract.config import NpuConfig
 from celosia.hw.contract.isa import SQUARE_LEFT_SHIFT, VectorOp
-from celosia.sw.compiler.arithmetic.fixed import multiply_by_quantized_multiplier
+from celosia.sw.compiler.arithmetic.fixed import (
+    multiply_by_quantized_multiplier,
+    rounding_divide_by_pot,
+    saturating_rounding_doubling_high_mul,
+)
 from celosia.sw.compiler.arithmetic.ranges import Ranges
 from celosia.sw.compiler.ir import Graph, MulOp, SquaredDifferenceOp
 from celosia.sw.compiler.ops.npu.checks import bad_clamp, stack_rows
@@ -36,15 +40,16 @@ MOST_SHIFT = 8
 
 
 def _verify_mul(graph: Graph, op: MulOp) -> str | None:
-    if op.shift > MOST_SHIFT:
-        return f"a shift of {op.shift} bits to the left, at most {MOST_SHIFT}"
+    if op.left > MOST_SHIFT:
+        return f"a shift of {op.left} bits to the left, at most {MOST_SHIFT}"
     return bad_operands(graph, op) or bad_clamp(op.act_min, op.act_max)
 
 
 def multiplied(op: MulOp, a: int, b: int) -> int:
     """Return the product of two of the operands' values, as the operator makes it."""
     product = (a - op.zero_point_a) * (b - op.zero_point_b)
-    scaled = multiply_by_quantized_multiplier(product, op.multiplier, op.shift)
+    high = saturating_rounding_doubling_high_mul(product << op.left, op.multiplier)
+    scaled = rounding_divide_by_pot(high, op.left - op.shift)
     return min(max(scaled + op.zero_point_out, op.act_min), op.act_max)
 
 
@@ -53,7 +58,6 @@ def _ranges(graph: Graph, op: MulOp, sources: tuple[Ranges, ...]) -> Ranges:
 
 
 def _mul_steps(op: MulOp, job: VectorJob, config: NpuConfig) -> Iterator[Step]:
-    left = max(op.shift, 0)
     fields = {
         "op": int(VectorOp.MUL),
         "zero_a": op.zero_point_a,
@@ -62,9 +66,9 @@ def _mul_steps(op: MulOp, job: VectorJob, config: NpuConfig) -> Iterator[Step]:
         "act_min": op.act_min,
         "act_max": op.act_max,
         "mult_b": UNITY,
-        "shift_b": MOST_SHIFT - left,
+        "shift_b": MOST_SHIFT - op.left,
         "mult_o": op.multiplier,
-        "shift_o": left - op.shift,
+        "shift_o": op.left - op.shift,
     }
     yield binary_step(op, job, fields, config)
 

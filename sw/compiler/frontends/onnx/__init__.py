@@ -1,0 +1,1 @@
+"""Reads ``.onnx`` files: quantised graphs of either kind (QDQ and QOperator)."""

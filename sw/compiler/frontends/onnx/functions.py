@@ -1,0 +1,110 @@
+"""Functions of one element: what onnxruntime gives for each of the 256 codes.
+
+Its kernels approximate (exp, tanh, erf) in ways of their own, so the table is asked of itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from celosia.errors import UnsupportedError
+from celosia.sw.compiler.frontends.onnx.reader import MICROSOFT, OnnxModel
+from celosia.sw.compiler.frontends.onnx.units import Operand, Quantised, Unit
+
+__all__ = ["codes_of", "table_of"]
+
+Array = npt.NDArray[Any]
+
+_IN_MICROSOFT = frozenset({"BiasGelu", "FastGelu", "QuickGelu"})
+
+
+def codes_of(real: Any, quantised: Quantised) -> Any:
+    """Return numbers as int8 codes, as QuantizeLinear does, halves to even; uint8 less 128."""
+    zero, offset = int(quantised.zero_point[0]), 128 if quantised.dtype == np.uint8 else 0
+    limits = np.iinfo(quantised.dtype)
+    with np.errstate(over="ignore"):
+        steps = np.rint(np.asarray(real, np.float32) / quantised.scale[0]).astype(np.float64)
+    codes = np.clip(steps + zero, limits.min, limits.max) - offset
+    return int(codes) if np.ndim(codes) == 0 else codes.astype(np.int64)
+
+
+def table_of(
+    model: OnnxModel,
+    unit: Unit,
+    source: Operand,
+    result: Operand,
+    constants: Sequence[Array | None],
+) -> Array:
+    """Return a function's table, by `value & 0xFF` of int8 codes.
+
+    Raises
+    ------
+    UnsupportedError
+        If onnxruntime does not compute it.
+    """
+    import onnxruntime  # type: ignore[import-untyped,unused-ignore]
+    from onnx import TensorProto, helper, numpy_helper
+
+    values: dict[str, Any] = {}
+    for prefix, one in (("", source), ("y_", result)):
+        values[f"{prefix}scale"] = one.quantised.scale[0]
+        values[f"{prefix}zero"] = one.quantised.zero_point[0].astype(one.quantised.dtype)
+    extra = []
+    for number, constant in enumerate(constants):
+        extra.append("" if constant is None else f"c{number}")
+        if constant is not None:
+            values[f"c{number}"] = constant
+    kinds = {np.dtype(np.int8): TensorProto.INT8, np.dtype(np.uint8): TensorProto.UINT8}
+    if unit.fused and unit.node.kind.startswith("QLinear"):
+        nodes = [
+            helper.make_node(
+                unit.node.kind,
+                ["x", "scale", "zero", "y_scale", "y_zero"],
+                ["y"],
+                domain=MICROSOFT,
+                **dict(unit.node.options),
+            )
+        ]
+    else:
+        options = {k: v for k, v in unit.node.options.items() if k != "axis"}
+        nodes = [
+            helper.make_node("DequantizeLinear", ["x", "scale", "zero"], ["f"]),
+            helper.make_node(unit.kind, ["f", *extra], ["g"], **options),
+            helper.make_node("QuantizeLinear", ["g", "y_scale", "y_zero"], ["y"]),
+        ]
+    graph = helper.make_graph(
+        nodes,
+        "table",
+        [helper.make_tensor_value_info("x", kinds[source.quantised.dtype], [256])],
+        [helper.make_tensor_value_info("y", kinds[result.quantised.dtype], [256])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()],
+    )
+    opsets = [helper.make_opsetid("", model.opset), helper.make_opsetid(MICROSOFT, 1)]
+    built = helper.make_model(
+        graph, opset_imports=opsets, ir_version=min(model.proto.ir_version, 11)
+    )
+    options_ = onnxruntime.SessionOptions()
+    options_.log_severity_level = 4
+    options_.intra_op_num_threads = 1
+    codes = np.arange(256, dtype=np.uint8)
+    given = codes.view(np.int8)
+    if source.quantised.dtype == np.uint8:
+        given = (given.astype(np.int16) + 128).astype(np.uint8)
+    try:
+        session = onnxruntime.InferenceSession(
+            built.SerializeToString(), options_, providers=["CPUExecutionProvider"]
+        )
+        (found,) = session.run(None, {"x": given})
+    except Exception as error:
+        raise UnsupportedError(
+            f"{unit.node.kind} {unit.node.name!r}",
+            f"onnxruntime does not compute it: {str(error).splitlines()[0]}",
+            op_index=unit.node.index,
+            op_type=unit.node.kind,
+        ) from error
+    offset = 128 if result.quantised.dtype == np.uint8 else 0
+    table: Array = found.astype(np.int16) - offset
+    return table

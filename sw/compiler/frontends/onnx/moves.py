@@ -1,0 +1,176 @@
+"""What each operator that moves elements does to the numbers of its elements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from celosia.sw.compiler.frontends.onnx.units import Constant, Operand, Unit
+
+if TYPE_CHECKING:
+    from celosia.sw.compiler.frontends.onnx.convert import Builder
+
+__all__ = ["moved_numbers"]
+
+Numbers = npt.NDArray[np.int64]
+Moved = list[tuple[Numbers, int | None]]
+"""For each result: the numbers of its elements, below 0 for a fill, and the fill's code."""
+
+
+def moved_numbers(b: Builder, unit: Unit, numbers: Numbers) -> Moved:
+    """Return what a movement makes of the numbers of its input's elements, in the file's shapes.
+
+    Raises
+    ------
+    NotOnNpuError
+        If it is none of those that are known.
+    """
+    from celosia.sw.compiler.frontends.onnx.convert import NotOnNpuError
+
+    found = _MOVES[unit.kind](b, unit, numbers)
+    if found is None:
+        raise NotOnNpuError
+    shapes = [b.shape(result.name) for result in unit.results]
+    if [tuple(moved.shape) for moved, _ in found] != shapes:
+        raise NotOnNpuError
+    return found
+
+
+def _given(unit: Unit, place: int) -> list[Any] | None:
+    """Return a constant operand as numbers."""
+    operand = unit.operands[place] if place < len(unit.operands) else None
+    if not isinstance(operand, Constant):
+        return None
+    return [value.item() for value in operand.value.reshape(-1)]
+
+
+def _slice(b: Builder, unit: Unit, numbers: Numbers) -> Moved | None:
+    first, end = _given(unit, 1), _given(unit, 2)
+    if first is None or end is None:
+        return None
+    axes = _given(unit, 3) or list(range(len(first)))
+    steps = _given(unit, 4) or [1] * len(first)
+    cut = [slice(None)] * numbers.ndim
+    for axis, start, stop, step in zip(axes, first, end, steps, strict=True):
+        stop = None if step < 0 and stop < -numbers.shape[axis] else stop
+        cut[axis] = slice(start, stop, step)
+    return [(numbers[tuple(cut)], None)]
+
+
+def _split(b: Builder, unit: Unit, numbers: Numbers) -> Moved | None:
+    axis = int(unit.node.options.get("axis", 0)) % numbers.ndim
+    sizes = [b.shape(result.name)[axis] for result in unit.results]
+    ends = np.cumsum(sizes)[:-1]
+    return [(part, None) for part in np.split(numbers, ends, axis)]
+
+
+def _pad(b: Builder, unit: Unit, numbers: Numbers) -> Moved | None:
+    amounts = _given(unit, 1)
+    if amounts is None:
+        return None
+    axes = [int(axis) % numbers.ndim for axis in _given(unit, 3) or range(numbers.ndim)]
+    pairs = [(0, 0)] * numbers.ndim
+    for place, axis in enumerate(axes):
+        pairs[axis] = int(amounts[place]), int(amounts[place + len(axes)])
+    if min(min(pair) for pair in pairs) < 0:
+        return None
+    mode = unit.node.options.get("mode", "constant")
+    if mode in ("edge", "reflect"):
+        return [(np.pad(numbers, pairs, mode=mode), None)]
+    if mode != "constant":
+        return None
+    return [(np.pad(numbers, pairs, constant_values=-1), _fill(unit))]
+
+
+def _fill(unit: Unit) -> int | None:
+    """Return the code that a Pad puts around; None: the zero point."""
+    value = _given(unit, 2)
+    source = unit.operands[0]
+    assert isinstance(source, Operand)
+    offset = 128 if source.quantised.dtype == np.uint8 else 0
+    if unit.fused:
+        # On codes: without a value it pads with the code 0.
+        return int(value[0] if value else 0) - offset
+    if not value:
+        return None
+    from celosia.sw.compiler.frontends.onnx.functions import codes_of
+
+    return int(codes_of(np.float32(value[0]), source.quantised))
+
+
+def _resize(b: Builder, unit: Unit, numbers: Numbers) -> Moved | None:
+    """Resize to the nearest."""
+    options = unit.node.options
+    mode = options.get("coordinate_transformation_mode", "half_pixel")
+    rounding = options.get("nearest_mode", "round_prefer_floor")
+    if options.get("mode", "nearest") != "nearest" or mode not in _COORDINATES:
+        return None
+    if rounding not in _NEAREST or options.get("axes"):
+        return None
+    after = b.shape(unit.results[0].name)
+    scales = _given(unit, 2) if len(unit.operands) > 2 else None
+    moved = numbers
+    for axis, (size, wanted) in enumerate(zip(numbers.shape, after, strict=True)):
+        ratio = float(np.float32(scales[axis])) if scales else wanted / size
+        at = np.arange(wanted, dtype=np.float64)
+        real = _COORDINATES[mode](at, ratio, size, wanted) if wanted != size or scales else at
+        nearest = np.clip(_NEAREST[rounding](real), 0, size - 1).astype(np.int64)
+        moved = np.take(moved, nearest, axis)
+    return [(moved, None)]
+
+
+_Coordinates = Callable[[Any, float, int, int], Any]
+_COORDINATES: dict[str, _Coordinates] = {
+    "asymmetric": lambda at, ratio, size, wanted: at / ratio,
+    "half_pixel": lambda at, ratio, size, wanted: (at + 0.5) / ratio - 0.5,
+    "pytorch_half_pixel": lambda at, ratio, size, wanted: (
+        (at + 0.5) / ratio - 0.5 if wanted > 1 else at * 0
+    ),
+    "align_corners": lambda at, ratio, size, wanted: (
+        at * (size - 1) / (wanted - 1) if wanted > 1 else at * 0
+    ),
+}
+_NEAREST: dict[str, Callable[[Any], Any]] = {
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round_prefer_floor": lambda x: np.ceil(x - 0.5),
+    "round_prefer_ceil": lambda x: np.floor(x + 0.5),
+}
+
+
+def _depth_to_space(b: Builder, unit: Unit, numbers: Numbers) -> Moved | None:
+    if numbers.ndim != 4:
+        return None
+    block = int(unit.node.options.get("blocksize", 1))
+    batch, depth, height, width = numbers.shape
+    inner = depth // (block * block)
+    if unit.node.options.get("mode", "DCR") == "DCR":
+        parts = numbers.reshape(batch, block, block, inner, height, width)
+        parts = parts.transpose(0, 3, 4, 1, 5, 2)
+    else:
+        parts = numbers.reshape(batch, inner, block, block, height, width)
+        parts = parts.transpose(0, 1, 4, 2, 5, 3)
+    return [(parts.reshape(batch, inner, height * block, width * block), None)]
+
+
+def _space_to_depth(b: Builder, unit: Unit, numbers: Numbers) -> Moved | None:
+    if numbers.ndim != 4:
+        return None
+    block = int(unit.node.options.get("blocksize", 1))
+    batch, depth, height, width = numbers.shape
+    parts = numbers.reshape(batch, depth, height // block, block, width // block, block)
+    parts = parts.transpose(0, 3, 5, 1, 2, 4)
+    shape = batch, depth * block * block, height // block, width // block
+    return [(parts.reshape(shape), None)]
+
+
+_MOVES = {
+    "DepthToSpace": _depth_to_space,
+    "Pad": _pad,
+    "Resize": _resize,
+    "Slice": _slice,
+    "SpaceToDepth": _space_to_depth,
+    "Split": _split,
+}

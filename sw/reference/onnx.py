@@ -1,0 +1,84 @@
+"""What onnxruntime computes of a model: its outputs, and every quantised tensor on the way.
+
+Two sessions run it. One gives every quantised tensor, too, and has its integer kernels compute
+int8 layers on every processor, as the default options do on some; the other runs the model as it is
+with the default options, and is compared with the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from celosia.sw.compiler.frontends.onnx.convert import convert
+from celosia.sw.program.segments import ONNXRUNTIME
+from celosia.sw.runtime.interpreter import InterpreterProcess, Opened
+
+__all__ = ["OnnxPieces"]
+
+Array = npt.NDArray[Any]
+
+
+class OnnxPieces:
+    """A model as onnxruntime runs it.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    wanted : sequence of str
+        Tensors of the compiler's graph.
+
+    Attributes
+    ----------
+    name : str
+        What it is called, with its version.
+    elsewhere : int
+        Elements of outputs so far that are others with the default options: on some processors
+        those let layers of int8 be computed in floating point.
+    """
+
+    def __init__(self, path: Path, wanted: Sequence[str]) -> None:
+        import onnx
+        from onnx import helper
+
+        self.elsewhere = 0
+        self.name = f"onnxruntime {version('onnxruntime')}"
+        converted = convert(path, anything=True)
+        model = converted.model
+        self._inputs, self._outputs = list(model.inputs), list(model.outputs)
+        self._places = {name: converted.places[name] for name in wanted if name in converted.places}
+        self._plain = [name for name in wanted if name in model.outputs]
+        whole = onnx.ModelProto()
+        whole.CopyFrom(model.proto)
+        self._inner = list(
+            dict.fromkeys(
+                place.file for place in self._places.values() if place.file not in self._outputs
+            )
+        )
+        for file in self._inner:
+            kind = helper.np_dtype_to_tensor_dtype(model.types[file]) if file in model.types else 0
+            value = (
+                helper.make_tensor_value_info(file, kind, None)
+                if kind
+                else helper.make_empty_tensor_value_info(file)
+            )
+            whole.graph.output.append(value)
+        self.opened = [
+            Opened(model=model.proto.SerializeToString(), kernels=ONNXRUNTIME),
+            Opened(model=whole.SerializeToString(), kernels=ONNXRUNTIME, keeps_int8=True),
+        ]
+
+    def run(self, process: InterpreterProcess, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run one inference; return the tensors that were wanted, by name."""
+        given = [inputs[name] for name in self._inputs]
+        names = [*self._outputs, *self._inner]
+        files = dict(zip(names, process.run(1, given), strict=True))
+        for name, value in zip(self._outputs, process.run(0, given), strict=True):
+            self.elsewhere += int(np.count_nonzero(value != files[name]))
+        values = {name: place.of_file(files[place.file]) for name, place in self._places.items()}
+        return values | {name: files[name] for name in self._plain if name not in values}

@@ -1,0 +1,274 @@
+"""ONNX models, operator by operator: the emulator's results equal onnxruntime's."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from celosia.hw.contract.config import preset
+from celosia.sw.compiler.build import compile_model
+from celosia.sw.driver.opening import open_device
+from celosia.sw.program.file import Program
+from celosia.sw.runtime.session import Session
+
+from tests.kit.onnx_models import OnnxBuilder, onnxruntime_results
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+CONFIG = preset("base")
+F = np.float32
+
+
+def program_of(model: bytes, b: OnnxBuilder, *, samples: int = 3) -> Program:
+    """Compile a model, and hold its results on the emulator against onnxruntime's."""
+    program = compile_model(model, CONFIG)
+    limits = np.iinfo(b.dtype)
+    with open_device("emu", CONFIG) as device, Session(program, device) as session:
+        for _ in range(samples):
+            inputs = {
+                info.name: b.rng.integers(limits.min, limits.max + 1, info.shape).astype(b.dtype)
+                for info in program.inputs
+            }
+            found = session.run(inputs).outputs
+            for name, wanted in onnxruntime_results(model, inputs).items():
+                np.testing.assert_array_equal(found[name], wanted, err_msg=name)
+    return program
+
+
+def conv(b: OnnxBuilder) -> str:
+    cin, group = [(4, 1), (8, 2), (6, 6)][int(b.rng.integers(3))]
+    cout = group * int(b.rng.integers(1, 9)) if group != 6 else 6 * int(b.rng.integers(1, 3))
+    size, kernel = int(b.rng.integers(5, 12)), int(b.rng.integers(1, 4))
+    x = b.input((1, cin, size, size + 1))
+    options = {
+        "group": group,
+        "strides": [int(n) for n in b.rng.integers(1, 3, 2)],
+        "dilations": [int(n) for n in b.rng.integers(1, 3, 2)] if kernel > 1 else [1, 1],
+        "pads": [int(n) for n in b.rng.integers(0, kernel, 4)],
+        "kernel_shape": [kernel, kernel],
+    }
+    depth = cin // group * kernel * kernel
+    shape = (cout, cin // group, kernel, kernel)
+    return b.weighted("Conv", x, shape, 0, cout, depth, **options)
+
+
+def conv_automatic(b: OnnxBuilder) -> str:
+    x = b.input((1, 3, 9, 8))
+    pad = str(b.rng.choice(["SAME_UPPER", "SAME_LOWER", "VALID"]))
+    options = {"auto_pad": pad, "strides": [2, 2], "kernel_shape": [3, 3]}
+    return b.weighted("Conv", x, (5, 3, 3, 3), 0, 5, 27, **options)
+
+
+def conv_clamped(b: OnnxBuilder) -> str:
+    x = b.input((1, 3, 6, 6))
+    clamp = (0.0, float(b.rng.uniform(0.5, 6)))
+    return b.weighted("Conv", x, (8, 3, 3, 3), 0, 8, 27, clamp, kernel_shape=[3, 3])
+
+
+def conv_of_one_axis(b: OnnxBuilder) -> str:
+    x = b.input((1, 5, 20))
+    y = b.weighted("Conv", x, (7, 5, 3), 0, 7, 15, kernel_shape=[3], pads=[1, 1], strides=[2])
+    return b.weighted("Conv", y, (3, 7, 3), 0, 3, 21, kernel_shape=[3], dilations=[2])
+
+
+def gemm(b: OnnxBuilder) -> str:
+    x = b.input((int(b.rng.integers(1, 3)), 20))
+    turned = int(b.rng.integers(2))
+    shape = (9, 20) if turned else (20, 9)
+    return b.weighted("Gemm", x, shape, 0 if turned else 1, 9, 20, transB=turned)
+
+
+def gemm_of_image(b: OnnxBuilder) -> str:
+    x = b.input((1, 3, 6, 6))
+    y = b.weighted("Conv", x, (4, 3, 3, 3), 0, 4, 27, kernel_shape=[3, 3])
+    flat = b.moved("Flatten", y)
+    return b.weighted("Gemm", flat, (10, 64), 0, 10, 64, transB=1)
+
+
+def reshaped_image(b: OnnxBuilder) -> str:
+    x = b.input((1, 3, 6, 6))
+    y = b.weighted("Conv", x, (4, 3, 3, 3), 0, 4, 27, kernel_shape=[3, 3])
+    return b.moved("Reshape", y, [b.constant(np.array([1, 8, 8]))])
+
+
+def transposed(b: OnnxBuilder) -> str:
+    x = b.input((1, 8, 6, 3))
+    y = b.moved("Transpose", x, perm=[0, 3, 1, 2])
+    y = b.weighted("Conv", y, (4, 3, 3, 3), 0, 4, 27, kernel_shape=[3, 3])
+    return b.moved("Transpose", y, perm=[0, 2, 3, 1])
+
+
+def matmul(b: OnnxBuilder) -> str:
+    x = b.input((1, 7, 12))
+    b.per_channel = b.per_channel and b.qdq
+    return b.weighted("MatMul", x, (12, 5), 1, 5, 12)
+
+
+def matmul_of_two(b: OnnxBuilder) -> str:
+    x, y = b.input((1, 6, 8)), b.input((1, 8, 5))
+    ratio = b.rng.uniform(100, 200)
+    out = F(b.known[x][0] * b.known[y][0] * ratio), b.quantisation()[1]
+    return b.binary("MatMul", x, y, out, named=False)
+
+
+def max_pool(b: OnnxBuilder) -> str:
+    x = b.input((1, 5, 9, 10))
+    options = {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 0, 1, 1]}
+    return b.moved("MaxPool", x, ceil_mode=int(b.rng.integers(2)), **options)
+
+
+def global_average(b: OnnxBuilder) -> str:
+    x = b.input((1, 6, 7, 5))
+    return b.unary("GlobalAveragePool", x, out=b.quantisation(0.005, 0.05), named=True)
+
+
+def average(b: OnnxBuilder) -> str:
+    x = b.input((1, 4, 9, 9))
+    out = b.known[x] if b.rng.integers(2) else b.quantisation(0.005, 0.05)
+    options = {"kernel_shape": [3, 3], "strides": [3, 3]}
+    return b.unary("AveragePool", x, out=out, named=True, **options)
+
+
+def mean(b: OnnxBuilder) -> str:
+    x = b.input((1, 4, 5, 3))
+    return b.unary("ReduceMean", x, out=b.quantisation(0.005, 0.05), axes=[2, 3], keepdims=0)
+
+
+def function(kind: str, *, named: bool = False, **options: object) -> Callable[[OnnxBuilder], str]:
+    def make(b: OnnxBuilder) -> str:
+        return b.unary(kind, b.input((1, 4, 5, 5)), named=named, **options)
+
+    return make
+
+
+def clip(b: OnnxBuilder) -> str:
+    ends = [b.constant(F(-0.5)), b.constant(F(1.25))]
+    return b.unary("Clip", b.input((1, 3, 4, 4)), ends)
+
+
+def rescaled(b: OnnxBuilder) -> str:
+    return b.quantised(b.dequantised(b.input((1, 3, 4, 4))))
+
+
+def pair(kind: str, *, named: bool = True) -> Callable[[OnnxBuilder], str]:
+    def make(b: OnnxBuilder) -> str:
+        x, y = b.input((1, 4, 5, 5)), b.input((1, 4, 5, 5))
+        (scale_a, _), (scale_b, _) = b.known[x], b.known[y]
+        scale = F(max(scale_a, scale_b) * b.rng.uniform(0.8, 2))
+        if kind == "Mul":
+            scale = F(scale_a * scale_b * b.rng.uniform(20, 200))
+        return b.binary(kind, x, y, (scale, b.quantisation()[1]), named=named)
+
+    return make
+
+
+def broadcast(b: OnnxBuilder) -> str:
+    x, y = b.input((1, 4, 5, 6)), b.input((1, 4, 1, 1))
+    ratio = b.rng.uniform(60, 120)
+    out = F(b.known[x][0] * b.known[y][0] * ratio), b.quantisation()[1]
+    return b.binary("Mul", x, y, out)
+
+
+def concat(b: OnnxBuilder) -> str:
+    x, y = b.input((1, 4, 5, 6)), b.input((1, 3, 5, 6))
+    out = b.quantisation()
+    if b.qdq:
+        both = [b.dequantised(x), b.dequantised(y)]
+        return b.quantised(str(b.node("Concat", both, axis=1)), out)
+    head = [b.constant(out[0]), b.constant(np.array(out[1], b.dtype))]
+    operands = [*head, x, *b.parameters(x), y, *b.parameters(y)]
+    name = str(b.node("QLinearConcat", operands, domain="com.microsoft", axis=1))
+    b.known[name] = out
+    return name
+
+
+def sliced(b: OnnxBuilder) -> str:
+    ends = [np.array(v) for v in ([1, 6], [4, -9], [1, 3], [1, -2])]
+    return b.moved("Slice", b.input((1, 5, 6, 8)), [b.constant(v) for v in ends])
+
+
+def split(b: OnnxBuilder) -> str:
+    x = b.input((1, 5, 6, 8))
+    sizes = b.constant(np.array([2, 3]))
+    parts = b.node("Split", [x, sizes], 2, axis=1)
+    b.output(parts[0])
+    return parts[1]
+
+
+def padded(b: OnnxBuilder) -> str:
+    x = b.input((1, 3, 5, 5))
+    amounts = b.constant(np.array([0, 1, 1, 2, 0, 0, 1, 1]))
+    return b.moved("Pad", x, [amounts, b.constant(np.array(3, b.dtype))])
+
+
+def resized(b: OnnxBuilder) -> str:
+    x = b.input((1, 3, 5, 4))
+    scales = b.constant(np.array([1, 1, 2, 3], F))
+    mode = str(b.rng.choice(["asymmetric", "half_pixel"]))
+    options = {"coordinate_transformation_mode": mode, "nearest_mode": "floor"}
+    return b.moved("Resize", x, ["", scales], mode="nearest", **options)
+
+
+def depth_to_space(b: OnnxBuilder) -> str:
+    mode = str(b.rng.choice(["DCR", "CRD"]))
+    return b.moved("DepthToSpace", b.input((1, 8, 3, 4)), blocksize=2, mode=mode)
+
+
+OPERATORS: dict[str, Callable[[OnnxBuilder], str]] = {
+    "conv": conv,
+    "conv_automatic": conv_automatic,
+    "conv_clamped": conv_clamped,
+    "conv_of_one_axis": conv_of_one_axis,
+    "gemm": gemm,
+    "gemm_of_image": gemm_of_image,
+    "reshaped_image": reshaped_image,
+    "transposed": transposed,
+    "matmul": matmul,
+    "matmul_of_two": matmul_of_two,
+    "max_pool": max_pool,
+    "global_average": global_average,
+    "average": average,
+    "mean": mean,
+    "sigmoid": function("Sigmoid", named=True),
+    "leaky": function("LeakyRelu", named=True, alpha=0.1),
+    "tanh": function("Tanh"),
+    "relu": function("Relu"),
+    "hard_swish": function("HardSwish"),
+    "hard_sigmoid": function("HardSigmoid"),
+    "elu": function("Elu"),
+    "exp": function("Exp"),
+    "clip": clip,
+    "rescaled": rescaled,
+    "add": pair("Add"),
+    "mul": pair("Mul"),
+    "sub": pair("Sub", named=False),
+    "max": pair("Max", named=False),
+    "min": pair("Min", named=False),
+    "broadcast": broadcast,
+    "concat": concat,
+    "sliced": sliced,
+    "split": split,
+    "padded": padded,
+    "resized": resized,
+    "depth_to_space": depth_to_space,
+}
+"""Models of one or two operators."""
+SOMETIMES_ON_THE_HOST = frozenset({"add", "average", "max_pool", "mean", "mul", "sub"})
+"""Where sums could be rounded to either side, or a window is beside the image."""
+
+
+@pytest.mark.parametrize("qdq", [True, False], ids=["qdq", "qoperator"])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8], ids=["int8", "uint8"])
+@pytest.mark.parametrize("kind", OPERATORS)
+def test_an_operator_equals_onnxruntime(kind: str, dtype: type, qdq: bool) -> None:
+    """Random shapes, scales, zero points and inputs; everything in the range of the codes."""
+    for turn in range(3):
+        seed = zlib.crc32(f"{kind} {dtype.__name__} {qdq} {turn}".encode())
+        b = OnnxBuilder(np.random.default_rng(seed), dtype, qdq, per_channel=turn > 0)
+        b.output(OPERATORS[kind](b))
+        program = program_of(b.model(), b)
+        if kind not in SOMETIMES_ON_THE_HOST:
+            assert not program.host_segments, program.host_segments[0].layers
