@@ -156,11 +156,15 @@ def test_no_machine_paths() -> None:
 def test_examples_are_shipped() -> None:
     patterns = SETUPTOOLS["package-data"]["celosia.examples"]
     shipped = {path for pattern in patterns for path in (ROOT / "examples").glob(pattern)}
-    models = set((ROOT / "examples").rglob("*_int8.tflite"))
+    models = {
+        path
+        for ending in ("tflite", "onnx")
+        for path in (ROOT / "examples").rglob(f"*_int8.{ending}")
+    }
     inputs = {*(ROOT / "examples").rglob("*.np[yz]")}
     # A licence goes wherever what it is of goes.
     assert shipped >= models | inputs | set((ROOT / "examples").rglob("LICENSE"))
-    assert len(models) >= 6
+    assert len(models) >= 7
 
 
 def test_readme_names_the_operators_that_are_supported() -> None:
@@ -168,7 +172,7 @@ def test_readme_names_the_operators_that_are_supported() -> None:
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     section = text[text.index("## Operators") : text.index("## Layout")]
-    named = set(re.findall(r"\b[A-Z][A-Z0-9_]{2,}\b", section)) - {"BUILTIN_REF", "NPU"}
+    named = set(re.findall(r"\b[A-Z][A-Z0-9_]{2,}\b", section)) - {"BUILTIN_REF", "NPU", "ONNX"}
     assert named == set(SUPPORTED)
 
 

@@ -53,7 +53,7 @@ def register(app: typer.Typer) -> None:
 
 
 def analyze_command(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.tflite", help="Any .tflite model.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Any .tflite or .onnx model.")],
     config: ConfigOption = "base",
     fold: FoldOption = False,
     batch: BatchOption = 1,

@@ -17,7 +17,7 @@ __all__ = ["app", "main"]
 HELP = """
 Celosia: an open microNPU for FPGAs, and the tools to use it.
 
-Compiles int8 .tflite models to programs for the NPU, and runs them on the gateware itself
+Compiles int8 .tflite and .onnx models to programs for the NPU, and runs them on the gateware itself
 (simulated cycle by cycle) or on a bit-exact emulator.
 
 Start with: [bold]celosia demo[/]

@@ -102,12 +102,13 @@ def bench_command(
         typer.Option(
             "--models",
             metavar="DIR",
-            help="Folder of .tflite models. Default: those of MLPerf Tiny (examples/mlperf_tiny).",
+            help="Folder of .tflite and .onnx models. Default: those of MLPerf Tiny"
+            " (examples/mlperf_tiny).",
         ),
     ] = None,
     model: Annotated[
         list[Path] | None,
-        typer.Option("--model", metavar="M.tflite", help="One model; may be given several times."),
+        typer.Option("--model", metavar="MODEL", help="One model; may be given several times."),
     ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Also a table of layers.")] = False,
     resident: Annotated[

@@ -177,7 +177,7 @@ def _board_figures(board: Board) -> dict[str, Any]:
 def fit_command(
     models: Annotated[
         list[Path],
-        typer.Argument(metavar="MODEL.tflite...", help="Models, fully quantised to int8."),
+        typer.Argument(metavar="MODEL...", help="Models, .tflite or .onnx, quantised to int8."),
     ],
     board: Annotated[
         str | None,

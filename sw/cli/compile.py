@@ -33,13 +33,15 @@ from celosia.sw.report.tables import program_table, state_table
 __all__ = ["program_figures", "register"]
 
 HELP = """
-Compile a .tflite model to a program for the NPU, and for the host where the NPU cannot.
+Compile a model (.tflite or .onnx) to a program for the NPU, and for the host where it cannot.
 
 The table says for each operator where it runs and why (how it is laid onto the array), in how many
 tiles, what it holds in the on-chip SRAM, what it moves over the bus and how many cycles it is
 expected to take. Operators that the NPU does not run are cut out of the model and run on the host,
-by TFLite's own kernels: the table says why, and what each takes on this machine if ai-edge-litert
-is installed. --host refuse refuses such a model instead.
+by TFLite's own kernels or by onnxruntime: the table says why, and what each takes on this machine
+if ai-edge-litert is installed. --host refuse refuses such a model instead. Of an ONNX model the
+table also says whether a layer is proven equal to onnxruntime; --exact leaves those that are not to
+the host.
 
 Examples:
 
@@ -91,7 +93,7 @@ def register(app: typer.Typer) -> None:
 
 def compile_command(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL.tflite", help="Model, fully quantised to int8.")
+        Path, typer.Argument(metavar="MODEL", help="Model, .tflite or .onnx, quantised to int8.")
     ],
     output: Annotated[
         Path,

@@ -33,12 +33,12 @@ __all__ = ["register"]
 HELP = """
 Say what energy an inference takes: microjoules as a range, part by part.
 
-MODEL is a .tflite file, or a program that 'celosia compile' wrote. It is run on the RTL with a
-simulator that counts how often every net changes; that simulator is built the first time (minutes)
-and kept in a cache. What was counted, accesses to memories and products among others, is multiplied
-by energies that others have published of a 40 or 45 nm process, the least and the greatest of each.
-The result is an estimate of a chip that nobody has made: it says what the energy goes on, and which
-of two ways takes more. docs/energy.md says how, and what is not in it.
+MODEL is a .tflite or .onnx file, or a program that 'celosia compile' wrote. It is run on the RTL
+with a simulator that counts how often every net changes; that simulator is built the first time
+(minutes) and kept in a cache. What was counted, accesses to memories and products among others, is
+multiplied by energies that others have published of a 40 or 45 nm process, the least and the
+greatest of each. The result is an estimate of a chip that nobody has made: it says what the energy
+goes on, and which of two ways takes more. docs/energy.md says how, and what is not in it.
 
 The energy depends on the input, so give a real one: random bytes, which are used without --input,
 change more bits. Of several inputs (--limit, --random) the result is the mean.

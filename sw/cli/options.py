@@ -23,7 +23,7 @@ LATENCY_CYCLES = 8
 """Of the simulated memory, unless a command says otherwise."""
 
 ProgramArgument = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="A .tflite model or a .celosia program.")
+    Path, typer.Argument(metavar="MODEL", help="A .tflite or .onnx model, or a .celosia program.")
 ]
 ProgramConfigOption = Annotated[
     str | None,

@@ -77,7 +77,7 @@ __all__ = ["register"]
 HELP = """
 Run a model on the NPU and print the result and the cycles it took.
 
-MODEL is a .tflite file, which is compiled first, or a program that 'celosia compile' wrote. The
+MODEL is a .tflite or .onnx file, which is compiled first, or a program of 'celosia compile'. The
 device 'sim' is the gateware itself, simulated cycle by cycle; its simulator is built the first time
 (about a minute) and kept in a cache. 'emu' is the bit-exact emulator: no clock, nothing to build.
 'netlist' is what synthesis makes of the gateware, simulated in the same way: minutes to build, and
@@ -236,7 +236,7 @@ def run_command(
     against: Annotated[
         Path | None,
         typer.Option(
-            "--against", metavar="M.tflite", help="The model of a .celosia program, for --check."
+            "--against", metavar="MODEL", help="The model of a .celosia program, for --check."
         ),
     ] = None,
     save: Annotated[

@@ -82,7 +82,8 @@ def operators_page() -> str:
 
 def _coverage() -> list[str]:
     """Return the section that holds the operators against those of other tools."""
-    here = {name: r.where for name, r in OPERATORS.items() if r.lower is not None}
+    lowered = {name: r for name, r in OPERATORS.items() if r.lower is not None and not r.made}
+    here = {name: r.where for name, r in lowered.items()}
     here |= dict.fromkeys(FOLLOWED, "memory that outlasts an inference")
     lines = [
         "## Held against other tools",

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from celosia.errors import InputError
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.build import compile_model
+from celosia.sw.compiler.ops.exactness import UNPROVEN
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.result import Result
 from celosia.sw.program.file import Program
@@ -94,6 +95,11 @@ class CheckReport:
         What they were compared with.
     unconfirmed : str or None
         Why the reference interpreter, if it was asked, did not confirm the golden model.
+    foreseen : tuple of str
+        What differs where the compiler has said so (`celosia.sw.compiler.ir.NpuOp.exactness`): in
+        single elements, by one step. Tensors behind such an element are not compared.
+    elsewhere : int
+        Elements of outputs that onnxruntime's default options make others of on this processor.
     difference : Difference or None
         The first one, if there is any.
     state : dict of str to ndarray
@@ -107,6 +113,8 @@ class CheckReport:
     narrowed: dict[str, tuple[int, ...]]
     sources: tuple[str, ...]
     unconfirmed: str | None = None
+    foreseen: tuple[str, ...] = ()
+    elsewhere: int = 0
     difference: Difference | None
     state: Mapping[str, Array] = field(default_factory=dict)
 
@@ -221,6 +229,7 @@ def _check(
     results: list[Result] = []
     compared: set[str] = set()
     difference: Difference | None = None
+    foreseen: list[str] = []
     plain, instrumented = session.program, kept_session.program
     # Both take turns on the device, and keep their variables apart.
     runs = zip(inputs, session.run_many(inputs), kept_session.run_many(inputs), strict=True)
@@ -231,7 +240,10 @@ def _check(
         # The instrumented program first: it knows which layer went wrong, not only that one did.
         difference = compare.first_difference(
             instrumented, "instrumented", {**kept.tensors, **kept.outputs}
-        ) or compare.first_difference(plain, "plain", results[-1].outputs)
+        )
+        if difference is None and not compare.foreseen:
+            difference = compare.first_difference(plain, "plain", results[-1].outputs)
+        foreseen += [compare.foreseen] if compare.foreseen else []
         compared |= compare.compared
         if progress is not None:
             progress(number + 1)
@@ -249,6 +261,8 @@ def _check(
         },
         sources=reference.sources,
         unconfirmed=reference.unconfirmed,
+        foreseen=tuple(foreseen),
+        elsewhere=reference.elsewhere,
         difference=difference,
         state=session.state,
     )
@@ -264,6 +278,7 @@ class _Comparison:
         self._operators = operators
         self._sample = sample
         self.compared: set[str] = set()
+        self.foreseen = ""
 
     def first_difference(
         self, program: Program, kind: str, tensors: Mapping[str, Array]
@@ -290,6 +305,12 @@ class _Comparison:
                 if wrong is not None and not wrong.any():
                     continue
                 assert wrong is not None, f"{name!r} is {got.shape}, must be {wanted.shape}"
+                if _is_foreseen(program, name, got, wanted):
+                    self.foreseen = (
+                        f"sample {self._sample}: {int(wrong.sum())} of {got.size} elements of"
+                        f" {name!r} differ by one step from the {source.source}"
+                    )
+                    return None
                 first = int(np.argmax(wrong))
                 index = tuple(int(i) for i in np.unravel_index(first, got.shape))
                 return Difference(
@@ -305,6 +326,19 @@ class _Comparison:
                     origin=find_origin(program, name, index, op_index),
                 )
         return None
+
+
+MOST_FORESEEN = 1 / 256
+"""Of a tensor's elements: how many may differ because the compiler has said that some could."""
+
+
+def _is_foreseen(program: Program, name: str, got: Array, wanted: Array) -> bool:
+    """Whether a layer differs as its exactness says that it could: seldom, and by one step."""
+    layer = next((layer for layer in program.layers if layer.name == name), None)
+    if layer is None or UNPROVEN not in layer.reason or got.dtype.kind not in "iu":
+        return False
+    apart = np.abs(got.reshape(-1).astype(np.int64) - wanted.reshape(-1).astype(np.int64))
+    return bool(apart.max() <= 1 and np.count_nonzero(apart) <= max(1, got.size * MOST_FORESEEN))
 
 
 def _different(got: Array, wanted: Array) -> npt.NDArray[np.bool_]:

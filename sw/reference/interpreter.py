@@ -110,7 +110,7 @@ class ReferenceModel(Closing):
         self._input_shapes = [graph.tensors[name].shape for name in inputs]
         self.unconfirmed: str | None = None
         self._name = REFERENCE
-        self._pieces: Pieces | OnnxPieces
+        self._pieces: Pieces | OnnxPieces | None = None
         self._interpreter: InterpreterProcess | None = None
         installed = onnxruntime_installed if is_onnx(path) else interpreter_installed
         if installed() if interpreter is None else interpreter:
@@ -161,6 +161,11 @@ class ReferenceModel(Closing):
             for each in zip(*runs, strict=False)
         ]
 
+    @property
+    def elsewhere(self) -> int:
+        """Elements of outputs so far that onnxruntime's default options make others of here."""
+        return 0 if self._pieces is None else self._pieces.elsewhere
+
     def _run_one(self, ordered: list[Array]) -> list[Expected]:
         results = []
         if self._golden is not None:
@@ -170,7 +175,7 @@ class ReferenceModel(Closing):
                 raise self._cannot(str(error)) from None
             own = {name: values[name] for name in self.operators if name in values}
             results.append(Expected("golden model", own))
-        if self._interpreter is not None:
+        if self._interpreter is not None and self._pieces is not None:
             try:
                 found = self._pieces.run(
                     self._interpreter, dict(zip(self._input_names, ordered, strict=True))
@@ -213,14 +218,15 @@ class ReferenceModel(Closing):
         if is_onnx(self._path):
             from celosia.sw.reference.onnx import OnnxPieces
 
-            self._pieces = OnnxPieces(self._path, list(self.operators))
-            self._name = self._pieces.name
+            of_onnx = OnnxPieces(self._path, list(self.operators))
+            self._pieces, self._name = of_onnx, of_onnx.name
         else:
             # The interpreter keeps variables itself.
             unfollowed = load_tflite(self._path, anything=True, follow=False)
             numbers = {name: graph.tensors[name].index for name in self.operators}
-            self._pieces = Pieces(unfollowed, open_model(self._path), numbers)
-            others = ", ".join(self._pieces.others)
+            pieces = Pieces(unfollowed, open_model(self._path), numbers)
+            others = ", ".join(pieces.others)
+            self._pieces = pieces
             self._name = REFERENCE + (f" (default kernels for {others})" if others else "")
         try:
             self._interpreter = InterpreterProcess(self._pieces.opened)

@@ -54,6 +54,9 @@ class Pieces:
         Operators that the default kernels compute.
     """
 
+    elsewhere = 0
+    """No element is another one on another processor."""
+
     def __init__(self, graph: Graph, flat: FlatModel, wanted: Mapping[str, int]) -> None:
         model = SourceModel(graph)
         kernels = {number: kernels_of(op, graph)[0] for number, op in model.ops.items()}

@@ -133,6 +133,8 @@ def check_figures(report: CheckReport) -> dict[str, Any]:
             "narrowed": {name: list(kept) for name, kept in report.narrowed.items()},
             "sources": list(report.sources),
             "unconfirmed": report.unconfirmed,
+            "foreseen": list(report.foreseen),
+            "elsewhere": report.elsewhere,
             "difference": difference,
         },
     }

@@ -60,10 +60,18 @@ def check_line(figures: dict[str, Any]) -> str:
         return f"NOT EQUAL. {check['difference']['text']}{alone}"
     samples = figures["samples"]
     times = f" in each of {samples} inferences" if samples > 1 else ""
-    text = f"all {check['tensors']} tensors equal{times} ({' and '.join(check['sources'])})"
+    but = "" if not check["foreseen"] else f", but for {len(check['foreseen'])}"
+    text = f"all {check['tensors']} tensors equal{times}{but} ({' and '.join(check['sources'])})"
     if check["narrowed"]:
         text += f"; of {len(check['narrowed'])} the channels that are left after folding"
     if check["absent"]:
         count = len(check["absent"])
         text += f"; {count} more {'is' if count == 1 else 'are'} folded into other operators"
+    for line in check["foreseen"]:
+        text += f"\nas its layer is not proven exact, {line}; what follows from it is not compared"
+    if check["elsewhere"]:
+        text += (
+            f"\nonnxruntime's default options make {check['elsewhere']} elements of outputs others"
+            " on this processor: it computes int8 layers in floating point (docs/onnx.md)"
+        )
     return text + alone

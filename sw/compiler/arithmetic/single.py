@@ -130,9 +130,10 @@ class Pair:
         scale_a, scale_b, scale = (single(value) for value in self.scales)
         left = (a - self.zeros[0]).astype(single) * scale_a
         right = (b - self.zeros[1]).astype(single) * scale_b
-        whole = np.rint((left - right) / scale).astype(np.int64) + self.zeros[2]
-        clipped: Int64Array = np.clip(whole, *self.clamp)
-        return clipped
+        low, high = (end - self.zeros[2] for end in self.clamp)
+        whole = np.clip(np.rint((left - right) / scale), low, high).astype(np.int64)
+        codes: Int64Array = whole + self.zeros[2]
+        return codes
 
     def products(self, a: Int64Array, b: Int64Array) -> Int64Array:
         """Multiply int8 codes; return int8 codes."""
@@ -149,7 +150,8 @@ class Pair:
         return np.float32(scale_a * scale_b / scale)
 
     def _clamped(self, values: npt.NDArray[np.float32]) -> Int64Array:
-        whole: Int64Array = np.clip(np.rint(values).astype(np.int64) - self.offset, *self.clamp)
+        low, high = (end + self.offset for end in self.clamp)
+        whole: Int64Array = np.clip(np.rint(values), low, high).astype(np.int64) - self.offset
         return whole
 
 
@@ -279,12 +281,12 @@ def fit_product(pair: Pair, most_left: int) -> SingleFit:
     values, first, counts = np.unique(products, return_index=True, return_counts=True)
     wanted = pair.products(a[first], b[first])
     multiplier, shift = quantize_multiplier(float(pair.product_scale))
-    if shift > most_left:
+    if shift > most_left or not np.all(np.isfinite(pair.scales)):
         raise QuantizationError(f"a product is rescaled by {float(pair.product_scale):g}")
     best: tuple[int, int] | None = None
     for nudge in NUDGES:
         nudged = multiplier + nudge * NUDGE
-        if not 1 << 30 <= nudged < 1 << 31:
+        if nudge and not 1 << 30 <= nudged < 1 << 31:
             continue
         got = _scaled(values << most_left, nudged, shift - most_left) + pair.zeros[2]
         count = int(counts[np.clip(got, *pair.clamp) != wanted].sum())

@@ -12,7 +12,8 @@ from celosia.sw.compiler.passes.rewrite import contradiction
 __all__ = ["LOOKUP", "OPERATORS", "table_op"]
 
 LOOKUP = "LOOKUP"
-"""A function that a front end gives as its table of 256 entries, by `value & 0xFF`."""
+"""A function that a front end gives as its table of 256 entries, by `value & 0xFF`; or one a
+channel, [channels, 256]."""
 
 _Quantisation = tuple[float, int, float, int]
 _TableMaker = Callable[[SourceOp, _Quantisation], Int8Array]
@@ -76,7 +77,8 @@ def _function(*names: str, table: _TableMaker, limits: str = "", uint8: bool = T
 def lower_lookup(graph: Graph, op: SourceOp) -> TableOp:
     """Lower a function that a front end has worked out: its second operand is the table."""
     source, table, result = (graph.tensors[name] for name in (*op.inputs, *op.results))
-    if table.data is None or table.shape != (256,) or source.shape != result.shape:
+    shapes = (256,), (source.shape[-1] if source.shape else 1, 256)
+    if table.data is None or table.shape not in shapes or source.shape != result.shape:
         raise contradiction(op, f"a table of shape {list(table.shape)}")
     return table_op(op, source, result, table.data)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from celosia.sw.compiler.ir import SourceOp
 from celosia.sw.compiler.passes.rewrite import unsupported
 
-__all__ = ["exactness_of"]
+__all__ = ["UNPROVEN", "exactness_of"]
 
+UNPROVEN = "exact: unproven"
+"""How that begins where something could differ."""
 MOST_DIFFERING = 1 / 1024
 """Of what there can be: an operator for which more could differ is the host's."""
 
@@ -31,4 +33,4 @@ def exactness_of(op: SourceOp, differing: int, possible: int, what: str) -> str:
     cause = f"{differing:,} of {possible:,} {what} could differ"
     if op.arithmetic.strict or differing > possible * MOST_DIFFERING:
         raise unsupported(op, f"it is not proven equal to its reference: {cause}")
-    return f"exact: unproven, {cause}"
+    return f"{UNPROVEN}, {cause}"

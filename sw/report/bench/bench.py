@@ -385,18 +385,18 @@ def _layers(profile: Profile) -> list[LayerProfile]:
 
 
 def find_models(folder: Path) -> list[Path]:
-    """Return the ``.tflite`` files of a folder, by name.
+    """Return the ``.tflite`` and ``.onnx`` files of a folder, by name.
 
     Raises
     ------
     CelosiaError
         If there are none.
     """
-    models = sorted(folder.glob("*.tflite")) if folder.is_dir() else []
+    models = sorted([*folder.glob("*.tflite"), *folder.glob("*.onnx")]) if folder.is_dir() else []
     if not models:
         raise CelosiaError(
             f"models in {folder}",
-            "it has no .tflite files" if folder.is_dir() else "there is no such folder",
+            "it has no .tflite or .onnx files" if folder.is_dir() else "there is no such folder",
             "name a folder with --models, or files with --model",
         )
     return models

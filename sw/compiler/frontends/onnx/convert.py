@@ -44,12 +44,14 @@ LOOSE = "ONNX_"
 IMAGES = frozenset(
     {
         "AveragePool",
+        "BatchNormalization",
         "Conv",
         "ConvTranspose",
         "DepthToSpace",
         "GlobalAveragePool",
         "GlobalMaxPool",
         "MaxPool",
+        "PRelu",
         "Resize",
         "SpaceToDepth",
     }

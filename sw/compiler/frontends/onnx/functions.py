@@ -37,8 +37,11 @@ def table_of(
     source: Operand,
     result: Operand,
     constants: Sequence[Array | None],
+    channels: int = 0,
 ) -> Array:
-    """Return a function's table, by `value & 0xFF` of int8 codes.
+    """Return a function's table, [256] by `value & 0xFF` of int8 codes.
+
+    With `channels` there is one for each of them: [channels, 256].
 
     Raises
     ------
@@ -75,11 +78,13 @@ def table_of(
             helper.make_node(unit.kind, ["f", *extra], ["g"], **options),
             helper.make_node("QuantizeLinear", ["g", "y_scale", "y_zero"], ["y"]),
         ]
+    rank = max(len(model.shapes[source.name]), 3)
+    shape = [1, channels, 256, *[1] * (rank - 3)] if channels else [256]
     graph = helper.make_graph(
         nodes,
         "table",
-        [helper.make_tensor_value_info("x", kinds[source.quantised.dtype], [256])],
-        [helper.make_tensor_value_info("y", kinds[result.quantised.dtype], [256])],
+        [helper.make_tensor_value_info("x", kinds[source.quantised.dtype], shape)],
+        [helper.make_tensor_value_info("y", kinds[result.quantised.dtype], shape)],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()],
     )
     opsets = [helper.make_opsetid("", model.opset), helper.make_opsetid(MICROSOFT, 1)]
@@ -89,7 +94,8 @@ def table_of(
     options_ = onnxruntime.SessionOptions()
     options_.log_severity_level = 4
     options_.intra_op_num_threads = 1
-    codes = np.arange(256, dtype=np.uint8)
+    codes = np.arange(256, dtype=np.uint8).reshape([1, 1, 256, *shape[3:]] if channels else [256])
+    codes = np.ascontiguousarray(np.broadcast_to(codes, shape))
     given = codes.view(np.int8)
     if source.quantised.dtype == np.uint8:
         given = (given.astype(np.int16) + 128).astype(np.uint8)
@@ -106,5 +112,5 @@ def table_of(
             op_type=unit.node.kind,
         ) from error
     offset = 128 if result.quantised.dtype == np.uint8 else 0
-    table: Array = found.astype(np.int16) - offset
+    table: Array = found.astype(np.int16).reshape((channels, 256) if channels else (256,)) - offset
     return table

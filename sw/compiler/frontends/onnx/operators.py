@@ -354,6 +354,41 @@ def function(b: Builder, unit: Unit) -> None:
     _look_up(b, unit, source, result, table)
 
 
+def of_channels(b: Builder, unit: Unit) -> None:
+    """BatchNormalization, and PRelu by constant slopes: a function for each channel."""
+    source, (result,) = _activation(unit), unit.results
+    shape = b.shape(source.name)
+    constants: list[Array | None] = []
+    for one in unit.operands[1:]:
+        if isinstance(one, Operand) and one.value is not None:
+            constants.append(_real(one))
+        elif isinstance(one, Constant):
+            constants.append(one.value)
+        else:
+            raise NotOnNpuError
+    alike = all(
+        value is None or value.size in (1, shape[1] if len(shape) > 1 else 0) for value in constants
+    )
+    if len(shape) < 3 or shape[0] != 1 or not alike or unit.node.options.get("training_mode", 0):
+        raise NotOnNpuError
+    table = table_of(b.model, unit, source, result, constants, channels=shape[1])
+    low, high = _codes(unit)
+    name = b.get(source.name, channels_last(len(shape)), unit.node)
+    operand = b.constant(f"{result.name}/table", np.clip(table, low, high).astype(np.int8))
+    tensor = b.codes(result.name, result.quantised, channels_last(len(shape)))
+    b.emit(unit.node, LOOKUP, [name, operand], [tensor])
+
+
+def _real(one: Operand) -> Array:
+    """Return what a constant operand's codes mean."""
+    assert one.value is not None
+    if not one.quantised.single:
+        raise NotOnNpuError
+    codes = one.value.astype(np.int32) - int(one.quantised.zero_point[0])
+    real: Array = codes.astype(np.float32) * one.quantised.scale[0]
+    return real
+
+
 def _look_up(b: Builder, unit: Unit, source: Operand, result: Operand, table: Array) -> None:
     name, permutation = b.first(source.name)
     low, high = _codes(unit)
@@ -558,6 +593,7 @@ EMITTERS: dict[str, _Emitter] = {
     "Concat": concat,
     "Identity": same,
     "Transpose": transpose,
+    **dict.fromkeys(("BatchNormalization", "PRelu"), of_channels),
     "AveragePool": average_pool,
     "ReduceMean": reduce_mean,
     **dict.fromkeys(_PAIRS, pair),

@@ -36,6 +36,8 @@ MAX_NODES = 1 << 14
 MAX_RANK = 8
 MAX_ELEMENTS = 1 << 25
 """Of a computed tensor: more than any network of a microcontroller has."""
+MAX_ACTIVATIONS = 1 << 26
+"""Elements of all computed tensors together; a QDQ graph has each several times."""
 MAX_FOLDED = 1 << 22
 """Elements of a constant that is worked out here; larger ones are the model's weights."""
 MAX_TURNS = 8
@@ -194,12 +196,25 @@ def _parsed(source: str | os.PathLike[str] | bytes) -> tuple[onnx.ModelProto, st
         for value in proto.graph.output:
             # The checker wants a shape, onnxruntime does not; what it says is inferred anew.
             value.type.tensor_type.shape.SetInParent()
+        _check_names(proto)
+        _opset(proto, file)
         onnx.checker.check_model(proto, check_custom_domain=False)
     except ModelError:
         raise
     except Exception as error:  # whatever the package raises, the file is why
         raise _damaged(file, _first_line(error)) from error
     return proto, file, name
+
+
+def _check_names(proto: onnx.ModelProto) -> None:
+    """Refuse names that are no text: they are bytes then."""
+    graph = proto.graph
+    names = [value.name for value in (*graph.input, *graph.output, *graph.initializer)]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        names += [attribute.name for attribute in node.attribute]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("a name is no text")
 
 
 def _check_outside(tensors: Sequence[Any], folder: Path, file: str) -> None:
@@ -333,6 +348,19 @@ class _Folding:
             self._fold()
             if len(self._constants) == before:
                 break
+        total = sum(
+            prod(self._shapes.get(name, ()))
+            for node in self._nodes
+            for name in node.outputs
+            if name not in self._constants
+        )
+        if total > MAX_ACTIVATIONS:
+            raise _refused(
+                self._file,
+                f"it has {total} elements in its activations; at most {MAX_ACTIVATIONS} are"
+                " supported",
+                "give a network of a size that a microcontroller runs",
+            )
         graph = self._proto.graph
         nodes = [
             node

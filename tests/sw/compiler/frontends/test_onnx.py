@@ -149,6 +149,18 @@ def clip(b: OnnxBuilder) -> str:
     return b.unary("Clip", b.input((1, 3, 4, 4)), ends)
 
 
+def normalised(b: OnnxBuilder) -> str:
+    x = b.input((1, 6, 4, 5))
+    values = [b.rng.uniform(0.5, 2, 6), b.rng.normal(0, 1, 6), b.rng.normal(0, 1, 6)]
+    values.append(b.rng.uniform(0.5, 2, 6))
+    return b.unary("BatchNormalization", x, [b.constant(v.astype(F)) for v in values])
+
+
+def sloped(b: OnnxBuilder) -> str:
+    slopes = b.constant(b.rng.uniform(0, 0.5, (6, 1, 1)).astype(F))
+    return b.unary("PRelu", b.input((1, 6, 4, 5)), [slopes])
+
+
 def rescaled(b: OnnxBuilder) -> str:
     return b.quantised(b.dequantised(b.input((1, 3, 4, 4))))
 
@@ -241,6 +253,8 @@ OPERATORS: dict[str, Callable[[OnnxBuilder], str]] = {
     "elu": function("Elu"),
     "exp": function("Exp"),
     "clip": clip,
+    "normalised": normalised,
+    "sloped": sloped,
     "rescaled": rescaled,
     "add": pair("Add"),
     "mul": pair("Mul"),
