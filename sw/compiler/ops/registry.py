@@ -21,7 +21,10 @@ from celosia.sw.compiler.ops import (
 from celosia.sw.compiler.ops.operator import Lowered, Operator
 from celosia.sw.compiler.passes.rewrite import unsupported, with_ops
 
-__all__ = ["OPERATORS", "SUPPORTED", "lower_ops"]
+__all__ = ["OPERATORS", "SUPPORTED", "WHY", "lower_ops"]
+
+WHY = "why"
+"""Option of an operator without a record: why the front end knows none for it."""
 
 OPERATORS: dict[str, Operator] = {
     name: record
@@ -96,8 +99,10 @@ def _lower(graph: Graph, op: SourceOp) -> Lowered:
     record = OPERATORS.get(op.name)
     if record is None or record.lower is None:
         advice = record.remedy if record else ""
-        remedy = advice or f"supported operators: {', '.join(SUPPORTED)}"
-        raise unsupported(op, "the NPU does not have this operator", remedy)
+        cause = str(op.options.get(WHY, "the NPU does not have this operator"))
+        if op.origin.format == "onnx":
+            raise unsupported(op, cause, advice or "see docs/onnx.md for what the NPU computes")
+        raise unsupported(op, cause, advice or f"supported operators: {', '.join(SUPPORTED)}")
     if op.arithmetic.unsigned and not record.uint8:
         raise unsupported(op, "it is one of uint8 tensors", "quantise the model to int8")
     sources = [

@@ -330,7 +330,7 @@ class _Division:
                 name
                 for number in part.numbers
                 for name in model.ops[number].results
-                if tensors[name].dtype.value in DTYPES
+                if tensors[name].dtype.value in DTYPES and name not in self._file.joined
             ]
         cut = self._file.cut(model, numbers, inputs, outputs)
         return HostSegment(

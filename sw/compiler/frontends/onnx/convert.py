@@ -33,6 +33,7 @@ from celosia.sw.compiler.frontends.onnx.units import (
     find_units,
 )
 from celosia.sw.compiler.ir import Arithmetic, DType, Graph, Origin, SourceOp, Tensor, fresh_name
+from celosia.sw.compiler.ops.registry import WHY
 from celosia.sw.compiler.verify import verify, verify_order
 
 __all__ = ["LOOSE", "Converted", "convert", "load"]
@@ -398,7 +399,14 @@ class Builder:
             if isinstance(one, Operand) and one.value is None
         ]
         results = [self.codes(one.name, one.quantised) for one in unit.results]
-        self.emit(unit.node, f"{LOOSE}{unit.node.kind}", operands, results)
+        options = {WHY: "the NPU does not have it in this form"}
+        self.emit(
+            unit.node,
+            f"{LOOSE}{unit.node.kind}",
+            operands,
+            results,
+            options if unit.kind in self._emitters else {},
+        )
 
     def _loose(self, node: Node) -> None:
         operands = [self._any(name) for name in node.inputs if name]
@@ -409,7 +417,12 @@ class Builder:
             for name in node.outputs
             if name
         ]
-        self.emit(node, f"{LOOSE}{node.kind}", operands, results)
+        options: dict[str, Any] = {}
+        if node.kind in ("DequantizeLinear", "QuantizeLinear"):
+            options = {WHY: "it leads to or from what the host computes in floating point"}
+        elif node.kind in self._emitters:
+            options = {WHY: "it is in floating point: its operands or its result have no codes"}
+        self.emit(node, f"{LOOSE}{node.kind}", operands, results, options)
 
     def _any(self, file: str) -> str:
         """Return what holds a tensor of the file, of any type."""
