@@ -280,13 +280,13 @@ def test_the_page_names_what_there_is() -> None:
 def test_a_divided_network_checks_tensor_by_tensor(name: str, tmp_path: Path) -> None:
     """Parts of it in onnxruntime, one of which has tensors that only the compiler knows."""
     b, config = OnnxBuilder(np.random.default_rng(4), np.uint8), preset(name)
-    x = b.input((1, 3, 12, 12))
-    y = b.weighted("Conv", x, (8, 3, 3, 3), 0, 8, 27, kernel_shape=[3, 3], strides=[2, 2])
+    x = b.input((1, 3, 33, 33))
+    y = b.weighted("Conv", x, (16, 3, 3, 3), 0, 16, 27, kernel_shape=[3, 3], strides=[2, 2])
     y = b.unary("AveragePool", y, out=b.known[y], kernel_shape=[2, 2], strides=[2, 2])
     parts = [b.dequantised(b.unary(kind, y)) for kind in ("Tanh", "Sigmoid")]
     y = b.quantised(str(b.node("Concat", parts, axis=1)))
-    y = b.weighted("Conv", y, (16, 16, 1, 1), 0, 16, 16, kernel_shape=[1, 1])
-    y = b.weighted("Gemm", b.moved("Flatten", y), (64, 6), 1, 6, 64)
+    y = b.weighted("Conv", y, (32, 32, 3, 3), 0, 32, 288, kernel_shape=[3, 3])
+    y = b.weighted("Gemm", b.moved("Flatten", y), (1152, 6), 1, 6, 1152)
     y = b.unary("Softmax", y, out=(np.float32(1 / 256), 0), axis=1)
     b.output(y)
     path = tmp_path / "divided.onnx"
@@ -294,7 +294,7 @@ def test_a_divided_network_checks_tensor_by_tensor(name: str, tmp_path: Path) ->
     program = Program.from_bytes(compile_model(path, config).to_bytes())
     assert program.host_segments
     assert program.npu_segments
-    inputs = [{"x0": b.rng.integers(0, 256, (1, 3, 12, 12)).astype(np.uint8)} for _ in range(2)]
+    inputs = [{"x0": b.rng.integers(0, 256, (1, 3, 33, 33)).astype(np.uint8)} for _ in range(2)]
     with open_device("emu", config) as device:
         report = check_model(path, config, device, inputs, program=program)
     assert report.equal, report.difference
