@@ -26,6 +26,7 @@ from celosia.sw.compiler.frontends.onnx.layout import (
 )
 from celosia.sw.compiler.frontends.onnx.reader import Node, OnnxModel, open_model
 from celosia.sw.compiler.frontends.onnx.units import (
+    QUANTISED_TYPES,
     Operand,
     Quantised,
     Unit,
@@ -58,6 +59,9 @@ IMAGES = frozenset(
     }
 )
 """Operators whose second axis are channels."""
+_WHILE_IT_RUNS = frozenset(
+    {"ConvInteger", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulInteger"}
+)
 _QUANTISE = (
     "quantise it: from onnxruntime.quantization import quantize_static;"
     " quantize_static('model.onnx', 'int8.onnx', reader), with a CalibrationDataReader that gives a"
@@ -143,13 +147,28 @@ def _require_quantised(model: OnnxModel, units: Units) -> None:
         )
     if any(unit.kind not in ("Quantise", "Dequantise") for unit in units.units.values()):
         return
-    kinds = {str(model.types.get(name)) for name in model.inputs}
-    raise UnsupportedError(
-        what,
-        f"model is {', '.join(sorted(kinds))}: none of its operators is quantised",
-        _QUANTISE,
-        file=model.file,
-    )
+    raise UnsupportedError(what, _unquantised(model), _QUANTISE, file=model.file)
+
+
+def _unquantised(model: OnnxModel) -> str:
+    """Say why no operator of a model is quantised as the NPU wants it."""
+    kinds = {node.kind for node in model.nodes}
+    if kinds & _WHILE_IT_RUNS:
+        return (
+            f"it is quantised while it runs ({min(kinds & _WHILE_IT_RUNS)}): scales that are known"
+            " before are needed"
+        )
+    wide = {
+        str(model.types[name])
+        for node in model.nodes
+        if node.kind == "QuantizeLinear"
+        for name in node.outputs
+        if name in model.types and model.types[name] not in QUANTISED_TYPES
+    }
+    if wide:
+        return f"its activations are {', '.join(sorted(wide))}, the NPU has int8 and uint8"
+    types = {str(model.types.get(name)) for name in model.inputs}
+    return f"model is {', '.join(sorted(types))}: none of its operators is quantised"
 
 
 class Builder:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from celosia.errors import ModelError
 from celosia.sw.compiler.frontends.onnx.reader import Node, OnnxModel
 
-__all__ = ["Constant", "Operand", "Quantised", "Unit", "Units", "find_units"]
+__all__ = ["QUANTISED_TYPES", "Constant", "Operand", "Quantised", "Unit", "Units", "find_units"]
 
 Array = npt.NDArray[Any]
 

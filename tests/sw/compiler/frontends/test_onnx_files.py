@@ -109,6 +109,17 @@ def test_what_is_not_quantised_is_told_how(tmp_path: Path) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     refused(model.SerializeToString(), UnsupportedError, "float32", "quantize_static")
 
+    def changed(kind: str) -> Callable[[Any], None]:
+        def edit(proto: Any) -> None:
+            outputs = ["a", "b", "c"] if kind == "DynamicQuantizeLinear" else ["a"]
+            proto.graph.node.insert(0, helper.make_node(kind, ["x"], outputs))
+            proto.graph.node[1].input[0] = "a"
+
+        return edit
+
+    dynamic = edited(model.SerializeToString(), changed("DynamicQuantizeLinear"))
+    refused(dynamic, UnsupportedError, "while it runs", "quantize_static")
+
 
 def test_free_sizes() -> None:
     """A free batch is one; other free sizes are refused, with the command that fixes them."""
