@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -310,3 +311,37 @@ def test_a_divided_network_checks_tensor_by_tensor(name: str, tmp_path: Path) ->
         report = check_model(path, config, device, inputs, program=program)
     assert report.equal, report.difference
     assert report.unconfirmed is None
+
+
+@pytest.mark.parametrize("per_channel", [True, False], ids=["channels", "tensors"])
+@pytest.mark.parametrize("kind", ["QInt8", "QUInt8"])
+@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
+def test_what_onnxruntime_quantises(
+    form: str, kind: str, per_channel: bool, tmp_path: Path
+) -> None:
+    """The example's network, quantised by onnxruntime's tool in each of its ways."""
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    made = runpy.run_path(str(SHAPES.with_name("make.py")))
+    rng = np.random.default_rng(7)
+    last = rng.normal(0, 0.1, (256, 4)).astype(np.float32), np.zeros(4, np.float32)
+    images = rng.normal(0, 1, (12, 1, 16, 16)).astype(np.float32)
+    onnx.save(made["network"](rng, *last), tmp_path / "float.onnx")
+    path = tmp_path / "int8.onnx"
+    quantize_static(
+        tmp_path / "float.onnx",
+        path,
+        made["Reader"](images),
+        quant_format=getattr(QuantFormat, form),
+        per_channel=per_channel,
+        activation_type=getattr(QuantType, kind),
+        weight_type=QuantType.QInt8,
+    )
+    program = compile_model(path, BASE)
+    assert not program.host_segments
+    with open_device("emu", BASE) as device:
+        inputs = [{"image": one[None]} for one in images[:4]]
+        report = check_model(path, BASE, device, inputs, program=program)
+    assert report.equal, report.difference
+    assert report.unconfirmed is None
+    assert report.tensors >= 7
