@@ -127,9 +127,13 @@ class OnnxBuilder:
         channels: int,
         depth: int,
         clamp: Sequence[float] | None = None,
+        float_bias: bool = False,
         **options: Any,
     ) -> str:
-        """Add Conv, Gemm or MatMul with constant weights, and a bias unless it is a MatMul."""
+        """Add Conv, Gemm or MatMul with constant weights, and a bias unless it is a MatMul.
+
+        With `float_bias` it is in floating point, in a QDQ graph.
+        """
         codes, scales, zeros, values = self.weights(shape, axis)
         scale, zero = self.known[source]
         bias = ""
@@ -142,7 +146,10 @@ class OnnxBuilder:
         if self.qdq:
             w = self._one(self.node("DequantizeLinear", [codes, scales, zeros], axis=axis))
             operands = [self.dequantised(source), w]
-            if bias:
+            if float_bias:
+                drawn = self.rng.normal(0, 0.05 * spread, channels).astype(np.float32)
+                operands.append(self.constant(drawn))
+            elif bias:
                 both = (np.float32(scale) * values).astype(np.float32)
                 zero_bias = self.constant(np.zeros(np.shape(both), np.int32))
                 parameters = [bias, self.constant(both), zero_bias]

@@ -171,6 +171,9 @@ def _less_zero(weights: Operand, axis: int) -> npt.NDArray[np.int16]:
         shape[axis] = zeros.size
     if weights.quantised.scale.size not in (1, weights.value.shape[axis]):
         raise NotOnNpuError
+    own = weights.quantised.axis
+    if own is not None and not weights.quantised.single and own % weights.value.ndim != axis:
+        raise NotOnNpuError
     data: npt.NDArray[np.int16] = weights.value.astype(np.int16) - zeros.reshape(
         shape if zeros.size > 1 else [1]
     ).astype(np.int16)
@@ -191,7 +194,7 @@ def _weights(
 def _bias(
     unit: Unit, place: int, scales: npt.NDArray[np.float32], source: Operand, channels: int
 ) -> npt.NDArray[np.int32] | None:
-    """Return the bias in steps of the accumulator."""
+    """Return the bias in steps of the accumulator; onnxruntime rounds one in floating point."""
     operand = unit.operands[place] if place < len(unit.operands) else None
     if operand is None:
         return None
@@ -202,7 +205,8 @@ def _bias(
         return value.astype(np.int32)
     if value.dtype != np.float32:
         raise NotOnNpuError
-    steps = np.rint(value.astype(np.float64) / (source.quantised.scale[0] * scales))
+    with np.errstate(over="ignore"):
+        steps = np.rint(value / (source.quantised.scale[0] * scales)).astype(np.float64)
     if not np.all(np.abs(steps) < 2.0**31):
         raise NotOnNpuError
     whole: npt.NDArray[np.int32] = steps.astype(np.int32)

@@ -75,12 +75,15 @@ _SEVERAL = frozenset({"Split"})
 
 @dataclass(frozen=True)
 class Quantised:
-    """Scale and zero point: of one element, or of one a channel."""
+    """Scale and zero point: of one element, or of one a channel.
+
+    The axis of the channels is None where the operator says which one it is.
+    """
 
     scale: npt.NDArray[np.float32]
     zero_point: npt.NDArray[np.int64]
     dtype: np.dtype[Any]
-    axis: int = 1
+    axis: int | None = None
 
     @property
     def single(self) -> bool:
@@ -117,8 +120,6 @@ class Constant:
     """A constant that is not quantised: a bias of int32, a shape, amounts."""
 
     value: Array
-    scale: npt.NDArray[np.float32] | None = None
-    """Of a bias that is dequantised in the file; None: it is used as it is."""
 
 
 @dataclass(frozen=True)
@@ -347,14 +348,12 @@ class _Finder:
         return tuple(found) if active else None
 
     def _bias(self, name: str) -> Constant | None:
+        """Return a bias that is dequantised in the file: its steps are the accumulator's."""
         node = self._writer.get(name)
         if node is None or node.kind != "DequantizeLinear":
             return None
         value = self._model.constants.get(node.inputs[0])
-        scale = self._model.constants.get(node.inputs[1])
-        if value is None or scale is None or value.dtype != np.int32:
-            return None
-        return Constant(value, np.asarray(scale, np.float32))
+        return None if value is None or value.dtype != np.int32 else Constant(value)
 
     def _dequantised(self, name: str) -> Operand | None:
         """Return the codes that a tensor in floating point is made of."""
@@ -366,7 +365,10 @@ class _Finder:
             return None
         source = node.inputs[0]
         value = self._model.constants.get(source)
-        if value is None and source not in self._quantised:
+        known = self._quantised.get(source)
+        if value is None and known is not None and not known.same(quantised):
+            return None  # the same codes, read as other numbers
+        if value is None and known is None:
             # An input of the model, or what a node that is no unit makes.
             if self._model.types.get(source) not in QUANTISED_TYPES:
                 return None
@@ -419,7 +421,9 @@ class _Finder:
                 op_index=node.index,
                 op_type=node.kind,
             )
-        axis = int(node.options.get("axis", 1))
+        axis = None
+        if node.kind in ("DequantizeLinear", "QuantizeLinear"):
+            axis = int(node.options.get("axis", 1))
         return Quantised(
             np.asarray(scales, np.float32).reshape(-1),
             zeros.astype(np.int64).reshape(-1),
@@ -462,8 +466,8 @@ class _Finder:
         if quantised is None or not source:
             return None
         value = self._model.constants.get(source)
-        if value is None:
-            self._quantised.setdefault(source, quantised)
+        if value is None and not self._quantised.setdefault(source, quantised).same(quantised):
+            return None
         return Operand(source, quantised, value)
 
     def _moving(self, node: Node) -> Unit | None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from celosia.hw.contract.config import preset
 from celosia.sw.compiler.build import compile_model
+from celosia.sw.compiler.ops.exactness import UNPROVEN
 from celosia.sw.driver.opening import open_device
 from celosia.sw.program.file import Program
 from celosia.sw.runtime.session import Session
@@ -23,8 +24,12 @@ F = np.float32
 
 
 def program_of(model: bytes, b: OnnxBuilder, *, samples: int = 3) -> Program:
-    """Compile a model, and hold its results on the emulator against onnxruntime's."""
+    """Compile a model, and hold its results on the emulator against onnxruntime's.
+
+    A layer that is not proven equal may differ by a step, in an element of fifty.
+    """
     program = compile_model(model, CONFIG)
+    unproven = any(UNPROVEN in layer.reason for layer in program.layers)
     limits = np.iinfo(b.dtype)
     with open_device("emu", CONFIG) as device, Session(program, device) as session:
         for _ in range(samples):
@@ -34,7 +39,12 @@ def program_of(model: bytes, b: OnnxBuilder, *, samples: int = 3) -> Program:
             }
             found = session.run(inputs).outputs
             for name, wanted in onnxruntime_results(model, inputs).items():
-                np.testing.assert_array_equal(found[name], wanted, err_msg=name)
+                if unproven:
+                    apart = np.abs(found[name].astype(int) - wanted.astype(int))
+                    assert apart.max() <= 1
+                    assert np.count_nonzero(apart) <= max(1, apart.size // 50)
+                else:
+                    np.testing.assert_array_equal(found[name], wanted, err_msg=name)
     return program
 
 
@@ -66,6 +76,14 @@ def conv_clamped(b: OnnxBuilder) -> str:
     x = b.input((1, 3, 6, 6))
     clamp = (0.0, float(b.rng.uniform(0.5, 6)))
     return b.weighted("Conv", x, (8, 3, 3, 3), 0, 8, 27, clamp, kernel_shape=[3, 3])
+
+
+def conv_with_float_bias(b: OnnxBuilder) -> str:
+    x = b.input((1, 3, 6, 6))
+    b.qdq = True
+    return b.weighted(
+        "Conv", x, (8, 3, 3, 3), 0, 8, 27, (0.0, 50.0), float_bias=True, kernel_shape=[3, 3]
+    )
 
 
 def conv_of_one_axis(b: OnnxBuilder) -> str:
@@ -233,6 +251,7 @@ OPERATORS: dict[str, Callable[[OnnxBuilder], str]] = {
     "conv": conv,
     "conv_automatic": conv_automatic,
     "conv_clamped": conv_clamped,
+    "conv_with_float_bias": conv_with_float_bias,
     "conv_of_one_axis": conv_of_one_axis,
     "gemm": gemm,
     "gemm_of_image": gemm_of_image,
