@@ -367,7 +367,7 @@ def of_channels(b: Builder, unit: Unit) -> None:
         if isinstance(one, Operand) and one.value is not None:
             constants.append(_real(one))
         elif isinstance(one, Constant):
-            constants.append(one.value)
+            constants.append(one.value if one.real is None else one.real)
         else:
             raise NotOnNpuError
     alike = all(

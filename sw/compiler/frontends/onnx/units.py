@@ -120,6 +120,8 @@ class Constant:
     """A constant that is not quantised: a bias of int32, a shape, amounts."""
 
     value: Array
+    real: npt.NDArray[np.float32] | None = None
+    """What a bias of int32 means, where it is dequantised in the file."""
 
 
 @dataclass(frozen=True)
@@ -353,7 +355,15 @@ class _Finder:
         if node is None or node.kind != "DequantizeLinear":
             return None
         value = self._model.constants.get(node.inputs[0])
-        return None if value is None or value.dtype != np.int32 else Constant(value)
+        scale = self._model.constants.get(node.inputs[1])
+        zero = self._model.constants.get(node.input(2))
+        if value is None or scale is None or value.dtype != np.int32:
+            return None
+        if scale.dtype != np.float32 or scale.size not in (1, value.size):
+            return None
+        if zero is not None and np.any(zero):
+            return None
+        return Constant(value, value.astype(np.float32) * scale.reshape(-1))
 
     def _dequantised(self, name: str) -> Operand | None:
         """Return the codes that a tensor in floating point is made of."""
