@@ -186,9 +186,8 @@ class VectorEngine(Component):
         self._dst_outside = Signal()
         m.d.comb += [
             self._dst_outside.eq((pipeline.write & outside[0]) | (softmax.write & outside[1])),
-            self.dst.req.eq(
-                ((pipeline.write & ~outside[0]) | (softmax.write & ~outside[1])) & ~self._halt
-            ),
+            self.dst.req.eq(pipeline.write | softmax.write),
+            self.dst.outside.eq(self._dst_outside | self._halt),
             self.dst.line.eq(self._dst_line),
             self.dst.data.eq(pipeline.result),
         ]
