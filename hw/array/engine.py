@@ -180,8 +180,8 @@ class ArrayEngine(Component):
         failed = Signal()
         with m.If(self.fault.valid):
             m.d.sync += failed.eq(1)
-        m.d.comb += self.done.eq(ends[-1] & ~self.fault.valid & ~failed)
-        self._elaborate_faults(m, illegal & ~previous, previous, weights, streamer, feed)
+        wrong = self._elaborate_faults(m, illegal & ~previous, previous, weights, streamer, feed)
+        m.d.comb += self.done.eq(ends[-1] & ~wrong & ~failed)
         return m
 
     def _elaborate_faults(
@@ -192,7 +192,11 @@ class ArrayEngine(Component):
         weights: WeightLoader,
         streamer: Streamer,
         feed: Feed,
-    ) -> None:
+    ) -> Value:
+        """Report what is wrong; return whether something is that may come with the last position.
+
+        The last line of weights has been asked for a cycle before a command can be done.
+        """
         line_bytes = self._config.line_bytes
         overflow = delays(m, streamer.acc_overflow, 3, name="overflow")[-1]
         beyond = weights.out_of_range & ~(weights.out_ahead & previous)
@@ -209,3 +213,4 @@ class ArrayEngine(Component):
                     self.fault.cause.eq(cause),
                     self.fault.address.eq(address),
                 ]
+        return Cat(overflow, feed.bank_conflict, feed.act_range).any()

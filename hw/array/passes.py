@@ -127,8 +127,7 @@ class PassWalker(Component):
         # One adder for the steps of two loops.
         next_ic, next_kx = ~ic_end, ic_end & ~kx_end
         next_ky = ic_end & kx_end & ~ky_end
-        joining = Signal()
-        below = next_ky | joining
+        below = Signal()  # the next kernel row: a register, as an address waits for it
         moved_addr, moved_offset = Signal(ADDR_BITS), Signal(X_BITS)
         m.d.comb += [
             moved_offset.eq(
@@ -179,14 +178,13 @@ class PassWalker(Component):
                 prepare()
             if self._config.joins_rows:
                 with m.State("MEASURE_ROW"):
-                    m.d.sync += behind.eq(offset - conv.step_kx)
+                    m.d.sync += [behind.eq(offset - conv.step_kx), below.eq(1)]
                     m.next = "JOIN_ROWS"
                 with m.State("JOIN_ROWS"):
                     with m.If(behind < 0):
                         m.d.sync += own.eq(Mux(behind > -self._config.rows, -behind, own.init))
                         m.next = "PREPARE_PASS"
                     with m.Else():
-                        m.d.comb += joining.eq(1)
                         m.d.sync += [
                             offset.eq(behind),
                             ky_addr.eq(moved_addr),
@@ -200,6 +198,7 @@ class PassWalker(Component):
                     Cat(ic_end, kx_end, ky_end).eq(ends),
                     last_tile.eq(is_last_tile),
                     oc_end.eq(oc + 1 == conv.n_oc),
+                    below.eq(ends[0] & ends[1] & ~ends[2]),
                 ]
                 m.d.sync += offered.eq(1)
                 m.next = "OFFER_PASS"

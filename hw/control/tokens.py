@@ -33,24 +33,29 @@ class _TokenCounter(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        count = Signal(TOKEN_BITS)
-        # Beside the count: what starts an engine waits for it.
+        # Of the cycle before: what comes and goes is known late in its cycle.
+        count, rises, falls = Signal(TOKEN_BITS), Signal(), Signal()
+        # Of this one: what starts an engine waits for it.
         present = Signal()
+        single, full = Signal(), Signal()
+        most = (1 << TOKEN_BITS) - 1
         m.d.comb += [
+            single.eq(count == Mux(falls, 2, ~rises)),
+            full.eq((count == Mux(rises, most - 1, most)) & ~falls),
             self.present.eq(present),
-            self.overflow.eq(self.give & ~self.take & count.all()),
+            self.overflow.eq(self.give & ~self.take & full),
         ]
         more, less = Signal(), Signal()
         m.d.comb += [
             more.eq(self.give & ~self.take & ~self.overflow),
             less.eq(self.take & ~self.give),
         ]
-        # One adder for both.
+        m.d.sync += [rises.eq(more), falls.eq(less)]
         with m.If(more | less):
-            m.d.sync += [
-                count.eq(count + Mux(less, (1 << TOKEN_BITS) - 1, 1)),
-                present.eq(more | (count != 1)),
-            ]
+            m.d.sync += present.eq(more | ~single)
+        # One adder for both.
+        with m.If(rises | falls):
+            m.d.sync += count.eq(count + Mux(falls, most, 1))
         return m
 
 

@@ -12,7 +12,7 @@ from celosia.hw.control.decode import command_layout
 from celosia.hw.dma.runs import Stage
 from celosia.hw.dma.store import READ_LATENCY_CYCLES
 from celosia.hw.dma.transfer import TransferWalk
-from celosia.hw.fabric.buffer import StreamBuffer, StreamQueue
+from celosia.hw.fabric.buffer import StreamBuffer, StreamQueue, StreamWire
 from celosia.hw.fabric.count import count
 from celosia.hw.fabric.ports import CommandPort, FaultPort
 from celosia.hw.memory.ports import ADDR_BITS, WindowRead, WindowWrite
@@ -87,15 +87,23 @@ class TransferEngine(Component):
         m.submodules.places = places = StreamQueue(place, depth=depth, spare=False)
         m.submodules.words = words = StreamQueue(config.bus_bits, depth=depth, spare=False)
 
+        # Next to the SRAM, as in the store engine: its grant moves on nothing but this.
+        window = data.StructLayout({"addr": ADDR_BITS, "banks": config.act_banks})
+        beside = StreamWire if self._stage is StreamWire else StreamBuffer
+        m.submodules.windows = windows = beside(window)
+
+        # A cycle late, near to what it chooses between: nothing is on its way in a command's first
+        # cycle, nor in that after a store's last one.
         stores = Signal()
         command = data.View(command_layout(Load), walk.command.payload)
+        load = data.View(command_layout(Load), self.load.payload)
+        m.d.sync += stores.eq(self.store.valid)
         m.d.comb += [
-            stores.eq(self.store.valid),
             walk.command.valid.eq(self.load.valid | self.store.valid),
-            walk.command.payload.eq(Mux(stores, self.store.payload, self.load.payload)),
+            walk.command.payload.eq(Mux(self.store.valid, self.store.payload, self.load.payload)),
             self.load.ready.eq(walk.command.ready & ~stores),
             self.store.ready.eq(walk.command.ready & stores),
-            walk.stores.eq(stores),
+            walk.stores.eq(self.store.valid),
             walk.regions.eq(self.regions),
             self.region.eq(Mux(walk.command.valid, command.region, Region.CODE)),
         ]
@@ -120,10 +128,14 @@ class TransferEngine(Component):
         request = self.mem.request
         # The beginning: a word is asked for, of memory or of the SRAM.
         m.d.comb += [
-            self.read.req.eq(stores & walk.words.valid & room),
-            self.read.addr.eq(word.sram),
-            self.read.banks.eq(word.banks),
-            walk.words.ready.eq(room & Mux(stores, self.read.gnt, request.ready)),
+            windows.i.valid.eq(stores & walk.words.valid & room),
+            windows.i.payload.addr.eq(word.sram),
+            windows.i.payload.banks.eq(word.banks),
+            self.read.req.eq(windows.o.valid),
+            self.read.addr.eq(windows.o.payload.addr),
+            self.read.banks.eq(windows.o.payload.banks),
+            windows.o.ready.eq(self.read.gnt),
+            walk.words.ready.eq(room & Mux(stores, windows.i.ready, request.ready)),
             asked.eq(walk.words.valid & walk.words.ready),
             places.i.valid.eq(asked),
             places.i.payload.address.eq(Mux(stores, word.adr, word.sram)),
@@ -157,7 +169,7 @@ class TransferEngine(Component):
             words.o.ready.eq(leaves),
             finished.eq(Mux(stores, self.mem.ack, leaves)),
             walk.drained.eq(drained),
-            walk.followed.eq(~stores & (command.space != Space.TABLE)),
+            walk.followed.eq(~stores & (load.space != Space.TABLE)),
             self.busy.eq(~walk.empty | ~drained | self.done),
         ]
         count(m, in_use, was_asked, finished)

@@ -68,19 +68,20 @@ class StreamBuffer(Component):
             self.follower.payload.eq(Mux(spare_valid, _bits(spare), _bits(self.i.payload))),
             self.o.payload.eq(current),
         ]
-        with m.If(self.o.ready | ~self.o.valid):
-            m.d.sync += [
-                self.o.valid.eq(self.follower.valid),
-                current.eq(self.follower.payload),
-                spare_valid.eq(0),
-                ready.eq(1),
-            ]
-        with m.Elif(~spare_valid):
-            m.d.sync += [
-                spare.eq(self.i.payload),
-                spare_valid.eq(self.i.valid),
-                ready.eq(~self.i.valid),
-            ]
+        moves = Signal()
+        m.d.comb += moves.eq(self.o.ready | ~self.o.valid)
+        # `o.ready` comes late. Without choices these three have no clock enable and no reset, which
+        # would take longer.
+        m.d.sync += [
+            self.o.valid.eq(~moves | self.follower.valid),
+            spare_valid.eq(~moves & self.follower.valid),
+            ready.eq(moves | ~self.follower.valid),
+        ]
+        with m.If(moves):
+            m.d.sync += current.eq(self.follower.payload)
+        # Whether or not it is needed: a payload may be wide.
+        with m.If(~spare_valid):
+            m.d.sync += spare.eq(self.i.payload)
         return m
 
 

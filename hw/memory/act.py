@@ -241,10 +241,11 @@ class ActSram(Component):
         result = Signal(8 * line_bytes, reset_less=True)
         result_row = Signal(LINE_BITS - bank_bits, reset_less=True)
         result_bank = Signal(config.act_banks, reset_less=True)
+        is_written = self.result.req & ~self.result.outside
         m.d[self._write_clock] += [
             result.eq(self.result.data),
             result_row.eq(self.result.line >> bank_bits),
-            result_bank.eq(Mux(self.result.req, 1 << self.result.line[:bank_bits], 0)),
+            result_bank.eq(Mux(is_written, 1 << self.result.line[:bank_bits], 0)),
         ]
         writes: dict[tuple[str, int], Signal] = {}
         for b, port in enumerate(self._banks):
@@ -376,7 +377,9 @@ class SharedActSram(ActSram):
         line = Mux(is_result, self.result.line, load_line)
         bank, row = line[:bank_bits], line[bank_bits:]
         # Bytes in the line and in the following one. A window goes to both or to neither.
-        here = Mux(is_result, ~0, in_line & self.load.req.replicate(line_bytes))
+        is_written = ~self.result.outside
+        loads = self.load.req.replicate(line_bytes)
+        here = Mux(is_result, is_written.replicate(line_bytes), in_line & loads)
         beyond = Mux(self.load.gnt, in_following, 0)
         data = Signal(8 * line_bytes, name="write_data", reset_less=True)
         address = Signal(len(row), name="write_addr", reset_less=True)

@@ -158,7 +158,9 @@ class LineWrite(_MemoryPort):
     Members
     -------
     req : Out(1)
-        Write in this cycle.
+        Write in this cycle. From registers: others wait for it.
+    outside : Out(1)
+        There is no such line: nothing is written. It may be known later in the cycle.
     line : Out(16)
         Address of the line.
     data : Out(8 * line_bytes)
@@ -167,7 +169,12 @@ class LineWrite(_MemoryPort):
 
     def __init__(self, config: NpuConfig) -> None:
         super().__init__(
-            {"req": Out(1), "line": Out(LINE_BITS), "data": Out(8 * config.line_bytes)}
+            {
+                "req": Out(1),
+                "outside": Out(1),
+                "line": Out(LINE_BITS),
+                "data": Out(8 * config.line_bytes),
+            }
         )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import data
-from amaranth.lib.fifo import AsyncFIFO, AsyncFIFOBuffered
+from amaranth.lib.fifo import AsyncFIFOBuffered
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.bus.ports import initiator_signature, word_addr_bits
 from celosia.hw.bus.wishbone import BurstType
 from celosia.hw.contract.config import NpuConfig
+from celosia.hw.system.answer_queue import AnswerQueue
 
 __all__ = ["MEMORY_DOMAIN", "ClockCrossing"]
 
@@ -67,8 +68,8 @@ class ClockCrossing(Component):
         m.submodules.requests = requests = AsyncFIFOBuffered(
             width=request.size, depth=REQUESTS + 1, w_domain="sync", r_domain=MEMORY_DOMAIN
         )
-        m.submodules.answers = answers = AsyncFIFO(
-            width=answer.size,
+        m.submodules.answers = answers = AnswerQueue(
+            width_bits=answer.size,
             depth=config.max_outstanding,
             w_domain=MEMORY_DOMAIN,
             r_domain="sync",
@@ -92,7 +93,6 @@ class ClockCrossing(Component):
             issued.eq(mem.stb & ~mem.stall),
             # Nothing is answered that was not asked for, so `cyc` need not be looked at.
             answered.eq(mem.ack | mem.err),
-            answers.r_en.eq(1),
             bus.dat_r.eq(got.dat_r),
             bus.ack.eq(answers.r_rdy & ~got.err),
             bus.err.eq(answers.r_rdy & got.err),

@@ -24,7 +24,8 @@ class MemoryShare(Component):
     npu : In(Wishbone)
         Pipelined, as wide as `mem`.
     host : In(Wishbone)
-        As wide. The next request comes after the answer at the earliest.
+        As wide. The next request comes after the answer at the earliest, and stays until it is
+        taken.
     mem : Out(Wishbone)
         ``cyc`` is high as long as a request is unanswered.
     """
@@ -81,6 +82,10 @@ class MemoryShare(Component):
                 ]
                 with m.If(answered):
                     m.next = "NPU"
+        # What the host asks for stays for the cycles until it is its turn, and may come from afar.
+        word = Signal.like(host.dat_w, name="host_word", reset_less=True)
+        lanes = Signal.like(host.sel, name="host_lanes", reset_less=True)
+        m.d.sync += [word.eq(host.dat_w), lanes.eq(host.sel)]
         hosts = state.ongoing("ASK")
         # Of what is asked for the state decides, whether or not the host asks: it is wide.
         m.d.comb += mem.stb.eq(Mux(hosts, host.cyc & host.stb, npu.cyc & npu.stb & passes))
@@ -88,8 +93,8 @@ class MemoryShare(Component):
             m.d.comb += [
                 mem.we.eq(host.we),
                 mem.adr.eq(host.adr),
-                mem.dat_w.eq(host.dat_w),
-                mem.sel.eq(host.sel),
+                mem.dat_w.eq(word),
+                mem.sel.eq(lanes),
                 mem.cti.eq(CycleType.CLASSIC),
             ]
         with m.Else():

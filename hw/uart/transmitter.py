@@ -56,14 +56,17 @@ class FrameTransmitter(Component):
         # 0 within the content, then counts the bytes to the end of the frame.
         closing = Signal(range(LAST_OF_FRAME + 1))
         fills, step = Signal(), Signal()
+        # A bit comes late in its cycle. The CRC is not asked for in the next one.
+        taken, bit_taken = Signal(), Signal()
+        m.d.sync += [taken.eq(self.i.valid & self.i.ready), bit_taken.eq(self.i.payload.bit)]
         m.d.comb += [
             self.i.ready.eq(fills & (closing == 0)),
             self.empty.eq(cobs.empty & self.i.ready),
             self.crc.eq(processor.first),
             step.eq(fills & ((closing != 0) | (self.i.valid & ~self.i.payload.silent))),
-            processor.shift.eq(step | self.give | (self.i.valid & self.i.ready)),
-            processor.bit.eq(self.i.payload.bit),
-            processor.drain.eq((closing != 0) | self.give),
+            processor.shift.eq((fills & (closing != 0)) | self.give | taken),
+            processor.bit.eq(bit_taken),
+            processor.drain.eq(~taken),
             processor.start.eq(self.restart),
             cobs.i.payload.data.eq(byte),
             cobs.i.payload.last.eq(closing == LAST_OF_FRAME),

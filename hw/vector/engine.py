@@ -184,11 +184,13 @@ class VectorEngine(Component):
         outside = [line[size_bits:].any() for line in lines]
         self._dst_line = Mux(softmax.write, lines[1], lines[0])
         self._dst_outside = Signal()
+        # A register of its own: loads wait for it.
+        comes = Signal()
+        m.d.sync += comes.eq(pipeline.writes | softmax.writes)
         m.d.comb += [
             self._dst_outside.eq((pipeline.write & outside[0]) | (softmax.write & outside[1])),
-            self.dst.req.eq(
-                ((pipeline.write & ~outside[0]) | (softmax.write & ~outside[1])) & ~self._halt
-            ),
+            self.dst.req.eq(comes),
+            self.dst.outside.eq(self._dst_outside | self._halt),
             self.dst.line.eq(self._dst_line),
             self.dst.data.eq(pipeline.result),
         ]

@@ -41,6 +41,8 @@ class RoundMode(enum.Enum, shape=unsigned(2)):
 LANE_CONTROL = data.StructLayout(
     {
         "source_2": Source,
+        # It is ACT.
+        "act_2": 1,
         # Added to int8 values: the zero point, negated.
         "offset_2": signed(9),
         # Add it to the first term as well, not the second term.
@@ -152,24 +154,27 @@ class Lane(Component):
         c = self.control
 
         # Stage 2: operands of the first sum. Bytes come late, and their sign would go to many
-        # places: it gets there in stage 3.
+        # places: it gets there in stage 3. Those of the SRAM come last, from the other end of it.
+        other, other_negative = Signal(8), Signal()
         low = Signal(8, reset_less=True)
         high = Signal(24, reset_less=True)
         negative = Signal(reset_less=True)
         addend = Signal(signed(32), reset_less=True)
         m.d.sync += [
-            low.eq(self.act),
+            low.eq(Mux(c.act_2, self.act, 0) | other),
             high.eq(0),
-            negative.eq(self.act[-1]),
+            negative.eq(Mux(c.act_2, self.act[-1], 0) | other_negative),
             addend.eq(c.offset_2),
         ]
         with m.Switch(c.source_2):
             with m.Case(Source.ACC):
-                m.d.sync += [Cat(low, high).eq(self.acc), negative.eq(0), addend.eq(self.bias)]
+                m.d.comb += other.eq(self.acc[:8])
+                m.d.sync += [high.eq(self.acc[8:]), addend.eq(self.bias)]
             with m.Case(Source.MIDDLE):
-                m.d.sync += [low.eq(self.middle), negative.eq(self.middle[-1])]
+                m.d.comb += [other.eq(self.middle), other_negative.eq(self.middle[-1])]
             with m.Case(Source.TERMS):
-                m.d.sync += [Cat(low, high).eq(self.term_a), negative.eq(0)]
+                m.d.comb += other.eq(self.term_a[:8])
+                m.d.sync += high.eq(self.term_a[8:])
                 with m.If(~c.alone_2):
                     m.d.sync += addend.eq(self.term_b)
         augend = Signal(signed(32))

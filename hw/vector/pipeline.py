@@ -32,6 +32,7 @@ from celosia.hw.vector.uop import (
     STAGE_TERM,
     Constants,
     Dest,
+    Source,
     beat_bits,
     uop_layout,
 )
@@ -119,6 +120,8 @@ class Pipeline(Component):
         Table look-up of each lane, in the stage of the lanes' operands and the two before it.
     active : Out(1)
         There is a vector in it, or one comes.
+    writes : Out(1)
+        There is a `write` in the next cycle.
     write : Out(1)
         `result` is a line of the result, the one after the line of the last `write`.
     write_last : Out(1)
@@ -159,6 +162,7 @@ class Pipeline(Component):
                 "table_beat": Out(beat_bits(config)),
                 "table_data": In(data.ArrayLayout(8, lanes)),
                 "active": Out(1),
+                "writes": Out(1),
                 "write": Out(1),
                 "write_last": Out(1),
                 "result": Out(8 * config.cols),
@@ -283,6 +287,7 @@ class Pipeline(Component):
         writes = self._valid[STAGE_RESULT - 1] & (ahead.dest == Dest.LINE)
         if self._config.vector_beats > 1:
             writes = writes & (ahead.beat == self._config.vector_beats - 1)
+        m.d.comb += self.writes.eq(writes)
         m.d.sync += [
             self.write.eq(writes),
             self.write_last.eq(writes & ahead.last),
@@ -319,7 +324,10 @@ class Pipeline(Component):
             return uops[stage].constants == Constants.CHANNEL
 
         offset, left = registered("offset", 2), registered("left", 3)
-        m.d.sync += offset.eq(0)
+        m.d.sync += [
+            offset.eq(0),
+            registered("act", 2).eq(uops[1].source == Source.ACT),
+        ]
         with m.Switch(uops[1].constants):
             with m.Case(Constants.TERM_A):
                 m.d.sync += offset.eq(-command.zero_a)

@@ -52,6 +52,8 @@ class SoftmaxUnit(Component):
         There is a command for it, from the cycle before `start` to the one after `done`.
     lent : Out(lent_layout), high : In(signed(32)), element : In(8), packed : In
         Not used, and always 0: see :class:`LentSoftmax`.
+    writes : Out(1)
+        There is a `write` in the next cycle.
     write : Out(1), dst_line : Out(17), result : Out
         Lines of the result.
     outside : Out(1)
@@ -80,6 +82,7 @@ class SoftmaxUnit(Component):
                 "act": Out(BankRead(config)),
                 "table_index": Out(8),
                 "table_data": In(signed(32)),
+                "writes": Out(1),
                 "write": Out(1),
                 "dst_line": Out(LINE_SUM_BITS),
                 "outside": Out(1),
@@ -221,7 +224,8 @@ class SoftmaxUnit(Component):
         m.d.comb += self.result.eq(Cat(*packed))
         # Decided in the stage before: a write is what others must wait for.
         last_of_line = (place == lanes - 1) | at_byte.last
-        m.d.sync += self.write.eq(self._result_pass & at_byte.valid & last_of_line)
+        m.d.comb += self.writes.eq(self._result_pass & at_byte.valid & last_of_line)
+        m.d.sync += self.write.eq(self.writes)
         written = self._stages[self.BYTE_STAGE + 1]
         self._row_written = written.valid & written.last
 
@@ -336,6 +340,8 @@ class LentSoftmax(SoftmaxUnit):
             arrives.eq(self._result_pass & ahead.valid),
             goes_on.eq(arrives | padding),
             full.eq(place == self._config.line_bytes - 1),
+            # Decided in the stage before: a write is what others must wait for.
+            self.writes.eq(goes_on & full),
         ]
         most = PRODUCT_FLOOR_BITS + 1 + ACCUMULATION_INTEGER_BITS
         m.d.sync += [
@@ -343,8 +349,7 @@ class LentSoftmax(SoftmaxUnit):
             nothing.eq(reciprocal.leading_zeros <= most - (1 << len(lent.right))),
             lent.pack.eq(goes_on),
             lent.real.eq(arrives),
-            # Decided in the stage before: a write is what others must wait for.
-            self.write.eq(goes_on & full),
+            self.write.eq(self.writes),
             self._row_written.eq(goes_on & full & (padding | ahead.last)),
         ]
         # What is left of a last line is filled with zeros.

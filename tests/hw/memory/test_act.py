@@ -40,6 +40,7 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
         late: list[tuple[Any, Any]] = []  # bytes written a cycle ago: not to be read yet
         result: tuple[int, Any] | None = None  # of a cycle ago: it is now that it takes its bank
         seen = {"vector refused": 0, "store refused": 0, "load refused": 0, "granted": 0}
+        seen["line outside"] = 0
         if config.joins_rows:
             seen["joined"] = 0
         if config.compact:
@@ -115,7 +116,9 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
 
             writes, target = bool(rng.random() < 0.4), int(rng.integers(0, lines))
             value = rng.integers(0, 256, size).astype(np.uint8)
+            outside = bool(rng.random() < 0.1)  # nothing is written; a load waits all the same
             ctx.set(dut.result.req, writes)
+            ctx.set(dut.result.outside, outside)
             ctx.set(dut.result.line, target)
             ctx.set(dut.result.data, int.from_bytes(value.tobytes(), "little"))
 
@@ -130,11 +133,12 @@ def random_traffic(config: NpuConfig, seed: int) -> None:
             touched = {
                 (place + i) % config.act_bytes // size % banks for i in range(config.bus_bytes)
             }
-            coming = (target, value) if writes else None
+            coming = (target, value) if writes and not outside else None
+            seen["line outside"] += writes and outside
             if config.compact:
                 # There is one register for what is written, and none before it.
                 result, coming = coming, None
-                load_granted = loads and not result
+                load_granted = loads and not writes
             else:
                 load_granted = loads and not (result and result[0] % banks in touched)
 

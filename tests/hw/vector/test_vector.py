@@ -278,7 +278,7 @@ class Bench:
                 e.acc.avail,
                 e.param.req,
                 e.param.line,
-                e.dst.req,
+                e.dst.req & ~e.dst.outside,
                 e.dst.line,
                 e.dst.data,
                 e.acc.beat if beats > 1 else Const(0),

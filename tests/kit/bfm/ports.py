@@ -204,12 +204,12 @@ class LineSink:
     def __init__(
         self, cycles: Cycles, dut: Any, prefix: str, write: Callable[[int, int], None]
     ) -> None:
-        self._pins = Pins(dut, prefix, ("req", "line", "data"))
+        self._pins = Pins(dut, prefix, ("req", "outside", "line", "data"))
         self._write = write
         cycles.agents.append(self)
 
     def sample(self) -> None:
-        if self._pins.get("req"):
+        if self._pins.get("req") and not self._pins.get("outside"):
             self._write(self._pins.get("line"), self._pins.get("data"))
 
     def drive(self) -> None:
@@ -353,7 +353,8 @@ class LineWriter:
         noise: Callable[[], tuple[int, int] | None] | None = None,
     ) -> None:
         self._cycles = cycles
-        self._pins = Pins(dut, prefix, ("req", "line", "data"))
+        self._pins = Pins(dut, prefix, ("req", "outside", "line", "data"))
+        self._pins.set("outside", 0)
         self._noise = noise
         self._queue: deque[tuple[int, int]] = deque()
         cycles.agents.append(self)
