@@ -216,10 +216,18 @@ class ReferenceModel(Closing):
 
     def _start(self, graph: Graph) -> None:
         if is_onnx(self._path):
-            from celosia.sw.reference.onnx import OnnxPieces
+            from celosia.sw.reference.onnx import OnnxPieces, saturates
 
             of_onnx = OnnxPieces(self._path, list(self.operators))
             self._pieces, self._name = of_onnx, of_onnx.name
+            if self._golden is not None and saturates():
+                self._give_up(
+                    InterpreterError(
+                        "loses sums beyond 16 bits on this processor, which has no VNNI (its"
+                        " quantize_static has reduce_range for that)"
+                    )
+                )
+                return
         else:
             # The interpreter keeps variables itself.
             unfollowed = load_tflite(self._path, anything=True, follow=False)

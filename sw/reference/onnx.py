@@ -8,6 +8,7 @@ with the default options, and is compared with the first.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,47 @@ from celosia.sw.compiler.frontends.onnx.convert import convert
 from celosia.sw.program.segments import ONNXRUNTIME
 from celosia.sw.runtime.interpreter import InterpreterProcess, Opened
 
-__all__ = ["OnnxPieces"]
+__all__ = ["OnnxPieces", "saturates"]
 
 Array = npt.NDArray[Any]
+
+
+@cache
+def saturates() -> bool:
+    """Return whether onnxruntime loses sums of products beyond 16 bits on this processor.
+
+    Its kernels for uint8 times int8 do so where the processor has no instruction for four products
+    at a time (VNNI); ``reduce_range`` of its tool keeps weights small for that. Here the largest
+    products are summed up once, to see.
+    """
+    import onnxruntime  # type: ignore[import-untyped,unused-ignore]
+    from onnx import TensorProto, helper, numpy_helper
+
+    depth, columns, wanted = 64, 32, 200
+    single = np.float32
+    values = {
+        "one": single(1),
+        "zero": np.uint8(0),
+        "b": np.full((depth, columns), 127, np.int8),
+        "zero_b": np.int8(0),
+        "scale": single(depth * 255 * 127 / wanted),
+    }
+    node = helper.make_node(
+        "QLinearMatMul", ["a", "one", "zero", "b", "one", "zero_b", "scale", "zero"], ["y"]
+    )
+    graph = helper.make_graph(
+        [node],
+        "largest",
+        [helper.make_tensor_value_info("a", TensorProto.UINT8, [4, depth])],
+        [helper.make_tensor_value_info("y", TensorProto.UINT8, [4, columns])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    (found,) = session.run(None, {"a": np.full((4, depth), 255, np.uint8)})
+    return bool(np.any(found != wanted))
 
 
 class OnnxPieces:

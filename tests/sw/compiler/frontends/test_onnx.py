@@ -12,12 +12,16 @@ from celosia.sw.compiler.build import compile_model
 from celosia.sw.compiler.ops.exactness import UNPROVEN
 from celosia.sw.driver.opening import open_device
 from celosia.sw.program.file import Program
+from celosia.sw.reference.onnx import saturates
 from celosia.sw.runtime.session import Session
 
 from tests.kit.onnx_models import OnnxBuilder, onnxruntime_results
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.skipif(
+    saturates(), reason="onnxruntime loses sums beyond 16 bits on this processor"
+)
 
 CONFIG = preset("base")
 F = np.float32
