@@ -28,7 +28,7 @@ from celosia.sw.report.figures import state_figures
 from celosia.sw.report.files import require_writable, write_bytes, write_json
 from celosia.sw.report.host import host_figures, measure_host, share_line
 from celosia.sw.report.lines import batch_lines
-from celosia.sw.report.tables import program_table, state_table
+from celosia.sw.report.tables import NARROW, program_table, reason_lines, state_table
 
 __all__ = ["program_figures", "register"]
 
@@ -139,7 +139,10 @@ def compile_command(
     if json is not None:
         write_json(json, {**figures, "program": str(output), "program_bytes": len(data)})
     console = output_console()
-    console.print(program_table(program, times))
+    narrow = console.width < NARROW
+    console.print(program_table(program, times, reasons=not narrow))
+    for line in reason_lines(program) if narrow else ():
+        console.print(line)
     if program.persistent:
         console.print(state_table(program))
     if times:

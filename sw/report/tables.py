@@ -11,7 +11,15 @@ from celosia.sw.report.host import HostTime
 from celosia.sw.report.labels import layer_label
 from rich.table import Table
 
-__all__ = ["config_table", "counter_table", "layer_table", "program_table", "state_table"]
+__all__ = [
+    "NARROW",
+    "config_table",
+    "counter_table",
+    "layer_table",
+    "program_table",
+    "reason_lines",
+    "state_table",
+]
 
 
 def _table(*columns: str, numbers: Iterable[str] = (), title: str = "") -> Table:
@@ -29,7 +37,13 @@ def _number(value: int) -> str:
     return f"{value:,}"
 
 
-def program_table(program: Program, times: Sequence[HostTime] = ()) -> Table:
+NARROW = 110
+"""Columns of a terminal below which `program_table` has no room for reasons."""
+
+
+def program_table(
+    program: Program, times: Sequence[HostTime] = (), *, reasons: bool = True
+) -> Table:
     """Return the compiler's report: a line for each operator, and totals.
 
     Parameters
@@ -37,6 +51,8 @@ def program_table(program: Program, times: Sequence[HostTime] = ()) -> Table:
     program : Program
     times : sequence of HostTime
         Of its layers on the host; then the table has a column for them.
+    reasons : bool
+        With where each operator runs and why; else `reason_lines` say so, and headers are short.
     """
     own = iter(times)
     folded = program.folded_macs > 0
@@ -44,13 +60,15 @@ def program_table(program: Program, times: Sequence[HostTime] = ()) -> Table:
         *("tiles", "MACs", *(["folded MACs"] if folded else [])),
         *("SRAM bytes", "DRAM bytes", "predicted cycles", *(["host ms"] if times else [])),
     )
-    table = _table("operator", "runs on", "why", *numbers, numbers=numbers)
+    texts = ("runs on", "why") if reasons else ()
+    if not reasons:
+        numbers = tuple(name.replace(" ", "\n") for name in numbers)
+    table = _table("operator", *texts, *numbers, numbers=numbers)
     for layer in program.layers:
         time = next(own, None) if layer.runs_on == "host" else None
         table.add_row(
             layer_label(layer),
-            layer.runs_on,
-            layer.reason,
+            *((layer.runs_on, layer.reason) if reasons else ()),
             _number(layer.tiles),
             _number(layer.macs),
             *([_number(layer.folded_macs)] if folded else []),
@@ -63,8 +81,7 @@ def program_table(program: Program, times: Sequence[HostTime] = ()) -> Table:
     layers = program.layers
     table.add_row(
         f"total: {len(layers)} layers",
-        "",
-        "",
+        *(("", "") if reasons else ()),
         _number(sum(layer.tiles for layer in layers)),
         _number(sum(layer.macs for layer in layers)),
         *([_number(program.folded_macs)] if folded else []),
@@ -76,6 +93,11 @@ def program_table(program: Program, times: Sequence[HostTime] = ()) -> Table:
         style="bold",
     )
     return table
+
+
+def reason_lines(program: Program) -> list[str]:
+    """Say of each operator where it runs and why, for a terminal that is narrow."""
+    return [f"{layer_label(layer)}: {layer.runs_on}; {layer.reason}" for layer in program.layers]
 
 
 def _milliseconds(time: HostTime | None) -> str:

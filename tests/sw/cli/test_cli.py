@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -137,6 +138,27 @@ def test_compile_writes_a_program_and_a_report(cli: Cli, tmp_path: Path) -> None
     assert "#1 DEPTHWISE_CONV_2D" in result.output
     assert "173,184" in result.output
     assert files(tmp_path) == {"out.celosia", "report.json"}
+
+
+def test_compile_has_room_for_its_reasons_in_80_columns(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Columns of numbers stay whole, and no reason is broken within a word."""
+    wide = cli("compile", "digits.tflite", "-o", "out").output
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = cli("compile", "digits.tflite", "-o", "out").output.splitlines()
+    table = [line for line in lines if line.startswith(" ")]
+    assert all(len(line) <= 80 and "…" not in line for line in table)
+    (first,) = [line for line in lines if line.startswith("#0 CONV_2D: npu; ")]
+    assert first.removeprefix("#0 CONV_2D: npu; ") in wide
+    cycles = loaded_cycles(wide)
+    assert cycles
+    assert cycles == loaded_cycles("\n".join(table))
+
+
+def loaded_cycles(table: str) -> list[str]:
+    """Return the last column of a table of layers."""
+    return [line.split()[-1] for line in table.splitlines() if re.match(r" #\d+ ", line)]
 
 
 def test_compile_keeps_tensors_on_request(cli: Cli) -> None:
