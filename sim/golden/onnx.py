@@ -7,7 +7,7 @@ are whole numbers; they are scaled in float32 and rounded with halves to even. S
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,27 +117,14 @@ def conv(
     axes = len(size)
     values, weights = x.less_zero(), w.less_zero(axis=0)
     kernel = weights.shape[2:]
-    amounts = [(0, 0), (0, 0)]
-    for axis in range(axes):
-        reach = (size[axis] - 1) * strides[axis] + (kernel[axis] - 1) * dilations[axis] + 1
-        amounts.append((pads[axis], max(reach - pads[axis] - values.shape[2 + axis], 0)))
-    padded = np.pad(values, amounts)
     batch, cout, own = values.shape[0], weights.shape[0], weights.shape[1]
     sums = np.zeros((batch, cout, *size), np.int64)
-    for tap in np.ndindex(*kernel):
-        window = tuple(
-            slice(
-                at * dilations[axis],
-                at * dilations[axis] + (size[axis] - 1) * strides[axis] + 1,
-                strides[axis],
-            )
-            for axis, at in enumerate(tap)
-        )
-        pixels = padded[(slice(None), slice(None), *window)]
+    for tap, pixels in _taps(values, kernel, strides, dilations, pads, size, 0):
         for number in range(group):
             outputs = slice(number * cout // group, (number + 1) * cout // group)
             inputs = pixels[:, number * own : (number + 1) * own]
-            part = weights[(outputs, slice(None), *tap)]
+            place: tuple[Any, ...] = outputs, slice(None), *tap
+            part = weights[place]
             sums[:, outputs] += np.einsum("nc...,mc->nm...", inputs, part)
     if bias is not None:
         sums += bias.reshape(1, -1, *[1] * axes)
@@ -172,19 +159,34 @@ def max_pool(
 ) -> Array:
     """MaxPool of codes; padding takes no part. `pads` and `size` as of `conv`."""
     low = int(np.iinfo(x.dtype).min)
+    best = np.full((*x.shape[:2], *size), low, x.dtype)
+    for _, pixels in _taps(x, kernel, strides, [1] * len(size), pads, size, low):
+        best = np.maximum(best, pixels)
+    return best
+
+
+def _taps(
+    x: Array,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    pads: Sequence[int],
+    size: Sequence[int],
+    fill: int,
+) -> Iterator[tuple[tuple[int, ...], Array]]:
+    """Yield each place of a kernel, and the elements under it for all of the result."""
     amounts = [(0, 0), (0, 0)]
     for axis, extent in enumerate(size):
-        reach = (extent - 1) * strides[axis] + kernel[axis]
+        reach = (extent - 1) * strides[axis] + (kernel[axis] - 1) * dilations[axis] + 1
         amounts.append((pads[axis], max(reach - pads[axis] - x.shape[2 + axis], 0)))
-    padded = np.pad(x, amounts, constant_values=low)
-    best = np.full((*x.shape[:2], *size), low, x.dtype)
+    padded = np.pad(x, amounts, constant_values=fill)
     for tap in np.ndindex(*kernel):
-        window = tuple(
-            slice(at, at + (size[axis] - 1) * strides[axis] + 1, strides[axis])
-            for axis, at in enumerate(tap)
-        )
-        best = np.maximum(best, padded[(slice(None), slice(None), *window)])
-    return best
+        window = []
+        for axis, at in enumerate(tap):
+            first = at * dilations[axis]
+            end = first + (size[axis] - 1) * strides[axis] + 1
+            window.append(slice(first, end, strides[axis]))
+        yield tap, padded[(slice(None), slice(None), *window)]
 
 
 def add(a: Codes, b: Codes, out: Result) -> Array:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from celosia.closing import Closing
 from celosia.errors import ModelError, UnsupportedError
-from celosia.sw.compiler.frontends.formats import is_onnx, load
+from celosia.sw.compiler.frontends.formats import is_onnx
 from celosia.sw.compiler.frontends.tflite.convert import load as load_tflite
 from celosia.sw.compiler.frontends.tflite.convert import open_model
 from celosia.sw.compiler.ir import Graph
@@ -31,6 +31,7 @@ from celosia.sw.runtime.interpreter import (
 )
 
 if TYPE_CHECKING:
+    from celosia.sw.compiler.frontends.onnx.convert import Converted
     from celosia.sw.reference.onnx import OnnxPieces
     from celosia.sw.reference.onnx_golden import OnnxGolden
 
@@ -85,24 +86,25 @@ class ReferenceModel(Closing):
 
     def __init__(self, path: Path, *, interpreter: bool | None = None) -> None:
         self._path = path
-        try:
-            graph = load(path)
-        except ModelError:
-            graph = load(path, anything=True)
+        self._converted: Converted | None = None
+        if is_onnx(path):
+            # Late: it needs packages of its own.
+            from celosia.sw.compiler.frontends.onnx.convert import convert
+
+            self._converted = convert(path, anything=True)
+        graph = _read(path) if self._converted is None else self._converted.graph
         self.operators: dict[str, int] = {
             read_name: op.position for op, names in live_operators(graph) for read_name in names
         }
         self._golden: GoldenModel | OnnxGolden | None = None
         self._lacking = ""
         try:
-            if is_onnx(path):
-                # Late: it needs packages of its own.
-                from celosia.sw.compiler.frontends.onnx.convert import convert
+            if self._converted is None:
+                self._golden = GoldenModel(graph)
+            else:
                 from celosia.sw.reference.onnx_golden import OnnxGolden
 
-                self._golden = OnnxGolden(convert(path, anything=True))
-            else:
-                self._golden = GoldenModel(graph)
+                self._golden = OnnxGolden(self._converted)
         except UnsupportedModelError as error:
             self._lacking = str(error)
         inputs, _ = graph.interface_names
@@ -112,7 +114,7 @@ class ReferenceModel(Closing):
         self._name = REFERENCE
         self._pieces: Pieces | OnnxPieces | None = None
         self._interpreter: InterpreterProcess | None = None
-        installed = onnxruntime_installed if is_onnx(path) else interpreter_installed
+        installed = interpreter_installed if self._converted is None else onnxruntime_installed
         if installed() if interpreter is None else interpreter:
             self._start(graph)
         if self._golden is None and self._interpreter is None:
@@ -215,10 +217,10 @@ class ReferenceModel(Closing):
             self._interpreter.close()
 
     def _start(self, graph: Graph) -> None:
-        if is_onnx(self._path):
+        if self._converted is not None:
             from celosia.sw.reference.onnx import OnnxPieces, saturates
 
-            of_onnx = OnnxPieces(self._path, list(self.operators))
+            of_onnx = OnnxPieces(self._converted, list(self.operators))
             self._pieces, self._name = of_onnx, of_onnx.name
             if self._golden is not None and saturates():
                 self._give_up(
@@ -254,6 +256,14 @@ class ReferenceModel(Closing):
             "run it without --check",
             file=str(self._path),
         )
+
+
+def _read(path: Path) -> Graph:
+    """Read a ``.tflite`` file, whatever it has."""
+    try:
+        return load_tflite(path)
+    except ModelError:
+        return load_tflite(path, anything=True)
 
 
 def _stacked(samples: list[dict[str, Array]]) -> dict[str, Array]:

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from celosia.sw.compiler.frontends.onnx.convert import convert
+from celosia.sw.compiler.frontends.onnx.convert import Converted
 from celosia.sw.program.segments import ONNXRUNTIME
 from celosia.sw.runtime.interpreter import InterpreterProcess, Opened
 
@@ -67,8 +66,8 @@ class OnnxPieces:
 
     Parameters
     ----------
-    path : Path
-        The file.
+    converted : Converted
+        As the compiler has it.
     wanted : sequence of str
         Tensors of the compiler's graph.
 
@@ -81,13 +80,12 @@ class OnnxPieces:
         those let layers of int8 be computed in floating point.
     """
 
-    def __init__(self, path: Path, wanted: Sequence[str]) -> None:
+    def __init__(self, converted: Converted, wanted: Sequence[str]) -> None:
         import onnx
         from onnx import helper
 
         self.elsewhere = 0
         self.name = f"onnxruntime {version('onnxruntime')}"
-        converted = convert(path, anything=True)
         model = converted.model
         self._inputs, self._outputs = list(model.inputs), list(model.outputs)
         self._places = {name: converted.places[name] for name in wanted if name in converted.places}

@@ -14,10 +14,10 @@ import numpy.typing as npt
 from celosia.sim.golden import onnx as golden
 from celosia.sim.golden.onnx import Codes, Result
 from celosia.sw.compiler.frontends.onnx.convert import Converted
-from celosia.sw.compiler.frontends.onnx.units import Constant, Operand, Unit, find_units
+from celosia.sw.compiler.frontends.onnx.units import Constant, Operand, Unit
 from celosia.sw.reference.graph import UnsupportedModelError
 
-__all__ = ["GOLDEN_KINDS", "OnnxGolden"]
+__all__ = ["OnnxGolden"]
 
 Array = npt.NDArray[Any]
 Values = dict[str, Array]
@@ -40,7 +40,7 @@ class OnnxGolden:
     def __init__(self, converted: Converted) -> None:
         self._model = converted.model
         self._places = converted.places
-        units = find_units(self._model)
+        units = converted.units
         loose = [node.kind for node in units.loose.values()]
         kinds = [unit.kind for unit in units.units.values()]
         unknown = [*loose, *(kind for kind in kinds if kind not in _EVALUATORS)]
@@ -224,5 +224,3 @@ _EVALUATORS: dict[str, _Evaluator] = {
     "Transpose": _transpose,
     "Unsqueeze": _reshape,
 }
-GOLDEN_KINDS = frozenset(_EVALUATORS)
-"""Kinds of units that the golden model computes."""

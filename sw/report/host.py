@@ -60,8 +60,6 @@ def measure_host(program: Program) -> list[HostTime]:
         One entry a layer on the host, in the program's order; empty if there is none.
     """
     layers = [layer for segment in program.host_segments for layer in segment.layers]
-    if not layers or not interpreter_installed():
-        return [HostTime(layer, unmeasured=NOT_INSTALLED) for layer in layers]
     models = [model for segment in program.host_segments for model in _single(segment)]
     found: dict[int, HostTime] = {
         index: HostTime(layers[index], unmeasured=model)
@@ -104,6 +102,8 @@ def _single(segment: HostSegment) -> list[Opened | str]:
     """Return a model of each operator of a segment alone, or why it cannot be alone."""
     if segment.kernels == ONNXRUNTIME:
         return ["onnxruntime runs it with those around it"] * len(segment.layers)
+    if not interpreter_installed():
+        return [NOT_INSTALLED] * len(segment.layers)
     # Late: commands import this module for their tables before there is anything to measure.
     from celosia.sw.compiler.frontends.tflite.cut import cut_operators
     from celosia.sw.compiler.frontends.tflite.reader import FlatModel
@@ -185,7 +185,8 @@ def share_line(program: Program, times: Sequence[HostTime]) -> str:
     how_long = f"{sum(known):.3g} ms here, one by one" if known else "not measured"
     if len(known) < len(times):
         first = next(time for time in times if time.milliseconds is None)
-        how_long += f"; {len(times) - len(known)} not measured ({first.unmeasured})"
+        how_long += f"; {len(times) - len(known)} not measured" if known else ""
+        how_long += f": {first.unmeasured}"
     if len(times) == layers:
         return f"on the host: all {layers} operators ({how_long}); the NPU has nothing to do"
     crossings = len(program.segments) - 1

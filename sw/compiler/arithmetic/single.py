@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,8 @@ CODES = np.arange(-128, 128, dtype=np.int64)
 NUDGES = tuple(sorted(range(-48, 49), key=abs))
 """How far a multiplier is moved, in units of its last place times `NUDGE`."""
 NUDGE = 1 << 6
+FITS = 1 << 16
+"""Results that are kept: a model is lowered more than once where it is divided."""
 MANY = 1 << 10
 """Pairs that differ because of ties, which no multiplier helps."""
 
@@ -160,6 +163,7 @@ def _fma(a: Any, b: Any, c: Any) -> Any:
     return (np.asarray(a, np.float64) * np.asarray(b, np.float64) + c).astype(single)
 
 
+@lru_cache(FITS)
 def fit_single(scale: np.float32, low: int, high: int, acc_min: int, acc_max: int) -> SingleFit:
     """Find a multiplier whose single rounding equals `in_single`.
 
@@ -191,6 +195,7 @@ def fit_single(scale: np.float32, low: int, high: int, acc_min: int, acc_max: in
     return SingleFit(multiplier, shift, differing, reachable)
 
 
+@lru_cache(FITS)
 def unsure_sums(
     scale: np.float32, low: int, high: int, acc_min: int, acc_max: int, terms: int
 ) -> int:
@@ -221,6 +226,7 @@ def _rounded_once(values: Int64Array, multiplier: int, shift: int) -> Int64Array
 # Two tensors -----------------------------------------------------------------------------------
 
 
+@lru_cache(FITS)
 def fit_sum(pair: Pair, *, subtract: bool = False) -> PairFit:
     """Find the multipliers of an addition that equals `Pair.sums` for the most pairs.
 
@@ -270,6 +276,7 @@ def _best(
     return best
 
 
+@lru_cache(FITS)
 def fit_product(pair: Pair, most_left: int) -> SingleFit:
     """Find the multiplier of a product that equals `Pair.products` for the most pairs.
 

@@ -6,6 +6,7 @@ The operators are in `celosia.sw.compiler.ops.weighted` and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -193,8 +194,7 @@ def _single_scaling(
 ) -> dict[str, Any]:
     """Requantisation as a reference that scales in single precision does it."""
     acc_min, acc_max = _reachable(common["bias"], weights, sum_axes)
-    low = common["act_min"] - common["output_zero_point"]
-    high = common["act_max"] - common["output_zero_point"]
+    low, high = _results(common)
     single = np.float32
     own = op.options.get(SCALE)
     if own is None:
@@ -203,24 +203,30 @@ def _single_scaling(
         scales = np.array([own], single)
     terms = op.options.get(FLOAT_SUM, 0)
     assert isinstance(terms, int)
-    found: dict[tuple[float, int, int], SingleFit] = {}
     each: list[SingleFit] = []
     units = zip(np.broadcast_to(scales, acc_min.shape), acc_min, acc_max, strict=True)
     for scale, first, last in units:
-        key = float(scale), int(first), int(last)
-        if key not in found:
-            found[key] = fit_single(single(scale), low, high, key[1], key[2])
-            if terms:
-                unsure = unsure_sums(single(scale), low, high, key[1], key[2], terms)
-                found[key] = replace(found[key], differing=unsure)
-        each.append(found[key])
+        arguments = single(scale), low, high, int(first), int(last)
+        each.append(fit_single(*arguments))
+        if terms:
+            each[-1] = replace(each[-1], differing=unsure_sums(*arguments, terms))
+    differing, reachable = sum(f.differing for f in each), sum(f.reachable for f in each)
+    said = exactness_of(op, differing, reachable, "accumulators")
+    return {**_of_units(each), "exactness": said}
+
+
+def _of_units(each: Sequence[ExactMultiplier | SingleFit]) -> dict[str, Any]:
+    """Return the multipliers and shifts of all units."""
     return {
         "multiplier": np.array([f.multiplier for f in each], np.int32),
         "shift": np.array([f.shift for f in each], np.int8),
-        "exactness": exactness_of(
-            op, sum(f.differing for f in each), sum(f.reachable for f in each), "accumulators"
-        ),
     }
+
+
+def _results(common: dict[str, Any]) -> tuple[int, int]:
+    """Return the least and the greatest result that matters, less the zero point."""
+    zero = common["output_zero_point"]
+    return common["act_min"] - zero, common["act_max"] - zero
 
 
 def _reachable(
@@ -243,8 +249,7 @@ def _fitted_scaling(
 ) -> dict[str, Any]:
     """Requantisation as a reference that scales in double precision does it."""
     acc_min, acc_max = _reachable(common["bias"], weights, sum_axes)
-    low = common["act_min"] - common["output_zero_point"]
-    high = common["act_max"] - common["output_zero_point"]
+    low, high = _results(common)
     cout = weights.shape[-1]
 
     def found(scale: np.float32, first: int, last: int) -> ExactMultiplier:
@@ -263,10 +268,7 @@ def _fitted_scaling(
     for unit, multiplier in enumerate(each):
         if not multiplier.exact:
             raise _inexact(op, x, unit, multiplier, int(acc_min[unit]), int(acc_max[unit]))
-    return {
-        "multiplier": np.array([f.multiplier for f in each], np.int32),
-        "shift": np.array([f.shift for f in each], np.int8),
-    }
+    return _of_units(each)
 
 
 def _inexact(

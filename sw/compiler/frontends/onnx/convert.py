@@ -21,12 +21,14 @@ from celosia.sw.compiler.frontends.onnx.layout import (
     Place,
     channels_last,
     identity,
+    inverse,
     numbers_in,
     permuted,
 )
 from celosia.sw.compiler.frontends.onnx.reader import Node, OnnxModel, open_model
 from celosia.sw.compiler.frontends.onnx.units import (
     QUANTISED_TYPES,
+    NotOnNpuError,
     Operand,
     Quantised,
     Unit,
@@ -35,6 +37,7 @@ from celosia.sw.compiler.frontends.onnx.units import (
 )
 from celosia.sw.compiler.ir import Arithmetic, DType, Graph, Origin, SourceOp, Tensor, fresh_name
 from celosia.sw.compiler.ops.registry import WHY
+from celosia.sw.compiler.passes.strip_edges import LAYOUT
 from celosia.sw.compiler.verify import verify, verify_order
 
 __all__ = ["LOOSE", "Converted", "convert", "load"]
@@ -77,6 +80,8 @@ class Converted:
     ----------
     model : OnnxModel
         The file.
+    units : Units
+        What is one operator in it.
     graph : Graph
         Of its operators.
     places : dict of str to Place
@@ -84,6 +89,7 @@ class Converted:
     """
 
     model: OnnxModel
+    units: Units
     graph: Graph
     places: dict[str, Place]
 
@@ -128,7 +134,7 @@ def convert(
         verify_order(graph, model.file)
     else:
         verify(graph, model.file)
-    return Converted(model, graph, builder.places)
+    return Converted(model, units, graph, builder.places)
 
 
 def _require_quantised(model: OnnxModel, units: Units) -> None:
@@ -259,17 +265,10 @@ class Builder:
         """Add the tensor that holds one of the file; return its name."""
         shape = self.shape(file)
         permutation = permutation or self.wanted(file)
-        unsigned = quantised.dtype == np.uint8
-        place = Place(file, shape, permutation, unsigned)
-        bare = not unsigned and permutation == identity(len(shape))
+        place = Place(file, shape, permutation, quantised.offset)
+        bare = not quantised.offset and permutation == identity(len(shape))
         wanted = file if bare or file not in self._ends else f"{file}/codes"
-        name = self.add(
-            wanted,
-            place.own_shape,
-            DType.INT8,
-            scale=float(quantised.scale[0]),
-            zero_point=int(quantised.zero_point[0]) - (128 if unsigned else 0),
-        )
+        name = self.add(wanted, place.own_shape, DType.INT8, **quantised.fields)
         self.places[name] = place
         self._stored.setdefault(file, []).append(name)
         return name
@@ -305,22 +304,24 @@ class Builder:
         for name in self._stored.get(file, []):
             if self.places[name].permutation == permutation:
                 return name
-        shape, source = self.shape(file), self._tensors[first]
-        own = permuted(shape, permutation)
-        result = self.add(
-            f"{file}/turned", own, DType.INT8, scale=source.scale, zero_point=source.zero_point
-        )
-        self.places[result] = Place(
-            file, shape, permutation, self._units.quantised[file].dtype == np.uint8
-        )
+        axes = tuple(held.index(axis) for axis in permutation)
+        result = self.turned(node, first, axes, f"{file}/turned")
+        offset = self._units.quantised[file].offset
+        self.places[result] = Place(file, self.shape(file), permutation, offset)
         self._stored.setdefault(file, []).append(result)
-        long = [axis for axis in permutation if shape[axis] > 1]
-        if long == [axis for axis in held if shape[axis] > 1]:
-            self.emit(node, "RESHAPE", [first], [result], kind="Transpose")
+        return result
+
+    def turned(self, node: Node, name: str, axes: tuple[int, ...], wanted: str) -> str:
+        """Add a tensor with another one's axes in some order, and what makes it."""
+        source = self._tensors[name]
+        own = permuted(source.shape, axes)
+        result = self.add(wanted, own, DType.INT8, scale=source.scale, zero_point=source.zero_point)
+        long = [axis for axis in axes if source.shape[axis] > 1]
+        if long == sorted(long):
+            self.emit(node, "RESHAPE", [name], [result], kind="Transpose")
         else:
-            axes = np.array([held.index(axis) for axis in permutation], np.int32)
-            operand = self.constant(f"{result}/axes", axes)
-            self.emit(node, "TRANSPOSE", [first, operand], [result], kind="Transpose")
+            operand = self.constant(f"{result}/axes", np.array(axes, np.int32))
+            self.emit(node, "TRANSPOSE", [name, operand], [result], kind="Transpose")
         return result
 
     def view(self, name: str, shape: tuple[int, ...], what: str) -> str:
@@ -480,16 +481,19 @@ class Builder:
         if quantised.dtype == np.int8 and permutation == identity(len(permutation)):
             self.codes(file, quantised, permutation)
             return
-        outer = self.add(
+        outer = self._outer(file, quantised)
+        inner = self.codes(file, quantised, permutation)
+        self.emit(_end("Input"), "QUANTIZE", [outer], [inner], {LAYOUT: permutation})
+
+    def _outer(self, file: str, quantised: Quantised) -> str:
+        """Add a tensor of codes as the file has it."""
+        return self.add(
             file,
             self.shape(file),
             DType(quantised.dtype.name),
             scale=float(quantised.scale[0]),
             zero_point=int(quantised.zero_point[0]),
         )
-        inner = self.codes(file, quantised, permutation)
-        node = Node(-1, "Input", "", (), (), {})
-        self.emit(node, "QUANTIZE", [outer], [inner], {"layout": permutation})
 
     def _output(self, file: str) -> None:
         if file in self._tensors:
@@ -504,16 +508,8 @@ class Builder:
                 tensor=file,
             )
         inner, permutation = self.first(file)
-        outer = self.add(
-            file,
-            self.shape(file),
-            DType(quantised.dtype.name),
-            scale=float(quantised.scale[0]),
-            zero_point=int(quantised.zero_point[0]),
-        )
-        back = tuple(int(axis) for axis in np.argsort(permutation))
-        node = Node(-1, "Output", "", (), (), {})
-        self.emit(node, "QUANTIZE", [inner], [outer], {"layout": back})
+        outer, back = self._outer(file, quantised), inverse(permutation)
+        self.emit(_end("Output"), "QUANTIZE", [inner], [outer], {LAYOUT: back})
 
     def quantise(self, unit: Unit) -> None:
         """Add the conversion of an input in floating point."""
@@ -521,20 +517,20 @@ class Builder:
         assert isinstance(source, Operand)
         inner = self.codes(result.name, result.quantised)
         layout = self.places[inner].permutation
-        self.emit(unit.node, "QUANTIZE", [source.name], [inner], {"layout": layout})
+        self.emit(unit.node, "QUANTIZE", [source.name], [inner], {LAYOUT: layout})
 
     def dequantise(self, unit: Unit) -> None:
         """Add the conversion to an output in floating point."""
         (source,), (result,) = unit.operands, unit.results
         assert isinstance(source, Operand)
         inner, permutation = self.first(source.name)
-        outer = self._plain(result.name)
-        back = tuple(int(axis) for axis in np.argsort(permutation))
-        self.emit(unit.node, "DEQUANTIZE", [inner], [outer], {"layout": back})
+        outer, back = self._plain(result.name), inverse(permutation)
+        self.emit(unit.node, "DEQUANTIZE", [inner], [outer], {LAYOUT: back})
 
 
-class NotOnNpuError(Exception):
-    """The NPU does not compute this unit, the host does: said before anything is made for it."""
+def _end(kind: str) -> Node:
+    """Return what stands for an end of the model, where the file has no node."""
+    return Node(-1, kind, "", (), (), {})
 
 
 _AS_THEY_COME = frozenset(

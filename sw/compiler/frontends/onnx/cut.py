@@ -13,15 +13,13 @@ from typing import Any
 import numpy as np
 from celosia.errors import UnsupportedError
 from celosia.sw.compiler.frontends.onnx.convert import Converted
-from celosia.sw.compiler.frontends.onnx.layout import Place
+from celosia.sw.compiler.frontends.onnx.layout import Place, inverse
 from celosia.sw.compiler.frontends.onnx.reader import MICROSOFT
 from celosia.sw.compiler.ir import Graph, SourceOp, Tensor
 from celosia.sw.compiler.partition.nodes import SourceModel
 from celosia.sw.program.segments import ONNXRUNTIME
 
 __all__ = ["OnnxFile"]
-
-OFFSET = 128
 
 
 @dataclass(frozen=True)
@@ -145,11 +143,10 @@ class _Cutter:
             return
         shape = self._constant(f"{source}_shape", np.array(place.own_shape, np.int64))
         self._add("Reshape", [source, shape], f"{source}_whole")
-        back = [int(axis) for axis in np.argsort(place.permutation)]
-        last = f"{source}_turned" if place.unsigned else file
-        self._add("Transpose", [f"{source}_whole"], last, perm=back or None)
-        if place.unsigned:
-            self._shifted(last, file, OFFSET, "UINT8")
+        last = f"{source}_turned" if place.offset else file
+        self._turned(f"{source}_whole", last, inverse(place.permutation))
+        if place.offset:
+            self._shifted(last, file, place.offset, "UINT8")
 
     def _leave(self, file: str, result: str, place: Place | None) -> None:
         """Bring a tensor of the file into the graph's form."""
@@ -157,13 +154,17 @@ class _Cutter:
             self._add("Identity", [file], result)
             return
         source = file
-        if place.unsigned:
+        if place.offset:
             source = f"{result}_signed"
-            self._shifted(file, source, -OFFSET, "INT8")
-        turn = list(place.permutation)
-        self._add("Transpose", [source], f"{result}_turned", perm=turn or None)
+            self._shifted(file, source, -place.offset, "INT8")
+        self._turned(source, f"{result}_turned", place.permutation)
         shape = self._constant(f"{result}_shape", np.array(place.given_shape, np.int64))
         self._add("Reshape", [f"{result}_turned", shape], result)
+
+    def _turned(self, source: str, result: str, permutation: tuple[int, ...]) -> None:
+        # A scalar has no axes, and an empty list would be no attribute.
+        options = {"perm": list(permutation)} if permutation else {}
+        self._add("Transpose", [source], result, **options)
 
     def _shifted(self, source: str, result: str, offset: int, kind: str) -> None:
         from onnx import TensorProto
@@ -180,5 +181,4 @@ class _Cutter:
     def _add(self, kind: str, inputs: list[str], result: str, **options: Any) -> None:
         from onnx import helper
 
-        options = {key: value for key, value in options.items() if value is not None}
         self._nodes.append(helper.make_node(kind, inputs, [result], **options))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from celosia.errors import ProgramError, printable
-from celosia.sw.compiler.frontends.onnx.reader import require_onnx
+from celosia.errors import ProgramError
+from celosia.sw.compiler.frontends.onnx.reader import first_line, require_onnx
 from celosia.sw.program.remedies import REBUILD
 
 __all__ = ["ends_of"]
@@ -30,9 +30,8 @@ def ends_of(content: bytes, name: str) -> tuple[Ends, Ends]:
         onnx.checker.check_model(model)
         return [_end(v) for v in model.graph.input], [_end(v) for v in model.graph.output]
     except Exception as error:  # whatever the package raises, the file is why
-        lines = str(error).splitlines() or [type(error).__name__]
         raise ProgramError(
-            f"the host's segment {name!r}", f"its model is damaged: {printable(lines[0])}", REBUILD
+            f"the host's segment {name!r}", f"its model is damaged: {first_line(error)}", REBUILD
         ) from None
 
 

@@ -10,24 +10,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from celosia.sw.compiler.frontends.onnx.convert import NotOnNpuError
 from celosia.sw.compiler.frontends.onnx.reader import MICROSOFT, OnnxModel
-from celosia.sw.compiler.frontends.onnx.units import Operand, Quantised, Unit
+from celosia.sw.compiler.frontends.onnx.units import NotOnNpuError, Operand, Quantised, Unit
 
 __all__ = ["codes_of", "table_of"]
 
 Array = npt.NDArray[Any]
 
-_IN_MICROSOFT = frozenset({"BiasGelu", "FastGelu", "QuickGelu"})
-
 
 def codes_of(real: Any, quantised: Quantised) -> Any:
     """Return numbers as int8 codes, as QuantizeLinear does, halves to even; uint8 less 128."""
-    zero, offset = int(quantised.zero_point[0]), 128 if quantised.dtype == np.uint8 else 0
-    limits = np.iinfo(quantised.dtype)
     with np.errstate(over="ignore"):
         steps = np.rint(np.asarray(real, np.float32) / quantised.scale[0]).astype(np.float64)
-    codes = np.clip(steps + zero, limits.min, limits.max) - offset
+    codes = np.clip(steps + quantised.zero, -128, 127)
     return int(codes) if np.ndim(codes) == 0 else codes.astype(np.int64)
 
 
@@ -96,16 +91,13 @@ def table_of(
     options_.intra_op_num_threads = 1
     codes = np.arange(256, dtype=np.uint8).reshape([1, 1, 256, *shape[3:]] if channels else [256])
     codes = np.ascontiguousarray(np.broadcast_to(codes, shape))
-    given = codes.view(np.int8)
-    if source.quantised.dtype == np.uint8:
-        given = (given.astype(np.int16) + 128).astype(np.uint8)
+    given = codes.view(np.int8).astype(np.int16) + source.quantised.offset
     try:
         session = onnxruntime.InferenceSession(
             built.SerializeToString(), options_, providers=["CPUExecutionProvider"]
         )
-        (found,) = session.run(None, {"x": given})
+        (found,) = session.run(None, {"x": given.astype(source.quantised.dtype)})
     except Exception as error:  # whatever it raises: then the host has to see
         raise NotOnNpuError from error
-    offset = 128 if result.quantised.dtype == np.uint8 else 0
-    table: Array = found.astype(np.int16).reshape((channels, 256) if channels else (256,)) - offset
-    return table
+    table: Array = found.reshape((channels, 256) if channels else (256,)).astype(np.int16)
+    return table - result.quantised.offset

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Place", "channels_last", "identity", "numbers_in", "permuted"]
+__all__ = ["Place", "channels_last", "identity", "inverse", "numbers_in", "permuted"]
 
 Permutation = tuple[int, ...]
 
@@ -31,8 +31,8 @@ class Place:
         The file's.
     permutation : tuple of int
         The file's axes in the graph's order.
-    unsigned : bool
-        The file's codes are uint8; those of the graph are 128 less.
+    offset : int
+        What the file's codes are more than the graph's: 128 if they are uint8.
     view : tuple of int, optional
         The graph's shape, where it is another one of the same elements.
     """
@@ -40,7 +40,7 @@ class Place:
     file: str
     shape: tuple[int, ...]
     permutation: Permutation
-    unsigned: bool = False
+    offset: int = 0
     view: tuple[int, ...] | None = None
 
     @property
@@ -57,9 +57,7 @@ class Place:
         """Return the file's codes as the graph has them."""
         turned = np.ascontiguousarray(values.reshape(self.shape).transpose(self.permutation))
         turned = turned.reshape(self.given_shape)
-        if not self.unsigned:
-            return turned
-        return (turned.astype(np.int16) - 128).astype(np.int8)
+        return (turned.astype(np.int16) - self.offset).astype(np.int8)
 
 
 def identity(rank: int) -> Permutation:
@@ -77,8 +75,12 @@ def permuted(shape: tuple[int, ...], permutation: Permutation) -> tuple[int, ...
     return tuple(shape[axis] for axis in permutation)
 
 
+def inverse(permutation: Permutation) -> Permutation:
+    """Return the order that brings axes back."""
+    return tuple(permutation.index(axis) for axis in range(len(permutation)))
+
+
 def numbers_in(place: Place) -> npt.NDArray[np.int64]:
     """Return, in the file's shape, where in the graph's tensor each element is."""
     numbers = np.arange(int(np.prod(place.shape, dtype=np.int64))).reshape(place.own_shape)
-    back = np.argsort(np.array(place.permutation, np.int64), kind="stable")
-    return numbers.transpose(tuple(int(axis) for axis in back))
+    return numbers.transpose(inverse(place.permutation))

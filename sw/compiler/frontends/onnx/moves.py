@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from celosia.sw.compiler.frontends.onnx.units import Constant, Operand, Unit
+from celosia.sw.compiler.frontends.onnx.functions import codes_of
+from celosia.sw.compiler.frontends.onnx.units import Constant, NotOnNpuError, Operand, Unit
 
 if TYPE_CHECKING:
     from celosia.sw.compiler.frontends.onnx.convert import Builder
@@ -27,8 +28,6 @@ def moved_numbers(b: Builder, unit: Unit, numbers: Numbers) -> Moved:
     NotOnNpuError
         If it is none of those that are known.
     """
-    from celosia.sw.compiler.frontends.onnx.convert import NotOnNpuError
-
     found = _MOVES[unit.kind](b, unit, numbers)
     if found is None:
         raise NotOnNpuError
@@ -89,14 +88,11 @@ def _fill(unit: Unit) -> int | None:
     value = _given(unit, 2)
     source = unit.operands[0]
     assert isinstance(source, Operand)
-    offset = 128 if source.quantised.dtype == np.uint8 else 0
     if unit.fused:
         # On codes: without a value it pads with the code 0.
-        return int(value[0] if value else 0) - offset
+        return int(value[0] if value else 0) - source.quantised.offset
     if not value:
         return None
-    from celosia.sw.compiler.frontends.onnx.functions import codes_of
-
     return int(codes_of(np.float32(value[0]), source.quantised))
 
 

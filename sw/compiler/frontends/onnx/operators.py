@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from celosia.sw.compiler.frontends.onnx.convert import Builder, NotOnNpuError
+from celosia.sw.compiler.frontends.onnx.convert import Builder
 from celosia.sw.compiler.frontends.onnx.functions import codes_of, table_of
 from celosia.sw.compiler.frontends.onnx.layout import (
     channels_last,
     identity,
-    permuted,
 )
 from celosia.sw.compiler.frontends.onnx.moves import moved_numbers
 from celosia.sw.compiler.frontends.onnx.units import (
     TABLES,
     Constant,
+    NotOnNpuError,
     Operand,
     Quantised,
     Unit,
@@ -268,14 +268,10 @@ def max_pool(b: Builder, unit: Unit) -> None:
         or unit.node.options.get("storage_order", 0)
     ):
         raise NotOnNpuError
-    _pool(b, unit, "MAX_POOL_2D", windows)
-
-
-def _pool(b: Builder, unit: Unit, name: str, windows: Windows) -> None:
-    image = _image(b, _activation(unit), unit)
+    image = _image(b, source, unit)
     made, tensor = _result_image(b, unit)
     size = {"filter_height": windows.kernel[0], "filter_width": windows.kernel[1]}
-    b.emit(unit.node, name, [image], [tensor], windows.options | size | _range(unit))
+    b.emit(unit.node, "MAX_POOL_2D", [image], [tensor], windows.options | size | _range(unit))
     _give_image(b, unit, made, tensor)
 
 
@@ -294,15 +290,11 @@ def average_pool(b: Builder, unit: Unit) -> None:
     before, after = b.shape(source.name)[2:], b.shape(result.name)[2:]
     options = unit.node.options
     windows = windows_of(options, before, after, tuple(options.get("kernel_shape") or ()))
-    if windows is None or (windows.padded and not _counts_padding(unit, windows)):
+    # Whether a window divides by as much as any other, wherever it is.
+    counts_padding = options.get("count_include_pad", 0) and not options.get("ceil_mode", 0)
+    if windows is None or (windows.padded and not counts_padding):
         raise NotOnNpuError
     _average(b, unit, windows, {FLOAT_SUM: prod(windows.kernel)})
-
-
-def _counts_padding(unit: Unit, windows: Windows) -> bool:
-    """Whether a window divides by as much as any other, wherever it is."""
-    options = unit.node.options
-    return bool(options.get("count_include_pad", 0)) and not options.get("ceil_mode", 0)
 
 
 def reduce_mean(b: Builder, unit: Unit) -> None:
@@ -355,7 +347,7 @@ def function(b: Builder, unit: Unit) -> None:
         raise NotOnNpuError
     constants = [one.value if isinstance(one, Constant) else None for one in unit.operands[1:]]
     table = table_of(b.model, unit, source, result, constants)
-    _look_up(b, unit, source, result, table)
+    _look_up(b, unit, b.permutation(source.name), table)
 
 
 def of_channels(b: Builder, unit: Unit) -> None:
@@ -376,25 +368,22 @@ def of_channels(b: Builder, unit: Unit) -> None:
     if len(shape) < 3 or shape[0] != 1 or not alike or unit.node.options.get("training_mode", 0):
         raise NotOnNpuError
     table = table_of(b.model, unit, source, result, constants, channels=shape[1])
-    low, high = _codes(unit)
-    name = b.get(source.name, channels_last(len(shape)), unit.node)
-    operand = b.constant(f"{result.name}/table", np.clip(table, low, high).astype(np.int8))
-    tensor = b.codes(result.name, result.quantised, channels_last(len(shape)))
-    b.emit(unit.node, LOOKUP, [name, operand], [tensor])
+    _look_up(b, unit, channels_last(len(shape)), table)
 
 
 def _real(one: Operand) -> Array:
     """Return what a constant operand's codes mean."""
-    assert one.value is not None
     if not one.quantised.single:
         raise NotOnNpuError
-    codes = one.value.astype(np.int32) - int(one.quantised.zero_point[0])
+    codes = one.codes.astype(np.int32) - one.quantised.zero
     real: Array = codes.astype(np.float32) * one.quantised.scale[0]
     return real
 
 
-def _look_up(b: Builder, unit: Unit, source: Operand, result: Operand, table: Array) -> None:
-    name, permutation = b.first(source.name)
+def _look_up(b: Builder, unit: Unit, permutation: tuple[int, ...], table: Array) -> None:
+    """Add a table, with the axes in some order."""
+    (result,) = unit.results
+    name = b.get(_activation(unit).name, permutation, unit.node)
     low, high = _codes(unit)
     operand = b.constant(f"{result.name}/table", np.clip(table, low, high).astype(np.int8))
     tensor = b.codes(result.name, result.quantised, permutation)
@@ -404,14 +393,14 @@ def _look_up(b: Builder, unit: Unit, source: Operand, result: Operand, table: Ar
 def requantise(b: Builder, unit: Unit) -> None:
     """Other scales: DequantizeLinear and QuantizeLinear without anything between them."""
     source, (result,) = _activation(unit), unit.results
-    _look_up(b, unit, source, result, _rescaling(source.quantised, result.quantised))
+    table = _rescaling(source.quantised, result.quantised)
+    _look_up(b, unit, b.permutation(source.name), table)
 
 
 def _rescaling(source: Quantised, result: Quantised) -> Array:
     """Return the int8 table that brings codes to other scales, by `value & 0xFF`."""
     codes = np.arange(256, dtype=np.uint8).view(np.int8).astype(np.int64)
-    zero = int(source.zero_point[0]) - (128 if source.dtype == np.uint8 else 0)
-    real = (codes - zero).astype(np.float32) * source.scale[0]
+    real = (codes - source.zero).astype(np.float32) * source.scale[0]
     table: Array = codes_of(real, result)
     return table
 
@@ -442,7 +431,7 @@ def pair(b: Builder, unit: Unit) -> None:
             for number, (name, one) in enumerate(zip(names, both, strict=True))
         ]
     tensor = b.codes(result.name, result.quantised, permutation)
-    options = {UNSIGNED_FILE: result.quantised.dtype == np.uint8}
+    options = {UNSIGNED_FILE: bool(result.quantised.offset)}
     b.emit(unit.node, _PAIRS[unit.kind], names, [tensor], _range(unit) | options)
 
 
@@ -456,7 +445,7 @@ def _rescaled(b: Builder, unit: Unit, name: str, one: Operand, what: str) -> str
         return name
     table = _rescaling(one.quantised, result.quantised).astype(np.int8)
     tensor = b.tensor(name)
-    like = _scaled_like(result.quantised)
+    like = result.quantised.fields
     if tensor.data is not None:
         return b.constant(f"{result.name}/{what}", table[tensor.data.view(np.uint8)], **like)
     operand = b.constant(f"{result.name}/{what}/table", table)
@@ -471,13 +460,11 @@ def _aligned(
     """Return an operand with as many axes as the result, in the result's order."""
     rank = len(shape)
     if one.value is not None:
-        value = one.value.reshape((1,) * (rank - one.value.ndim) + one.value.shape)
-        offset = 128 if one.quantised.dtype == np.uint8 else 0
+        codes = one.codes.reshape((1,) * (rank - one.value.ndim) + one.value.shape)
         return b.constant(
             f"{unit.results[0].name}/operand",
-            (value.astype(np.int16) - offset).astype(np.int8).transpose(permutation),
-            scale=float(one.quantised.scale[0]),
-            zero_point=int(one.quantised.zero_point[0]) - offset,
+            codes.transpose(permutation),
+            **one.quantised.fields,
         )
     own = b.shape(one.name)
     if len(own) == rank:
@@ -487,17 +474,7 @@ def _aligned(
     name = _reshaped(b, unit, name, full, "broadcast")
     if permutation == identity(rank):
         return name
-    tensor = b.tensor(name)
-    made = b.add(
-        f"{name}/turned",
-        permuted(full, permutation),
-        DType.INT8,
-        scale=tensor.scale,
-        zero_point=tensor.zero_point,
-    )
-    axes = b.constant(f"{made}/axes", np.array(permutation, np.int32))
-    b.emit(unit.node, "TRANSPOSE", [name, axes], [made])
-    return made
+    return b.turned(unit.node, name, permutation, f"{name}/turned")
 
 
 # Movements -------------------------------------------------------------------------------------
@@ -540,8 +517,8 @@ def movement(b: Builder, unit: Unit) -> None:
     """Slice, Split, Pad, Resize to the nearest, DepthToSpace and their like."""
     _same_scale(unit)
     source = _activation(unit)
-    numbers = moved_numbers(b, unit, numbers_in_place(b, source))
-    name, _ = b.first(source.name)
+    name, places = b.numbers(source.name)
+    numbers = moved_numbers(b, unit, places)
     zero = b.tensor(name).zero_point
     for result, (moved, fill) in zip(unit.results, numbers, strict=True):
         tensor = b.codes(result.name, result.quantised)
@@ -549,11 +526,6 @@ def movement(b: Builder, unit: Unit) -> None:
         operand = b.constant(f"{result.name}/elements", turned.astype(np.int32))
         options = {"fill": zero if fill is None else fill}
         b.emit(unit.node, "ARRANGE", [name, operand], [tensor], options)
-
-
-def numbers_in_place(b: Builder, source: Operand) -> npt.NDArray[np.int64]:
-    """Return where each element of a tensor of the file is."""
-    return b.numbers(source.name)[1]
 
 
 def concat(b: Builder, unit: Unit) -> None:
@@ -573,14 +545,6 @@ def concat(b: Builder, unit: Unit) -> None:
     tensor_name = b.codes(result.name, result.quantised, permutation)
     options = {"axis": permutation.index(axis), "fused_activation_function": "NONE"}
     b.emit(unit.node, "CONCATENATION", names, [tensor_name], options)
-
-
-def _scaled_like(quantised: Quantised) -> dict[str, Any]:
-    offset = 128 if quantised.dtype == np.uint8 else 0
-    return {
-        "scale": float(quantised.scale[0]),
-        "zero_point": int(quantised.zero_point[0]) - offset,
-    }
 
 
 _Emitter = Callable[[Builder, Unit], None]

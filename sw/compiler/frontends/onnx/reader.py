@@ -22,7 +22,7 @@ from celosia.install import install_advice
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["MICROSOFT", "Node", "OnnxModel", "open_model", "require_onnx"]
+__all__ = ["MICROSOFT", "Node", "OnnxModel", "first_line", "open_model", "require_onnx"]
 
 Array = npt.NDArray[Any]
 
@@ -140,15 +140,14 @@ def open_model(source: str | os.PathLike[str] | bytes) -> OnnxModel:
         If it is of a kind that is not read: dynamic shapes, an old opset, control flow, too large.
     """
     require_onnx()
-    proto, file, name = _parsed(source)
-    opset = _opset(proto, file)
+    proto, file, name, opset = _parsed(source)
     if len(proto.graph.node) > MAX_NODES:
         raise _refused(file, f"it has {len(proto.graph.node)} nodes, at most {MAX_NODES} are read")
     _fix_shapes(proto, file)
     return _Folding(proto, file, name, opset).model()
 
 
-def _parsed(source: str | os.PathLike[str] | bytes) -> tuple[onnx.ModelProto, str, str]:
+def _parsed(source: str | os.PathLike[str] | bytes) -> tuple[onnx.ModelProto, str, str, int]:
     import onnx
     from onnx.external_data_helper import load_external_data_for_model
 
@@ -197,13 +196,13 @@ def _parsed(source: str | os.PathLike[str] | bytes) -> tuple[onnx.ModelProto, st
             # The checker wants a shape, onnxruntime does not; what it says is inferred anew.
             value.type.tensor_type.shape.SetInParent()
         _check_names(proto)
-        _opset(proto, file)
+        opset = _opset(proto, file)
         onnx.checker.check_model(proto, check_custom_domain=False)
     except ModelError:
         raise
     except Exception as error:  # whatever the package raises, the file is why
-        raise _damaged(file, _first_line(error)) from error
-    return proto, file, name
+        raise _damaged(file, first_line(error)) from error
+    return proto, file, name, opset
 
 
 def _check_names(proto: onnx.ModelProto) -> None:
@@ -219,7 +218,7 @@ def _check_names(proto: onnx.ModelProto) -> None:
 
 def _check_outside(tensors: Sequence[Any], folder: Path, file: str) -> None:
     """Refuse data outside the model's folder, or that is not there, before it is read."""
-    total = 0
+    sizes: dict[Path, int] = {}
     root = folder.resolve()
     for tensor in tensors:
         entries = {entry.key: entry.value for entry in tensor.external_data}
@@ -233,9 +232,9 @@ def _check_outside(tensors: Sequence[Any], folder: Path, file: str) -> None:
                 file=file,
                 tensor=tensor.name,
             )
-        total += path.stat().st_size
-    if total > MAX_BYTES * max(len(tensors), 1):
-        raise _refused(file, f"its external data have {total} bytes")
+        sizes[path] = path.stat().st_size
+    if sum(sizes.values()) > MAX_BYTES:
+        raise _refused(file, f"its external data have {sum(sizes.values())} bytes")
 
 
 def _opset(proto: onnx.ModelProto, file: str) -> int:
@@ -301,7 +300,7 @@ class _Folding:
                 array.flags.writeable = False
                 self._constants[tensor.name] = array
         except Exception as error:
-            raise _damaged(file, f"initialiser: {_first_line(error)}") from error
+            raise _damaged(file, f"initialiser: {first_line(error)}") from error
         if graph.sparse_initializer:
             raise _refused(file, "it has sparse initialisers", "store them dense")
         self._nodes = [self._node(index, node) for index, node in enumerate(graph.node)]
@@ -392,7 +391,6 @@ class _Folding:
         graph = shadow.graph
         graph.name = "shapes"
         graph.input.extend(v for v in self._proto.graph.input if v.name not in self._constants)
-        folded = {name for name in self._constants}
         for name, array in self._constants.items():
             if array.size <= 1 << 10:
                 graph.initializer.append(numpy_helper.from_array(np.asarray(array), name))
@@ -400,14 +398,14 @@ class _Folding:
                 kind = helper.np_dtype_to_tensor_dtype(array.dtype)
                 graph.input.append(helper.make_tensor_value_info(name, kind, array.shape))
         for node in self._nodes:
-            if not all(name in folded for name in node.outputs if name):
+            if not all(name in self._constants for name in node.outputs if name):
                 graph.node.append(_standard(node, self._protos[node.index]))
         try:
             found = shape_inference.infer_shapes(
                 shadow, check_type=False, strict_mode=False, data_prop=True
             )
         except Exception as error:
-            raise _damaged(self._file, _first_line(error)) from error
+            raise _damaged(self._file, first_line(error)) from error
         for value in (*found.graph.input, *found.graph.value_info):
             self._learn(value)
 
@@ -535,7 +533,8 @@ def _standard(node: Node, proto: Any) -> Any:
     return twin
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what a package says of a file, in a line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return printable(lines[0] if lines else type(error).__name__)
 

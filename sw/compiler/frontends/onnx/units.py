@@ -16,13 +16,23 @@ import numpy.typing as npt
 from celosia.errors import ModelError
 from celosia.sw.compiler.frontends.onnx.reader import Node, OnnxModel
 
-__all__ = ["QUANTISED_TYPES", "Constant", "Operand", "Quantised", "Unit", "Units", "find_units"]
+__all__ = [
+    "OFFSET",
+    "QUANTISED_TYPES",
+    "Constant",
+    "NotOnNpuError",
+    "Operand",
+    "Quantised",
+    "Unit",
+    "Units",
+    "find_units",
+]
 
 Array = npt.NDArray[Any]
 
 QUANTISED_TYPES = frozenset({np.dtype(np.int8), np.dtype(np.uint8)})
-CLAMPS = frozenset({"Clip", "Relu"})
-"""Functions that rise: they may be taken before rounding or behind it."""
+OFFSET = 128
+"""What codes of uint8 are more than the graph's, which are int8."""
 TABLES = frozenset(
     {
         "Abs",
@@ -86,6 +96,21 @@ class Quantised:
     axis: int | None = None
 
     @property
+    def offset(self) -> int:
+        """What the file's codes are more than the graph's."""
+        return OFFSET if self.dtype == np.uint8 else 0
+
+    @property
+    def zero(self) -> int:
+        """The zero point of the graph's codes; of those with one."""
+        return int(self.zero_point[0]) - self.offset
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What a tensor of the graph has of it."""
+        return {"scale": float(self.scale[0]), "zero_point": self.zero}
+
+    @property
     def single(self) -> bool:
         """Whether there is one scale for all."""
         return self.scale.size == 1 and self.zero_point.size == 1
@@ -113,6 +138,12 @@ class Operand:
     def is_codes(self) -> bool:
         """Whether it is a quantised tensor; the ends of conversions are in floating point."""
         return self.quantised.dtype in QUANTISED_TYPES
+
+    @property
+    def codes(self) -> npt.NDArray[np.int8]:
+        """The value of a constant, as the graph has it."""
+        assert self.value is not None
+        return (self.value.astype(np.int16) - self.quantised.offset).astype(np.int8)
 
 
 @dataclass(frozen=True)
@@ -154,6 +185,10 @@ class Unit:
     results: tuple[Operand, ...]
     clamps: tuple[tuple[float, float], ...] = ()
     fused: bool = True
+
+
+class NotOnNpuError(Exception):
+    """The NPU does not compute a unit, the host does: said before anything is made for it."""
 
 
 @dataclass(frozen=True)
@@ -276,15 +311,10 @@ class _Finder:
         if node.kind in MOVES and node.inputs[0] in self._quantised:
             return self._moving(node)
         if node.kind == "DequantizeLinear" and node.outputs[0] in self._outputs:
-            source = self._dequantised(node.outputs[0])
-            if source is not None and source.value is None and self._is_last(node):
-                return Unit(
-                    "Dequantise", node, (node.index,), (source,), (_float(node.outputs[0]),)
-                )
+            source, result = self._dequantised(node.outputs[0]), node.outputs[0]
+            if source is not None and source.value is None and not self._readers.get(result):
+                return Unit("Dequantise", node, (node.index,), (source,), (_float(result),))
         return None
-
-    def _is_last(self, node: Node) -> bool:
-        return not self._readers.get(node.outputs[0])
 
     # QDQ --------------------------------------------------------------------------------------
 
@@ -296,25 +326,22 @@ class _Finder:
         source = last.inputs[0]
         if source in self._model.inputs:
             return Unit("Quantise", last, (last.index,), (_float(source),), (result,))
+        behind = self._dequantised(source)
+        if behind is not None:
+            return Unit("Requantise", last, (last.index,), (behind,), (result,))
         nodes = [last.index]
         clamps: list[tuple[float, float]] = []
         while True:
-            behind = self._dequantised(source)
             node = self._writer.get(source)
-            if behind is not None:
-                # Nothing was between but activations, the first of which is a table.
-                if not clamps:
-                    return Unit("Requantise", last, tuple(nodes), (behind,), (result,))
-                break
             if node is None or len(self._readers[source]) > 1 or source in self._outputs:
                 return None
             clamp = self._clamp(node)
             if clamp is None or self._dequantised(node.inputs[0]) is not None:
-                break
+                break  # what is computed; or an activation with nothing before it
             clamps.insert(0, clamp)
             nodes.append(node.index)
             source = node.inputs[0]
-        if node is None or len(node.outputs) > 1:
+        if len(node.outputs) > 1:
             return None
         operands = self._operands(node)
         if operands is None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from celosia.sw.compiler.passes.window import EXPLICIT_PADS
+
 __all__ = ["Windows", "windows_of"]
 
 
@@ -37,7 +39,7 @@ class Windows:
         """The options of an operator of the compiler."""
         return {
             "padding": "VALID",
-            "explicit_pads": self.pads,
+            EXPLICIT_PADS: self.pads,
             "stride_h": self.strides[0],
             "stride_w": self.strides[1],
             "dilation_h_factor": self.dilations[0],
