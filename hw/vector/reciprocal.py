@@ -111,6 +111,7 @@ class Reciprocal(Component):
         with m.If(wait != 0):
             m.d.sync += wait.eq(wait - 1)
         again = wait.eq(self._latency_cycles)
+        m.d.sync += self.nearly.eq(0)
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(self.start):
@@ -138,12 +139,14 @@ class Reciprocal(Component):
                     m.next = "RESIDUE"
             with m.State("RESIDUE"):
                 with m.If(wait == 0):
-                    m.d.sync += [residue.eq(Q2_ONE - self.high), again]
+                    m.d.sync += [
+                        residue.eq(Q2_ONE - self.high),
+                        self.nearly.eq(step == STEPS - 1),
+                        again,
+                    ]
                     m.next = "CORRECT"
             with m.State("CORRECT"):
                 m.d.comb += [self.x.eq(residue), self.m.eq(estimate)]
-                with m.If((wait == self._latency_cycles) & (step == STEPS - 1)):
-                    m.d.comb += self.nearly.eq(1)
                 with m.If(wait == 0):
                     m.d.sync += [estimate.eq(next_estimate), again, step.eq(step + 1)]
                     m.next = "RESIDUE"

@@ -233,7 +233,15 @@ class SoftmaxUnit(Component):
         command, reader, stages = self.command, self._reader, self._stages
         src_row = Signal(LINE_SUM_BITS, reset_less=True)
         rows_left = Signal(12, reset_less=True)
-        m.d.comb += [reader.base.eq(src_row), reader.count.eq(command.channels)]
+        # In a register: the reader's enables wait for it, and are anywhere on the chip. The first
+        # exponential is there when the reciprocal is.
+        begins = Signal()
+        m.d.comb += [
+            reader.base.eq(src_row),
+            reader.count.eq(command.channels),
+            reader.start.eq(begins | self._reciprocal.nearly),
+        ]
+        m.d.sync += begins.eq(0)
         with m.If(self.write):
             m.d.sync += self.dst_line.eq(self.dst_line + 1)
 
@@ -246,16 +254,17 @@ class SoftmaxUnit(Component):
                     rows_left.eq(command.n_rows - 1),
                 ]
                 with m.If(self.start):
+                    m.d.sync += begins.eq(1)
                     m.next = "BEGIN_ROW"
             with m.State("BEGIN_ROW"):
-                m.d.comb += [self._begin_row.eq(1), reader.start.eq(1)]
+                m.d.comb += self._begin_row.eq(1)
                 m.d.sync += self.dst_line.eq(self._dst_row)
                 m.next = "MAXIMUM"
             with m.State("MAXIMUM"):
                 with m.If(reader.valid & reader.last):
+                    m.d.sync += begins.eq(1)
                     m.next = "BEGIN_SUM"
             with m.State("BEGIN_SUM"):
-                m.d.comb += reader.start.eq(1)
                 m.next = "DRAIN_MAXIMUM"
             with m.State("DRAIN_MAXIMUM"):
                 # The line is still on its way; the last element of the first pass must be past.
@@ -268,9 +277,6 @@ class SoftmaxUnit(Component):
                     m.next = "RECIPROCAL"
             with m.State("RECIPROCAL"):
                 m.d.sync += self._reciprocal.start.eq(0)
-                # The first exponential is there when the reciprocal is.
-                with m.If(self._reciprocal.nearly):
-                    m.d.comb += reader.start.eq(1)
                 with m.If(self._reciprocal.done):
                     m.next = "RESULTS"
             with m.State("RESULTS"):
@@ -281,9 +287,11 @@ class SoftmaxUnit(Component):
                         self._dst_row.eq(self._dst_row + command.d_y),
                         rows_left.eq(rows_left - 1),
                     ]
-                    m.next = "BEGIN_ROW"
                     with m.If(rows_left == 0):
                         m.next = "DONE"
+                    with m.Else():
+                        m.d.sync += begins.eq(1)
+                        m.next = "BEGIN_ROW"
             with m.State("DONE"):
                 m.d.comb += self.done.eq(1)
                 m.next = "IDLE"

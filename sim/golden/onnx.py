@@ -155,12 +155,13 @@ def max_pool(
     kernel: Sequence[int],
     strides: Sequence[int],
     pads: Sequence[int],
+    dilations: Sequence[int],
     size: Sequence[int],
 ) -> Array:
     """MaxPool of codes; padding takes no part. `pads` and `size` as of `conv`."""
     low = int(np.iinfo(x.dtype).min)
     best = np.full((*x.shape[:2], *size), low, x.dtype)
-    for _, pixels in _taps(x, kernel, strides, [1] * len(size), pads, size, low):
+    for _, pixels in _taps(x, kernel, strides, dilations, pads, size, low):
         best = np.maximum(best, pixels)
     return best
 

@@ -342,5 +342,5 @@ def _reason(graph: Graph, plan: MemoryPlan, work_plan: WorkPlan, config: NpuConf
         text = f"{work.kind.where}, {config.vector_lanes} lanes"
     if tiling is not None and any((*tiling.in_bytes, tiling.out_bytes)):
         text += f"; {len(tiling.stripes)} stripes x {len(tiling.groups)} channel groups"
-    known = [op.exactness for op in (work.op, work.add) if op is not None and op.exactness]
+    known = [str(op.exactness) for op in (work.op, work.add) if op is not None and op.exactness]
     return "; ".join([text, *dict.fromkeys(known)])

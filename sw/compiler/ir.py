@@ -36,6 +36,7 @@ __all__ = [
     "BinaryOp",
     "ConvOp",
     "DType",
+    "Exactness",
     "Graph",
     "Int8Array",
     "Interface",
@@ -57,6 +58,7 @@ __all__ = [
     "TableOp",
     "Tensor",
     "SourceOp",
+    "UNPROVEN",
     "fresh_name",
     "hwc",
     "made_like",
@@ -332,6 +334,43 @@ class SourceOp(Op):
         return self.results
 
 
+@dataclass(frozen=True)
+class Exactness:
+    """Whether an operator equals a reference that does not compute in whole numbers.
+
+    Attributes
+    ----------
+    differing, possible : int
+        For how many, of what there can be, the result could be another one.
+    what : str
+        Accumulators, or pairs of codes.
+    proven, parts : int
+        How many of its channels are equal for all of them, of how many.
+    """
+
+    differing: int
+    possible: int
+    what: str
+    proven: int
+    parts: int
+
+    def __str__(self) -> str:
+        several = self.parts > 1
+        if not self.differing:
+            return "exact: proven" + (f" for all {self.parts} channels" if several else "")
+        where = f" for {self.parts - self.proven} of {self.parts} channels" if several else ""
+        return f"{UNPROVEN}{where}, {self.cause}"
+
+    @property
+    def cause(self) -> str:
+        """For how many the result could be another one."""
+        return f"{self.differing:,} of {self.possible:,} {self.what} could differ"
+
+
+UNPROVEN = "exact: unproven"
+"""How an `Exactness` begins where something could differ."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class NpuOp(Op):
     """An operator of the lowered level; all write one int8 tensor.
@@ -344,14 +383,14 @@ class NpuOp(Op):
         Multiply-accumulates as the operator of the file counts them.
     folded_macs : int
         How many of `macs` are not computed because their channels have been removed.
-    exactness : str
+    exactness : Exactness or None
         What is known of whether it equals its reference, where that is no integer arithmetic.
     """
 
     output: str
     macs: int = 0
     folded_macs: int = 0
-    exactness: str = ""
+    exactness: Exactness | None = None
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from celosia.errors import InputError
 from celosia.hw.contract.config import NpuConfig
 from celosia.sw.compiler.build import compile_model
-from celosia.sw.compiler.ops.exactness import UNPROVEN
+from celosia.sw.compiler.ir import UNPROVEN
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.result import Result
 from celosia.sw.program.file import Program

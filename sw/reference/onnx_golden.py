@@ -142,18 +142,30 @@ def _matmul(model: OnnxGolden, unit: Unit, values: Values) -> list[Array]:
 
 
 def _max_pool(model: OnnxGolden, unit: Unit, values: Values) -> list[Array]:
-    x, after = _codes(unit, 0, values).values, list(model.shape(unit.results[0].name)[2:])
-    options = unit.node.options
-    kernel = list(options.get("kernel_shape") or x.shape[2:])
-    return [
-        golden.max_pool(
-            x,
-            kernel=kernel,
-            strides=options.get("strides") or [1] * len(after),
-            pads=_before(unit, list(x.shape[2:]), after, kernel),
-            size=after,
-        )
-    ]
+    x, after = _codes(unit, 0, values), list(model.shape(unit.results[0].name)[2:])
+    options, before = unit.node.options, list(x.values.shape[2:])
+    kernel = list(options.get("kernel_shape") or before)
+    dilations = list(options.get("dilations") or [1] * len(after))
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    greatest = golden.max_pool(
+        x.values,
+        kernel=kernel,
+        strides=options.get("strides") or [1] * len(after),
+        pads=_before(unit, before, after, reach),
+        dilations=dilations,
+        size=after,
+    )
+    return [_in_scale(unit, greatest)]
+
+
+def _in_scale(unit: Unit, codes: Array) -> Array:
+    """Return codes of a unit's operand as those of its result."""
+    operand, result = unit.operands[0], unit.results[0]
+    assert isinstance(operand, Operand)
+    if operand.quantised.same(result.quantised):
+        return codes
+    quantised = operand.quantised
+    return golden.requantize(Codes(codes, quantised.scale, quantised.zero_point), _result(unit))
 
 
 def _concat(model: OnnxGolden, unit: Unit, values: Values) -> list[Array]:
@@ -169,11 +181,12 @@ def _concat(model: OnnxGolden, unit: Unit, values: Values) -> list[Array]:
 
 def _reshape(model: OnnxGolden, unit: Unit, values: Values) -> list[Array]:
     (result,) = unit.results
-    return [_codes(unit, 0, values).values.reshape(model.shape(result.name))]
+    return [_in_scale(unit, _codes(unit, 0, values).values.reshape(model.shape(result.name)))]
 
 
 def _transpose(model: OnnxGolden, unit: Unit, values: Values) -> list[Array]:
-    return [_codes(unit, 0, values).values.transpose(unit.node.options.get("perm"))]
+    turned = _codes(unit, 0, values).values.transpose(unit.node.options.get("perm"))
+    return [_in_scale(unit, turned)]
 
 
 def _dequantise(model: OnnxGolden, unit: Unit, values: Values) -> list[Array]:

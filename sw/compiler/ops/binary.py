@@ -27,6 +27,7 @@ from celosia.sw.compiler.ir import (
     BinaryOp,
     ConvOp,
     DType,
+    Exactness,
     Graph,
     Int8Array,
     MaximumOp,
@@ -40,7 +41,7 @@ from celosia.sw.compiler.ir import (
 from celosia.sw.compiler.ops.broadcast import Operands, operands_of
 from celosia.sw.compiler.ops.clamp import clamp_of
 from celosia.sw.compiler.ops.elementwise import table_op
-from celosia.sw.compiler.ops.exactness import exactness_of
+from celosia.sw.compiler.ops.exactness import near_enough
 from celosia.sw.compiler.ops.npu.add import added
 from celosia.sw.compiler.ops.npu.product import MOST_SHIFT, multiplied, squared
 from celosia.sw.compiler.ops.operator import Lowered, Operator, first_axis_first
@@ -71,10 +72,15 @@ class _Binary:
     act_max: int
 
 
+def _of_pairs(differing: int) -> Exactness:
+    """Return what is known where the result could differ for so many pairs of values."""
+    return Exactness(differing, PAIRS, "pairs of values", proven=int(not differing), parts=1)
+
+
 def lower_add(graph: Graph, op: SourceOp) -> TableOp | Lowered:
     """Lower ADD or SUB."""
     x = _binary(graph, op)
-    exactness = ""
+    exactness = None
     if op.arithmetic.scaling is Scaling.SINGLE:
         pair = _pair(op, x)
         subtract = op.name == "SUB"
@@ -84,7 +90,7 @@ def lower_add(graph: Graph, op: SourceOp) -> TableOp | Lowered:
             return table
         fit = fit_sum(pair, subtract=subtract)
         parameters = fit.parameters
-        exactness = exactness_of(op, fit.differing, PAIRS, "pairs of values")
+        exactness = near_enough(op, _of_pairs(fit.differing))
     else:
         parameters = add_parameters(x.scale_a, x.scale_b, x.scale_out, subtract=op.name == "SUB")
 
@@ -125,7 +131,7 @@ def lower_mul(graph: Graph, op: SourceOp) -> TableOp | ConvOp | Lowered:
     # All in single precision, then widened: the reference's Prepare of MUL.
     real = np.float32(x.scale_a) * np.float32(x.scale_b) / np.float32(x.scale_out)
     multiplier, shift = quantize_multiplier(float(real))
-    exactness, more_bits = "", 0
+    exactness, more_bits = None, 0
     if op.arithmetic.scaling is Scaling.SINGLE:
         pair = _pair(op, x)
         table = _tabulated(op, x, _of_codes(pair.products))
@@ -133,7 +139,7 @@ def lower_mul(graph: Graph, op: SourceOp) -> TableOp | ConvOp | Lowered:
             return table
         fit = fit_product(pair, MOST_SHIFT)
         multiplier, more_bits = fit.multiplier, MOST_SHIFT - max(fit.shift, 0)
-        exactness = exactness_of(op, fit.differing, PAIRS, "pairs of values")
+        exactness = near_enough(op, _of_pairs(fit.differing))
     if shift >= OVERFLOW_SHIFT:
         raise QuantizationError(
             f"a product is rescaled by {real:g}, where the reference has room for"

@@ -24,6 +24,7 @@ from celosia.sw.compiler.arithmetic.single import fit_single
 from celosia.sw.compiler.ir import (
     ConvOp,
     DType,
+    Exactness,
     Graph,
     Int8Array,
     Int32Array,
@@ -37,7 +38,7 @@ from celosia.sw.compiler.ir import (
     made_like,
 )
 from celosia.sw.compiler.ops.clamp import clamp_of
-from celosia.sw.compiler.ops.exactness import exactness_of
+from celosia.sw.compiler.ops.exactness import near_enough
 from celosia.sw.compiler.ops.moves import moved
 from celosia.sw.compiler.ops.operator import Lowered, Operator
 from celosia.sw.compiler.passes.rewrite import contradiction, unsupported
@@ -130,7 +131,7 @@ def lower_batch_matmul(graph: Graph, op: SourceOp) -> Lowered:
     assert result.scale is not None
     single = op.arithmetic.scaling is Scaling.NEAREST_TO_SINGLE
     act_min, act_max = clamp_of(op, result)
-    exactness = ""
+    exactness = None
     if op.arithmetic.scaling is Scaling.SINGLE:
         ratio = np.float32(x.scale) * np.float32(y.scale) / np.float32(result.scale)
         fit = fit_single(
@@ -140,7 +141,9 @@ def lower_batch_matmul(graph: Graph, op: SourceOp) -> Lowered:
             *_accumulators(x.zero_point, y.zero_point, depth, np.zeros(1, np.int32)),
         )
         multiplier, shift = fit.multiplier, fit.shift
-        exactness = exactness_of(op, fit.differing, fit.reachable, "accumulators")
+        proven = int(not fit.differing)
+        known = Exactness(fit.differing, fit.reachable, "accumulators", proven=proven, parts=1)
+        exactness = near_enough(op, known)
     else:
         multiplier, shift = quantize_multiplier(
             product_scale(x.scale, y.scale, result.scale, single=single)

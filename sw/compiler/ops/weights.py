@@ -24,6 +24,7 @@ from celosia.sw.compiler.arithmetic.fixed import (
 from celosia.sw.compiler.arithmetic.single import SingleFit, fit_single, unsure_sums
 from celosia.sw.compiler.ir import (
     DType,
+    Exactness,
     Float32Array,
     Graph,
     Int8Array,
@@ -33,7 +34,7 @@ from celosia.sw.compiler.ir import (
     Tensor,
 )
 from celosia.sw.compiler.ops.clamp import clamp_of
-from celosia.sw.compiler.ops.exactness import exactness_of
+from celosia.sw.compiler.ops.exactness import near_enough
 from celosia.sw.compiler.ops.matmul import bias_of
 from celosia.sw.compiler.passes.rewrite import contradiction, unsupported
 
@@ -210,9 +211,14 @@ def _single_scaling(
         each.append(fit_single(*arguments))
         if terms:
             each[-1] = replace(each[-1], differing=unsure_sums(*arguments, terms))
-    differing, reachable = sum(f.differing for f in each), sum(f.reachable for f in each)
-    said = exactness_of(op, differing, reachable, "accumulators")
-    return {**_of_units(each), "exactness": said}
+    known = Exactness(
+        differing=sum(fit.differing for fit in each),
+        possible=sum(fit.reachable for fit in each),
+        what="accumulators",
+        proven=sum(not fit.differing for fit in each),
+        parts=len(each),
+    )
+    return {**_of_units(each), "exactness": near_enough(op, known)}
 
 
 def _of_units(each: Sequence[ExactMultiplier | SingleFit]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from celosia.sw.compiler.frontends.onnx.units import (
     Unit,
     Units,
     find_units,
+    is_quantised,
 )
 from celosia.sw.compiler.ir import Arithmetic, DType, Graph, Origin, SourceOp, Tensor, fresh_name
 from celosia.sw.compiler.ops.registry import WHY
@@ -62,9 +63,22 @@ IMAGES = frozenset(
     }
 )
 """Operators whose second axis are channels."""
-_WHILE_IT_RUNS = frozenset(
-    {"ConvInteger", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulInteger"}
+_IN_FLOAT = "onnxruntime computes it in floating point, in an order of its own"
+_WHILE_IT_RUNS = (
+    "its scales are not known before it runs, the NPU needs them; quantize_static finds them out"
 )
+_REASONS = {
+    "ConvInteger": "its result is int32; a convolution that scales it to int8 is the NPU's",
+    "ConvTranspose": _IN_FLOAT,
+    "DynamicQuantizeLinear": _WHILE_IT_RUNS,
+    "InstanceNormalization": _IN_FLOAT,
+    "LayerNormalization": _IN_FLOAT,
+    "LogSoftmax": _IN_FLOAT,
+    "MatMulInteger": "its result is int32; a product that is scaled to int8 is the NPU's",
+    "QLinearSoftmax": _IN_FLOAT,
+    "Softmax": _IN_FLOAT,
+}
+"""Why operators that no record knows are the host's, where there is more to say than that."""
 _QUANTISE = (
     "quantise it: from onnxruntime.quantization import quantize_static;"
     " quantize_static('model.onnx', 'int8.onnx', reader), with a CalibrationDataReader that gives a"
@@ -153,17 +167,12 @@ def _require_quantised(model: OnnxModel, units: Units) -> None:
         )
     if any(unit.kind not in ("Quantise", "Dequantise") for unit in units.units.values()):
         return
-    raise UnsupportedError(what, _unquantised(model), _QUANTISE, file=model.file)
+    if not any(is_quantised(node, model) for node in model.nodes):
+        raise UnsupportedError(what, _unquantised(model), _QUANTISE, file=model.file)
 
 
 def _unquantised(model: OnnxModel) -> str:
     """Say why no operator of a model is quantised as the NPU wants it."""
-    kinds = {node.kind for node in model.nodes}
-    if kinds & _WHILE_IT_RUNS:
-        return (
-            f"it is quantised while it runs ({min(kinds & _WHILE_IT_RUNS)}): scales that are known"
-            " before are needed"
-        )
     wide = {
         str(model.types[name])
         for node in model.nodes
@@ -206,7 +215,7 @@ class Builder:
         for source in self.model.inputs:
             self._input(source)
         turns = sorted(
-            [(max(unit.nodes), unit) for unit in self._units.units.values()]
+            [(_turn(unit), unit) for unit in self._units.units.values()]
             + [(node.index, node) for node in self._units.loose.values()],
             key=lambda turn: turn[0],
         )
@@ -419,14 +428,11 @@ class Builder:
             if isinstance(one, Operand) and one.value is None
         ]
         results = [self.codes(one.name, one.quantised) for one in unit.results]
-        options = {WHY: "the NPU does not have it in this form"}
-        self.emit(
-            unit.node,
-            f"{LOOSE}{unit.node.kind}",
-            operands,
-            results,
-            options if unit.kind in self._emitters else {},
-        )
+        why = _REASONS.get(unit.kind)
+        if unit.kind in self._emitters:
+            why = "the NPU does not have it in this form"
+        options = {} if why is None else {WHY: why}
+        self.emit(unit.node, f"{LOOSE}{unit.node.kind}", operands, results, options)
 
     def _loose(self, node: Node) -> None:
         operands = [self._any(name) for name in node.inputs if name]
@@ -438,7 +444,9 @@ class Builder:
             if name
         ]
         options: dict[str, Any] = {}
-        if node.kind in ("DequantizeLinear", "QuantizeLinear"):
+        if node.kind in _REASONS:
+            options = {WHY: _REASONS[node.kind]}
+        elif node.kind in ("DequantizeLinear", "QuantizeLinear"):
             options = {WHY: "it leads to or from what the host computes in floating point"}
         elif node.kind in self._emitters:
             options = {WHY: "it is in floating point: its operands or its result have no codes"}
@@ -526,6 +534,14 @@ class Builder:
         inner, permutation = self.first(source.name)
         outer, back = self._plain(result.name), inverse(permutation)
         self.emit(unit.node, "DEQUANTIZE", [inner], [outer], {LAYOUT: back})
+
+
+def _turn(unit: Unit) -> int:
+    """Return when a unit is made, as the number of a node.
+
+    What reads one of several results may stand before the others are quantised.
+    """
+    return unit.node.index if len(unit.results) > 1 else max(unit.nodes)
 
 
 def _end(kind: str) -> Node:

@@ -103,13 +103,17 @@ def _resize(b: Builder, unit: Unit, numbers: Numbers) -> Moved | None:
     rounding = options.get("nearest_mode", "round_prefer_floor")
     if options.get("mode", "nearest") != "nearest" or mode not in _COORDINATES:
         return None
-    if rounding not in _NEAREST or options.get("axes"):
+    if rounding not in _NEAREST or b.model.opset < 11:
+        return None
+    if options.get("keep_aspect_ratio_policy", "stretch") != "stretch":
         return None
     after = b.shape(unit.results[0].name)
     scales = _given(unit, 2) if len(unit.operands) > 2 else None
+    named = [int(axis) % numbers.ndim for axis in options.get("axes") or range(numbers.ndim)]
+    own = dict(zip(named, scales or [], strict=False))
     moved = numbers
     for axis, (size, wanted) in enumerate(zip(numbers.shape, after, strict=True)):
-        ratio = float(np.float32(scales[axis])) if scales else wanted / size
+        ratio = float(np.float32(own.get(axis, 1))) if scales else wanted / size
         at = np.arange(wanted, dtype=np.float64)
         real = _COORDINATES[mode](at, ratio, size, wanted) if wanted != size or scales else at
         nearest = np.clip(_NEAREST[rounding](real), 0, size - 1).astype(np.int64)

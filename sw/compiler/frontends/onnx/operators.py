@@ -263,7 +263,6 @@ def max_pool(b: Builder, unit: Unit) -> None:
         windows is None
         or windows.dilations != (1, 1)
         or windows.beside
-        or not source.quantised.same(result.quantised)
         or max(windows.kernel) > MAX_KERNEL
         or unit.node.options.get("storage_order", 0)
     ):
@@ -271,7 +270,13 @@ def max_pool(b: Builder, unit: Unit) -> None:
     image = _image(b, source, unit)
     made, tensor = _result_image(b, unit)
     size = {"filter_height": windows.kernel[0], "filter_width": windows.kernel[1]}
-    b.emit(unit.node, "MAX_POOL_2D", [image], [tensor], windows.options | size | _range(unit))
+    options = windows.options | size
+    if _keeps_scale(unit):
+        b.emit(unit.node, "MAX_POOL_2D", [image], [tensor], options | _range(unit))
+    else:
+        greatest = _in_scale_of(b, source, tensor)
+        b.emit(unit.node, "MAX_POOL_2D", [image], [greatest], options)
+        _given(b, unit, greatest, tensor)
     _give_image(b, unit, made, tensor)
 
 
@@ -410,10 +415,10 @@ def _rescaling(source: Quantised, result: Quantised) -> Array:
 
 def pair(b: Builder, unit: Unit) -> None:
     """Add, Sub, Mul, and Max or Min; these compare what both are in the result's scale."""
-    first, second, (result,) = unit.operands[0], unit.operands[1], unit.results
-    if len(unit.operands) != 2 or not (isinstance(first, Operand) and isinstance(second, Operand)):
+    (result,) = unit.results
+    both = [one for one in unit.operands if isinstance(one, Operand)]
+    if len(unit.operands) != 2 or len(both) != 2:
         raise NotOnNpuError
-    both = (first, second)
     if any(not one.quantised.single for one in both):
         raise NotOnNpuError
     kinds = {one.quantised.dtype for one in (*both, result)}
@@ -441,9 +446,9 @@ _PAIRS = {"Add": "ADD", "Sub": "SUB", "Mul": "MUL", "Max": "MAXIMUM", "Min": "MI
 def _rescaled(b: Builder, unit: Unit, name: str, one: Operand, what: str) -> str:
     """Return a tensor in the scale of the unit's result."""
     (result,) = unit.results
-    if one.quantised.same(result.quantised):
+    if one.quantised.same(result.quantised) and not unit.clamps:
         return name
-    table = _rescaling(one.quantised, result.quantised).astype(np.int8)
+    table = _bounded(unit, one)
     tensor = b.tensor(name)
     like = result.quantised.fields
     if tensor.data is not None:
@@ -480,19 +485,40 @@ def _aligned(
 # Movements -------------------------------------------------------------------------------------
 
 
-def _same_scale(unit: Unit) -> None:
-    """Refuse a movement that also changes scales; functions do that."""
+def _given(b: Builder, unit: Unit, name: str, tensor: str) -> None:
+    """Make a unit's result of what has its elements, but not yet its scale or its bounds."""
+    table = _bounded(unit, _activation(unit))
+    b.emit(unit.node, LOOKUP, [name, b.constant(f"{tensor}/table", table)], [tensor])
+
+
+def _bounded(unit: Unit, source: Operand) -> npt.NDArray[np.int8]:
+    """Return the table that brings codes to the scale and into the bounds of a unit's result."""
+    (result,) = unit.results
+    table = np.clip(_rescaling(source.quantised, result.quantised), *_codes(unit))
+    return table.astype(np.int8)
+
+
+def _keeps_scale(unit: Unit) -> bool:
+    """Whether codes mean in the result what they mean in the operand."""
     source = _activation(unit)
-    if any(not source.quantised.same(result.quantised) for result in unit.results):
-        raise NotOnNpuError
+    return all(source.quantised.same(result.quantised) for result in unit.results)
+
+
+def _keeps_codes(unit: Unit) -> bool:
+    """Whether codes stay what they are where a unit moves them."""
+    return _keeps_scale(unit) and not unit.clamps
 
 
 def reshape(b: Builder, unit: Unit) -> None:
     """Reshape, Flatten, Squeeze, Unsqueeze: made when something needs the new shape."""
-    _same_scale(unit)
     (result,) = unit.results
     source = _activation(unit)
-    if b.shape(source.name) == b.shape(result.name):
+    shape = b.shape(result.name)
+    if not _keeps_codes(unit):
+        name = b.get(source.name, identity(len(b.shape(source.name))), unit.node)
+        tensor = b.codes(result.name, result.quantised, identity(len(shape)))
+        _given(b, unit, _reshaped(b, unit, name, shape, "reshaped"), tensor)
+    elif b.shape(source.name) == shape:
         b.hold(result.name, *b.first(source.name))
     else:
         b.later(result.name, source.name, unit.node)
@@ -500,23 +526,31 @@ def reshape(b: Builder, unit: Unit) -> None:
 
 def transpose(b: Builder, unit: Unit) -> None:
     """Transpose: the same elements, whose axes are called otherwise."""
-    _same_scale(unit)
-    (result,) = unit.results
-    name, held = b.first(_activation(unit).name)
+    _, held = b.first(_activation(unit).name)
     turn = b.turn_of(unit.node, len(held))
-    b.hold(result.name, name, tuple(turn.index(axis) for axis in held))
+    _hold(b, unit, tuple(turn.index(axis) for axis in held))
 
 
 def same(b: Builder, unit: Unit) -> None:
     """Identity."""
-    _same_scale(unit)
-    b.hold(unit.results[0].name, *b.first(_activation(unit).name))
+    _hold(b, unit, b.first(_activation(unit).name)[1])
+
+
+def _hold(b: Builder, unit: Unit, permutation: tuple[int, ...]) -> None:
+    """Say that what holds a unit's operand holds its result, with axes of other names."""
+    (result,) = unit.results
+    name, _ = b.first(_activation(unit).name)
+    if _keeps_codes(unit):
+        b.hold(result.name, name, permutation)
+    else:
+        _given(b, unit, name, b.codes(result.name, result.quantised, permutation))
 
 
 def movement(b: Builder, unit: Unit) -> None:
     """Slice, Split, Pad, Resize to the nearest, DepthToSpace and their like."""
-    _same_scale(unit)
-    source = _activation(unit)
+    source, keeps = _activation(unit), _keeps_codes(unit)
+    if not _keeps_scale(unit) and (len(unit.results) > 1 or unit.kind == "Pad"):
+        raise NotOnNpuError
     name, places = b.numbers(source.name)
     numbers = moved_numbers(b, unit, places)
     zero = b.tensor(name).zero_point
@@ -525,7 +559,16 @@ def movement(b: Builder, unit: Unit) -> None:
         turned = moved.transpose(b.places[tensor].permutation)
         operand = b.constant(f"{result.name}/elements", turned.astype(np.int32))
         options = {"fill": zero if fill is None else fill}
-        b.emit(unit.node, "ARRANGE", [name, operand], [tensor], options)
+        made = tensor if keeps else _in_scale_of(b, source, tensor)
+        b.emit(unit.node, "ARRANGE", [name, operand], [made], options)
+        if made != tensor:
+            _given(b, unit, made, tensor)
+
+
+def _in_scale_of(b: Builder, source: Operand, tensor: str) -> str:
+    """Add a tensor of another one's shape, in the scale of a unit's operand."""
+    shape = b.tensor(tensor).shape
+    return b.add(f"{tensor}/moved", shape, DType.INT8, **source.quantised.fields)
 
 
 def concat(b: Builder, unit: Unit) -> None:

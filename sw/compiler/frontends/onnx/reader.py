@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from celosia.errors import ModelError, UnsupportedError, printable
+from celosia.errors import CelosiaError, ModelError, UnsupportedError, printable
 from celosia.install import install_advice
+from celosia.sw.compiler.frontends.onnx.opsets import computable, opset_of
 
 if TYPE_CHECKING:
     import onnx
@@ -29,8 +30,6 @@ Array = npt.NDArray[Any]
 MICROSOFT = "com.microsoft"
 """The domain of onnxruntime's own operators."""
 DOMAINS = frozenset({"", "ai.onnx", MICROSOFT})
-LEAST_OPSET = 13
-"""The first with quantisation per channel."""
 MAX_BYTES = 1 << 30
 MAX_NODES = 1 << 14
 MAX_RANK = 8
@@ -140,14 +139,14 @@ def open_model(source: str | os.PathLike[str] | bytes) -> OnnxModel:
         If it is of a kind that is not read: dynamic shapes, an old opset, control flow, too large.
     """
     require_onnx()
-    proto, file, name, opset = _parsed(source)
+    proto, file, name = _parsed(source)
     if len(proto.graph.node) > MAX_NODES:
         raise _refused(file, f"it has {len(proto.graph.node)} nodes, at most {MAX_NODES} are read")
     _fix_shapes(proto, file)
-    return _Folding(proto, file, name, opset).model()
+    return _Folding(proto, file, name).model()
 
 
-def _parsed(source: str | os.PathLike[str] | bytes) -> tuple[onnx.ModelProto, str, str, int]:
+def _parsed(source: str | os.PathLike[str] | bytes) -> tuple[onnx.ModelProto, str, str]:
     import onnx
     from onnx.external_data_helper import load_external_data_for_model
 
@@ -196,13 +195,13 @@ def _parsed(source: str | os.PathLike[str] | bytes) -> tuple[onnx.ModelProto, st
             # The checker wants a shape, onnxruntime does not; what it says is inferred anew.
             value.type.tensor_type.shape.SetInParent()
         _check_names(proto)
-        opset = _opset(proto, file)
+        proto = computable(proto, file)
         onnx.checker.check_model(proto, check_custom_domain=False)
-    except ModelError:
+    except CelosiaError:
         raise
     except Exception as error:  # whatever the package raises, the file is why
         raise _damaged(file, first_line(error)) from error
-    return proto, file, name, opset
+    return proto, file, name
 
 
 def _check_names(proto: onnx.ModelProto) -> None:
@@ -235,20 +234,6 @@ def _check_outside(tensors: Sequence[Any], folder: Path, file: str) -> None:
         sizes[path] = path.stat().st_size
     if sum(sizes.values()) > MAX_BYTES:
         raise _refused(file, f"its external data have {sum(sizes.values())} bytes")
-
-
-def _opset(proto: onnx.ModelProto, file: str) -> int:
-    opset = 0
-    for entry in proto.opset_import:
-        if entry.domain in ("", "ai.onnx"):
-            opset = int(entry.version)
-    if opset < LEAST_OPSET:
-        raise _refused(
-            file,
-            f"its operators are those of opset {opset}, {LEAST_OPSET} is the first that is read",
-            f"convert it: onnx.version_converter.convert_version(model, {LEAST_OPSET})",
-        )
-    return opset
 
 
 def _fix_shapes(proto: onnx.ModelProto, file: str) -> None:
@@ -288,10 +273,10 @@ _FIXED = (
 class _Folding:
     """Works out what is constant, and the shapes of the rest."""
 
-    def __init__(self, proto: onnx.ModelProto, file: str, name: str, opset: int) -> None:
+    def __init__(self, proto: onnx.ModelProto, file: str, name: str) -> None:
         from onnx import numpy_helper
 
-        self._proto, self._file, self._name, self._opset = proto, file, name, opset
+        self._proto, self._file, self._name = proto, file, name
         graph = proto.graph
         self._constants: dict[str, Array] = {}
         try:
@@ -370,7 +355,7 @@ class _Folding:
             file=self._file,
             name=self._name,
             proto=self._proto,
-            opset=self._opset,
+            opset=opset_of(self._proto),
             nodes=nodes,
             constants=self._constants,
             shapes=self._shapes,

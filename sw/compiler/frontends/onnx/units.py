@@ -26,6 +26,7 @@ __all__ = [
     "Unit",
     "Units",
     "find_units",
+    "is_quantised",
 ]
 
 Array = npt.NDArray[Any]
@@ -210,6 +211,27 @@ class Units:
     quantised: dict[str, Quantised] = field(default_factory=dict)
 
 
+_QUANTISED_KINDS = frozenset(
+    {
+        "ConvInteger",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "DynamicQuantizeMatMul",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "QuantizeLinear",
+    }
+)
+
+
+def is_quantised(node: Node, model: OnnxModel) -> bool:
+    """Whether a node computes with codes of 8 bits, be it with scales that are computed."""
+    if node.kind not in _QUANTISED_KINDS and not node.kind.startswith(("QLinear", "QGemm")):
+        return False
+    types = [model.types.get(name) for name in (*node.inputs[:1], *node.outputs[:1])]
+    return any(one in QUANTISED_TYPES for one in types)
+
+
 def find_units(model: OnnxModel) -> Units:
     """Find the units of a model, and what belongs to none.
 
@@ -341,20 +363,36 @@ class _Finder:
             clamps.insert(0, clamp)
             nodes.append(node.index)
             source = node.inputs[0]
+        results: tuple[Operand, ...] | None = (result,)
         if len(node.outputs) > 1:
-            return None
+            results = self._several(node) if source == last.inputs[0] else None
         operands = self._operands(node)
-        if operands is None:
+        if operands is None or results is None:
             return None
+        if len(results) > 1:
+            nodes = [self._readers[name][0].index for name in node.outputs]
         return Unit(
             node.kind,
             node,
             tuple(sorted({*nodes, node.index})),
             operands,
-            (result,),
+            results,
             tuple(clamps),
             fused=False,
         )
+
+    def _several(self, node: Node) -> tuple[Operand, ...] | None:
+        """Return the results of an operator with several, if each is quantised and nothing else."""
+        found: list[Operand] = []
+        for name in node.outputs:
+            readers = self._readers.get(name, [])
+            if node.kind not in _SEVERAL or len(readers) != 1 or name in self._outputs:
+                return None
+            quantised = self._parameters(readers[0], 1, 2)
+            if readers[0].kind != "QuantizeLinear" or quantised is None or not quantised.single:
+                return None
+            found.append(Operand(readers[0].outputs[0], quantised))
+        return tuple(found)
 
     def _operands(self, node: Node) -> tuple[Operand | Constant | None, ...] | None:
         """Return what an operator in floating point reads; None if it reads other tensors."""
@@ -418,7 +456,11 @@ class _Finder:
             return 0.0, np.inf
         if node.kind != "Clip":
             return None
-        bounds = [-np.inf, np.inf]
+        # Before opset 11 the bounds are attributes.
+        bounds = [
+            float(node.options.get(name, default))
+            for name, default in (("min", -np.inf), ("max", np.inf))
+        ]
         for place in (1, 2):
             name = node.input(place)
             if name:

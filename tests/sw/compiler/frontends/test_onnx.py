@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from celosia.hw.contract.config import preset
 from celosia.sw.compiler.build import compile_model
-from celosia.sw.compiler.ops.exactness import UNPROVEN
+from celosia.sw.compiler.ir import UNPROVEN
 from celosia.sw.driver.opening import open_device
 from celosia.sw.program.file import Program
 from celosia.sw.reference.onnx import saturates

@@ -22,7 +22,8 @@ from celosia.sw.reference.check import check_model
 from celosia.sw.reference.onnx import saturates
 from celosia.sw.runtime.session import Session
 
-from tests.kit.onnx_models import OnnxBuilder
+from tests.kit.onnx_models import OnnxBuilder, onnxruntime_results
+from tests.kit.onnx_networks import float_model
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -114,16 +115,23 @@ def test_what_is_not_quantised_is_told_how(tmp_path: Path) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     refused(model.SerializeToString(), UnsupportedError, "float32", "quantize_static")
 
-    def changed(kind: str) -> Callable[[Any], None]:
-        def edit(proto: Any) -> None:
-            outputs = ["a", "b", "c"] if kind == "DynamicQuantizeLinear" else ["a"]
-            proto.graph.node.insert(0, helper.make_node(kind, ["x"], outputs))
-            proto.graph.node[1].input[0] = "a"
 
-        return edit
+def test_what_is_quantised_while_it_runs_is_the_hosts(tmp_path: Path) -> None:
+    """It equals onnxruntime, and the reasons say what would bring it to the NPU."""
+    from onnxruntime.quantization import quantize_dynamic
 
-    dynamic = edited(model.SerializeToString(), changed("DynamicQuantizeLinear"))
-    refused(dynamic, UnsupportedError, "while it runs", "quantize_static")
+    model, path = float_model("mlp"), tmp_path / "dynamic.onnx"
+    onnx.save(model.proto(), tmp_path / "float.onnx")
+    quantize_dynamic(tmp_path / "float.onnx", path)
+    program = compile_model(path, BASE)
+    layers = {layer.op: layer for segment in program.host_segments for layer in segment.layers}
+    assert not program.npu_segments
+    assert "quantize_static" in layers["DynamicQuantizeLinear"].reason
+    assert "int32" in layers["MatMulInteger"].reason
+    inputs = [model.sample(np.random.default_rng(1))]
+    with open_device("emu", BASE) as device:
+        report = check_model(path, BASE, device, inputs, program=program)
+    assert report.equal, report.difference
 
 
 def test_free_sizes() -> None:
@@ -141,13 +149,56 @@ def test_free_sizes() -> None:
     refused(edited(model, free(2)), UnsupportedError, "'n'", "axis 2", "make_dynamic_shape_fixed")
 
 
-def test_old_operators_and_control_flow() -> None:
+def edit_opset(version: int) -> Callable[[Any], None]:
+    """Return what gives a model another version of the standard operators."""
+
+    def edit(proto: Any) -> None:
+        proto.opset_import[0].version = version
+
+    return edit
+
+
+@pytest.mark.parametrize("version", [10, 11, 12])
+def test_old_operators(version: int) -> None:
+    """Opsets with quantised operators but without scales a channel of QuantizeLinear."""
+    b = OnnxBuilder(np.random.default_rng(version), np.uint8, qdq=False)
+    y = b.weighted("Conv", b.input((1, 3, 8, 8)), (8, 3, 3, 3), 0, 8, 27, kernel_shape=[3, 3])
+    operands = [b.dequantised(y)]
+    ends = {"min": -0.5, "max": 1.25}
+    if version > 10:
+        operands += [b.constant(np.float32(end)) for end in ends.values()]
+        ends = {}
+    y = b.quantised(str(b.node("Clip", operands, **ends)))
+    b.output(b.moved("Flatten", y))
+    model = b.model(version)
+    program = compile_model(model, BASE)
+    assert not program.host_segments
+    inputs = {"x0": b.rng.integers(0, 256, (1, 3, 8, 8)).astype(np.uint8)}
+    with open_device("emu", BASE) as device, Session(program, device) as session:
+        found = session.run(inputs).outputs
+    for name, wanted in onnxruntime_results(model, inputs).items():
+        np.testing.assert_array_equal(found[name], wanted)
+
+
+def test_newer_operators_than_onnxruntime_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are brought to the newest that it has, if there is a way; else that is said."""
+    from celosia.sw.compiler.frontends.onnx import opsets
+
+    monkeypatch.setattr(opsets, "_computes", lambda opset: opset <= 20)
     model, _ = small()
+    newer = edited(model, edit_opset(21))
+    assert convert(newer).model.opset == 20
 
-    def older(proto: Any) -> None:
-        proto.opset_import[0].version = 12
+    def without_a_way(model: Any, version: int) -> Any:
+        raise RuntimeError("no adapter")
 
-    refused(edited(model, older), UnsupportedError, "opset 12", "convert_version")
+    monkeypatch.setattr("onnx.version_converter.convert_version", without_a_way)
+    refused(newer, UnsupportedError, "opset 21", "Export it with opset 20")
+
+
+def test_older_operators_and_other_domains() -> None:
+    model, _ = small()
+    refused(edited(model, edit_opset(9)), UnsupportedError, "opset 9", "convert_version")
 
     def foreign(proto: Any) -> None:
         proto.graph.node[0].domain = "my.domain"
