@@ -118,7 +118,7 @@ def with_constants(test: NodeTest) -> NodeTest:
     return NodeTest(test.name, model, test.inputs[:1], test.outputs)
 
 
-def _scale_of(values: Sequence[Array]) -> tuple[np.float32, np.uint8]:
+def _scale_of(values: Sequence[Array]) -> tuple[np.float32, np.integer[Any]]:
     """Return scale and zero point of uint8 codes that reach all values."""
     low = min(0.0, *(float(np.nanmin(value)) for value in values))
     high = max(0.0, *(float(np.nanmax(value)) for value in values))

@@ -27,6 +27,7 @@ def without_softmax(graph: Graph) -> bytes:
         b.known[twins[name]] = _quantisation(tensor)
     last = ""
     for op in graph.ops:
+        assert isinstance(op, SourceOp)
         if op.name == "SOFTMAX":
             break
         last = twins[op.results[0]] = _EMITTERS[op.name](b, graph, op, twins)
@@ -77,7 +78,7 @@ def _conv(b: OnnxBuilder, graph: Graph, op: SourceOp, twins: dict[str, str]) -> 
     codes = weights.data.transpose((3, 0, 1, 2) if depthwise else (0, 3, 1, 2))
     w, scales = _weights(b, weights, codes, 0)
     operands = [b.dequantised(twins[op.inputs[0]]), w, *_biased(b, graph, op, scales)]
-    options = {
+    options: dict[str, Any] = {
         "auto_pad": "SAME_UPPER" if op.options["padding"] == "SAME" else "VALID",
         "strides": [op.options["stride_h"], op.options["stride_w"]],
         "kernel_shape": list(codes.shape[2:]),

@@ -153,7 +153,7 @@ def _pool(g: _Graph) -> bool:
     name, (_, channels, *sizes) = chosen
     kernel, strides = [g.number(2, min(3, n)) for n in sizes], [g.number(1, 2) for _ in sizes]
     out = [(n - k) // s + 1 for n, k, s in zip(sizes, kernel, strides, strict=True)]
-    options = {"kernel_shape": kernel, "strides": strides}
+    options: dict[str, Any] = {"kernel_shape": kernel, "strides": strides}
     if g.rng.random() < 0.7:
         result = g.b.moved("MaxPool", name, **options)
     else:
@@ -345,7 +345,7 @@ def _resized(g: _Graph) -> bool:
     if np.prod(sizes) * channels * 4 > MOST_ELEMENTS:
         return False
     mode = str(g.rng.choice(["nearest", "nearest", "linear"]))
-    options = {"mode": mode, "coordinate_transformation_mode": "half_pixel"}
+    options: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": "half_pixel"}
     if mode == "linear":
         result = g.b.unary("Resize", name, ["", scales], **options)
     else:
