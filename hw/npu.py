@@ -93,7 +93,8 @@ class NpuCore(Component):
         # the machine sleeps; that of the rest falls then. Each is known a cycle ahead.
         frontend = FrontEnd(config)
         transfers = parts.transfers(config)
-        arbiter = parts.bus_arbiter(config, ports=1 + len(transfers.mems))
+        # Commands are fetched through the first port.
+        arbiter = parts.bus_arbiter(config, ports=1 + len(transfers.mems), readers=1)
         array = ArrayEngine(config, tables=self._tables)
         vector = VectorEngine(config)
         # Seen before the first entry comes.

@@ -157,10 +157,11 @@ def shell_registers(config: NpuConfig) -> ShellRegisters:
 # Bus and memories.
 
 
-def bus_arbiter(config: NpuConfig, *, ports: int) -> BusArbiter:
-    """Return what so many users share the bus by."""
+def bus_arbiter(config: NpuConfig, *, ports: int, readers: int = 0) -> BusArbiter:
+    """Return what so many users share the bus by, of whom the first ones only read."""
     small = _choose(config, Part.PLAIN_STAGES, PlainBusArbiter, SmallBusArbiter)
-    return _choose(config, Part.SINGLE_BUFFERS, small, BusArbiter)(config, ports=ports)
+    kind = _choose(config, Part.SINGLE_BUFFERS, small, BusArbiter)
+    return kind(config, ports=ports, readers=readers)
 
 
 def transfers(config: NpuConfig) -> Transfers:

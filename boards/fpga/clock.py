@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from celosia.boards.fpga.carry_ends import free_carry_ends
+from celosia.boards.fpga.carry_gates import refine
 from celosia.boards.fpga.floorplan import constrain
 from celosia.boards.fpga.resources import capacity_of_ecp5
 from celosia.boards.fpga.tools import (
@@ -171,6 +172,7 @@ def measure_design(
             timeout_s=SYNTHESIS_TIME_OUT_S,
             cwd=folder,
         )
+        refine(folder / "top.json")
         free_carry_ends(folder / "top.json")
         constrain(folder / "top.json", device)
         run_fpga_tool(

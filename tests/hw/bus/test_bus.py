@@ -339,9 +339,10 @@ def test_arbiter_serves_all_ports(
         assert sum(cti == 0b010 for _, _, cti in memory.requests) > len(memory.requests) // 2
 
 
-def test_a_long_burst_does_not_starve_others() -> None:
+@pytest.mark.parametrize("readers", [0, 1, 2])
+def test_a_long_burst_does_not_starve_others(readers: int) -> None:
     config = make_config(8, 8)
-    dut = BusArbiter(config, ports=2)
+    dut = BusArbiter(config, ports=2, readers=readers)
     memory = WishboneMemory(dut.bus, size=1 << 13)
 
     async def bench(ctx: Any) -> None:
@@ -459,6 +460,29 @@ def test_bus_timeout(mute: bool) -> None:
         assert ctx.get(dut.fault_port) == 2
 
     simulate(dut, bench, processes=[memory.process], limit_cycles=1000)
+
+
+def test_who_only_reads_reads_whole_words() -> None:
+    """Whatever else its requests say; those of other ports mean what they say."""
+    dut = BusArbiter(make_config(8, 8), ports=2, readers=1)
+    payload = {"adr": 5, "we": 1, "sel": 0b1010, "dat_w": 7, "last": 1}
+    seen = []
+
+    async def bench(ctx: Any) -> None:
+        for index in range(2):
+            ctx.set(dut.ports[index].request.payload, payload)
+            ctx.set(dut.ports[index].request.valid, 1)
+            await ctx.tick()
+            ctx.set(dut.ports[index].request.valid, 0)
+        for _ in range(6):
+            bus = dut.bus
+            _, _, stb, *request = await ctx.tick().sample(bus.stb, bus.adr, bus.we, bus.sel)
+            if stb:
+                seen.append(tuple(request))
+
+    simulate(dut, bench)
+    whole = (1 << len(dut.bus.sel)) - 1
+    assert seen == [(5, 0, whole), (5, 1, 0b1010)]
 
 
 def test_no_limit_no_timeout() -> None:
