@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
 from celosia.hw.array.accumulator import tag_layout
@@ -16,6 +17,9 @@ from celosia.hw.memory.act import ARRAY_LINES, SEGMENTS, ArrayRead
 from celosia.hw.memory.ports import ADDR_BITS
 
 __all__ = ["Feed", "MemoryFeed"]
+
+ENDS = ("left", "right", "left_below", "right_below")
+"""Of a wave: where its bytes that are no padding begin and end, in both its rows."""
 
 
 class Feed(Component):
@@ -112,13 +116,14 @@ class Feed(Component):
             lines.append(line)
 
         wave = waves[3]
+        left, right, left_below, right_below = self._ends(m, waves)
         in_row = Signal(size)
         for i in range(size):
-            m.d.comb += in_row[i].eq((wave.left <= i) & (wave.right > i))
+            m.d.comb += in_row[i].eq((left <= i) & (right > i))
         inside = in_row & wave.inside[0].replicate(size)
         if config.joins_rows:
             self._elaborate_below(m, waves)
-            below = Cat((wave.left_below <= i) & (wave.right_below > i) for i in range(size))
+            below = Cat((left_below <= i) & (right_below > i) for i in range(size))
             inside |= below & wave.inside[1].replicate(size)
         for i in range(size):
             byte = slice(8 * i, 8 * i + 8)
@@ -132,6 +137,10 @@ class Feed(Component):
                         self.zero_point,
                     )
                 )
+
+    def _ends(self, m: Module, waves: list[Any]) -> list[Value]:
+        """Return where the bytes that are no padding begin and end, in a wave's fourth cycle."""
+        return [waves[3][name] for name in ENDS]
 
     def _elaborate_below(self, m: Module, waves: list[Any]) -> None:
         """Say which bytes of a window's lines come from the row below: those behind its own."""
@@ -186,7 +195,13 @@ class Feed(Component):
 
 
 class MemoryFeed(Feed):
-    """Keeps in a memory what can be there of a tag that waits."""
+    """Keeps in memories what can be there of a tag that waits, and of what the waves say."""
+
+    def _ends(self, m: Module, waves: list[Any]) -> list[Value]:
+        early = [Value.cast(waves[0][name]) for name in ENDS]
+        late = memory_delay(m, Cat(early), 3, name="ends", registers=1)
+        places = accumulate((len(end) for end in early), initial=0)
+        return [late[first : first + len(end)] for first, end in zip(places, early, strict=False)]
 
     def _elaborate_tag(self, m: Module, waves: list[Any]) -> None:
         first, last = waves[0].tag, waves[-1].tag

@@ -99,6 +99,10 @@ class Lane(Component):
         Parameters of the lane's channel, in stages 2, 3, :attr:`OPERAND_STAGE` and 9.
     table_index : Out(8)
         Two stages before :attr:`OPERAND_STAGE`, in which `table_value` answers.
+    negative : Out(1)
+        The sum of an average is below zero, in stage 5.
+    negative_late : In(1)
+        The same in stage 13: lanes have it delayed together.
     term : Out(signed(32))
         Rescaled value, in stage 13.
     result : Out(signed(8))
@@ -136,6 +140,8 @@ class Lane(Component):
                 "right": In(unsigned(5)),
                 "table_index": Out(unsigned(8)),
                 "table_value": In(signed(8)),
+                "negative": Out(1),
+                "negative_late": In(1),
                 "term": Out(signed(32)),
                 "result": Out(signed(8)),
             }
@@ -213,12 +219,11 @@ class Lane(Component):
         shifted = Signal(signed(32), reset_less=True)
         magnitude = Signal(MAGNITUDE_BITS, reset_less=True)
         best_5 = Signal(signed(8), reset_less=True)
-        self._negative_5 = Signal(reset_less=True)
         m.d.sync += [
             shifted.eq((total << self._left)[:32].as_signed()),
             magnitude.eq(self._magnitude(total)),
             best_5.eq(self._best),
-            self._negative_5.eq(total[-1] & (c.kind == Kind.AVERAGE)),
+            self.negative.eq(total[-1] & (c.kind == Kind.AVERAGE)),
         ]
 
         # Stage 5.
@@ -297,11 +302,7 @@ class Lane(Component):
         )
 
         # Stage 13: the sign of an average; the zero point.
-        negative = self._negative_5
-        for stage in range(6, 14):
-            following = Signal(reset_less=True, name=f"negative_{stage}")
-            m.d.sync += following.eq(negative)
-            negative = following
+        negative = self.negative_late
         low = (self.term[:NEAR_BITS] ^ negative.replicate(NEAR_BITS)).as_signed()
         # More by 128: bytes are compared without signs, and have no more bits.
         zero = Cat(c.zero_13[:7], ~c.zero_13[7])
@@ -395,11 +396,10 @@ class SmallLane(Lane):
         magnitude = Signal(MAGNITUDE_BITS, reset_less=True)
         left_5 = Signal(3, reset_less=True)
         left_6 = Signal(1, reset_less=True)
-        self._negative_5 = Signal(reset_less=True)
         m.d.sync += [
             by_eights.eq(total << Cat(Const(0, 3), self._left[3:])),
             left_5.eq(self._left),
-            self._negative_5.eq(total[-1] & (c.kind == Kind.AVERAGE)),
+            self.negative.eq(total[-1] & (c.kind == Kind.AVERAGE)),
             by_twos.eq(by_eights << Cat(Const(0, 1), left_5[1:])),
             left_6.eq(left_5),
             low.eq(Mux((c.kind == Kind.SUM) | (c.kind == Kind.MAX), by_twos << left_6, 0)),

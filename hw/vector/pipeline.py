@@ -20,7 +20,7 @@ from celosia.hw.contract.isa import (
 from celosia.hw.contract.needed import operation_of
 from celosia.hw.contract.operations import Operation
 from celosia.hw.control.decode import command_layout
-from celosia.hw.fabric.delay import memory_delay
+from celosia.hw.fabric.delay import delays, memory_delay
 from celosia.hw.vector.lane import LANE_CONTROL, Kind, Lane, RoundMode
 from celosia.hw.vector.lent import lent_layout
 from celosia.hw.vector.operations import flag, multiplies
@@ -42,6 +42,8 @@ __all__ = ["MemoryCarry", "Pipeline", "RegisterCarry"]
 
 STAGE_CARRIED = 3
 """After this stage nobody asks where a result goes before it is there: a memory carries it."""
+STAGE_SIGN = 5
+"""In which lanes know whether the sum of an average is below zero."""
 
 UNITY = 1 << 30
 """The multiplier that leaves a doubled value as it was (see Lane, stage 5)."""
@@ -68,6 +70,13 @@ class RegisterCarry:
         """Return what is known of a vector in STAGE_TERM: `uop`, which comes from registers."""
         return uop
 
+    @staticmethod
+    def signs(m: Module, early: Value) -> Value:
+        """Return the signs of the lanes' averages in STAGE_TERM, given those in STAGE_SIGN."""
+        name, cycles = "negative", STAGE_TERM - STAGE_SIGN
+        late: Value = delays(m, early, cycles, name=name, reset_less=True)[-1]
+        return late
+
 
 class MemoryCarry:
     """What only the last stages need comes from a memory."""
@@ -88,6 +97,13 @@ class MemoryCarry:
             Cat(_value(whole, name) for name in names).eq(late),
         ]
         return whole
+
+    @staticmethod
+    def signs(m: Module, early: Value) -> Value:
+        """Return the signs of the lanes' averages in STAGE_TERM, given those in STAGE_SIGN."""
+        cycles = STAGE_TERM - STAGE_SIGN
+        late: Value = memory_delay(m, early, cycles, name="negative", registers=1)
+        return late
 
 
 class Pipeline(Component):
@@ -187,6 +203,8 @@ class Pipeline(Component):
         results = Signal(8 * lanes)
         self._collect(m, results)
 
+        negative = Signal(lanes)
+        negative_late = self._carry.signs(m, negative)
         for j in range(lanes):
             m.submodules[f"lane_{j}"] = lane = self._lane(beats=self._config.vector_beats)
             self._lend(m, lane, j)
@@ -204,6 +222,8 @@ class Pipeline(Component):
                 lane.right.eq(self.params[j].right),
                 self.table_index[j].eq(lane.table_index),
                 lane.table_value.eq(self.table_data[j]),
+                negative[j].eq(lane.negative),
+                lane.negative_late.eq(negative_late[j]),
                 results.word_select(j, 8).eq(lane.result),
                 scratch_middle.write_data.word_select(j, 8).eq(lane.result),
                 scratch_a.write_data.word_select(j, 32).eq(lane.term),
