@@ -98,7 +98,7 @@ def compare(device: Device, simulator: Device, program: Program, samples: int) -
         assert 0.95 * want.cycles < got.cycles < 4 * want.cycles
 
 
-@pytest.mark.parametrize("name", ["kws", "resnet8"])
+@pytest.mark.parametrize("name", ["kws"])
 def test_models_on_a_board_equal_the_simulator(
     board: ServedBoard, simulator: Device, name: str
 ) -> None:

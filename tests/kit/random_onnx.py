@@ -155,7 +155,7 @@ def _pool(g: _Graph) -> bool:
     out = [(n - k) // s + 1 for n, k, s in zip(sizes, kernel, strides, strict=True)]
     options: dict[str, Any] = {"kernel_shape": kernel, "strides": strides}
     if g.rng.random() < 0.7:
-        result = g.b.moved("MaxPool", name, **options)
+        result = _moved(g, "MaxPool", name, [], **options)
     else:
         result = g.b.unary("AveragePool", name, out=g.b.quantisation(), named=True, **options)
     return g.made(result, 1, channels, *out)
@@ -174,11 +174,13 @@ def _mean(g: _Graph) -> bool:
     chosen = g.some(3, 4)
     if chosen is None:
         return False
-    name, (_, channels, *sizes) = chosen
-    axes, keep = list(range(2, 2 + len(sizes))), g.number(0, 1)
+    name, shape = chosen
+    first, keep = g.number(1, 2), g.number(0, 1)
+    axes = list(range(first, first + len(shape) - 2))
     out = g.b.quantisation(0.005, 0.05)
     result = g.b.unary("ReduceMean", name, out=out, axes=axes, keepdims=keep)
-    return g.made(result, 1, channels, *([1] * len(sizes) if keep else []))
+    left = [1 if axis in axes else n for axis, n in enumerate(shape) if keep or axis not in axes]
+    return g.made(result, *left)
 
 
 def _function(g: _Graph) -> bool:

@@ -303,41 +303,54 @@ def average_pool(b: Builder, unit: Unit) -> None:
 
 
 def reduce_mean(b: Builder, unit: Unit) -> None:
-    """ReduceMean over the axes of an image."""
+    """ReduceMean over the axes of an image, or over all but the first and the last."""
     source = _activation(unit)
     shape = b.shape(source.name)
     axes = unit.node.options.get("axes")
     if len(unit.operands) > 1 and isinstance(unit.operands[1], Constant):
         axes = unit.operands[1].value.reshape(-1).tolist()
     rank = len(shape)
-    if rank not in (3, 4) or {int(axis) % rank for axis in axes or ()} != set(range(2, rank)):
+    along = {int(axis) % rank for axis in axes or ()}
+    last = along == set(range(1, rank - 1))
+    if rank not in (3, 4) or not (last or along == set(range(2, rank))):
         raise NotOnNpuError
-    windows = windows_of({}, shape[2:], (1,) * (rank - 2), shape[2:])
-    _average(b, unit, windows, {FLOAT_SUM: prod(shape[2:])})
+    sizes = shape[1:-1] if last else shape[2:]
+    windows = windows_of({}, sizes, (1,) * (rank - 2), sizes)
+    _average(b, unit, windows, {FLOAT_SUM: prod(sizes)}, channels_are_last=last)
 
 
 def _average(
-    b: Builder, unit: Unit, windows: Windows | None, more: dict[str, Any] | None = None
+    b: Builder,
+    unit: Unit,
+    windows: Windows | None,
+    more: dict[str, Any] | None = None,
+    *,
+    channels_are_last: bool = False,
 ) -> None:
     """Add the averages of windows, and a new shape where the result has fewer axes."""
     source, (result,) = _activation(unit), unit.results
     if windows is None or windows.dilations != (1, 1):
         raise NotOnNpuError
     single, shape = np.float32, b.shape(source.name)
+    channels, rank = shape[-1 if channels_are_last else 1], len(b.shape(result.name))
     count = single(prod(windows.kernel))
     scale = source.quantised.scale[0] / (count * result.quantised.scale[0])
-    ones = np.ones((1, *windows.kernel, shape[1]), np.int8)
+    ones = np.ones((1, *windows.kernel, channels), np.int8)
     filter_ = b.constant(f"{result.name}/ones", ones, scale=1.0)
-    image = _image(b, source, unit)
     options = windows.options | {"depth_multiplier": 1, SCALE: float(scale)} | (more or {})
-    whole = len(b.shape(result.name)) == len(shape)
-    if whole:
+    if channels_are_last:
+        image = b.get(source.name, identity(len(shape)), unit.node)
+        if len(shape) == 3:
+            whole = (shape[0], 1, *shape[1:])
+            image = _reshaped(b, unit, image, whole, "image")
+    else:
+        image = _image(b, source, unit)
+    if rank == len(shape) and not channels_are_last:
         made, tensor = _result_image(b, unit)
     else:
         # The axes that are gone have length one: the order of the others is the file's.
-        rank = len(b.shape(result.name))
         made = b.codes(result.name, result.quantised, identity(rank))
-        tensor = b.view(made, (shape[0], 1, 1, shape[1]), "image")
+        tensor = b.view(made, (shape[0], 1, 1, channels), "image")
     b.emit(unit.node, "DEPTHWISE_CONV_2D", [image, filter_], [tensor], options | _range(unit))
     _give_image(b, unit, made, tensor)
 

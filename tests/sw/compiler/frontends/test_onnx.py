@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from celosia.hw.contract.config import preset
 from celosia.sw.compiler.build import compile_model
@@ -25,6 +27,7 @@ pytestmark = pytest.mark.skipif(
 
 CONFIG = preset("base")
 F = np.float32
+Array = npt.NDArray[Any]
 
 
 def program_of(model: bytes, b: OnnxBuilder, *, samples: int = 3) -> Program:
@@ -159,6 +162,12 @@ def mean(b: OnnxBuilder) -> str:
     return b.unary("ReduceMean", x, out=b.quantisation(0.005, 0.05), axes=[2, 3], keepdims=0)
 
 
+def mean_of_steps(b: OnnxBuilder) -> str:
+    shape, axes = [((1, 7, 12), [1]), ((1, 4, 5, 9), [-2, 1])][int(b.rng.integers(2))]
+    x, keep = b.input(shape), int(b.rng.integers(2))
+    return b.unary("ReduceMean", x, out=b.quantisation(0.005, 0.05), axes=axes, keepdims=keep)
+
+
 def function(kind: str, *, named: bool = False, **options: object) -> Callable[[OnnxBuilder], str]:
     def make(b: OnnxBuilder) -> str:
         return b.unary(kind, b.input((1, 4, 5, 5)), named=named, **options)
@@ -246,6 +255,34 @@ def resized(b: OnnxBuilder) -> str:
     return b.moved("Resize", x, ["", scales], mode="nearest", **options)
 
 
+def moved_to_another_scale(kind: str) -> Callable[[OnnxBuilder], str]:
+    """Between conversions a move may also change the scale, and have an activation behind it."""
+
+    def make(b: OnnxBuilder) -> str:
+        b.qdq = True
+        x = b.input((1, 6, 4, 5))
+        extra: dict[str, list[Array]] = {
+            "Reshape": [np.array([1, 3, 40])],
+            "Slice": [np.array([value]) for value in (1, 4, 1)],
+            "Concat": [],
+        }
+        operands = [b.dequantised(x), *(b.constant(v) for v in extra.get(kind, []))]
+        options: dict[str, Any] = {
+            "Transpose": {"perm": [0, 2, 3, 1]},
+            "MaxPool": {"kernel_shape": [2, 2]},
+            "Concat": {"axis": 1},
+        }.get(kind, {})
+        if kind == "Concat":
+            y = b.input((1, 2, 4, 5))
+            operands.append(b.dequantised(y))
+        real = str(b.node(kind, operands, **options))
+        ends = [b.constant(F(end)) for end in (0.0, float(b.rng.uniform(0.3, 2)))]
+        real = str(b.node("Clip", [real, *ends]))
+        return b.quantised(real, b.known[x] if b.rng.integers(2) else None)
+
+    return make
+
+
 def depth_to_space(b: OnnxBuilder) -> str:
     mode = str(b.rng.choice(["DCR", "CRD"]))
     return b.moved("DepthToSpace", b.input((1, 8, 3, 4)), blocksize=2, mode=mode)
@@ -267,6 +304,7 @@ OPERATORS: dict[str, Callable[[OnnxBuilder], str]] = {
     "global_average": global_average,
     "average": average,
     "mean": mean,
+    "mean_of_steps": mean_of_steps,
     "sigmoid": function("Sigmoid", named=True),
     "leaky": function("LeakyRelu", named=True, alpha=0.1),
     "tanh": function("Tanh"),
@@ -291,9 +329,15 @@ OPERATORS: dict[str, Callable[[OnnxBuilder], str]] = {
     "padded": padded,
     "resized": resized,
     "depth_to_space": depth_to_space,
+    **{
+        f"{kind.lower()}_to_another_scale": moved_to_another_scale(kind)
+        for kind in ("Concat", "Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Transpose")
+    },
 }
 """Models of one or two operators."""
-SOMETIMES_ON_THE_HOST = frozenset({"add", "average", "max_pool", "mean", "mul", "sub"})
+SOMETIMES_ON_THE_HOST = frozenset(
+    {"add", "average", "max_pool", "mean", "mean_of_steps", "mul", "sub"}
+)
 """Where sums could be rounded to either side, or a window is beside the image."""
 
 
