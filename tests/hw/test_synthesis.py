@@ -118,6 +118,9 @@ def memories_of(config: NpuConfig) -> Memories:
         # Tags, all the way from the address to the accumulator.
         buffers += [(config.rows + 4, (config.acc_depth - 1).bit_length() + 2, False)]
         buffers += [(10, 8, False)]  # vector engine: what a result waits for in the pipeline
+        buffers += [(7, lanes, False)]  # signs of averages
+        ends = 4 if config.joins_rows else 2  # of the bytes of a wave that are no padding
+        buffers += [(2, ends * config.line_bytes.bit_length(), False)]
     return on_chip + queues + buffers
 
 
