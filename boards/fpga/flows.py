@@ -17,7 +17,7 @@ from celosia.boards.fpga.carry_gates import refine as take_in_gates
 from celosia.boards.fpga.floorplan import constrain
 from celosia.boards.fpga.gowin import ALONE, refine
 from celosia.boards.fpga.resources import TABLES_OF_CCU2C, TABLES_OF_DPR16X4
-from celosia.boards.fpga.tools import NPU_MHZ, PLACE_AND_ROUTE, synthesis
+from celosia.boards.fpga.tools import ENOUGH_PS, PLACE_AND_ROUTE, synthesis
 
 __all__ = ["CELLS", "FLOWS", "NETLIST", "ROUTED", "TIMING", "Flow"]
 
@@ -190,9 +190,9 @@ def _common(mhz: float, seed: int) -> list[str]:
 
 
 def _synthesis_of_ecp5(board: Board) -> str:
-    """Mapped for the clock of its memory, if that is faster than an NPU's."""
-    fastest = max(board.memory.clock_hz, 1_000_000 * NPU_MHZ) / 1e6
-    return " ".join((synthesis(fastest), *_options(board, "synth")))
+    """As fast as can be if the memory has a clock of its own, which is faster than an NPU's."""
+    enough_ps = None if board.memory.clock_hz else ENOUGH_PS
+    return " ".join((synthesis(enough_ps), *_options(board, "synth")))
 
 
 def _arrange_ecp5(netlist: Path, device: str) -> int:

