@@ -11,7 +11,7 @@ MOST_DIFFERING = 1 / 1024
 """Of what there can be: an operator for which more could differ is the host's."""
 
 
-def near_enough(op: SourceOp, exactness: Exactness) -> Exactness:
+def near_enough(op: SourceOp, known: Exactness) -> Exactness:
     """Return what is known of an operator.
 
     Raises
@@ -19,7 +19,6 @@ def near_enough(op: SourceOp, exactness: Exactness) -> Exactness:
     UnsupportedError
         If too many results could be other ones, or any and the operator has to be proven equal.
     """
-    known = exactness
     if known.differing and (
         op.arithmetic.strict or known.differing > known.possible * MOST_DIFFERING
     ):

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from celosia.sw.compiler.frontends.onnx.reader import MICROSOFT, OnnxModel
+from celosia.sw.compiler.frontends.onnx.reader import MICROSOFT, Node, OnnxModel
 from celosia.sw.compiler.frontends.onnx.units import NotOnNpuError, Operand, Quantised, Unit
 
-__all__ = ["codes_of", "table_of"]
+__all__ = ["codes_of", "moved_by_onnxruntime", "table_of"]
 
 Array = npt.NDArray[Any]
 
@@ -101,3 +101,39 @@ def table_of(
         raise NotOnNpuError from error
     table: Array = found.reshape((channels, 256) if channels else (256,)).astype(np.int16)
     return table - result.quantised.offset
+
+
+def moved_by_onnxruntime(
+    model: OnnxModel, node: Node, numbers: Array, constants: Sequence[Array | None]
+) -> Array | None:
+    """Return what onnxruntime's operator makes of whole numbers; None if it does not take them."""
+    import onnxruntime  # type: ignore[import-untyped,unused-ignore]
+    from onnx import TensorProto, helper, numpy_helper
+
+    names = ["" if value is None else f"c{place}" for place, value in enumerate(constants)]
+    graph = helper.make_graph(
+        [helper.make_node(node.kind, ["x", *names], ["y"], **dict(node.options))],
+        "numbers",
+        [helper.make_tensor_value_info("x", TensorProto.INT32, numbers.shape)],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, None)],
+        [
+            numpy_helper.from_array(np.asarray(value), name)
+            for name, value in zip(names, constants, strict=True)
+            if value is not None
+        ],
+    )
+    built = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", model.opset)], ir_version=8
+    )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(
+            built.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        (found,) = session.run(None, {"x": numbers})
+    except Exception:  # whatever it raises: then the host has to see
+        return None
+    array: Array = found
+    return array

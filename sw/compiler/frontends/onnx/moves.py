@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from celosia.sw.compiler.frontends.onnx.functions import codes_of
+from celosia.sw.compiler.frontends.onnx.functions import codes_of, moved_by_onnxruntime
 from celosia.sw.compiler.frontends.onnx.units import Constant, NotOnNpuError, Operand, Unit
 
 if TYPE_CHECKING:
@@ -97,47 +96,15 @@ def _fill(unit: Unit) -> int | None:
 
 
 def _resize(b: Builder, unit: Unit, numbers: Numbers) -> Moved | None:
-    """Resize to the nearest."""
-    options = unit.node.options
-    mode = options.get("coordinate_transformation_mode", "half_pixel")
-    rounding = options.get("nearest_mode", "round_prefer_floor")
-    if options.get("mode", "nearest") != "nearest" or mode not in _COORDINATES:
-        return None
-    if rounding not in _NEAREST or b.model.opset < 11:
-        return None
-    if options.get("keep_aspect_ratio_policy", "stretch") != "stretch":
-        return None
-    after = b.shape(unit.results[0].name)
-    scales = _given(unit, 2) if len(unit.operands) > 2 else None
-    named = [int(axis) % numbers.ndim for axis in options.get("axes") or range(numbers.ndim)]
-    own = dict(zip(named, scales or [], strict=False))
-    moved = numbers
-    for axis, (size, wanted) in enumerate(zip(numbers.shape, after, strict=True)):
-        ratio = float(np.float32(own.get(axis, 1))) if scales else wanted / size
-        at = np.arange(wanted, dtype=np.float64)
-        real = _COORDINATES[mode](at, ratio, size, wanted) if wanted != size or scales else at
-        nearest = np.clip(_NEAREST[rounding](real), 0, size - 1).astype(np.int64)
-        moved = np.take(moved, nearest, axis)
-    return [(moved, None)]
+    """Resize to the nearest: which that is, onnxruntime says, whose places are rounded to float32.
 
-
-_Coordinates = Callable[[Any, float, int, int], Any]
-_COORDINATES: dict[str, _Coordinates] = {
-    "asymmetric": lambda at, ratio, size, wanted: at / ratio,
-    "half_pixel": lambda at, ratio, size, wanted: (at + 0.5) / ratio - 0.5,
-    "pytorch_half_pixel": lambda at, ratio, size, wanted: (
-        (at + 0.5) / ratio - 0.5 if wanted > 1 else at * 0
-    ),
-    "align_corners": lambda at, ratio, size, wanted: (
-        at * (size - 1) / (wanted - 1) if wanted > 1 else at * 0
-    ),
-}
-_NEAREST: dict[str, Callable[[Any], Any]] = {
-    "floor": np.floor,
-    "ceil": np.ceil,
-    "round_prefer_floor": lambda x: np.ceil(x - 0.5),
-    "round_prefer_ceil": lambda x: np.floor(x + 0.5),
-}
+    It is asked with the numbers of the elements as they are in the file.
+    """
+    if unit.node.options.get("mode", "nearest") != "nearest":
+        return None
+    constants = [one.value if isinstance(one, Constant) else None for one in unit.operands[1:]]
+    found = moved_by_onnxruntime(b.model, unit.node, numbers.astype(np.int32), constants)
+    return None if found is None else [(found.astype(np.int64), None)]
 
 
 def _depth_to_space(b: Builder, unit: Unit, numbers: Numbers) -> Moved | None:

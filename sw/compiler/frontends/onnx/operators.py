@@ -198,9 +198,10 @@ def _bias(
     operand = unit.operands[place] if place < len(unit.operands) else None
     if operand is None:
         return None
-    if not isinstance(operand, Constant) or operand.value.size not in (1, channels):
+    # A Gemm's may be one a row. In floating point onnxruntime takes only one axis for a bias.
+    if not isinstance(operand, Constant) or operand.value.shape not in ((1,), (channels,)):
         raise NotOnNpuError
-    value = np.broadcast_to(operand.value.reshape(-1), (channels,))
+    value = np.broadcast_to(operand.value, (channels,))
     if value.dtype == np.int32:
         return value.astype(np.int32)
     if value.dtype != np.float32:
@@ -380,13 +381,21 @@ def of_channels(b: Builder, unit: Unit) -> None:
             constants.append(one.value if one.real is None else one.real)
         else:
             raise NotOnNpuError
-    alike = all(
-        value is None or value.size in (1, shape[1] if len(shape) > 1 else 0) for value in constants
-    )
+    alike = all(_of_axis(value, unit.kind, shape) for value in constants)
     if len(shape) < 3 or shape[0] != 1 or not alike or unit.node.options.get("training_mode", 0):
         raise NotOnNpuError
     table = table_of(b.model, unit, source, result, constants, channels=shape[1])
     _look_up(b, unit, channels_last(len(shape)), table)
+
+
+def _of_axis(value: Array | None, kind: str, shape: tuple[int, ...]) -> bool:
+    """Whether a constant has one number, or one for each channel: PRelu broadcasts, from behind."""
+    if value is None or value.size == 1:
+        return True
+    if kind != "PRelu":
+        return value.shape == (shape[1],)
+    whole = (1,) * (len(shape) - value.ndim) + value.shape
+    return whole == (1, shape[1], *(1,) * (len(shape) - 2))
 
 
 def _real(one: Operand) -> Array:

@@ -476,6 +476,8 @@ class _Finder:
         scales = constants.get(node.input(scale))
         if scales is None or scales.dtype != np.float32:
             return None
+        if scales.ndim > 1 or node.options.get("block_size", 0):
+            return None  # by blocks
         name = node.input(zero)
         if name:
             zeros = constants.get(name)
@@ -484,8 +486,9 @@ class _Finder:
             dtype = zeros.dtype
         else:
             zeros, dtype = np.zeros(1, np.int64), np.dtype(np.uint8)
-            known = self._model.types.get(node.inputs[0])
-            if node.kind == "DequantizeLinear" and known is not None:
+            end = node.inputs if node.kind == "DequantizeLinear" else node.outputs
+            known = self._model.types.get(end[0])
+            if node.kind in ("DequantizeLinear", "QuantizeLinear") and known is not None:
                 dtype = known
         if dtype not in QUANTISED_TYPES:
             return None

@@ -353,3 +353,66 @@ def test_an_operator_equals_onnxruntime(kind: str, dtype: type, qdq: bool) -> No
         program = program_of(b.model(), b)
         if kind not in SOMETIMES_ON_THE_HOST:
             assert not program.host_segments, program.host_segments[0].layers
+
+
+def gemm_with(b: OnnxBuilder, shape: tuple[int, ...]) -> str:
+    """A Gemm of nine rows and columns with a term in floating point."""
+    x = b.input((9, 20))
+    codes, scales, zeros, values = b.weights((20, 9), 1)
+    spread = 74.0 * 74.0 * np.sqrt(20) * float(b.known[x][0]) * float(np.mean(values))
+    w = str(b.node("DequantizeLinear", [codes, scales, zeros], axis=1))
+    term = b.constant(b.rng.normal(0, 0.2 * spread, shape).astype(F))
+    return b.quantised(str(b.node("Gemm", [b.dequantised(x), w, term])), (F(spread / 60), 3))
+
+
+@pytest.mark.parametrize("shape", [(9,), (1,), (1, 9), (9, 1), (9, 9), (1, 1)], ids=str)
+def test_a_term_that_is_no_bias(shape: tuple[int, ...]) -> None:
+    """A Gemm adds what broadcasts: only of one axis it is a bias, which onnxruntime rounds."""
+    for seed in range(4):
+        b = OnnxBuilder(np.random.default_rng(seed), np.uint8)
+        b.output(gemm_with(b, shape))
+        program = program_of(b.model(), b)
+        assert bool(program.host_segments) == (len(shape) > 1)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_weights_with_scales_of_blocks(axis: int) -> None:
+    b = OnnxBuilder(np.random.default_rng(axis), np.uint8)
+    x = b.input((4, 8))
+    scales = b.rng.uniform(0.002, 0.02, (1, 8) if axis == 0 else (8, 1)).astype(F)
+    codes = b.rng.integers(-127, 128, (8, 8)).astype(np.int8)
+    zeros = np.zeros(scales.shape, np.int8)
+    names = [b.constant(value) for value in (codes, scales, zeros)]
+    w = str(b.node("DequantizeLinear", names, axis=axis, block_size=8))
+    real = str(b.node("MatMul", [b.dequantised(x), w]))
+    b.output(b.quantised(real, (F(0.2), 100)))
+    assert program_of(b.model(21), b).host_segments
+
+
+def test_a_result_whose_type_an_attribute_says() -> None:
+    b = OnnxBuilder(np.random.default_rng(3), np.int8)
+    real = str(b.node("Tanh", [b.dequantised(b.input((1, 12)))]))
+    b.output(str(b.node("QuantizeLinear", [real, b.constant(F(0.01))], output_dtype=3)))
+    assert not program_of(b.model(21), b).host_segments
+
+
+@pytest.mark.parametrize("mode", ["asymmetric", "half_pixel", "align_corners"])
+@pytest.mark.parametrize("rounding", ["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"])
+def test_the_nearest_pixel_is_onnxruntimes(mode: str, rounding: str) -> None:
+    """It rounds places to float32: of 14 pixels to 16 some are others than in double precision."""
+    options = {"coordinate_transformation_mode": mode, "nearest_mode": rounding}
+    for size, wanted in ((14, 16), (14, 4), (11, 13), (7, 5)):
+        b = OnnxBuilder(np.random.default_rng(wanted), np.uint8)
+        x = b.input((1, 2, size, size))
+        sizes = b.constant(np.array([1, 2, wanted, wanted + 1]))
+        b.output(b.moved("Resize", x, ["", "", sizes], mode="nearest", **options))
+        assert not program_of(b.model(), b, samples=1).host_segments
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 5, 4), (1, 256, 256)], ids=["image", "sequence"])
+def test_slopes_along_the_last_axis(shape: tuple[int, ...]) -> None:
+    """PRelu broadcasts from behind: as many slopes as channels may be those of columns."""
+    b = OnnxBuilder(np.random.default_rng(5), np.int8)
+    slopes = b.constant(b.rng.uniform(0, 0.5, shape[-1]).astype(F))
+    b.output(b.unary("PRelu", b.input(shape), [slopes]))
+    assert program_of(b.model(), b, samples=1).host_segments
