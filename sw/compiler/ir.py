@@ -17,7 +17,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import prod
@@ -353,6 +353,13 @@ class Exactness:
     what: str
     proven: int
     parts: int
+
+    @classmethod
+    def of(cls, parts: Sequence[tuple[int, int]], what: str) -> Exactness:
+        """Return what is known of channels, given for each how many differ, of how many."""
+        differing, possible = (sum(column) for column in zip(*parts, strict=True))
+        proven = sum(not differs for differs, _ in parts)
+        return cls(differing, possible, what, proven, len(parts))
 
     def __str__(self) -> str:
         several = self.parts > 1

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from celosia.sw.compiler.frontends.onnx.convert import Converted
+from celosia.sw.compiler.frontends.onnx.kernels import computed
 from celosia.sw.program.segments import ONNXRUNTIME
 from celosia.sw.runtime.interpreter import InterpreterProcess, Opened
 
@@ -31,12 +32,11 @@ def saturates() -> bool:
     at a time (VNNI); ``reduce_range`` of its tool keeps weights small for that. Here the largest
     products are summed up once, to see.
     """
-    import onnxruntime  # type: ignore[import-untyped,unused-ignore]
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper
 
     depth, columns, wanted = 64, 32, 200
     single = np.float32
-    values = {
+    constants = {
         "one": single(1),
         "zero": np.uint8(0),
         "b": np.full((depth, columns), 127, np.int8),
@@ -46,18 +46,8 @@ def saturates() -> bool:
     node = helper.make_node(
         "QLinearMatMul", ["a", "one", "zero", "b", "one", "zero_b", "scale", "zero"], ["y"]
     )
-    graph = helper.make_graph(
-        [node],
-        "largest",
-        [helper.make_tensor_value_info("a", TensorProto.UINT8, [4, depth])],
-        [helper.make_tensor_value_info("y", TensorProto.UINT8, [4, columns])],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    (found,) = session.run(None, {"a": np.full((4, depth), 255, np.uint8)})
+    inputs = {"a": np.full((4, depth), 255, np.uint8)}
+    found = computed([node], inputs, constants, np.uint8, opset=13)
     return bool(np.any(found != wanted))
 
 

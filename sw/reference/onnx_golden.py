@@ -6,7 +6,7 @@ one quantised operator, are the compiler's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -110,25 +110,26 @@ def _before(unit: Unit, sizes: list[int], after: list[int], reach: list[int]) ->
     return [int(n) for n in (options.get("pads") or [0] * len(sizes))[: len(sizes)]]
 
 
-def _conv(model: OnnxGolden, unit: Unit, values: Values) -> list[Array]:
-    x, w = _codes(unit, 0, values), _codes(unit, 1, values)
+def _windows(
+    model: OnnxGolden, unit: Unit, x: Array, kernel: Sequence[int]
+) -> dict[str, Sequence[int]]:
+    """Return how windows lie in an image: strides, padding, dilations, and the result's size."""
     options, after = unit.node.options, list(model.shape(unit.results[0].name)[2:])
     dilations = list(options.get("dilations") or [1] * len(after))
-    kernel = w.values.shape[2:]
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    return [
-        golden.conv(
-            x,
-            w,
-            _bias(unit, 2),
-            _result(unit),
-            strides=options.get("strides") or [1] * len(after),
-            pads=_before(unit, list(x.values.shape[2:]), after, reach),
-            dilations=dilations,
-            group=int(options.get("group", 1)),
-            size=after,
-        )
-    ]
+    return {
+        "strides": options.get("strides") or [1] * len(after),
+        "pads": _before(unit, list(x.shape[2:]), after, reach),
+        "dilations": dilations,
+        "size": after,
+    }
+
+
+def _conv(model: OnnxGolden, unit: Unit, values: Values) -> list[Array]:
+    x, w = _codes(unit, 0, values), _codes(unit, 1, values)
+    windows = _windows(model, unit, x.values, w.values.shape[2:])
+    group = int(unit.node.options.get("group", 1))
+    return [golden.conv(x, w, _bias(unit, 2), _result(unit), group=group, **windows)]
 
 
 def _matmul(model: OnnxGolden, unit: Unit, values: Values) -> list[Array]:
@@ -142,19 +143,9 @@ def _matmul(model: OnnxGolden, unit: Unit, values: Values) -> list[Array]:
 
 
 def _max_pool(model: OnnxGolden, unit: Unit, values: Values) -> list[Array]:
-    x, after = _codes(unit, 0, values), list(model.shape(unit.results[0].name)[2:])
-    options, before = unit.node.options, list(x.values.shape[2:])
-    kernel = list(options.get("kernel_shape") or before)
-    dilations = list(options.get("dilations") or [1] * len(after))
-    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    greatest = golden.max_pool(
-        x.values,
-        kernel=kernel,
-        strides=options.get("strides") or [1] * len(after),
-        pads=_before(unit, before, after, reach),
-        dilations=dilations,
-        size=after,
-    )
+    x = _codes(unit, 0, values).values
+    kernel = list(unit.node.options.get("kernel_shape") or x.shape[2:])
+    greatest = golden.max_pool(x, kernel=kernel, **_windows(model, unit, x, kernel))
     return [_in_scale(unit, greatest)]
 
 

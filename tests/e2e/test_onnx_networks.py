@@ -23,16 +23,12 @@ from celosia.sw.driver.device import Device
 from celosia.sw.driver.opening import open_device
 from celosia.sw.program.file import Program
 from celosia.sw.reference.check import check_model
-from celosia.sw.reference.onnx import saturates
 
+from tests.kit.onnx_models import needs_whole_sums
 from tests.kit.onnx_networks import NETWORKS, VARIANTS, Variant, float_model, quantise
 from tests.kit.tools import skip_without_simulator
 
-pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
-pytestmark = pytest.mark.skipif(
-    saturates(), reason="onnxruntime loses sums beyond 16 bits on this processor"
-)
+pytestmark = needs_whole_sums
 
 CONFIG = preset("base")
 SEED = 5

@@ -14,19 +14,14 @@ from celosia.sw.compiler.build import compile_model
 from celosia.sw.compiler.frontends.tflite.convert import load
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.opening import open_device
-from celosia.sw.reference.onnx import saturates
 from celosia.sw.runtime.session import Session
 
-from tests.kit.onnx_models import onnxruntime_results
+from tests.kit.onnx_models import needs_whole_sums, onnxruntime_results
 from tests.kit.onnx_twins import without_softmax
 from tests.kit.places import benchmark_model
 from tests.kit.tools import skip_without_simulator
 
-pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
-pytestmark = pytest.mark.skipif(
-    saturates(), reason="onnxruntime loses sums beyond 16 bits on this processor"
-)
+pytestmark = needs_whole_sums
 
 NETWORKS = ("ad01", "resnet8", "kws", "vww_96", "sww")
 WITHIN = 0.02

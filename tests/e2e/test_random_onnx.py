@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pytest
 from celosia.errors import CelosiaError
 from celosia.hw.contract.config import preset
 from celosia.sw.compiler.build import compile_model
@@ -22,31 +21,31 @@ from celosia.sw.compiler.ir import UNPROVEN
 from celosia.sw.driver.device import Device
 from celosia.sw.driver.opening import open_device
 from celosia.sw.program.file import Program
-from celosia.sw.reference.onnx import saturates
 from celosia.sw.runtime.session import Session
 
-from tests.kit.onnx_models import onnxruntime_results
+from tests.kit.onnx_models import needs_whole_sums, onnxruntime_results
 from tests.kit.random_onnx import random_onnx
 from tests.kit.tools import skip_without_simulator
 
-pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
-pytestmark = pytest.mark.skipif(
-    saturates(), reason="onnxruntime loses sums beyond 16 bits on this processor"
-)
+pytestmark = needs_whole_sums
 
 Array = npt.NDArray[Any]
 SOUND = ("equal", "a step away where that is foreseen")
+MOST_FORESEEN = 1 / 16
+"""Of the outputs' elements: what a step on the way may change."""
 CONFIGS = ("nano", "tiny", "base", "large")
 
 
-def different(program: Program, device: Device, model: bytes, inputs: Mapping[str, Array]) -> int:
-    """Run a model; return how many elements of its outputs are not onnxruntime's."""
+def different(
+    program: Program, device: Device, model: bytes, inputs: Mapping[str, Array]
+) -> tuple[int, int]:
+    """Run a model; return how many elements of its outputs are not onnxruntime's, of how many."""
     given = {info.name: inputs[info.name] for info in program.inputs}
     with Session(program, device) as session:
         found = session.run(given).outputs
     wanted = onnxruntime_results(model, inputs)
-    return sum(int(np.count_nonzero(found[name] != value)) for name, value in wanted.items())
+    wrong = sum(int(np.count_nonzero(found[name] != value)) for name, value in wanted.items())
+    return wrong, sum(value.size for value in wanted.values())
 
 
 def run_seed(seed: int, device: Device) -> tuple[str, str]:
@@ -55,10 +54,11 @@ def run_seed(seed: int, device: Device) -> tuple[str, str]:
     said = " ".join(graph.kinds)
     try:
         program = compile_model(graph.model, device.config)
-        wrong = different(program, device, graph.model, graph.inputs)
-        if wrong and any(UNPROVEN in layer.reason for layer in program.layers):
+        wrong, elements = different(program, device, graph.model, graph.inputs)
+        unproven = any(UNPROVEN in layer.reason for layer in program.layers)
+        if unproven and 0 < wrong <= max(1, elements * MOST_FORESEEN):
             program = compile_model(graph.model, device.config, exact=True)
-            if not different(program, device, graph.model, graph.inputs):
+            if not different(program, device, graph.model, graph.inputs)[0]:
                 return SOUND[1], said
     except CelosiaError as error:
         return "REFUSED", f"{said}: {error}"

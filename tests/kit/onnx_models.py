@@ -8,38 +8,35 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
+from celosia.sw.reference.onnx import saturates
 
-__all__ = ["OnnxBuilder", "onnxruntime_results"]
+__all__ = ["NodeBuilder", "OnnxBuilder", "needs_whole_sums", "onnxruntime_results"]
 
 Array = npt.NDArray[Any]
 
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+needs_whole_sums = pytest.mark.skipif(
+    saturates(), reason="onnxruntime loses sums beyond 16 bits on this processor"
+)
+"""Of tests that hold something to onnxruntime."""
+
 
 @dataclass
-class OnnxBuilder:
-    """Builds a model node by node.
+class NodeBuilder:
+    """Nodes and constants of a graph under construction.
 
     Parameters
     ----------
     rng : numpy Generator
-        Scales, zero points and weights are drawn from it.
-    dtype : type
-        Of activations: int8 or uint8.
-    qdq : bool
-        Operators in floating point between DequantizeLinear and QuantizeLinear, and not QLinear
-        ones.
-    per_channel : bool
-        Weights have a scale a channel.
+        Whatever is random is drawn from it.
     """
 
     rng: np.random.Generator
-    dtype: type = np.int8
-    qdq: bool = True
-    per_channel: bool = True
-    nodes: list[Any] = field(default_factory=list)
-    initial: list[Any] = field(default_factory=list)
-    inputs: list[Any] = field(default_factory=list)
-    outputs: list[Any] = field(default_factory=list)
-    known: dict[str, tuple[np.float32, int]] = field(default_factory=dict)
+    nodes: list[Any] = field(default_factory=list, kw_only=True)
+    initial: list[Any] = field(default_factory=list, kw_only=True)
 
     def constant(self, value: Any, name: str = "") -> str:
         """Add a constant; return its name."""
@@ -62,6 +59,36 @@ class OnnxBuilder:
             )
         )
         return names[0] if count == 1 else names
+
+    @staticmethod
+    def _one(found: str | list[str]) -> str:
+        assert isinstance(found, str)
+        return found
+
+
+@dataclass
+class OnnxBuilder(NodeBuilder):
+    """Builds a model node by node.
+
+    Parameters
+    ----------
+    rng : numpy Generator
+        Scales, zero points and weights are drawn from it.
+    dtype : type
+        Of activations: int8 or uint8.
+    qdq : bool
+        Operators in floating point between DequantizeLinear and QuantizeLinear, and not QLinear
+        ones.
+    per_channel : bool
+        Weights have a scale a channel.
+    """
+
+    dtype: type = np.int8
+    qdq: bool = True
+    per_channel: bool = True
+    inputs: list[Any] = field(default_factory=list)
+    outputs: list[Any] = field(default_factory=list)
+    known: dict[str, tuple[np.float32, int]] = field(default_factory=dict)
 
     def quantisation(self, low: float = 0.01, high: float = 0.1) -> tuple[np.float32, int]:
         """Draw a scale and a zero point."""
@@ -102,11 +129,6 @@ class OnnxBuilder:
         codes = self._one(self.node("QuantizeLinear", operands))
         self.known[codes] = scale, zero
         return codes
-
-    @staticmethod
-    def _one(found: str | list[str]) -> str:
-        assert isinstance(found, str)
-        return found
 
     def weights(self, shape: Sequence[int], axis: int) -> tuple[str, str, str, Array]:
         """Add int8 weights: names of codes, scales and zero points, and the scales."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from tests.kit.onnx_models import NodeBuilder
 
 __all__ = ["NETWORKS", "VARIANTS", "FloatModel", "Variant", "float_model", "quantise"]
 
@@ -20,18 +22,9 @@ OPSET = 20
 
 
 @dataclass
-class FloatModel:
-    """A network in floating point, with random weights, built node by node.
+class FloatModel(NodeBuilder):
+    """A network in floating point, with random weights, built node by node."""
 
-    Parameters
-    ----------
-    rng : numpy Generator
-        Weights and inputs are drawn from it.
-    """
-
-    rng: np.random.Generator
-    nodes: list[Any] = field(default_factory=list)
-    initial: list[Any] = field(default_factory=list)
     inputs: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
 
@@ -40,27 +33,9 @@ class FloatModel:
         self.inputs.append((f"x{len(self.inputs)}", shape))
         return self.inputs[-1][0]
 
-    def constant(self, value: Any) -> str:
-        """Add a constant; return its name."""
-        from onnx import numpy_helper
-
-        self.initial.append(numpy_helper.from_array(np.asarray(value), f"w{len(self.initial)}"))
-        return str(self.initial[-1].name)
-
-    def several(self, kind: str, inputs: Sequence[str], count: int, **options: Any) -> list[str]:
-        """Add a node of several results; return their names."""
-        from onnx import helper
-
-        number = len(self.nodes)
-        names = [f"{kind.lower()}{number}_{place}" for place in range(count)]
-        self.nodes.append(
-            helper.make_node(kind, list(inputs), names, name=f"{kind}_{number}", **options)
-        )
-        return names
-
     def op(self, kind: str, *inputs: str, **options: Any) -> str:
         """Add a node; return the name of its result."""
-        return self.several(kind, inputs, 1, **options)[0]
+        return self._one(self.node(kind, inputs, **options))
 
     def drawn(self, *shape: int, depth: int = 1) -> str:
         """Add random weights that keep the size of what they are multiplied with."""
@@ -256,7 +231,8 @@ def detector(m: FloatModel) -> None:
         shape = m.constant(np.array([1, 7, 2 * size]))
         flat.append(m.op("Reshape", head, shape))
     both = m.op("Transpose", m.op("Concat", *flat, axis=2), perm=[0, 2, 1])
-    boxes, classes = m.several("Split", [both, m.constant(np.array([4, 3]))], 2, axis=2)
+    sizes = m.constant(np.array([4, 3]))
+    boxes, classes = list(m.node("Split", [both, sizes], 2, axis=2))
     m.outputs += [boxes, m.op("Sigmoid", classes)]
 
 
@@ -267,7 +243,7 @@ def recurrent(m: FloatModel) -> None:
     drive = [m.drawn(width, size, depth=width) for _ in range(3)]
     feed = [m.drawn(size, size, depth=size) for _ in range(3)]
     h = m.input(1, size)
-    parts = m.several("Split", [x], steps, axis=1, num_outputs=steps)
+    parts = m.node("Split", [x], steps, axis=1, num_outputs=steps)
     one = m.constant(np.array([1, width]))
     for part in parts:
         now = m.op("Reshape", part, one)

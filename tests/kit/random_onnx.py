@@ -73,11 +73,27 @@ class _Graph:
         return choices[self.number(0, 2)]
 
 
-def _conv(g: _Graph) -> bool:
-    chosen = g.some(3, 4)
-    if chosen is None:
-        return False
-    name, (_, cin, *sizes) = chosen
+_Shape = tuple[int, ...]
+_Adds = Callable[[_Graph], bool]
+_Reads = Callable[[_Graph, str, _Shape], bool]
+
+
+def _of(*ranks: int) -> Callable[[_Reads], _Adds]:
+    """Draw the tensor that an operator reads: one of these ranks, any if none is named."""
+
+    def with_tensor(make: _Reads) -> _Adds:
+        def add(g: _Graph) -> bool:
+            chosen = g.some(*ranks)
+            return chosen is not None and make(g, *chosen)
+
+        return add
+
+    return with_tensor
+
+
+@_of(3, 4)
+def _conv(g: _Graph, name: str, shape: _Shape) -> bool:
+    _, cin, *sizes = shape
     kernel = [g.number(1, min(4, size)) for size in sizes]
     group = int(g.rng.choice([1, 1, cin]))
     if group == 1 and cin % 2 == 0 and g.rng.random() < 0.2:
@@ -110,11 +126,9 @@ def _conv(g: _Graph) -> bool:
     return g.made(result, 1, cout, *out)
 
 
-def _gemm(g: _Graph) -> bool:
-    chosen = g.some(2)
-    if chosen is None:
-        return False
-    name, (rows, depth) = chosen
+@_of(2)
+def _gemm(g: _Graph, name: str, shape: _Shape) -> bool:
+    rows, depth = shape
     count, turned = g.number(1, 20), g.number(0, 1)
     shape = (count, depth) if turned else (depth, count)
     clamp = g.clamp() if g.b.qdq else None
@@ -122,11 +136,9 @@ def _gemm(g: _Graph) -> bool:
     return g.made(result, rows, count)
 
 
-def _matmul(g: _Graph) -> bool:
-    chosen = g.some(2, 3)
-    if chosen is None:
-        return False
-    name, (*rows, depth) = chosen
+@_of(2, 3)
+def _matmul(g: _Graph, name: str, shape: _Shape) -> bool:
+    *rows, depth = shape
     count, channels = g.number(1, 16), g.b.per_channel
     g.b.per_channel = channels and g.b.qdq
     result = g.b.weighted("MatMul", name, (depth, count), 1, count, depth)
@@ -146,11 +158,11 @@ def _matmul_of_two(g: _Graph) -> bool:
     return g.made(result, *one[1][:-1], other[1][-2])
 
 
-def _pool(g: _Graph) -> bool:
-    chosen = g.some(4)
-    if chosen is None or min(chosen[1][2:]) < 2:
+@_of(4)
+def _pool(g: _Graph, name: str, shape: _Shape) -> bool:
+    _, channels, *sizes = shape
+    if min(sizes) < 2:
         return False
-    name, (_, channels, *sizes) = chosen
     kernel, strides = [g.number(2, min(3, n)) for n in sizes], [g.number(1, 2) for _ in sizes]
     out = [(n - k) // s + 1 for n, k, s in zip(sizes, kernel, strides, strict=True)]
     options: dict[str, Any] = {"kernel_shape": kernel, "strides": strides}
@@ -161,20 +173,15 @@ def _pool(g: _Graph) -> bool:
     return g.made(result, 1, channels, *out)
 
 
-def _global_average(g: _Graph) -> bool:
-    chosen = g.some(4)
-    if chosen is None:
-        return False
-    name, (_, channels, *_) = chosen
+@_of(4)
+def _global_average(g: _Graph, name: str, shape: _Shape) -> bool:
+    _, channels, *_ = shape
     result = g.b.unary("GlobalAveragePool", name, out=g.b.quantisation(0.005, 0.05), named=True)
     return g.made(result, 1, channels, 1, 1)
 
 
-def _mean(g: _Graph) -> bool:
-    chosen = g.some(3, 4)
-    if chosen is None:
-        return False
-    name, shape = chosen
+@_of(3, 4)
+def _mean(g: _Graph, name: str, shape: _Shape) -> bool:
     first, keep = g.number(1, 2), g.number(0, 1)
     axes = list(range(first, first + len(shape) - 2))
     out = g.b.quantisation(0.005, 0.05)
@@ -183,19 +190,15 @@ def _mean(g: _Graph) -> bool:
     return g.made(result, *left)
 
 
-def _function(g: _Graph) -> bool:
-    chosen = g.some()
-    assert chosen is not None
+@_of()
+def _function(g: _Graph, name: str, shape: _Shape) -> bool:
     kind = str(g.rng.choice(FUNCTIONS))
     named = kind in ("Sigmoid", "LeakyRelu")
-    return g.made(g.b.unary(kind, chosen[0], named=named), *chosen[1])
+    return g.made(g.b.unary(kind, name, named=named), *shape)
 
 
-def _of_channels(g: _Graph) -> bool:
-    chosen = g.some(4)
-    if chosen is None:
-        return False
-    name, shape = chosen
+@_of(4)
+def _of_channels(g: _Graph, name: str, shape: _Shape) -> bool:
     if g.rng.random() < 0.5:
         slopes = g.b.constant(g.rng.uniform(0, 0.5, (shape[1], 1, 1)).astype(F))
         return g.made(g.b.unary("PRelu", name, [slopes]), *shape)
@@ -257,39 +260,30 @@ def _moved(g: _Graph, kind: str, name: str, extra: list[str], **options: Any) ->
     return g.b.quantised(real, own)
 
 
-def _flattened(g: _Graph) -> bool:
-    chosen = g.some(3, 4)
-    if chosen is None:
-        return False
-    count = int(np.prod(chosen[1][1:]))
+@_of(3, 4)
+def _flattened(g: _Graph, name: str, shape: _Shape) -> bool:
+    count = int(np.prod(shape[1:]))
     if count > 400:
         return False
-    return g.made(_moved(g, "Flatten", chosen[0], []), 1, count)
+    return g.made(_moved(g, "Flatten", name, []), 1, count)
 
 
-def _reshaped(g: _Graph) -> bool:
-    chosen = g.some(2, 3, 4)
-    assert chosen is not None
-    name, shape = chosen
+@_of(2, 3, 4)
+def _reshaped(g: _Graph, name: str, shape: _Shape) -> bool:
     count = int(np.prod(shape[1:]))
     first = int(g.rng.choice([n for n in range(1, count + 1) if count % n == 0]))
     wanted = (shape[0], first, count // first)
     return g.made(_moved(g, "Reshape", name, [g.b.constant(np.array(wanted))]), *wanted)
 
 
-def _transposed(g: _Graph) -> bool:
-    chosen = g.some(3, 4)
-    if chosen is None:
-        return False
-    name, shape = chosen
+@_of(3, 4)
+def _transposed(g: _Graph, name: str, shape: _Shape) -> bool:
     perm = [0, *(int(n) for n in g.rng.permutation(np.arange(1, len(shape))))]
     return g.made(_moved(g, "Transpose", name, [], perm=perm), *(shape[n] for n in perm))
 
 
-def _sliced(g: _Graph) -> bool:
-    chosen = g.some(2, 3, 4)
-    assert chosen is not None
-    name, shape = chosen
+@_of(2, 3, 4)
+def _sliced(g: _Graph, name: str, shape: _Shape) -> bool:
     axis = g.number(1, len(shape) - 1)
     first = g.number(0, shape[axis] - 1)
     end, step = g.number(first + 1, shape[axis]), g.number(1, 2)
@@ -299,10 +293,8 @@ def _sliced(g: _Graph) -> bool:
     return g.made(_moved(g, "Slice", name, extra), *cut)
 
 
-def _split(g: _Graph) -> bool:
-    chosen = g.some(2, 3, 4)
-    assert chosen is not None
-    name, shape = chosen
+@_of(2, 3, 4)
+def _split(g: _Graph, name: str, shape: _Shape) -> bool:
     axis = g.number(1, len(shape) - 1)
     if shape[axis] < 2:
         return False
@@ -320,11 +312,9 @@ def _split(g: _Graph) -> bool:
     return True
 
 
-def _padded(g: _Graph) -> bool:
-    chosen = g.some(4)
-    if chosen is None:
-        return False
-    name, (_, channels, *sizes) = chosen
+@_of(4)
+def _padded(g: _Graph, name: str, shape: _Shape) -> bool:
+    _, channels, *sizes = shape
     before, after = ([g.number(0, 2) for _ in sizes] for _ in range(2))
     amounts = g.b.constant(np.array([0, 0, *before, 0, 0, *after]))
     if g.b.qdq and g.rng.random() < 0.5:
@@ -337,11 +327,9 @@ def _padded(g: _Graph) -> bool:
     return g.made(result, 1, channels, *grown)
 
 
-def _resized(g: _Graph) -> bool:
-    chosen = g.some(4)
-    if chosen is None:
-        return False
-    name, (_, channels, *sizes) = chosen
+@_of(4)
+def _resized(g: _Graph, name: str, shape: _Shape) -> bool:
+    _, channels, *sizes = shape
     ratios = [g.number(1, 2) for _ in sizes]
     scales = g.b.constant(np.array([1, 1, *ratios], F))
     if np.prod(sizes) * channels * 4 > MOST_ELEMENTS:
@@ -355,29 +343,26 @@ def _resized(g: _Graph) -> bool:
     return g.made(result, 1, channels, *(n * r for n, r in zip(sizes, ratios, strict=True)))
 
 
-def _depth_to_space(g: _Graph) -> bool:
-    chosen = g.some(4)
-    if chosen is None or chosen[1][1] % 4:
+@_of(4)
+def _depth_to_space(g: _Graph, name: str, shape: _Shape) -> bool:
+    _, channels, height, width = shape
+    if channels % 4:
         return False
-    name, (_, channels, height, width) = chosen
     mode = str(g.rng.choice(["DCR", "CRD"]))
     result = _moved(g, "DepthToSpace", name, [], blocksize=2, mode=mode)
     return g.made(result, 1, channels // 4, 2 * height, 2 * width)
 
 
-def _host(g: _Graph) -> bool:
+@_of(2, 3)
+def _host(g: _Graph, name: str, shape: _Shape) -> bool:
     """An operator that only the host has."""
-    chosen = g.some(2, 3)
-    if chosen is None:
-        return False
-    name, shape = chosen
     if g.rng.random() < 0.5:
         return g.made(g.b.unary("Softmax", name, out=(F(1 / 256), 0), axis=-1), *shape)
     ones = g.b.constant(g.rng.uniform(0.5, 1.5, shape[-1]).astype(F))
     return g.made(g.b.unary("LayerNormalization", name, [ones], axis=-1), *shape)
 
 
-KINDS: dict[str, Callable[[_Graph], bool]] = {
+KINDS: dict[str, _Adds] = {
     "conv": _conv,
     "gemm": _gemm,
     "matmul": _matmul,

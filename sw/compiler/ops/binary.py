@@ -72,11 +72,6 @@ class _Binary:
     act_max: int
 
 
-def _of_pairs(differing: int) -> Exactness:
-    """Return what is known where the result could differ for so many pairs of values."""
-    return Exactness(differing, PAIRS, "pairs of values", proven=int(not differing), parts=1)
-
-
 def lower_add(graph: Graph, op: SourceOp) -> TableOp | Lowered:
     """Lower ADD or SUB."""
     x = _binary(graph, op)
@@ -90,7 +85,7 @@ def lower_add(graph: Graph, op: SourceOp) -> TableOp | Lowered:
             return table
         fit = fit_sum(pair, subtract=subtract)
         parameters = fit.parameters
-        exactness = near_enough(op, _of_pairs(fit.differing))
+        exactness = near_enough(op, Exactness.of([(fit.differing, PAIRS)], "pairs of values"))
     else:
         parameters = add_parameters(x.scale_a, x.scale_b, x.scale_out, subtract=op.name == "SUB")
 
@@ -139,7 +134,7 @@ def lower_mul(graph: Graph, op: SourceOp) -> TableOp | ConvOp | Lowered:
             return table
         fit = fit_product(pair, MOST_SHIFT)
         multiplier, more_bits = fit.multiplier, MOST_SHIFT - max(fit.shift, 0)
-        exactness = near_enough(op, _of_pairs(fit.differing))
+        exactness = near_enough(op, Exactness.of([(fit.differing, PAIRS)], "pairs of values"))
     if shift >= OVERFLOW_SHIFT:
         raise QuantizationError(
             f"a product is rescaled by {real:g}, where the reference has room for"

@@ -141,8 +141,7 @@ def lower_batch_matmul(graph: Graph, op: SourceOp) -> Lowered:
             *_accumulators(x.zero_point, y.zero_point, depth, np.zeros(1, np.int32)),
         )
         multiplier, shift = fit.multiplier, fit.shift
-        proven = int(not fit.differing)
-        known = Exactness(fit.differing, fit.reachable, "accumulators", proven=proven, parts=1)
+        known = Exactness.of([(fit.differing, fit.reachable)], "accumulators")
         exactness = near_enough(op, known)
     else:
         multiplier, shift = quantize_multiplier(

@@ -211,13 +211,7 @@ def _single_scaling(
         each.append(fit_single(*arguments))
         if terms:
             each[-1] = replace(each[-1], differing=unsure_sums(*arguments, terms))
-    known = Exactness(
-        differing=sum(fit.differing for fit in each),
-        possible=sum(fit.reachable for fit in each),
-        what="accumulators",
-        proven=sum(not fit.differing for fit in each),
-        parts=len(each),
-    )
+    known = Exactness.of([(fit.differing, fit.reachable) for fit in each], "accumulators")
     return {**_of_units(each), "exactness": near_enough(op, known)}
 
 

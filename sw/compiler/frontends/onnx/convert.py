@@ -428,10 +428,9 @@ class Builder:
             if isinstance(one, Operand) and one.value is None
         ]
         results = [self.codes(one.name, one.quantised) for one in unit.results]
-        why = _REASONS.get(unit.kind)
+        options = _reason(unit.kind)
         if unit.kind in self._emitters:
-            why = "the NPU does not have it in this form"
-        options = {} if why is None else {WHY: why}
+            options = {WHY: "the NPU does not have it in this form"}
         self.emit(unit.node, f"{LOOSE}{unit.node.kind}", operands, results, options)
 
     def _loose(self, node: Node) -> None:
@@ -443,10 +442,8 @@ class Builder:
             for name in node.outputs
             if name
         ]
-        options: dict[str, Any] = {}
-        if node.kind in _REASONS:
-            options = {WHY: _REASONS[node.kind]}
-        elif node.kind in ("DequantizeLinear", "QuantizeLinear"):
+        options = _reason(node.kind)
+        if node.kind in ("DequantizeLinear", "QuantizeLinear"):
             options = {WHY: "it leads to or from what the host computes in floating point"}
         elif node.kind in self._emitters:
             options = {WHY: "it is in floating point: its operands or its result have no codes"}
@@ -534,6 +531,11 @@ class Builder:
         inner, permutation = self.first(source.name)
         outer, back = self._plain(result.name), inverse(permutation)
         self.emit(unit.node, "DEQUANTIZE", [inner], [outer], {LAYOUT: back})
+
+
+def _reason(kind: str) -> dict[str, Any]:
+    """Return the option that says why an operator that no record knows is the host's."""
+    return {WHY: _REASONS[kind]} if kind in _REASONS else {}
 
 
 def _turn(unit: Unit) -> int:

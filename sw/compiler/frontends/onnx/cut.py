@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from celosia.errors import UnsupportedError
 from celosia.sw.compiler.frontends.onnx.convert import Converted
+from celosia.sw.compiler.frontends.onnx.kernels import MICROSOFT
 from celosia.sw.compiler.frontends.onnx.layout import Place, inverse
-from celosia.sw.compiler.frontends.onnx.reader import MICROSOFT
 from celosia.sw.compiler.ir import Graph, SourceOp, Tensor
 from celosia.sw.compiler.partition.nodes import SourceModel
 from celosia.sw.program.segments import ONNXRUNTIME

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from celosia.sw.compiler.frontends.onnx.reader import MICROSOFT, Node, OnnxModel
+from celosia.sw.compiler.frontends.onnx.kernels import MICROSOFT, RefusedError, computed
+from celosia.sw.compiler.frontends.onnx.reader import Node, OnnxModel
 from celosia.sw.compiler.frontends.onnx.units import NotOnNpuError, Operand, Quantised, Unit
 
 __all__ = ["codes_of", "moved_by_onnxruntime", "table_of"]
@@ -43,8 +44,7 @@ def table_of(
     NotOnNpuError
         If onnxruntime does not compute it as it is here.
     """
-    import onnxruntime  # type: ignore[import-untyped,unused-ignore]
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper
 
     values: dict[str, Any] = {}
     for prefix, one in (("", source), ("y_", result)):
@@ -55,7 +55,6 @@ def table_of(
         extra.append("" if constant is None else f"c{number}")
         if constant is not None:
             values[f"c{number}"] = constant
-    kinds = {np.dtype(np.int8): TensorProto.INT8, np.dtype(np.uint8): TensorProto.UINT8}
     if unit.fused and unit.node.kind.startswith("QLinear"):
         nodes = [
             helper.make_node(
@@ -75,29 +74,13 @@ def table_of(
         ]
     rank = max(len(model.shapes[source.name]), 3)
     shape = [1, channels, 256, *[1] * (rank - 3)] if channels else [256]
-    graph = helper.make_graph(
-        nodes,
-        "table",
-        [helper.make_tensor_value_info("x", kinds[source.quantised.dtype], shape)],
-        [helper.make_tensor_value_info("y", kinds[result.quantised.dtype], shape)],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()],
-    )
-    opsets = [helper.make_opsetid("", model.opset), helper.make_opsetid(MICROSOFT, 1)]
-    built = helper.make_model(
-        graph, opset_imports=opsets, ir_version=min(model.proto.ir_version, 11)
-    )
-    options_ = onnxruntime.SessionOptions()
-    options_.log_severity_level = 4
-    options_.intra_op_num_threads = 1
     codes = np.arange(256, dtype=np.uint8).reshape([1, 1, 256, *shape[3:]] if channels else [256])
     codes = np.ascontiguousarray(np.broadcast_to(codes, shape))
     given = codes.view(np.int8).astype(np.int16) + source.quantised.offset
+    inputs = {"x": given.astype(source.quantised.dtype)}
     try:
-        session = onnxruntime.InferenceSession(
-            built.SerializeToString(), options_, providers=["CPUExecutionProvider"]
-        )
-        (found,) = session.run(None, {"x": given.astype(source.quantised.dtype)})
-    except Exception as error:  # whatever it raises: then the host has to see
+        found = computed(nodes, inputs, values, result.quantised.dtype, opset=model.opset)
+    except RefusedError as error:  # then the host has to see
         raise NotOnNpuError from error
     table: Array = found.reshape((channels, 256) if channels else (256,)).astype(np.int16)
     return table - result.quantised.offset
@@ -107,33 +90,12 @@ def moved_by_onnxruntime(
     model: OnnxModel, node: Node, numbers: Array, constants: Sequence[Array | None]
 ) -> Array | None:
     """Return what onnxruntime's operator makes of whole numbers; None if it does not take them."""
-    import onnxruntime  # type: ignore[import-untyped,unused-ignore]
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper
 
+    values = {f"c{place}": value for place, value in enumerate(constants) if value is not None}
     names = ["" if value is None else f"c{place}" for place, value in enumerate(constants)]
-    graph = helper.make_graph(
-        [helper.make_node(node.kind, ["x", *names], ["y"], **dict(node.options))],
-        "numbers",
-        [helper.make_tensor_value_info("x", TensorProto.INT32, numbers.shape)],
-        [helper.make_tensor_value_info("y", TensorProto.INT32, None)],
-        [
-            numpy_helper.from_array(np.asarray(value), name)
-            for name, value in zip(names, constants, strict=True)
-            if value is not None
-        ],
-    )
-    built = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", model.opset)], ir_version=8
-    )
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
+    moves = helper.make_node(node.kind, ["x", *names], ["y"], **dict(node.options))
     try:
-        session = onnxruntime.InferenceSession(
-            built.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        (found,) = session.run(None, {"x": numbers})
-    except Exception:  # whatever it raises: then the host has to see
+        return computed([moves], {"x": numbers}, values, numbers.dtype, opset=model.opset)
+    except RefusedError:  # then the host has to see
         return None
-    array: Array = found
-    return array

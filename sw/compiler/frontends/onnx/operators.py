@@ -277,7 +277,7 @@ def max_pool(b: Builder, unit: Unit) -> None:
     else:
         greatest = _in_scale_of(b, source, tensor)
         b.emit(unit.node, "MAX_POOL_2D", [image], [greatest], options)
-        _given(b, unit, greatest, tensor)
+        _finish(b, unit, greatest, tensor)
     _give_image(b, unit, made, tensor)
 
 
@@ -381,8 +381,9 @@ def of_channels(b: Builder, unit: Unit) -> None:
             constants.append(one.value if one.real is None else one.real)
         else:
             raise NotOnNpuError
-    alike = all(_of_axis(value, unit.kind, shape) for value in constants)
-    if len(shape) < 3 or shape[0] != 1 or not alike or unit.node.options.get("training_mode", 0):
+    if len(shape) < 3 or shape[0] != 1 or unit.node.options.get("training_mode", 0):
+        raise NotOnNpuError
+    if not all(_of_axis(value, unit.kind, shape) for value in constants):
         raise NotOnNpuError
     table = table_of(b.model, unit, source, result, constants, channels=shape[1])
     _look_up(b, unit, channels_last(len(shape)), table)
@@ -438,10 +439,8 @@ def _rescaling(source: Quantised, result: Quantised) -> Array:
 def pair(b: Builder, unit: Unit) -> None:
     """Add, Sub, Mul, and Max or Min; these compare what both are in the result's scale."""
     (result,) = unit.results
-    both = [one for one in unit.operands if isinstance(one, Operand)]
+    both = [one for one in unit.operands if isinstance(one, Operand) and one.quantised.single]
     if len(unit.operands) != 2 or len(both) != 2:
-        raise NotOnNpuError
-    if any(not one.quantised.single for one in both):
         raise NotOnNpuError
     kinds = {one.quantised.dtype for one in (*both, result)}
     if unit.kind in ("Add", "Mul") and len(kinds) > 1:
@@ -507,7 +506,7 @@ def _aligned(
 # Movements -------------------------------------------------------------------------------------
 
 
-def _given(b: Builder, unit: Unit, name: str, tensor: str) -> None:
+def _finish(b: Builder, unit: Unit, name: str, tensor: str) -> None:
     """Make a unit's result of what has its elements, but not yet its scale or its bounds."""
     table = _bounded(unit, _activation(unit))
     b.emit(unit.node, LOOKUP, [name, b.constant(f"{tensor}/table", table)], [tensor])
@@ -539,7 +538,7 @@ def reshape(b: Builder, unit: Unit) -> None:
     if not _keeps_codes(unit):
         name = b.get(source.name, identity(len(b.shape(source.name))), unit.node)
         tensor = b.codes(result.name, result.quantised, identity(len(shape)))
-        _given(b, unit, _reshaped(b, unit, name, shape, "reshaped"), tensor)
+        _finish(b, unit, _reshaped(b, unit, name, shape, "reshaped"), tensor)
     elif b.shape(source.name) == shape:
         b.hold(result.name, *b.first(source.name))
     else:
@@ -565,7 +564,7 @@ def _hold(b: Builder, unit: Unit, permutation: tuple[int, ...]) -> None:
     if _keeps_codes(unit):
         b.hold(result.name, name, permutation)
     else:
-        _given(b, unit, name, b.codes(result.name, result.quantised, permutation))
+        _finish(b, unit, name, b.codes(result.name, result.quantised, permutation))
 
 
 def movement(b: Builder, unit: Unit) -> None:
@@ -584,7 +583,7 @@ def movement(b: Builder, unit: Unit) -> None:
         made = tensor if keeps else _in_scale_of(b, source, tensor)
         b.emit(unit.node, "ARRANGE", [name, operand], [made], options)
         if made != tensor:
-            _given(b, unit, made, tensor)
+            _finish(b, unit, made, tensor)
 
 
 def _in_scale_of(b: Builder, source: Operand, tensor: str) -> str:

@@ -18,17 +18,16 @@ import numpy as np
 import numpy.typing as npt
 from celosia.errors import CelosiaError, ModelError, UnsupportedError, printable
 from celosia.install import install_advice
+from celosia.sw.compiler.frontends.onnx.kernels import MICROSOFT
 from celosia.sw.compiler.frontends.onnx.opsets import computable, opset_of
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["MICROSOFT", "Node", "OnnxModel", "first_line", "open_model", "require_onnx"]
+__all__ = ["Node", "OnnxModel", "first_line", "open_model", "require_onnx"]
 
 Array = npt.NDArray[Any]
 
-MICROSOFT = "com.microsoft"
-"""The domain of onnxruntime's own operators."""
 DOMAINS = frozenset({"", "ai.onnx", MICROSOFT})
 MAX_BYTES = 1 << 30
 MAX_NODES = 1 << 14

@@ -211,6 +211,8 @@ class Units:
     quantised: dict[str, Quantised] = field(default_factory=dict)
 
 
+_NAMED = ("QLinear", "QGemm")
+"""How operators on quantised tensors are called."""
 _QUANTISED_KINDS = frozenset(
     {
         "ConvInteger",
@@ -226,7 +228,7 @@ _QUANTISED_KINDS = frozenset(
 
 def is_quantised(node: Node, model: OnnxModel) -> bool:
     """Whether a node computes with codes of 8 bits, be it with scales that are computed."""
-    if node.kind not in _QUANTISED_KINDS and not node.kind.startswith(("QLinear", "QGemm")):
+    if node.kind not in _QUANTISED_KINDS and not node.kind.startswith(_NAMED):
         return False
     types = [model.types.get(name) for name in (*node.inputs[:1], *node.outputs[:1])]
     return any(one in QUANTISED_TYPES for one in types)
@@ -328,7 +330,7 @@ class _Finder:
         """Return the unit that ends with a node, if one does."""
         if node.kind == "QuantizeLinear":
             return self._ending_in(node)
-        if node.kind.startswith(("QLinear", "QGemm")):
+        if node.kind.startswith(_NAMED):
             return self._named(node)
         if node.kind in MOVES and node.inputs[0] in self._quantised:
             return self._moving(node)
@@ -486,10 +488,9 @@ class _Finder:
             dtype = zeros.dtype
         else:
             zeros, dtype = np.zeros(1, np.int64), np.dtype(np.uint8)
-            end = node.inputs if node.kind == "DequantizeLinear" else node.outputs
-            known = self._model.types.get(end[0])
-            if node.kind in ("DequantizeLinear", "QuantizeLinear") and known is not None:
-                dtype = known
+            ends = {"DequantizeLinear": node.inputs, "QuantizeLinear": node.outputs}
+            if node.kind in ends:
+                dtype = self._model.types.get(ends[node.kind][0], dtype)
         if dtype not in QUANTISED_TYPES:
             return None
         bad = not np.all(np.isfinite(scales)) or bool(np.any(scales <= 0))

@@ -19,17 +19,13 @@ from celosia.sw.compiler.frontends.onnx.operators import EMITTERS
 from celosia.sw.driver.opening import open_device
 from celosia.sw.program.file import Program
 from celosia.sw.reference.check import check_model
-from celosia.sw.reference.onnx import saturates
 from celosia.sw.runtime.session import Session
 
-from tests.kit.onnx_models import OnnxBuilder, onnxruntime_results
+from tests.kit.onnx_models import OnnxBuilder, needs_whole_sums, onnxruntime_results
 from tests.kit.onnx_networks import float_model
 
 onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
-pytestmark = pytest.mark.skipif(
-    saturates(), reason="onnxruntime loses sums beyond 16 bits on this processor"
-)
+pytestmark = needs_whole_sums
 
 BASE = preset("base")
 ROOT = Path(__file__).resolve().parents[4]
